@@ -1,0 +1,52 @@
+# For users: `make run` serves the default driver, `make test` passes the tests.
+# Both make the environment (.venv) first, and make it anew when pyproject.toml has changed.
+
+PYTHON ?= python3
+VENV   := .venv
+READY  := $(VENV)/.ready
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+
+.PHONY: help run test lint fuzz clean
+
+help:
+	@echo 'make run [ARGS="vfs -v"]         serve a driver (the best one for this machine) to a Docker daemon'
+	@echo 'make test [ARGS="tests/layer"]   run the tests'
+	@echo 'make lint                        check style and types'
+	@echo 'make fuzz [SECONDS=3600]         fuzz the reader of tar headers'
+	@echo 'make clean                       remove the environment and all caches'
+	@echo 'PYTHON=python3.12 chooses another interpreter for the environment.'
+
+run: $(READY)
+	$(VENV)/bin/graphdriver serve $(ARGS)
+
+test: $(READY)
+	$(VENV)/bin/pytest $(ARGS)
+
+lint: $(READY)
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+# What a failure was found with is left here, in a file called crash-, timeout- or oom-something.
+fuzz: SECONDS ?= 600
+fuzz: $(READY)
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+		$(VENV)/bin/python -m tests.layer.fuzz "$$folder" -max_total_time=$(SECONDS)
+
+# Debian keeps ensurepip in a package of its own, without which venv fails half-way.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'graphdriver needs Python 3.11 or later; choose one with PYTHON=...' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update && \
+			DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv; \
+		else \
+			echo 'Python has no venv module here. Install it first: apt install python3-venv' >&2; exit 1; \
+		fi
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist src/*.egg-info
