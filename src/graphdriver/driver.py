@@ -1,0 +1,271 @@
+"""The contract: what a storage driver is. No I/O happens here.
+
+A **layer** is a folder tree with an ID. It stands on a **parent** layer, or on nothing, and sees all
+that its parent sees plus its own changes. An image is a chain of layers that nobody writes to any
+more; a container is one writable layer on top of such a chain. A **driver** keeps layers below a
+folder of its own, the **home**.
+
+The life of a layer:
+
+1. `create` makes it, empty upon its parent. For an image the daemon then fills it, with `apply_diff`
+   (load, pull, commit) or by `get` and writing into the folder (BuildKit).
+2. `get` makes its whole tree visible in a folder (by a mount, or because it is one already); `put`
+   says that one `get` is over. Gets may nest; the last put releases the folder.
+3. Once another layer stands on it, it is read-only. That is the daemon's promise, not the driver's
+   duty.
+4. `diff` gives, as a tar stream, what it changed against its parent; `changes` lists the same.
+5. `remove` ends it. Removing what does not exist succeeds, so that it can be repeated.
+
+A `ProtoDriver` needs no more than the first half, ten methods, of which five must be written.
+`graphdriver.NaiveDiffDriver` adds the second half by comparing folders. A `Driver` that knows a
+faster way writes the second half itself.
+
+Methods are plain blocking functions. The framework calls them from many threads at once, but never
+twice at the same time for one ID (while the stream that `diff` returned is read, other calls go on).
+`init` is called with no other call under way; it may come again when a daemon was restarted.
+Names and the order of arguments follow Docker's Go package ``graphdriver``, so that whoever knows
+that one knows this one. What a driver raises reaches the daemon's user as its text; errors of
+`graphdriver.errors` say more than a bare `OSError`.
+
+IDs match ``[A-Za-z0-9][A-Za-z0-9_.-]{0,127}``: the framework refuses others before a driver sees
+them. A parent of ``""`` means "none".
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import enum
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+DEFAULT_DOCKER_ROOT_DIRECTORY = "/var/lib/docker/graph"
+"""Where Docker's Go helper kept layers by default; daemons today always say their own home."""
+
+
+class ChangeKind(enum.IntEnum):
+    """What happened to a path; the numbers are the protocol's."""
+
+    MODIFIED = 0
+    ADDED = 1
+    DELETED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One path that differs between a layer and its parent.
+
+    ``path`` begins with ``/``, the layer's root. Bytes that are not UTF-8 are carried as Python
+    carries file names (`os.fsdecode`).
+    """
+
+    path: str
+    kind: ChangeKind
+
+
+@dataclass(frozen=True, slots=True)
+class IDMap:
+    """A range of ids: container ids from ``container_id`` on are ``host_id`` and on, ``size`` many."""
+
+    container_id: int
+    host_id: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a driver promises beyond the contract.
+
+    ``reproduces_exact_diffs``: `Driver.diff` gives back the very bytes that `Driver.apply_diff` was
+    given. The daemon then asks for Diff at save and push, instead of reading the layer's files.
+    """
+
+    reproduces_exact_diffs: bool = False
+
+
+class ReadStream(Protocol):
+    """What `Driver.apply_diff` is given."""
+
+    def read(self, n: int, /) -> bytes:
+        """Return 1 to ``n`` bytes, or ``b""`` at the end of a *whole* stream.
+
+        Raises:
+            BrokenStreamError: the sender broke off; what came so far is not a layer.
+        """
+        ...
+
+
+class ClosableStream(ReadStream, Protocol):
+    """What `Driver.diff` returns."""
+
+    def close(self) -> None:
+        """Release what the stream holds; called exactly once, read to the end or not."""
+        ...
+
+
+class ProtoDriver(abc.ABC):
+    """Ten methods that keep layers; five of them must be written."""
+
+    driver_name: ClassVar[str] = ""
+    """What a home is marked with, so that no other driver takes it; the class's own name if empty."""
+
+    home_format: ClassVar[int] = 1
+    """The version of the layout on disk; a home of another version is refused."""
+
+    def init(  # noqa: B027 - nothing is the obvious default
+        self,
+        home: str,
+        options: Sequence[str],
+        uid_maps: Sequence[IDMap],
+        gid_maps: Sequence[IDMap],
+    ) -> None:
+        """Take up a home.
+
+        Args:
+            home: an absolute path, the driver's own; it exists, perhaps with layers in it. It may
+                hold any character but NUL, colons too.
+            options: the daemon's ``--storage-opt`` values, ``key=value`` each.
+            uid_maps: user ids inside layers to those on disk; empty means "the same".
+            gid_maps: likewise for groups.
+
+        Raises:
+            UnsupportedError: an option is not known, or the home cannot serve.
+        """
+
+    @abc.abstractmethod
+    def create(
+        self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
+    ) -> None:
+        """Make a layer that shows what ``parent`` shows. It may be written to through `get`.
+
+        Args:
+            id: the new layer.
+            parent: the layer it stands on, or ``""``.
+            mount_label: an SELinux label, or ``""``.
+            storage_opt: options of this layer alone, such as ``{"size": "10G"}``.
+
+        Raises:
+            LayerExistsError: ``id`` exists.
+            LayerNotFoundError: ``parent`` does not.
+            UnsupportedError: an option is not known.
+        """
+
+    def create_read_write(
+        self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
+    ) -> None:
+        """Make a container's writable layer; the same as `create` unless a driver knows better."""
+        self.create(id, parent, mount_label, storage_opt)
+
+    @abc.abstractmethod
+    def remove(self, id: str) -> None:
+        """End a layer, mounted or not. Of one that does not exist: succeed."""
+
+    @abc.abstractmethod
+    def get(self, id: str, mount_label: str) -> str:
+        """Return the absolute path of a folder that shows the layer's whole tree.
+
+        Raises:
+            LayerNotFoundError: ``id`` does not exist.
+        """
+
+    @abc.abstractmethod
+    def put(self, id: str) -> None:
+        """Undo one `get`.
+
+        Raises:
+            LayerNotFoundError: ``id`` does not exist.
+        """
+
+    @abc.abstractmethod
+    def exists(self, id: str) -> bool:
+        """Tell whether there is such a layer."""
+
+    def status(self) -> Sequence[tuple[str, str]]:
+        """Return what ``docker info`` shows, in that order."""
+        return ()
+
+    def get_metadata(self, id: str) -> Mapping[str, str]:
+        """Return what ``docker inspect`` shows of a layer.
+
+        Raises:
+            LayerNotFoundError: ``id`` does not exist.
+        """
+        return {}
+
+    def cleanup(self) -> None:  # noqa: B027 - nothing is the obvious default
+        """Release all mounts: the daemon stops and no container lives on."""
+
+
+class Driver(ProtoDriver):
+    """A driver that also knows its layers as tar streams: all fifteen methods of the protocol."""
+
+    @abc.abstractmethod
+    def diff(self, id: str, parent: str) -> ClosableStream:
+        """Return what ``id`` changed against ``parent``, as an uncompressed tar.
+
+        The same layer gives the same bytes every time.
+
+        Args:
+            id: the layer.
+            parent: any of its ancestors, or ``""`` for the layer's whole tree.
+
+        Raises:
+            LayerNotFoundError: either does not exist.
+        """
+
+    @abc.abstractmethod
+    def changes(self, id: str, parent: str) -> Sequence[Change]:
+        """List what ``id`` changed against ``parent`` (as for `diff`)."""
+
+    @abc.abstractmethod
+    def apply_diff(self, id: str, parent: str, archive: ReadStream) -> int:
+        """Write a layer's tar into the new layer ``id``.
+
+        Args:
+            id: a layer that was just created upon ``parent``.
+            parent: its direct parent, or ``""``.
+            archive: an uncompressed tar; a whole stream of no bytes at all is an empty layer.
+
+        Returns:
+            The sum of the sizes in the tar's headers, in bytes.
+
+        Raises:
+            BadArchiveError: the tar is damaged or hostile.
+            BrokenStreamError: it broke off.
+        """
+
+    @abc.abstractmethod
+    def diff_size(self, id: str, parent: str) -> int:
+        """Return how many bytes ``id``'s changes against ``parent`` take (as for `diff`)."""
+
+    def capabilities(self) -> Capabilities:
+        """Return what the driver promises beyond the contract; asked once after `init`."""
+        return Capabilities()
+
+
+class CountsGets(Protocol):
+    """What a driver may offer besides: one that counts gets, because the last put unmounts."""
+
+    def daemon_began(self) -> None:
+        """Take note that what was got so far was got by a daemon that is gone.
+
+        Called after `ProtoDriver.init`, when a daemon says Init that did not before. A daemon does
+        not put what it held when it was killed; the next one gets and puts each container that
+        lives on. So what is mounted now counts one get, lest that put unmount it.
+        """
+        ...
+
+
+@contextlib.contextmanager
+def mounted(driver: ProtoDriver, id: str, mount_label: str = "") -> Iterator[str]:
+    """Get a layer for the length of a ``with`` block; what everybody but a daemon uses.
+
+    Raises:
+        LayerNotFoundError: ``id`` does not exist.
+    """
+    path = driver.get(id, mount_label)
+    try:
+        yield path
+    finally:
+        driver.put(id)

@@ -1,0 +1,164 @@
+"""`NaiveDiffDriver`: any `ProtoDriver` becomes a `Driver`.
+
+What a layer changed is found by getting it and its parent and comparing the two trees; a layer's
+tar is written into the folder that `get` gives. That is right for every driver that can show a layer
+as a folder, and so it is also what a driver with a faster way falls back upon.
+
+The rules:
+
+- What was got is put, exactly once, however the call ends. A parent is put as soon as the comparison
+  is over; the layer itself when its stream is closed.
+- A get or put of its own is a call like any other: the wrapped driver never sees two at a time for one
+  layer, though others may ask for a parent while it is compared.
+- Everything else reaches the wrapped driver unchanged. A wrapper must not hide what it wraps: an
+  ability that only some drivers offer is found on the wrapper too.
+- Nothing waits for the clock to move on: times are compared to the nanosecond where there are any.
+"""
+
+# ruff: noqa: D102 - the methods are told in graphdriver.driver
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+from graphdriver.driver import (
+    Change,
+    ClosableStream,
+    Driver,
+    IDMap,
+    ProtoDriver,
+    ReadStream,
+    mounted,
+)
+from graphdriver.layer.changes import changes, changes_size
+from graphdriver.layer.pack import pack
+from graphdriver.layer.unpack import unpack
+from graphdriver.locks import LayerLocks
+
+
+class NaiveDiffDriver(Driver):
+    """The five methods of a `Driver` beyond `ProtoDriver`, by comparing folders.
+
+    Args:
+        proto: the driver that keeps the layers. Its optional abilities are attributes of the
+            wrapper too.
+    """
+
+    def __init__(self, proto: ProtoDriver) -> None:
+        self.proto = proto
+        self._locks = LayerLocks()
+        self._uid_maps: tuple[IDMap, ...] = ()
+        self._gid_maps: tuple[IDMap, ...] = ()
+        if type(self) is NaiveDiffDriver:  # a driver that extends this one speaks for itself
+            # These stand in the class, where __getattr__ would never be asked for them.
+            vars(self).update(
+                driver_name=proto.driver_name or type(proto).__name__, home_format=proto.home_format
+            )
+
+    def __getattr__(self, name: str) -> object:
+        if name == "proto":  # not made yet: a copy or an unpickling is under way
+            raise AttributeError(name)
+        return getattr(self.proto, name)
+
+    # What the wrapped driver does.
+
+    def init(
+        self,
+        home: str,
+        options: Sequence[str],
+        uid_maps: Sequence[IDMap],
+        gid_maps: Sequence[IDMap],
+    ) -> None:
+        self.proto.init(home, options, uid_maps, gid_maps)
+        self._uid_maps = tuple(uid_maps)
+        self._gid_maps = tuple(gid_maps)
+
+    def create(
+        self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
+    ) -> None:
+        with self._locks.held(id):
+            self.proto.create(id, parent, mount_label, storage_opt)
+
+    def create_read_write(
+        self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
+    ) -> None:
+        with self._locks.held(id):
+            self.proto.create_read_write(id, parent, mount_label, storage_opt)
+
+    def remove(self, id: str) -> None:
+        with self._locks.held(id):
+            self.proto.remove(id)
+
+    def get(self, id: str, mount_label: str) -> str:
+        with self._locks.held(id):
+            return self.proto.get(id, mount_label)
+
+    def put(self, id: str) -> None:
+        with self._locks.held(id):
+            self.proto.put(id)
+
+    def exists(self, id: str) -> bool:
+        with self._locks.held(id):
+            return self.proto.exists(id)
+
+    def status(self) -> Sequence[tuple[str, str]]:
+        return self.proto.status()
+
+    def get_metadata(self, id: str) -> Mapping[str, str]:
+        with self._locks.held(id):
+            return self.proto.get_metadata(id)
+
+    def cleanup(self) -> None:
+        self.proto.cleanup()
+
+    # What comparing folders adds.
+
+    def diff(self, id: str, parent: str) -> ClosableStream:
+        with contextlib.ExitStack() as held:
+            upper = held.enter_context(self._root(id))
+            listed = self._compare(upper, id, parent) if parent else None
+            stream = pack(upper, listed, uid_maps=self._uid_maps, gid_maps=self._gid_maps)
+            return _LayerStream(stream, held.pop_all())
+
+    def changes(self, id: str, parent: str) -> Sequence[Change]:
+        with self._root(id) as upper:
+            return self._compare(upper, id, parent)
+
+    def apply_diff(self, id: str, parent: str, archive: ReadStream) -> int:
+        with self._root(id) as root:
+            return unpack(archive, root, uid_maps=self._uid_maps, gid_maps=self._gid_maps).size
+
+    def diff_size(self, id: str, parent: str) -> int:
+        with self._root(id) as upper:
+            return changes_size(upper, self._compare(upper, id, parent))
+
+    def _compare(self, upper: int, id: str, parent: str) -> list[Change]:
+        if not parent:
+            return changes(upper, None)
+        untouched_since = getattr(self.proto, "untouched_since", None)
+        stamp = untouched_since(id, parent) if untouched_since else None
+        with self._root(parent) as lower:
+            return changes(upper, lower, untouched_before_ns=stamp)
+
+    @contextlib.contextmanager
+    def _root(self, id: str) -> Iterator[int]:
+        """Get a layer and open its root folder; put it afterwards."""
+        with mounted(self, id) as path:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                yield fd
+            finally:
+                os.close(fd)
+
+
+class _LayerStream:
+    """A stream that holds its layer until it is closed."""
+
+    def __init__(self, stream: ClosableStream, held: contextlib.ExitStack) -> None:
+        self._held = held
+        self._held.callback(stream.close)
+        self.read = stream.read
+
+    def close(self) -> None:
+        self._held.close()

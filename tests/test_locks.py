@@ -1,0 +1,140 @@
+"""Who waits for whom at a layer."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from graphdriver.locks import HeldLock, LayerLocks
+from tests.plugin.waiting import wait_until
+
+
+class Caller:
+    """Holds a lock in a thread of its own until it is told to let go."""
+
+    def __init__(self, hold: HeldLock) -> None:
+        self.is_in = threading.Event()
+        self._leave = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(hold,))
+        self._thread.start()
+
+    def _run(self, hold: HeldLock) -> None:
+        with hold:
+            self.is_in.set()
+            assert self._leave.wait(60)
+
+    def leaves(self) -> None:
+        self._leave.set()
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+
+
+def got_in(caller: Caller) -> bool:
+    return caller.is_in.wait(60)
+
+
+def waits(caller: Caller) -> bool:
+    return not caller.is_in.wait(0.1)
+
+
+def pair(first: HeldLock, second: HeldLock) -> tuple[Caller, Caller]:
+    one = Caller(first)
+    assert got_in(one)
+    return one, Caller(second)
+
+
+def expect(waiting: bool, first: Callable[[], HeldLock], second: Callable[[], HeldLock]) -> None:
+    """See whether a call waits for another, in both orders."""
+    for one, other in ((first, second), (second, first)):
+        earlier, later = pair(one(), other())
+        assert waits(later) if waiting else got_in(later)
+        earlier.leaves()
+        assert got_in(later)
+        later.leaves()
+
+
+def test_one_call_at_a_time_for_each_layer_and_others_together() -> None:
+    locks = LayerLocks()
+    expect(True, lambda: locks.held("a"), lambda: locks.held("a"))
+    expect(True, lambda: locks.held("a"), lambda: locks.held("a", "b"))
+    expect(True, lambda: locks.held("a", "b"), lambda: locks.held("a", "c"))
+    expect(False, lambda: locks.held("a"), lambda: locks.held("b"))
+
+
+def test_many_may_stand_on_a_layer_while_others_use_it() -> None:
+    locks = LayerLocks()
+    expect(False, lambda: locks.held("b", "a"), lambda: locks.held("c", "a"))
+    expect(False, lambda: locks.held("b", "a"), lambda: locks.held("a"))
+    expect(False, lambda: locks.held("b", "a", alone=True), lambda: locks.held("a"))
+
+
+def test_nobody_stands_on_a_layer_where_somebody_is_alone() -> None:
+    locks = LayerLocks()
+    expect(True, lambda: locks.held("b", "a"), lambda: locks.held("a", alone=True))
+    expect(True, lambda: locks.held("a", "b"), lambda: locks.held("b", alone=True))
+    expect(False, lambda: locks.held("b", "c"), lambda: locks.held("a", alone=True))
+    expect(False, lambda: locks.held("b", ""), lambda: locks.held("a", alone=True))
+
+
+def test_all_who_stand_on_a_layer_are_waited_for() -> None:
+    locks = LayerLocks()
+    standing = [Caller(locks.held(name, "a")) for name in "bcd"]
+    assert all(map(got_in, standing))
+    alone = Caller(locks.held("a", alone=True))
+    for one in standing:
+        assert waits(alone)
+        one.leaves()
+    assert got_in(alone)
+    alone.leaves()
+
+
+def test_a_layer_may_be_named_as_its_own_parent() -> None:
+    locks = LayerLocks()
+    for alone in (False, True):
+        with locks.held("a", "a", alone=alone):
+            pass
+
+
+def test_nothing_is_kept_of_layers_that_nobody_is_at() -> None:
+    locks = LayerLocks()
+    with locks.held("a", "b", alone=True):
+        assert set(locks._locks) == {"a", "b"}
+    assert locks._locks == {}
+
+
+def test_calls_that_name_each_others_layers_as_parents_never_wait_for_each_other() -> None:
+    locks = LayerLocks()
+    inside: dict[str, int] = {}
+    standing: dict[str, int] = {}
+    wrong: list[str] = []
+    guard = threading.Lock()
+    done = []
+
+    def run(seed: int) -> None:
+        chance = random.Random(seed)
+        for _ in range(400):
+            id, parent = chance.choice("abc"), chance.choice("abc")
+            alone = chance.random() < 0.5
+            with locks.held(id, parent, alone=alone):
+                with guard:
+                    inside[id] = inside.get(id, 0) + (100 if alone else 1)
+                    if parent != id:
+                        standing[parent] = standing.get(parent, 0) + 1
+                        if inside.get(parent, 0) >= 100:
+                            wrong.append(f"{id} stands on {parent}, where somebody is alone")
+                    if inside[id] not in (1, 100) or (alone and standing.get(id)):
+                        wrong.append(f"{id} is not alone")
+                time.sleep(0)
+                with guard:
+                    inside[id] -= 100 if alone else 1
+                    if parent != id:
+                        standing[parent] -= 1
+        done.append(seed)
+
+    threads = [threading.Thread(target=run, args=(seed,), daemon=True) for seed in range(12)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(done) == len(threads) or wrong)
+    assert wrong == []
