@@ -1,0 +1,50 @@
+"""Inode flags that keep even root from changing or deleting something: chattr(1), ``+i`` and ``+a``."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+
+from graphdriver.linux.regular import open_regular
+
+# ioctl_iflags(2)
+_FS_IOC_GETFLAGS = 0x80086601
+_FS_IOC_SETFLAGS = 0x40086602
+_FORBID = 0x10 | 0x20  # immutable, append only
+
+
+def release(fd: int) -> None:
+    """Take from a file or folder the flags that forbid changes, if it has any.
+
+    Args:
+        fd: its descriptor, not `O_PATH`.
+
+    Raises:
+        OSError: they cannot be taken away.
+    """
+    try:
+        flags = struct.unpack("I", fcntl.ioctl(fd, _FS_IOC_GETFLAGS, bytes(4)))[0]
+    except OSError:  # the filesystem knows no flags
+        return
+    if flags & _FORBID:
+        fcntl.ioctl(fd, _FS_IOC_SETFLAGS, struct.pack("I", flags & ~_FORBID))
+
+
+def release_at(dir_fd: int, name: bytes) -> None:
+    """Do the same with a name in an open folder; only files and folders have such flags.
+
+    Raises:
+        OSError: they cannot be taken away.
+    """
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=dir_fd)
+    except NotADirectoryError:
+        try:
+            fd = open_regular(dir_fd, name)
+        except OSError:
+            return
+    try:
+        release(fd)
+    finally:
+        os.close(fd)

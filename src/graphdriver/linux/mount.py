@@ -1,0 +1,163 @@
+"""mount(2), umount(2), and the newer calls that make a mount without a page of options.
+
+fsopen(2), fsconfig(2), fsmount(2) and move_mount(2) (Linux 5.2) take one setting at a time, so there
+may be any number of them, and they say in words what was wrong. A value is at most 255 bytes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterable
+
+from graphdriver.linux.libc import libc, raise_errno
+
+MS_RDONLY = 0x1
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
+MS_NOATIME = 0x400
+MS_NODIRATIME = 0x800
+MS_RELATIME = 1 << 21
+
+MOUNT_ATTR_RDONLY = 0x1
+MOUNT_ATTR_NOSUID = 0x2
+MOUNT_ATTR_NODEV = 0x4
+MOUNT_ATTR_NOEXEC = 0x8
+MOUNT_ATTR_NOATIME = 0x10
+MOUNT_ATTR_NODIRATIME = 0x80
+
+MNT_DETACH = 0x2
+"""Take the mount out of sight now, and end it when nobody uses it any more."""
+
+VALUE_MAX = 255
+"""How many bytes one setting's value may have (fsconfig(2))."""
+
+OPTIONS_MAX = 4095
+"""How many bytes all options of mount(2) may have together: a page, less its NUL."""
+
+_UMOUNT_NOFOLLOW = 0x8
+_FSOPEN_CLOEXEC = 0x1
+_FSMOUNT_CLOEXEC = 0x1
+_SET_FLAG, _SET_STRING, _CMD_CREATE = 0, 1, 6
+_EMPTY_PATHS = 0x4 | 0x40  # MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH
+
+# The same on every architecture, as for all calls since Linux 5.1.
+_SYS_MOVE_MOUNT, _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 429, 430, 431, 432
+
+Settings = Iterable[tuple[str, str | None]]
+"""What a filesystem is told, in order: a key and its value, None for a mere flag."""
+
+
+class MountError(OSError):
+    """A mount that could not be made; ``said`` is what the kernel had to say of it, if anything."""
+
+    def __init__(self, number: int, said: str) -> None:
+        super().__init__(number, f"{os.strerror(number)}{f' ({said})' if said else ''}")
+        self.said = said
+
+
+def mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:
+    """Mount a filesystem in the old way.
+
+    Args:
+        source: what is mounted; a mere label for filesystems without a device.
+        target: a folder's path.
+        fstype: the filesystem's name.
+        flags: any of the ``MS_`` bits.
+        data: its options, separated by commas.
+
+    Raises:
+        OSError: see mount(2).
+    """
+    names = [os.fsencode(one) for one in (source, target, fstype)]
+    if libc.mount(*names, ctypes.c_ulong(flags), os.fsencode(data)):
+        raise MountError(ctypes.get_errno(), "")
+
+
+def mount_with(fstype: str, settings: Settings, attributes: int, target_fd: int) -> None:
+    """Mount a filesystem in the new way.
+
+    Args:
+        fstype: the filesystem's name.
+        settings: what it is told; values of at most `VALUE_MAX` bytes.
+        attributes: any of the ``MOUNT_ATTR_`` bits.
+        target_fd: the folder, open; `O_PATH` will do.
+
+    Raises:
+        MountError: ENOSYS where the kernel knows no such calls; the rest is in fsconfig(2) and
+            move_mount(2).
+    """
+    context = _call(_SYS_FSOPEN, os.fsencode(fstype), _FSOPEN_CLOEXEC)
+    try:
+        for key, value in settings:
+            kind, text = (_SET_FLAG, None) if value is None else (_SET_STRING, os.fsencode(value))
+            _configure(context, kind, key.encode(), text)
+        _configure(context, _CMD_CREATE, None, None)
+        made = _call(_SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, attributes, context=context)
+    finally:
+        os.close(context)
+    try:
+        _call(_SYS_MOVE_MOUNT, made, b"", target_fd, b"", _EMPTY_PATHS)
+    finally:
+        os.close(made)
+
+
+def accepts(fstype: str, key: str, value: str) -> bool:
+    """Tell whether a filesystem takes a setting; nothing is mounted.
+
+    Args:
+        fstype: its name.
+        key: the setting.
+        value: a value that it would take.
+    """
+    try:
+        context = _call(_SYS_FSOPEN, os.fsencode(fstype), _FSOPEN_CLOEXEC)
+    except MountError:
+        return False
+    try:
+        _configure(context, _SET_STRING, key.encode(), os.fsencode(value))
+    except MountError:
+        return False
+    finally:
+        os.close(context)
+    return True
+
+
+def unmount(target: str, flags: int = 0) -> None:
+    """End the topmost mount on a folder; a link is not followed.
+
+    Args:
+        target: the folder's path.
+        flags: 0, or `MNT_DETACH`.
+
+    Raises:
+        OSError: EBUSY if somebody uses it, EINVAL if nothing is mounted there; see umount(2).
+    """
+    if libc.umount2(os.fsencode(target), flags | _UMOUNT_NOFOLLOW):
+        raise_errno(target)
+
+
+def _configure(context: int, kind: int, key: bytes | None, value: bytes | None) -> None:
+    _call(_SYS_FSCONFIG, context, kind, key, value, 0, context=context)
+
+
+def _call(*arguments: int | bytes | None, context: int | None = None) -> int:
+    result: int = libc.syscall(*arguments)
+    if result < 0:
+        number = ctypes.get_errno()
+        raise MountError(number, _messages(context) if context is not None else "")
+    return result
+
+
+def _messages(context: int) -> str:
+    """Return what the kernel wrote about a filesystem that is being made: lines ``e …`` and ``w …``."""
+    said = []
+    while True:
+        try:
+            said.append(os.read(context, 4096).decode("utf-8", "replace")[2:].strip())
+        except OSError as error:
+            if error.errno == errno.ENODATA:
+                return "; ".join(said)
+            raise

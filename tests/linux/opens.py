@@ -1,0 +1,42 @@
+"""What was opened, as the kernel tells it: inotify(7) on what nobody may open."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+from collections.abc import Iterable, Iterator
+
+from graphdriver.linux.libc import libc
+
+_IN_OPEN = 0x20
+_IN_DONT_FOLLOW = 0x02000000
+_EVENT = struct.Struct("iIII")
+
+
+@contextlib.contextmanager
+def watched(paths: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Give a list that holds, when all is over, those paths that anybody opened meanwhile.
+
+    To open with `O_PATH` is not to open: the kernel tells of no such thing. What is in a folder is
+    not watched with it.
+    """
+    opened: list[bytes] = []
+    fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        names: dict[int, bytes] = {}
+        for path in paths:
+            watch = libc.inotify_add_watch(fd, path, _IN_OPEN | _IN_DONT_FOLLOW)
+            assert watch > 0, path
+            names[watch] = path
+        yield opened
+        with contextlib.suppress(BlockingIOError):
+            while events := os.read(fd, 1 << 16):
+                at = 0
+                while at < len(events):
+                    watch, mask, _, length = _EVENT.unpack_from(events, at)
+                    at += _EVENT.size + length
+                    if mask & _IN_OPEN and not length:
+                        opened.append(names[watch])
+    finally:
+        os.close(fd)

@@ -1,0 +1,95 @@
+"""What the kernel is given for a limit; that it then holds is untried: no filesystem here has quotas.
+
+The numbers are those that a C program prints which fills the structs of ``linux/dqblk_xfs.h`` and
+``linux/fs.h`` by their members' names.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graphdriver.errors import UnsupportedError
+from graphdriver.linux import quota
+
+PROJECT = 4_000_000_000
+
+
+def test_a_limit_is_a_struct_fs_disk_quota() -> None:
+    assert quota.limit_of(PROJECT, 2049 * 512) == bytes.fromhex(
+        "01020c00"  # d_version, d_flags: FS_PROJ_QUOTA, d_fieldmask: FS_DQ_BSOFT | FS_DQ_BHARD
+        "00286bee"  # d_id
+        "0108000000000000"  # d_blk_hardlimit
+        "0108000000000000" + "00" * 88  # d_blk_softlimit
+    )
+
+
+def test_a_limit_is_never_less_than_was_asked_for() -> None:
+    assert quota.limit_of(1, 513) == quota.limit_of(1, 1024)
+
+
+def test_the_command_is_that_of_project_quotas() -> None:
+    assert quota.command_of(0x5804) == 5_768_194  # QCMD(Q_XSETQLIM, PRJQUOTA)
+
+
+def test_folders_join_a_project_and_keep_their_other_attributes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [tmp_path / "diff", tmp_path / "work"]
+    for folder in folders:
+        folder.mkdir()
+    project = folders[0].stat().st_ino & 0xFFFFFFFF
+    asked: list[tuple[str, int, bytes]] = []
+
+    def ioctl(fd: int, request: int, argument: bytes) -> bytes:
+        asked.append((os.readlink(f"/proc/self/fd/{fd}"), request, argument))
+        #  fsx_xflags: FS_XFLAG_NODUMP, fsx_extsize, fsx_nextents, fsx_projid, fsx_cowextsize
+        return bytes.fromhex("80000000 01000000 02000000 07000000 03000000") + bytes(8)
+
+    called: list[tuple[Any, ...]] = []
+
+    class Libc:
+        def syscall(self, *arguments: Any) -> int:
+            called.append(arguments)
+            return 0
+
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    monkeypatch.setattr(quota, "libc", Libc())
+    quota.limit_tree([str(folder) for folder in folders], 1 << 30)
+    joined = bytes.fromhex("80020000 01000000 02000000") + project.to_bytes(4, "little")
+    assert asked == [
+        request
+        for folder in folders
+        for request in (
+            (str(folder), 2_149_341_215, bytes(28)),  # FS_IOC_FSGETXATTR
+            (str(folder), 1_075_599_392, joined + bytes.fromhex("03000000") + bytes(8)),
+        )
+    ]
+    ((number, _, command, id, limit),) = called
+    assert (number, command.value, id) == (443, 5_768_194, project)
+    assert limit.raw[:-1] == quota.limit_of(project, 1 << 30)
+
+
+@pytest.mark.parametrize("above", ["/dev/shm", ""])
+def test_a_filesystem_without_project_quotas_says_so(tmp_path: Path, above: str) -> None:
+    folder = Path(above, f"gd-quota-{os.getpid()}") if above else tmp_path / "folder"
+    folder.mkdir()
+    try:
+        with pytest.raises(UnsupportedError, match=r"no project quotas.*\(.*\); leave size= out"):
+            quota.limit_tree([str(folder)], 1 << 30)
+    finally:
+        folder.rmdir()
+
+
+def test_another_failure_is_told_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ioctl(*_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    with pytest.raises(OSError, match="Input/output error"):
+        quota.limit_tree([str(tmp_path)], 1 << 30)
