@@ -1,0 +1,292 @@
+"""What a layer changed: two trees compared.
+
+The rules are those of Docker's own comparison, without its blind spots:
+
+- Never the root itself. A folder differs by mode, owner and extended attributes, not by size or
+  time; anything else by type, mode, owner, device, size, time and extended attributes as well.
+- The folders above a change are listed as modified. What replaced a folder by something else is one
+  change; what was below it is not listed.
+- Two times count as equal within a second if either has no nanoseconds, as after a tar that had none.
+- Two files that look the same are compared by content, so that a change of the same size within the
+  same tick of the clock is found without sleeping first; unless they are one inode, or the file was
+  not touched since its layer was made, which its change time tells (nobody can set that one). But a
+  folder that was renamed brings its files along with their old change times: what is below a folder
+  that was touched itself is compared by content too.
+- Change times are believed on filesystems of which it is known that no write leaves them as they were.
+  tmpfs is none: a page that was mapped and read is then written without the kernel's seeing it. On XFS
+  two folders that change places (RENAME_EXCHANGE) keep theirs, and only the folder that they are in
+  tells; elsewhere a touched root tells nothing of what is deeper.
+- The tree may be in use. What vanishes meanwhile was deleted, what is replaced meanwhile was modified.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+
+from graphdriver.driver import Change, ChangeKind
+from graphdriver.layer.place import NOT_CONTENT
+from graphdriver.layer.visit import visit
+from graphdriver.layer.walk import Trail, names_in, walk
+from graphdriver.linux import statfs, xattr
+from graphdriver.linux.regular import open_regular
+
+CLOCK_TICK_NS = 10_000_000
+"""The coarsest step of the kernel's file times (CONFIG_HZ=100), in nanoseconds."""
+
+_TELL_EVERY_WRITE = frozenset({statfs.EXT4, statfs.XFS, statfs.BTRFS})
+_PIECE = 1 << 20
+_MOVING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL})
+"""What calls fail with on a name that has become something else since it was looked at."""
+
+
+def changes(
+    upper_fd: int, lower_fd: int | None, *, untouched_before_ns: int | None = None
+) -> list[Change]:
+    """List what ``upper_fd``'s tree changed against ``lower_fd``'s, sorted by path.
+
+    Args:
+        upper_fd: the layer's root folder.
+        lower_fd: its parent's; None: everything was added.
+        untouched_before_ns: when the upper tree was a finished copy of the lower one, by the clock of
+            its filesystem (the change time of a file that was written behind the copy). A file whose
+            change time is older, by a clock tick, has not been touched since; nor have the files
+            of folders of which the same is true, up to the root.
+
+    Raises:
+        BrokenStreamError: a tree was moved about meanwhile.
+        OSError: something cannot be read.
+    """
+    if lower_fd is None:
+        return list_changes((node.path, ChangeKind.ADDED) for node in walk(upper_fd))
+    limit = _believable(upper_fd, untouched_before_ns)
+    return list_changes(_compare(upper_fd, lower_fd, limit))
+
+
+def list_changes(compared: Iterable[tuple[bytes, ChangeKind]]) -> list[Change]:
+    """Return changes as they are reported: sorted by path, the folders above each as modified.
+
+    Args:
+        compared: paths below the root, without a leading slash; those of one path in any order.
+    """
+    found: dict[bytes, ChangeKind] = {}
+    for path, kind in compared:
+        found[path] = kind
+        while (path := path.rpartition(b"/")[0]) and path not in found:
+            found[path] = ChangeKind.MODIFIED
+    return [Change(os.fsdecode(b"/" + path), kind) for path, kind in sorted(found.items())]
+
+
+def changes_size(root_fd: int, listed: Iterable[Change]) -> int:
+    """Return the bytes of what was added or modified.
+
+    Docker's own count: a hard-linked file once, a symbolic link as its target's length, folders not.
+    """
+    seen = set()
+    total = 0
+    there = [os.fsencode(c.path)[1:] for c in listed if c.kind is not ChangeKind.DELETED]
+    for place in visit(root_fd, there):
+        try:
+            found = os.lstat(place.name, dir_fd=place.parent_fd)
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISDIR(found.st_mode) and (found.st_dev, found.st_ino) not in seen:
+            seen.add((found.st_dev, found.st_ino))
+            total += found.st_size
+    return total
+
+
+def _believable(upper_fd: int, untouched_before_ns: int | None) -> int:
+    """Return which change times tell that nothing was touched since: those before; 0 for none."""
+    if untouched_before_ns is None:
+        return 0
+    before = untouched_before_ns - CLOCK_TICK_NS
+    filesystem = statfs.filesystem_of(upper_fd)
+    if filesystem not in _TELL_EVERY_WRITE:
+        return 0
+    if filesystem == statfs.XFS and os.fstat(upper_fd).st_ctime_ns >= before:
+        return 0
+    return before
+
+
+def _compare(
+    upper_fd: int, lower_fd: int, untouched_before: int
+) -> Iterator[tuple[bytes, ChangeKind]]:
+    with Trail(upper_fd) as upper, Trail(lower_fd) as lower:
+        levels = [(b"", untouched_before, iter(_names_of_both(upper.fd, lower.fd)))]
+        while levels:
+            prefix, untouched, names = levels[-1]
+            for name in names:
+                path = prefix + name
+                above = _look(upper.fd, name)
+                below = _look(lower.fd, name)
+                if above is None:
+                    if below is not None:
+                        yield path, ChangeKind.DELETED
+                    continue
+                if below is None:
+                    yield path, ChangeKind.ADDED
+                elif not same(upper.fd, lower.fd, name, above, below, untouched):
+                    yield path, ChangeKind.MODIFIED
+                if not stat.S_ISDIR(above.st_mode):
+                    continue
+                if below is None or not stat.S_ISDIR(below.st_mode):
+                    for inner in _all_in(upper, name):
+                        yield path + b"/" + inner, ChangeKind.ADDED
+                elif _entered(upper, lower, name):
+                    if not _untouched(above, below, untouched):
+                        untouched = 0
+                    both = _names_of_both(upper.fd, lower.fd)
+                    levels.append((path + b"/", untouched, iter(both)))
+                    break
+                elif _look(upper.fd, name) is None:
+                    yield path, ChangeKind.DELETED
+            else:
+                levels.pop()
+                if levels:
+                    upper.leave()
+                    lower.leave()
+
+
+def _names_of_both(upper_fd: int, lower_fd: int) -> Sequence[bytes]:
+    names = names_in(upper_fd)
+    below = names_in(lower_fd)
+    return names if names == below else sorted({*names, *below})
+
+
+def _look(fd: int, name: bytes) -> os.stat_result | None:
+    try:
+        return os.lstat(name, dir_fd=fd)
+    except FileNotFoundError:
+        return None
+
+
+def _entered(upper: Trail, lower: Trail, name: bytes) -> bool:
+    """Go down on both sides, unless the upper folder has vanished or either is a mount."""
+    if not lower.enters(name):
+        return False
+    if not upper.enters(name):
+        lower.leave()
+        return False
+    return True
+
+
+def _all_in(upper: Trail, name: bytes) -> Iterator[bytes]:
+    if upper.enters(name):
+        for node in walk(upper.fd):
+            yield node.path
+        upper.leave()
+
+
+def same(
+    upper_fd: int,
+    lower_fd: int,
+    name: bytes,
+    above: os.stat_result,
+    below: os.stat_result,
+    untouched_before: int,
+) -> bool:
+    """Tell whether what has a name in two folders is the same by the rules above.
+
+    Args:
+        upper_fd: the folder in the upper tree.
+        lower_fd: the one in the lower tree.
+        name: the name in both.
+        above: what lstat(2) said of it in the upper tree.
+        below: what it said in the lower one.
+        untouched_before: what has not changed since this time, in nanoseconds, is a copy; 0: look.
+
+    Raises:
+        OSError: something cannot be read.
+    """
+    if (above.st_ino, above.st_dev) == (below.st_ino, below.st_dev):
+        return True
+    if not (
+        above.st_mode == below.st_mode
+        and above.st_uid == below.st_uid
+        and above.st_gid == below.st_gid
+    ):
+        return False
+    try:
+        if stat.S_ISDIR(above.st_mode):
+            return _untouched(above, below, untouched_before) or _same_xattrs(
+                xattr.get_all_at(upper_fd, name), xattr.get_all_at(lower_fd, name)
+            )
+        if not (
+            above.st_size == below.st_size
+            and above.st_rdev == below.st_rdev
+            and _same_time(above.st_mtime_ns, below.st_mtime_ns)
+        ):
+            return False
+        if _untouched(above, below, untouched_before):
+            return True
+        if stat.S_ISREG(above.st_mode):
+            return _same_file(upper_fd, lower_fd, name, above.st_size)
+        if stat.S_ISLNK(above.st_mode) and os.readlink(name, dir_fd=upper_fd) != os.readlink(
+            name, dir_fd=lower_fd
+        ):
+            return False
+        return _same_xattrs(xattr.get_all_at(upper_fd, name), xattr.get_all_at(lower_fd, name))
+    except OSError as error:
+        if error.errno not in _MOVING:
+            raise
+        return False
+
+
+def _untouched(above: os.stat_result, below: os.stat_result, before: int) -> bool:
+    # The lower one may be younger than the copy, by a write that was no layer's: look at both.
+    return above.st_ctime_ns < before and below.st_ctime_ns < before
+
+
+def _same_time(one: int, other: int) -> bool:
+    if one % 1_000_000_000 == 0 or other % 1_000_000_000 == 0:
+        return one // 1_000_000_000 == other // 1_000_000_000
+    return one == other
+
+
+def _same_xattrs(one: dict[bytes, bytes], other: dict[bytes, bytes]) -> bool:
+    if one == other:
+        return True
+    return all(
+        one.get(name) == other.get(name)
+        for name in one.keys() | other.keys()
+        if not name.startswith(NOT_CONTENT)
+    )
+
+
+def _same_file(upper_fd: int, lower_fd: int, name: bytes, size: int) -> bool:
+    one = open_regular(upper_fd, name)
+    try:
+        other = open_regular(lower_fd, name)
+        try:
+            if not _same_xattrs(xattr.get_all(one), xattr.get_all(other)):
+                return False
+            return _same_content(one, other, size)
+        finally:
+            os.close(other)
+    finally:
+        os.close(one)
+
+
+def _same_content(one: int, other: int, size: int) -> bool:
+    """Compare two files' content, but not holes, which may be exabytes."""
+    at = 0
+    while at < size:
+        if size > _PIECE:
+            at = min(_next_data(one, at, size), _next_data(other, at, size))
+        piece = os.pread(one, _PIECE, at)
+        if piece != os.pread(other, _PIECE, at):
+            return False
+        at += len(piece) or size  # an empty piece: the end of a hole, or of a file that shrank
+    return True
+
+
+def _next_data(fd: int, at: int, size: int) -> int:
+    try:
+        return os.lseek(fd, at, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return size
+        raise

@@ -1,0 +1,95 @@
+"""One thing of a tree put into another folder as it is, by descriptor.
+
+Kept: content (holes too), type, mode with set-id bits, owner, times to the nanosecond (of links and
+folders too), extended attributes, device numbers. The order is owner, then mode, then attributes,
+then times, since each of them undoes some of the later ones (chown(2) drops set-id bits and file
+capabilities). Devices and FIFOs are made anew, never opened.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+
+from graphdriver.linux import reflink, xattr
+from graphdriver.linux.regular import open_regular
+
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Copier:
+    """Copies between two trees; remembers whether their files can share blocks."""
+
+    def __init__(self) -> None:
+        self._clones = True
+
+    def copy(self, source_fd: int, name: bytes, found: os.stat_result, target_fd: int) -> None:
+        """Copy anything but a folder or a socket, under the same name.
+
+        Args:
+            source_fd: the folder that it is in.
+            name: its name there; nothing may have it in the target.
+            found: what lstat(2) said of it.
+            target_fd: the folder that it is to be in.
+
+        Raises:
+            OSError: it cannot be read or kept.
+        """
+        if stat.S_ISREG(found.st_mode):
+            self._copy_file(source_fd, name, target_fd)
+            return
+        if stat.S_ISLNK(found.st_mode):
+            os.symlink(os.readlink(name, dir_fd=source_fd), name, dir_fd=target_fd)
+        else:
+            os.mknod(name, found.st_mode, found.st_rdev, dir_fd=target_fd)
+        source = os.open(name, _PATH, dir_fd=source_fd)
+        try:
+            attributes = xattr.get_all(xattr.path_of(source))
+        finally:
+            os.close(source)
+        made = os.open(name, _PATH, dir_fd=target_fd)
+        try:
+            _dress_path(xattr.path_of(made), found, attributes)
+        finally:
+            os.close(made)
+
+    def _copy_file(self, source_fd: int, name: bytes, target_fd: int) -> None:
+        source = open_regular(source_fd, name)
+        try:
+            made = os.open(name, _WRITE, 0o600, dir_fd=target_fd)
+            try:
+                found = os.fstat(source)
+                if found.st_size:
+                    self._clones = self._clones and reflink.clone(made, source)
+                    if not self._clones:
+                        reflink.copy(made, source, found.st_size)
+                dress(made, found, xattr.get_all(source))
+            finally:
+                os.close(made)
+        finally:
+            os.close(source)
+
+
+def dress(fd: int, found: os.stat_result, attributes: Mapping[bytes, bytes]) -> None:
+    """Give an open file or folder the metadata of another.
+
+    Raises:
+        OSError: it cannot be kept.
+    """
+    os.fchown(fd, found.st_uid, found.st_gid)
+    os.fchmod(fd, stat.S_IMODE(found.st_mode))
+    for name, value in attributes.items():
+        xattr.set(fd, name, value)
+    os.utime(fd, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def _dress_path(path: bytes, found: os.stat_result, attributes: Mapping[bytes, bytes]) -> None:
+    """Give a link, device or FIFO its metadata, through the path of its descriptor."""
+    os.chown(path, found.st_uid, found.st_gid)
+    if not stat.S_ISLNK(found.st_mode):  # a link has no mode of its own
+        os.chmod(path, stat.S_IMODE(found.st_mode))
+    for name, value in attributes.items():
+        xattr.set(path, name, value)
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))

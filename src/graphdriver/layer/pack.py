@@ -1,0 +1,302 @@
+"""A tree, or what changed in it, as a tar stream.
+
+The same tree gives the same bytes, whatever filesystem it is on and in whatever order it was built:
+a folder comes before what it holds, siblings in byte order, whiteouts have a fixed time, and no
+header holds a name, a device or a time of this machine.
+
+- A file with several names is stored once, under the first of them that is packed; the others are
+  hard links to it.
+- Extended attributes by which overlay filesystems take orders never leave. File capabilities leave as
+  the container's.
+- A file that is called like a whiteout would delete something where it is unpacked: an error.
+- A socket cannot be in a tar: left out, with a warning.
+- What changes while it is packed: a name that vanished is left out with a warning, a file that grew
+  is cut at the size in its header, one that shrank breaks the stream. A stream that broke stays
+  broken: who reads on gets the same error, never an end.
+- A sparse file is packed with its holes as zeros, unless the caller knows that whoever reads the stream
+  bears holes. A Docker daemon does not: it puts layers together again from their headers and the files'
+  bytes (tar-split), and cannot where a tar has left something out, so its save fails.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections.abc import Generator, Iterable, Iterator, Sequence
+
+from graphdriver.driver import Change, ChangeKind, IDMap
+from graphdriver.errors import BrokenStreamError, GraphDriverError, UnsupportedError
+from graphdriver.layer import holes
+from graphdriver.layer.format import BLOCK, END, header
+from graphdriver.layer.header import Entry, EntryType
+from graphdriver.layer.idmap import attribute_to_container, to_container
+from graphdriver.layer.place import NOT_CONTENT
+from graphdriver.layer.visit import visit
+from graphdriver.layer.walk import walk
+from graphdriver.linux import xattr
+from graphdriver.linux.regular import open_and_stat
+
+_PIECE = 256 << 10
+_WHITEOUT = b".wh."
+
+_TYPES = {
+    stat.S_IFREG: EntryType.FILE,
+    stat.S_IFLNK: EntryType.SYMLINK,
+    stat.S_IFCHR: EntryType.CHARACTER_DEVICE,
+    stat.S_IFBLK: EntryType.BLOCK_DEVICE,
+    stat.S_IFDIR: EntryType.FOLDER,
+    stat.S_IFIFO: EntryType.FIFO,
+}
+
+_log = logging.getLogger(__name__)
+
+
+def pack(
+    root_fd: int,
+    changes: Sequence[Change] | None,
+    *,
+    uid_maps: Sequence[IDMap] = (),
+    gid_maps: Sequence[IDMap] = (),
+    sparse: bool = False,
+) -> Packer:
+    """Return a tree as a tar stream.
+
+    Args:
+        root_fd: the tree's root folder; it stays the caller's.
+        changes: what to pack, as `graphdriver.layer.changes` lists it; None: the whole tree and its
+            root.
+        uid_maps: owners on disk are mapped back by these.
+        gid_maps: likewise for groups.
+        sparse: leave out the zeros of files that are full of them. Every file is read twice then.
+    """
+    return Packer(root_fd, changes, uid_maps, gid_maps, sparse)
+
+
+class Packer:
+    """The stream of `pack`; reading it raises what packing meets.
+
+    Attributes:
+        size: the sum of the sizes of the files packed so far, in bytes.
+        inodes: how many files, folders and others were packed so far; the root is none, nor is a second
+            name of a file, nor a whiteout. Unpacked into an empty tree, the stream makes as many.
+
+    Raises:
+        BrokenStreamError: the tree changed under it in a way that no tar can tell.
+        UnsupportedError: something cannot be in a layer's tar; the text names it.
+        GraphDriverError: something cannot be read, or has an owner outside the maps.
+    """
+
+    def __init__(
+        self,
+        root_fd: int,
+        changes: Sequence[Change] | None,
+        uid_maps: Sequence[IDMap],
+        gid_maps: Sequence[IDMap],
+        sparse: bool = False,
+    ) -> None:
+        self.root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root_fd)
+        self._uid_maps = uid_maps
+        self._gid_maps = gid_maps
+        self._sparse = sparse
+        self.size = 0
+        self.inodes = 0
+        self._links: dict[tuple[int, int], bytes] = {}
+        self._pieces = self._gathered(changes)
+        self._piece = b""
+        self._at = 0
+        self._broken: Exception | None = None
+
+    def read(self, n: int, /) -> bytes:
+        """Return 1 to ``n`` bytes, ``b""`` at the end."""
+        if self._broken:
+            raise self._broken
+        if self._at == len(self._piece):
+            try:
+                self._piece, self._at = next(self._pieces, b""), 0
+            except Exception as error:
+                self._broken = error
+                raise
+        part = self._piece[self._at : self._at + n]
+        self._at += len(part)
+        return part
+
+    def close(self) -> None:
+        """Let go of the tree."""
+        self._pieces.close()
+        os.close(self.root)
+
+    def _gathered(self, changes: Sequence[Change] | None) -> Generator[bytes, None, None]:
+        """Join what entries give to pieces that are worth a system call."""
+        gathered: list[bytes] = []
+        size = 0
+        for entry in self.whole_tree() if changes is None else self._changed(changes):
+            for piece in entry:
+                gathered.append(piece)
+                size += len(piece)
+                if size >= _PIECE:
+                    yield b"".join(gathered)
+                    gathered.clear()
+                    size = 0
+        yield b"".join((*gathered, END))
+
+    def whole_tree(self) -> Iterator[Iterable[bytes]]:
+        """Yield the pieces of each entry of the tree."""
+        yield self.entry(b".", b".", self.root, os.fstat(self.root))
+        self.inodes = 0  # the root was there before
+        for node in walk(self.root):
+            yield self.entry(*node)
+
+    def _changed(self, changes: Sequence[Change]) -> Iterator[Iterable[bytes]]:
+        kinds = {os.fsencode(change.path).strip(b"/"): change.kind for change in changes}
+        for path, name, parent_fd in visit(self.root, kinds):
+            if kinds[path] is ChangeKind.DELETED:
+                whiteout = path[: -len(name)] + _WHITEOUT + name
+                yield (header(Entry(whiteout, EntryType.FILE, mode=0o600)),)
+                continue
+            try:
+                found = os.lstat(name, dir_fd=parent_fd)
+            except FileNotFoundError:
+                _warn_vanished(path)
+                continue
+            yield self.entry(path, name, parent_fd, found)
+
+    def entry(
+        self, path: bytes, name: bytes, parent_fd: int, found: os.stat_result
+    ) -> Iterable[bytes]:
+        """Return the header of what was found at a name, and its content."""
+        if name.startswith(_WHITEOUT):
+            raise UnsupportedError(
+                f"{os.fsdecode(path)!r} is called like a whiteout, and would delete something where"
+                " it is unpacked",
+                hint="rename it in the container",
+            )
+        kind = _TYPES.get(found.st_mode & 0o170000)
+        try:
+            if kind is None:
+                _log.warning("%r is a socket, which no tar can hold: left out", path)
+                return ()
+            if kind is EntryType.FILE:
+                return self._file(path, name, parent_fd)
+            return (self._other(path, name, parent_fd, kind, found),)
+        except FileNotFoundError:
+            _warn_vanished(path)
+            return ()
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        except GraphDriverError as error:
+            error.problem = f"{os.fsdecode(path)!r}: {error.problem}"
+            raise
+
+    def _file(self, path: bytes, name: bytes, parent_fd: int) -> Iterable[bytes]:
+        fd, found = open_and_stat(parent_fd, name)
+        done = False
+        try:
+            entry = self._described(path, EntryType.FILE, found)
+            if self._is_linked(entry, found):
+                return (header(entry),)
+            self._add_xattrs(entry, xattr.get_all(fd))
+            size = entry.size = entry.stored = found.st_size
+            self.size += size
+            self.inodes += 1
+            if self._sparse and size >= holes.BLOCK:
+                _leave_holes_out(entry, fd)
+            if size > _PIECE or entry.sparse is not None:
+                done = True
+                return _content(entry, fd)
+            data = os.read(fd, size)
+            if len(data) < size:
+                raise BrokenStreamError("shrank while it was packed")
+            return header(entry), data, bytes(-size % BLOCK)
+        finally:
+            if not done:
+                os.close(fd)
+
+    def _other(
+        self, path: bytes, name: bytes, parent_fd: int, kind: EntryType, found: os.stat_result
+    ) -> bytes:
+        """Return the header of what is no file, and so is never opened."""
+        attributes = xattr.get_all_at(parent_fd, name)
+        if kind is EntryType.FOLDER:
+            entry = self._described(path + b"/", kind, found)
+        else:
+            entry = self._described(path, kind, found)
+            if kind is EntryType.SYMLINK:
+                entry.link = os.readlink(name, dir_fd=parent_fd)
+            elif kind is not EntryType.FIFO:
+                entry.device = os.major(found.st_rdev), os.minor(found.st_rdev)
+            if self._is_linked(entry, found):
+                return header(entry)
+        self.inodes += 1
+        self._add_xattrs(entry, attributes)
+        return header(entry)
+
+    def _described(self, name: bytes, kind: EntryType, found: os.stat_result) -> Entry:
+        return Entry(
+            name,
+            kind,
+            found.st_mode & 0o7777,
+            to_container(self._uid_maps, found.st_uid) if self._uid_maps else found.st_uid,
+            to_container(self._gid_maps, found.st_gid) if self._gid_maps else found.st_gid,
+            mtime_ns=found.st_mtime_ns,
+        )
+
+    def _is_linked(self, entry: Entry, found: os.stat_result) -> bool:
+        """Make an entry a hard link if its file has been packed already."""
+        if found.st_nlink == 1:
+            return False
+        first = self._links.setdefault((found.st_dev, found.st_ino), entry.name)
+        if first == entry.name:
+            return False
+        entry.type, entry.link, entry.device = EntryType.HARD_LINK, first, (0, 0)
+        return True
+
+    def _add_xattrs(self, entry: Entry, found: dict[bytes, bytes]) -> None:
+        for name, value in found.items():
+            if not name.startswith(NOT_CONTENT):
+                entry.xattrs[name] = attribute_to_container(
+                    self._uid_maps, self._gid_maps, name, value
+                )
+
+
+def _leave_holes_out(entry: Entry, fd: int) -> None:
+    """Make a file's entry a sparse one if that saves something."""
+    ranges = holes.data_ranges(fd, entry.size)
+    if ranges is None:
+        return
+    whole = len(header(entry)) + entry.size
+    entry.sparse, entry.stored = ranges, sum(length for _, length in ranges)
+    if len(header(entry)) + entry.stored >= whole:
+        entry.sparse, entry.stored = None, entry.size
+    elif os.fstat(fd).st_size < entry.size:
+        raise BrokenStreamError("shrank while it was packed")
+
+
+def _content(entry: Entry, fd: int) -> Iterator[bytes]:
+    """Yield a big or sparse file's header and content, and close the file."""
+    try:
+        yield header(entry)
+        for offset, length in [(0, entry.size)] if entry.sparse is None else entry.sparse:
+            at, end = offset, offset + length
+            while at < end:
+                piece = os.pread(fd, min(end - at, _PIECE), at)
+                if not piece:
+                    raise BrokenStreamError(
+                        f"{os.fsdecode(entry.name)!r}: shrank while it was packed:"
+                        f" {entry.size - at} bytes are missing"
+                    )
+                at += len(piece)
+                yield piece
+        yield bytes(-entry.stored % BLOCK)
+    except OSError as error:
+        raise _unreadable(entry.name, error) from error
+    finally:
+        os.close(fd)
+
+
+def _unreadable(path: bytes, error: OSError) -> GraphDriverError:
+    return GraphDriverError(f"{os.fsdecode(path)!r} cannot be read: {error.strerror}")
+
+
+def _warn_vanished(path: bytes) -> None:
+    _log.warning("%r vanished while it was packed: left out", path)

@@ -1,0 +1,242 @@
+"""One entry put into its folder: made, and given what its header says.
+
+The rules:
+
+- The last name is never followed, and what is made is made new (``O_EXCL``): a file that was there
+  before may be hard-linked to another layer's.
+- Whatever is set is set on the descriptor of what was made, in the order data, owner, mode, attributes,
+  times: a chown takes set-id bits and capabilities away, and a write changes times. Links, FIFOs and
+  devices are opened with ``O_PATH``, their type checked, and set through /proc/self/fd.
+- What the filesystem cannot keep is an error that says so, or a loss that was agreed to.
+- Where a tar is full of zeros a file gets holes. Nothing reads differently, and what was sparse before
+  it was packed is so again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+
+from graphdriver.errors import GraphDriverError, UnsupportedError
+from graphdriver.layer.fields import show
+from graphdriver.layer.header import Entry, EntryType
+from graphdriver.layer.losses import Loss, Losses
+from graphdriver.linux import xattr
+
+ReadData = Callable[[int | None], Iterator[memoryview]]
+"""Gives the next so many bytes of the entry's data, or all that is left."""
+
+DEFAULT_ACL = b"system.posix_acl_default"
+ACCESS_ACL = b"system.posix_acl_access"
+NOT_CONTENT = (b"trusted.overlay.", b"user.overlay.", b"security.selinux", b"btrfs.")
+"""What attributes begin with that are no layer's: orders to overlayfs, a machine's labels, how a
+filesystem stores a file. No tar takes one away."""
+
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_EVERYBODY_KEEPS = range((1 << 31) * 1_000_000_000)
+_DEVICE_MODE = {
+    EntryType.CHARACTER_DEVICE: stat.S_IFCHR,
+    EntryType.BLOCK_DEVICE: stat.S_IFBLK,
+}
+_BIG = 64 << 10
+_HOLE = 4096
+_NOT_KEPT = frozenset({errno.EOPNOTSUPP, errno.EPERM, errno.E2BIG, errno.ERANGE})
+_NAMESPACES = frozenset({b"security", b"system", b"trusted", b"user"})  # xattr(7)
+_IS_TYPE = {
+    EntryType.SYMLINK: stat.S_ISLNK,
+    EntryType.CHARACTER_DEVICE: stat.S_ISCHR,
+    EntryType.BLOCK_DEVICE: stat.S_ISBLK,
+    EntryType.FIFO: stat.S_ISFIFO,
+}
+
+
+def make_file(
+    dir_fd: int, name: bytes, entry: Entry, read: ReadData, inherits: bool, losses: Losses
+) -> None:
+    """Make a regular file with its data.
+
+    Args:
+        dir_fd: the folder it is to be in.
+        name: its name there; nothing may have it.
+        entry: what the tar says, with owners as they are on disk.
+        read: its data.
+        inherits: whether the folder gives its files an ACL of its own.
+        losses: is told what cannot be kept.
+
+    Raises:
+        FileExistsError: something has that name; no data was read.
+        UnsupportedError: the filesystem cannot keep what the entry says.
+        OSError: anything else.
+    """
+    fd = os.open(name, _NEW_FILE, 0o600, dir_fd=dir_fd)
+    try:
+        if entry.sparse is not None:
+            _write_ranges(fd, entry, read)
+        elif entry.stored < _BIG:
+            for piece in read(None):
+                _write(fd, piece)
+        else:
+            _write_with_holes(fd, entry, read)
+        if inherits:
+            _disinherit(fd)
+        _describe(fd, entry, losses)
+    finally:
+        os.close(fd)
+
+
+def make_other(dir_fd: int, name: bytes, entry: Entry, inherits: bool, losses: Losses) -> bool:
+    """Make a symbolic link, a device or a FIFO; arguments and errors as for `make_file`.
+
+    Returns:
+        Whether it was made; a device may be among the losses.
+    """
+    match entry.type:
+        case EntryType.SYMLINK:
+            os.symlink(entry.link, name, dir_fd=dir_fd)
+        case EntryType.FIFO:
+            os.mkfifo(name, 0o600, dir_fd=dir_fd)
+        case _:
+            try:
+                kind = _DEVICE_MODE[entry.type]
+                os.mknod(name, kind | 0o600, os.makedev(*entry.device), dir_fd=dir_fd)
+            except OSError as error:
+                if error.errno != errno.EPERM:
+                    raise
+                losses.meet(
+                    Loss.DEVICE,
+                    f"{show(entry.name)}: this device cannot be made here: {error.strerror}",
+                )
+                return False
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=dir_fd)
+    try:
+        if not _IS_TYPE[entry.type](os.fstat(fd).st_mode):
+            raise OSError(f"{show(name)} was replaced by somebody while it was made")
+        path = xattr.path_of(fd)
+        if entry.type is EntryType.SYMLINK:
+            _chown(path, entry)
+            _set_xattrs(path, entry, losses)
+            _set_time(path, entry, losses)
+        else:
+            if inherits:
+                _disinherit(path)
+            _describe(path, entry, losses)
+    finally:
+        os.close(fd)
+    return True
+
+
+def make_folder(dir_fd: int, name: bytes, inherits: bool) -> int:
+    """Make a folder that nobody else may enter yet, and return its open descriptor.
+
+    Raises:
+        FileExistsError: something has that name.
+        OSError: anything else.
+    """
+    os.mkdir(name, 0o700, dir_fd=dir_fd)
+    fd = os.open(name, _FOLDER, dir_fd=dir_fd)
+    try:
+        if inherits:
+            _disinherit(fd)
+            xattr.remove(fd, DEFAULT_ACL)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def describe_folder(fd: int, entry: Entry, new: bool, losses: Losses) -> None:
+    """Give a folder what its entry says; one that was there before loses what it does not say.
+
+    Raises:
+        UnsupportedError: the filesystem cannot keep it.
+        OSError: anything else.
+    """
+    if not new:
+        for name in xattr.get_all(fd).keys() - entry.xattrs.keys():
+            if not name.startswith(NOT_CONTENT):
+                xattr.remove(fd, name)
+    _describe(fd, entry, losses)
+
+
+def _describe(target: int | bytes, entry: Entry, losses: Losses) -> None:
+    _chown(target, entry)
+    os.chmod(target, entry.mode)
+    if entry.xattrs:
+        _set_xattrs(target, entry, losses)
+    _set_time(target, entry, losses)
+
+
+def _chown(target: int | bytes, entry: Entry) -> None:
+    try:
+        os.chown(target, entry.uid, entry.gid)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise GraphDriverError(
+            f"{show(entry.name)}: its owner {entry.uid}:{entry.gid} is nobody in this user namespace",
+            hint="give the user who runs this a larger range of subordinate ids",
+        ) from error
+
+
+def _set_xattrs(target: int | bytes, entry: Entry, losses: Losses) -> None:
+    for name, value in entry.xattrs.items():
+        try:
+            xattr.set(target, name, value)
+        except OSError as error:
+            reason = f"the attribute {show(name)} cannot be kept: {error.strerror}"
+            if error.errno not in _NOT_KEPT:
+                raise UnsupportedError(f"{show(entry.name)}: {reason}") from error
+            space = name.partition(b".")[0]
+            losses.meet(
+                Loss.ATTRIBUTE,
+                f"{show(entry.name)}: {reason}",
+                of=space.decode() if space in _NAMESPACES else "",
+            )
+
+
+def _set_time(target: int | bytes, entry: Entry, losses: Losses) -> None:
+    time = entry.mtime_ns
+    os.utime(target, ns=(time, time))
+    # Filesystems take any time, and keep the nearest that they can without a word.
+    if time not in _EVERYBODY_KEEPS and os.stat(target).st_mtime_ns != time:
+        losses.meet(Loss.TIME, f"{show(entry.name)}: the filesystem cannot keep its time")
+
+
+def _disinherit(target: int | bytes) -> None:
+    xattr.remove(target, ACCESS_ACL)
+
+
+def _write_ranges(fd: int, entry: Entry, read: ReadData) -> None:
+    """Write a sparse file: only what the tar holds of it; the rest is holes."""
+    assert entry.sparse is not None
+    os.ftruncate(fd, entry.size)
+    for offset, length in entry.sparse:
+        os.lseek(fd, offset, os.SEEK_SET)
+        for piece in read(length):
+            _write(fd, piece)
+
+
+def _write_with_holes(fd: int, entry: Entry, read: ReadData) -> None:
+    """Write a big file; where a whole piece is zeros a hole is left."""
+    for piece in read(None):
+        if len(piece) >= _HOLE and _is_zeros(piece):
+            os.lseek(fd, len(piece), os.SEEK_CUR)
+        else:
+            _write(fd, piece)
+    os.ftruncate(fd, entry.size)  # for a hole at the end
+
+
+def _is_zeros(piece: memoryview) -> bool:
+    # Most pieces are told by a byte or three; to compare a view is slow, and a copy of it is not.
+    if piece[0] or piece[-1] or piece[len(piece) // 2]:
+        return False
+    return piece.tobytes() == bytes(len(piece))
+
+
+def _write(fd: int, piece: memoryview) -> None:
+    written = os.write(fd, piece)
+    while written < len(piece):
+        written += os.write(fd, piece[written:])

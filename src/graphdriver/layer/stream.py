@@ -1,0 +1,100 @@
+"""Exact pieces out of a stream that gives what it pleases.
+
+A sender's `read` returns as much as has come; a tar is made of blocks of 512 bytes. In between stands
+one buffer of at most a mebibyte (and what is asked for at a time), whatever the tar claims to hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from graphdriver.driver import ReadStream
+from graphdriver.errors import BadArchiveError
+
+PIECE = 1 << 20
+"""How many bytes are asked of the sender at a time."""
+
+
+class ExactStream:
+    """A `ReadStream` that is read in exact pieces."""
+
+    def __init__(self, archive: ReadStream) -> None:
+        self._archive = archive
+        self._buffer = b""
+        self._at = 0
+        self._dropped = 0
+        self._ended = False
+
+    def tell(self) -> int:
+        """Return how many bytes were given or left out so far."""
+        return self._dropped + self._at
+
+    def take(self, n: int) -> bytes:
+        """Return the next ``n`` bytes; fewer only where the stream ends."""
+        end = self._at + n
+        if end > len(self._buffer):
+            self._fill(n)
+            end = n
+        piece = self._buffer[self._at : end]
+        self._at += len(piece)
+        return piece
+
+    def exactly(self, n: int) -> bytes:
+        """Return the next ``n`` bytes.
+
+        Raises:
+            BadArchiveError: the stream ends before.
+        """
+        piece = self.take(n)
+        if len(piece) < n:
+            raise BadArchiveError("the tar ends in the middle of this entry")
+        return piece
+
+    def pieces(self, n: int) -> Iterator[memoryview]:
+        """Yield the next ``n`` bytes in pieces as they come.
+
+        Raises:
+            BadArchiveError: the stream ends before.
+        """
+        while n:
+            if self._at == len(self._buffer):
+                self._fill(1)
+                if not self._buffer:
+                    raise BadArchiveError("the tar ends in the middle of this entry")
+            piece = memoryview(self._buffer)[self._at : self._at + n]
+            self._at += len(piece)
+            n -= len(piece)
+            yield piece
+
+    def skip(self, n: int) -> None:
+        """Leave out the next ``n`` bytes.
+
+        Raises:
+            BadArchiveError: the stream ends before.
+        """
+        end = self._at + n
+        if end <= len(self._buffer):
+            self._at = end
+        else:
+            for _ in self.pieces(n):
+                pass
+
+    def drain(self) -> None:
+        """Read on to the end of the stream, whatever still comes."""
+        self._buffer = b""
+        self._at = 0
+        while not self._ended:
+            self._ended = not self._archive.read(PIECE)
+
+    def _fill(self, n: int) -> None:
+        """Bring the buffer to ``n`` bytes or more, if the stream has so many."""
+        self._dropped += self._at
+        pieces = [self._buffer[self._at :]]
+        have = len(pieces[0])
+        while have < n and not self._ended:
+            piece = self._archive.read(PIECE)
+            self._ended = not piece
+            pieces.append(piece)
+            have += len(piece)
+        self._buffer = b"".join(pieces)
+        self._at = 0

@@ -1,0 +1,272 @@
+"""A layer's tar into a tree, and nothing of it anywhere else.
+
+The rules:
+
+- Every entry is made in one open folder, its parent (`graphdriver.layer.cursor`); nothing else stays
+  open.
+- The later entry of a name wins. A folder over a folder keeps what is in it; whatever else is there is
+  removed first, also what a hard link shares with a layer below.
+- Parents that are missing are made, 0755 and root's. What a layer below has in their place goes; an
+  entry below a file of the same tar is an error.
+- A folder's time is what its entry says, else what it was: each folder that something is made in gets
+  its time back when it is left. So entries may come in any order, and no list of folders is kept.
+- The root's own entry (``.``, ``/``, ``./``) must be a folder (CVE-2021-29136).
+- Attributes of overlayfs are orders to the kernel, not content: they are refused.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from graphdriver.driver import IDMap, ReadStream
+from graphdriver.errors import BadArchiveError, GraphDriverError
+from graphdriver.layer import place, whiteout
+from graphdriver.layer.blame import raise_about
+from graphdriver.layer.cursor import Cursor, Folder, times_of
+from graphdriver.layer.fields import show
+from graphdriver.layer.header import Entry, EntryType
+from graphdriver.layer.idmap import attribute_to_host, to_host
+from graphdriver.layer.links import HardLinks
+from graphdriver.layer.losses import Losses
+from graphdriver.layer.parse import TarReader
+from graphdriver.layer.rootfd import RootFd, clean
+from graphdriver.layer.walk import remove_tree
+
+_ORDERS = (b"trusted.overlay.", b"user.overlay.")
+_NO_NAMES = frozenset({b"", b".", b".."})
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """What a tar brought.
+
+    ``size`` is the sum of the sizes in its headers, in bytes; ``inodes`` how many files, folders and
+    others were made.
+    """
+
+    size: int
+    inodes: int
+
+
+def unpack(
+    archive: ReadStream,
+    root_fd: int,
+    *,
+    uid_maps: Sequence[IDMap] = (),
+    gid_maps: Sequence[IDMap] = (),
+    form: Callable[[int], whiteout.Form] = whiteout.PLAIN,
+    best_effort: bool = False,
+) -> Unpacked:
+    """Write a layer's tar into a tree.
+
+    When it raises the tree is half done: only removing it is left.
+
+    Args:
+        archive: an uncompressed tar; a whole stream of no bytes is an empty layer. It is read to its
+            end.
+        root_fd: the tree's root, open for reading; it stays the caller's.
+        uid_maps: user ids in the tar to those on disk; empty means "the same".
+        gid_maps: likewise for groups.
+        form: makes what the tree is of its root: `whiteout.PLAIN`, which holds a copy of the parent's
+            tree already, or `overlay.OVERLAY`.
+        best_effort: lose devices, extended attributes and times that cannot be kept, with a warning
+            for each kind, instead of raising.
+
+    Raises:
+        BadArchiveError: the tar is damaged or hostile; the text names the entry.
+        BrokenStreamError: it broke off.
+        UnsupportedError: the filesystem cannot keep what an entry says.
+        GraphDriverError: an id is outside the maps, or the disk is full.
+        OSError: the tree itself cannot be worked on.
+    """
+    unpacker = _Unpacker(root_fd, uid_maps, gid_maps, form(root_fd), Losses(best_effort))
+    reader = TarReader(archive)
+    size = 0
+    entry = None
+    try:
+        for entry in reader:
+            size += entry.size
+            unpacker.add(entry, reader.data)
+        entry = None
+        unpacker.finish()
+    except GraphDriverError as error:
+        if entry is None or error.problem.startswith(show(entry.name)):
+            raise
+        raise type(error)(f"{show(entry.name)}: {error.problem}", hint=error.hint) from error
+    except OSError as error:
+        if entry is None:
+            raise
+        raise_about(entry, error)
+    finally:
+        unpacker.close()
+    return Unpacked(size, unpacker.inodes)
+
+
+class _Unpacker:
+    """Makes entries, one after the other, in a tree."""
+
+    def __init__(
+        self,
+        root_fd: int,
+        uid_maps: Sequence[IDMap],
+        gid_maps: Sequence[IDMap],
+        form: whiteout.Form,
+        losses: Losses,
+    ) -> None:
+        self._root = RootFd(root_fd)
+        self._uid_maps = uid_maps
+        self._gid_maps = gid_maps
+        self._form = form
+        self._losses = losses
+        self._cursor = Cursor(self._root, form, uid_maps, gid_maps)
+        self._made = 0
+        self._head: bytes | None = None
+        self._links = HardLinks(self._cursor, form)
+        self._link_targets = False
+
+    @property
+    def inodes(self) -> int:
+        """How many things were made so far."""
+        return self._made + self._cursor.inodes
+
+    def add(self, entry: Entry, read: place.ReadData) -> None:
+        """Make one entry."""
+        head, _, name = entry.name.rstrip(b"/").rpartition(b"/")
+        odd = name in _NO_NAMES
+        cursor = self._cursor
+        folder = cursor.folder
+        if folder is None or odd or head != self._head:
+            parts = clean(entry.name)
+            if not parts:
+                self._describe_root(entry)
+                return
+            name = parts.pop()
+            if parts and not self._is_content(parts):
+                return
+            folder = cursor.enter(parts)
+            self._head = None if odd else head
+        if name.startswith(whiteout.PREFIX):
+            self._delete(folder, name)
+            cursor.look_again()
+            return
+        self._check(entry)
+        made = True
+        match entry.type:
+            case EntryType.FILE:
+                self._make_file(folder, name, entry, read)
+            case EntryType.FOLDER:
+                self._make_folder(folder, name, entry)
+            case EntryType.HARD_LINK:
+                self._links.make(folder, name, entry)
+            case _:
+                made = self._make_other(folder, name, entry)
+        if not made:
+            self._links.lost(folder, name)
+        elif not folder.is_all_own:
+            self._form.brought(
+                folder.fd, folder.inode, name, link=entry.type is EntryType.HARD_LINK
+            )
+        if cursor.way_changed:
+            cursor.look_again()
+
+    def finish(self) -> None:
+        """Make the links that waited, and put everything in order."""
+        self._links.finish()
+        self._cursor.leave()
+        if self._link_targets:
+            times = times_of(self._root.fd)
+            remove_tree(self._root.fd, whiteout.LINK_TARGETS)
+            os.utime(self._root.fd, ns=times)
+
+    def close(self) -> None:
+        """Close what is open, done or not."""
+        self._form.close()
+        self._cursor.close()
+
+    def _is_content(self, parts: list[bytes]) -> bool:
+        """Tell whether what is in this folder is to be made, and not AUFS's own affair."""
+        for part in parts:
+            if part == whiteout.LINK_TARGETS and len(parts) == 1:
+                if not self._link_targets:
+                    self._cursor.leave()
+                    remove_tree(self._root.fd, part)
+                    self._link_targets = True
+            elif part.startswith(whiteout.META_PREFIX):
+                return False
+            elif part.startswith(whiteout.PREFIX):
+                raise BadArchiveError("a folder on its way is called like a whiteout")
+        return True
+
+    def _check(self, entry: Entry) -> None:
+        if self._uid_maps:
+            entry.uid = to_host(self._uid_maps, entry.uid)
+        if self._gid_maps:
+            entry.gid = to_host(self._gid_maps, entry.gid)
+        self._form.check(entry)
+        if entry.xattrs:
+            for name in entry.xattrs:
+                if name.startswith(_ORDERS):
+                    raise BadArchiveError(f"the attribute {show(name)} is an order to overlayfs")
+            entry.xattrs = {
+                name: attribute_to_host(self._uid_maps, self._gid_maps, name, value)
+                for name, value in entry.xattrs.items()
+            }
+
+    def _describe_root(self, entry: Entry) -> None:
+        if entry.type is not EntryType.FOLDER:
+            raise BadArchiveError("the layer's root cannot be anything but a folder")
+        self._check(entry)
+        self._cursor.leave()
+        fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._root.fd)
+        try:
+            place.describe_folder(fd, entry, False, self._losses)
+        finally:
+            os.close(fd)
+
+    def _delete(self, folder: Folder, name: bytes) -> None:
+        if name == whiteout.OPAQUE:
+            self._form.hide_all(folder.fd, folder.inode)
+        elif not name.startswith(whiteout.META_PREFIX):
+            self._form.hide(folder.fd, folder.inode, folder.path, whiteout.target(name))
+
+    def _make_file(self, folder: Folder, name: bytes, entry: Entry, read: place.ReadData) -> None:
+        try:
+            place.make_file(folder.fd, name, entry, read, folder.inherits, self._losses)
+        except FileExistsError:
+            self._cursor.make_room(folder, name)
+            place.make_file(folder.fd, name, entry, read, folder.inherits, self._losses)
+        self._made += 1
+
+    def _make_other(self, folder: Folder, name: bytes, entry: Entry) -> bool:
+        try:
+            made = place.make_other(folder.fd, name, entry, folder.inherits, self._losses)
+        except FileExistsError:
+            self._cursor.make_room(folder, name)
+            made = place.make_other(folder.fd, name, entry, folder.inherits, self._losses)
+        self._made += made
+        return made
+
+    def _make_folder(self, folder: Folder, name: bytes, entry: Entry) -> None:
+        replaced = None
+        new = True
+        try:
+            fd = place.make_folder(folder.fd, name, folder.inherits)
+        except FileExistsError:
+            replaced = os.lstat(name, dir_fd=folder.fd)
+            new = not stat.S_ISDIR(replaced.st_mode)
+            if new:
+                self._cursor.make_room(folder, name)
+                fd = place.make_folder(folder.fd, name, folder.inherits)
+            else:
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+                fd = os.open(name, flags, dir_fd=folder.fd)
+        try:
+            if new:
+                self._form.folder_made(fd, replaced)
+                self._made += 1
+            place.describe_folder(fd, entry, new, self._losses)
+        finally:
+            os.close(fd)

@@ -1,0 +1,113 @@
+"""Tars made by hand, header by header, so that tests can say what no honest tar program writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+BLOCK = 512
+USTAR = b"ustar\x0000"
+GNU = b"ustar  \0"
+V7 = bytes(8)
+END = bytes(2 * BLOCK)
+
+
+def octal(value: int, width: int) -> bytes:
+    """A number as old tars write it; base-256 where that does not do."""
+    digits = b"%0*o" % (width - 1, value) if value >= 0 else b""
+    if digits and len(digits) < width:
+        return digits + b"\0"
+    return base_256(value, width)
+
+
+def base_256(value: int, width: int) -> bytes:
+    raw = (value % (1 << (8 * width - 1))).to_bytes(width, "big")
+    return bytes([raw[0] | 0x80 | (0x40 if value < 0 else 0)]) + raw[1:]
+
+
+def checked(block: bytes) -> bytes:
+    """The header with its checksum made right."""
+    total = sum(block[:148]) + 8 * 0x20 + sum(block[156:])
+    return block[:148] + b"%06o\0 " % total + block[156:]
+
+
+def header(
+    name: bytes,
+    type: bytes = b"0",
+    *,
+    size: int = 0,
+    mode: int = 0o644,
+    uid: int = 0,
+    gid: int = 0,
+    mtime: int = 0,
+    link: bytes = b"",
+    magic: bytes = USTAR,
+    device: tuple[int, int] = (0, 0),
+    prefix: bytes = b"",
+    tail: bytes = b"",
+) -> bytes:
+    block = b"".join(
+        (
+            name[:100].ljust(100, b"\0"),
+            octal(mode, 8),
+            octal(uid, 8),
+            octal(gid, 8),
+            octal(size, 12),
+            octal(mtime, 12),
+            bytes(8),
+            type,
+            link[:100].ljust(100, b"\0"),
+            magic,
+            bytes(64),
+            octal(device[0], 8),
+            octal(device[1], 8),
+            prefix[:155].ljust(155, b"\0"),
+            tail.ljust(12, b"\0"),
+        )
+    )
+    return checked(block)
+
+
+def padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % BLOCK)
+
+
+def file(name: bytes, data: bytes = b"data", **fields: object) -> bytes:
+    return header(name, size=len(data), **fields) + padded(data)  # type: ignore[arg-type]
+
+
+def folder(name: bytes, mode: int = 0o755, **fields: object) -> bytes:
+    return header(name, b"5", mode=mode, **fields)  # type: ignore[arg-type]
+
+
+def symlink(name: bytes, to: bytes, **fields: object) -> bytes:
+    return header(name, b"2", mode=0o777, link=to, **fields)  # type: ignore[arg-type]
+
+
+def hard_link(name: bytes, to: bytes) -> bytes:
+    return header(name, b"1", link=to)
+
+
+def whiteout(name: bytes) -> bytes:
+    return file(name, b"")
+
+
+def pax(records: Iterable[tuple[bytes, bytes]], type: bytes = b"x") -> bytes:
+    data = b"".join(record(key, value) for key, value in records)
+    return header(b"././@PaxHeader", type, size=len(data)) + padded(data)
+
+
+def record(key: bytes, value: bytes) -> bytes:
+    rest = b" " + key + b"=" + value + b"\n"
+    length = len(rest)
+    while length != len(rest) + len(str(length)):
+        length = len(rest) + len(str(length))
+    return str(length).encode() + rest
+
+
+def gnu_long(type: bytes, text: bytes) -> bytes:
+    data = text + b"\0"
+    return header(b"././@LongLink", type, size=len(data), magic=GNU) + padded(data)
+
+
+def tar(*entries: bytes) -> bytes:
+    return b"".join(entries) + END

@@ -1,0 +1,120 @@
+"""Twenty gigabytes into a plugin and out of it, over its socket, in the memory of a small layer.
+
+So much fits on no disk or tmpfs here. On the way in the tar is really parsed, and its files are
+really written and given their metadata, but a second thread deletes each when it is whole
+(`tests.layer.flood`). On the way out the files are mostly holes: the kernel hands out their zeros
+without keeping any, and from there on they are bytes like others, read, framed and sent one by one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from graphdriver import Client, mounted
+from tests.cli.conftest import ROOT, Serving
+from tests.layer import tars
+from tests.layer.bounded import Pieces
+from tests.layer.flood import KEPT
+
+MIB = 1 << 20
+FILE = 128 * MIB
+FILES = 150
+ALL = FILES * FILE
+ISLAND = b"not a hole"
+
+GROWTH = 8 * MIB
+"""How much more memory the plugin may have for twenty gigabytes than for a few bytes."""
+
+SPACE = 64 * MIB
+"""How much address space is left to it (RLIMIT_AS): threads reserve 8 MiB for their stacks."""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    path = Path(f"/dev/shm/gd-flood-{os.getpid()}")
+    path.mkdir()
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def plugin(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serving]:
+    """The driver, served by a process of its own that has done every call once."""
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "1")  # each arena of glibc's reserves 64 MiB
+    plugin = Serving(folder, "tests.layer.flood:Flood", path=str(ROOT)).ready()
+    try:
+        with Client(plugin.socket) as client:
+            client.init(str(folder / "home"), [], [], [])
+            for id in ("small", f"{KEPT}-small"):
+                client.create(id, "", "", {})
+                client.apply_diff(id, "", Pieces(iter([tars.tar(tars.file(b"f", bytes(MIB)))])))
+            with contextlib.closing(client.diff(f"{KEPT}-small", "")) as stream:
+                assert len(stream.read(MIB)) > 0
+        yield plugin
+    finally:
+        plugin.end()
+
+
+def memory(pid: int, what: str) -> int:
+    """Return a line of the process's status, in bytes."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) << 10 for line in status.splitlines() if what in line)
+
+
+def grown(plugin: Serving, work: Callable[[Client], None]) -> int:
+    """Do some work with little address space; return how far the plugin's memory grew at its peak."""
+    pid = plugin.process.pid
+    limit = memory(pid, "VmSize") + SPACE
+    resource.prlimit(pid, resource.RLIMIT_AS, (limit, limit))
+    Path(f"/proc/{pid}/clear_refs").write_text("5")  # VmHWM begins anew
+    before = memory(pid, "VmRSS")
+    with Client(plugin.socket) as client:
+        work(client)
+    return memory(pid, "VmHWM") - before
+
+
+def large_layer() -> Iterator[bytes]:
+    piece = os.urandom(MIB)
+    for number in range(FILES):
+        yield tars.header(b"%d" % number, size=FILE)
+        for _ in range(FILE // MIB):
+            yield piece
+    yield tars.END
+
+
+def test_twenty_gigabytes_go_in(plugin: Serving) -> None:
+    def apply(client: Client) -> None:
+        client.create("large", "", "", {})
+        assert client.apply_diff("large", "", Pieces(large_layer())) == ALL
+
+    assert grown(plugin, apply) < GROWTH
+
+
+def test_twenty_gigabytes_come_out(plugin: Serving) -> None:
+    def read(client: Client) -> None:
+        client.create(f"{KEPT}-large", "", "", {})
+        with mounted(client, f"{KEPT}-large") as root:
+            for number in range(FILES):
+                with open(os.path.join(root, f"{number:03}"), "wb") as file:
+                    file.truncate(FILE)
+                    file.seek(FILE // 2)
+                    file.write(ISLAND)
+        size = islands = 0
+        end = b""
+        with contextlib.closing(client.diff(f"{KEPT}-large", "")) as stream:
+            while piece := stream.read(MIB):
+                size += len(piece)
+                islands += (end + piece).count(ISLAND)
+                end = (end + piece)[1 - len(ISLAND) :]
+        headers = 1 + FILES + FILES  # the root's; each file's, and its time of nanoseconds
+        assert size >= ALL + headers * 512
+        assert islands == FILES
+
+    assert grown(plugin, read) < GROWTH

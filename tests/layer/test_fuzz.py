@@ -1,0 +1,68 @@
+"""A minute of coverage-guided fuzzing; ``make fuzz`` takes as long as it is told."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from graphdriver.layer import parse
+from graphdriver.layer.header import Entry
+from tests.layer.fuzz_target import seeds, target
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 60
+
+
+def test_the_reader_of_headers_withstands_a_minute_of_fuzzing(tmp_path: Path) -> None:
+    pytest.importorskip("atheris", reason="atheris, the fuzzer, is not there for this Python")
+    (tmp_path / "inputs").mkdir()
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "tests.layer.fuzz",
+            str(tmp_path / "inputs"),
+            f"-max_total_time={SECONDS}",
+            f"-artifact_prefix={tmp_path}/",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr[-5000:] + "".join(
+        f"\n{path.name}: {path.read_bytes()!r}" for path in tmp_path.glob("*-*")
+    )
+    runs = re.search(r"Done (\d+) runs", done.stderr)
+    assert runs
+    assert int(runs[1]) > len(seeds())
+    assert len(list((tmp_path / "inputs").iterdir())) > len(seeds())
+
+
+def test_every_seed_passes() -> None:
+    assert len(seeds()) > 100
+    for seed in seeds():
+        target(seed)
+
+
+@pytest.fixture
+def careless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that takes one field for another."""
+    right = parse._from_fields
+
+    def wrong(fields: tuple[bytes, ...]) -> Entry:
+        entry = right(fields)
+        entry.uid, entry.gid = entry.gid, entry.uid
+        return entry
+
+    monkeypatch.setattr(parse, "_from_fields", wrong)
+
+
+@pytest.mark.usefixtures("careless")
+def test_a_reader_that_is_wrong_is_caught() -> None:
+    with pytest.raises(AssertionError):
+        for seed in seeds():
+            target(seed)

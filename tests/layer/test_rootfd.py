@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphdriver.errors import BadArchiveError
+from graphdriver.layer.rootfd import RootFd, clean
+from tests.layer.conftest import remove
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[RootFd]:
+    (tmp_path / "root" / "d" / "e").mkdir(parents=True)
+    (tmp_path / "outside").mkdir()
+    fd = os.open(tmp_path / "root", os.O_RDONLY)
+    yield RootFd(fd)
+    os.close(fd)
+    remove(tmp_path / "root")
+
+
+def is_same(fd: int, path: Path) -> bool:
+    found, wanted = os.fstat(fd), path.stat()
+    os.close(fd)
+    return (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino)
+
+
+def make(fd: int, _path: list[bytes], name: bytes) -> None:
+    os.mkdir(name, dir_fd=fd)
+
+
+@given(st.lists(st.sampled_from([b"", b".", b"..", b"a", b"b"])))
+def test_a_cleaned_name_has_no_dots_or_climbs_and_is_refused(parts: list[bytes]) -> None:
+    depth = 0
+    lowest = 0
+    for part in parts:
+        depth += {b"..": -1, b"": 0, b".": 0}.get(part, 1)
+        lowest = min(lowest, depth)
+    if lowest < 0:
+        with pytest.raises(BadArchiveError):
+            clean(b"/".join(parts))
+    else:
+        assert len(clean(b"/".join(parts))) == depth
+        assert not {b"", b".", b".."} & set(clean(b"/".join(parts)))
+
+
+@pytest.mark.parametrize(
+    "to", ["/d", "../../../../d", "d/../../d", "./d/e/..", "/d/e/../../../d/."]
+)
+@pytest.mark.parametrize("by_steps", [False, True])
+def test_links_stay_inside_however_they_are_resolved(
+    tmp_path: Path, root: RootFd, to: str, by_steps: bool
+) -> None:
+    (tmp_path / "root" / "l").symlink_to(to)
+    made = [b"new"] if by_steps else []
+    fd, path = root.open_folder([b"l", *made], make)
+    assert path == [b"d", *made]
+    assert is_same(fd, tmp_path / "root" / "d" / "new" if by_steps else tmp_path / "root" / "d")
+
+
+def test_a_path_of_more_bytes_than_the_kernel_takes_is_made_and_found(root: RootFd) -> None:
+    parts = [b"x" * 250] * 40
+    made, _ = root.open_folder(parts, make)
+    found, _ = root.open_folder(parts)
+    assert os.fstat(made).st_ino == os.fstat(found).st_ino
+    os.close(made)
+    os.close(found)
+
+
+def test_more_than_255_missing_folders_are_made(root: RootFd) -> None:
+    os.close(root.open_folder([b"y"] * 1000, make)[0])
+
+
+@pytest.mark.parametrize("maker", [None, make])
+def test_a_loop_of_links_is_an_error(tmp_path: Path, root: RootFd, maker: object) -> None:
+    (tmp_path / "root" / "a").symlink_to("b")
+    (tmp_path / "root" / "b").symlink_to("a")
+    with pytest.raises(OSError) as error:
+        root.open_folder([b"a", b"c"], make if maker else None)
+    assert error.value.errno == errno.ELOOP
+
+
+def test_proc_leads_nowhere(tmp_path: Path, root: RootFd) -> None:
+    fd = os.open(tmp_path / "outside", os.O_RDONLY)
+    (tmp_path / "root" / "l").symlink_to(f"/proc/self/fd/{fd}")
+    with pytest.raises(FileNotFoundError):
+        root.open_folder([b"l"])
+    os.close(fd)
+
+
+def test_from_a_folder_in_between_links_are_left_to_a_look_from_the_root(
+    tmp_path: Path, root: RootFd
+) -> None:
+    (tmp_path / "root" / "d" / "l").symlink_to("/d")
+    fd, _ = root.open_folder([b"d"])
+    assert root.open_below(fd, [b"l"]) is None
+    assert root.open_below(fd, [b"..", b"d"]) is None
+    below = root.open_below(fd, [b"e"])
+    assert below is not None
+    assert is_same(below, tmp_path / "root" / "d" / "e")
+    os.close(fd)
+
+
+def test_renames_elsewhere_do_not_disturb_links_with_dots(tmp_path: Path, root: RootFd) -> None:
+    (tmp_path / "root" / "l").symlink_to("d/e/../../d/e/..")
+    stop = threading.Event()
+
+    def rename() -> None:
+        while not stop.is_set():
+            os.rename(tmp_path / "outside", tmp_path / "outside2")
+            os.rename(tmp_path / "outside2", tmp_path / "outside")
+
+    thread = threading.Thread(target=rename)
+    thread.start()
+    try:
+        for _ in range(2000):
+            assert is_same(root.open_folder([b"l"])[0], tmp_path / "root" / "d")
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_going_in_and_out_by_links_has_an_end(
+    tmp_path: Path, root: RootFd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "root" / "l").symlink_to("d/e/../../" * 10 + "d")
+    monkeypatch.setattr("graphdriver.layer.rootfd._LOOKUPS_BACK", 100)
+    paths = [[b"l", b"%d" % n] for n in range(20)]
+    with pytest.raises(OSError, match="symbolic links"):
+        for path in paths:
+            os.close(root.open_folder(path, make)[0])
+    again = RootFd(root.fd)
+    os.close(again.open_folder(paths[0], make)[0])
+
+
+@pytest.mark.parametrize("step", ["l{}", "d/../l{}"])
+def test_a_chain_of_many_links_is_an_error(tmp_path: Path, root: RootFd, step: str) -> None:
+    (tmp_path / "root" / "l0").symlink_to("d")
+    for number in range(300):
+        (tmp_path / "root" / f"l{number + 1}").symlink_to(step.format(number))
+    os.close(root.open_folder([b"l200"])[0])
+    with pytest.raises(OSError, match="symbolic links"):
+        root.open_folder([b"l300"])
