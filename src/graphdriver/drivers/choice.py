@@ -1,0 +1,74 @@
+"""Which driver to use in a place: each one is asked how well it would do there.
+
+A driver class may have ``probe(home)``, which looks at an existing folder and returns a
+`Suitability`, or raises a `GraphDriverError` that says why it would not work. One without it works
+everywhere, as far as anybody knows, and is never chosen by itself.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from graphdriver.driver import ProtoDriver
+from graphdriver.errors import GraphDriverError, UnsupportedError
+
+
+@dataclass(frozen=True, slots=True)
+class Suitability:
+    """How well a driver would do, the higher the better, and why."""
+
+    rank: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a survey found of one driver; ``cls`` is None if it cannot be used."""
+
+    name: str
+    cls: type[ProtoDriver] | None
+    rank: int
+    reason: str
+
+
+def survey(home: str) -> list[Finding]:
+    """Ask every driver that is installed, the best one first.
+
+    Args:
+        home: where layers would be kept. What is not there yet is judged by the folder above it.
+    """
+    from graphdriver.drivers import available
+
+    while not os.path.isdir(home):
+        home = os.path.dirname(home)
+    findings = []
+    for name, cls in available().items():
+        if isinstance(cls, GraphDriverError):
+            findings.append(Finding(name, None, -1, str(cls)))
+            continue
+        probe = getattr(cls, "probe", None)
+        if probe is None:
+            findings.append(Finding(name, cls, 0, "says nothing of where it works"))
+            continue
+        try:
+            suitability = probe(home)
+        except (GraphDriverError, OSError) as error:
+            findings.append(Finding(name, None, -1, str(error)))
+        else:
+            findings.append(Finding(name, cls, suitability.rank, suitability.reason))
+    return sorted(findings, key=lambda finding: (-finding.rank, finding.name))
+
+
+def choose(home: str) -> Finding:
+    """Return the best driver for a place.
+
+    Raises:
+        UnsupportedError: none works there; the text says why of each.
+    """
+    findings = survey(home)
+    best = next((finding for finding in findings if finding.rank > 0), None)
+    if best is None:
+        reasons = "; ".join(f"{finding.name}: {finding.reason}" for finding in findings)
+        raise UnsupportedError(f"no driver works on {home}: {reasons}")
+    return best

@@ -1,0 +1,90 @@
+"""How many gets of each layer are not put yet, kept where a restarted plugin finds it.
+
+A count is a file below /run, with the boot's ID, since mounts do not outlive a boot. The mount table
+has the last word: what is not mounted is held by nobody, and what is mounted without a count is held
+once, since to leave a mount is better than to pull one away under a container.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from typing import Final
+
+from graphdriver.linux.folders import make_folders
+
+FOLDER: Final = "/run/graphdriver/held"
+
+_COUNT: Final = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+_LENGTH: Final = 64
+"""Bytes of a count's file: always as many, so that one write replaces it whole."""
+
+
+class Holds:
+    """The counts of one home's layers.
+
+    Args:
+        home: its path.
+        folder: where counts are kept, in a folder for each home.
+    """
+
+    def __init__(self, home: str, folder: str = FOLDER) -> None:
+        self._folder = os.path.join(folder, hashlib.sha256(os.fsencode(home)).hexdigest()[:16])
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            self._boot = file.read().strip()
+        self._counts: dict[str, int] = {}
+
+    def of(self, id: str, mounted: bool) -> int:
+        """Return how often a layer is held, given whether it is mounted."""
+        if not mounted:
+            return 0
+        if id not in self._counts:
+            self._counts[id] = self._read(id)
+        return self._counts[id]
+
+    def set(self, id: str, count: int) -> None:
+        """Set a count; 0 forgets the layer.
+
+        Raises:
+            OSError: it cannot be kept.
+        """
+        path = os.path.join(self._folder, id)
+        if not count:
+            self._counts.pop(id, None)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            return
+        try:
+            fd = os.open(path, _COUNT, 0o600)
+        except FileNotFoundError:
+            make_folders(self._folder, 0o700)
+            fd = os.open(path, _COUNT, 0o600)
+        try:
+            os.pwrite(fd, f"{self._boot} {count}".ljust(_LENGTH).encode(), 0)
+        finally:
+            os.close(fd)
+        self._counts[id] = count
+
+    def forget_all(self) -> None:
+        """Forget all counts: who is still mounted is held once from now on."""
+        self._counts.clear()
+        with contextlib.suppress(FileNotFoundError):
+            for id in os.listdir(self._folder):
+                os.unlink(os.path.join(self._folder, id))
+            os.rmdir(self._folder)
+
+    def was_counted(self, id: str) -> bool:
+        """Tell whether there is a count of this boot for a layer."""
+        return self._stored(id) is not None
+
+    def _read(self, id: str) -> int:
+        return self._stored(id) or 1
+
+    def _stored(self, id: str) -> int | None:
+        try:
+            with open(os.path.join(self._folder, id), encoding="ascii") as file:
+                boot, _, count = file.read().strip().partition(" ")
+        except FileNotFoundError:
+            return None
+        return int(count) if boot == self._boot and count.isdecimal() else None

@@ -1,0 +1,436 @@
+"""The layers of overlay2 as folders and mounts; their diffs are in `graphdriver.drivers.overlay2`."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import secrets
+import string
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from graphdriver.driver import IDMap, ProtoDriver
+from graphdriver.drivers.holds import Holds
+from graphdriver.drivers.overlay_mount import Mounter, Overlay, is_mounted
+from graphdriver.drivers.overlay_options import HomeOptions, LayerOptions
+from graphdriver.drivers.overlay_probe import examine
+from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
+from graphdriver.layer.copy import dress
+from graphdriver.layer.lowers import Marks
+from graphdriver.layer.place import NOT_CONTENT
+from graphdriver.layer.walk import remove_tree
+from graphdriver.linux import xattr
+from graphdriver.linux.folders import make_folders
+from graphdriver.linux.holders import holders
+from graphdriver.linux.mount import MNT_DETACH, unmount
+from graphdriver.store import Store
+
+DIFF: Final = "diff"
+LINK: Final = "link"
+LOWER: Final = "lower"
+WORK: Final = "work"
+MERGED: Final = "merged"
+COMMITTED: Final = "committed"
+LINKS: Final = "l"
+VOLATILE: Final = ".volatile"
+
+MOST_LAYERS: Final = 500
+"""How many lower folders a mount may have (OVL_MAX_STACK in the kernel's fs/overlayfs)."""
+
+_LINK_LENGTH: Final = 26
+_LETTERS: Final = string.ascii_uppercase + string.digits
+_LINK: Final = re.compile(r"l/[A-Z0-9]{26}")
+_BUSY_TRIES: Final = 5
+_BUSY_PAUSE: Final = 0.02
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_log = logging.getLogger(__name__)
+
+
+class OverlayLayers(ProtoDriver):
+    """Layers as upper folders, shown by overlay mounts."""
+
+    def init(
+        self,
+        home: str,
+        options: Sequence[str],
+        uid_maps: Sequence[IDMap],
+        gid_maps: Sequence[IDMap],
+    ) -> None:
+        """Take up a home; see `graphdriver.ProtoDriver.init`."""
+        self._options = HomeOptions.parse(options)
+        self._backing = examine(home, self._options)
+        self._owner = _root_of(uid_maps), _root_of(gid_maps)
+        self._store = Store(home, self._owner[1], own=(LINKS,))
+        self._mounter = Mounter(home)
+        self._holds = Holds(home)
+        self._family = threading.Lock()
+        make_folders(os.path.join(home, LINKS), 0o700)
+        self._parents = self._take_stock()
+
+    def daemon_began(self) -> None:
+        """Count each layer that is mounted once: who got it before is gone (`CountsGets`)."""
+        self._holds.forget_all()
+
+    def create(
+        self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
+    ) -> None:
+        """Make a layer; see `graphdriver.ProtoDriver.create`."""
+        self._create(id, parent, LayerOptions.parse(storage_opt), volatile=False)
+
+    def create_read_write(
+        self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
+    ) -> None:
+        """Make a container's layer, the only kind that the home's ``size`` and ``volatile`` are for."""
+        options = LayerOptions.parse(storage_opt, self._options.size)
+        self._create(id, parent, options, volatile=self._options.volatile)
+
+    def _create(self, id: str, parent: str, options: LayerOptions, *, volatile: bool) -> None:
+        with self._family:
+            lowers = self._lowers_upon(parent) if parent else []
+            link = "".join(secrets.choice(_LETTERS) for _ in range(_LINK_LENGTH))
+            try:
+                with self._store.staged(id) as folder:
+                    self._make_diff(os.path.join(folder, DIFF), parent)
+                    _write(os.path.join(folder, LINK), link)
+                    if lowers:
+                        _write(os.path.join(folder, LOWER), ":".join(lowers))
+                        os.mkdir(os.path.join(folder, WORK), 0o700)
+                        os.chown(os.path.join(folder, WORK), *self._owner)
+                    if volatile and lowers:
+                        _write(os.path.join(folder, VOLATILE), "")
+                    if options.size:
+                        options.limit(folder, (DIFF, WORK) if lowers else (DIFF,))
+                    os.symlink(f"../{id}/{DIFF}", self._path(LINKS, link))
+                    if parent:
+                        _write(self._path(parent, COMMITTED), "")
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._path(LINKS, link))
+                raise
+            self._parents[id] = parent
+
+    def _make_diff(self, path: str, parent: str) -> None:
+        os.mkdir(path, 0o755)
+        fd = os.open(path, _FOLDER)
+        try:
+            if parent:
+                above = os.open(self._path(parent, DIFF), _FOLDER)
+                try:
+                    attributes = xattr.get_all(above)
+                    theirs = {k: v for k, v in attributes.items() if not k.startswith(NOT_CONTENT)}
+                    dress(fd, os.fstat(above), theirs)
+                finally:
+                    os.close(above)
+            else:
+                os.fchown(fd, *self._owner)
+                os.fchmod(fd, 0o755)
+        finally:
+            os.close(fd)
+
+    def _lowers_upon(self, parent: str) -> list[str]:
+        """Return the links of the layers below one that stands on ``parent``, nearest first."""
+        self._store.parent_path(parent)
+        lowers = [self._link_of(parent), *self.lower_names(parent)]
+        if len(lowers) > MOST_LAYERS:
+            raise UnsupportedError(
+                f"parent {parent} stands on {len(lowers) - 1} layers, and the kernel takes"
+                f" {MOST_LAYERS} in all",
+                hint="squash some of them",
+            )
+        return lowers
+
+    def remove(self, id: str) -> None:
+        """End a layer; see `graphdriver.ProtoDriver.remove`."""
+        if not self.exists(id):
+            return
+        self.refuse_if_stood_upon(id)
+        # Without the lock: an unmount writes back what the filesystem has not written yet.
+        self._end_mount(id)
+        with self._family:
+            self._refuse_if_stood_upon(id)
+            link = None
+            with contextlib.suppress(GraphDriverError):  # if it is lost: swept at the next start
+                link = self._link_of(id)
+            self._store.remove(id)
+            if link:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._path(link))
+            self._parents.pop(id, None)
+
+    def refuse_if_stood_upon(self, id: str) -> None:
+        """See that no layer stands on one, which must then stay as it is.
+
+        Raises:
+            InUseError: one does; the text names it.
+        """
+        with self._family:
+            self._refuse_if_stood_upon(id)
+
+    def _refuse_if_stood_upon(self, id: str) -> None:
+        children = [child for child, parent in self._parents.items() if parent == id]
+        if children:
+            raise InUseError(
+                f"the layer {min(children)} stands on it", hint="remove that one first"
+            )
+
+    def get(self, id: str, mount_label: str) -> str:
+        """Return the layer's folder, mounted if it stands on others."""
+        self._store.path(id)
+        lowers = self.lower_names(id)
+        if not lowers:
+            return self._path(id, DIFF)
+        merged = self._path(id, MERGED)
+        mounted = is_mounted(merged)
+        count = self._holds.of(id, mounted)
+        if not mounted:
+            self._mount(id, lowers, mount_label)
+        try:
+            self._holds.set(id, count + 1)
+        except BaseException:
+            if not mounted:
+                self._unmount(id)
+            raise
+        return merged
+
+    def put(self, id: str) -> None:
+        """Undo one `get`; the last one unmounts."""
+        self._store.path(id)
+        mounted = is_mounted(self._path(id, MERGED))
+        count = self._holds.of(id, mounted)
+        if count > 1:
+            self._holds.set(id, count - 1)
+            return
+        self._end_mount(id)
+
+    def exists(self, id: str) -> bool:
+        """Tell whether there is such a layer."""
+        return self._store.exists(id)
+
+    def status(self) -> Sequence[tuple[str, str]]:
+        """Tell what the layers are on, under Docker's names where it has some."""
+        return (
+            ("Backing Filesystem", self._backing),
+            ("Supports d_type", "true"),
+            ("Native Overlay Diff", "true"),
+            ("userxattr", str(self._mounter.user_marks).lower()),
+            ("Mount Interface", self._mounter.interface),
+            ("Kernel", os.uname().release),
+        )
+
+    def get_metadata(self, id: str) -> Mapping[str, str]:
+        """Return the folders of the layer's mount, as Docker's own overlay2 names them."""
+        self._store.path(id)
+        told = {
+            "MergedDir": self._path(id, MERGED),
+            "UpperDir": self._path(id, DIFF),
+            "WorkDir": self._path(id, WORK),
+        }
+        lowers = self.lower_names(id)
+        if lowers:
+            links = (self._path(one) for one in lowers)
+            folders = (os.path.join(self._path(LINKS), os.readlink(link)) for link in links)
+            told["LowerDir"] = ":".join(os.path.normpath(folder) for folder in folders)
+        return told
+
+    def cleanup(self) -> None:
+        """Unmount all layers, whoever holds them; one that fails holds up no other."""
+        failed = []
+        for id in self._layers():
+            try:
+                self._end_mount(id)
+            except OSError as error:
+                _log.exception("%s cannot be unmounted", self._path(id, MERGED))
+                failed.append(f"{id} ({error.strerror})")
+        if failed:
+            raise GraphDriverError(f"these layers cannot be unmounted: {', '.join(failed)}")
+        self._holds.forget_all()
+
+    # --- what the diffs need ----------------------------------------------------------------------
+
+    def parent_of(self, id: str) -> str:
+        """Return the layer that another stands on, or ``""``.
+
+        Raises:
+            LayerNotFoundError: ``id`` does not exist.
+        """
+        self._store.path(id)
+        lowers = self.lower_names(id)
+        return os.readlink(self._path(lowers[0])).split("/")[1] if lowers else ""
+
+    def lower_names(self, id: str) -> list[str]:
+        """Return the links of the layers below one, nearest first, relative to the home."""
+        try:
+            text = self._read(id, LOWER)
+        except FileNotFoundError:
+            return []
+        names = text.split(":")
+        if not all(map(_LINK.fullmatch, names)):
+            raise _lost(f"what layer {id} stands on")
+        return names
+
+    def _link_of(self, id: str) -> str:
+        """Return a layer's own link, relative to the home."""
+        with contextlib.suppress(FileNotFoundError):
+            link = f"{LINKS}/{self._read(id, LINK)}"
+            if _LINK.fullmatch(link):
+                return link
+        raise _lost(f"the link of layer {id}")
+
+    def is_pristine(self, id: str) -> bool:
+        """Tell whether nobody uses the layer, and nothing was written to it."""
+        return not os.listdir(self._path(id, DIFF)) and not is_mounted(self._path(id, MERGED))
+
+    @property
+    def marks(self) -> Marks:
+        """Where the mounts keep their marks."""
+        return self._mounter.marks
+
+    @contextlib.contextmanager
+    def opened(self, id: str) -> Iterator[int]:
+        """Open a layer's own folder for the length of a ``with`` block.
+
+        Raises:
+            LayerNotFoundError: ``id`` does not exist.
+        """
+        fd = os.open(os.path.join(self._store.path(id), DIFF), _FOLDER)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def opened_below(self, id: str) -> Iterator[list[int]]:
+        """Open the folders of the layers below one, nearest first."""
+        with contextlib.ExitStack() as held:
+            fds = []
+            for link in self.lower_names(id):  # the links are the driver's own
+                fds.append(os.open(self._path(link), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+                held.callback(os.close, fds[-1])
+            yield fds
+
+    # --- mounts -----------------------------------------------------------------------------------
+
+    def _mount(self, id: str, lowers: list[str], mount_label: str) -> None:
+        options = list(self._options.mount_options)
+        if mount_label:
+            options.append(f"context={mount_label}")
+        target = f"{id}/{MERGED}"
+        if os.path.exists(self._path(id, COMMITTED)):
+            overlay = Overlay([f"{id}/{DIFF}", *lowers], target, options=options)
+        else:
+            if os.path.exists(self._path(id, VOLATILE)):
+                self._clear_volatile(id)
+                options.append("volatile")
+            overlay = Overlay(lowers, target, f"{id}/{DIFF}", f"{id}/{WORK}", options)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self._path(target), 0o700)
+        try:
+            self._mounter.mount(overlay)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.rmdir(self._path(target))
+            raise
+
+    def _end_mount(self, id: str) -> None:
+        """End a layer's mount, if there is one, and its count."""
+        if is_mounted(self._path(id, MERGED)):
+            self._unmount(id)
+        self._holds.set(id, 0)
+
+    def _unmount(self, id: str) -> None:
+        """End a layer's mount: at once if that can be, else as soon as nobody uses it."""
+        merged = self._path(id, MERGED)
+        for attempt in range(_BUSY_TRIES):
+            if attempt:
+                time.sleep(_BUSY_PAUSE)
+            try:
+                unmount(merged)
+                break
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+        else:
+            who = "; ".join(holders(merged)) or "nobody that can be seen"
+            _log.warning("%s is busy: %s; unmounted lazily", merged, who)
+            unmount(merged, MNT_DETACH)
+        with contextlib.suppress(OSError):
+            os.rmdir(merged)
+        if os.path.exists(self._path(id, VOLATILE)):
+            self._clear_volatile(id, unmounted=True)
+
+    def _clear_volatile(self, id: str, *, unmounted: bool = False) -> None:
+        """Take away the mark by which the kernel refuses a volatile layer that was not unmounted.
+
+        It means that content may be missing after a crash of the machine (kernel documentation,
+        filesystems/overlayfs, "Volatile mount"). Within one boot nothing was lost.
+
+        Raises:
+            GraphDriverError: the machine went down while the layer was mounted.
+        """
+        incompat = self._path(id, WORK, "work", "incompat")
+        if not os.path.isdir(os.path.join(incompat, "volatile")):
+            return
+        if not unmounted and not self._holds.was_counted(id):
+            raise GraphDriverError(
+                "the machine went down while this volatile layer was in use, and what was written"
+                " last may be missing",
+                hint="remove the container; leave the option volatile out to have it synced",
+            )
+        fd = os.open(incompat, _FOLDER)
+        try:
+            remove_tree(fd, b"volatile")
+        finally:
+            os.close(fd)
+
+    # --- the home ---------------------------------------------------------------------------------
+
+    def _layers(self) -> list[str]:
+        names = os.listdir(self._store.home)
+        return [name for name in names if not name.startswith(".") and name != LINKS]
+
+    def _take_stock(self) -> dict[str, str]:
+        """Find what each layer stands on, and sweep what a crash left between."""
+        links = self._path(LINKS)
+        for name in os.listdir(links):
+            if not os.path.exists(os.path.join(links, name)):
+                os.unlink(os.path.join(links, name))
+        parents = {}
+        for id in self._layers():
+            try:
+                parents[id] = self.parent_of(id)
+            except (GraphDriverError, OSError) as error:
+                _log.warning("layer %s cannot be used: %s", id, error)
+        return parents
+
+    def _path(self, *parts: str) -> str:
+        return os.path.join(self._store.home, *parts)
+
+    def _read(self, id: str, name: str) -> str:
+        with open(self._path(id, name), encoding="ascii", errors="replace") as file:
+            return file.read().strip()
+
+
+def _lost(what: str) -> GraphDriverError:
+    """Tell of a file that is not whole: none of them is synced when it is made."""
+    return GraphDriverError(
+        f"{what} was lost, in a power cut most likely",
+        hint="remove it; an image can be loaded again",
+    )
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def _root_of(maps: Sequence[IDMap]) -> int:
+    return next((one.host_id for one in maps if one.container_id == 0 and one.size), 0)

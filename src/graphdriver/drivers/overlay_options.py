@@ -1,0 +1,125 @@
+"""What overlay2 can be told of a home (``--storage-opt``), and of a layer (``docker run`` likewise)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from graphdriver.drivers.overlay_mount import SETTINGS
+from graphdriver.errors import UnsupportedError
+from graphdriver.linux.quota import limit_tree
+
+KNOWN = {
+    "mountopt": "options of every mount, separated by commas: mountopt=nodev,noatime",
+    "size": "how large a container's layer may grow, on a filesystem with project quotas: size=10G",
+    "volatile": "true: containers' layers are never synced, and lost when the machine goes down",
+}
+"""The options of a home. With Docker's own prefix, ``overlay2.size=10G``, they are taken too."""
+
+_OURS = frozenset(
+    {"lowerdir", "lowerdir+", "datadir+", "upperdir", "workdir", "userxattr", "verity", "ro"}
+)
+"""Options of a mount that say which layers are shown, and where marks are: the driver's own affair."""
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgtp]?)i?b?", re.IGNORECASE)
+_UNITS = "kmgtp"
+
+
+@dataclass(frozen=True, slots=True)
+class HomeOptions:
+    """The options of a home; ``size`` in bytes, 0 for no limit."""
+
+    mount_options: tuple[str, ...] = ()
+    size: int = 0
+    volatile: bool = False
+
+    @classmethod
+    def parse(cls, options: Sequence[str]) -> HomeOptions:
+        """Read ``key=value`` options, of which the last of a key counts.
+
+        Raises:
+            UnsupportedError: one is not known, or its value is none.
+        """
+        found = {}
+        for option in options:
+            key, _, value = option.partition("=")
+            key = key.removeprefix("overlay2.").lower()
+            if key not in KNOWN:
+                known = "; ".join(f"{name}= ({text})" for name, text in KNOWN.items())
+                raise UnsupportedError(f"overlay2 knows no option {option!r}", hint=known)
+            found[key] = value
+        volatile = found.get("volatile", "false").lower()
+        if volatile not in ("true", "false"):
+            raise UnsupportedError(f"option volatile={volatile}: it is true or false")
+        given = tuple(filter(None, found.get("mountopt", "").split(",")))
+        for option in given:
+            _refuse_ours(option)
+        return cls(
+            given,
+            size_of(found["size"]) if "size" in found else 0,
+            volatile == "true",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LayerOptions:
+    """The options of one layer; ``size`` in bytes, 0 for no limit."""
+
+    size: int = 0
+
+    @classmethod
+    def parse(cls, options: Mapping[str, str], size: int = 0) -> LayerOptions:
+        """Read the options of a layer.
+
+        Args:
+            options: as Docker gives them.
+            size: the limit of a layer that says none.
+
+        Raises:
+            UnsupportedError: one is not known, or its value is none.
+        """
+        for key in options:
+            if key.lower() != "size":
+                raise UnsupportedError(
+                    f"overlay2 knows no option {key!r} of a layer", hint="it knows size="
+                )
+        given = {key.lower(): value for key, value in options.items()}
+        return cls(size_of(given["size"]) if "size" in given else size)
+
+    def limit(self, folder: str, names: Sequence[str]) -> None:
+        """Limit what these folders of a layer may hold together.
+
+        Raises:
+            UnsupportedError: the filesystem has no project quotas.
+        """
+        limit_tree([os.path.join(folder, name) for name in names], self.size)
+
+
+def _refuse_ours(option: str) -> None:
+    key, _, value = option.partition("=")
+    fixed = dict(SETTINGS)
+    if key in _OURS or value != fixed.get(key, value):
+        told = f"it is {key}={fixed[key]}" if key in fixed else "the driver sets it itself"
+        raise UnsupportedError(
+            f"overlay2 mounts no layer with {option!r}: {told}",
+            hint="what a layer changed is read in its folder, which must hold all of it",
+        )
+    if key == "volatile":
+        raise UnsupportedError(
+            "overlay2 mounts not every layer with 'volatile'",
+            hint="the option volatile=true, without mountopt, does so for containers' layers",
+        )
+
+
+def size_of(text: str) -> int:
+    """Return the bytes that ``10G``, ``512m`` or ``1.5 TiB`` says, as Docker reads it (powers of 1024).
+
+    Raises:
+        UnsupportedError: it says no size.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if not found:
+        raise UnsupportedError(f"{text!r} is no size", hint="write 10G or 512m")
+    return int(float(found[1]) * 1024 ** (" " + _UNITS).index(found[2].lower() or " "))

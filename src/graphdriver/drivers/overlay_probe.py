@@ -1,0 +1,117 @@
+"""Whether layers can be mounted upon each other in a place: found out by doing it.
+
+Filesystems differ in what they can be asked for, and kernels in what they answer; so two small layers
+are made and mounted, in a folder that is gone again afterwards. A process that is killed leaves it
+there, with its mount; the next one that looks clears it away.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+from typing import Final
+
+from graphdriver.drivers.overlay_mount import Mounter, Overlay, is_mounted
+from graphdriver.drivers.overlay_options import HomeOptions, LayerOptions
+from graphdriver.errors import GraphDriverError, UnsupportedError
+from graphdriver.layer.walk import remove_tree
+from graphdriver.linux import mount as calls
+from graphdriver.linux import xattr
+from graphdriver.linux.directory import tells_types
+from graphdriver.linux.folders import alone_in
+from graphdriver.linux.mountinfo import fstype_of
+
+_FOLDER: Final = ".overlay-probe"
+_ELSEWHERE: Final = "set the daemon's data-root to another filesystem, or use vfs"
+
+
+def examine(home: str, options: HomeOptions = HomeOptions()) -> str:  # noqa: B008 - it is frozen
+    """See whether overlays can be made in a folder, by making one.
+
+    Args:
+        home: it exists.
+        options: what is to be done with it.
+
+    Returns:
+        The name of the filesystem.
+
+    Raises:
+        UnsupportedError: they cannot; the text says what is missing and what to do.
+        OSError: nothing can be written there.
+    """
+    if "overlay" not in _filesystems() and not calls.accepts("overlay", "index", "off"):
+        raise UnsupportedError(
+            "overlay2: this kernel has no overlay filesystem",
+            hint="load it (modprobe overlay), or use vfs",
+        )
+    with alone_in(home):
+        fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _clear(home, fd)
+            try:
+                kind = fstype_of(fd)
+                _examine(home, kind, options)
+            finally:
+                _clear(home, fd)
+        finally:
+            os.close(fd)
+    return kind
+
+
+def _examine(home: str, kind: str, options: HomeOptions) -> None:
+    folder = os.path.join(home, _FOLDER)
+    for name in ("", "lower", "upper", "work", "merged", "lower/folder"):
+        os.mkdir(os.path.join(folder, name), 0o700)
+    if not tells_types(f"{folder}/lower"):
+        raise UnsupportedError(
+            f"overlay2: {home} is on {kind} that does not tell file types with their names (d_type)",
+            hint=f"make it anew (mkfs.xfs -n ftype=1, mkfs.ext4 -O filetype), or {_ELSEWHERE}",
+        )
+    mounter = Mounter(folder)
+    try:
+        xattr.set(os.fsencode(f"{folder}/upper"), mounter.marks.prefix + b"probe", b"y")
+    except OSError as error:
+        raise UnsupportedError(
+            f"overlay2: {home} is on {kind}, which cannot keep overlayfs's extended attributes"
+            f" ({error.strerror})",
+            hint=_ELSEWHERE,
+        ) from error
+    overlay = Overlay(["lower"], "merged", "upper", "work")
+    try:
+        mounter.mount(overlay)
+    except GraphDriverError as error:
+        raise UnsupportedError(
+            f"overlay2: {home} is on {kind}, which cannot hold upper layers ({error.problem})",
+            hint=_ELSEWHERE,
+        ) from error
+    os.rmdir(f"{folder}/merged/folder")
+    if not stat.S_ISCHR(os.lstat(f"{folder}/upper/folder").st_mode):
+        raise UnsupportedError(
+            f"overlay2: {home} is on {kind}, which keeps no whiteouts", hint=_ELSEWHERE
+        )
+    if options.size:
+        LayerOptions(options.size).limit(folder, ("upper", "work"))
+    if options.mount_options:
+        calls.unmount(f"{folder}/merged", calls.MNT_DETACH)
+        try:
+            mounter.mount(dataclasses.replace(overlay, options=options.mount_options))
+        except GraphDriverError as error:
+            raise UnsupportedError(
+                f"overlay2: nothing can be mounted with mountopt={','.join(options.mount_options)}"
+                f" ({error.problem})",
+                hint="see mount(8) and the kernel's documentation of overlayfs",
+            ) from error
+
+
+def _clear(home: str, fd: int) -> None:
+    """Remove what is there of a probe."""
+    merged = os.path.join(home, _FOLDER, "merged")
+    if is_mounted(merged):
+        calls.unmount(merged, calls.MNT_DETACH)
+    remove_tree(fd, os.fsencode(_FOLDER))
+
+
+def _filesystems() -> set[str]:
+    with open("/proc/filesystems", encoding="ascii") as file:
+        return {line.split()[-1] for line in file}

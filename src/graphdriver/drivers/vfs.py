@@ -1,0 +1,142 @@
+"""The driver that works everywhere: each layer is a full copy of its parent.
+
+On disk::
+
+    HOME/ID/root    the layer's tree, as containers see it
+    HOME/ID/made    the parent's ID; written when the copy of the parent was finished
+
+A copy shares its blocks with the parent where the filesystem can (reflink: btrfs, xfs); elsewhere it
+costs the time and the space of the whole image. A layer does not need its parent any more once it is
+made. There is nothing to mount and so nothing to count.
+
+A copy is on disk before it becomes a layer: not every layer is applied to, and synced, after that, and
+after a power cut no container shall run on half an image.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from graphdriver.driver import IDMap, ProtoDriver
+from graphdriver.drivers.choice import Suitability
+from graphdriver.drivers.tree_copy import copy_tree
+from graphdriver.errors import UnsupportedError
+from graphdriver.linux import reflink
+from graphdriver.linux.folders import write_whole
+from graphdriver.linux.sync import syncfs
+from graphdriver.store import Store
+
+_ROOT = "root"
+_MADE = "made"
+
+
+class VfsDriver(ProtoDriver):
+    """Full copies in plain folders."""
+
+    driver_name: ClassVar[str] = "vfs"
+
+    @classmethod
+    def probe(cls, home: str) -> Suitability:
+        """Tell how well the driver would do in a folder, which exists."""
+        if _shares_blocks(home):
+            return Suitability(20, "copies share their blocks (reflink)")
+        return Suitability(10, "works on every filesystem, by full copies")
+
+    def init(
+        self,
+        home: str,
+        options: Sequence[str],
+        uid_maps: Sequence[IDMap],
+        gid_maps: Sequence[IDMap],
+    ) -> None:
+        """Take up a home; see `graphdriver.ProtoDriver.init`."""
+        _refuse_options([option.partition("=")[0] for option in options])
+        self._owner = _root_of(uid_maps), _root_of(gid_maps)
+        self._store = Store(home, self._owner[1])
+
+    def create(
+        self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
+    ) -> None:
+        """Make a layer; see `graphdriver.ProtoDriver.create`."""
+        _refuse_options(storage_opt)
+        source = self._store.parent_path(parent) if parent else None
+        with self._store.staged(id) as folder:
+            root = os.path.join(folder, _ROOT)
+            os.mkdir(root, 0o755)
+            os.chmod(root, 0o755)
+            os.chown(root, *self._owner)
+            if source:
+                _copy(os.path.join(source, _ROOT), root)
+            write_whole(os.path.join(folder, _MADE), parent, 0o600)
+
+    def remove(self, id: str) -> None:
+        """End a layer; see `graphdriver.ProtoDriver.remove`."""
+        self._store.remove(id)
+
+    def get(self, id: str, mount_label: str) -> str:
+        """Return the layer's folder; see `graphdriver.ProtoDriver.get`."""
+        return os.path.join(self._store.path(id), _ROOT)
+
+    def put(self, id: str) -> None:
+        """Do nothing more than see that the layer is there."""
+        self._store.path(id)
+
+    def exists(self, id: str) -> bool:
+        """Tell whether there is such a layer."""
+        return self._store.exists(id)
+
+    def status(self) -> Sequence[tuple[str, str]]:
+        """Tell how layers are copied here."""
+        shares = _shares_blocks(self._store.home)
+        return (("Copies", "reflink" if shares else "full"),)
+
+    def get_metadata(self, id: str) -> Mapping[str, str]:
+        """Return nothing, as Docker's own vfs does."""
+        self._store.path(id)
+        return {}
+
+    def untouched_since(self, id: str, parent: str) -> int | None:
+        """Return when the layer was a finished copy of ``parent``, in nanoseconds, for the differ.
+
+        None if it never was: ``parent`` is another layer than the one it was made of.
+        """
+        with open(os.path.join(self._store.path(id), _MADE), encoding="ascii") as made:
+            return os.fstat(made.fileno()).st_ctime_ns if made.read() == parent else None
+
+
+def _refuse_options(names: Mapping[str, str] | Sequence[str]) -> None:
+    for name in names:
+        if name == "size":
+            raise UnsupportedError(
+                "vfs cannot limit the size of a layer",
+                hint="leave size= out, or use a driver that can",
+            )
+        raise UnsupportedError(f"vfs knows no option {name!r}", hint="it knows none at all")
+
+
+def _root_of(maps: Sequence[IDMap]) -> int:
+    return next((one.host_id for one in maps if one.container_id == 0 and one.size), 0)
+
+
+def _copy(source: str, target: str) -> None:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    source_fd = os.open(source, flags)
+    try:
+        target_fd = os.open(target, flags)
+        try:
+            copy_tree(source_fd, target_fd)
+            syncfs(target_fd)
+        finally:
+            os.close(target_fd)
+    finally:
+        os.close(source_fd)
+
+
+def _shares_blocks(home: str) -> bool:
+    with tempfile.TemporaryFile(dir=home) as one, tempfile.TemporaryFile(dir=home) as other:
+        one.write(b"x" * 4096)
+        one.flush()
+        return reflink.clone(other.fileno(), one.fileno())

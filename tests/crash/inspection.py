@@ -1,0 +1,70 @@
+"""What lies in a home and where mounts are, seen without asking the plugin."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from pathlib import Path
+
+from graphdriver.drivers.holds import FOLDER
+from graphdriver.linux.mountinfo import mount_points
+
+OUR_OWN = {".graphdriver", ".staging", ".trash"}
+LINKS = "l"
+SETTLED_WITHIN = 30.0
+
+
+def layers(home: Path) -> set[str]:
+    """Return the layers in a home."""
+    return {name for name in os.listdir(home) if not name.startswith(".") and name != LINKS}
+
+
+def marked(home: Path) -> set[str]:
+    """Return the layers that bear the mark."""
+    return set(os.listdir(home / ".graphdriver/applying"))
+
+
+def mounted(home: Path) -> list[str]:
+    """Return what is mounted below a home, relative to it."""
+    above = os.fsencode(home) + b"/"
+    points = [point.point for point in mount_points()]
+    return [os.fsdecode(one[len(above) :]) for one in points if one.startswith(above)]
+
+
+def counts(home: Path) -> dict[str, str]:
+    """Return what is kept of a home's layers being held, as it stands."""
+    folder = Path(FOLDER, hashlib.sha256(os.fsencode(home)).hexdigest()[:16])
+    if not folder.exists():
+        return {}
+    return {file.name: file.read_text() for file in folder.iterdir()}
+
+
+def holds(home: Path) -> dict[str, int]:
+    """Return how often each mounted layer is held; once if that is not told."""
+    told = counts(home)
+    ids = [point.split("/")[0] for point in mounted(home)]
+    return {id: int(told[id].split()[1]) if told.get(id) else 1 for id in ids}
+
+
+def litter(home: Path) -> list[str]:
+    """Return what should have been swept, once that has had its time."""
+    deadline = time.monotonic() + SETTLED_WITHIN
+    while found := _litter(home):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.005)
+    return found
+
+
+def _litter(home: Path) -> list[str]:
+    names = os.listdir(home)
+    found = [name for name in names if name.startswith(".") and name not in OUR_OWN]
+    for own in (".staging", ".trash"):
+        if own in names:
+            found += [f"{own}/{name}" for name in os.listdir(home / own)]
+    found += [f"mark of {id}" for id in marked(home) - layers(home)]
+    if LINKS in names:
+        used = {(home / id / "link").read_text() for id in layers(home)}
+        found += [f"{LINKS}/{name}" for name in set(os.listdir(home / LINKS)) ^ used]
+    return found

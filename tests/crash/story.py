@@ -1,0 +1,273 @@
+"""The life of some layers, step by step, and what must be true between the steps.
+
+What the layers must hold is told by plain folders (`Trees`), made with nothing but the calls that one
+would make by hand, and never by what a driver once did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from graphdriver.plugin.client import Client, RemoteError
+from tests.drivers.tree import record
+from tests.layer import tars
+
+Tree = dict[bytes, object]
+
+HALF: Tree = {b"": "bears the mark of an ApplyDiff that did not end"}
+"""Stands for what a layer holds that must not be used."""
+
+TIME = 1_000_000_000
+TAR_A = tars.tar(
+    tars.folder(b"etc", mtime=TIME),
+    tars.file(b"etc/passwd", b"root:x:0:0::/:/bin/sh\n", mtime=TIME),
+    tars.folder(b"bin", mode=0o2750, gid=7, mtime=TIME),
+    tars.file(b"bin/tool", b"#!/bin/sh\n" * 50, mode=0o4755, uid=1000, gid=1001, mtime=TIME),
+    tars.hard_link(b"again", b"bin/tool"),
+    tars.symlink(b"link", b"etc/passwd", mtime=TIME),
+    tars.pax([(b"SCHILY.xattr.trusted.note", b"a note")]),
+    tars.file(b"noted", b"noted", mtime=TIME),
+    tars.header(b"pipe", b"6", mode=0o620, mtime=TIME),
+    tars.folder(b"gone", mtime=TIME),
+    tars.file(b"gone/below", b"below", mtime=TIME),
+    tars.file(b"old", b"old", mtime=TIME),
+)
+TAR_B = tars.tar(
+    tars.whiteout(b".wh.old"),
+    tars.folder(b"gone", mtime=TIME + 1),
+    tars.whiteout(b"gone/.wh..wh..opq"),
+    tars.file(b"gone/above", b"above", mtime=TIME),
+    tars.hard_link(b"passwd", b"etc/passwd"),
+    tars.file(b"etc/hosts", b"127.0.0.1 localhost\n", mtime=TIME),
+)
+
+
+def write_into_a(root: str) -> None:
+    """Do by hand what `TAR_A` says."""
+    at = Path(root)
+    for name in ("etc", "bin", "gone"):
+        (at / name).mkdir()
+    (at / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\n")
+    (at / "bin/tool").write_text("#!/bin/sh\n" * 50)
+    (at / "noted").write_text("noted")
+    (at / "gone/below").write_text("below")
+    (at / "old").write_text("old")
+    os.chown(at / "bin", 0, 7)
+    os.chmod(at / "bin", 0o2750)
+    os.chown(at / "bin/tool", 1000, 1001)
+    os.chmod(at / "bin/tool", 0o4755)
+    os.link(at / "bin/tool", at / "again")
+    (at / "link").symlink_to("etc/passwd")
+    os.setxattr(at / "noted", "trusted.note", b"a note")
+    os.mkfifo(at / "pipe")
+    os.chmod(at / "pipe", 0o620)
+    for path in at.rglob("*"):
+        _at(path, TIME)
+
+
+def write_into_b(root: str) -> None:
+    """Do by hand what `TAR_B` says, upon a copy of `write_into_a`'s."""
+    at = Path(root)
+    (at / "old").unlink()
+    (at / "gone/below").unlink()
+    (at / "gone/above").write_text("above")
+    os.link(at / "etc/passwd", at / "passwd")
+    (at / "etc/hosts").write_text("127.0.0.1 localhost\n")
+    for name in ("etc/hosts", "gone/above", "etc"):
+        _at(at / name, TIME)
+    _at(at / "gone", TIME + 1)
+
+
+def write_into_c(root: str) -> None:
+    """Do what a container does to its root."""
+    at = Path(root)
+    (at / "data").mkdir()
+    (at / "data/file").write_text("written by a container")
+    (at / "etc/hosts").unlink()
+    (at / "noted").write_text("changed")
+    for name in ("data/file", "data", "etc", "noted"):
+        _at(at / name, TIME + 2)
+
+
+def _at(path: Path, seconds: int) -> None:
+    os.utime(path, (seconds, seconds), follow_symlinks=False)
+
+
+@dataclass
+class World:
+    """What must be true: what each layer holds, and how often it is held."""
+
+    layers: dict[str, Tree] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
+
+    def copy(self) -> World:
+        return World(dict(self.layers), dict(self.held))
+
+
+class Trees:
+    """What the layers hold, by name; made in a folder, once."""
+
+    def __init__(self, folder: Path) -> None:
+        root = str(folder)
+        self.empty = record(root)
+        write_into_a(root)
+        self.a = record(root)
+        write_into_b(root)
+        self.b = record(root)
+        write_into_c(root)
+        self.c = record(root)
+
+
+class Scene:
+    """A plugin's client, a home, and what the steps so far have made of them."""
+
+    def __init__(self, client: Client, home: Path, trees: Trees) -> None:
+        self.client = client
+        self.home = home
+        self.trees = trees
+        self.world = World()
+        self.roots: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call.
+
+    Attributes:
+        name: says what it is.
+        layer: the layer that it is about; ``""`` if none.
+        do: makes the call.
+        then: changes the `World` accordingly.
+        applies: it is an ApplyDiff, so a kill may leave the layer marked.
+        holds: how often it holds the layer itself while it goes on.
+        is_start: it is no call but the start of a new process; done only where it is asked for.
+    """
+
+    name: str
+    layer: str
+    do: Callable[[Scene], None]
+    then: Callable[[World, Trees], None] = lambda world, trees: None
+    applies: bool = False
+    holds: int = 0
+    is_start: bool = False
+
+    def run(self, scene: Scene) -> None:
+        self.do(scene)
+        self.then(scene.world, scene.trees)
+
+
+def _init(scene: Scene) -> None:
+    scene.client.init(str(scene.home), [], [], [])
+
+
+def _create(id: str, parent: str) -> Callable[[Scene], None]:
+    return lambda scene: scene.client.create(id, parent, "", {})
+
+
+def _apply(id: str, parent: str, tar: bytes) -> Callable[[Scene], None]:
+    def do(scene: Scene) -> None:
+        scene.client.apply_diff(id, parent, io.BytesIO(tar))
+
+    return do
+
+
+def _apply_half(scene: Scene) -> None:
+    # The body is whole, but not the tar: a refusal leaves the connection as it is.
+    with pytest.raises(RemoteError, match="tar"):
+        scene.client.apply_diff("d", "", io.BytesIO(TAR_A[:2000]))
+
+
+def _get(id: str) -> Callable[[Scene], None]:
+    def do(scene: Scene) -> None:
+        scene.roots[id] = scene.client.get(id, "")
+
+    return do
+
+
+def _write(scene: Scene) -> None:
+    write_into_c(scene.roots["c"])
+
+
+def _diff(id: str, parent: str, expected: bytes) -> Callable[[Scene], None]:
+    def do(scene: Scene) -> None:
+        with contextlib.closing(scene.client.diff(id, parent)) as stream:
+            diff = bytearray()
+            while piece := stream.read(1 << 16):
+                diff += piece
+        assert expected in diff
+
+    return do
+
+
+def _holds(id: str, now: int) -> Callable[[World, Trees], None]:
+    return lambda world, trees: world.held.update({id: now})
+
+
+def _is(id: str, tree: Callable[[Trees, World], Tree]) -> Callable[[World, Trees], None]:
+    return lambda world, trees: world.layers.update({id: tree(trees, world)})
+
+
+def _remove(id: str) -> Step:
+    def then(world: World, _trees: Trees) -> None:
+        del world.layers[id]
+        world.held.pop(id, None)
+
+    return Step(f"remove {id}", id, lambda scene: scene.client.remove(id), then)
+
+
+def _cleanup(scene: Scene) -> None:
+    scene.client.cleanup()
+
+
+def _of_parent(parent: str) -> Callable[[Trees, World], Tree]:
+    return lambda trees, world: world.layers[parent]
+
+
+STORY = (
+    Step("init", "", _init),
+    Step("create a", "a", _create("a", ""), _is("a", lambda t, _: t.empty)),
+    Step("apply a", "a", _apply("a", "", TAR_A), _is("a", lambda t, _: t.a), applies=True),
+    Step("create b", "b", _create("b", "a"), _is("b", _of_parent("a"))),
+    Step("apply b", "b", _apply("b", "a", TAR_B), _is("b", lambda t, _: t.b), applies=True),
+    Step(
+        "create c",
+        "c",
+        lambda scene: scene.client.create_read_write("c", "b", "", {}),
+        _is("c", _of_parent("b")),
+    ),
+    Step("get c", "c", _get("c"), _holds("c", 1)),
+    Step("write into c", "c", _write, _is("c", lambda t, _: t.c)),
+    Step("get c again", "c", _get("c"), _holds("c", 2)),
+    Step("start", "", lambda scene: None, is_start=True),
+    Step("diff c", "c", _diff("c", "b", b"written by a container"), holds=1),
+    Step("diff c against a", "c", _diff("c", "a", b"written by a container"), holds=1),
+    Step("put c", "c", lambda scene: scene.client.put("c"), _holds("c", 1)),
+    Step("put c for the last time", "c", lambda scene: scene.client.put("c"), _holds("c", 0)),
+    Step("get c for cleanup", "c", _get("c"), _holds("c", 1)),
+    Step("cleanup", "", _cleanup, _holds("c", 0)),
+    Step("init again", "", _init),
+    Step("create d", "d", _create("d", ""), _is("d", lambda t, _: t.empty)),
+    Step("apply half of d", "d", _apply_half, _is("d", lambda _t, _w: HALF), applies=True),
+    _remove("d"),
+    Step("get c to remove it", "c", _get("c"), _holds("c", 1)),
+    _remove("c"),
+    Step("get b", "b", _get("b"), _holds("b", 1)),
+    Step("put b", "b", lambda scene: scene.client.put("b"), _holds("b", 0)),
+    _remove("b"),
+    _remove("a"),
+)
+
+
+def first_step_of(number: int) -> int:
+    """Return the step that made the layer of another step, by their numbers; itself if none did."""
+    layer = STORY[number].layer
+    if not layer:
+        return number
+    return next(n for n, step in enumerate(STORY) if step.layer == layer)

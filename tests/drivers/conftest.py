@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from graphdriver.drivers.overlay2 import Overlay2Driver
+from tests.drivers.filesystems import loop
+
+pytest.register_assert_rewrite("tests.drivers.suite")
+
+
+@pytest.fixture(scope="session")
+def xfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with loop("xfs", tmp_path_factory.mktemp("xfs")) as place:
+        yield place
+
+
+@pytest.fixture(scope="session")
+def btrfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with loop("btrfs", tmp_path_factory.mktemp("btrfs")) as place:
+        yield place
+
+
+@pytest.fixture(params=["disk", "tmpfs", "xfs", "btrfs"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A new folder on one filesystem after another."""
+    if request.param == "disk":
+        yield tmp_path
+        return
+    above = Path("/dev/shm")
+    if request.param != "tmpfs":
+        above = request.getfixturevalue(request.param)
+    with tempfile.TemporaryDirectory(dir=above) as folder:
+        yield Path(folder)
+
+
+TakeUp = Callable[..., Overlay2Driver]
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A new folder on tmpfs for the layers of overlay2."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gd-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def take_up(home: Path) -> Iterator[TakeUp]:
+    """Make a driver that has taken up `home`, or another one, with options; later ones are restarts."""
+    made: list[Overlay2Driver] = []
+
+    def take_up(*options: str, home: Path = home) -> Overlay2Driver:
+        driver = Overlay2Driver()
+        driver.init(str(home), options, (), ())
+        made.append(driver)
+        return driver
+
+    yield take_up
+    for driver in made:
+        driver.cleanup()
+        driver._layers._store.settle()

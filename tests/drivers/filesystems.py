@@ -1,0 +1,40 @@
+"""Filesystems of their own for tests: an image on a loop device, mounted as long as it is needed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_MAKE = {
+    "ext4": ("mkfs.ext4", "-q"),
+    "ext4-1k": ("mkfs.ext4", "-q", "-b", "1024"),
+    "ext4-untyped": ("mkfs.ext4", "-q", "-O", "^filetype"),
+    "xfs": ("mkfs.xfs", "-q", "-m", "reflink=1"),
+    "btrfs": ("mkfs.btrfs", "-q"),
+}
+
+
+@contextlib.contextmanager
+def loop(kind: str, folder: Path) -> Iterator[Path]:
+    """Mount a new filesystem of a kind below a folder: one of `_MAKE`."""
+    make = _MAKE[kind]
+    if os.geteuid() or not shutil.which(make[0]):
+        pytest.skip(f"needs root and {make[0]}")
+    image = folder / f"{kind}.img"
+    with open(image, "xb") as file:
+        file.truncate(512 << 20)
+    subprocess.run([*make, str(image)], check=True, stdout=subprocess.DEVNULL)
+    place = folder / kind
+    place.mkdir()
+    subprocess.run(["mount", "-o", "loop", str(image), str(place)], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+        image.unlink()

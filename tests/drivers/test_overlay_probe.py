@@ -1,0 +1,147 @@
+"""Places that overlay2 cannot be in: each says what is missing, and what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from graphdriver.drivers import choice, overlay_probe
+from graphdriver.drivers.overlay2 import Overlay2Driver
+from graphdriver.drivers.overlay_mount import Mounter, Overlay
+from graphdriver.drivers.overlay_probe import examine
+from graphdriver.errors import UnsupportedError
+from graphdriver.linux import mount as calls
+from graphdriver.linux.mountinfo import mount_points
+from tests.cli.conftest import Serving, graphdriver
+from tests.drivers.conftest import TakeUp
+from tests.drivers.filesystems import loop
+from tests.layer.overlays import mounted_overlay
+
+Place = contextlib.AbstractContextManager[Path]
+
+
+@contextlib.contextmanager
+def on_overlayfs(folder: Path) -> Iterator[Path]:
+    for name in ("lower", "upper"):
+        (folder / name).mkdir()
+    with mounted_overlay(folder, [folder / "lower"], folder / "upper") as merged:
+        yield merged
+
+
+@contextlib.contextmanager
+def on_ramfs(folder: Path) -> Iterator[Path]:
+    subprocess.run(["mount", "-t", "ramfs", "ramfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+UNFIT = {
+    "on overlayfs": (
+        on_overlayfs,
+        r"{home} is on overlay, which cannot hold upper layers \(.*upperdir.*\);"
+        " set the daemon's data-root to another filesystem, or use vfs",
+    ),
+    "without types of names": (
+        lambda folder: loop("ext4-untyped", folder),
+        r"{home} is on ext4 that does not tell file types with their names \(d_type\);"
+        r" make it anew \(mkfs.xfs -n ftype=1, mkfs.ext4 -O filetype\), or set the daemon's data-root",
+    ),
+    "without attributes": (
+        on_ramfs,
+        r"{home} is on ramfs, which cannot keep overlayfs's extended attributes"
+        r" \(Operation not supported\); set the daemon's data-root to another filesystem",
+    ),
+}
+
+
+@pytest.fixture(params=UNFIT)
+def unfit(request: pytest.FixtureRequest, home: Path) -> Iterator[tuple[Path, str]]:
+    """A folder on a filesystem that will not do, and what is to be said of it."""
+    make, text = UNFIT[request.param]
+    place: Callable[[Path], Place] = make
+    with place(home) as folder:
+        yield folder, text.replace("{home}", re.escape(str(folder)))
+
+
+def test_an_unfit_place_is_refused_with_a_way_out(unfit: tuple[Path, str]) -> None:
+    folder, text = unfit
+    before = os.listdir(folder)
+    for ask in (Overlay2Driver.probe, lambda home: Overlay2Driver().init(home, [], (), ())):
+        with pytest.raises(UnsupportedError, match=f"overlay2: {text}"):
+            ask(str(folder))
+    assert os.listdir(folder) == before
+    found = {one.name: one for one in choice.survey(str(folder))}
+    assert found["overlay2"].cls is None
+    assert re.search(text, found["overlay2"].reason)
+    assert choice.choose(str(folder)).name == "vfs"
+
+
+def test_the_command_line_tells_of_an_unfit_place_and_serves_vfs_there(
+    unfit: tuple[Path, str],
+) -> None:
+    folder, text = unfit
+    root = str(folder / "not" / "yet")
+    said = graphdriver("drivers", "--data-root", root).stdout.decode()
+    assert re.search(f"^overlay2  does not work: overlay2: {text}", said, re.MULTILINE)
+    with tempfile.TemporaryDirectory(prefix="gd-", dir="/tmp") as own:
+        one = Serving(Path(own), "--data-root", root).ready()
+        try:
+            assert one.out.read_text().startswith("serving vfs (works on every filesystem")
+        finally:
+            one.end()
+
+
+def test_a_kernel_without_overlayfs_is_told_of(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a stand-in: a kernel cannot be had that has none."""
+    monkeypatch.setattr(overlay_probe, "_filesystems", lambda: {"ext4", "tmpfs"})
+    assert examine(str(home)) == "tmpfs"  # it is not in the table until it is first used
+    monkeypatch.setattr(calls, "accepts", lambda *_: False)
+    text = "this kernel has no overlay filesystem; load it .modprobe overlay., or use vfs"
+    with pytest.raises(UnsupportedError, match=text):
+        examine(str(home))
+    assert choice.choose(str(home)).name == "vfs"
+
+
+def test_a_fit_place_is_told_by_its_filesystem_and_left_as_it_was(place: Path) -> None:
+    before = os.listdir(place)
+    suitability = Overlay2Driver.probe(str(place))
+    kind = suitability.reason.rpartition(" ")[2]
+    assert suitability.reason == f"layers share all that they do not change, on {kind}"
+    assert kind in {one.fstype for one in mount_points()}
+    assert os.listdir(place) == before
+    assert choice.choose(str(place)).name == "overlay2"
+
+
+def test_what_a_killed_probe_left_is_cleared_away(home: Path, take_up: TakeUp) -> None:
+    left = home / ".overlay-probe"
+    for name in ("lower", "upper", "work", "merged"):
+        (left / name).mkdir(parents=True)
+    Mounter(str(left)).mount(Overlay(["lower"], "merged", "upper", "work"))
+    take_up()
+    assert not left.exists()
+    assert not any(one.point.startswith(os.fsencode(left)) for one in mount_points())
+
+
+def test_probes_of_one_place_do_not_disturb_each_other(home: Path) -> None:
+    found: list[str] = []
+
+    def probe() -> None:
+        found.extend(examine(str(home)) for _ in range(20))
+
+    threads = [threading.Thread(target=probe) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == ["tmpfs"] * 80
+    assert os.listdir(home) == []

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from graphdriver.errors import LayerExistsError, LayerNotFoundError
+from graphdriver.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(str(tmp_path))
+    yield store
+    store.settle()
+
+
+def make(store: Store, id: str, content: str = "") -> None:
+    with store.staged(id) as folder:
+        Path(folder, "content").write_text(content)
+
+
+def in_trash(store: Store) -> list[str]:
+    return os.listdir(os.path.join(store.home, ".trash"))
+
+
+def in_staging(store: Store) -> list[str]:
+    return os.listdir(os.path.join(store.home, ".staging"))
+
+
+def test_a_layer_appears_only_when_it_is_finished(store: Store) -> None:
+    with store.staged("a") as folder:
+        Path(folder, "content").touch()
+        assert not store.exists("a")
+    assert store.exists("a")
+    assert os.listdir(store.path("a")) == ["content"]
+    assert in_staging(store) == []
+
+
+def test_a_layer_that_fails_to_be_made_leaves_nothing(store: Store) -> None:
+    with pytest.raises(OSError, match="disk full"), store.staged("a") as folder:
+        os.makedirs(os.path.join(folder, "half", "done"))
+        raise OSError(28, "disk full")
+    assert not store.exists("a")
+    assert in_staging(store) == []
+    store.settle()
+    assert in_trash(store) == []
+    make(store, "a")
+    assert store.exists("a")
+
+
+def test_an_existing_layer_is_never_replaced(store: Store) -> None:
+    make(store, "a", "first")
+    with pytest.raises(LayerExistsError):
+        make(store, "a", "second")
+    assert Path(store.path("a"), "content").read_text() == "first"
+
+
+def test_a_layer_that_appeared_meanwhile_is_not_replaced(store: Store) -> None:
+    with pytest.raises(OSError, match="not empty"), store.staged("a") as folder:
+        Path(folder, "content").write_text("late")
+        there = Path(store.home, "a")
+        there.mkdir()
+        (there / "content").write_text("early")
+    assert Path(store.path("a"), "content").read_text() == "early"
+    assert in_staging(store) == []
+
+
+@pytest.mark.parametrize("round", range(20))
+def test_one_of_many_that_make_the_same_layer_wins(store: Store, round: int) -> None:
+    start = threading.Barrier(8)
+    outcomes: list[str | None] = []
+
+    def attempt(content: str) -> None:
+        start.wait()
+        try:
+            make(store, "a", content)
+        except (LayerExistsError, OSError):
+            outcomes.append(None)
+        else:
+            outcomes.append(content)
+
+    threads = [threading.Thread(target=attempt, args=(str(number),)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(outcomes) == 8
+    winners = [content for content in outcomes if content is not None]
+    assert winners == [Path(store.path("a"), "content").read_text()]
+    assert in_staging(store) == []
+
+
+def test_a_removed_layer_is_gone_at_once_and_its_id_free(store: Store) -> None:
+    make(store, "a", "first")
+    store.remove("a")
+    assert not store.exists("a")
+    make(store, "a", "second")
+    store.settle()
+    assert Path(store.path("a"), "content").read_text() == "second"
+    assert in_trash(store) == []
+
+
+def test_removing_what_is_not_there_succeeds(store: Store) -> None:
+    store.remove("a")
+    make(store, "a")
+    store.remove("a")
+    store.remove("a")
+
+
+def test_layers_that_are_not_there_are_not_found(store: Store) -> None:
+    with pytest.raises(LayerNotFoundError, match="the layer does not exist"):
+        store.path("a")
+    with pytest.raises(LayerNotFoundError, match="parent a does not exist"):
+        store.parent_path("a")
+
+
+def test_what_a_crash_left_is_swept(tmp_path: Path) -> None:
+    make(Store(str(tmp_path)), "kept", "whole")
+    (tmp_path / ".staging" / "half" / "root" / "deep").mkdir(parents=True)
+    (tmp_path / ".staging" / "half" / "root" / "file").touch()
+    (tmp_path / ".trash" / "0-0" / "root").mkdir(parents=True)
+    (tmp_path / ".trash" / "file").touch()
+    store = Store(str(tmp_path))
+    assert in_staging(store) == []
+    store.settle()
+    assert in_trash(store) == []
+    assert not store.exists("half")
+    assert Path(store.path("kept"), "content").read_text() == "whole"
+
+
+@contextlib.contextmanager
+def undeletable(folder: Path) -> Iterator[None]:
+    """Mount something on a folder for a while, so that nobody may empty it, wherever it is moved."""
+    subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        yield
+    finally:
+        place = os.readlink(f"/proc/self/fd/{fd}")
+        os.close(fd)
+        subprocess.run(["umount", place], check=True)
+
+
+def test_what_a_container_made_immutable_is_deleted(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    make(store, "a")
+    folder = Path(store.path("a"), "inside")
+    folder.mkdir()
+    for name in ("kept", "log"):
+        (folder / name).touch()
+    subprocess.run(["chattr", "+i", str(folder / "kept")], check=True)
+    subprocess.run(["chattr", "+a", str(folder / "log"), str(folder)], check=True)
+    store.remove("a")
+    store.settle()
+    assert in_trash(store) == []
+
+
+def test_what_cannot_be_deleted_holds_up_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stuck = tmp_path / ".trash" / "stuck"
+    (stuck / "inside").mkdir(parents=True)
+    (stuck / "inside" / "file").touch()
+    with undeletable(stuck / "inside"):
+        store = Store(str(tmp_path))
+        make(store, "a")
+        store.remove("a")
+        assert not store.exists("a")
+        store.settle()
+        assert in_trash(store) == ["stuck"]
+        assert "stuck cannot be deleted" in caplog.text
+    Store(str(tmp_path)).settle()
+    assert in_trash(store) == []
+
+
+def test_trash_that_stayed_is_in_nobodys_way(tmp_path: Path) -> None:
+    """In a container every plugin is process 1: what names trash must not begin anew with it."""
+    first = Store(str(tmp_path))
+    make(first, "a")
+    folder = Path(first.path("a"))
+    (folder / "inside").mkdir()
+    (folder / "inside" / "file").touch()
+    with undeletable(folder / "inside"):
+        first.remove("a")
+        first.settle()
+        (tmp_path / ".staging" / "half").mkdir()
+        second = Store(str(tmp_path))
+        assert in_staging(second) == []
+        make(second, "a")
+        second.remove("a")
+        second.settle()
+        assert not second.exists("a")
+        assert len(in_trash(second)) == 1
+    Store(str(tmp_path)).settle()
+
+
+def test_only_the_owning_group_passes_through_a_layers_folder(tmp_path: Path) -> None:
+    store = Store(str(tmp_path), group=100_000)
+    make(store, "a")
+    found = os.stat(store.path("a"))
+    assert (found.st_mode & 0o777, found.st_uid, found.st_gid) == (0o710, 0, 100_000)

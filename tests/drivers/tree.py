@@ -1,0 +1,125 @@
+"""A folder tree with everything that a layer can hold, and a record of one to compare."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from pathlib import Path
+
+CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
+"""vfs_cap_data, revision 2: cap_net_bind_service, effective and permitted."""
+
+ODD_NAMES = (
+    b"-rf",
+    b" ",
+    b"a\nb",
+    b"back\\slash",
+    "café".encode(),
+    b"\xff\xfe",
+    b"x" * 255,
+    b"..not-up",
+    b"a=b\t:*?",
+)
+_TIME = 1_234_567_890_123_456_789
+
+
+def build(root: str) -> None:
+    """Fill a folder."""
+    at = Path(root)
+    (at / "etc").mkdir()
+    (at / "etc" / "passwd").write_text("root:x:0:0::/:/bin/sh\n")
+    (at / "etc" / "empty").touch()
+    (at / "etc" / "empty-folder").mkdir(mode=0o700)
+    (at / "big").write_bytes(bytes(range(256)) * 1500)
+    with open(at / "holes", "wb") as file:
+        file.truncate(1 << 20)
+        file.seek(300_000)
+        file.write(b"island")
+    (at / "link").symlink_to("etc/passwd")
+    (at / "dangling").symlink_to("/no/where/" + "far/" * 60)
+    (at / "hard").mkdir()
+    os.link(at / "big", at / "hard" / "again")
+    os.link(at / "link", at / "hard" / "link", follow_symlinks=False)
+    (at / "devices").mkdir()
+    os.mknod(at / "devices" / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    os.mknod(at / "devices" / "disk", stat.S_IFBLK | 0o660, os.makedev(259, 70_000))
+    os.mkfifo(at / "devices" / "fifo", 0o620)
+    os.link(at / "devices" / "fifo", at / "devices" / "fifo2")
+    (at / "odd").mkdir()
+    for name in ODD_NAMES:
+        with open(os.path.join(os.fsencode(at), b"odd", name), "wb") as odd:
+            odd.write(name)
+    deep = at / "deep"
+    deep.mkdir()
+    for _ in range(20):
+        deep /= "d" * 40
+        deep.mkdir()
+    (deep / "file").write_bytes(b"deep down")
+    (at / "tmp").mkdir()
+    (at / "bin").mkdir()
+    for program in ("su", "wall", "ping"):
+        (at / "bin" / program).write_text(program)
+    _dress(at)
+
+
+def _dress(at: Path) -> None:
+    """Owners before modes before attributes before times: each undoes some of the later ones."""
+    os.chown(at / "etc" / "empty", 1000, 1001)
+    os.chown(at / "link", 1000, 1001, follow_symlinks=False)
+    os.chown(at / "bin" / "wall", 0, 5)
+    os.chown(at / "odd", 4_000_000, 3_000_000)
+    os.chmod(at / "tmp", 0o1777)
+    os.chmod(at / "bin", 0o2751)
+    os.chmod(at / "bin" / "su", 0o4755)
+    os.chmod(at / "bin" / "wall", 0o2711)
+    os.chmod(at / "devices" / "null", 0o666)
+    os.chmod(at / "devices" / "disk", 0o606)
+    os.setxattr(at / "bin" / "ping", "security.capability", CAPABILITY)
+    os.setxattr(at / "bin" / "ping", "trusted.note", b"\0\xffbytes=\n")
+    os.setxattr(at / "etc", "trusted.folder", b"yes")
+    for number, path in enumerate(sorted(at.rglob("*"), reverse=True)):
+        times = _TIME + number * 1_000_000_007, _TIME - number * 1_000_000_007
+        os.utime(path, ns=times, follow_symlinks=False)
+    os.utime(at / "etc" / "empty", ns=(0, -1_500_000_000))
+
+
+def record(root: str) -> dict[bytes, object]:
+    """Return all that a layer must keep of a tree, by path; not of the root itself."""
+    found: dict[bytes, object] = {}
+    first: dict[int, bytes] = {}
+    pending = [os.fsencode(root)]
+    start = len(pending[0]) + 1
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                entry_stat = entry.stat(follow_symlinks=False)
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                found[entry.path[start:]] = _facts(entry.path, entry_stat)
+    for path in sorted(found):
+        inode = os.lstat(os.path.join(os.fsencode(root), path)).st_ino
+        found[path] = (found[path], first.setdefault(inode, path))
+    return found
+
+
+def _facts(path: bytes, found: os.stat_result) -> tuple[object, ...]:
+    content: bytes = b""
+    if stat.S_ISREG(found.st_mode):
+        with open(path, "rb") as file:
+            content = file.read()
+    elif stat.S_ISLNK(found.st_mode):
+        content = os.readlink(path)
+    attributes = {
+        name: os.getxattr(path, name, follow_symlinks=False)
+        for name in os.listxattr(path, follow_symlinks=False)
+    }
+    return (
+        oct(found.st_mode),
+        found.st_uid,
+        found.st_gid,
+        found.st_rdev,
+        found.st_mtime_ns,
+        attributes,
+        content,
+    )
