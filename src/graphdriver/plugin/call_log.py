@@ -1,0 +1,154 @@
+"""The log of calls: a line for each, and a warning for one that takes long, while it still does.
+
+Lines go to the logger ``graphdriver.calls`` and bear their members (call, layer, parent, milliseconds,
+status) as ``extra={"graphdriver": …}``. A Diff ends when its stream is closed, not when its answer
+begins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import threading
+import time
+from typing import Final
+
+from graphdriver.errors import GraphDriverError
+
+SLOW: Final = 30.0
+"""After how many seconds a call that still runs is warned of; then whenever its time has doubled."""
+
+_CAPITALS: Final = re.compile("(?<=[a-z])(?=[A-Z])")
+_calls = logging.getLogger("graphdriver.calls")
+
+
+class CallLog:
+    """The calls that run, and one thread that looks for slow ones as long as there are any."""
+
+    def __init__(self) -> None:
+        self._running: set[Call] = set()
+        self._busy = threading.Event()
+        self._closed = threading.Event()
+        self._guard = threading.Lock()
+        self._watcher: threading.Thread | None = None
+
+    def begin(self, name: str) -> Call:
+        """Note that a call begins; it must be ended."""
+        call = Call(self._running, name)
+        self._running.add(call)
+        if not self._busy.is_set():  # at most once in `SLOW` seconds
+            self._watch()
+        return call
+
+    def running(self) -> list[str]:
+        """Return the calls that run, the oldest first, as errors name them."""
+        return [call.asked for call in sorted(self._running, key=lambda call: call.started)]
+
+    def close(self) -> None:
+        """Look for slow calls no longer. May be repeated."""
+        with self._guard:
+            watcher, self._watcher = self._watcher, None
+        if watcher:
+            self._closed.set()
+            self._busy.set()
+            watcher.join()
+
+    def _watch(self) -> None:
+        with self._guard:
+            if self._watcher is None and not self._closed.is_set():
+                watcher = threading.Thread(target=self._look, name="slow calls", daemon=True)
+                with contextlib.suppress(RuntimeError):  # no thread to be had: the next call tries
+                    watcher.start()
+                    self._watcher = watcher
+            self._busy.set()
+
+    def _look(self) -> None:
+        while True:
+            self._busy.wait()
+            running = list(self._running)
+            if not running:
+                # What had begun has ended. It sleeps on all the same: who makes one small call after
+                # another must not pay for waking a thread each time.
+                pause = SLOW
+            else:
+                pause = max(0.0, min(call.due for call in running) - time.monotonic())
+            if self._closed.wait(pause):
+                return
+            now = time.monotonic()
+            for call in list(self._running):
+                if call.due <= now:
+                    call.warn(now)
+            if not self._running:
+                self._busy.clear()
+                if self._running:
+                    self._busy.set()
+
+
+class Call:
+    """One call, from its request's head to its answer, or to the end of its stream."""
+
+    __slots__ = ("_running", "due", "layer", "name", "parent", "started")
+
+    def __init__(self, running: set[Call], name: str) -> None:
+        self._running = running
+        self.started = time.monotonic()
+        self.due = self.started + SLOW
+        self.name = name
+        self.layer: str | None = None
+        self.parent: str | None = None
+
+    @property
+    def spoken(self) -> str:
+        """How errors name it: ``create read write``."""
+        return _CAPITALS.sub(" ", self.name).lower()
+
+    @property
+    def asked(self) -> str:
+        """What was asked of which layer: ``create 4f0c…``."""
+        return f"{self.spoken} {self.layer}" if self.layer else self.spoken
+
+    def done(self) -> None:
+        """Log a success."""
+        self._running.discard(self)
+        if _calls.isEnabledFor(logging.DEBUG):
+            _calls.debug("%s", self.name, extra={"graphdriver": self._members(200)})
+
+    def failed(self, status: int, error: GraphDriverError, trace: BaseException | None) -> None:
+        """Log a failure, with a trace where nobody could have expected it."""
+        self._running.discard(self)
+        members = self._members(status)
+        _calls.warning("%s", error, exc_info=trace, extra={"graphdriver": members})
+
+    def undone(self, trouble: Exception | None) -> None:
+        """Log that the caller was gone before it had the answer, and what became of the call."""
+        then = f"cannot be undone: {trouble}" if trouble else "was undone"
+        expected = trouble is None or isinstance(trouble, GraphDriverError | OSError)
+        _calls.warning(
+            "%s: the caller was gone before it had the answer; the call %s",
+            self.asked,
+            then,
+            exc_info=None if expected else trouble,
+            extra={"graphdriver": self._members(None)},
+        )
+
+    def warn(self, now: float) -> None:
+        """Log that it still runs."""
+        self.due = now + (now - self.started)
+        _calls.warning(
+            "%s has been running for %.0f s and still is",
+            self.asked,
+            now - self.started,
+            extra={"graphdriver": self._members(None)},
+        )
+
+    def _members(self, status: int | None) -> dict[str, object]:
+        members: dict[str, object] = {"call": self.name}
+        if self.layer is not None:
+            members["layer"] = self.layer
+        if self.parent:
+            members["parent"] = self.parent
+        members["ms"] = round((time.monotonic() - self.started) * 1000, 3)
+        if status is not None:
+            members["status"] = status
+        return members

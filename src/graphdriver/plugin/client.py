@@ -1,0 +1,269 @@
+"""The client: a plugin that runs somewhere, used as a `Driver`.
+
+It finds the plugin as a daemon does and speaks as one, so it works with any graph driver plugin.
+Calls may be made from many threads: each takes a connection of its own, and idle ones are used
+again. What the plugin refuses is a `RemoteError` with the plugin's own words.
+"""
+
+# ruff: noqa: D102 - the calls are told in graphdriver.driver
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import select
+import socket
+import threading
+import urllib.parse
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Self, TypeVar
+
+from graphdriver.driver import Capabilities, Change, ClosableStream, Driver, IDMap, ReadStream
+from graphdriver.errors import BrokenStreamError, GraphDriverError, UnreachableError
+from graphdriver.plugin import messages
+from graphdriver.plugin.codec import Message, decode, encode
+from graphdriver.plugin.discovery import Address, find
+from graphdriver.plugin.tls import client_side
+
+_ACCEPT = "application/vnd.docker.plugins.v1.2+json"
+_PIECE = 32 << 10  # what daemons send at a time
+
+M = TypeVar("M", bound=Message)
+
+
+class RemoteError(GraphDriverError):
+    """What a plugin answered instead of success: its text, and the HTTP status."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
+
+    def about(self, call: str, layer: str | None) -> Self:
+        """Leave the plugin's words as they are."""
+        return self
+
+
+class Client(Driver):
+    """A plugin at an address; a context manager that closes its connections.
+
+    Args:
+        address: ``/path.sock``, ``unix:///path.sock``, ``tcp://host:port`` or an `Address`,
+            which may say with which certificate to speak TLS.
+        timeout: how long one answer may take, in seconds; None: as long as it takes.
+    """
+
+    def __init__(self, address: str | Address, timeout: float | None = None) -> None:
+        self.address = Address.parse(address) if isinstance(address, str) else address
+        self._timeout = timeout
+        self._idle: list[http.client.HTTPConnection] = []
+        self._guard = threading.Lock()
+
+    @classmethod
+    def discover(cls, name: str, timeout: float | None = None) -> Client:
+        """Find a plugin by name, where a daemon would.
+
+        Raises:
+            UnreachableError: there is none.
+        """
+        return cls(find(name), timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        with self._guard:
+            while self._idle:
+                self._idle.pop().close()
+
+    # --- the calls --------------------------------------------------------------------------------
+
+    def activate(self) -> Sequence[str]:
+        """Ask what the plugin implements; a graph driver says ``GraphDriver``."""
+        with self._answered("/Plugin.Activate", b"") as answer:
+            return decode(messages.ActivateResponse, answer.read()).implements
+
+    def init(
+        self,
+        home: str,
+        options: Sequence[str],
+        uid_maps: Sequence[IDMap],
+        gid_maps: Sequence[IDMap],
+    ) -> None:
+        request = messages.InitRequest(home, options, uid_maps, gid_maps)
+        self._call("Init", request, messages.InitResponse)
+
+    def create(
+        self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
+    ) -> None:
+        request = messages.CreateRequest(id, parent, mount_label, storage_opt)
+        self._call("Create", request, messages.CreateResponse)
+
+    def create_read_write(
+        self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
+    ) -> None:
+        request = messages.CreateRequest(id, parent, mount_label, storage_opt)
+        self._call("CreateReadWrite", request, messages.CreateResponse)
+
+    def remove(self, id: str) -> None:
+        self._call("Remove", messages.RemoveRequest(id), messages.RemoveResponse)
+
+    def get(self, id: str, mount_label: str) -> str:
+        request = messages.GetRequest(id, mount_label)
+        return self._call("Get", request, messages.GetResponse).dir
+
+    def put(self, id: str) -> None:
+        self._call("Put", messages.PutRequest(id), messages.PutResponse)
+
+    def exists(self, id: str) -> bool:
+        return self._call("Exists", messages.ExistsRequest(id), messages.ExistsResponse).exists
+
+    def status(self) -> Sequence[tuple[str, str]]:
+        return self._call("Status", messages.StatusRequest(), messages.StatusResponse).status
+
+    def get_metadata(self, id: str) -> Mapping[str, str]:
+        request = messages.GetMetadataRequest(id)
+        return self._call("GetMetadata", request, messages.GetMetadataResponse).metadata
+
+    def cleanup(self) -> None:
+        self._call("Cleanup", messages.CleanupRequest(), messages.CleanupResponse)
+
+    def diff(self, id: str, parent: str) -> ClosableStream:
+        body = encode(messages.DiffRequest(id, parent))
+        held = contextlib.ExitStack()
+        return _RemoteStream(held.enter_context(self._answered("/GraphDriver.Diff", body)), held)
+
+    def changes(self, id: str, parent: str) -> Sequence[Change]:
+        request = messages.ChangesRequest(id, parent)
+        return self._call("Changes", request, messages.ChangesResponse).changes
+
+    def apply_diff(self, id: str, parent: str, archive: ReadStream) -> int:
+        query = urllib.parse.urlencode({"id": id, "parent": parent})
+        with self._answered(f"/GraphDriver.ApplyDiff?{query}", archive) as answer:
+            return decode(messages.ApplyDiffResponse, answer.read()).size
+
+    def diff_size(self, id: str, parent: str) -> int:
+        request = messages.DiffSizeRequest(id, parent)
+        return self._call("DiffSize", request, messages.DiffSizeResponse).size
+
+    def capabilities(self) -> Capabilities:
+        try:
+            response = self._call(
+                "Capabilities", messages.CapabilitiesRequest(), messages.CapabilitiesResponse
+            )
+        except RemoteError as error:
+            if error.status == 404:  # the one call that a plugin may leave out
+                return Capabilities()
+            raise
+        return response.capabilities
+
+    # --- how they are made ------------------------------------------------------------------------
+
+    def _call(self, name: str, request: Message, response: type[M]) -> M:
+        with self._answered(f"/GraphDriver.{name}", encode(request)) as answer:
+            return decode(response, answer.read())
+
+    @contextlib.contextmanager
+    def _answered(
+        self, target: str, body: bytes | ReadStream
+    ) -> Iterator[http.client.HTTPResponse]:
+        """Send a call and give its successful answer; its connection is used again if it is read.
+
+        Raises:
+            RemoteError: the plugin refused.
+            UnreachableError: there is nobody, or no answer came.
+        """
+        connection = self._connection()
+        reusable = False
+        try:
+            try:
+                answer = self._exchange(connection, target, body)
+            except (OSError, http.client.HTTPException) as error:
+                raise UnreachableError(
+                    f"the plugin at {self.address} does not answer: {error or type(error).__name__}",
+                    hint="see whether it runs, and its log",
+                ) from error
+            if answer.status != 200:
+                raise RemoteError(_error_text(answer.read()), answer.status)
+            yield answer
+            reusable = answer.isclosed() and not answer.will_close
+        finally:
+            if reusable:
+                with self._guard:
+                    self._idle.append(connection)
+            else:
+                connection.close()
+
+    def _exchange(
+        self, connection: http.client.HTTPConnection, target: str, body: bytes | ReadStream
+    ) -> http.client.HTTPResponse:
+        connection.putrequest("POST", target, skip_accept_encoding=True)
+        connection.putheader("Accept", _ACCEPT)
+        if isinstance(body, bytes):
+            connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body)
+        else:
+            connection.putheader("Transfer-Encoding", "chunked")
+            connection.endheaders()
+            # A plugin that refuses early closes its side; its answer tells why.
+            with contextlib.suppress(ConnectionError):
+                while piece := body.read(_PIECE):
+                    connection.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+                connection.send(b"0\r\n\r\n")
+        return connection.getresponse()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        with self._guard:
+            while self._idle:
+                connection = self._idle.pop()
+                if not select.select([connection.sock], [], [], 0)[0]:
+                    return connection
+                connection.close()  # the plugin has closed it: it was restarted
+        address = self.address
+        if address.path:
+            return _UnixConnection(address.path, self._timeout)
+        if address.tls is None:
+            return http.client.HTTPConnection(address.host, address.port, timeout=self._timeout)
+        return http.client.HTTPSConnection(
+            address.host, address.port, timeout=self._timeout, context=client_side(address.tls)
+        )
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float | None) -> None:
+        super().__init__("plugin.moby.localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class _RemoteStream:
+    """A Diff as it comes."""
+
+    def __init__(self, answer: http.client.HTTPResponse, held: contextlib.ExitStack) -> None:
+        self._answer = answer
+        self._held = held
+
+    def read(self, n: int, /) -> bytes:
+        try:
+            return self._answer.read(n)
+        except (OSError, http.client.HTTPException) as error:
+            raise BrokenStreamError(f"the plugin broke its diff off: {error!r}") from error
+
+    def close(self) -> None:
+        self._held.close()
+
+
+def _error_text(body: bytes) -> str:
+    """Return a refusal's text: ``Err`` of the JSON, or the whole body as it is."""
+    text = body.decode("utf-8", "replace")
+    with contextlib.suppress(ValueError, GraphDriverError):
+        if isinstance(json.loads(text), dict):
+            return decode(messages.ErrorResponse, body).err or text
+    return text.strip()

@@ -1,0 +1,271 @@
+"""How the protocol's messages are written as JSON and read from it.
+
+What Go's JSON decoder forgives is forgiven here too: member names in any letter case, unknown
+members, ``null`` for an absent value, members that come twice (the last one counts), and both
+spellings of an ID map (``container_id``, which daemons send, and ``ContainerID``, which their
+documentation shows). Everything else that is wrong is a `MalformedRequestError` that names the member
+and the rule.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import re
+import reprlib
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final, Protocol, TypeVar
+
+from graphdriver.driver import Capabilities, Change, ChangeKind, IDMap
+from graphdriver.errors import MalformedRequestError
+
+LAYER_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
+"""What a layer may be called; wide enough for every name that daemons give."""
+
+LONGEST_PATH: Final = 4095
+"""Bytes that a home's path may have: the kernel's limit."""
+
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
+
+_shown: Final = (
+    reprlib.Repr()
+)  # what is shown of a wrong value is bounded, and so is the work for it
+_shown.maxstring = _shown.maxlong = _shown.maxother = 60
+
+
+def _no_surrogates(text: str) -> str:
+    """Write text as Go does: U+FFFD for each byte that is not UTF-8."""
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Codec:
+    """How one type of member is read (given its name, for errors) and written."""
+
+    decode: Callable[[str, Any], Any]
+    encode: Callable[[Any], Any]
+
+
+def _wrong(member: str, rule: str, value: object) -> MalformedRequestError:
+    shown = _shown.repr(value)
+    if len(shown) > 80:
+        shown = shown[:77] + "..."
+    return MalformedRequestError(f"{member} must be {rule}, not {shown}")
+
+
+def _text(member: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise _wrong(member, "a string", value)
+    return _no_surrogates(value)
+
+
+def _boolean(member: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(member, "true or false", value)
+    return value
+
+
+def _integer(member: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
+        raise _wrong(member, "an integer of 64 bits", value)
+    return value
+
+
+def _layer_id(member: str, value: object) -> str:
+    text = _text(member, value)
+    if not text:
+        raise MalformedRequestError(f"{member} is missing")
+    if LAYER_ID.fullmatch(text) is None:
+        raise _wrong(member, f"a layer's ID, {LAYER_ID.pattern}", value)
+    return text
+
+
+def _parent_id(member: str, value: object) -> str:
+    return _layer_id(member, value) if value != "" else ""
+
+
+def _home(member: str, value: object) -> str:
+    text = _text(member, value)
+    if not text:
+        raise MalformedRequestError(f"{member} is missing")
+    if not text.startswith("/") or "\0" in text or "/../" in text + "/":
+        raise _wrong(member, "an absolute path without '..'", value)
+    if len(text.encode()) > LONGEST_PATH:
+        raise _wrong(member, f"a path of at most {LONGEST_PATH} bytes", value)
+    return text
+
+
+def _list(member: str, value: object, item: Callable[[str, object], Any]) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise _wrong(member, "a list", value)
+    return tuple(item(f"{member}[{n}]", one) for n, one in enumerate(value))
+
+
+def _text_map(member: str, value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise _wrong(member, "an object of strings", value)
+    return {_no_surrogates(key): _text(f"{member}.{key[:60]}", one) for key, one in value.items()}
+
+
+_ID_MAP: Final = {
+    "containerid": "container_id",
+    "container_id": "container_id",
+    "hostid": "host_id",
+    "host_id": "host_id",
+    "size": "size",
+}
+
+
+def _id_map(member: str, value: object) -> IDMap:
+    if not isinstance(value, dict):
+        raise _wrong(member, "an object", value)
+    numbers = dict.fromkeys(_ID_MAP.values(), 0)
+    for key, number in value.items():
+        name = _ID_MAP.get(key.casefold())
+        if name and number is not None:
+            numbers[name] = _integer(f"{member}.{key}", number)
+            if not 0 <= numbers[name] <= 2**32:
+                raise _wrong(f"{member}.{key}", "between 0 and 2^32", number)
+    return IDMap(**numbers)
+
+
+def _pair(member: str, value: object) -> tuple[str, str]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise _wrong(member, "a list of two strings", value)
+    return _text(member, value[0]), _text(member, value[1])
+
+
+def _change(member: str, value: object) -> Change:
+    if not isinstance(value, dict):
+        raise _wrong(member, "an object", value)
+    found = {key.casefold(): one for key, one in value.items()}
+    kind = _integer(f"{member}.Kind", found.get("kind", 0))
+    if kind not in (0, 1, 2):
+        raise _wrong(f"{member}.Kind", "0, 1 or 2", kind)
+    return Change(_text(f"{member}.Path", found.get("path", "")), ChangeKind(kind))
+
+
+def _capabilities(member: str, value: object) -> Capabilities:
+    if not isinstance(value, dict):
+        raise _wrong(member, "an object", value)
+    found = {key.casefold(): one for key, one in value.items()}
+    exact = found.get("reproducesexactdiffs")
+    return Capabilities(exact is not None and _boolean(f"{member}.ReproducesExactDiffs", exact))
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+TEXT = Codec(_text, _no_surrogates)
+BOOLEAN = Codec(_boolean, _as_is)
+INTEGER = Codec(_integer, _as_is)
+LAYER = Codec(_layer_id, _as_is)
+PARENT = Codec(_parent_id, _as_is)
+HOME = Codec(_home, _as_is)
+TEXT_MAP = Codec(
+    _text_map, lambda value: {_no_surrogates(k): _no_surrogates(v) for k, v in value.items()}
+)
+TEXTS = Codec(
+    lambda member, value: _list(member, value, _text),
+    lambda value: [_no_surrogates(one) for one in value],
+)
+ID_MAPS = Codec(
+    lambda member, value: _list(member, value, _id_map),
+    lambda maps: [dataclasses.asdict(one) for one in maps] or None,
+)
+PAIRS = Codec(
+    lambda member, value: _list(member, value, _pair),
+    lambda pairs: [[_no_surrogates(key), _no_surrogates(value)] for key, value in pairs],
+)
+CHANGES = Codec(
+    lambda member, value: _list(member, value, _change),
+    lambda changes: [{"Path": _no_surrogates(c.path), "Kind": int(c.kind)} for c in changes],
+)
+CAPABILITIES = Codec(
+    _capabilities, lambda value: {"ReproducesExactDiffs": value.reproduces_exact_diffs}
+)
+
+
+class Message(Protocol):
+    """Any of the dataclasses below."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+M = TypeVar("M", bound=Message)
+_REQUIRED: Any = dataclasses.MISSING
+
+
+def json_member(name: str, codec: Codec, default: Any = _REQUIRED) -> Any:
+    """Declare a field: its name in the JSON, its codec, and its default unless it is required."""
+    metadata = {"json": name, "codec": codec}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=dict, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+_JSON: Final = json.JSONEncoder(separators=(",", ":"))
+
+
+@functools.cache
+def _shape(kind: type[Message]) -> list[tuple[str, str, Codec, bool]]:
+    """Return each field's name, its member in the JSON, its codec, and whether it is required."""
+    return [
+        (
+            name,
+            field.metadata["json"],
+            field.metadata["codec"],
+            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
+        )
+        for name, field in kind.__dataclass_fields__.items()
+    ]
+
+
+def encode(message: Message) -> bytes:
+    """Return a message's JSON."""
+    return _JSON.encode(
+        {
+            member: codec.encode(getattr(message, name))
+            for name, member, codec, _ in _shape(type(message))
+        }
+    ).encode()
+
+
+def decode(kind: type[M], body: bytes) -> M:
+    """Read a message from JSON.
+
+    Args:
+        kind: which message it is.
+        body: the JSON; an empty body is taken for an empty object.
+
+    Raises:
+        MalformedRequestError: it is not such a message; the text names the member and the rule.
+    """
+    try:
+        value = json.loads(body) if body.strip() else {}
+    except (ValueError, RecursionError) as error:
+        raise MalformedRequestError(f"the body is not JSON: {error}") from error
+    if value is None:
+        value = {}
+    if not isinstance(value, dict):
+        raise _wrong("the body", "a JSON object", value)
+    return from_members(kind, value)
+
+
+def from_members(kind: type[M], members: Mapping[str, Any]) -> M:
+    """Make a message of members under their JSON names.
+
+    Raises:
+        MalformedRequestError: as for `decode`.
+    """
+    found: dict[str, Any] = {}
+    folded = {key.casefold(): value for key, value in members.items() if value is not None}
+    for name, member, codec, required in _shape(kind):
+        value = folded.get(member.casefold())
+        if value is not None:
+            found[name] = codec.decode(member, value)
+        elif required:
+            raise MalformedRequestError(f"{member} is missing")
+    return kind(**found)

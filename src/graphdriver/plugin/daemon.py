@@ -1,0 +1,131 @@
+"""What a daemon said at Init, and which daemon it was, kept for a plugin that is restarted.
+
+A daemon says Init once. A plugin that is restarted under it must know the home, the options and the
+ID maps, so they are written to ``STATE-DIR/init.json`` before Init is answered. The state folder is
+below /run: after a reboot the daemon says Init itself.
+
+Which of two daemons a plugin belongs to is told by the peer of the connection, by its process ID and
+start time, since process IDs are used again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import struct
+from collections.abc import Sequence
+
+from graphdriver.errors import MalformedRequestError
+from graphdriver.linux.folders import make_folders, write_whole
+from graphdriver.plugin.codec import decode, encode
+from graphdriver.plugin.messages import InitRequest
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Peer:
+    """The process at the other end of a unix socket."""
+
+    pid: int
+    start: int
+    """When it started, in clock ticks since boot: proc(5), /proc/PID/stat, field 22."""
+
+    @classmethod
+    def of(cls, connection: socket.socket) -> Peer | None:
+        """Return a connection's peer; None if that cannot be told (TCP, another PID namespace)."""
+        if connection.family != socket.AF_UNIX:
+            return None
+        size = struct.calcsize("3i")
+        pid, _, _ = struct.unpack(
+            "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        )
+        return cls.of_process(pid)
+
+    @classmethod
+    def of_process(cls, pid: int) -> Peer | None:
+        """Return a process as a peer; None if there is no such process."""
+        start = _start_time(pid)
+        return cls(pid, start) if start is not None else None
+
+    def is_alive(self) -> bool:
+        """Tell whether that very process still runs."""
+        return _start_time(self.pid) == self.start
+
+    def __str__(self) -> str:
+        return f"process {self.pid}"
+
+
+def _start_time(pid: int) -> int | None:
+    if pid <= 0:
+        return None
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Daemon:
+    """A daemon that said Init."""
+
+    said: InitRequest
+    peer: Peer | None
+    left: bool = False
+    """It called Cleanup: it does not need the plugin any more."""
+
+    def may_be_replaced_by(self, said: InitRequest, peer: Peer | None) -> bool:
+        """Tell whether another Init may take this one's place.
+
+        It may if it names the same home, comes from the same process, or this daemon is gone. One
+        whose process cannot be told (a caller over TCP) is gone only when it has said Cleanup: two
+        such daemons cannot be told apart, and the first one's layers would be lost to it.
+        """
+        if self.left or said.home == self.said.home:
+            return True
+        return self.peer is not None and (peer == self.peer or not self.peer.is_alive())
+
+    def __str__(self) -> str:
+        if self.peer is None:
+            return "a daemon whose process cannot be told, and which has not said Cleanup"
+        return f"{self.peer}, which lives"
+
+
+class DaemonFile:
+    """``STATE-DIR/init.json``."""
+
+    def __init__(self, state_dir: str) -> None:
+        self._path = os.path.join(state_dir, "init.json")
+
+    def write(self, daemon: Daemon) -> None:
+        """Remember a daemon."""
+        make_folders(os.path.dirname(self._path), 0o700)
+        peer = dataclasses.asdict(daemon.peer) if daemon.peer else None
+        said = json.loads(encode(daemon.said))
+        write_whole(
+            self._path, json.dumps({"init": said, "peer": peer, "left": daemon.left}), 0o600
+        )
+
+    def read(self) -> Daemon | None:
+        """Return the daemon that was remembered, if there is one.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        try:
+            with open(self._path, encoding="utf-8") as file:
+                kept = json.load(file)
+            said = decode(InitRequest, json.dumps(kept["init"]).encode())
+            peer = Peer(**kept["peer"]) if kept["peer"] else None
+            return Daemon(said, peer, bool(kept["left"]))
+        except FileNotFoundError:
+            return None
+        except (KeyError, TypeError, MalformedRequestError) as error:
+            raise ValueError(f"{self._path} is damaged: {error!r}") from error
+
+
+def with_options(said: InitRequest, first: Sequence[str]) -> InitRequest:
+    """Put the plugin's own options before those that the daemon said."""
+    return dataclasses.replace(said, options=(*first, *said.options))

@@ -1,0 +1,128 @@
+"""Finding a plugin by its name, in the places where a daemon looks, in its order.
+
+The rules are Docker's ("Docker Plugin API", Plugin discovery): sockets first, then ``.spec`` files,
+which hold one line, the address, and ``.json`` files, which also hold the daemon's side of TLS; in
+``/etc/docker/plugins``, and after that in ``/usr/lib/docker/plugins``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import urllib.parse
+from dataclasses import dataclass
+
+from graphdriver.errors import MalformedRequestError, UnreachableError
+from graphdriver.plugin.listeners import PLUGIN_SOCKETS
+
+PLUGIN_SPECS = "/etc/docker/plugins"
+"""Where Docker looks first for the files that name a plugin's address."""
+
+SPEC_FOLDERS = (PLUGIN_SPECS, "/usr/lib/docker/plugins")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTLS:
+    """The daemon's side of TLS: absolute paths of PEM files.
+
+    Without a ``ca_file`` the machine's own authorities are trusted.
+    """
+
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    verify: bool = True
+    """Whether the plugin must show a certificate of that authority, for the host that was dialled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a plugin listens: a unix socket's path, or host and port."""
+
+    path: str = ""
+    host: str = ""
+    port: int = 0
+    tls: ClientTLS | None = None
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix://{urllib.parse.quote(os.fsencode(self.path))}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'tcp'}://{host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str, tls: ClientTLS | None = None) -> Address:
+        """Read ``unix:///path``, ``/path``, ``tcp://host:port`` or ``https://host:port``.
+
+        All but a plain path are URLs, as a daemon reads them: ``%20`` is a space. TLS is spoken to
+        ``https://`` and to nothing else, whatever ``tls`` says.
+
+        Raises:
+            MalformedRequestError: it is none of these.
+        """
+        scheme, separator, rest = text.strip().partition("://")
+        if not separator and text.startswith("/"):
+            return cls(path=text)
+        if scheme == "unix" and rest.startswith("/"):
+            return cls(path=urllib.parse.unquote(rest, errors="surrogateescape"))
+        host, _, port = rest.rpartition(":")
+        if scheme in ("tcp", "http", "https") and host and port.isdecimal():
+            side = (tls or ClientTLS()) if scheme == "https" else None
+            return cls(host=host.strip("[]"), port=int(port), tls=side)
+        raise MalformedRequestError(
+            f"{text!r} is no plugin's address", hint="write unix:///path.sock or tcp://host:port"
+        )
+
+
+def find(
+    name: str, sockets: str = PLUGIN_SOCKETS, specs: tuple[str, ...] = SPEC_FOLDERS
+) -> Address:
+    """Return where a plugin listens.
+
+    Raises:
+        UnreachableError: there is no plugin of that name; the text lists where it was looked for.
+    """
+    for path in (f"{sockets}/{name}.sock", f"{sockets}/{name}/{name}.sock"):
+        if _is_socket(path):
+            return Address(path=path)
+    for folder in specs:
+        stems = (f"{folder}/{name}", f"{folder}/{name}/{name}")
+        for path in (f"{stem}{suffix}" for suffix in (".spec", ".json") for stem in stems):
+            if os.path.isfile(path):
+                return read_spec(path)
+    raise UnreachableError(
+        f"there is no plugin {name}: no socket in {sockets} and no .spec or .json file in"
+        f" {' or '.join(specs)}",
+        hint="start it, or name its socket",
+    )
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+def read_spec(path: str) -> Address:
+    """Read a ``.spec`` or a ``.json`` file.
+
+    Raises:
+        UnreachableError: it names no address.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            if path.endswith(".spec"):
+                return Address.parse(file.read())
+            config = json.load(file)
+        tls = config.get("TLSConfig") or {}
+        side = ClientTLS(
+            tls.get("CAFile", ""),
+            tls.get("CertFile", ""),
+            tls.get("KeyFile", ""),
+            not tls.get("InsecureSkipVerify", False),
+        )
+        return Address.parse(config.get("Addr", ""), side)
+    except (ValueError, AttributeError, MalformedRequestError) as error:
+        raise UnreachableError(f"{path} describes no plugin: {error}") from error

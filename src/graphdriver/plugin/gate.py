@@ -1,0 +1,62 @@
+"""Calls inside together, or Init alone."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Final
+
+from graphdriver.errors import InUseError
+
+PATIENCE: Final = 60.0
+"""How long Init waits for the calls of before, in seconds. Newcomers wait as long behind it."""
+
+
+class Gate:
+    """Lets many pass together, or one alone. Whoever wants to be alone goes before newcomers."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._alone = 0
+
+    def enter(self) -> None:
+        """Be inside with others, until `leave`."""
+        with self._changed:
+            while self._alone:
+                self._changed.wait()
+            self._inside += 1
+
+    def leave(self) -> None:
+        """Be inside no longer."""
+        with self._changed:
+            self._inside -= 1
+            if not self._inside and self._alone:
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Be inside with nobody else.
+
+        Raises:
+            InUseError: somebody was still inside after `PATIENCE` seconds. A caller that never ends
+                its transfer must not keep everybody else waiting for ever.
+        """
+        with self._changed:
+            self._alone += 1
+            if not self._changed.wait_for(lambda: not self._inside, PATIENCE):
+                self._alone -= 1
+                self._changed.notify_all()
+                raise InUseError(
+                    f"{self._inside} earlier calls did not end within {PATIENCE:.0f} s",
+                    hint="the plugin's log names those that run long; end what makes them",
+                )
+            self._inside = 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside = 0
+                self._alone -= 1
+                self._changed.notify_all()

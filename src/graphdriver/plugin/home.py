@@ -1,0 +1,202 @@
+"""What the handler keeps in a driver's home, in ``HOME/.graphdriver/``, so that every driver has it.
+
+- ``lock``: held (flock) by the one process that serves the home; it says which one that is.
+- ``home.json``: whose home it is: the driver's name, the version of its layout, and whether it
+  promised to reproduce diffs. Another driver, version or promise is refused, because a daemon would
+  lose the layers that are there.
+- ``applying/ID``: the mark of a layer whose ApplyDiff has begun and is not known to be whole and on
+  disk. While it bears the mark nobody may take the layer for a whole one.
+
+A mark needs no fsync of its own when it is made: it comes before the layer's content in the same
+filesystem's journal, so no crash leaves content without it. It is removed only after `syncfs`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable
+
+from graphdriver.driver import IDMap
+from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
+from graphdriver.linux.folders import make_folders, write_whole
+from graphdriver.linux.sync import syncfs
+
+_FOLDER = ".graphdriver"
+
+
+class Home:
+    """A home that this process holds.
+
+    Args:
+        path: the home; it and missing folders above it are made.
+        gid_maps: the home belongs to the group that root has under these.
+        patience: how long to wait for another process to let go of it, in seconds.
+
+    Raises:
+        InUseError: another process holds it; the text names both.
+    """
+
+    def __init__(self, path: str, gid_maps: tuple[IDMap, ...] = (), patience: float = 0) -> None:
+        self.path = path
+        group = next((m.host_id for m in gid_maps if m.container_id == 0 and m.size), 0)
+        make_folders(os.path.dirname(path), 0o711)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o710)
+        if os.stat(path).st_gid != group:  # a kill may have come between the two
+            os.chown(path, -1, group)
+        own = os.path.join(path, _FOLDER)
+        self._marks = os.path.join(own, "applying")
+        make_folders(self._marks, 0o700)
+        self._identity = os.path.join(own, "home.json")
+        self._lock = self._take_lock(os.path.join(own, "lock"), patience)
+        try:
+            self._unfinished = set(os.listdir(self._marks))
+        except BaseException:
+            self.close()
+            raise
+
+    def _take_lock(self, path: str, patience: float) -> int:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if not _is_locked_within(descriptor, patience):
+            holder = os.pread(descriptor, 64, 0).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            raise InUseError(
+                f"the home {self.path} is served by process {holder}, and this is {os.getpid()}",
+                hint="stop that one first, or use another home",
+            )
+        # For messages alone, so a full disk does not matter; and where there was room once, there is.
+        with contextlib.suppress(OSError):
+            os.pwrite(descriptor, b"%-20d\n" % os.getpid(), 0)
+        return descriptor
+
+    def claim(self, driver: str, home_format: int) -> None:
+        """Say whose home it is, or find that it is so already; before the driver touches it.
+
+        Raises:
+            UnsupportedError: it belongs to another driver or version; the text names both.
+        """
+        mine = {"driver": driver, "format": home_format}
+        there = self._read_identity()
+        if there is None:
+            write_whole(self._identity, json.dumps(mine), 0o600)
+        elif {**there, **mine} != there:
+            raise UnsupportedError(
+                f"the home {self.path} was made by {_described(there)}, and this is"
+                f" {_described(mine)}",
+                hint="use another home, or remove this one with all its layers",
+            )
+
+    def bind(self, exact_diffs: bool) -> None:
+        """Hold the driver to what it first promised here about exact diffs.
+
+        Raises:
+            UnsupportedError: it promises otherwise now: the daemon would lose its old layers.
+        """
+        there = self._read_identity() or {}
+        promised = there.get("reproduces_exact_diffs")
+        if promised is None:
+            write_whole(
+                self._identity, json.dumps(there | {"reproduces_exact_diffs": exact_diffs}), 0o600
+            )
+        elif promised is not exact_diffs:
+            raise UnsupportedError(
+                f"the layers in {self.path} were kept {_promised(not exact_diffs)}, and the driver"
+                f" is {_promised(exact_diffs)} now",
+                hint="go back to the former setting, or use another home",
+            )
+
+    def _read_identity(self) -> dict[str, object] | None:
+        try:
+            with open(self._identity, encoding="utf-8") as file:
+                there = json.load(file)
+            if not isinstance(there, dict):
+                raise ValueError("it holds no object")  # noqa: TRY004 - as bad JSON is
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise GraphDriverError(
+                f"{self._identity} cannot be read, so nobody knows whose home this is: {error}",
+                hint="restore it, or remove the home with all its layers",
+            ) from error
+        return there
+
+    def close(self) -> None:
+        """Let go of the home."""
+        os.close(self._lock)
+
+    # --- marks ------------------------------------------------------------------------------------
+
+    def is_unfinished(self, id: str) -> bool:
+        """Tell whether the layer bears the mark."""
+        return id in self._unfinished
+
+    def mark(self, id: str) -> None:
+        """Mark a layer before the first byte of its ApplyDiff is written."""
+        os.close(os.open(self._mark(id), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._unfinished.add(id)
+
+    def unmark(self, id: str) -> None:
+        """Take the mark off; the layer is whole, or gone."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._mark(id))
+        self._unfinished.discard(id)
+
+    def unmark_all_but(self, exists: Callable[[str], bool]) -> None:
+        """Take the marks off layers that are gone: a kill may come between a Remove and its unmark.
+
+        Args:
+            exists: tells whether there is such a layer.
+        """
+        for id in [id for id in self._unfinished if not exists(id)]:
+            self.unmark(id)
+
+    def unmark_synced(self, id: str, filesystem: int) -> None:
+        """Take the mark off once the layer is on disk, for good.
+
+        Args:
+            id: the layer.
+            filesystem: a descriptor on it that was opened before the first write, so that an error
+                of writing back is reported to us (syncfs(2), since Linux 5.8).
+
+        Raises:
+            OSError: something could not be written; the mark stays.
+        """
+        syncfs(filesystem)
+        self.unmark(id)
+        descriptor = os.open(self._marks, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def open(self) -> int:
+        """Return a descriptor on the home, for `unmark_synced`; the caller closes it."""
+        return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _mark(self, id: str) -> str:
+        return os.path.join(self._marks, id)
+
+
+def _is_locked_within(descriptor: int, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
+
+
+def _described(identity: dict[str, object]) -> str:
+    return f"driver {identity.get('driver')!r}, format {identity.get('format')}"
+
+
+def _promised(exact_diffs: bool) -> str:
+    return f"with{'' if exact_diffs else 'out'} the promise of exact diffs"

@@ -1,0 +1,179 @@
+"""Which home is served, for which daemon, and who may say so.
+
+Between Init and the process's end there is one home. A daemon's Init takes it up; so does the start
+of a plugin that was restarted under a daemon, from what was remembered. An Init that names another
+home, from another daemon while the first still lives, is refused: its layers would be lost to the
+first one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Final
+
+from graphdriver.driver import Driver
+from graphdriver.errors import InUseError, NotReadyError, UnsupportedError
+from graphdriver.plugin.daemon import Daemon, DaemonFile, Peer
+from graphdriver.plugin.gate import Gate
+from graphdriver.plugin.home import Home
+from graphdriver.plugin.messages import InitRequest
+
+PATIENCE: Final = 12.0
+"""How long a plugin that starts waits for one that still ends, in seconds; a server takes up to 10."""
+
+_RESTART: Final = "restart the daemon: it says Init when it starts"
+
+_log = logging.getLogger(__name__)
+
+
+class Residence:
+    """The home that is served now, if there is one; a ``with`` block on it is one call inside.
+
+    Args:
+        driver: whose ``init`` is called.
+        state_dir: where Init is remembered; None: nowhere.
+        options: put before those that a daemon says.
+    """
+
+    def __init__(self, driver: Driver, state_dir: str | None, options: tuple[str, ...]) -> None:
+        self._driver = driver
+        self._file = DaemonFile(state_dir) if state_dir else None
+        self._options = options
+        self._gate = Gate()
+        self._home: Home | None = None
+        self._daemon: Daemon | None = None
+        self._trouble = ""
+        self.syncs = True
+
+    def __enter__(self) -> None:
+        """Be inside while a call runs: no Init comes between.
+
+        Raises:
+            NotReadyError: there is no home.
+        """
+        self._gate.enter()
+        if self._home is None:
+            self._gate.leave()
+            self._resume(patience=0)  # what was in the way may be gone
+            self._gate.enter()
+        if self._home is None:
+            self._gate.leave()
+            raise NotReadyError(
+                self._trouble or f"no daemon has said Init to this plugin yet; {_RESTART}"
+            )
+
+    def __exit__(self, *exc: object) -> None:
+        self._gate.leave()
+
+    @property
+    def home(self) -> Home:
+        """The home, for who is inside."""
+        assert self._home is not None
+        return self._home
+
+    def init(self, said: InitRequest, peer: Peer | None) -> None:
+        """Take up the home that a daemon names, and remember it.
+
+        Raises:
+            InUseError: another daemon, or another process, is at it.
+            UnsupportedError: the home is another driver's, or an option is not known.
+        """
+        with self._gate.alone():
+            current = self._daemon
+            if current and not current.may_be_replaced_by(said, peer):
+                raise InUseError(
+                    f"this plugin serves {current.said.home} for {current}, and cannot serve"
+                    f" {said.home} for {peer or 'another daemon'} as well",
+                    hint="give each daemon a plugin of its own"
+                    + ("" if current.peer else "; if that one is gone, say Cleanup in its place"),
+                )
+            self._take_up(said)
+            if current is None or peer is None or peer != current.peer:
+                daemon_began = getattr(self._driver, "daemon_began", None)
+                if daemon_began:
+                    daemon_began()
+            self._remember(Daemon(said, peer))
+
+    def resume(self) -> None:
+        """Take up what was remembered, at the start of a process; calls wait meanwhile.
+
+        A former process is given time to end its last calls. What goes wrong is told by the calls
+        that need a home; each of them tries again.
+        """
+        self._resume(PATIENCE)
+
+    def _resume(self, patience: float) -> None:
+        with self._gate.alone():
+            if self._home:
+                return
+            try:
+                if self._daemon is None and self._file:
+                    self._daemon = self._file.read()
+                if self._daemon is None:
+                    return
+                home = self._daemon.said.home
+                if not os.path.isdir(home):
+                    raise NotReadyError(f"{home} is not there any more")
+                self._take_up(self._daemon.said, patience)
+            except Exception as error:  # a driver's init may raise anything
+                hint = getattr(error, "hint", None)
+                trouble = f"the home of the last Init could not be taken up again: {error}"
+                trouble += "" if hint else f"; {_RESTART}"
+                if trouble != self._trouble:
+                    _log.warning("%s", trouble)
+                self._trouble = trouble
+            else:
+                _log.info("took up %s again", home)
+
+    def left(self, peer: Peer | None) -> None:
+        """Note that the daemon has called Cleanup."""
+        if self._daemon and peer == self._daemon.peer:
+            self._remember(Daemon(self._daemon.said, peer, left=True))
+
+    def close(self) -> None:
+        """Let go of the home for good, once no call runs any more."""
+        if self._home:
+            self._home.close()
+        self._home = self._file = self._daemon = None
+
+    def _take_up(self, said: InitRequest, patience: float = 0) -> None:
+        options, syncs = _split_sync((*self._options, *said.options))
+        path = os.path.normpath(said.home)
+        # A driver knows one home, and after an init that failed perhaps none rightly. So there is none
+        # until all is well, and if it never is, the next call takes up again what is remembered.
+        home, self._home = self._home, None
+        if home and home.path != path:
+            home.close()
+            home = None
+        home = home or Home(path, tuple(said.gid_maps), patience)
+        try:
+            driver = self._driver
+            home.claim(driver.driver_name or type(driver).__name__, driver.home_format)
+            driver.init(path, options, said.uid_maps, said.gid_maps)
+            home.bind(driver.capabilities().reproduces_exact_diffs)
+            home.unmark_all_but(driver.exists)
+        except BaseException:
+            home.close()
+            raise
+        self._home, self.syncs, self._trouble = home, syncs, ""
+
+    def _remember(self, daemon: Daemon) -> None:
+        if self._file:
+            self._file.write(daemon)
+        self._daemon = daemon
+
+
+def _split_sync(options: tuple[str, ...]) -> tuple[list[str], bool]:
+    """Take ``sync=…``, which is the framework's, out of a driver's options."""
+    syncs = True
+    rest = []
+    for option in options:
+        key, _, value = option.partition("=")
+        if key != "sync":
+            rest.append(option)
+        elif value in ("none", "layer"):
+            syncs = value == "layer"
+        else:
+            raise UnsupportedError(f"option {option}: sync is 'layer' (the default) or 'none'")
+    return rest, syncs

@@ -1,0 +1,152 @@
+"""Which home is served and for whom, when something went wrong on the way."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from graphdriver.driver import IDMap
+from graphdriver.errors import InUseError, NotReadyError, UnsupportedError
+from graphdriver.plugin.daemon import Peer
+from graphdriver.plugin.home import Home
+from graphdriver.plugin.messages import InitRequest
+from graphdriver.plugin.residence import Residence
+from tests.plugin.tarbox import TarBox
+
+
+class Picky(TarBox):
+    """Refuses the option ``bad``, but only when it has half taken up the home."""
+
+    def init(
+        self,
+        home: str,
+        options: Sequence[str],
+        uid_maps: Sequence[IDMap],
+        gid_maps: Sequence[IDMap],
+    ) -> None:
+        super().init(home, options, uid_maps, gid_maps)
+        if "bad" in options:
+            raise UnsupportedError("there is no option bad")
+
+
+def peer_of(pid: int) -> Peer:
+    peer = Peer.of_process(pid)
+    assert peer
+    return peer
+
+
+@pytest.fixture
+def me() -> Peer:
+    return peer_of(os.getpid())
+
+
+@pytest.fixture
+def somebody() -> Iterator[Peer]:
+    """A process that lives."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        yield peer_of(process.pid)
+
+
+@pytest.fixture
+def driver() -> Picky:
+    return Picky()
+
+
+@pytest.fixture
+def residence(driver: Picky, tmp_path: Path) -> Iterator[Residence]:
+    residence = Residence(driver, str(tmp_path / "state"), ())
+    yield residence
+    residence.close()
+
+
+def init(path: Path, *options: str) -> InitRequest:
+    return InitRequest(str(path), options)
+
+
+def test_a_home_that_could_not_be_taken_up_at_the_start_is_by_the_next_call(
+    residence: Residence, driver: Picky, me: Peer, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    residence.init(init(home), me)
+    # A former process may hold the home for as long as its last calls take.
+    later = Residence(driver, str(tmp_path / "state"), ())
+    for _ in range(2):
+        with (
+            pytest.raises(NotReadyError, match=f"served by process {os.getpid()}"),
+            later,
+        ):
+            pass
+    residence.close()
+    with later:
+        assert later.home.path == str(home)
+    later.close()
+
+
+def test_whom_a_plugin_serves_it_knows_though_the_home_could_not_be_taken_up(
+    residence: Residence, driver: Picky, me: Peer, somebody: Peer, tmp_path: Path
+) -> None:
+    residence.init(init(tmp_path / "home"), somebody)
+    later = Residence(driver, str(tmp_path / "state"), ())
+    with pytest.raises(NotReadyError), later:
+        pass
+    refusal = re.escape(f"this plugin serves {tmp_path / 'home'} for {somebody}, which lives")
+    with pytest.raises(InUseError, match=refusal):
+        later.init(init(tmp_path / "another"), me)
+
+
+def test_a_daemon_that_said_cleanup_makes_room_though_it_lives(
+    residence: Residence, me: Peer, somebody: Peer, tmp_path: Path
+) -> None:
+    residence.init(init(tmp_path / "home"), somebody)
+    residence.left(me)  # what others say does not count
+    with pytest.raises(InUseError, match="and cannot serve"):
+        residence.init(init(tmp_path / "another"), me)
+    residence.left(somebody)
+    residence.init(init(tmp_path / "another"), me)
+    with residence:
+        assert residence.home.path == str(tmp_path / "another")
+
+
+@pytest.mark.parametrize("name", ["home", "another"])
+def test_after_an_init_that_failed_all_is_as_before(
+    residence: Residence, driver: Picky, me: Peer, tmp_path: Path, name: str
+) -> None:
+    residence.init(init(tmp_path / "home", "good"), me)
+    with pytest.raises(UnsupportedError, match="no option bad"):
+        residence.init(init(tmp_path / name, "bad"), me)
+    with residence:
+        assert residence.home.path == driver.home == str(tmp_path / "home")
+        assert driver.inits[-1] == (str(tmp_path / "home"), ["good"], [])
+    if name == "another":
+        Home(str(tmp_path / "another")).close()
+
+
+def test_a_damaged_memory_is_told_and_an_init_mends_it(
+    residence: Residence, me: Peer, tmp_path: Path
+) -> None:
+    (tmp_path / "state").mkdir()
+    for text in ("", "{", "[]", '{"init": {}, "peer": null, "left": false}', "\udcff"):
+        (tmp_path / "state/init.json").write_text(text, errors="surrogateescape")
+        residence.resume()
+        with pytest.raises(NotReadyError, match=r"the last Init .* restart the daemon"), residence:
+            pass
+    residence.init(init(tmp_path / "home"), me)
+    with residence:
+        assert residence.home.path == str(tmp_path / "home")
+
+
+def test_a_home_that_is_gone_is_not_made_anew(
+    residence: Residence, driver: Picky, me: Peer, tmp_path: Path
+) -> None:
+    residence.init(init(tmp_path / "home"), me)
+    residence.close()
+    (tmp_path / "home").rename(tmp_path / "elsewhere")
+    later = Residence(driver, str(tmp_path / "state"), ())
+    with pytest.raises(NotReadyError, match="is not there any more; restart"), later:
+        pass
+    assert not (tmp_path / "home").exists()

@@ -1,0 +1,191 @@
+"""What a daemon writes and reads, byte for byte, without any client of ours in between."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Self
+
+TIMEOUT = 60.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer. ``is_whole`` is false where the connection ended in its middle."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    is_whole: bool
+
+    @property
+    def said(self) -> dict[str, object]:
+        found = json.loads(self.body)
+        assert isinstance(found, dict)
+        return found
+
+    @property
+    def error(self) -> str:
+        """The text that a daemon would show; the answer must be an error."""
+        assert self.status != 200, self
+        assert set(self.said) == {"Err"}
+        return str(self.said["Err"])
+
+
+def head(target: str, *headers: str) -> bytes:
+    """Return the head of a call as a daemon of 27.5.1 writes it."""
+    lines = [
+        f"POST {target} HTTP/1.1",
+        "Host: plugin.moby.localhost",
+        "User-Agent: Go-http-client/1.1",
+        *headers,
+        "Accept: application/vnd.docker.plugins.v1.2+json",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def call(method: str, **members: object) -> bytes:
+    """Return a JSON call as a daemon writes it: empty members left out, a line feed at the end."""
+    body = json.dumps({key: value for key, value in members.items() if value != ""}) + "\n"
+    return head(f"/GraphDriver.{method}", f"Content-Length: {len(body)}") + body.encode()
+
+
+def sent_again(method: str) -> bytes:
+    """Return what a daemon sends when the connection of a JSON call broke: its body is used up."""
+    return head(f"/GraphDriver.{method}", "Content-Length: 0")
+
+
+def apply_head(id: str, parent: str = "") -> bytes:
+    """Return the head of an ApplyDiff."""
+    target = f"/GraphDriver.ApplyDiff?id={id}&parent={parent}"
+    return head(target, "Transfer-Encoding: chunked")
+
+
+def chunks(data: bytes, size: int = 32 << 10) -> Iterator[bytes]:
+    """Cut data into chunks, without the one that ends them."""
+    for at in range(0, len(data), size):
+        piece = data[at : at + size]
+        yield b"%x\r\n%b\r\n" % (len(piece), piece)
+
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+def apply(id: str, tar: bytes, parent: str = "") -> bytes:
+    """Return a whole ApplyDiff."""
+    return apply_head(id, parent) + b"".join(chunks(tar)) + LAST_CHUNK
+
+
+class Wire:
+    """A connection to a plugin: a unix socket's path, or host and port."""
+
+    def __init__(self, address: str | tuple[str, int]) -> None:
+        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_STREAM)
+        self.socket.settimeout(TIMEOUT)
+        try:
+            self.socket.connect(address)
+        except OSError:
+            self.socket.close()
+            raise
+        self._held = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close as a program does that exits or is killed: with what is unread left unread."""
+        self.socket.close()
+
+    def reset(self) -> None:
+        """Close so that over TCP the other side sees a reset."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+    def send(self, *pieces: bytes) -> Self:
+        for piece in pieces:
+            self.socket.sendall(piece)
+        return self
+
+    def end_sending(self) -> Self:
+        """Close one direction, as ``nc -N`` does."""
+        self.socket.shutdown(socket.SHUT_WR)
+        return self
+
+    def ask(self, *pieces: bytes) -> Answer:
+        return self.send(*pieces).answer()
+
+    def answer(self) -> Answer:
+        """Read the next answer."""
+        lines = self._until(b"\r\n\r\n").decode().split("\r\n")
+        version, status, _ = lines[0].split(" ", 2)
+        assert version == "HTTP/1.1"
+        headers = {}
+        for line in lines[1:]:
+            if line:
+                name, _, value = line.partition(": ")
+                headers[name.lower()] = value
+        if headers.get("transfer-encoding") == "chunked":
+            pieces = list(self._chunked())
+            whole = pieces[-1:] == [b""]
+            return Answer(int(status), headers, b"".join(pieces), whole)
+        length = int(headers["content-length"])
+        body = self.take(length)
+        return Answer(int(status), headers, body, len(body) == length)
+
+    def take(self, size: int) -> bytes:
+        """Read so many bytes; fewer only at the connection's end."""
+        while len(self._held) < size and self._fill():
+            pass
+        found, self._held = self._held[:size], self._held[size:]
+        return found
+
+    def rest(self) -> bytes:
+        """Read until the plugin ends the connection."""
+        rest, self._held = self._held, b""
+        with contextlib.suppress(ConnectionError):
+            while piece := self.socket.recv(65536):
+                rest += piece
+        return rest
+
+    def _chunked(self) -> Iterator[bytes]:
+        """Yield pieces, and an empty one only if the stream was ended and not broken off."""
+        while size := self._until(b"\r\n"):
+            count = int(size, 16)
+            piece = self.take(count)
+            ended = self.take(2) == b"\r\n"
+            if count or ended:
+                yield piece
+            if not count or not ended:
+                return
+
+    def _until(self, mark: bytes) -> bytes:
+        while mark not in self._held:
+            if not self._fill():
+                return b""
+        found, _, self._held = self._held.partition(mark)
+        return found + mark
+
+    def _fill(self) -> bool:
+        try:
+            piece = self.socket.recv(65536)
+        except ConnectionResetError:
+            return False
+        self._held += piece
+        return bool(piece)
+
+
+def trickled(data: bytes, sizes: Iterable[int]) -> Iterator[bytes]:
+    """Cut data into pieces of these sizes; the last takes what is left."""
+    at = 0
+    for size in sizes:
+        yield data[at : at + size]
+        at += size
+    yield data[at:]
