@@ -1,0 +1,45 @@
+"""``graphdriver drivers``: what is installed, and whether it would work here."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Final
+
+from graphdriver.cli.command import Command
+from graphdriver.cli.serve import DATA_ROOT
+
+_EXAMPLES = """\
+examples:
+  graphdriver drivers
+  graphdriver drivers --data-root /mnt/fast/docker
+"""
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-root",
+        default=DATA_ROOT,
+        metavar="DIR",
+        help="the daemon's, which need not exist yet (default: %(default)s)",
+    )
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from graphdriver.drivers.choice import survey
+
+    findings = survey(os.path.abspath(arguments.data_root))
+    width = max((len(finding.name) for finding in findings), default=0)
+    for finding in findings:
+        verdict = "works" if finding.cls else "does not work"
+        print(f"{finding.name:<{width}}  {verdict}: {finding.reason}")
+    return 0
+
+
+COMMAND: Final = Command(
+    name="drivers",
+    summary="show which drivers are there and would work here",
+    examples=_EXAMPLES,
+    configure=_configure,
+    run=_run,
+)

@@ -1,0 +1,98 @@
+"""The log: to stderr, for people or for machines.
+
+A record may carry members of its own under ``extra={"graphdriver": {...}}``; the handler so names
+each call with its layer and duration. As text they follow the message as ``key=value``; as JSON they
+are members of the one object that each line is.
+
+Much of what is logged comes from callers: as text, control characters are written as escapes, so
+that no layer's name can pass for a line of the log.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import Final, Literal
+
+Form = Literal["text", "json"]
+"""How lines are written."""
+
+_log = logging.getLogger("graphdriver")
+
+
+def set_up(*, verbose: bool, form: Form) -> None:
+    """Send the whole process's log to stderr.
+
+    Args:
+        verbose: show everything, each call too; otherwise from INFO on.
+        form: how lines are written.
+    """
+    target = logging.StreamHandler(sys.stderr)
+    target.setFormatter(_FORMATTERS[form]())
+    root = logging.getLogger()
+    root.handlers[:] = [target]
+    root.setLevel(logging.DEBUG if verbose else logging.INFO)
+    logging.captureWarnings(True)
+    threading.excepthook = _log_uncaught
+    sys.unraisablehook = _log_unraisable
+
+
+def _log_uncaught(what: threading.ExceptHookArgs) -> None:
+    if what.exc_value is not None:
+        _log.error("a thread died", exc_info=what.exc_value)
+
+
+def _log_unraisable(what: sys.UnraisableHookArgs) -> None:
+    _log.error(
+        "%s: %r", what.err_msg or "an exception was lost", what.object, exc_info=what.exc_value
+    )
+
+
+def _members(record: logging.LogRecord) -> Mapping[str, object]:
+    members = getattr(record, "graphdriver", None)
+    return members if isinstance(members, Mapping) else {}
+
+
+def _time(record: logging.LogRecord) -> str:
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+    return f"{seconds}.{int(record.msecs):03}Z"
+
+
+class _JSON(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **_members(record),
+        }
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        words = [_time(record), f"{record.levelname:<7}", _escape(record.getMessage())]
+        words += [f"{key}={_value(value)}" for key, value in _members(record).items()]
+        line = " ".join(words)
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+def _escape(text: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _value(value: object) -> str:
+    text = str(value)
+    plain = text and text.isprintable() and not set(text) & set(' "=')
+    return text if plain else json.dumps(text)
+
+
+_FORMATTERS: Final = {"text": _Text, "json": _JSON}

@@ -1,0 +1,100 @@
+"""The command ``graphdriver``: the list of commands, and what is common to all of them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from graphdriver.cli import call, drivers, serve
+from graphdriver.cli.command import Command
+from graphdriver.cli.exit_codes import FAILED, INTERRUPTED, TABLE, exit_code
+from graphdriver.errors import GraphDriverError
+
+COMMANDS: Final[tuple[Command, ...]] = (serve.COMMAND, drivers.COMMAND, call.COMMAND)
+"""All commands, in the order in which ``--help`` lists them."""
+
+_DESCRIPTION = "A Docker daemon's images and containers, on a storage driver written in Python."
+
+_EXAMPLES = """\
+examples:
+  graphdriver serve                            the best driver for this machine
+  dockerd --experimental -s py-vfs             a daemon that uses it (serve prints the exact line)
+  graphdriver drivers                          what would work here, and why not
+  graphdriver call --plugin py-vfs Status      ask a running plugin
+
+`graphdriver COMMAND --help` tells more.
+
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: the arguments without the program's name; those of the process if not given.
+
+    Returns:
+        The exit code.
+    """
+    arguments = _parser().parse_args(argv)
+    command: Command = arguments.command
+    try:
+        code = command.run(arguments)
+        sys.stdout.flush()
+    except GraphDriverError as error:
+        _complain(command, str(error))
+        return exit_code(error)
+    except BrokenPipeError:
+        # Whoever read our output has enough; without this Python complains again at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        _complain(command, str(error))
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return code
+
+
+def _complain(command: Command, text: str) -> None:
+    print(f"graphdriver {command.name}: {text}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="graphdriver",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES + TABLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        one = commands.add_parser(
+            command.name,
+            help=command.summary,
+            description=command.summary[0].upper() + command.summary[1:] + ".",
+            epilog=f"{command.examples}\n{TABLE}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.configure(one)
+        one.set_defaults(command=command)
+    return parser
+
+
+class _Version(argparse.Action):
+    """``--version``; looks the version up only when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import importlib.metadata
+
+        print(f"graphdriver {importlib.metadata.version('graphdriver')}")
+        parser.exit()

@@ -1,0 +1,246 @@
+"""Where ``graphdriver serve`` listens, and how a daemon finds the way there.
+
+A place is a socket (a unix socket, TCP, or what systemd passed), the plugin's name, and for all but
+``/run/docker/plugins/NAME.sock`` a file in ``/etc/docker/plugins``. The socket is bound when the
+place is made, before anything slow is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from graphdriver.errors import MalformedRequestError, UnreachableError
+from graphdriver.plugin.listeners import (
+    PLUGIN_SOCKETS,
+    Listener,
+    TCPListener,
+    UnixListener,
+    dialled_host,
+)
+
+if TYPE_CHECKING:
+    from graphdriver.plugin.discovery import ClientTLS
+
+BUILT_IN: Final = frozenset(
+    {"vfs", "overlay2", "btrfs", "fuse-overlayfs", "overlay", "aufs", "zfs", "devicemapper"}
+)
+"""Docker's own drivers: a daemon prefers them to a plugin of the same name, silently."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_OURS: Final = ("--tlscacert", "--tlscert", "--tlskey")
+_DAEMONS: Final = ("--daemon-tlscert", "--daemon-tlskey")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where to listen."""
+    parser.add_argument("--name", help="the plugin's name (default: the socket's, or py-DRIVER)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--socket", metavar="PATH", help="listen on this unix socket")
+    where.add_argument(
+        "--tcp", metavar="HOST:PORT", help="listen on TCP; beyond loopback only with TLS"
+    )
+    parser.add_argument("--group", help="who besides root may call it: a group's name or number")
+    tls = parser.add_argument_group("TLS, for --tcp (PEM files)")
+    for option, meaning in (
+        ("--tlscacert", "the authority that signed the certificates of both sides"),
+        ("--tlscert", "the plugin's certificate"),
+        ("--tlskey", "its key"),
+        ("--daemon-tlscert", "the certificate that the daemon shall show"),
+        ("--daemon-tlskey", "its key"),
+    ):
+        tls.add_argument(option, metavar="FILE", help=meaning)
+    tls.add_argument(
+        "--allow-plain-tcp",
+        action="store_true",
+        help="go without TLS beyond loopback: whoever reaches the port is root here",
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """Where this process listens, and what leads a daemon there."""
+
+    name: str
+    """What a daemon calls the plugin."""
+    listener: Listener
+    path: str = ""
+    """The socket's, if it is a unix socket."""
+    daemon_tls: ClientTLS | None = None
+    is_inherited: bool = False
+
+    def __str__(self) -> str:
+        return self.path or self.listener.address
+
+    @property
+    def state(self) -> str:
+        """A file's name for what is remembered: unix sockets in different places are different."""
+        in_plugins = not self.path or os.path.dirname(self.path) == PLUGIN_SOCKETS
+        return self.name if in_plugins else self.path.strip("/").replace("/", "-")
+
+    @property
+    def is_found_by_name(self) -> bool:
+        """Whether a daemon finds the socket without being led to it."""
+        found = f"{PLUGIN_SOCKETS}/{self.name}"
+        return self.path in (f"{found}.sock", f"{found}/{self.name}.sock")
+
+    @contextlib.contextmanager
+    def led_to(self) -> Iterator[None]:
+        """Have a file in ``/etc/docker/plugins`` for a ``with`` block, where one is needed.
+
+        What systemd listens on stays when this process is gone, and so must the file that leads
+        there: then it is the administrator's, and only asked for.
+
+        Raises:
+            InUseError: see `graphdriver.plugin.spec.SpecFile`.
+        """
+        if self.is_found_by_name:
+            yield
+        elif self.is_inherited:
+            self._ask_for_a_file()
+            yield
+        else:
+            from graphdriver.plugin.spec import SpecFile
+
+            with contextlib.closing(SpecFile(self.name, self.listener.address, self.daemon_tls)):
+                yield
+
+    def _ask_for_a_file(self) -> None:
+        import logging
+
+        from graphdriver.plugin.discovery import PLUGIN_SPECS, find
+
+        here = self.listener.address
+        with contextlib.suppress(UnreachableError):
+            if str(find(self.name)) == here:
+                return
+        file = f"{PLUGIN_SPECS}/{self.name}.{'json' if self.listener.tls else 'spec'}"
+        logging.getLogger(__name__).warning(
+            "no daemon finds %s by the name %s until %s leads there", here, self.name, file
+        )
+
+
+def open_place(
+    arguments: argparse.Namespace,
+    inherited: socket.socket | None,
+    default_name: Callable[[], str],
+) -> Place:
+    """Listen where the options say, or on what systemd passed.
+
+    Args:
+        arguments: what `configure`'s options said.
+        inherited: what systemd passed, if it did.
+        default_name: what to call the plugin if neither options nor socket say.
+
+    Raises:
+        MalformedRequestError: the options do not go together, or the name will not do.
+        UnsupportedError: see the listeners, and `graphdriver.plugin.tls`.
+        InUseError: somebody listens there.
+    """
+    if inherited is not None:
+        return _inherited(arguments, inherited, default_name)
+    if arguments.tcp is not None:
+        return _tcp(arguments, default_name)
+    return _unix(arguments, default_name)
+
+
+def _unix(arguments: argparse.Namespace, default_name: Callable[[], str]) -> Place:
+    _refuse(arguments, "a unix socket", *_OURS, *_DAEMONS, "--allow-plain-tcp")
+    path = arguments.socket or ""
+    if path and not path.startswith("/"):
+        raise MalformedRequestError(f"--socket {path} is no absolute path")
+    name = _name(arguments, path, default_name)
+    listener = UnixListener(path or name, group=arguments.group)
+    return Place(name, listener, listener.path)
+
+
+def _tcp(arguments: argparse.Namespace, default_name: Callable[[], str]) -> Place:
+    _refuse(arguments, "--tcp", "--group")
+    host, port = _host_and_port(arguments.tcp)
+    name = _name(arguments, "", default_name)
+    files = _files(arguments, *_OURS, *_DAEMONS)
+    if not files:
+        return Place(name, TCPListener(host, port, allow_plain=arguments.allow_plain_tcp))
+
+    from graphdriver.plugin.discovery import ClientTLS
+    from graphdriver.plugin.tls import client_side, expect_agreement, server_side
+
+    _refuse(arguments, "TLS", "--allow-plain-tcp")
+    authority, certificate, key, daemons_certificate, daemons_key = files
+    plugin = server_side(authority, certificate, key)
+    daemon = ClientTLS(authority, daemons_certificate, daemons_key)
+    expect_agreement(plugin, client_side(daemon), dialled_host(host))
+    return Place(name, TCPListener(host, port, tls=plugin), daemon_tls=daemon)
+
+
+def _inherited(
+    arguments: argparse.Namespace, inherited: socket.socket, default_name: Callable[[], str]
+) -> Place:
+    from graphdriver.plugin.systemd import InheritedListener
+
+    _refuse(arguments, "systemd's socket", "--socket", "--tcp", "--group", *_DAEMONS)
+    if inherited.family == socket.AF_UNIX:
+        _refuse(arguments, "a unix socket", *_OURS, "--allow-plain-tcp")
+    tls = None
+    if files := _files(arguments, *_OURS):
+        from graphdriver.plugin.tls import server_side
+
+        _refuse(arguments, "TLS", "--allow-plain-tcp")
+        tls = server_side(*files)
+    listener = InheritedListener(inherited, tls=tls, allow_plain=arguments.allow_plain_tcp)
+    name = _name(arguments, listener.path, default_name)
+    return Place(name, listener, listener.path, is_inherited=True)
+
+
+def _given(arguments: argparse.Namespace, option: str) -> str:
+    """Return an option's value, as it was typed or true; empty if it was not given."""
+    return getattr(arguments, option.strip("-").replace("-", "_")) or ""
+
+
+def _refuse(arguments: argparse.Namespace, what: str, *options: str) -> None:
+    for option in options:
+        if _given(arguments, option):
+            raise MalformedRequestError(f"{option} does not go with {what}", hint="leave one out")
+
+
+def _files(arguments: argparse.Namespace, *options: str) -> list[str]:
+    """Return the absolute paths that all these options name; nothing if none is given."""
+    given = [_given(arguments, option) for option in options]
+    if not any(given):
+        return []
+    missing = [option for option, path in zip(options, given, strict=True) if not path]
+    if missing:
+        raise MalformedRequestError(f"TLS needs {' and '.join(missing)} too")
+    return [os.path.abspath(path) for path in given]
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not (port.isdecimal() and port.isascii() and int(port) < 1 << 16):
+        raise MalformedRequestError(
+            f"--tcp {text} is not of the form HOST:PORT", hint="write 127.0.0.1:2377, or [::1]:2377"
+        )
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _name(arguments: argparse.Namespace, path: str, default_name: Callable[[], str]) -> str:
+    name = arguments.name
+    if name is None:
+        name = os.path.basename(path).removesuffix(".sock") if path else default_name()
+    if name in BUILT_IN:
+        raise MalformedRequestError(
+            f"{name} is a driver of Docker's own: a daemon would use that one and never call this"
+            " plugin",
+            hint=f"choose another name, such as py-{name}",
+        )
+    if _NAME.fullmatch(name) is None:
+        raise MalformedRequestError(
+            f"{name!r} cannot be a plugin's name", hint="use letters, digits, '_', '.' and '-'"
+        )
+    return str(name)

@@ -1,0 +1,197 @@
+"""``graphdriver serve``: a driver as a Docker plugin, until SIGTERM or SIGINT.
+
+The socket is bound before anything slow is imported: a daemon that starts a plugin dials it half a
+second later. So this module imports next to nothing, and `run` binds as soon as it knows the name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import signal
+import sys
+from typing import TYPE_CHECKING, Final
+
+from graphdriver.cli import places
+from graphdriver.cli.command import Command, key_value
+from graphdriver.cli.exit_codes import FAILED, exit_code
+from graphdriver.errors import GraphDriverError, UnsupportedError
+
+if TYPE_CHECKING:
+    from graphdriver.driver import ProtoDriver
+    from graphdriver.plugin.systemd import Notifier
+
+DATA_ROOT: Final = "/var/lib/docker"
+"""Where a daemon keeps all its data by default."""
+
+STATE_DIR: Final = "/run/graphdriver"
+
+_EXAMPLES = """\
+examples:
+  graphdriver serve                                 the best driver for /var/lib/docker, as py-DRIVER
+  graphdriver serve vfs --name mine -v              vfs as the plugin "mine"; log every call
+  graphdriver serve my_package.drivers:Mine         a driver of one's own
+  graphdriver serve vfs --socket /srv/vfs.sock --group docker
+  graphdriver serve vfs --tcp 127.0.0.1:2377        TCP, for whoever is on this machine
+
+A plugin that does not listen in /run/docker/plugins is found by a file in /etc/docker/plugins,
+which is written and, at the end, removed. A socket that systemd passes is served as it is.
+SIGUSR1 puts the stacks of all threads into the log.
+"""
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "driver",
+        nargs="?",
+        metavar="DRIVER",
+        help="an installed driver, or module:Class, found in the current folder too (default: the"
+        " best one that works here)",
+    )
+    places.configure(parser)
+    parser.add_argument(
+        "--opt",
+        action="append",
+        default=[],
+        type=key_value,
+        metavar="KEY=VALUE",
+        help="an option for the driver, before the daemon's own; may be repeated",
+    )
+    parser.add_argument(
+        "--data-root",
+        default=DATA_ROOT,
+        metavar="DIR",
+        help="the daemon's, by which the best driver is chosen (default: %(default)s)",
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="log every call")
+    parser.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="default: %(default)s"
+    )
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Serve; what ends it is a line of the log like all else where machines read that."""
+    if arguments.log_format == "text":
+        return _run_plugin(arguments)
+    try:
+        return _run_plugin(arguments)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        import logging
+
+        from graphdriver.cli import logs
+
+        logs.set_up(verbose=arguments.verbose, form=arguments.log_format)
+        expected = isinstance(error, GraphDriverError | OSError)
+        logging.getLogger(__name__).critical("%s", error, exc_info=None if expected else error)
+        return exit_code(error) if isinstance(error, GraphDriverError) else FAILED
+
+
+def _run_plugin(arguments: argparse.Namespace) -> int:
+    if os.geteuid() != 0:
+        raise UnsupportedError(
+            "layers have owners, devices and mounts of their own, which only root can make",
+            hint="run it as root",
+        )
+    os.umask(0)
+    # A diff may have a folder open for each layer below, and daemons ask for many at once.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    # Until the server takes signals itself, a stop ends the imports and still removes the socket.
+    signal.signal(signal.SIGTERM, _stop)
+    inherited, notifier = None, None
+    if "LISTEN_PID" in os.environ or "NOTIFY_SOCKET" in os.environ:
+        from graphdriver.plugin.systemd import Notifier, inherited_socket
+
+        inherited, notifier = inherited_socket(), Notifier.wanted()
+    driver, reason = arguments.driver, "it was asked for"
+    if driver is None:
+        from graphdriver.drivers.choice import choose
+
+        choice = choose(os.path.abspath(arguments.data_root))
+        driver, reason = choice.name, choice.reason
+    elif ":" in driver:
+        # Last, so that nothing there can pass for a module of the standard library.
+        sys.path.append(os.getcwd())
+    place = places.open_place(arguments, inherited, lambda: f"py-{_plain_name(driver)}")
+    try:
+        return _serve(arguments, place, notifier, driver, reason)
+    finally:
+        place.listener.close()
+
+
+def _stop(*_: object) -> None:
+    sys.exit(0)
+
+
+def _serve(
+    arguments: argparse.Namespace,
+    place: places.Place,
+    notifier: Notifier | None,
+    driver: str,
+    reason: str,
+) -> int:
+    import logging
+
+    from graphdriver.cli import logs, stacks
+
+    logs.set_up(verbose=arguments.verbose, form=arguments.log_format)
+    stacks.dump_on_signal(arguments.log_format)
+
+    from graphdriver.drivers import load
+    from graphdriver.plugin.handler import Handler
+    from graphdriver.plugin.server import Server
+
+    log = logging.getLogger(__name__)
+    made: ProtoDriver = load(driver)()
+    handler = Handler(made, state_dir=f"{STATE_DIR}/{place.state}", options=arguments.opt)
+    with place.led_to(), Server(handler, [place.listener]) as server:
+        server.install_signal_handlers()
+        handler.resume()
+        if notifier:
+            notifier.tell("READY=1", f"STATUS=serving {driver} on {place.listener.address}")
+        elif not place.is_inherited:
+            print(f"serving {driver} ({reason}) on {place}")
+            print(_how_to_use(place.name, os.path.abspath(arguments.data_root)))
+            sys.stdout.flush()
+        log.info("serving %s on %s", driver, place)
+        server.serve_forever()
+        log.info("stopping")
+        if notifier:
+            notifier.tell("STOPPING=1")
+    return 0
+
+
+def _how_to_use(name: str, data_root: str) -> str:
+    import shlex
+
+    root = "" if data_root == DATA_ROOT else f" --data-root {shlex.quote(data_root)}"
+    command = f"dockerd --experimental{root} -s {name}"
+    lines = [
+        "start the daemon on it:",
+        f"  {command}",
+        "  with Docker 27:",
+        f"  DOCKERD_DEPRECATED_GRAPHDRIVER_PLUGINS=1 {command}",
+    ]
+    return "\n".join(lines)
+
+
+def _plain_name(driver: str) -> str:
+    """Return what a driver is called: of ``module:Class``, its own name for itself."""
+    if ":" not in driver:
+        return driver
+    from graphdriver.drivers import load
+
+    cls = load(driver)
+    return cls.driver_name or cls.__name__.lower()
+
+
+COMMAND: Final = Command(
+    name="serve",
+    summary="serve a driver to a Docker daemon",
+    examples=_EXAMPLES,
+    configure=_configure,
+    run=_run,
+)

@@ -1,0 +1,103 @@
+"""``graphdriver call``."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Serving, environment, graphdriver
+
+
+def a_tar() -> bytes:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        member = tarfile.TarInfo("hello")
+        member.size = 5
+        tar.addfile(member, io.BytesIO(b"world"))
+    return data.getvalue()
+
+
+def test_a_layer_goes_in_by_stdin_and_comes_out_by_stdout(serving: Serving, folder: Path) -> None:
+    def answer(*words: str, stdin: bytes = b"") -> object:
+        result = serving.call(*words, stdin=stdin)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)
+
+    assert answer("Init", f"Home={folder}/home", "Opt=sync=none") == {}
+    assert answer("Capabilities") == {"Capabilities": {"ReproducesExactDiffs": False}}
+    assert answer("Create", "ID=base") == {}
+    assert answer("ApplyDiff", "ID=base", stdin=a_tar()) == {"Size": 5}
+    assert answer("CreateReadWrite", "id=top", "PARENT=base") == {}
+    assert answer("Exists", "ID=top") == {"Exists": True}
+    assert answer("Get", "ID=top") == {"Dir": f"{folder}/home/top/root"}
+    assert (folder / "home/top/root/hello").read_bytes() == b"world"
+    (folder / "home/top/root/new").write_bytes(b"123")
+    assert answer("Put", "ID=top") == {}
+    assert answer("Changes", "ID=top", "Parent=base") == {"Changes": [{"Path": "/new", "Kind": 1}]}
+    assert answer("DiffSize", "ID=top", "Parent=base") == {"Size": 3}
+    assert answer("GetMetadata", "ID=top") == {"Metadata": {}}
+    assert answer("Status") == {"Status": [["Copies", "full"], ["Sync", "none"]]}
+    diff = serving.call("Diff", "ID=top", "Parent=base")
+    assert diff.returncode == 0
+    with tarfile.open(fileobj=io.BytesIO(diff.stdout)) as tar:
+        assert tar.getnames() == ["new"]
+    assert answer("Remove", "ID=top") == {}
+    assert answer("Cleanup") == {}
+    assert answer("Exists", "ID=top") == {"Exists": False}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["Get"], b"ID= is missing"),
+        (["Get", "ID=a", "Parent=b"], b"this call takes no Parent=; it takes ID, MountLabel"),
+        (["Get", "a"], b"KEY=VALUE"),
+        (["Fly"], b"invalid choice"),
+    ],
+)
+def test_wrong_usage_is_told_before_anything_is_called(words: list[str], said: bytes) -> None:
+    result = graphdriver("call", "--socket", "/nowhere.sock", *words)
+    assert result.returncode == 2
+    assert said in result.stderr
+
+
+def test_the_plugins_own_words_are_shown(serving: Serving) -> None:
+    result = serving.call("Get", "ID=a")
+    assert result.returncode == 1
+    assert b"no daemon has said Init to this plugin yet" in result.stderr
+
+
+def test_no_plugin_is_an_exit_code_of_its_own(folder: Path) -> None:
+    assert graphdriver("call", "--socket", f"{folder}/none", "Status").returncode == 11
+    result = graphdriver("call", "--plugin", f"none-{os.getpid()}", "Status")
+    assert result.returncode == 11
+    assert b"no socket in /run/docker/plugins" in result.stderr
+
+
+def test_a_diff_whose_reader_has_enough_ends_without_a_trace(
+    serving: Serving, folder: Path
+) -> None:
+    assert serving.call("Init", f"Home={folder}/home").returncode == 0
+    assert serving.call("Create", "ID=a").returncode == 0
+    (folder / "home/a/root/big").write_bytes(bytes(4 << 20))
+    with subprocess.Popen(
+        [sys.executable, "-m", "graphdriver", "call", "--socket", serving.socket, "Diff", "ID=a"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert len(process.stdout.read(512)) == 512
+        process.stdout.close()
+        said = process.stderr.read()
+        assert process.wait(60) == 1
+    assert said == b""
+    assert serving.call("Remove", "ID=a").returncode == 0

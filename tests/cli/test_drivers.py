@@ -1,0 +1,57 @@
+"""``graphdriver drivers``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.cli.conftest import Serving, environment, graphdriver
+
+
+def install(folder: Path, name: str, where: str) -> None:
+    """Lay a package into ``folder`` that says it has a driver."""
+    info = folder / f"{name}-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(f"[graphdriver.drivers]\n{name} = {where}\n")
+
+
+def drivers(folder: Path) -> str:
+    """Return what ``graphdriver drivers`` says where ``folder`` has packages besides ours."""
+    result = subprocess.run(
+        [sys.executable, "-m", "graphdriver", "drivers"],
+        capture_output=True,
+        text=True,
+        env=environment(path=str(folder)),
+        timeout=60,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_each_driver_is_told_with_whether_it_works_and_why() -> None:
+    result = graphdriver("drivers", "--data-root", "/tmp/not/there/yet")
+    assert result.returncode == 0
+    lines = result.stdout.decode().splitlines()
+    assert lines[0].startswith("overlay2  works: layers share all that they do not change, on ")
+    assert lines[1] == "vfs       works: works on every filesystem, by full copies"
+
+
+def test_the_drivers_of_other_packages_are_beside_ours(folder: Path) -> None:
+    install(folder, "plain", "plain_folders:PlainFolders")
+    lines = drivers(folder).splitlines()
+    assert "plain     works: says nothing of where it works" in lines
+    assert "vfs       works: works on every filesystem, by full copies" in lines
+
+
+def test_a_package_whose_driver_is_not_there_harms_no_other(folder: Path) -> None:
+    install(folder, "absent", "nowhere_at_all:Driver")
+    said = drivers(folder)
+    assert "absent    does not work: " in said
+    assert "No module named 'nowhere_at_all'" in said
+    one = Serving(folder, "--data-root", str(folder), path=str(folder)).ready()
+    try:
+        assert one.out.read_text().startswith("serving overlay2 (")
+    finally:
+        one.end()

@@ -1,0 +1,31 @@
+"""What is common to all commands."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+import pytest
+
+from graphdriver.cli.exit_codes import CODES
+from graphdriver.errors import Kind
+from tests.cli.conftest import graphdriver
+
+
+def test_the_version_is_the_packages() -> None:
+    said = graphdriver("--version").stdout.decode()
+    assert said == f"graphdriver {importlib.metadata.version('graphdriver')}\n"
+
+
+@pytest.mark.parametrize("command", ["", "serve", "drivers", "call"])
+def test_help_has_examples_and_exit_codes(command: str) -> None:
+    said = graphdriver(*command.split(), "--help").stdout
+    assert b"examples:" in said
+    assert b"exit codes:" in said
+
+
+def test_every_kind_of_error_has_an_exit_code() -> None:
+    assert CODES.keys() == set(Kind)
+
+
+def test_no_command_is_wrong_usage() -> None:
+    assert graphdriver().returncode == 2
