@@ -1,0 +1,1 @@
+"""Everything here runs a real dockerd."""

@@ -1,0 +1,128 @@
+"""The daemons that the tests share, and the rule that no test passes without our plugin.
+
+Each test says by ``@pytest.mark.reaches("Create", "ApplyDiff", …)`` which calls the daemon must have
+made while it ran, and by ``failing=("ApplyDiff",)`` which may have been answered with an error. When
+the test is over, the plugin's own log is asked.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import debian
+from tests.e2e.daemon import Daemon
+from tests.e2e.engines import DRIVERS, Engines
+from tests.e2e.ground import Docker, find_docker, tool
+from tests.e2e.plugin import Plugin
+from tests.e2e.tars import LayerTar, image_archive
+
+HERE = Path(__file__).parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "reaches(*calls, failing=()): which calls must have reached the plugin"
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker("docker")
+            item.add_marker("root")
+
+
+@pytest.fixture(scope="session")
+def docker_programs() -> Docker:
+    return find_docker()
+
+
+@pytest.fixture(scope="session")
+def engines(docker_programs: Docker, tmp_path_factory: pytest.TempPathFactory) -> Engines:
+    return Engines(docker_programs, tmp_path_factory.mktemp("logs"))
+
+
+@pytest.fixture(scope="session", params=DRIVERS)
+def driver(request: pytest.FixtureRequest) -> str:
+    """The driver that our plugin serves."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def shared(engines: Engines, driver: str) -> Iterator[tuple[Daemon, Plugin]]:
+    """A daemon and the plugin that it runs on."""
+    with engines.on_plugin(driver) as both:
+        yield both
+
+
+@pytest.fixture(scope="session")
+def shared_theirs(engines: Engines, driver: str) -> Iterator[Daemon]:
+    """A daemon on Docker's own driver of the same name."""
+    with engines.on_driver(driver) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def ours(shared: tuple[Daemon, Plugin]) -> Daemon:
+    """The daemon on our plugin that most tests share, empty."""
+    shared[0].clear()
+    return shared[0]
+
+
+@pytest.fixture
+def theirs(shared_theirs: Daemon) -> Daemon:
+    """The daemon on Docker's own driver that the tests share, empty."""
+    shared_theirs.clear()
+    return shared_theirs
+
+
+@pytest.fixture
+def plugin(shared: tuple[Daemon, Plugin]) -> Plugin:
+    """The plugin under `ours`."""
+    return shared[1]
+
+
+@pytest.fixture(scope="session")
+def busybox() -> bytes:
+    """A static busybox, all that an image needs to run."""
+    path = tool("busybox")
+    told = subprocess.run(["ldd", path], capture_output=True, text=True)
+    assert told.returncode != 0, f"{path} is not static; Debian's busybox-static is"
+    return Path(path).read_bytes()
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory, busybox: bytes) -> Path:
+    """An image called ``small``, to be loaded: a shell, and ``/data/file``."""
+    tar = LayerTar().folder("bin").add("bin/busybox", data=busybox, mode=0o755)
+    for applet in ("cat", "rm", "sh", "sleep", "sync", "tail"):
+        tar.symlink(f"bin/{applet}", "busybox")
+    upper = LayerTar().folder("data").add("data/file", data=b"from the image\n")
+    path = tmp_path_factory.mktemp("small") / "small.tar"
+    image_archive(path, "small", [tar.done(), upper.done()], {"Env": ["PATH=/bin"]})
+    return path
+
+
+@pytest.fixture(scope="session")
+def debian_tar() -> Path:
+    return debian.root_filesystem()
+
+
+@pytest.fixture(autouse=True)
+def _the_daemons_calls_reached_the_plugin(
+    request: pytest.FixtureRequest, engines: Engines
+) -> Iterator[None]:
+    marks = {plugin.log: plugin.mark() for plugin in engines.plugins}
+    yield
+    expected = request.node.get_closest_marker("reaches")
+    assert expected, "a test here says which calls must reach the plugin: pytest.mark.reaches"
+    calls = [call for plugin in engines.plugins for call in plugin.calls(marks.get(plugin.log, 0))]
+    missed = set(expected.args) - {call.method for call in calls}
+    assert not missed, f"never called: {missed}; these were: {sorted({c.method for c in calls})}"
+    may_fail = expected.kwargs.get("failing", ())
+    failed = [call.line for call in calls if call.status != 200 and call.method not in may_fail]
+    assert not failed, "answered with an error:\n" + "\n".join(failed)

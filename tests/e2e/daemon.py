@@ -1,0 +1,241 @@
+"""A dockerd of a test's own: its folder, its socket, its start and its end.
+
+Everything the daemon has lies below one folder. It uses no network: no bridge, no iptables, and
+containers run with ``--network none``, so that several daemons live side by side on one machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from tests.e2e import leftovers
+from tests.e2e.ground import Docker
+
+START_TIMEOUT = 60.0
+STOP_TIMEOUT = 60.0
+COMMAND_TIMEOUT = 180.0
+
+
+class DockerError(Exception):
+    """A docker command failed, or a daemon did; the text shows what both said."""
+
+
+class Daemon:
+    """One dockerd; `start` may follow `stop` or `kill`, with all images there.
+
+    Args:
+        docker: the programs.
+        folder: where everything of the daemon is kept.
+        log: the file that the daemon's own log goes to.
+        storage_driver: a built-in driver's name, or a plugin's.
+        config: more members of ``daemon.json``.
+    """
+
+    def __init__(
+        self,
+        docker: Docker,
+        folder: Path,
+        log: Path,
+        storage_driver: str,
+        config: Mapping[str, object] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.log = log
+        self.storage_driver = storage_driver
+        self.data_root = folder / "data"
+        self.socket = folder / "s"
+        self._docker = docker
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ended_badly = False
+        self._config = {
+            "experimental": True,
+            "bridge": "none",
+            "iptables": False,
+            "ip-forward": False,
+            "storage-driver": storage_driver,
+            **(config or {}),
+        }
+
+    @property
+    def root(self) -> Path:
+        """Where the daemon keeps what it has: with remapped ids a folder for these below its data root.
+
+        There is no telling before it was started.
+        """
+        remapped = [*self.data_root.glob("[0-9]*.[0-9]*")]
+        return remapped[0] if remapped else self.data_root
+
+    @property
+    def pid(self) -> int:
+        """The process ID of the dockerd that runs."""
+        assert self._process
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the daemon and wait until it answers.
+
+        Raises:
+            DockerError: it does not; if it has ended, it may be started again.
+        """
+        with leftovers.adopting_orphans():
+            self._start()
+
+    def _start(self) -> None:
+        config = self.folder / "daemon.json"
+        config.write_text(json.dumps(self._config))
+        command = [
+            self._docker.daemon,
+            f"--config-file={config}",
+            f"--data-root={self.data_root}",
+            f"--exec-root={self.folder / 'exec'}",
+            f"--pidfile={self.folder / 'pid'}",
+            f"--host=unix://{self.socket}",
+        ]
+        with open(self.log, "ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, "DOCKERD_DEPRECATED_GRAPHDRIVER_PLUGINS": "1"},
+            )
+        deadline = time.monotonic() + START_TIMEOUT
+        while self.try_docker("info").returncode != 0:
+            if self._process.poll() is not None:
+                self._process = None
+                self._ended_badly = True
+                leftovers.bury_containerd(self.folder / "exec")
+                raise DockerError(f"dockerd ended at its start{self._tail()}")
+            if time.monotonic() > deadline:
+                raise DockerError(f"dockerd did not answer in {START_TIMEOUT} s{self._tail()}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stop the daemon in good order, its containers with it."""
+        assert self._process
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            code = self._process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            raise DockerError(f"dockerd did not stop in {STOP_TIMEOUT} s{self._tail()}") from None
+        self._process = None
+        if code != 0:
+            raise DockerError(f"dockerd ended with {code}{self._tail()}")
+
+    def kill(self) -> None:
+        """Kill the daemon, and wait until the containerd that it started is gone too."""
+        assert self._process
+        self._ended_badly = True
+        with leftovers.adopting_orphans():
+            containerd = leftovers.containerd_of(self.folder)
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+            for pid in containerd:
+                os.waitpid(pid, 0)
+
+    def close(self) -> None:
+        """Stop the daemon if it runs, and remove all it had.
+
+        Raises:
+            DockerError: something was left mounted or running below its folder.
+        """
+        try:
+            if self._process:
+                self.stop()
+        finally:
+            if self._process:
+                self._process.kill()
+                self._process.wait()
+            found = leftovers.sweep(self.folder)
+            subprocess.run(["rm", "-rf", "--one-file-system", self.folder], check=True)
+        # A daemon that was killed, could not start, or lets containers live on leaves the mount of its
+        # data root upon itself, one for each start.
+        if self._ended_badly or self._config.get("live-restore"):
+            found = [what for what in found if what != f"mount {self.data_root}"]
+        if found:
+            raise DockerError("left behind:\n" + "\n".join(found))
+
+    def docker(
+        self,
+        *arguments: str,
+        input: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> str:
+        """Run a docker command to its end and return what it printed."""
+        done = self.try_docker(*arguments, input=input, env=env)
+        if done.returncode != 0:
+            said = done.stderr.decode(errors="replace") + done.stdout.decode(errors="replace")
+            raise DockerError(f"docker {' '.join(arguments)}: {said}{self._tail()}")
+        return done.stdout.decode(errors="surrogateescape")
+
+    def try_docker(
+        self,
+        *arguments: str,
+        input: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        stdout: IO[bytes] | None = None,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a docker command that may fail."""
+        return subprocess.run(
+            self.command(arguments),
+            input=input if input is not None else b"",
+            stdout=stdout or subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=COMMAND_TIMEOUT,
+            env=self.environment(env),
+        )
+
+    def begin_docker(
+        self, *arguments: str, env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Begin a docker command that goes on while others run."""
+        return subprocess.Popen(
+            self.command(arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=self.environment(env),
+        )
+
+    def docker_to_file(self, path: Path, *arguments: str) -> None:
+        """Run a docker command whose output is a tar."""
+        with open(path, "wb") as file:
+            done = self.try_docker(*arguments, stdout=file)
+        if done.returncode != 0:
+            said = done.stderr.decode(errors="replace")
+            raise DockerError(f"docker {' '.join(arguments)}: {said}{self._tail()}")
+
+    def run(self, image: str, *command: str, options: Sequence[str] = ()) -> str:
+        """Run a container to its end, remove it, and return what it printed."""
+        return self.docker("run", "--rm", "--network=none", *options, image, *command)
+
+    def clear(self) -> None:
+        """Remove all containers, images and what builders keep."""
+        for container in self.docker("ps", "--all", "--quiet").split():
+            self.docker("rm", "--force", container)
+        self.docker("builder", "prune", "--all", "--force")
+        self.docker("system", "prune", "--all", "--force")
+
+    def command(self, arguments: Sequence[str]) -> list[str]:
+        """Return the whole command line of a docker command to this daemon."""
+        return [self._docker.client, f"--host=unix://{self.socket}", *arguments]
+
+    def environment(self, env: Mapping[str, str] | None) -> dict[str, str]:
+        """Return an environment in which no setting of the machine's user changes the client."""
+        mine = {name: value for name, value in os.environ.items() if "DOCKER" not in name}
+        mine["DOCKER_CONFIG"] = str(self.folder / "client")
+        return mine | dict(env or {})
+
+    def _tail(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()
+        telling = [line for line in lines if "level=info" not in line and "module=grpc" not in line]
+        return "\n--- the end of dockerd's log\n" + "\n".join(telling[-15:])

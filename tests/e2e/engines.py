@@ -1,0 +1,110 @@
+"""Daemons ready to use: on our plugin, or on Docker's own vfs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.e2e.daemon import Daemon
+from tests.e2e.ground import Docker, new_folder
+from tests.e2e.plugin import Plugin
+
+DRIVERS = ("vfs", "overlay2")
+"""The drivers that daemons are tried on: every test that takes a daemon of ours, on each of them."""
+
+
+@dataclass
+class Engines:
+    """Starts daemons, and knows every plugin that was started for one.
+
+    Args:
+        docker: the programs.
+        logs: a folder for the logs, which outlive what they tell of.
+        base: where the daemons' folders are made, see `new_folder`.
+    """
+
+    docker: Docker
+    logs: Path
+    base: str = ""
+    plugins: list[Plugin] = field(default_factory=list)
+    _count: int = 0
+
+    @contextlib.contextmanager
+    def on_plugin(
+        self,
+        driver: str,
+        *,
+        name: str = "",
+        command: Sequence[str] = (),
+        options: Sequence[str] = (),
+        is_passed: bool = False,
+        config: Mapping[str, object] | None = None,
+    ) -> Iterator[tuple[Daemon, Plugin]]:
+        """Start a plugin and a daemon on it; at the end both stop in good order."""
+        with (
+            self.plugin(
+                driver, name=name, command=command, options=options, is_passed=is_passed
+            ) as plugin,
+            self.on_driver(plugin.name, config) as daemon,
+        ):
+            yield daemon, plugin
+
+    @contextlib.contextmanager
+    def plugin(
+        self,
+        driver: str,
+        *,
+        name: str = "",
+        command: Sequence[str] = (),
+        options: Sequence[str] = (),
+        is_passed: bool = False,
+    ) -> Iterator[Plugin]:
+        """Start a plugin alone."""
+        with contextlib.closing(
+            self.new_plugin(
+                driver, name=name, command=command, options=options, is_passed=is_passed
+            )
+        ) as plugin:
+            plugin.start()
+            yield plugin
+
+    def new_plugin(
+        self,
+        driver: str,
+        *,
+        name: str = "",
+        command: Sequence[str] = (),
+        options: Sequence[str] = (),
+        is_passed: bool = False,
+    ) -> Plugin:
+        """Make a plugin that is yet to be started; who asks for it closes it."""
+        log = self._log("plugin")
+        plugin = Plugin(
+            log, driver, name=name, command=command, options=options, is_passed=is_passed
+        )
+        self.plugins.append(plugin)
+        return plugin
+
+    @contextlib.contextmanager
+    def on_driver(
+        self, storage_driver: str, config: Mapping[str, object] | None = None
+    ) -> Iterator[Daemon]:
+        """Start a daemon on a storage driver that is there already."""
+        with self.daemon(storage_driver, config) as daemon:
+            daemon.start()
+            yield daemon
+
+    @contextlib.contextmanager
+    def daemon(
+        self, storage_driver: str, config: Mapping[str, object] | None = None
+    ) -> Iterator[Daemon]:
+        """Make a daemon that is yet to be started."""
+        folder, log = new_folder(self.base), self._log("dockerd")
+        with contextlib.closing(Daemon(self.docker, folder, log, storage_driver, config)) as daemon:
+            yield daemon
+
+    def _log(self, of: str) -> Path:
+        self._count += 1
+        return self.logs / f"{of}-{self._count}.log"

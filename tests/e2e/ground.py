@@ -1,0 +1,93 @@
+"""What the end-to-end tests stand on: root, a dockerd, a client of its version, room on a quick disk.
+
+What is missing makes a test skip with the reason on a developer's machine. With ``CI=true`` in the
+environment it fails instead: there nobody would notice the skip.
+
+Folders are made on tmpfs where there is enough of it, since a vfs copies every layer whole and the
+disk is not what these tests are about. Their names are short: the path of a unix socket has at most
+107 bytes, and a daemon adds its own to what it is given.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+ROOM_NEEDED = 6 * 1024**3
+"""Bytes. Two daemons with a Debian image and some containers on a driver that copies layers whole."""
+
+_SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:" + os.environ.get("PATH", "")
+
+
+@dataclass(frozen=True)
+class Docker:
+    """A daemon and a client that belong together."""
+
+    daemon: str
+    client: str
+    version: str
+
+
+def missing(what: str) -> NoReturn:
+    """Skip the test for want of ``what``; fail it in CI."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"required here, since CI=true: {what}", pytrace=False)
+    pytest.skip(what)
+
+
+def require(condition: object, what: str) -> None:
+    """Go on only if ``condition`` holds."""
+    if not condition:
+        missing(what)
+
+
+def tool(name: str) -> str:
+    """Return the path of a program that a test needs."""
+    path = shutil.which(name, path=_SEARCH_PATH)
+    require(path, f"{name} is not installed")
+    return str(path)
+
+
+def find_docker() -> Docker:
+    """Return the system's dockerd and the client that came with it."""
+    require(os.geteuid() == 0, "a dockerd needs root")
+    daemon = tool("dockerd")
+    version = _version(daemon)
+    require(
+        int(version.split(".")[0]) < 28,
+        f"dockerd {version} knows no graph driver plugins any more; 20.10 to 27 do",
+    )
+    for folder in _SEARCH_PATH.split(":"):
+        client = os.path.join(folder, "docker")
+        if os.access(client, os.X_OK) and _version(client) == version:
+            return Docker(daemon, client, version)
+    missing(f"there is no docker client of dockerd's version, {version}")
+
+
+def _version(program: str) -> str:
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    found = re.search(r"version (\d+\.\d+\.\d+)", said.stdout)
+    assert found, f"{program} --version said {said.stdout!r}"
+    return found[1]
+
+
+def new_folder(base: str = "") -> Path:
+    """Make a folder with a short name for a daemon's whole belongings.
+
+    Args:
+        base: where; on a quick filesystem with room unless given.
+    """
+    for each in (base,) if base else ("/dev/shm", "/var/tmp"):
+        if os.path.isdir(each) and shutil.disk_usage(each).free > ROOM_NEEDED:
+            folder = Path(tempfile.mkdtemp(prefix="gd", dir=each))
+            folder.chmod(0o711)  # the root of a remapped daemon's containers goes through it
+            return folder
+    missing(f"no {ROOM_NEEDED >> 30} GiB of room in {base or '/dev/shm or /var/tmp'}")

@@ -1,0 +1,101 @@
+"""What a daemon may leave behind, found by the name of its folder: mounts and processes.
+
+A dockerd that stops in good order leaves neither. One that was killed leaves its containers, their
+shims and their mounts; they are found here by the folder's path, which nobody else uses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def mounts_below(folder: Path) -> list[str]:
+    """Return the mount points below ``folder``, the innermost first."""
+    found = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+        for line in table:
+            point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), line.split(" ")[4])
+            if point.startswith(f"{folder}/"):
+                found.append(point)
+    return found[::-1]
+
+
+def processes_of(folder: Path) -> dict[int, str]:
+    """Return the processes whose command line names something below ``folder``."""
+    needle = f"{folder}/".encode()
+    found = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            line = Path("/proc", name, "cmdline").read_bytes()
+            if needle in line:
+                found[int(name)] = line.replace(b"\0", b" ").decode(errors="replace").strip()
+    return found
+
+
+def containerd_of(folder: Path) -> list[int]:
+    """Return the containerd that a dockerd below ``folder`` started; it dies when its parent does."""
+    return [
+        pid
+        for pid, line in processes_of(folder).items()
+        if os.path.basename(line.split(" ")[0]) == "containerd"
+    ]
+
+
+def bury_containerd(exec_root: Path) -> None:
+    """Wait for the end of the containerd of a dockerd that has ended; it must be adopted by us."""
+    with contextlib.suppress(FileNotFoundError, ChildProcessError):
+        os.waitpid(int((exec_root / "containerd/containerd.pid").read_text()), 0)
+
+
+@contextlib.contextmanager
+def adopting_orphans() -> Iterator[None]:
+    """Let children's children become ours when their parent dies, so that we can wait for them.
+
+    A new dockerd asks whether the containerd of the old one is alive and takes a dead one that
+    nobody has waited for to be so; not every process 1 is quick at waiting.
+    """
+    _set_subreaper(True)
+    try:
+        yield
+    finally:
+        _set_subreaper(False)
+
+
+def _set_subreaper(on: bool) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(on), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def wait_until_gone(folder: Path, seconds: float) -> dict[int, str]:
+    """Wait for the processes of ``folder`` to end, and return those that did not."""
+    deadline = time.monotonic() + seconds
+    while (left := processes_of(folder)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
+
+
+def sweep(folder: Path) -> list[str]:
+    """End what still runs below ``folder``, unmount what is mounted there, and tell what it was."""
+    found = []
+    for pid, line in wait_until_gone(folder, 3).items():
+        found.append(f"process {pid}: {line}")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_until_gone(folder, 5)
+    for point in mounts_below(folder):
+        found.append(f"mount {point}")
+        subprocess.run(["umount", "-l", point], check=True)
+    return found
