@@ -1,0 +1,346 @@
+"""Layers through a plugin's socket, as a daemon sends and reads them, beside tar programs.
+
+    PYTHONPATH=. python benchmarks/layers.py [DRIVER] [--dir DIR] [--rounds N] [--json FILE]
+
+For each piece of work: the plugin's seconds (ApplyDiff in chunks of 32 KiB, Diff read to its end),
+those of GNU tar, bsdtar and Python's tarfile on the same bytes, and the ratio to GNU tar (for Changes:
+to ``find`` over both trees). All take turns; medians. DIR is on tmpfs unless given; the plugin syncs
+as shipped (``--opt sync=none`` is passed on).
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from graphdriver import Client
+from tests.e2e.debian import root_filesystem
+
+CHUNK = 32 << 10
+Work = dict[str, Callable[[], float]]
+
+
+class Plugin:
+    """A plugin in a process of its own, and calls to it as a daemon makes them."""
+
+    def __init__(self, driver: str, folder: Path, options: list[str]) -> None:
+        self.path = f"{folder}/{folder.name}.sock"
+        words = [word for option in options for word in ("--opt", option)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "graphdriver", "serve", driver, "--socket", self.path, *words],
+            stdout=subprocess.DEVNULL,
+        )
+        while not os.path.exists(self.path):
+            time.sleep(0.02)
+        self.client = Client(self.path)
+        self.client.init(f"{folder}/home", [], [], [])
+        self._count = 0
+
+    def close(self) -> None:
+        """Stop it."""
+        self.client.cleanup()
+        self.process.terminate()
+        self.process.wait()
+
+    def peak(self) -> float:
+        """Return the most memory that it ever had, in MB."""
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
+            told = dict(line.split(":", 1) for line in file)
+        return int(told["VmHWM"].split()[0]) / 1024
+
+    def new(self, parent: str = "") -> str:
+        """Create a layer."""
+        self._count += 1
+        self.client.create(f"layer{self._count}", parent, "", {})
+        return f"layer{self._count}"
+
+    def apply(self, id: str, parent: str, tar: Path) -> float:
+        """Send a tar in chunks; return the seconds until the answer."""
+        head = (
+            f"POST /GraphDriver.ApplyDiff?id={id}&parent={parent} HTTP/1.1\r\nHost: \r\n"
+            "Transfer-Encoding: chunked\r\n\r\n"
+        )
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.connect(self.path)
+            started = time.perf_counter()
+            connection.sendall(head.encode())
+            with open(tar, "rb", buffering=0) as file:
+                while piece := file.read(CHUNK):
+                    connection.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
+            connection.sendall(b"0\r\n\r\n")
+            answer = connection.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 200"), answer
+        return time.perf_counter() - started
+
+    def diff(self, id: str, parent: str) -> float:
+        """Read a diff to its end, and throw it away."""
+        body = json.dumps({"ID": id, "Parent": parent})
+        head = f"POST /GraphDriver.Diff HTTP/1.1\r\nHost: \r\nContent-Length: {len(body)}\r\n\r\n"
+        buffer = bytearray(CHUNK)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.connect(self.path)
+            started = time.perf_counter()
+            connection.sendall((head + body).encode())
+            last = b""
+            while size := connection.recv_into(buffer):
+                last = (last + buffer[max(0, size - 5) : size])[-5:]
+                if last == b"0\r\n\r\n":
+                    break
+        assert last == b"0\r\n\r\n"
+        return time.perf_counter() - started
+
+
+def timed(command: list[str], **more: object) -> float:
+    """Return the seconds that a command takes."""
+    started = time.perf_counter()
+    subprocess.run(command, check=True, **more)  # type: ignore[call-overload]
+    return time.perf_counter() - started
+
+
+class Places:
+    """Fresh folders for the other programs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def fresh(self) -> str:
+        """Make one."""
+        return tempfile.mkdtemp(dir=self._folder)
+
+
+def extracting(plugin: Plugin, places: Places, tar: Path, parent: str = "") -> Work:
+    """Ways to write a layer."""
+
+    def ours() -> float:
+        id = plugin.new(parent)
+        took = plugin.apply(id, parent, tar)
+        plugin.client.remove(id)
+        return took
+
+    def other(command: list[str]) -> Callable[[], float]:
+        def run() -> float:
+            place = places.fresh()
+            took = timed([*command, "-C", place, "-f", str(tar)])
+            shutil.rmtree(place)
+            return took
+
+        return run
+
+    def by_tarfile() -> float:
+        place = places.fresh()
+        started = time.perf_counter()
+        with tarfile.open(tar) as archive:
+            archive.extractall(place, filter="fully_trusted")
+        took = time.perf_counter() - started
+        shutil.rmtree(place)
+        return took
+
+    return {
+        "plugin": ours,
+        "tar": other(["tar", "-x", "--xattrs", "--xattrs-include=*"]),
+        "bsdtar": other(["bsdtar", "-x", "-p"]),
+        "tarfile": by_tarfile,
+    }
+
+
+def packing(plugin: Plugin, places: Places, tar: Path) -> Work:
+    """Ways to read a layer."""
+    id = plugin.new()
+    plugin.apply(id, "", tar)
+    tree = places.fresh()
+    subprocess.run(
+        ["tar", "-x", "--xattrs", "--xattrs-include=*", "-C", tree, "-f", str(tar)], check=True
+    )
+
+    def by_tarfile() -> float:
+        started = time.perf_counter()
+        with tarfile.open(fileobj=Nowhere(), mode="w|") as archive:
+            archive.add(tree, ".")
+        return time.perf_counter() - started
+
+    def other(command: list[str]) -> Callable[[], float]:
+        def run() -> float:
+            # To a pipe: GNU tar does not read what it would write to /dev/null.
+            return timed(
+                ["sh", "-c", 'exec "$@" | cat > /dev/null', "sh", *command, "-C", tree, "."]
+            )
+
+        return run
+
+    return {
+        "plugin": lambda: plugin.diff(id, ""),
+        "tar": other(["tar", "-c", "--xattrs", "--xattrs-include=*", "-f", "-"]),
+        "bsdtar": other(["bsdtar", "-c", "-f", "-"]),
+        "tarfile": by_tarfile,
+    }
+
+
+class Nowhere(io.RawIOBase):
+    """Takes everything, keeps nothing."""
+
+    def write(self, data: object, /) -> int:
+        """Throw it away."""
+        return len(data)  # type: ignore[arg-type]
+
+
+def comparing(plugin: Plugin, places: Places, tar: Path) -> Work:
+    """One change in many files."""
+    parent = plugin.new()
+    plugin.apply(parent, "", tar)
+    child = plugin.new(parent)
+    path = plugin.client.get(child, "")
+    with open(f"{path}/folder7/file7", "a", encoding="ascii") as file:
+        file.write("more")
+    plugin.client.put(child)
+    one, other = places.fresh(), places.fresh()
+    for place in (one, other):
+        subprocess.run(["tar", "-x", "-C", place, "-f", str(tar)], check=True)
+
+    def ours() -> float:
+        started = time.perf_counter()
+        found = plugin.client.changes(child, parent)
+        assert [change.path for change in found] == ["/folder7", "/folder7/file7"]
+        return time.perf_counter() - started
+
+    listing = ["find", one, other, "-printf", "%p %i %s %T@ %m %U %G\\n"]
+    return {"plugin": ours, "find": lambda: timed(listing, stdout=subprocess.DEVNULL)}
+
+
+def living(plugin: Plugin, tar: Path) -> Work:
+    """A thousand layers made upon one, got, put and removed."""
+    parent = plugin.new()
+    plugin.apply(parent, "", tar)
+
+    def ours() -> float:
+        started = time.perf_counter()
+        for number in range(1000):
+            id = f"short{number}"
+            plugin.client.create_read_write(id, parent, "", {})
+            plugin.client.get(id, "")
+            plugin.client.put(id)
+            plugin.client.remove(id)
+        return time.perf_counter() - started
+
+    return {"plugin": ours}
+
+
+def small_files(path: Path, count: int, size: int) -> Path:
+    """Make a tar of small files, a hundred in a folder."""
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for number in range(count):
+            if number % 100 == 0:
+                folder = tarfile.TarInfo(f"folder{number // 100}")
+                folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+                tar.addfile(folder)
+            entry = tarfile.TarInfo(f"folder{number // 100}/file{number % 100}")
+            entry.size, entry.mtime, entry.mode = size, 1_700_000_000, 0o644
+            tar.addfile(entry, io.BytesIO(b"x" * size))
+    return path
+
+
+def big_file(path: Path, size: int) -> Path:
+    """Make a tar of one file that no program can take for a hole."""
+    piece = os.urandom(1 << 20)
+    with open(path, "wb") as file:
+        entry = tarfile.TarInfo("big")
+        entry.size = size
+        file.write(entry.tobuf(tarfile.PAX_FORMAT))
+        for _ in range(size >> 20):
+            file.write(piece)
+        file.write(bytes(1024))
+    return path
+
+
+def whiteouts(path: Path, count: int) -> Path:
+    """Make a tar that deletes what `small_files` made."""
+    with tarfile.open(path, "w") as tar:
+        for number in range(count):
+            tar.addfile(tarfile.TarInfo(f"folder{number // 100}/.wh.file{number % 100}"))
+    return path
+
+
+def works(
+    plugin: Plugin, places: Places, folder: Path, only: str
+) -> Iterator[tuple[str, Work, str]]:
+    """Yield each piece of work: its name, the ways to do it, and which way it is held against."""
+    small = small_files(folder / "small.tar", 20_000, 1000)
+    if only in "apply 20,000 small files":
+        yield "apply 20,000 small files", extracting(plugin, places, small), "tar"
+    if only in "diff 20,000 small files":
+        yield "diff 20,000 small files", packing(plugin, places, small), "tar"
+    if only in "apply a Debian tree":
+        yield "apply a Debian tree", extracting(plugin, places, root_filesystem()), "tar"
+    if only in "diff a Debian tree":
+        yield "diff a Debian tree", packing(plugin, places, root_filesystem()), "tar"
+    if only in "apply 10,000 whiteouts":
+        parent = plugin.new()
+        plugin.apply(parent, "", small)
+        tar = whiteouts(folder / "whiteouts.tar", 10_000)
+        yield "apply 10,000 whiteouts", extracting(plugin, places, tar, parent), "tar"
+    if only in "changes, one in 50,000 files":
+        many = small_files(folder / "many.tar", 50_000, 100)
+        yield "changes, one in 50,000 files", comparing(plugin, places, many), "find"
+    if only in "create, get, put, remove x1000":
+        yield "create, get, put, remove x1000", living(plugin, small), "plugin"
+    big = folder / "big.tar"
+    if only in "apply a file of 2 GB":
+        yield "apply a file of 2 GB", extracting(plugin, places, big_file(big, 2 << 30)), "tar"
+    if only in "diff a file of 2 GB":
+        yield "diff a file of 2 GB", packing(plugin, places, big_file(big, 2 << 30)), "tar"
+
+
+def main() -> None:
+    """Serve, take turns, print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("driver", nargs="?", default="overlay2", metavar="DRIVER")
+    parser.add_argument("--dir", default="/dev/shm", help="where layers and trees are kept")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", metavar="WORK", help="a part of a work's name")
+    parser.add_argument("--opt", action="append", default=[], help="for the plugin")
+    parser.add_argument("--json", metavar="FILE")
+    arguments = parser.parse_args()
+    rows = []
+    with (
+        tempfile.TemporaryDirectory(dir=arguments.dir, prefix="gd-") as name,
+        tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gd-") as tars,
+    ):
+        folder = Path(name)
+        plugin = Plugin(arguments.driver, folder, arguments.opt)
+        try:
+            found = works(plugin, Places(folder), Path(tars), arguments.only)
+            for work, ways, peer in found:
+                if arguments.only not in work:
+                    continue
+                times: dict[str, list[float]] = {way: [] for way in ways}
+                for _ in range(arguments.rounds):
+                    for way, run in ways.items():
+                        times[way].append(run())
+                medians = {way: statistics.median(all) for way, all in times.items()}
+                pairs = zip(times["plugin"], times[peer], strict=True)
+                ratio = statistics.median(mine / other for mine, other in pairs)
+                rows.append({"work": work, "seconds": medians, "ratio": ratio, "to": peer})
+                told = "  ".join(f"{way} {seconds:.3f}" for way, seconds in medians.items())
+                print(f"{work:<32} {ratio:5.2f} x {peer:<7} ({told})", flush=True)
+            peak = plugin.peak()
+            print(f"the plugin's peak memory: {peak:.0f} MB")
+        finally:
+            plugin.close()
+    if arguments.json:
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump({"rows": rows, "peak_mb": peak}, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""A complete storage driver: every layer is a folder, copied from its parent with GNU cp.
+
+Run it as root, then a daemon on it:
+
+    python examples/plain_folders.py plain-folders
+    dockerd --experimental -s plain-folders
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+from graphdriver import IDMap, ProtoDriver, serve_unix
+
+
+class PlainFolders(ProtoDriver):
+    def init(
+        self,
+        home: str,
+        options: Sequence[str],
+        uid_maps: Sequence[IDMap],
+        gid_maps: Sequence[IDMap],
+    ) -> None:
+        self.home = home
+
+    def create(
+        self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
+    ) -> None:
+        os.mkdir(self._path(id), 0o755)
+        if parent:
+            source = self.get(parent, "")
+            subprocess.run(
+                ["cp", "-a", "--reflink=auto", f"{source}/.", self._path(id)], check=True
+            )
+
+    def remove(self, id: str) -> None:
+        if self.exists(id):
+            shutil.rmtree(self._path(id))
+
+    def get(self, id: str, mount_label: str) -> str:
+        if not self.exists(id):
+            raise FileNotFoundError(f"layer {id} does not exist")
+        return self._path(id)
+
+    def put(self, id: str) -> None:
+        self.get(id, "")
+
+    def exists(self, id: str) -> bool:
+        return os.path.isdir(self._path(id))
+
+    def _path(self, id: str) -> str:
+        return os.path.join(self.home, id)
+
+
+if __name__ == "__main__":
+    serve_unix(PlainFolders(), sys.argv[1])
