@@ -1,0 +1,166 @@
+"""The house: which room may know which, and what a file may be."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import graphdriver
+from graphdriver.driver import Driver
+
+SOURCE = Path(graphdriver.__file__).parent
+FILES = sorted(SOURCE.rglob("*.py"))
+
+GROUND = {"driver", "errors"}
+MAY_KNOW = {
+    "driver": set[str](),
+    "errors": set[str](),
+    "locks": set[str](),
+    "linux": GROUND,
+    "layer": {"linux"} | GROUND,
+    "store": {"layer", "linux"} | GROUND,
+    "naive": {"layer", "linux", "locks"} | GROUND,
+    "drivers": {"naive", "store", "layer", "linux"} | GROUND,
+    "plugin": {"naive", "linux", "locks"} | GROUND,
+    "cli": {"plugin", "drivers"} | GROUND,
+    "__main__": {"cli"},
+    "__init__": {"driver", "errors", "naive", "plugin"},
+}
+DRIVERS = {"vfs", "overlay2"}
+
+
+def room(file: Path) -> str:
+    return file.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Yield the modules of ours that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("graphdriver"):
+            module = str(node.module)
+            for alias in node.names:
+                yield f"{module}.{alias.name}".removeprefix("graphdriver.")
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("graphdriver."):
+                    yield alias.name.removeprefix("graphdriver.")
+
+
+def test_no_import_hides_from_these_rules(tmp_path: Path) -> None:
+    file = tmp_path / "a.py"
+    file.write_text(
+        "import graphdriver.cli.main\n"
+        "if TYPE_CHECKING:\n    from graphdriver.plugin.client import Client\n"
+        "def later():\n    from graphdriver import layer\n"
+    )
+    assert set(imported(file)) == {"cli.main", "plugin.client.Client", "layer"}
+    for one in FILES:
+        for node in ast.walk(ast.parse(one.read_text())):
+            assert not (isinstance(node, ast.ImportFrom) and node.level), f"{one}: relative import"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_imports_run_only_downward(file: Path) -> None:
+    mine = room(file)
+    known = {module.partition(".")[0] for module in imported(file)} - {mine}
+    assert known <= MAY_KNOW[mine]
+
+
+def test_no_driver_imports_another() -> None:
+    for file in (SOURCE / "drivers").glob("*.py"):
+        others = {f"drivers.{name}" for name in DRIVERS - {file.stem}}
+        for module in imported(file):
+            assert not any(module.startswith(other) for other in others), f"{file} knows {module}"
+
+
+def test_every_driver_that_is_installed_is_known_to_these_rules() -> None:
+    from graphdriver.drivers import available
+
+    ours = {name for name in available() if (SOURCE / "drivers" / f"{name}.py").exists()}
+    assert ours == DRIVERS
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_a_file_has_one_subject(file: Path) -> None:
+    assert len(file.read_text().splitlines()) <= 450
+    assert file.stem not in {"utils", "util", "common", "helpers", "misc"}
+
+
+def test_every_public_name_is_there() -> None:
+    for name in graphdriver.__all__:
+        assert getattr(graphdriver, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = graphdriver.nothing
+
+
+def test_the_contract_is_dockers_fifteen_methods_with_its_arguments() -> None:
+    expected = {
+        "init": ["home", "options", "uid_maps", "gid_maps"],
+        "create": ["id", "parent", "mount_label", "storage_opt"],
+        "create_read_write": ["id", "parent", "mount_label", "storage_opt"],
+        "remove": ["id"],
+        "get": ["id", "mount_label"],
+        "put": ["id"],
+        "exists": ["id"],
+        "status": [],
+        "get_metadata": ["id"],
+        "cleanup": [],
+        "diff": ["id", "parent"],
+        "changes": ["id", "parent"],
+        "apply_diff": ["id", "parent", "archive"],
+        "diff_size": ["id", "parent"],
+        "capabilities": [],
+    }
+    methods = {
+        name: list(inspect.signature(method).parameters)[1:]
+        for name, method in inspect.getmembers(Driver, inspect.isfunction)
+        if not name.startswith("_")
+    }
+    assert methods == expected
+    contract = (SOURCE.parents[1] / "docs" / "contract.md").read_text()
+    assert all(f"`{name}`" in contract for name in expected)
+
+
+def test_the_readmes_driver_is_the_example() -> None:
+    root = SOURCE.parents[1]
+    shown = (root / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    example = ast.parse((root / "examples" / "plain_folders.py").read_text())
+
+    def bodies(tree: ast.Module) -> dict[str, list[str]]:
+        return {
+            node.name: [ast.dump(statement) for statement in node.body]
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef)
+        }
+
+    assert bodies(ast.parse(shown)) == bodies(example)
+    assert len((root / "examples" / "plain_folders.py").read_text().splitlines()) <= 60
+
+
+FORBIDDEN = {
+    "os.chdir": "threads share the current folder, unless one has unshared its own",
+    "os.walk": "it stops without a word some 200 levels down, and goes by path",
+    "os.fwalk": "it is recursive, and takes a descriptor for each level",
+    "shutil.rmtree": "the same",
+}
+"""What is not done with layers, and why."""
+
+
+def used(file: Path) -> set[str]:
+    """Return what a file uses of modules, as ``module.name``."""
+    tree = ast.parse(file.read_text())
+    return {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_no_layer_is_worked_on_by_path(file: Path) -> None:
+    names = used(file)
+    if "unshare_working_directory()" in file.read_text():
+        names.discard("os.chdir")
+    assert names.isdisjoint(FORBIDDEN)
+    if room(file) == "layer":
+        assert not any(name.startswith(("os.path.", "shutil.", "subprocess.")) for name in names)
