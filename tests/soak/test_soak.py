@@ -68,7 +68,7 @@ class Served:
     def __init__(self, subject: Subject, folder: str) -> None:
         self.subject = subject
         self.home = f"{folder}/home"
-        self.plugin = Plugin(f"{folder}/p.sock", subject.outlives_parents)
+        self.plugin = Plugin(f"{folder}/{os.path.basename(folder)}.sock", subject.outlives_parents)
         self.log = Path(folder, "log")
         command = [sys.executable, "-m", "graphdriver", "serve", subject.name]
         with open(self.log, "wb") as log:

@@ -102,8 +102,10 @@ class Connection:
         Raises:
             BrokenStreamError: it broke.
         """
-        peer = Peer.of(self._socket)
-        reader = RequestReader(self._socket)
+        with contextlib.closing(RequestReader(self._socket)) as reader:
+            self._serve(reader, Peer.of(self._socket))
+
+    def _serve(self, reader: RequestReader, peer: Peer | None) -> None:
         undo: _Undo = None
         while message := self._next(reader, undo):
             self._is_busy(True)
@@ -181,7 +183,6 @@ class Connection:
 
     def _send_stream(self, status: int, diff: Diff, *, last: bool) -> bool:
         """Send a Diff and close it; tell whether all was sent. What went wrong stands in the log."""
-        broken: BaseException | None = None
         try:
             self._send(
                 b"%bContent-Type: application/x-tar\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -193,10 +194,10 @@ class Connection:
                 self._send(b"\r\n")
             self._send(b"0\r\n\r\n")
         except (Exception, SystemExit) as error:
-            broken = error
-        finally:
-            diff.close(broken)
-        return broken is None
+            diff.close(error)
+            return False
+        diff.close(None)
+        return True
 
     def _send(self, data: bytes) -> None:
         try:

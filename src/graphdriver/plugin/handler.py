@@ -131,13 +131,21 @@ class Handler:
         try:
             return self._answer(request, call)
         except (Exception, SystemExit) as error:
-            if call.name == "ApplyDiff":
-                _take_in(request.body)
-            told = _in_words(error).about(call.spoken, call.layer)
-            status = STATUS.get(told.kind, 500)
-            expected = isinstance(error, GraphDriverError | OSError)
-            call.failed(status, told, None if expected else error)
-            return Answer(status, encode(messages.new_error_response(told)))
+            return self._refuse(request, call, error)
+
+    def _refuse(self, request: Request, call: Call, error: BaseException) -> Answer:
+        """Put an error into an answer.
+
+        Not where it is caught: the error holds that frame, which would hold what is made of the error,
+        and with it the request and its buffers, until a garbage collection finds them.
+        """
+        if call.name == "ApplyDiff":
+            _take_in(request.body)
+        told = _in_words(error).about(call.spoken, call.layer)
+        status = STATUS.get(told.kind, 500)
+        expected = isinstance(error, GraphDriverError | OSError)
+        call.failed(status, told, None if expected else error)
+        return Answer(status, encode(messages.new_error_response(told)))
 
     def _answer(self, request: Request, call: Call) -> Answer:
         row = CALLS.get(request.path)

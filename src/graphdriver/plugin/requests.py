@@ -121,6 +121,12 @@ class RequestReader:
                 return None
         return self._messages[0]
 
+    def close(self) -> None:
+        """Let go of the parser and of what it found; they hold each other, and the buffer, too."""
+        del self._parser
+        self._messages.clear()
+        self._fault = None
+
     def receive(self) -> bool:
         """Read once from the socket and parse it; False at the connection's end."""
         if self._fault:
@@ -204,7 +210,8 @@ class RequestReader:
     def _refuse(self, fault: GraphDriverError) -> NoReturn:
         """Parse no further: the parser stops at what its callbacks raise."""
         self._fault = fault
-        raise fault
+        # Not the fault itself: it would hold this frame, which holds it.
+        raise httptools.HttpParserCallbackError(str(fault))
 
 
 def _head_too_large() -> HeadTooLargeError:
