@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+
+from tests.traces import forget, socket_in
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,8 +50,7 @@ class Serving:
         program: Sequence[str] = (sys.executable, "-m", "graphdriver"),
         cwd: Path | None = None,
     ) -> None:
-        # The file by which a daemon finds it has the socket's name, and must be nobody else's.
-        self.socket = str(folder / f"{folder.name}.sock")
+        self.socket = socket_in(folder)
         elsewhere = {"--name", "--socket"} & set(words)
         place = [] if elsewhere else ["--socket", self.socket]
         self.log = folder / "log"
@@ -99,12 +99,7 @@ def folder() -> Iterator[Path]:
     """A folder whose name is short enough for sockets."""
     with tempfile.TemporaryDirectory(prefix="gd-", dir="/tmp") as path:
         yield Path(path)
-        # What a plugin leaves that a test has killed.
-        name = os.path.basename(path)
-        for suffix in ("spec", "json"):
-            Path(f"/etc/docker/plugins/{name}.{suffix}").unlink(missing_ok=True)
-        for state in (name, f"tmp-{name}-{name}.sock"):
-            shutil.rmtree(f"/run/graphdriver/{state}", ignore_errors=True)
+        forget(socket_in(path))
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import secrets
 import sys
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def work(daemon: Daemon, busybox: bytes, folder: Path) -> None:
 def test_the_example_serves_a_daemon_as_a_script(
     engines: Engines, busybox: bytes, tmp_path: Path
 ) -> None:
-    name = "plain-folders"
+    name = f"plain-folders-{secrets.token_hex(3)}"
     command = [sys.executable, "-c", WITH_A_LOG, str(EXAMPLE), name]
     with engines.on_plugin("plain_folders:PlainFolders", name=name, command=command) as (daemon, _):
         work(daemon, busybox, tmp_path)

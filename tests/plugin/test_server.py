@@ -22,6 +22,7 @@ from tests.plugin.conftest import Plugin
 from tests.plugin.tarbox import TarBox
 from tests.plugin.waiting import connections, wait_until
 from tests.plugin.wire import Wire
+from tests.traces import forget, socket_in
 
 ACTIVATE = wire.head("/Plugin.Activate", "Content-Length: 0")
 ROOT = Path(__file__).parents[2]
@@ -34,7 +35,7 @@ class Process:
     """``graphdriver serve`` in a process whose limits a test sets."""
 
     def __init__(self, folder: str) -> None:
-        self.path = f"{folder}/p.sock"
+        self.path = socket_in(folder)
         self.log = Path(folder, "log")
         command = [sys.executable, "-m", "graphdriver", "serve", "vfs", "--socket", self.path]
         with open(self.log, "wb") as log:
@@ -74,6 +75,7 @@ def process() -> Iterator[Process]:
         finally:
             one.process.send_signal(signal.SIGTERM)
             assert one.process.wait(60) == 0, one.log.read_text()
+            forget(one.path)
         assert b"Traceback" not in one.log.read_bytes(), one.log.read_text()
 
 

@@ -28,6 +28,7 @@ from tests.plugin import wire
 from tests.plugin.waiting import wait_until
 from tests.soak import content
 from tests.soak.callers import Caller, Crowd, Layer, Owner, Plugin
+from tests.traces import forget, socket_in
 
 SECONDS = float(os.environ.get("GRAPHDRIVER_SOAK_SECONDS", "60"))
 SEED = os.environ.get("GRAPHDRIVER_SOAK_SEED") or secrets.token_hex(4)
@@ -68,7 +69,7 @@ class Served:
     def __init__(self, subject: Subject, folder: str) -> None:
         self.subject = subject
         self.home = f"{folder}/home"
-        self.plugin = Plugin(f"{folder}/{os.path.basename(folder)}.sock", subject.outlives_parents)
+        self.plugin = Plugin(socket_in(folder), subject.outlives_parents)
         self.log = Path(folder, "log")
         command = [sys.executable, "-m", "graphdriver", "serve", subject.name]
         with open(self.log, "wb") as log:
@@ -105,6 +106,9 @@ class Served:
         return found
 
     def stop(self) -> None:
+        """Stop as a daemon and its plugin are stopped."""
+        with Caller(self.plugin).wire as daemon:
+            assert daemon.ask(wire.call("Cleanup")).said == {}
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(60) == 0
 
@@ -127,6 +131,7 @@ def served(request: pytest.FixtureRequest) -> Iterator[Served]:
         finally:
             if one.process.poll() is None:
                 one.stop()
+            forget(one.plugin.path)
 
 
 def shared_layers(plugin: Plugin, chance: random.Random) -> list[Layer]:
