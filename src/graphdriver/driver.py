@@ -73,6 +73,11 @@ class IDMap:
     size: int
 
 
+def host_root(maps: Sequence[IDMap]) -> int:
+    """Return the id on disk of the root inside layers; 0 if ``maps`` say nothing of it."""
+    return next((one.host_id for one in maps if one.container_id == 0 and one.size), 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a driver promises beyond the contract.

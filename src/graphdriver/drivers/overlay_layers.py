@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from graphdriver.driver import IDMap, ProtoDriver
+from graphdriver.driver import IDMap, ProtoDriver, host_root
 from graphdriver.drivers.holds import Holds
 from graphdriver.drivers.overlay_mount import Mounter, Overlay, is_mounted
 from graphdriver.drivers.overlay_options import HomeOptions, LayerOptions
@@ -65,7 +65,7 @@ class OverlayLayers(ProtoDriver):
         """Take up a home; see `graphdriver.ProtoDriver.init`."""
         self._options = HomeOptions.parse(options)
         self._backing = examine(home, self._options)
-        self._owner = _root_of(uid_maps), _root_of(gid_maps)
+        self._owner = host_root(uid_maps), host_root(gid_maps)
         self._store = Store(home, self._owner[1], own=(LINKS,))
         self._mounter = Mounter(home)
         self._holds = Holds(home)
@@ -430,7 +430,3 @@ def _write(path: str, text: str) -> None:
         os.write(fd, text.encode())
     finally:
         os.close(fd)
-
-
-def _root_of(maps: Sequence[IDMap]) -> int:
-    return next((one.host_id for one in maps if one.container_id == 0 and one.size), 0)

@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from graphdriver.driver import IDMap, ProtoDriver
+from graphdriver.driver import IDMap, ProtoDriver, host_root
 from graphdriver.drivers.choice import Suitability
 from graphdriver.drivers.tree_copy import copy_tree
 from graphdriver.errors import UnsupportedError
@@ -54,7 +54,7 @@ class VfsDriver(ProtoDriver):
     ) -> None:
         """Take up a home; see `graphdriver.ProtoDriver.init`."""
         _refuse_options([option.partition("=")[0] for option in options])
-        self._owner = _root_of(uid_maps), _root_of(gid_maps)
+        self._owner = host_root(uid_maps), host_root(gid_maps)
         self._store = Store(home, self._owner[1])
 
     def create(
@@ -115,10 +115,6 @@ def _refuse_options(names: Mapping[str, str] | Sequence[str]) -> None:
                 hint="leave size= out, or use a driver that can",
             )
         raise UnsupportedError(f"vfs knows no option {name!r}", hint="it knows none at all")
-
-
-def _root_of(maps: Sequence[IDMap]) -> int:
-    return next((one.host_id for one in maps if one.container_id == 0 and one.size), 0)
 
 
 def _copy(source: str, target: str) -> None:

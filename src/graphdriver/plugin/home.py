@@ -20,7 +20,7 @@ import os
 import time
 from collections.abc import Callable
 
-from graphdriver.driver import IDMap
+from graphdriver.driver import IDMap, host_root
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
 from graphdriver.linux.folders import make_folders, write_whole
 from graphdriver.linux.sync import syncfs
@@ -42,7 +42,7 @@ class Home:
 
     def __init__(self, path: str, gid_maps: tuple[IDMap, ...] = (), patience: float = 0) -> None:
         self.path = path
-        group = next((m.host_id for m in gid_maps if m.container_id == 0 and m.size), 0)
+        group = host_root(gid_maps)
         make_folders(os.path.dirname(path), 0o711)
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o710)
