@@ -11,6 +11,7 @@ from __future__ import annotations
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tests.e2e.daemon import Daemon, DockerError
 from tests.e2e.engines import Engines
 from tests.e2e.homes import home_of
 from tests.e2e.plugin import Plugin
+from tests.e2e.tap import Tap
 from tests.e2e.tars import image_archive, read_saved
 from tests.e2e.test_examples import WITH_A_LOG
 
@@ -164,6 +166,41 @@ def test_what_is_committed_and_built_on_it_keeps_its_digests(
         assert save(daemon, image, tmp_path) == id
     daemon.docker("rm", "one")
     daemon.clear()
+
+
+@pytest.mark.parametrize("is_new", [False, True], ids=["the same plugin", "a new one"])
+@pytest.mark.reaches("Create", "ApplyDiff", "Remove", "Diff", failing=("ApplyDiff",))
+def test_a_tar_is_not_replaced_by_what_a_daemon_sends_that_missed_the_answer(
+    engines: Engines, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_new: bool
+) -> None:
+    """What it sends then is the end of the tar, here nothing: well-formed, and it would be believed."""
+    monkeypatch.setenv("PYTHONPATH", str(EXAMPLES), prepend=":")
+    with (
+        engines.plugin("keeps_tars:KeepsTars", name=f"exact-{secrets.token_hex(3)}") as plugin,
+        Tap(plugin) as tap,
+        engines.on_driver(tap.name) as daemon,
+    ):
+        hold = tap.hold("ApplyDiff")
+        loading = daemon.begin_docker("load", "--input", str(small))
+        layer = hold.wait()
+        deadline = time.monotonic() + 60
+        while ("ApplyDiff", layer, 200) not in answered(plugin):
+            assert time.monotonic() < deadline, plugin.tail()
+            time.sleep(0.01)
+        if is_new:
+            plugin.kill()
+        tap.cut()
+        if is_new:
+            plugin.start()
+        said, _ = loading.communicate(timeout=120)
+        assert loading.returncode == 1, said
+        assert b"remove it and load again" in said
+        daemon.docker("load", "--input", str(small))
+        save(daemon, "small", tmp_path)
+
+
+def answered(plugin: Plugin) -> list[tuple[str, str, int]]:
+    return [(call.method, call.layer, call.status) for call in plugin.calls()]
 
 
 WITHOUT_THE_PROMISE = """

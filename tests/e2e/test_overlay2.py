@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver.linux.mountinfo import MountPoint, mount_points
+from graphdriver.plugin.client import Client
 from tests.e2e import homes
 from tests.e2e.daemon import Daemon, DockerError
 from tests.e2e.engines import Engines
@@ -85,6 +86,24 @@ def test_a_containers_mount_stays_the_same_one_until_its_container_stops(
         assert daemon.docker("start", "lives")
         assert len(overlays(daemon)) == 1
         daemon.docker("rm", "--force", "lives")
+        assert overlays(daemon) == []
+
+
+@pytest.mark.reaches("Init", "CreateReadWrite", "Get", "Put")
+def test_what_a_killed_daemon_held_is_forgotten_but_not_what_its_container_holds(
+    engines: Engines, small: Path
+) -> None:
+    with engines.on_plugin("overlay2", config={"live-restore": True}) as (daemon, plugin):
+        daemon.docker("load", "--input", str(small))
+        daemon.docker("run", "--detach", "--network=none", "--name=lives", "small", "sleep", "600")
+        (layer,) = (Path(one.point.decode()).parent.name for one in overlays(daemon))
+        with Client(str(plugin.socket)) as client:
+            client.get(layer, "")  # as a daemon holds what it copies from, and is killed
+        daemon.kill()
+        daemon.start()
+        assert len(overlays(daemon)) == 1
+        assert daemon.docker("exec", "lives", "cat", "/data/file") == "from the image\n"
+        daemon.docker("stop", "--time=1", "lives")
         assert overlays(daemon) == []
 
 
