@@ -228,3 +228,18 @@ def test_nothing_is_made_upon_a_layer_whose_link_was_lost(
         driver.create("3", "2", "", {})
     assert not driver.exists("3")
     assert sorted(recorded(driver, "2")) == [b"file"]
+
+
+def test_links_that_were_lost_are_made_anew_at_the_next_start(home: Path, take_up: TakeUp) -> None:
+    """A home that was copied without its symbolic links, say."""
+    driver = take_up()
+    chain(driver, 3)
+    driver.cleanup()
+    for link in (home / "l").iterdir():
+        link.unlink()
+    with pytest.raises(GraphDriverError):
+        driver.get("2", "")
+    driver = take_up()
+    assert sorted(recorded(driver, "2")) == [b"file"]
+    driver.create("3", "2", "", {})
+    assert sorted(recorded(driver, "3")) == [b"file"]

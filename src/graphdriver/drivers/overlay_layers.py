@@ -395,11 +395,14 @@ class OverlayLayers(ProtoDriver):
         return [name for name in names if not name.startswith(".") and name != LINKS]
 
     def _take_stock(self) -> dict[str, str]:
-        """Find what each layer stands on, and sweep what a crash left between."""
+        """Find what each layer stands on, sweep what a crash left between, make lost links anew."""
         links = self._path(LINKS)
         for name in os.listdir(links):
             if not os.path.exists(os.path.join(links, name)):
                 os.unlink(os.path.join(links, name))
+        for id in self._layers():
+            with contextlib.suppress(GraphDriverError, OSError):  # it is there, most often
+                os.symlink(f"../{id}/{DIFF}", self._path(self._link_of(id)))
         parents = {}
         for id in self._layers():
             try:
