@@ -73,6 +73,8 @@ class Layer:
     """It can still be applied to."""
     is_writable: bool = False
     children: int = 0
+    was_parent: bool = False
+    """It has, or had, children: nobody writes to it any more."""
     path: str = ""
     held: int = 0
     diffs: dict[str, bytes] = field(default_factory=dict)
@@ -142,6 +144,7 @@ class Owner(Caller):
         layer = Layer(id, parents, tree)
         for one in below:
             one.children += 1
+            one.was_parent = True
         method = self._chance.choice(["Create", "Create", "CreateReadWrite"])
         assert self.does(method, ID=id, Parent=parent) == {}
         self._layers.append(layer)
@@ -178,7 +181,7 @@ class Owner(Caller):
     def _write(self) -> None:
         """Write into a container's layer, through its folder."""
         open_ones = [
-            one for one in self._layers if one.is_writable and not one.children and one.tree
+            one for one in self._layers if one.is_writable and not one.was_parent and one.tree
         ]
         if not open_ones:
             return
@@ -243,7 +246,7 @@ class Owner(Caller):
     def _say_it_twice(self) -> None:
         layer = self._any()
         self.is_refused("exists", wire.call("Create", ID=layer.id))
-        if layer.is_fresh and not (layer.is_writable or layer.children):
+        if layer.is_fresh and not (layer.is_writable or layer.was_parent):
             self._apply(layer)
         if not layer.is_fresh:
             _, tar, _ = content.changed(self._chance, layer.tree)
@@ -355,8 +358,6 @@ class Crowd:
                 *("exists", "remove", "stand", "stand", "diff high", "diff high", "remove high"),
             ]
         )
-        if not self._plugin.outlives_parents and call in ("stand", "diff high", "remove high"):
-            return
         started = time.monotonic()
         result = self._result(caller, call)
         self._history.append(Did(started, time.monotonic(), call, result))
@@ -403,6 +404,7 @@ class Crowd:
     def _after(self, did: Did, state: State) -> State | None:
         assert isinstance(state, tuple)
         low, high = state
+        is_held = high != ABSENT and not self._plugin.outlives_parents
         expected: str | int
         then = low, high
         if did.call == "create":
@@ -412,7 +414,9 @@ class Crowd:
         elif did.call in ("apply 1", "apply 2", "break"):
             fresh = isinstance(low, tuple) and low[1]
             expected = "ok" if fresh else "remove it"
-            if fresh and did.call == "break":
+            if fresh and is_held:
+                then, expected = (UNFINISHED, high), "it is stood on"
+            elif fresh and did.call == "break":
                 then, expected = (UNFINISHED, high), "it broke off"
             elif fresh:
                 then = (int(did.call[-1]), False), high
@@ -428,6 +432,8 @@ class Crowd:
             expected = "ok" if isinstance(low, tuple) else str(_seen(low))
         elif did.call == "exists":
             expected = str(low != ABSENT)
+        elif did.call == "remove" and is_held:
+            expected = "it is stood on"
         elif did.call == "remove":
             expected, then = "ok", (ABSENT, high)
         elif did.call == "remove high":
@@ -463,6 +469,7 @@ def _why(error: str) -> str:
         ("remove it and load", "remove it"),
         ("exists already", "it exists"),
         ("does not exist", "it is not there"),
+        ("stands on it", "it is stood on"),
     ):
         if part in error:
             return why

@@ -60,7 +60,10 @@ class Subject:
     keeps: frozenset[str] = frozenset()
 
 
-SUBJECTS = [Subject("vfs", outlives_parents=True)]
+SUBJECTS = [
+    Subject("vfs", outlives_parents=True),
+    Subject("overlay2", outlives_parents=False, keeps=frozenset({"l"})),
+]
 
 
 class Served:
