@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import ssl
+import struct
 import subprocess
 import tempfile
 import threading
@@ -295,6 +296,48 @@ def test_a_body_that_ends_early_in_any_way_is_a_broken_one(
             client.get("a", "")
     assert "apply diff a: the " in caplog.text
     assert logging.ERROR not in {record.levelno for record in caplog.records}
+
+
+def close(connection: ssl.SSLSocket) -> None:
+    connection.close()
+
+
+def end_politely_and_close(connection: ssl.SSLSocket) -> None:
+    connection.settimeout(0)
+    with contextlib.suppress(ssl.SSLError):  # the other side's farewell is not waited for
+        connection.unwrap()
+    connection.close()
+
+
+def reset(connection: ssl.SSLSocket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+@pytest.mark.parametrize("way", [close, end_politely_and_close, reset])
+@pytest.mark.parametrize("is_read", [False, True], ids=["never read", "read"])
+def test_a_get_whose_answer_cannot_be_delivered_is_undone_and_no_other(
+    served: Served, way: Callable[[ssl.SSLSocket], None], is_read: bool
+) -> None:
+    with served.client(served.certificates.daemon) as client:
+        client.init(served.home, [], [], [])
+        client.create("a", "", "", {})
+    wait_until(lambda: connections() == 0)
+    connection = served.dial_tls()
+    # The tickets that TLS sends behind a handshake are read with this: what is unread resets.
+    connection.sendall(b"POST /Plugin.Activate HTTP/1.1\r\nHost:\r\nContent-Length: 0\r\n\r\n")
+    assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK")
+    served.box.pause.clear()
+    get = b'POST /GraphDriver.Get HTTP/1.1\r\nHost:\r\nContent-Length: 10\r\n\r\n{"ID":"a"}'
+    connection.sendall(get)
+    wait_until(lambda: served.box.inside.get("a"))
+    if is_read:
+        served.box.pause.set()
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK")
+    way(connection)
+    served.box.pause.set()
+    wait_until(lambda: connections() == 0)
+    assert served.box.held["a"] == int(is_read)
 
 
 def test_both_sides_are_tried_on_each_other_before_a_daemon_comes(
