@@ -61,6 +61,10 @@ def facts(line: logging.LogRecord) -> tuple[object, ...]:
     return found["call"], found.get("layer"), found.get("parent"), found.get("status")
 
 
+def watchers() -> int:
+    return sum(one.name == "slow calls" for one in threading.enumerate())
+
+
 # --- slow calls -----------------------------------------------------------------------------------
 
 
@@ -82,6 +86,7 @@ def test_a_slow_call_is_warned_of_while_it_still_runs(impatient: Plugin, lines: 
         impatient.box.pause.set()
         assert daemon.answer().status == 500  # there is no b
     wait_until(lambda: facts(lines[-1])[3] == 500)
+    assert impatient.handler.running() == []
     told = len(lines)
     threading.Event().wait(0.5)
     assert len(lines) == told  # it is not spoken of any more
@@ -114,8 +119,7 @@ def test_many_slow_calls_are_watched_by_one_thread(impatient: Plugin, lines: Lin
     for caller, name in zip(callers, names, strict=True):
         caller.send(wire.call("Create", ID=name))
     wait_until(lambda: {facts(line)[1] for line in lines} == set(names))
-    watchers = [one for one in threading.enumerate() if one.name == "slow calls"]
-    assert len(watchers) == 1
+    assert watchers() == 1
     impatient.box.pause.set()
     for caller in callers:
         assert caller.answer().status == 200
@@ -140,12 +144,10 @@ def test_a_slow_call_after_a_long_rest_is_warned_of(impatient: Plugin, lines: Li
         wait_until(lambda: ("Get", "a", None, None) in map(facts, lines))
         impatient.box.pause.set()
         daemon.answer()
+    assert watchers() == 1
 
 
 def test_the_thread_is_there_from_the_first_call_to_the_end(plugin: Plugin) -> None:
-    def watchers() -> int:
-        return sum(one.name == "slow calls" for one in threading.enumerate())
-
     assert watchers() == 0
     with plugin.client() as client:
         client.activate()

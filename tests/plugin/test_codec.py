@@ -89,6 +89,33 @@ def test_bytes_that_are_not_utf8_are_written_as_go_writes_them() -> None:
     }
 
 
+def test_halves_of_surrogate_pairs_are_read_as_go_reads_them() -> None:
+    create = rb'{"ID":"a","MountLabel":"x\ud800y","StorageOpt":{"k\udfff":"\udc80v"}}'
+    assert decode(m.CreateRequest, create) == m.CreateRequest(
+        "a", "", "x\ufffdy", {"k\ufffd": "\ufffdv"}
+    )
+    init = rb'{"Home":"/h\udcff","Opts":["\ud83d","\ud83d\ude00"]}'
+    assert decode(m.InitRequest, init) == m.InitRequest("/h\ufffd", ("\ufffd", "\U0001f600"))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        m.ErrorResponse("/\udcff"),
+        m.GetResponse("/\udcff"),
+        m.StatusResponse([("/\udcff", "/\udcff")]),
+        m.GetMetadataResponse({"/\udcff": "/\udcff"}),
+        m.InitRequest("/h", ("/\udcff",)),
+        m.CreateRequest("a", "", "/\udcff", {"/\udcff": "/\udcff"}),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_no_text_is_written_that_is_none(message: Any) -> None:
+    written = encode(message)
+    assert b"\\ufffd" in written
+    assert b"\\udcff" not in written
+
+
 def test_no_changes_are_an_empty_list() -> None:
     assert encode(m.ChangesResponse([])) == b'{"Changes":[]}'
 

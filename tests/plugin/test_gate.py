@@ -9,6 +9,7 @@ import pytest
 from graphdriver.errors import InUseError
 from graphdriver.plugin import gate as gate_module
 from graphdriver.plugin.gate import Gate
+from tests.plugin.waiting import wait_until
 
 
 def alone(gate: Gate, entered: threading.Event, leave: threading.Event) -> threading.Thread:
@@ -76,3 +77,22 @@ def test_who_waits_too_long_gives_up_and_lets_newcomers_in(
     gate.leave()
     with gate.alone():
         pass
+
+
+def test_who_gives_up_lets_those_in_who_came_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate_module, "PATIENCE", 1.0)
+    gate = Gate()
+    gate.enter()
+    came = threading.Event()
+    newcomer = threading.Thread(target=come, args=(gate, came), daemon=True)
+
+    def wait_in_vain() -> None:
+        with pytest.raises(InUseError), gate.alone():
+            pass
+
+    waiting = threading.Thread(target=wait_in_vain)
+    waiting.start()
+    wait_until(lambda: gate._alone)
+    newcomer.start()
+    assert came.wait(60)
+    waiting.join(60)
