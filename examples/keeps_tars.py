@@ -1,4 +1,4 @@
-"""A driver that gives back each layer's tar as it came: it stores the very bytes beside the layer.
+"""A driver that gives back each layer's tar as it came: it keeps the very bytes beside the layer.
 
 So it may promise what `Capabilities.reproduces_exact_diffs` says, and the daemon asks it for a Diff at
 save and push instead of putting the tar together from the layer's files: only so can an image be
@@ -9,20 +9,9 @@ saved again whose layers hold sparse files.
 """
 
 import os
-import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import BinaryIO
 
-from graphdriver import (
-    Capabilities,
-    ClosableStream,
-    IDMap,
-    NaiveDiffDriver,
-    ReadStream,
-    serve_unix,
-)
+from graphdriver import Capabilities, ClosableStream, NaiveDiffDriver, ReadStream, serve_unix
 from graphdriver.drivers.vfs import VfsDriver
 
 
@@ -30,48 +19,26 @@ class KeepsTars(NaiveDiffDriver):
     def __init__(self) -> None:
         super().__init__(VfsDriver())
 
-    def init(
-        self,
-        home: str,
-        options: Sequence[str],
-        uid_maps: Sequence[IDMap],
-        gid_maps: Sequence[IDMap],
-    ) -> None:
-        super().init(home, options, uid_maps, gid_maps)
-        self.tars = os.path.join(home, ".tars")
-
     def capabilities(self) -> Capabilities:
         return Capabilities(reproduces_exact_diffs=True)
 
     def apply_diff(self, id: str, parent: str, archive: ReadStream) -> int:
-        os.makedirs(os.path.join(self.tars, id))
-        with open(self.tar(id, parent), "xb") as kept:
-            return super().apply_diff(id, parent, Tee(archive, kept))
+        with open(self.tar(id, parent) + ".part", "w+b") as tar:
+            while piece := archive.read(1 << 20):
+                tar.write(piece)
+            tar.seek(0)
+            size = super().apply_diff(id, parent, tar)
+        os.rename(tar.name, self.tar(id, parent))  # whole, and synced before the daemon hears of it
+        return size
 
     def diff(self, id: str, parent: str) -> ClosableStream:
         if os.path.exists(self.tar(id, parent)):
             return open(self.tar(id, parent), "rb")
         return super().diff(id, parent)  # a container's layer, or one against another ancestor
 
-    def remove(self, id: str) -> None:
-        shutil.rmtree(os.path.join(self.tars, id), ignore_errors=True)
-        super().remove(id)
-
     def tar(self, id: str, parent: str) -> str:
-        return os.path.join(self.tars, id, f"upon-{parent}")
-
-
-@dataclass
-class Tee:
-    """A stream that keeps what is read from it."""
-
-    archive: ReadStream
-    kept: BinaryIO
-
-    def read(self, n: int, /) -> bytes:
-        piece = self.archive.read(n)
-        self.kept.write(piece)
-        return piece
+        folder = os.path.dirname(self.get(id, ""))  # of vfs: HOME/ID, which goes with the layer
+        return os.path.join(folder, f"tar-upon-{parent}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from graphdriver.errors import GraphDriverError, UnsupportedError
-from graphdriver.layer.lowers import TRUSTED, Marks
+from graphdriver.layer.lowers import TRUSTED, USER
 from graphdriver.linux import mount as calls
 from graphdriver.linux.namespaces import in_user_namespace, unshare_working_directory
 
@@ -86,7 +86,7 @@ class Mounter:
     def __init__(self, home: str, interface: str = "") -> None:
         self.home = home
         self.user_marks = in_user_namespace()
-        self.marks = Marks(b"user.overlay.") if self.user_marks else TRUSTED
+        self.marks = USER if self.user_marks else TRUSTED
         self.interface = interface or ("fsopen" if _takes_lower_folders_one_by_one() else "mount")
 
     def mount(self, overlay: Overlay) -> None:

@@ -25,7 +25,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class Marks:
     """Where an overlay keeps its marks: ``trusted.``, or ``user.`` if mounted with ``userxattr``."""
 
-    prefix: bytes = b"trusted.overlay."
+    prefix: bytes
 
     @property
     def opaque(self) -> bytes:
@@ -33,7 +33,11 @@ class Marks:
         return self.prefix + b"opaque"
 
 
-TRUSTED = Marks()
+TRUSTED = Marks(b"trusted.overlay.")
+USER = Marks(b"user.overlay.")
+
+ORDERS = (TRUSTED.prefix, USER.prefix)
+"""What attributes begin with by which an overlay takes orders, in whichever way it is mounted."""
 
 
 def is_whiteout(found: os.stat_result) -> bool:

@@ -27,7 +27,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from graphdriver.driver import Change, ChangeKind, IDMap
 from graphdriver.errors import BrokenStreamError, GraphDriverError, UnsupportedError
-from graphdriver.layer import holes
+from graphdriver.layer import holes, whiteout
 from graphdriver.layer.format import BLOCK, END, header
 from graphdriver.layer.header import Entry, EntryType
 from graphdriver.layer.idmap import attribute_to_container, to_container
@@ -38,7 +38,6 @@ from graphdriver.linux import xattr
 from graphdriver.linux.regular import open_and_stat
 
 _PIECE = 256 << 10
-_WHITEOUT = b".wh."
 
 _TYPES = {
     stat.S_IFREG: EntryType.FILE,
@@ -151,8 +150,7 @@ class Packer:
         kinds = {os.fsencode(change.path).strip(b"/"): change.kind for change in changes}
         for path, name, parent_fd in visit(self.root, kinds):
             if kinds[path] is ChangeKind.DELETED:
-                whiteout = path[: -len(name)] + _WHITEOUT + name
-                yield (header(Entry(whiteout, EntryType.FILE, mode=0o600)),)
+                yield (header(whiteout.mark(path[: -len(name)] + whiteout.PREFIX + name)),)
                 continue
             try:
                 found = os.lstat(name, dir_fd=parent_fd)
@@ -165,7 +163,7 @@ class Packer:
         self, path: bytes, name: bytes, parent_fd: int, found: os.stat_result
     ) -> Iterable[bytes]:
         """Return the header of what was found at a name, and its content."""
-        if name.startswith(_WHITEOUT):
+        if name.startswith(whiteout.PREFIX):
             raise UnsupportedError(
                 f"{os.fsdecode(path)!r} is called like a whiteout, and would delete something where"
                 " it is unpacked",

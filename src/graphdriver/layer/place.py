@@ -23,6 +23,7 @@ from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.layer.fields import show
 from graphdriver.layer.header import Entry, EntryType
 from graphdriver.layer.losses import Loss, Losses
+from graphdriver.layer.lowers import ORDERS
 from graphdriver.linux import xattr
 
 ReadData = Callable[[int | None], Iterator[memoryview]]
@@ -30,7 +31,7 @@ ReadData = Callable[[int | None], Iterator[memoryview]]
 
 DEFAULT_ACL = b"system.posix_acl_default"
 ACCESS_ACL = b"system.posix_acl_access"
-NOT_CONTENT = (b"trusted.overlay.", b"user.overlay.", b"security.selinux", b"btrfs.")
+NOT_CONTENT = (*ORDERS, b"security.selinux", b"btrfs.")
 """What attributes begin with that are no layer's: orders to overlayfs, a machine's labels, how a
 filesystem stores a file. No tar takes one away."""
 

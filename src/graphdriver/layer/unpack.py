@@ -31,11 +31,11 @@ from graphdriver.layer.header import Entry, EntryType
 from graphdriver.layer.idmap import attribute_to_host, to_host
 from graphdriver.layer.links import HardLinks
 from graphdriver.layer.losses import Losses
+from graphdriver.layer.lowers import ORDERS
 from graphdriver.layer.parse import TarReader
 from graphdriver.layer.rootfd import RootFd, clean
 from graphdriver.layer.walk import remove_tree
 
-_ORDERS = (b"trusted.overlay.", b"user.overlay.")
 _NO_NAMES = frozenset({b"", b".", b".."})
 
 
@@ -208,7 +208,7 @@ class _Unpacker:
         self._form.check(entry)
         if entry.xattrs:
             for name in entry.xattrs:
-                if name.startswith(_ORDERS):
+                if name.startswith(ORDERS):
                     raise BadArchiveError(f"the attribute {show(name)} is an order to overlayfs")
             entry.xattrs = {
                 name: attribute_to_host(self._uid_maps, self._gid_maps, name, value)

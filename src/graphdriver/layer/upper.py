@@ -15,12 +15,11 @@ from graphdriver.driver import Change, ChangeKind, IDMap
 from graphdriver.errors import GraphDriverError
 from graphdriver.layer.changes import list_changes, same
 from graphdriver.layer.format import header
-from graphdriver.layer.header import Entry, EntryType
 from graphdriver.layer.lowers import TRUSTED, Below, Lowers, Marks, is_whiteout
 from graphdriver.layer.pack import Packer
 from graphdriver.layer.rootfd import RootFd
 from graphdriver.layer.walk import names_in, walk
-from graphdriver.layer.whiteout import OPAQUE, PREFIX
+from graphdriver.layer.whiteout import OPAQUE, PREFIX, mark
 from graphdriver.linux import xattr
 
 
@@ -110,22 +109,18 @@ class UpperPacker(Packer):
         """Yield each entry's pieces; the root is the mount's affair and not the layer's."""
         is_opaque = xattr.get(self.root, self._marks.opaque) == b"y"
         if is_opaque:
-            yield (_mark(OPAQUE),)
+            yield (header(mark(OPAQUE)),)
         for path, name, parent_fd, found in walk(self.root):
             if is_whiteout(found):
                 if not is_opaque or path != name:  # the mark says it of all names in the root
-                    yield (_mark(path[: -len(name)] + PREFIX + name),)
+                    yield (header(mark(path[: -len(name)] + PREFIX + name)),)
                 continue
             yield self.entry(path, name, parent_fd, found)
             if stat.S_ISDIR(found.st_mode) and self._is_opaque(parent_fd, name):
-                yield (_mark(path + b"/" + OPAQUE),)
+                yield (header(mark(path + b"/" + OPAQUE)),)
 
     def _is_opaque(self, parent_fd: int, name: bytes) -> bool:
         try:
             return xattr.get_at(parent_fd, name, self._marks.opaque) == b"y"
         except OSError as error:
             raise GraphDriverError(f"{os.fsdecode(name)!r}: {error.strerror}") from error
-
-
-def _mark(name: bytes) -> bytes:
-    return header(Entry(name, EntryType.FILE, mode=0o600))

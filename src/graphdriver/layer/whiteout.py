@@ -22,7 +22,7 @@ import stat
 from typing import Protocol
 
 from graphdriver.errors import BadArchiveError
-from graphdriver.layer.header import Entry
+from graphdriver.layer.header import Entry, EntryType
 from graphdriver.layer.inodes import InodeSet
 from graphdriver.layer.walk import Trail, names_in
 
@@ -53,6 +53,11 @@ def target(name: bytes) -> bytes:
     if hidden in {b"", b".", b".."}:
         raise BadArchiveError("a whiteout for no name")
     return hidden
+
+
+def mark(name: bytes) -> Entry:
+    """Return the entry of a whiteout or an opaque mark: a file whose name alone counts."""
+    return Entry(name, EntryType.FILE, mode=0o600)
 
 
 class Ownership(Protocol):
