@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from graphdriver import Capabilities, Change, ChangeKind, IDMap
 from graphdriver.errors import MalformedRequestError
 from graphdriver.plugin import messages as m
-from graphdriver.plugin.codec import decode, encode
+from graphdriver.plugin.codec import TEXT, decode, encode
 
 
 def test_a_request_of_a_real_daemon_is_read() -> None:
@@ -75,6 +75,15 @@ def test_what_is_wrong_is_refused_naming_member_and_rule(kind: Any, body: bytes,
     with pytest.raises(MalformedRequestError) as caught:
         decode(kind, body)
     assert said in str(caught.value)
+
+
+def test_a_wrong_value_is_not_shown_whole_however_deep_it_is() -> None:
+    deep: list[object] = []
+    for _ in range(100_000):  # deeper than a body may be, and than what Python can show
+        deep = [deep]
+    with pytest.raises(MalformedRequestError, match="MountLabel must be a string, not ") as caught:
+        TEXT.decode("MountLabel", deep)
+    assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize("id", ["a" * 64, "a" * 64 + "-init", "Base", "empty", "overlay2Test", "0"])
