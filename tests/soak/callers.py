@@ -312,11 +312,11 @@ class Crowd:
         self._trees: list[Tree] = [{}]
         self._tars = [b""]
         for _ in range(2):
-            tree, tar, _ = content.changed(chance, {})
-            while not tree:
-                tree, tar, _ = content.changed(chance, {})
+            tree, _, _ = content.changed(chance, {})
+            for number in range(3):  # more than is read at a time, so that a Diff can be broken off
+                tree[f"big-{number}"] = content.node(chance, "file", 200_000)
             self._trees.append(tree)
-            self._tars.append(tar)
+            self._tars.append(content.tar(tree, []))
         self._states: set[State] = {(ABSENT, ABSENT)}
         self._history: list[Did] = []
         self._meet = threading.Barrier(members)

@@ -35,10 +35,12 @@ Tree = dict[str, Node]
 """Everything below a root, by relative path."""
 
 
-def node(chance: random.Random, kind: Kind) -> Node:
+def node(chance: random.Random, kind: Kind, size: int | None = None) -> Node:
     data = b""
     if kind == "file":
-        data = chance.randbytes(chance.choice([0, 1, 511, 512, 513, 3000, 20_000]))
+        if size is None:
+            size = chance.choice([0, 1, 511, 512, 513, 3000, 20_000])
+        data = chance.randbytes(size)
     elif kind == "link":
         data = b"f%d" % chance.randrange(1000)
     mode = 0o777 if kind == "link" else chance.choice([0o755, 0o644, 0o700, 0o4711, 0o1777])
