@@ -90,6 +90,23 @@ def test_a_containers_mount_stays_the_same_one_until_its_container_stops(
 
 
 @pytest.mark.reaches("Init", "CreateReadWrite", "Get", "Put")
+def test_a_restarted_plugin_knows_how_often_a_layer_is_held(engines: Engines, small: Path) -> None:
+    with engines.on_plugin("overlay2") as (daemon, plugin):
+        daemon.docker("load", "--input", str(small))
+        daemon.docker("run", "--detach", "--network=none", "--name=lives", "small", "sleep", "600")
+        (layer,) = (Path(one.point.decode()).parent.name for one in overlays(daemon))
+        with Client(str(plugin.socket)) as client:  # as a daemon that copies out of the container
+            client.get(layer, "")
+            plugin.kill()
+            plugin.start()
+            client.put(layer)
+        assert len(overlays(daemon)) == 1
+        assert daemon.docker("exec", "lives", "cat", "/data/file") == "from the image\n"
+        daemon.docker("stop", "--time=1", "lives")
+        assert overlays(daemon) == []
+
+
+@pytest.mark.reaches("Init", "CreateReadWrite", "Get", "Put")
 def test_what_a_killed_daemon_held_is_forgotten_but_not_what_its_container_holds(
     engines: Engines, small: Path
 ) -> None:
