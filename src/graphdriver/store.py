@@ -19,7 +19,7 @@ import os
 import queue
 import secrets
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from graphdriver.errors import LayerExistsError, LayerNotFoundError, UnsupportedError
 from graphdriver.layer.walk import remove_tree
@@ -38,12 +38,20 @@ class Store:
         home: an absolute path; the folder exists.
         group: the gid that may pass through the layers' folders: that of the (remapped) root.
         own: names in the home that the driver uses itself, so that no layer can have them.
+        delete: deletes what was a layer's folder, given an open folder and the name in it.
     """
 
-    def __init__(self, home: str, group: int = 0, own: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        home: str,
+        group: int = 0,
+        own: Collection[str] = (),
+        delete: Callable[[int, bytes], None] = remove_tree,
+    ) -> None:
         self.home = home
         self._group = group
         self._own = own
+        self._delete = delete
         self._doomed: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._remover: threading.Thread | None = None
         self._guard = threading.Lock()
@@ -138,7 +146,7 @@ class Store:
                         return
                 name = self._doomed.get()
                 try:
-                    remove_tree(trash, os.fsencode(name))
+                    self._delete(trash, os.fsencode(name))
                 except Exception:
                     _log.exception("%s/%s/%s cannot be deleted", self.home, _TRASH, name)
         finally:

@@ -12,7 +12,8 @@ import pytest
 
 from graphdriver.drivers.overlay2 import Overlay2Driver
 from graphdriver.drivers.overlay_mount import Mounter, Overlay
-from graphdriver.drivers.overlay_options import HomeOptions, LayerOptions, size_of
+from graphdriver.drivers.overlay_options import HomeOptions, LayerOptions
+from graphdriver.drivers.sizes import size_of
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.linux import mount as calls
 from graphdriver.linux.mountinfo import MountPoint, mount_points

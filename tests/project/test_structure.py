@@ -30,7 +30,7 @@ MAY_KNOW = {
     "__main__": {"cli"},
     "__init__": {"driver", "errors", "naive", "plugin"},
 }
-DRIVERS = {"vfs", "overlay2"}
+DRIVERS = {"vfs", "overlay2", "btrfs"}
 
 
 def room(file: Path) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from graphdriver.drivers.overlay_mount import SETTINGS
+from graphdriver.drivers.sizes import size_of
 from graphdriver.errors import UnsupportedError
 from graphdriver.linux.quota import limit_tree
 
@@ -22,9 +22,6 @@ _OURS = frozenset(
     {"lowerdir", "lowerdir+", "datadir+", "upperdir", "workdir", "userxattr", "verity", "ro"}
 )
 """Options of a mount that say which layers are shown, and where marks are: the driver's own affair."""
-
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgtp]?)i?b?", re.IGNORECASE)
-_UNITS = "kmgtp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +108,3 @@ def _refuse_ours(option: str) -> None:
             "overlay2 mounts not every layer with 'volatile'",
             hint="the option volatile=true, without mountopt, does so for containers' layers",
         )
-
-
-def size_of(text: str) -> int:
-    """Return the bytes that ``10G``, ``512m`` or ``1.5 TiB`` says, as Docker reads it (powers of 1024).
-
-    Raises:
-        UnsupportedError: it says no size.
-    """
-    found = _SIZE.fullmatch(text.strip())
-    if not found:
-        raise UnsupportedError(f"{text!r} is no size", hint="write 10G or 512m")
-    return int(float(found[1]) * 1024 ** (" " + _UNITS).index(found[2].lower() or " "))

@@ -1,0 +1,185 @@
+"""The driver on btrfs: each layer is a subvolume, and begins as a snapshot of its parent.
+
+On disk::
+
+    HOME/ID/root    the layer's tree, as containers see it: a subvolume
+
+A snapshot is on disk when it is made. There is nothing to mount and so nothing to count. A layer does
+not need its parent any more once it is made. To remove one, its subvolume is destroyed as a whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar, Final
+
+from graphdriver.driver import IDMap, ProtoDriver, host_root
+from graphdriver.drivers import btrfs_subvolumes
+from graphdriver.drivers.choice import Suitability
+from graphdriver.drivers.sizes import size_of
+from graphdriver.errors import UnsupportedError
+from graphdriver.layer.walk import remove_tree
+from graphdriver.linux import btrfs, btrfs_quota, statfs
+from graphdriver.linux.folders import alone_in
+from graphdriver.linux.mountinfo import fstype_of
+from graphdriver.store import Store
+
+KNOWN: Final = {"size": "how much a container's layer may hold beyond its image: size=10G"}
+"""The options of a home. With Docker's own prefix, ``btrfs.size=10G``, they are taken too."""
+
+_ROOT: Final = "root"
+_PROBE: Final = ".btrfs-probe"
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class BtrfsDriver(ProtoDriver):
+    """Subvolumes and snapshots."""
+
+    driver_name: ClassVar[str] = "btrfs"
+
+    @classmethod
+    def probe(cls, home: str) -> Suitability:
+        """Tell how well the driver would do in a folder, which exists."""
+        _examine(home)
+        return Suitability(25, "layers are snapshots; size= works, by simple quotas")
+
+    def init(
+        self,
+        home: str,
+        options: Sequence[str],
+        uid_maps: Sequence[IDMap],
+        gid_maps: Sequence[IDMap],
+    ) -> None:
+        """Take up a home; see `graphdriver.ProtoDriver.init`."""
+        given = (option.partition("=") for option in options)
+        self._size = _size_in({key: value for key, _, value in given}, "of a home")
+        _examine(home)
+        self._owner = host_root(uid_maps), host_root(gid_maps)
+        self._store = Store(home, self._owner[1], delete=_delete)
+
+    def create(
+        self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
+    ) -> None:
+        """Make a layer; see `graphdriver.ProtoDriver.create`."""
+        self._create(id, parent, _size_in(storage_opt, "of a layer"))
+
+    def create_read_write(
+        self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
+    ) -> None:
+        """Make a container's layer, the only kind that the home's ``size`` is for."""
+        self._create(id, parent, _size_in(storage_opt, "of a layer") or self._size)
+
+    def _create(self, id: str, parent: str, size: int) -> None:
+        source = self._store.parent_path(parent) if parent else None
+        with self._store.staged(id) as folder, _opened(folder) as folder_fd:
+            if source:
+                with _opened(os.path.join(source, _ROOT)) as source_fd:
+                    btrfs_subvolumes.snapshot(source_fd, folder_fd, os.fsencode(_ROOT))
+            else:
+                btrfs.create_subvolume(folder_fd, os.fsencode(_ROOT))
+            with _opened(os.path.join(folder, _ROOT)) as root:
+                if not source:
+                    os.fchmod(root, 0o755)
+                    os.fchown(root, *self._owner)
+                if size:
+                    btrfs_quota.limit_subvolume(root, btrfs.subvolume_of(root).id, size)
+
+    def remove(self, id: str) -> None:
+        """End a layer; see `graphdriver.ProtoDriver.remove`."""
+        self._store.remove(id)
+
+    def get(self, id: str, mount_label: str) -> str:
+        """Return the layer's subvolume; see `graphdriver.ProtoDriver.get`."""
+        return os.path.join(self._store.path(id), _ROOT)
+
+    def put(self, id: str) -> None:
+        """Do nothing more than see that the layer is there."""
+        self._store.path(id)
+
+    def exists(self, id: str) -> bool:
+        """Tell whether there is such a layer."""
+        return self._store.exists(id)
+
+    def status(self) -> Sequence[tuple[str, str]]:
+        """Tell whether sizes are limited."""
+        with _opened(self._store.home) as fd:
+            try:
+                quotas = "simple" if btrfs_quota.is_enabled(fd) else "off"
+            except UnsupportedError:
+                quotas = "not simple"
+        return (
+            ("Backing Filesystem", "btrfs"),
+            ("Quotas", quotas),
+            ("Kernel", os.uname().release),
+        )
+
+    def get_metadata(self, id: str) -> Mapping[str, str]:
+        """Return the number of a layer's subvolume; of one with a limit, that and what is written."""
+        with _opened(self.get(id, "")) as fd:
+            number = btrfs.subvolume_of(fd).id
+            told = {"SubvolumeID": str(number)}
+            if quota := btrfs_quota.quota_of(fd, number):
+                told |= {"Size": str(quota.limit), "Used": str(quota.used)}
+        return told
+
+
+def _size_in(options: Mapping[str, str], of: str) -> int:
+    """Return the only option there is, in bytes; 0 if it is not given."""
+    size = 0
+    for key, value in options.items():
+        if key.lower().removeprefix("btrfs.") not in KNOWN:
+            known = "; ".join(f"{name}= ({text})" for name, text in KNOWN.items())
+            raise UnsupportedError(f"btrfs knows no option {key!r} {of}", hint=f"it knows {known}")
+        size = size_of(value)
+    return size
+
+
+def _delete(dir_fd: int, name: bytes) -> None:
+    """Delete what was a layer's folder, finished or not; what is no subvolume in it, too."""
+    root = os.path.join(name, os.fsencode(_ROOT))
+    with contextlib.suppress(FileNotFoundError), _opened(root, dir_fd=dir_fd) as fd:
+        if btrfs.is_subvolume(fd):
+            btrfs_subvolumes.destroy(fd)
+    remove_tree(dir_fd, name)
+
+
+def _examine(home: str) -> None:
+    """See whether subvolumes can be made in a folder, found in trees and destroyed, by doing it.
+
+    Raises:
+        UnsupportedError: they cannot; the text says why and what to do.
+        OSError: nothing can be written there.
+    """
+    with alone_in(home), _opened(home) as fd:
+        if statfs.filesystem_of(fd) != statfs.BTRFS:
+            raise UnsupportedError(
+                f"btrfs: {home} is on {fstype_of(fd)}",
+                hint="set the daemon's data-root to a btrfs filesystem, or use overlay2",
+            )
+        try:
+            _clear_probe(fd)
+            os.mkdir(_PROBE, 0o700, dir_fd=fd)
+            with _opened(_PROBE, dir_fd=fd) as folder:
+                btrfs.create_subvolume(folder, os.fsencode(_ROOT))
+            _clear_probe(fd)
+        except PermissionError as error:
+            raise UnsupportedError(
+                f"btrfs: subvolumes cannot be listed and destroyed here ({error.strerror}), which"
+                " takes CAP_SYS_ADMIN outside of all user namespaces",
+                hint="use overlay2 or vfs",
+            ) from error
+
+
+def _clear_probe(fd: int) -> None:
+    _delete(fd, os.fsencode(_PROBE))
+
+
+@contextlib.contextmanager
+def _opened(path: str | bytes, dir_fd: int | None = None) -> Iterator[int]:
+    fd = os.open(path, _FOLDER, dir_fd=dir_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
