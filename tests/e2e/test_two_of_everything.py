@@ -96,7 +96,7 @@ def test_another_driver_or_format_on_a_home_is_refused(
     engines: Engines, driver: str, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "other_drivers.py").write_text(OTHER_DRIVERS.format(driver=driver))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     with contextlib.ExitStack() as stack:
         plugin = stack.enter_context(engines.plugin(driver))
         others = [

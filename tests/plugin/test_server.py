@@ -165,6 +165,42 @@ def test_a_hundred_callers_are_served_at_a_time(ready: Plugin) -> None:
             assert caller.answer().said == {}
 
 
+HEAPS = """
+import ctypes, sys, threading
+from graphdriver import Handler, Server, UnixListener
+from tests.plugin.tarbox import TarBox
+from tests.plugin.waiting import connections, wait_until
+from tests.plugin.wire import Wire
+
+server = Server(Handler(TarBox()), [UnixListener(sys.argv[1])])
+serving = threading.Thread(target=server.serve_forever)
+serving.start()
+callers = [Wire(sys.argv[1]) for _ in range(20)]
+wait_until(lambda: connections() == 20)
+for caller in callers:
+    caller.send(bytes.fromhex(sys.argv[2])).answer()
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+file = ctypes.c_void_p(libc.fopen(sys.argv[3].encode(), b"w"))
+libc.malloc_info(0, file)
+libc.fclose(file)
+for caller in callers:
+    caller.close()
+server.stop()
+serving.join()
+server.close()
+"""
+"""Calls with 20 connections, and lets the C library tell what heaps there are (malloc_info(3))."""
+
+
+def test_a_thread_for_each_connection_is_no_heap_for_each() -> None:
+    with tempfile.TemporaryDirectory(prefix="gd-") as folder:
+        command = [sys.executable, "-c", HEAPS, f"{folder}/p.sock", ACTIVATE.hex(), f"{folder}/told"]
+        path = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+        subprocess.run(command, check=True, timeout=120, env=path)
+        assert 1 <= Path(folder, "told").read_text().count("<heap nr=") <= 2
+
+
 # --- how it ends ----------------------------------------------------------------------------------
 
 
