@@ -195,7 +195,14 @@ server.close()
 
 def test_a_thread_for_each_connection_is_no_heap_for_each() -> None:
     with tempfile.TemporaryDirectory(prefix="gd-") as folder:
-        command = [sys.executable, "-c", HEAPS, f"{folder}/p.sock", ACTIVATE.hex(), f"{folder}/told"]
+        command = [
+            sys.executable,
+            "-c",
+            HEAPS,
+            f"{folder}/p.sock",
+            ACTIVATE.hex(),
+            f"{folder}/told",
+        ]
         path = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
         subprocess.run(command, check=True, timeout=120, env=path)
         assert 1 <= Path(folder, "told").read_text().count("<heap nr=") <= 2
