@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.plugin import wire
+from tests.plugin.waiting import wait_until
 from tests.plugin.wire import Answer, Wire
 from tests.soak import content
 from tests.soak.content import Tree
@@ -265,13 +266,18 @@ class Owner(Caller):
         assert self.does("Remove", ID=id) == {}
 
     def _hang_up(self) -> None:
-        """Go in the middle of a Diff, and before the answer to a Get."""
+        """Go in the middle of a Diff, and before the answer to a Get, which holds nothing then."""
         layer = self._any()
         for call in ("Diff", "Get"):
             with Wire(self.plugin.path) as gone:
                 gone.send(wire.call(call, ID=layer.id))
                 if call == "Diff":
                     gone.take(self._chance.randrange(1, 2000))
+        if layer in self._layers and not layer.held:
+            told = self.does("GetMetadata", ID=layer.id)["Metadata"]
+            assert isinstance(told, dict)
+            where = told.get("MergedDir", "")
+            wait_until(lambda: not os.path.ismount(where))
 
     def _remove(self) -> None:
         gone = [one for one in self._layers if self.plugin.outlives_parents or not one.children]
