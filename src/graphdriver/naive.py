@@ -138,8 +138,10 @@ class NaiveDiffDriver(Driver):
             return changes(upper, None)
         untouched_since = getattr(self.proto, "untouched_since", None)
         stamp = untouched_since(id, parent) if untouched_since else None
+        touched_since = getattr(self.proto, "touched_since", None)
         with self._root(parent) as lower:
-            return changes(upper, lower, untouched_before_ns=stamp)
+            touched = touched_since(upper, lower) if touched_since else None
+            return changes(upper, lower, untouched_before_ns=stamp, touched=touched)
 
     @contextlib.contextmanager
     def _root(self, id: str) -> Iterator[int]:

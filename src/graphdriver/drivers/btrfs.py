@@ -4,6 +4,11 @@ On disk::
 
     HOME/ID/root    the layer's tree, as containers see it: a subvolume
 
+All else is told by the filesystem: what a subvolume is a snapshot of, in which transaction it was
+made, and what was changed after that. So a layer is compared with its direct parent without walking
+through the two trees: only what was touched since is looked at (`graphdriver.drivers.btrfs_touched`).
+Against another layer, or where containers have made subvolumes of their own, all is compared.
+
 A snapshot is on disk when it is made. There is nothing to mount and so nothing to count. A layer does
 not need its parent any more once it is made. To remove one, its subvolume is destroyed as a whole.
 """
@@ -17,13 +22,16 @@ from typing import ClassVar, Final
 
 from graphdriver.driver import IDMap, ProtoDriver, host_root
 from graphdriver.drivers import btrfs_subvolumes
+from graphdriver.drivers.btrfs_touched import touched_since
 from graphdriver.drivers.choice import Suitability
 from graphdriver.drivers.sizes import size_of
 from graphdriver.errors import UnsupportedError
+from graphdriver.layer.touched import Touched
 from graphdriver.layer.walk import remove_tree
 from graphdriver.linux import btrfs, btrfs_quota, statfs
 from graphdriver.linux.folders import alone_in
 from graphdriver.linux.mountinfo import fstype_of
+from graphdriver.linux.sync import syncfs
 from graphdriver.store import Store
 
 KNOWN: Final = {"size": "how much a container's layer may hold beyond its image: size=10G"}
@@ -123,6 +131,28 @@ class BtrfsDriver(ProtoDriver):
             if quota := btrfs_quota.quota_of(fd, number):
                 told |= {"Size": str(quota.limit), "Used": str(quota.used)}
         return told
+
+    def untouched_since(self, id: str, parent: str) -> int | None:
+        """Return when the layer was made as a snapshot of ``parent``, in nanoseconds, for the differ.
+
+        None if it never was: ``parent`` is another layer than that.
+        """
+        with _opened(self.get(id, "")) as upper, _opened(self.get(parent, "")) as lower:
+            made, source = btrfs.subvolume_of(upper), btrfs.subvolume_of(lower)
+            return made.made_ns if made.parent_uuid == source.uuid else None
+
+    def touched_since(self, upper_fd: int, lower_fd: int) -> Touched | None:
+        """Tell where a layer can differ from its parent, given their root folders, for the differ.
+
+        None if that is not known: the other layer is not its parent, or there are more subvolumes.
+        """
+        made, source = btrfs.subvolume_of(upper_fd), btrfs.subvolume_of(lower_fd)
+        if made.parent_uuid != source.uuid or any(
+            True for one in (made, source) for _ in btrfs.subvolumes_in(upper_fd, one.id)
+        ):
+            return None
+        syncfs(upper_fd)  # what is not written yet is not in the trees
+        return touched_since(upper_fd, lower_fd, made.made_in)
 
 
 def _size_in(options: Mapping[str, str], of: str) -> int:

@@ -16,6 +16,9 @@ The rules are those of Docker's own comparison, without its blind spots:
   tmpfs is none: a page that was mapped and read is then written without the kernel's seeing it. On XFS
   two folders that change places (RENAME_EXCHANGE) keep theirs, and only the folder that they are in
   tells; elsewhere a touched root tells nothing of what is deeper.
+- Where one tree is a snapshot of the other, and the filesystem tells what was touched since
+  (`graphdriver.layer.touched`), the rest is not looked at; and of what was one, its own change time
+  is enough.
 - The tree may be in use. What vanishes meanwhile was deleted, what is replaced meanwhile was modified.
 """
 
@@ -28,6 +31,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from graphdriver.driver import Change, ChangeKind
 from graphdriver.layer.place import NOT_CONTENT
+from graphdriver.layer.touched import Touched
 from graphdriver.layer.visit import visit
 from graphdriver.layer.walk import Trail, names_in, walk
 from graphdriver.linux import statfs, xattr
@@ -43,7 +47,11 @@ _MOVING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL})
 
 
 def changes(
-    upper_fd: int, lower_fd: int | None, *, untouched_before_ns: int | None = None
+    upper_fd: int,
+    lower_fd: int | None,
+    *,
+    untouched_before_ns: int | None = None,
+    touched: Touched | None = None,
 ) -> list[Change]:
     """List what ``upper_fd``'s tree changed against ``lower_fd``'s, sorted by path.
 
@@ -54,6 +62,8 @@ def changes(
             its filesystem (the change time of a file that was written behind the copy). A file whose
             change time is older, by a clock tick, has not been touched since; nor have the files
             of folders of which the same is true, up to the root.
+        touched: where the two trees can differ at all, if the upper one is a snapshot of the lower one;
+            nothing else is looked at.
 
     Raises:
         BrokenStreamError: a tree was moved about meanwhile.
@@ -62,7 +72,7 @@ def changes(
     if lower_fd is None:
         return list_changes((node.path, ChangeKind.ADDED) for node in walk(upper_fd))
     limit = _believable(upper_fd, untouched_before_ns)
-    return list_changes(_compare(upper_fd, lower_fd, limit))
+    return list_changes(_compare(upper_fd, lower_fd, limit, touched))
 
 
 def list_changes(compared: Iterable[tuple[bytes, ChangeKind]]) -> list[Change]:
@@ -112,10 +122,11 @@ def _believable(upper_fd: int, untouched_before_ns: int | None) -> int:
 
 
 def _compare(
-    upper_fd: int, lower_fd: int, untouched_before: int
+    upper_fd: int, lower_fd: int, untouched_before: int, touched: Touched | None
 ) -> Iterator[tuple[bytes, ChangeKind]]:
     with Trail(upper_fd) as upper, Trail(lower_fd) as lower:
-        levels = [(b"", untouched_before, iter(_names_of_both(upper.fd, lower.fd)))]
+        some = touched.names_in(os.fstat(upper.fd).st_ino) if touched else None
+        levels = [(b"", untouched_before, iter(_names_of_both(upper.fd, lower.fd, some)))]
         while levels:
             prefix, untouched, names = levels[-1]
             for name in names:
@@ -126,20 +137,26 @@ def _compare(
                     if below is not None:
                         yield path, ChangeKind.DELETED
                     continue
+                some, before = None, untouched
                 if below is None:
                     yield path, ChangeKind.ADDED
-                elif not same(upper.fd, lower.fd, name, above, below, untouched):
-                    yield path, ChangeKind.MODIFIED
+                else:
+                    if touched and touched.were_one(above, below):
+                        some, before = touched.names_in(above.st_ino), untouched_before
+                    if some is None and not same(upper.fd, lower.fd, name, above, below, before):
+                        yield path, ChangeKind.MODIFIED
                 if not stat.S_ISDIR(above.st_mode):
                     continue
                 if below is None or not stat.S_ISDIR(below.st_mode):
                     for inner in _all_in(upper, name):
                         yield path + b"/" + inner, ChangeKind.ADDED
+                elif some is not None and not some:
+                    continue
                 elif _entered(upper, lower, name):
                     if not _untouched(above, below, untouched):
                         untouched = 0
-                    both = _names_of_both(upper.fd, lower.fd)
-                    levels.append((path + b"/", untouched, iter(both)))
+                    names = iter(_names_of_both(upper.fd, lower.fd, some))
+                    levels.append((path + b"/", untouched, names))
                     break
                 elif _look(upper.fd, name) is None:
                     yield path, ChangeKind.DELETED
@@ -150,7 +167,10 @@ def _compare(
                     lower.leave()
 
 
-def _names_of_both(upper_fd: int, lower_fd: int) -> Sequence[bytes]:
+def _names_of_both(upper_fd: int, lower_fd: int, some: Sequence[bytes] | None) -> Sequence[bytes]:
+    """Return the names to look at in two folders: ``some`` if it is known which."""
+    if some is not None:
+        return some
     names = names_in(upper_fd)
     below = names_in(lower_fd)
     return names if names == below else sorted({*names, *below})
