@@ -168,10 +168,11 @@ def _size_in(options: Mapping[str, str], of: str) -> int:
 
 def _delete(dir_fd: int, name: bytes) -> None:
     """Delete what was a layer's folder, finished or not; what is no subvolume in it, too."""
-    root = os.path.join(name, os.fsencode(_ROOT))
-    with contextlib.suppress(FileNotFoundError), _opened(root, dir_fd=dir_fd) as fd:
-        if btrfs.is_subvolume(fd):
-            btrfs_subvolumes.destroy(fd)
+    with contextlib.suppress(FileNotFoundError), _opened(name, dir_fd=dir_fd) as folder:
+        with _opened(_ROOT, dir_fd=folder) as root:
+            is_subvolume = btrfs.is_subvolume(root)
+        if is_subvolume:
+            btrfs_subvolumes.destroy(folder, os.fsencode(_ROOT))
     remove_tree(dir_fd, name)
 
 

@@ -57,25 +57,37 @@ def _snapshot_within(fd: int, id: int, copy: int, place: btrfs.Name) -> int:
         os.close(source)
 
 
-def destroy(fd: int) -> None:
+def destroy(dir_fd: int, name: bytes) -> None:
     """Destroy a subvolume and all that are in it, whether they are read-only or over their limit.
 
     Args:
-        fd: its root folder.
+        dir_fd: the folder that it is in.
+        name: its name there.
 
     Raises:
         OSError: one cannot be destroyed, since it is in use for swap or for a send.
     """
-    root = btrfs.subvolume_of(fd).id
-    btrfs_quota.forget_limit(fd, root)
-    found = [root]
-    for id in found:  # grows meanwhile
-        inner = [id for id, _ in btrfs.subvolumes_in(fd, id)]
-        if inner:
-            _make_writable(fd, id)
-        found += inner
-    for id in reversed(found):
-        btrfs.destroy_subvolume(fd, id)
+    fd = os.open(name, _FOLDER, dir_fd=dir_fd)
+    try:
+        root = btrfs.subvolume_of(fd).id
+        btrfs_quota.forget_limit(fd, root)
+        pending = [root]
+        inner: list[tuple[int, btrfs.Name]] = []
+        for id in pending:  # grows meanwhile
+            found = list(btrfs.subvolumes_in(fd, id))
+            if found:
+                _make_writable(fd, id)
+            inner += [(id, place) for _, place in found]
+            pending += [one for one, _ in found]
+        for id, place in reversed(inner):
+            folder = btrfs.open_folder(fd, id, place.folder)
+            try:
+                btrfs.destroy_subvolume(folder, place.name)
+            finally:
+                os.close(folder)
+    finally:
+        os.close(fd)
+    btrfs.destroy_subvolume(dir_fd, name)
 
 
 def _make_writable(fd: int, id: int) -> None:

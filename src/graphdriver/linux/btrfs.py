@@ -26,7 +26,6 @@ INODE_EXTREF_KEY: Final = 13
 ROOT_REF_KEY: Final = 156
 
 SUBVOL_RDONLY: Final = 1 << 1
-_SUBVOL_SPEC_BY_ID: Final = 1 << 4
 
 WRITE, READ = 1, 2
 
@@ -38,12 +37,12 @@ def ioc(direction: int, number: int, size: int) -> int:
 
 _IOC_SYNC: Final = ioc(0, 8, 0)
 _IOC_SUBVOL_CREATE: Final = ioc(WRITE, 14, 4096)
+_IOC_SNAP_DESTROY: Final = ioc(WRITE, 15, 4096)
 _IOC_TREE_SEARCH_V2: Final = ioc(READ | WRITE, 17, 112)
 _IOC_SNAP_CREATE_V2: Final = ioc(WRITE, 23, 4096)
 _IOC_SUBVOL_GETFLAGS: Final = ioc(READ, 25, 8)
 _IOC_SUBVOL_SETFLAGS: Final = ioc(WRITE, 26, 8)
 _IOC_GET_SUBVOL_INFO: Final = ioc(READ, 60, 504)
-_IOC_SNAP_DESTROY_V2: Final = ioc(WRITE, 63, 4096)
 
 _VOL_ARGS: Final = struct.Struct("=q4088s")
 _VOL_ARGS_V2: Final = struct.Struct("=qQQ32x4040s")
@@ -120,20 +119,16 @@ def create_snapshot(source_fd: int, dir_fd: int, name: bytes) -> None:
     fcntl.ioctl(dir_fd, _IOC_SNAP_CREATE_V2, bytearray(_VOL_ARGS_V2.pack(source_fd, 0, 0, name)))
 
 
-def destroy_subvolume(fd: int, id: int) -> None:
+def destroy_subvolume(dir_fd: int, name: bytes) -> None:
     """Take a subvolume out of its folder; its space comes back behind that.
 
-    Args:
-        fd: anything open on the filesystem.
-        id: the subvolume's number.
+    By its number (SNAP_DESTROY_V2) it could not be if its path is longer than a page.
 
     Raises:
         OSError: it cannot be removed: ENOTEMPTY if there are subvolumes in it, EROFS if what it is
             in is read-only.
     """
-    # The number takes the place of the name, at its beginning.
-    spec = _VOL_ARGS_V2.pack(0, 0, _SUBVOL_SPEC_BY_ID, id.to_bytes(8, "little"))
-    fcntl.ioctl(fd, _IOC_SNAP_DESTROY_V2, bytearray(spec))
+    fcntl.ioctl(dir_fd, _IOC_SNAP_DESTROY, bytearray(_VOL_ARGS.pack(0, name)))
 
 
 def is_subvolume(fd: int) -> bool:

@@ -1,0 +1,288 @@
+"""What only btrfs does: subvolumes in layers, limits of size, space that comes back."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from graphdriver.drivers.btrfs import BtrfsDriver
+from graphdriver.errors import UnsupportedError
+from graphdriver.linux import btrfs as calls
+from graphdriver.linux import btrfs_quota
+from tests.drivers.filesystems import loop
+
+MB = 1 << 20
+PATIENCE = 120.0
+"""Seconds that btrfs may take to give space back."""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """A filesystem of its own, since quotas are a whole filesystem's."""
+    with loop("btrfs", tmp_path) as place:
+        yield place
+
+
+@pytest.fixture
+def home(btrfs: Path) -> Path:
+    """A home on a filesystem that is shared with other tests."""
+    return Path(tempfile.mkdtemp(dir=btrfs))
+
+
+def taken_up(home: Path, *options: str) -> BtrfsDriver:
+    driver = BtrfsDriver()
+    driver.init(str(home), options, [], [])
+    return driver
+
+
+def root(driver: BtrfsDriver, id: str) -> Path:
+    return Path(driver.get(id, ""))
+
+
+def subvolume(at: Path) -> Path:
+    folder = os.open(at.parent, os.O_RDONLY)
+    calls.create_subvolume(folder, bytes(at.name, "ascii"))
+    os.close(folder)
+    return at
+
+
+def id_of(at: Path) -> int:
+    folder = os.open(at, os.O_RDONLY)
+    try:
+        return calls.subvolume_of(folder).id
+    finally:
+        os.close(folder)
+
+
+def subvolumes(place: Path) -> set[int]:
+    """All that are on the filesystem, but for those that are being deleted."""
+    folder = os.open(place, os.O_RDONLY)
+    try:
+        found = [calls.subvolume_of(folder).id]
+        for id in found:
+            found += [id for id, _ in calls.subvolumes_in(folder, id)]
+        return set(found[1:])
+    finally:
+        os.close(folder)
+
+
+# Subvolumes that containers make.
+
+
+def nest(at: Path) -> list[Path]:
+    """Make subvolumes in a folder and in each other, some of which cannot be written to."""
+    made = [subvolume(at / "one"), subvolume(at / "one" / "two")]
+    (at / "folder").mkdir()
+    made.append(subvolume(at / "folder" / "three"))
+    made.append(subvolume(at / "folder" / "three" / "four"))
+    for path in made:
+        (path / "file").write_text(path.name)
+    subprocess.run(["btrfs", "property", "set", str(made[2]), "ro", "true"], check=True)
+    return made
+
+
+def test_subvolumes_in_a_layer_are_in_its_child(home: Path) -> None:
+    driver = taken_up(home)
+    driver.create("a", "", "", {})
+    made = nest(root(driver, "a"))
+    driver.create("b", "a", "", {})
+    copies = [root(driver, "b") / path.relative_to(root(driver, "a")) for path in made]
+    for path, copy in zip(made, copies, strict=True):
+        assert (copy / "file").read_text() == path.name
+        (copy / "file").write_text("changed")
+        assert (path / "file").read_text() == path.name
+
+
+def test_subvolumes_in_a_layer_go_with_it(place: Path) -> None:
+    driver = taken_up(place)
+    driver.create("a", "", "", {})
+    nest(root(driver, "a"))
+    driver.create("b", "a", "", {})
+    assert len(subvolumes(place)) == 10
+    driver.remove("a")
+    driver._store.settle()
+    assert len(subvolumes(place)) == 5
+    driver.remove("b")
+    driver._store.settle()
+    assert not subvolumes(place)
+    assert not list((place / ".trash").iterdir())
+
+
+def test_subvolumes_deeper_than_any_path_go_too(place: Path) -> None:
+    driver = taken_up(place)
+    driver.create("a", "", "", {})
+    at = os.open(root(driver, "a"), os.O_RDONLY)
+    for _ in range(40):
+        calls.create_subvolume(at, b"d" * 200)
+        inner = os.open(b"d" * 200, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = inner
+    os.close(at)
+    assert len(subvolumes(place)) == 41
+    driver.remove("a")
+    driver._store.settle()
+    assert not subvolumes(place)
+
+
+# Removal and sweeping.
+
+
+def test_a_layer_that_is_no_subvolume_takes_no_other_with_it(place: Path) -> None:
+    driver = taken_up(place)
+    for id in "abc":
+        driver.create(id, "", "", {})
+    (root(driver, "a") / "file").touch()
+    subprocess.run(["cp", "-a", str(place / "a"), str(place / "copied")], check=True)
+    driver.remove("copied")
+    driver._store.settle()
+    assert not list((place / ".trash").iterdir())
+    assert len(subvolumes(place)) == 3
+    assert (root(driver, "a") / "file").exists()
+
+
+def test_what_a_crash_left_is_swept_at_the_next_start(place: Path) -> None:
+    driver = taken_up(place)
+    driver.create("a", "", "", {})
+    for name in (".staging/b", ".trash/c"):
+        (place / name).mkdir()
+        nest(subvolume(place / name / "root"))
+    subvolume(place / ".btrfs-probe")
+    assert len(subvolumes(place)) == 12
+    again = taken_up(place)
+    again._store.settle()
+    assert subvolumes(place) == {id_of(root(again, "a"))}
+    assert not list((place / ".staging").iterdir())
+    assert not list((place / ".trash").iterdir())
+
+
+def test_a_removed_layers_space_comes_back(place: Path) -> None:
+    driver = taken_up(place)
+    driver.create("a", "", "", {})
+    before = free(place)
+    (root(driver, "a") / "file").write_bytes(os.urandom(MB) * 100)
+    driver.create("b", "a", "", {})
+    assert free(place) < before - 90 * MB
+    driver.remove("a")
+    driver.remove("b")
+    driver._store.settle()
+    deadline = time.monotonic() + PATIENCE
+    while free(place) < before - 10 * MB:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def free(place: Path) -> int:
+    """Return the bytes that are free, once btrfs has written all, and gone on deleting."""
+    folder = os.open(place, os.O_RDONLY)
+    calls.sync(folder)
+    os.close(folder)
+    return shutil.disk_usage(place).free
+
+
+# Limits of size.
+
+
+def test_a_limit_holds_for_what_a_layer_adds_to_its_image(place: Path) -> None:
+    driver = taken_up(place)
+    driver.create("image", "", "", {})
+    (root(driver, "image") / "file").write_bytes(bytes(40 * MB))
+    assert ("Quotas", "off") in driver.status()
+    assert set(driver.get_metadata("image")) == {"SubvolumeID"}
+    driver.create_read_write("a", "image", "", {"size": "20M"})
+    assert ("Quotas", "simple") in driver.status()
+    assert (root(driver, "a") / "file").stat().st_size == 40 * MB
+    (root(driver, "a") / "some").write_bytes(bytes(10 * MB))
+    with pytest.raises(OSError) as raised:
+        (root(driver, "a") / "more").write_bytes(bytes(20 * MB))
+    assert raised.value.errno == errno.EDQUOT
+    free(place)
+    told = driver.get_metadata("a")
+    assert int(told["Size"]) == 20 * MB
+    assert 10 * MB <= int(told["Used"]) <= 20 * MB
+    # What stands upon it has no limit, nor does another container of the same image.
+    driver.create("b", "a", "", {})
+    driver.create_read_write("c", "image", "", {})
+    for id in "bc":
+        (root(driver, id) / "much").write_bytes(bytes(40 * MB))
+        assert "Size" not in driver.get_metadata(id)
+
+
+def test_a_limit_is_not_got_around_by_making_subvolumes(place: Path) -> None:
+    driver = taken_up(place)
+    driver.create_read_write("a", "", "", {"size": "20M"})
+    inner = subvolume(subvolume(root(driver, "a") / "one") / "two")
+    with pytest.raises(OSError) as raised:
+        (inner / "file").write_bytes(bytes(30 * MB))
+    assert raised.value.errno == errno.EDQUOT
+
+
+def test_a_layer_at_its_limit_is_removed_with_all_that_is_in_it(place: Path) -> None:
+    driver = taken_up(place)
+    driver.create_read_write("a", "", "", {"size": "20M"})
+    number = id_of(root(driver, "a"))
+    nest(root(driver, "a"))
+    with pytest.raises(OSError):
+        (root(driver, "a") / "file").write_bytes(bytes(30 * MB))
+    free(place)
+    driver.remove("a")
+    driver._store.settle()
+    assert not subvolumes(place)
+    folder = os.open(place, os.O_RDONLY)
+    assert btrfs_quota.quota_of(folder, number) is None
+    os.close(folder)
+
+
+def test_a_homes_size_is_for_containers_only(place: Path) -> None:
+    driver = taken_up(place, "btrfs.size=30M")
+    driver.create("image", "", "", {})
+    driver.create_read_write("a", "image", "", {})
+    driver.create_read_write("b", "image", "", {"size": "5M"})
+    sizes = [driver.get_metadata(id).get("Size") for id in ("image", "a", "b")]
+    assert sizes == [None, str(30 * MB), str(5 * MB)]
+
+
+def test_beside_other_quotas_a_size_is_refused(place: Path) -> None:
+    subprocess.run(["btrfs", "quota", "enable", str(place)], check=True)
+    driver = taken_up(place)
+    driver.create("a", "", "", {})
+    assert ("Quotas", "not simple") in driver.status()
+    assert driver.get_metadata("a")
+    with pytest.raises(UnsupportedError, match="btrfs quota disable"):
+        driver.create_read_write("b", "a", "", {"size": "10M"})
+    assert not driver.exists("b")
+    driver.remove("a")
+    driver._store.settle()
+    assert not subvolumes(place)
+
+
+# Where it works, and what it knows.
+
+
+def test_unknown_options_are_refused_with_the_known_ones(home: Path) -> None:
+    with pytest.raises(UnsupportedError, match=r"'colour' of a home; it knows size="):
+        taken_up(home, "colour=red")
+    driver = taken_up(home)
+    with pytest.raises(UnsupportedError, match=r"'colour' of a layer; it knows size="):
+        driver.create("a", "", "", {"colour": "red"})
+    with pytest.raises(UnsupportedError, match="'much' is no size"):
+        driver.create("a", "", "", {"size": "much"})
+    assert not driver.exists("a")
+
+
+def test_it_says_where_it_works(home: Path) -> None:
+    assert 20 < BtrfsDriver.probe(str(home)).rank < 30
+    assert not list(home.iterdir())
+    for refused in (BtrfsDriver.probe, lambda home: taken_up(Path(home))):
+        with (
+            tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere,
+            pytest.raises(UnsupportedError, match="is on tmpfs; set the daemon's data-root to"),
+        ):
+            refused(elsewhere)
