@@ -17,6 +17,7 @@ from functools import partial
 from graphdriver.driver import ReadStream
 from graphdriver.drivers.tree_copy import copy_tree
 from graphdriver.errors import GraphDriverError
+from graphdriver.layer.changes import changes
 from graphdriver.layer.overlay import OVERLAY
 from graphdriver.layer.pack import pack
 from graphdriver.layer.unpack import unpack
@@ -219,6 +220,13 @@ def many_names(root: int) -> None:
         os.close(os.open(b"%d" % n, os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=root))
 
 
+def many_changes(root: int) -> None:
+    os.mkdir(b"d", dir_fd=root)
+    below = os.open(b"d", os.O_RDONLY, dir_fd=root)
+    many_names(below)
+    os.close(below)
+
+
 def many_hard_links(root: int) -> None:
     for n in range(MANY // 4):
         os.close(os.open(b"%d" % n, os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=root))
@@ -274,6 +282,15 @@ def packed_copied_and_removed(root: int, copy: int, folder: int) -> str:
     return f"packed {packed} bytes"
 
 
+def compared_and_packed(root: int, copy: int, _folder: int) -> str:
+    stream = pack(root, changes(root, copy))
+    packed = 0
+    while piece := stream.read(MIB):
+        packed += len(piece)
+    stream.close()
+    return f"packed {packed} bytes"
+
+
 def compared_as_upper_folder(root: int, copy: int, _folder: int) -> str:
     return f"listed {len(upper_changes(root, [copy]))} changes"
 
@@ -281,7 +298,8 @@ def compared_as_upper_folder(root: int, copy: int, _folder: int) -> str:
 TREES = {
     build.__name__: (build, work, mib)
     for build, work, mib in (
-        (many_names, packed_copied_and_removed, 48),
+        (many_names, packed_copied_and_removed, 10),
+        (many_changes, compared_and_packed, 38),
         (many_hard_links, packed_copied_and_removed, 48),
         (much_content, packed_copied_and_removed, 8),
         (long_attributes, packed_copied_and_removed, 8),

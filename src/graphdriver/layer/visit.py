@@ -36,9 +36,11 @@ def visit(root_fd: int, paths: Iterable[bytes]) -> Iterator[Place]:
     """
     with Trail(root_fd) as trail:
         at: list[bytes] = []
-        for parts in sorted(path.split(b"/") for path in paths):
+        # A name holds no NUL, so this is the order of the parts, in a fraction of their memory.
+        for path in sorted(paths, key=lambda path: path.replace(b"/", b"\0")):
+            parts = path.split(b"/")
             if not _NO_NAMES.isdisjoint(parts):
-                raise GraphDriverError(f"{b'/'.join(parts)!r} is no path below a layer's root")
+                raise GraphDriverError(f"{path!r} is no path below a layer's root")
             folders, name = parts[:-1], parts[-1]
             while at != folders[: len(at)]:
                 trail.leave()
@@ -48,4 +50,4 @@ def visit(root_fd: int, paths: Iterable[bytes]) -> Iterator[Place]:
                     break
                 at.append(folder)
             else:
-                yield Place(b"/".join(parts), name, trail.fd)
+                yield Place(path, name, trail.fd)

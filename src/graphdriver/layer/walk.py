@@ -166,11 +166,14 @@ def walk(root_fd: int) -> Iterator[Node]:
 
 
 def names_in(fd: int) -> list[bytes]:
-    """Return a folder's names in byte order (`os.listdir` of a descriptor gives them as text)."""
+    """Return a folder's names in byte order."""
     try:
-        return sorted(map(os.fsencode, os.listdir(fd)))
+        # By its descriptor alone they would come as text, which takes more than twice the memory.
+        names = os.listdir(b"/proc/self/fd/%d" % fd)
     except FileNotFoundError:  # it was removed meanwhile, so it holds nothing
         return []
+    names.sort()
+    return names
 
 
 def remove_tree(dir_fd: int, name: bytes) -> None:
