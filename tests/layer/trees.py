@@ -47,9 +47,13 @@ NAMES = st.one_of(
     ),
 )
 IDS = st.sampled_from([0, 0, 1, 1000, (1 << 21) - 1, 1 << 21, 1 << 31, (1 << 32) - 2])
+WHOLE_SECONDS = (0, 1_600_000_000)
+# A whole second and a time within it are the same time to who compares two trees.
 TIMES = st.one_of(
-    st.sampled_from([0, 1_600_000_000_000_000_000, 1_234_567_890_123_456_789]),
-    st.integers(-(1 << 33) * 10**9, (1 << 34) * 10**9),
+    st.sampled_from([*[n * 10**9 for n in WHOLE_SECONDS], 1_234_567_890_123_456_789]),
+    st.integers(-(1 << 33) * 10**9, (1 << 34) * 10**9).filter(
+        lambda time: time % 10**9 and time // 10**9 not in WHOLE_SECONDS
+    ),
 )
 XATTRS = st.dictionaries(
     st.sampled_from([b"trusted.a", b"trusted.a=b", b"trusted.\xc3\xa9 %41", b"trusted.overlay"]),
