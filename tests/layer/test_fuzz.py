@@ -53,8 +53,8 @@ def careless(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that takes one field for another."""
     right = parse._from_fields
 
-    def wrong(fields: tuple[bytes, ...]) -> Entry:
-        entry = right(fields)
+    def wrong(fields: tuple[bytes, ...], block: bytes) -> Entry:
+        entry = right(fields, block)
         entry.uid, entry.gid = entry.gid, entry.uid
         return entry
 

@@ -297,6 +297,22 @@ def test_an_id_outside_the_maps_is_an_error_that_names_entry_and_id(
         layer.unpack(tars.tar(*header, tars.file(b"f", **fields)), uid_maps=MAPS, gid_maps=MAPS)
 
 
+def test_every_file_gets_its_owner_whatever_its_folder_gives_new_ones(layer: Layer) -> None:
+    owners = [(0, 0), (0, 7), (5, 0), (5, 7), (0, 0), (0, 7)]
+    for mode in (0o755, 0o2755):
+        layer.unpack(
+            tars.tar(
+                tars.folder(b"d", mode, gid=7),
+                *(
+                    tars.file(b"d/f%d" % at, uid=uid, gid=gid)
+                    for at, (uid, gid) in enumerate(owners)
+                ),
+            )
+        )
+        found = [layer.stat(f"d/f{at}") for at in range(len(owners))]
+        assert [(one.st_uid, one.st_gid) for one in found] == owners
+
+
 def test_an_acl_is_kept_and_with_maps_it_names_the_containers_users(layer: Layer) -> None:
     told = [(b"SCHILY.xattr.system.posix_acl_access", acl_of(7, 1008))]
     entries = tars.tar(tars.pax(told), tars.file(b"f", mode=0o664))

@@ -11,13 +11,13 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from graphdriver.driver import IDMap
 from graphdriver.errors import BadArchiveError
 from graphdriver.layer import place
 from graphdriver.layer.fields import show
 from graphdriver.layer.idmap import to_host
+from graphdriver.layer.place import Folder
 from graphdriver.layer.rootfd import RootFd
 from graphdriver.layer.walk import remove_tree
 from graphdriver.layer.whiteout import Form
@@ -26,19 +26,6 @@ from graphdriver.linux import xattr
 
 class InTheWayError(BadArchiveError):
     """Something of the layer's own, and no folder, stands where a folder is to be."""
-
-
-@dataclass(slots=True)
-class Folder:
-    """An open folder: as the tar calls it, and where it is without links."""
-
-    parts: list[bytes]
-    path: list[bytes]
-    fd: int
-    inode: int
-    times: tuple[int, int]
-    is_all_own: bool
-    inherits: bool
 
 
 class Cursor:

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 from graphdriver.errors import BadArchiveError
 from graphdriver.layer.blame import raise_about
-from graphdriver.layer.cursor import Cursor, Folder, InTheWayError, look
+from graphdriver.layer.cursor import Cursor, InTheWayError, look
 from graphdriver.layer.fields import show
 from graphdriver.layer.header import Entry
+from graphdriver.layer.place import Folder
 from graphdriver.layer.rootfd import clean
 from graphdriver.layer.whiteout import Form
 

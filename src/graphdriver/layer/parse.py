@@ -18,6 +18,7 @@ is one that Linux has; a type that no layer holds is an error.
 
 from __future__ import annotations
 
+import functools
 import struct
 import zlib
 from collections.abc import Iterator
@@ -32,7 +33,11 @@ from graphdriver.layer.stream import ExactStream
 BLOCK = 512
 
 _ZEROS = bytes(BLOCK)
-_FIELDS = struct.Struct("100s8s8s8s12s12s8sc100s8s64x8s8s155s12s")
+_FIELDS = struct.Struct("100s24s12s12s8sc100s")
+_MAGIC = slice(257, 265)
+_DEVICE = slice(329, 337), slice(337, 345)
+_PREFIX = slice(345, 500)
+_STAR_MARK = slice(508, 512)
 _USTAR = b"ustar\0"
 _GNU = b"ustar  \0"
 _STAR_TRAILER = b"tar\0"
@@ -48,6 +53,7 @@ _TYPES = {
     b"7": EntryType.FILE,  # contiguous: "treated as type 0 if not supported" (POSIX)
     b"S": EntryType.FILE,  # old GNU's sparse files
 }
+_DESCRIBING = frozenset({b"x", b"g", b"L", b"K"})
 _DEVICES = frozenset({EntryType.CHARACTER_DEVICE, EntryType.BLOCK_DEVICE})
 _NO_ID = 0xFFFFFFFF  # -1, which chown(2) takes for "leave it"
 _MAX_DEVICE = (0xFFF, 0xFFFFF)  # what Linux keeps of a device number
@@ -63,7 +69,7 @@ class TarReader:
     def __init__(self, archive: ReadStream) -> None:
         self._stream = ExactStream(archive)
         self._data_end = 0
-        self._padding = 0
+        self._next_header = 0
         self._defaults: pax.Records = {}
 
     def __iter__(self) -> Iterator[Entry]:
@@ -95,8 +101,18 @@ class TarReader:
         left = self._data_end - self._stream.tell()
         return self._stream.pieces(left if n is None else min(n, left))
 
+    def all_data(self) -> bytes:
+        """Return what is left of the current entry's data; for small files, in one piece.
+
+        Raises:
+            BadArchiveError: the tar ends before.
+        """
+        return self._stream.exactly(self._data_end - self._stream.tell())
+
     def _next(self) -> Entry | None:
-        self._finish_entry()
+        rest = self._next_header - self._stream.tell()
+        if rest > 0:
+            self._stream.skip(rest)
         records: pax.Records | None = None
         long_name = long_link = b""
         while True:
@@ -104,11 +120,11 @@ class TarReader:
             if len(block) < BLOCK or block == _ZEROS:
                 self._check_end(block, described=bool(records or long_name or long_link))
                 return None
-            fields = _FIELDS.unpack(block)
-            _check_sum(block, fields[6])
-            kind = fields[7]
-            if kind in b"xgLK":
-                description = self._description(fields[4])
+            fields = _FIELDS.unpack_from(block)
+            _check_sum(block, fields[4])
+            kind = fields[5]
+            if kind in _DESCRIBING:
+                description = self._description(fields[2])
                 if kind == b"x":
                     records = pax.parse(description)
                 elif kind == b"g":
@@ -118,7 +134,7 @@ class TarReader:
                 else:
                     long_link = text(description)
                 continue
-            entry = _from_fields(fields)
+            entry = _from_fields(fields, block)
             if records or self._defaults:
                 self._describe(entry, records or {})
             if long_name:
@@ -130,11 +146,6 @@ class TarReader:
             self._begin_data(entry, block, kind, records)
             _check(entry)
             return entry
-
-    def _finish_entry(self) -> None:
-        rest = self._data_end + self._padding - self._stream.tell()
-        if rest > 0:
-            self._stream.skip(rest)
 
     def _check_end(self, block: bytes, described: bool) -> None:
         if described:
@@ -163,49 +174,58 @@ class TarReader:
     def _begin_data(
         self, entry: Entry, block: bytes, kind: bytes, records: pax.Records | None
     ) -> None:
-        self._data_end = self._stream.tell()
-        self._padding = 0
+        here = self._stream.tell()
         if entry.type is not EntryType.FILE:
             if records and sparse.is_pax(records):
                 raise BadArchiveError(f"{show(entry.name)} is sparse, but no file")
             entry.size = 0
+            self._data_end = self._next_header = here
             return
-        if entry.size < 0:
+        size = entry.size
+        if size < 0:
             raise BadArchiveError(f"{show(entry.name)} has a negative size")
-        entry.stored = entry.size
-        self._padding = -entry.size % BLOCK
+        entry.stored = size
+        self._next_header = here + size + -size % BLOCK
         if kind == b"S":
             sparse.read_old(entry, block, self._stream.exactly)
+            self._next_header += self._stream.tell() - here  # its map is not counted in its size
         elif records and sparse.is_pax(records):
             sparse.read_pax(entry, records, self._stream.exactly)
         self._data_end = self._stream.tell() + entry.stored
 
 
-def _from_fields(fields: tuple[bytes, ...]) -> Entry:
-    name, mode, uid, gid, size, mtime, _, kind, link, magic, major, minor, prefix, rest = fields
-    name = text(name)
-    if prefix[0]:
-        name = _prefix(magic, prefix, rest) + name
+def _from_fields(fields: tuple[bytes, ...], block: bytes) -> Entry:
+    name, owner, size, mtime, _, kind, link = fields
+    name = name.partition(b"\0")[0]
+    if block[_PREFIX.start]:
+        name = _prefix(block) + name
     type = _TYPES.get(kind)
     if type is None:
         raise BadArchiveError(f"{show(name)} is of type {show(kind)}, which no layer holds")
+    mode, uid, gid = _mode_and_owner(owner)
     return Entry(
         name,
         type,
-        number(mode) & 0o7777,
-        number(uid),
-        number(gid),
+        mode,
+        uid,
+        gid,
         number(size),
         number(mtime) * 1_000_000_000,
         text(link) if link[0] else b"",
-        (number(major), number(minor)) if type in _DEVICES else (0, 0),
+        (number(block[_DEVICE[0]]), number(block[_DEVICE[1]])) if type in _DEVICES else (0, 0),
     )
 
 
-def _prefix(magic: bytes, prefix: bytes, rest: bytes) -> bytes:
+@functools.lru_cache(maxsize=1024)
+def _mode_and_owner(fields: bytes) -> tuple[int, int, int]:
+    return number(fields[:8]) & 0o7777, number(fields[8:16]), number(fields[16:])
+
+
+def _prefix(block: bytes) -> bytes:
     """Return what stands before the name of an entry whose prefix field is not empty."""
+    magic, prefix = block[_MAGIC], block[_PREFIX]
     if magic.startswith(_USTAR):
-        found = text(prefix[:131] if rest[8:] == _STAR_TRAILER else prefix)
+        found = text(prefix[:131] if block[_STAR_MARK] == _STAR_TRAILER else prefix)
     elif magic == _GNU and not _is_gnu_times(prefix):
         # Go up to 1.7, and so Docker of that time, wrote GNU's magic over ustar's prefix.
         found = text(prefix)
@@ -239,12 +259,17 @@ def _check_sum(block: bytes, field: bytes) -> None:
     adler = zlib.adler32
     total = (adler(block[:256]) & 0xFFFF) + (adler(block[256:]) & 0xFFFF) - 2
     try:
-        said = number(field)
-        if total - sum(field) + 8 * 0x20 == said:
+        if total == _total_said(field):
             return
         signed = sum(byte - 256 if byte > 127 else byte for byte in block[:148] + block[156:])
-        right = signed + 8 * 0x20 == said
+        right = signed + 8 * 0x20 == number(field)
     except BadArchiveError:
         right = False
     if not right:
         raise BadArchiveError("a header's checksum is wrong: damaged, or no tar at all")
+
+
+@functools.lru_cache(maxsize=8192)
+def _total_said(field: bytes) -> int:
+    """Return the sum of a header's bytes, those of its checksum too, if the checksum is right."""
+    return number(field) - 8 * 0x20 + sum(field)

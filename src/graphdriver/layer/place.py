@@ -7,6 +7,8 @@ The rules:
 - Whatever is set is set on the descriptor of what was made, in the order data, owner, mode, attributes,
   times: a chown takes set-id bits and capabilities away, and a write changes times. Links, FIFOs and
   devices are opened with ``O_PATH``, their type checked, and set through /proc/self/fd.
+- A file is given its owner only where it has another: whose files are that are made in a folder is
+  seen from the first of them.
 - What the filesystem cannot keep is an error that says so, or a loss that was agreed to.
 - Where a tar is full of zeros a file gets holes. Nothing reads differently, and what was sparse before
   it was packed is so again.
@@ -17,7 +19,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.layer.fields import show
@@ -25,9 +29,6 @@ from graphdriver.layer.header import Entry, EntryType
 from graphdriver.layer.losses import Loss, Losses
 from graphdriver.layer.lowers import ORDERS
 from graphdriver.linux import xattr
-
-ReadData = Callable[[int | None], Iterator[memoryview]]
-"""Gives the next so many bytes of the entry's data, or all that is left."""
 
 DEFAULT_ACL = b"system.posix_acl_default"
 ACCESS_ACL = b"system.posix_acl_access"
@@ -54,17 +55,44 @@ _IS_TYPE = {
 }
 
 
-def make_file(
-    dir_fd: int, name: bytes, entry: Entry, read: ReadData, inherits: bool, losses: Losses
-) -> None:
+class Data(Protocol):
+    """An entry's data, still in the tar."""
+
+    def data(self, n: int | None = None) -> Iterator[memoryview]:
+        """Yield the next so many bytes, or all that is left."""
+        ...
+
+    def all_data(self) -> bytes:
+        """Return all that is left."""
+        ...
+
+
+@dataclass(slots=True)
+class Folder:
+    """An open folder: as the tar calls it, and where it is without links.
+
+    ``inherits``: it gives what is made in it an ACL of its own. ``owner``: whose a file is that was
+    made in it; None before there is one.
+    """
+
+    parts: list[bytes]
+    path: list[bytes]
+    fd: int
+    inode: int
+    times: tuple[int, int]
+    is_all_own: bool
+    inherits: bool
+    owner: tuple[int, int] | None = None
+
+
+def make_file(folder: Folder, name: bytes, entry: Entry, data: Data, losses: Losses) -> None:
     """Make a regular file with its data.
 
     Args:
-        dir_fd: the folder it is to be in.
+        folder: where it is to be.
         name: its name there; nothing may have it.
         entry: what the tar says, with owners as they are on disk.
-        read: its data.
-        inherits: whether the folder gives its files an ACL of its own.
+        data: its data.
         losses: is told what cannot be kept.
 
     Raises:
@@ -72,23 +100,27 @@ def make_file(
         UnsupportedError: the filesystem cannot keep what the entry says.
         OSError: anything else.
     """
-    fd = os.open(name, _NEW_FILE, 0o600, dir_fd=dir_fd)
+    fd = os.open(name, _NEW_FILE, 0o600, dir_fd=folder.fd)
     try:
         if entry.sparse is not None:
-            _write_ranges(fd, entry, read)
+            _write_ranges(fd, entry, data)
         elif entry.stored < _BIG:
-            for piece in read(None):
-                _write(fd, piece)
+            _write(fd, data.all_data())
         else:
-            _write_with_holes(fd, entry, read)
-        if inherits:
+            _write_with_holes(fd, entry, data)
+        if folder.inherits:
             _disinherit(fd)
+        if folder.owner is None:
+            found = os.fstat(fd)
+            folder.owner = found.st_uid, found.st_gid
+        if folder.owner != (entry.uid, entry.gid):
+            _chown(fd, entry)
         _describe(fd, entry, losses)
     finally:
         os.close(fd)
 
 
-def make_other(dir_fd: int, name: bytes, entry: Entry, inherits: bool, losses: Losses) -> bool:
+def make_other(folder: Folder, name: bytes, entry: Entry, losses: Losses) -> bool:
     """Make a symbolic link, a device or a FIFO; arguments and errors as for `make_file`.
 
     Returns:
@@ -96,13 +128,13 @@ def make_other(dir_fd: int, name: bytes, entry: Entry, inherits: bool, losses: L
     """
     match entry.type:
         case EntryType.SYMLINK:
-            os.symlink(entry.link, name, dir_fd=dir_fd)
+            os.symlink(entry.link, name, dir_fd=folder.fd)
         case EntryType.FIFO:
-            os.mkfifo(name, 0o600, dir_fd=dir_fd)
+            os.mkfifo(name, 0o600, dir_fd=folder.fd)
         case _:
             try:
                 kind = _DEVICE_MODE[entry.type]
-                os.mknod(name, kind | 0o600, os.makedev(*entry.device), dir_fd=dir_fd)
+                os.mknod(name, kind | 0o600, os.makedev(*entry.device), dir_fd=folder.fd)
             except OSError as error:
                 if error.errno != errno.EPERM:
                     raise
@@ -111,17 +143,17 @@ def make_other(dir_fd: int, name: bytes, entry: Entry, inherits: bool, losses: L
                     f"{show(entry.name)}: this device cannot be made here: {error.strerror}",
                 )
                 return False
-    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=dir_fd)
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=folder.fd)
     try:
         if not _IS_TYPE[entry.type](os.fstat(fd).st_mode):
             raise OSError(f"{show(name)} was replaced by somebody while it was made")
         path = xattr.path_of(fd)
+        _chown(path, entry)
         if entry.type is EntryType.SYMLINK:
-            _chown(path, entry)
             _set_xattrs(path, entry, losses)
             _set_time(path, entry, losses)
         else:
-            if inherits:
+            if folder.inherits:
                 _disinherit(path)
             _describe(path, entry, losses)
     finally:
@@ -159,11 +191,11 @@ def describe_folder(fd: int, entry: Entry, new: bool, losses: Losses) -> None:
         for name in xattr.get_all(fd).keys() - entry.xattrs.keys():
             if not name.startswith(NOT_CONTENT):
                 xattr.remove(fd, name)
+    _chown(fd, entry)
     _describe(fd, entry, losses)
 
 
 def _describe(target: int | bytes, entry: Entry, losses: Losses) -> None:
-    _chown(target, entry)
     os.chmod(target, entry.mode)
     if entry.xattrs:
         _set_xattrs(target, entry, losses)
@@ -210,19 +242,19 @@ def _disinherit(target: int | bytes) -> None:
     xattr.remove(target, ACCESS_ACL)
 
 
-def _write_ranges(fd: int, entry: Entry, read: ReadData) -> None:
+def _write_ranges(fd: int, entry: Entry, data: Data) -> None:
     """Write a sparse file: only what the tar holds of it; the rest is holes."""
     assert entry.sparse is not None
     os.ftruncate(fd, entry.size)
     for offset, length in entry.sparse:
         os.lseek(fd, offset, os.SEEK_SET)
-        for piece in read(length):
+        for piece in data.data(length):
             _write(fd, piece)
 
 
-def _write_with_holes(fd: int, entry: Entry, read: ReadData) -> None:
+def _write_with_holes(fd: int, entry: Entry, data: Data) -> None:
     """Write a big file; where a whole piece is zeros a hole is left."""
-    for piece in read(None):
+    for piece in data.data():
         if len(piece) >= _HOLE and _is_zeros(piece):
             os.lseek(fd, len(piece), os.SEEK_CUR)
         else:
@@ -237,7 +269,7 @@ def _is_zeros(piece: memoryview) -> bool:
     return piece.tobytes() == bytes(len(piece))
 
 
-def _write(fd: int, piece: memoryview) -> None:
-    written = os.write(fd, piece)
+def _write(fd: int, piece: bytes | memoryview) -> None:
+    written = os.write(fd, piece) if piece else 0
     while written < len(piece):
         written += os.write(fd, piece[written:])

@@ -89,8 +89,8 @@ class ExactStream:
     def _fill(self, n: int) -> None:
         """Bring the buffer to ``n`` bytes or more, if the stream has so many."""
         self._dropped += self._at
-        pieces = [self._buffer[self._at :]]
-        have = len(pieces[0])
+        have = len(self._buffer) - self._at
+        pieces = [self._buffer[self._at :]] if have else []  # one alone is joined without a copy
         while have < n and not self._ended:
             piece = self._archive.read(PIECE)
             self._ended = not piece

@@ -25,7 +25,7 @@ from graphdriver.driver import IDMap, ReadStream
 from graphdriver.errors import BadArchiveError, GraphDriverError
 from graphdriver.layer import place, whiteout
 from graphdriver.layer.blame import raise_about
-from graphdriver.layer.cursor import Cursor, Folder, times_of
+from graphdriver.layer.cursor import Cursor, times_of
 from graphdriver.layer.fields import show
 from graphdriver.layer.header import Entry, EntryType
 from graphdriver.layer.idmap import attribute_to_host, to_host
@@ -33,6 +33,7 @@ from graphdriver.layer.links import HardLinks
 from graphdriver.layer.losses import Losses
 from graphdriver.layer.lowers import ORDERS
 from graphdriver.layer.parse import TarReader
+from graphdriver.layer.place import Folder
 from graphdriver.layer.rootfd import RootFd, clean
 from graphdriver.layer.walk import remove_tree
 
@@ -89,7 +90,7 @@ def unpack(
     try:
         for entry in reader:
             size += entry.size
-            unpacker.add(entry, reader.data)
+            unpacker.add(entry, reader)
         entry = None
         unpacker.finish()
     except GraphDriverError as error:
@@ -132,7 +133,7 @@ class _Unpacker:
         """How many things were made so far."""
         return self._made + self._cursor.inodes
 
-    def add(self, entry: Entry, read: place.ReadData) -> None:
+    def add(self, entry: Entry, data: place.Data) -> None:
         """Make one entry."""
         head, _, name = entry.name.rstrip(b"/").rpartition(b"/")
         odd = name in _NO_NAMES
@@ -156,7 +157,7 @@ class _Unpacker:
         made = True
         match entry.type:
             case EntryType.FILE:
-                self._make_file(folder, name, entry, read)
+                self._make_file(folder, name, entry, data)
             case EntryType.FOLDER:
                 self._make_folder(folder, name, entry)
             case EntryType.HARD_LINK:
@@ -232,20 +233,20 @@ class _Unpacker:
         elif not name.startswith(whiteout.META_PREFIX):
             self._form.hide(folder.fd, folder.inode, folder.path, whiteout.target(name))
 
-    def _make_file(self, folder: Folder, name: bytes, entry: Entry, read: place.ReadData) -> None:
+    def _make_file(self, folder: Folder, name: bytes, entry: Entry, data: place.Data) -> None:
         try:
-            place.make_file(folder.fd, name, entry, read, folder.inherits, self._losses)
+            place.make_file(folder, name, entry, data, self._losses)
         except FileExistsError:
             self._cursor.make_room(folder, name)
-            place.make_file(folder.fd, name, entry, read, folder.inherits, self._losses)
+            place.make_file(folder, name, entry, data, self._losses)
         self._made += 1
 
     def _make_other(self, folder: Folder, name: bytes, entry: Entry) -> bool:
         try:
-            made = place.make_other(folder.fd, name, entry, folder.inherits, self._losses)
+            made = place.make_other(folder, name, entry, self._losses)
         except FileExistsError:
             self._cursor.make_room(folder, name)
-            made = place.make_other(folder.fd, name, entry, folder.inherits, self._losses)
+            made = place.make_other(folder, name, entry, self._losses)
         self._made += made
         return made
 
