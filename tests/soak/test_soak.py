@@ -80,6 +80,8 @@ class Served:
                 [*command, "--socket", self.plugin.path], stdout=log, stderr=log, cwd=ROOT / "src"
             )
         wait_until(lambda: b"dockerd" in self.log.read_bytes())
+        # Else a daemon of this machine that lists its volume drivers would call it and stay connected.
+        forget(self.plugin.path)
         with Caller(self.plugin).wire as daemon:
             assert daemon.ask(wire.call("Init", Home=self.home)).said == {}
         wait_until(lambda: self.threads() == AT_REST)
