@@ -112,6 +112,27 @@ def test_a_daemon_that_said_cleanup_makes_room_though_it_lives(
         assert residence.home.path == str(tmp_path / "another")
 
 
+def test_a_process_that_got_the_number_of_a_daemon_is_not_that_daemon(
+    residence: Residence, me: Peer, somebody: Peer, tmp_path: Path
+) -> None:
+    one, two = init(tmp_path / "one"), init(tmp_path / "two")
+    residence.init(one, somebody)
+    with pytest.raises(InUseError):
+        residence.init(two, me)
+    residence.init(one, Peer(somebody.pid, somebody.start - 1))
+    residence.init(two, me)
+
+
+def test_a_daemon_that_nobody_has_waited_for_is_gone(
+    residence: Residence, me: Peer, tmp_path: Path
+) -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        residence.init(init(tmp_path / "one"), peer_of(process.pid))
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        residence.init(init(tmp_path / "two"), me)
+
+
 @pytest.mark.parametrize("name", ["home", "another"])
 def test_after_an_init_that_failed_all_is_as_before(
     residence: Residence, driver: Picky, me: Peer, tmp_path: Path, name: str
