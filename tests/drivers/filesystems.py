@@ -21,14 +21,14 @@ _MAKE = {
 
 
 @contextlib.contextmanager
-def loop(kind: str, folder: Path) -> Iterator[Path]:
-    """Mount a new filesystem of a kind below a folder: one of `_MAKE`."""
+def loop(kind: str, folder: Path, size: int = 512 << 20) -> Iterator[Path]:
+    """Mount a new filesystem of a kind, one of `_MAKE`, and a size in bytes below a folder."""
     make = _MAKE[kind]
     if os.geteuid() or not shutil.which(make[0]):
         pytest.skip(f"needs root and {make[0]}")
     image = folder / f"{kind}.img"
     with open(image, "xb") as file:
-        file.truncate(512 << 20)
+        file.truncate(size)
     subprocess.run([*make, str(image)], check=True, stdout=subprocess.DEVNULL)
     place = folder / kind
     place.mkdir()

@@ -124,13 +124,10 @@ class BtrfsDriver(ProtoDriver):
         )
 
     def get_metadata(self, id: str) -> Mapping[str, str]:
-        """Return the number of a layer's subvolume; of one with a limit, that and what is written."""
+        """Return the limit of a layer that has one, and what was written; nothing of others."""
         with _opened(self.get(id, "")) as fd:
-            number = btrfs.subvolume_of(fd).id
-            told = {"SubvolumeID": str(number)}
-            if quota := btrfs_quota.quota_of(fd, number):
-                told |= {"Size": str(quota.limit), "Used": str(quota.used)}
-        return told
+            quota = btrfs_quota.quota_of(fd, btrfs.subvolume_of(fd).id)
+        return {"Size": str(quota.limit), "Used": str(quota.used)} if quota else {}
 
     def untouched_since(self, id: str, parent: str) -> int | None:
         """Return when the layer was made as a snapshot of ``parent``, in nanoseconds, for the differ.
