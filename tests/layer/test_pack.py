@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from graphdriver.driver import Change, ChangeKind, IDMap
 from graphdriver.errors import BrokenStreamError, GraphDriverError, UnsupportedError
 from graphdriver.layer.changes import changes
-from graphdriver.layer.format import END, header
+from graphdriver.layer.format import END, file_header, header
 from graphdriver.layer.header import Entry, EntryType
 from graphdriver.layer.pack import pack
 from graphdriver.layer.unpack import Unpacked, unpack
@@ -419,6 +419,11 @@ def test_no_tree_means_two_blocks_of_zeros(tmp_path: Path) -> None:
 )
 def test_the_smallest_form_that_holds_an_entry_is_used(entry: Entry, blocks: int) -> None:
     assert len(header(entry)) == blocks * 512
+    if entry.type is EntryType.FILE:
+        entry.size = entry.stored
+        owner = entry.uid, entry.gid
+        plain = file_header(entry.name, entry.mode, *owner, entry.size, entry.mtime_ns)
+        assert plain == header(entry)
 
 
 @settings(max_examples=300)

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Sequence
 
 from graphdriver.errors import UnsupportedError
-from graphdriver.layer.header import Entry
+from graphdriver.layer.header import Entry, EntryType
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
@@ -89,6 +89,24 @@ def header(entry: Entry) -> bytes:
         b"PaxHeaders.0/" + _base(entry.name)[:87], 0o644, 0, 0, len(body), 0, b"x", b"", (0, 0), b""
     )
     return extended + body + bytes(-len(body) % BLOCK) + main + ranges
+
+
+def file_header(name: bytes, mode: int, uid: int, gid: int, size: int, mtime_ns: int) -> bytes:
+    """Return what `header` does, of a file with nothing else to say; for most in a third of the time.
+
+    Raises:
+        UnsupportedError: no tar can hold it.
+    """
+    seconds, nanoseconds = divmod(mtime_ns, _SECOND)
+    if (
+        not nanoseconds
+        and 0 <= seconds < _BIG_OCTAL
+        and size < _BIG_OCTAL
+        and max(uid, gid) < _SMALL_OCTAL
+        and len(name) <= 100
+    ):
+        return _block(name, mode, uid, gid, size, seconds, b"0", b"", (0, 0), b"")
+    return header(Entry(name, EntryType.FILE, mode, uid, gid, size, mtime_ns, stored=size))
 
 
 def _is_utf8(name: bytes) -> bool:

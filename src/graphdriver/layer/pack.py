@@ -28,16 +28,18 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from graphdriver.driver import Change, ChangeKind, IDMap
 from graphdriver.errors import BrokenStreamError, GraphDriverError, UnsupportedError
 from graphdriver.layer import holes, whiteout
-from graphdriver.layer.format import BLOCK, END, header
+from graphdriver.layer.format import BLOCK, END, file_header, header
 from graphdriver.layer.header import Entry, EntryType
 from graphdriver.layer.idmap import attribute_to_container, to_container
 from graphdriver.layer.place import NOT_CONTENT
 from graphdriver.layer.visit import visit
-from graphdriver.layer.walk import walk
+from graphdriver.layer.walk import look_at, walk_to_files
 from graphdriver.linux import xattr
-from graphdriver.linux.regular import open_and_stat
+from graphdriver.linux.regular import NotRegularError, open_and_stat
 
 _PIECE = 256 << 10
+_GATHERED = 128 << 10
+_ZEROS = bytes(BLOCK)
 
 _TYPES = {
     stat.S_IFREG: EntryType.FILE,
@@ -98,6 +100,7 @@ class Packer:
         self._uid_maps = uid_maps
         self._gid_maps = gid_maps
         self._sparse = sparse
+        self._is_special = bool(uid_maps or gid_maps or sparse)
         self.size = 0
         self.inodes = 0
         self._links: dict[tuple[int, int], bytes] = {}
@@ -133,7 +136,7 @@ class Packer:
             for piece in entry:
                 gathered.append(piece)
                 size += len(piece)
-                if size >= _PIECE:
+                if size >= _GATHERED:
                     yield b"".join(gathered)
                     gathered.clear()
                     size = 0
@@ -143,8 +146,14 @@ class Packer:
         """Yield the pieces of each entry of the tree."""
         yield self.entry(b".", b".", self.root, os.fstat(self.root))
         self.inodes = 0  # the root was there before
-        for node in walk(self.root):
-            yield self.entry(*node)
+        for path, name, parent_fd, found in walk_to_files(self.root):
+            yield self.entry(path, name, parent_fd, found)
+
+    def looked_at(
+        self, path: bytes, name: bytes, parent_fd: int, found: os.stat_result
+    ) -> Iterable[bytes]:
+        """Return the pieces of what was seen to be there, whatever it stands for in this tree."""
+        return self.entry(path, name, parent_fd, found)
 
     def _changed(self, changes: Sequence[Change]) -> Iterator[Iterable[bytes]]:
         kinds = {os.fsencode(change.path).strip(b"/"): change.kind for change in changes}
@@ -160,23 +169,31 @@ class Packer:
             yield self.entry(path, name, parent_fd, found)
 
     def entry(
-        self, path: bytes, name: bytes, parent_fd: int, found: os.stat_result
+        self, path: bytes, name: bytes, parent_fd: int, found: os.stat_result | None
     ) -> Iterable[bytes]:
-        """Return the header of what was found at a name, and its content."""
+        """Return the header of what was found at a name, and its content.
+
+        ``found`` is None for what was a regular file when its folder was listed.
+        """
         if name.startswith(whiteout.PREFIX):
             raise UnsupportedError(
                 f"{os.fsdecode(path)!r} is called like a whiteout, and would delete something where"
                 " it is unpacked",
                 hint="rename it in the container",
             )
-        kind = _TYPES.get(found.st_mode & 0o170000)
         try:
+            if found is None:
+                return self._file(path, name, parent_fd)
+            kind = _TYPES.get(found.st_mode & 0o170000)
             if kind is None:
                 _log.warning("%r is a socket, which no tar can hold: left out", path)
                 return ()
             if kind is EntryType.FILE:
                 return self._file(path, name, parent_fd)
             return (self._other(path, name, parent_fd, kind, found),)
+        except NotRegularError as error:
+            if found is not None:
+                raise _unreadable(path, error) from error
         except FileNotFoundError:
             _warn_vanished(path)
             return ()
@@ -185,16 +202,32 @@ class Packer:
         except GraphDriverError as error:
             error.problem = f"{os.fsdecode(path)!r}: {error.problem}"
             raise
+        found = look_at(path, name, parent_fd)
+        return () if found is None else self.looked_at(path, name, parent_fd, found)
 
     def _file(self, path: bytes, name: bytes, parent_fd: int) -> Iterable[bytes]:
         fd, found = open_and_stat(parent_fd, name)
         done = False
         try:
+            size = found.st_size
+            attributes = xattr.get_all(fd)
+            if found.st_nlink == 1 and size <= _PIECE and not (attributes or self._is_special):
+                head = file_header(
+                    path,
+                    found.st_mode & 0o7777,
+                    found.st_uid,
+                    found.st_gid,
+                    size,
+                    found.st_mtime_ns,
+                )
+                self.size += size
+                self.inodes += 1
+                return (_with_data(head, fd, size),)
             entry = self._described(path, EntryType.FILE, found)
             if self._is_linked(entry, found):
                 return (header(entry),)
-            self._add_xattrs(entry, xattr.get_all(fd))
-            size = entry.size = entry.stored = found.st_size
+            self._add_xattrs(entry, attributes)
+            entry.size = entry.stored = size
             self.size += size
             self.inodes += 1
             if self._sparse and size >= holes.BLOCK:
@@ -202,10 +235,7 @@ class Packer:
             if size > _PIECE or entry.sparse is not None:
                 done = True
                 return _content(entry, fd)
-            data = os.read(fd, size)
-            if len(data) < size:
-                raise BrokenStreamError("shrank while it was packed")
-            return header(entry), data, bytes(-size % BLOCK)
+            return (_with_data(header(entry), fd, size),)
         finally:
             if not done:
                 os.close(fd)
@@ -255,6 +285,14 @@ class Packer:
                 entry.xattrs[name] = attribute_to_container(
                     self._uid_maps, self._gid_maps, name, value
                 )
+
+
+def _with_data(head: bytes, fd: int, size: int) -> bytes:
+    """Return a header and its small file's content, filled up to whole blocks."""
+    data = os.read(fd, size) if size else b""
+    if len(data) < size:
+        raise BrokenStreamError("shrank while it was packed")
+    return b"".join((head, data, _ZEROS[: -size % BLOCK]))
 
 
 def _leave_holes_out(entry: Entry, fd: int) -> None:

@@ -18,7 +18,7 @@ from graphdriver.layer.format import header
 from graphdriver.layer.lowers import TRUSTED, Below, Lowers, Marks, is_whiteout
 from graphdriver.layer.pack import Packer
 from graphdriver.layer.rootfd import RootFd
-from graphdriver.layer.walk import names_in, walk
+from graphdriver.layer.walk import names_in, walk_to_files
 from graphdriver.layer.whiteout import OPAQUE, PREFIX, mark
 from graphdriver.linux import xattr
 
@@ -103,21 +103,32 @@ class UpperPacker(Packer):
         marks: Marks = TRUSTED,
     ) -> None:
         self._marks = marks
+        self._is_root_opaque = False
         super().__init__(upper_fd, None, uid_maps, gid_maps)
 
     def whole_tree(self) -> Iterator[Iterable[bytes]]:
         """Yield each entry's pieces; the root is the mount's affair and not the layer's."""
-        is_opaque = xattr.get(self.root, self._marks.opaque) == b"y"
-        if is_opaque:
+        self._is_root_opaque = xattr.get(self.root, self._marks.opaque) == b"y"
+        if self._is_root_opaque:
             yield (header(mark(OPAQUE)),)
-        for path, name, parent_fd, found in walk(self.root):
-            if is_whiteout(found):
-                if not is_opaque or path != name:  # the mark says it of all names in the root
-                    yield (header(mark(path[: -len(name)] + PREFIX + name)),)
-                continue
-            yield self.entry(path, name, parent_fd, found)
-            if stat.S_ISDIR(found.st_mode) and self._is_opaque(parent_fd, name):
-                yield (header(mark(path + b"/" + OPAQUE)),)
+        for path, name, parent_fd, found in walk_to_files(self.root):
+            if found is None:
+                yield self.entry(path, name, parent_fd, None)
+            else:
+                yield self.looked_at(path, name, parent_fd, found)
+
+    def looked_at(
+        self, path: bytes, name: bytes, parent_fd: int, found: os.stat_result
+    ) -> Iterable[bytes]:
+        """Return the pieces of what was seen to be there, marks as what they mean."""
+        if is_whiteout(found):
+            if self._is_root_opaque and path == name:
+                return ()  # the mark says it of all names in the root
+            return (header(mark(path[: -len(name)] + PREFIX + name)),)
+        pieces = self.entry(path, name, parent_fd, found)
+        if pieces and stat.S_ISDIR(found.st_mode) and self._is_opaque(parent_fd, name):
+            return (*pieces, header(mark(path + b"/" + OPAQUE)))
+        return pieces
 
     def _is_opaque(self, parent_fd: int, name: bytes) -> bool:
         try:

@@ -140,24 +140,40 @@ def walk(root_fd: int) -> Iterator[Node]:
         BrokenStreamError: the tree was moved about meanwhile.
         OSError: a folder cannot be read.
     """
+    for path, name, parent_fd, seen in walk_to_files(root_fd):
+        found = seen or look_at(path, name, parent_fd)
+        if found is not None:
+            yield Node(path, name, parent_fd, found)
+
+
+def walk_to_files(
+    root_fd: int,
+) -> Iterator[tuple[bytes, bytes, int, os.stat_result | None]]:
+    """Yield what `walk` does, but without a look at regular files, for those who open them anyway.
+
+    Arguments and errors as for `walk`; of what was listed as a regular file the last member is None.
+    """
     with Trail(root_fd) as trail:
         prefix = bytearray()  # one for all levels: deep trees have long paths
-        levels = [(0, iter(names_in(trail.fd)))]
+        levels = [(0, iter(_listed(trail.fd)))]
         while levels:
             length, names = levels[-1]
             del prefix[length:]
+            above = bytes(prefix)
             fd = trail.fd
-            for name in names:
-                path = bytes(prefix) + name
-                try:
-                    found = os.lstat(name, dir_fd=fd)
-                except FileNotFoundError:
-                    _log.warning("%r vanished while its tree was read: left out", path)
+            for listed in names:
+                if listed[-1]:
+                    yield above + listed, listed, fd, None
                     continue
-                yield Node(path, name, fd, found)
+                name = listed[:-1]
+                path = above + name
+                found = look_at(path, name, fd)
+                if found is None:
+                    continue
+                yield path, name, fd, found
                 if stat.S_ISDIR(found.st_mode) and trail.enters(name):
                     prefix += name + b"/"
-                    levels.append((len(prefix), iter(names_in(trail.fd))))
+                    levels.append((len(prefix), iter(_listed(trail.fd))))
                     break
             else:
                 levels.pop()
@@ -165,15 +181,35 @@ def walk(root_fd: int) -> Iterator[Node]:
                     trail.leave()
 
 
-def names_in(fd: int) -> list[bytes]:
-    """Return a folder's names in byte order."""
+def _listed(fd: int) -> list[bytes]:
+    """Return a folder's names in byte order; a NUL stands behind those of what is no regular file."""
+    names = []
     try:
-        # By its descriptor alone they would come as text, which takes more than twice the memory.
-        names = os.listdir(b"/proc/self/fd/%d" % fd)
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                name = os.fsencode(entry.name)
+                names.append(name if entry.is_file(follow_symlinks=False) else name + b"\0")
     except FileNotFoundError:  # it was removed meanwhile, so it holds nothing
         return []
     names.sort()
     return names
+
+
+def look_at(path: bytes, name: bytes, parent_fd: int) -> os.stat_result | None:
+    """Return what is found at a name, or warn that it vanished."""
+    try:
+        return os.lstat(name, dir_fd=parent_fd)
+    except FileNotFoundError:
+        _log.warning("%r vanished while its tree was read: left out", path)
+        return None
+
+
+def names_in(fd: int) -> list[bytes]:
+    """Return a folder's names in byte order (`os.listdir` of a descriptor gives them as text)."""
+    try:
+        return sorted(map(os.fsencode, os.listdir(fd)))
+    except FileNotFoundError:  # it was removed meanwhile, so it holds nothing
+        return []
 
 
 def remove_tree(dir_fd: int, name: bytes) -> None:

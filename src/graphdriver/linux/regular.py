@@ -15,6 +15,10 @@ import stat
 _HOLD = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+class NotRegularError(OSError):
+    """What was to be opened is no regular file (any more)."""
+
+
 def open_regular(dir_fd: int, name: bytes) -> int:
     """Open a regular file for reading; a link is not followed. See `open_and_stat`."""
     return open_and_stat(dir_fd, name)[0]
@@ -31,13 +35,14 @@ def open_and_stat(dir_fd: int, name: bytes) -> tuple[int, os.stat_result]:
         Its descriptor, the caller's, and what fstat(2) says of it.
 
     Raises:
-        OSError: EINVAL if it is something else, ENOENT if there is nothing of that name.
+        NotRegularError: it is something else.
+        OSError: ENOENT if there is nothing of that name.
     """
     held = os.open(name, _HOLD, dir_fd=dir_fd)
     try:
         found = os.fstat(held)
         if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file any more", os.fsdecode(name))
+            raise NotRegularError(errno.EINVAL, "it is no regular file any more", os.fsdecode(name))
         return os.open(b"/proc/self/fd/%d" % held, os.O_RDONLY | os.O_CLOEXEC), found
     finally:
         os.close(held)

@@ -1,0 +1,82 @@
+"""What was a file when its folder was listed, and is something else when its turn comes."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from graphdriver.layer.pack import Packer, pack
+from graphdriver.layer.upper import UpperPacker
+from tests.layer.hostile.ground import opened
+from tests.linux.opens import watched
+
+
+def opaque(path: Path) -> None:
+    path.mkdir()
+    os.setxattr(path, "trusted.overlay.opaque", b"y")
+
+
+REPLACEMENTS: dict[str, Callable[[Path], object]] = {
+    "link": lambda path: path.symlink_to("/etc/passwd"),
+    "folder": lambda path: path.mkdir(),
+    "fifo": os.mkfifo,
+    "device": lambda path: os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3)),
+    "deletion": lambda path: os.mknod(path, stat.S_IFCHR | 0o600, 0),
+    "opaque folder": opaque,
+    "nothing": lambda _: None,
+}
+
+
+def packed(
+    folder: Path, packer: Packer, replace: Callable[[Path], object]
+) -> list[tuple[str, bytes]]:
+    """Pack, and replace the second file while the first, a big one, is on its way."""
+    first = packer.read(1)
+    (folder / "b").unlink()
+    replace(folder / "b")
+    with watched([bytes(folder / "b")] if os.path.lexists(folder / "b") else []) as opens:
+        tar = first + b"".join(iter(lambda: packer.read(1 << 20), b""))
+        packer.close()
+    assert opens == []
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        return [(entry.name, entry.type) for entry in archive if entry.name != "."]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "a").write_bytes(b"x" * (1 << 20))
+    (tmp_path / "b").write_bytes(b"content")
+    (tmp_path / "c").write_bytes(b"content")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("replacement", "between"),
+    [
+        ("link", [("b", tarfile.SYMTYPE)]),
+        ("folder", [("b", tarfile.DIRTYPE)]),
+        ("fifo", [("b", tarfile.FIFOTYPE)]),
+        ("device", [("b", tarfile.CHRTYPE)]),
+        ("deletion", [(".wh.b", tarfile.REGTYPE)]),
+        ("opaque folder", [("b", tarfile.DIRTYPE), ("b/.wh..wh..opq", tarfile.REGTYPE)]),
+        ("nothing", []),
+    ],
+)
+def test_an_upper_folder_is_packed_as_it_is_and_no_device_is_opened(
+    folder: Path, replacement: str, between: list[tuple[str, bytes]]
+) -> None:
+    with opened(folder) as fd:
+        found = packed(folder, UpperPacker(fd), REPLACEMENTS[replacement])
+    assert found == [("a", tarfile.REGTYPE), *between, ("c", tarfile.REGTYPE)]
+
+
+def test_in_a_plain_tree_a_device_is_a_device(folder: Path) -> None:
+    with opened(folder) as fd:
+        found = packed(folder, pack(fd, None), REPLACEMENTS["deletion"])
+    assert found[1] == ("b", tarfile.CHRTYPE)
