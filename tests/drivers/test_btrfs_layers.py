@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -309,3 +310,13 @@ def test_it_says_where_it_works(home: Path) -> None:
             pytest.raises(UnsupportedError, match="is on tmpfs; set the daemon's data-root to"),
         ):
             refused(elsewhere)
+
+
+def test_in_a_user_namespace_it_says_why_not_and_leaves_nothing(home: Path) -> None:
+    home.chmod(0o755)
+    ask = f"from graphdriver.drivers.btrfs import BtrfsDriver; BtrfsDriver.probe({str(home)!r})"
+    command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", ask]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "takes CAP_SYS_ADMIN outside of all user namespaces; use overlay2 or vfs" in done.stderr
+    assert not list(home.iterdir())

@@ -193,6 +193,7 @@ def _examine(home: str) -> None:
                 btrfs.create_subvolume(folder, os.fsencode(_ROOT))
             _clear_probe(fd)
         except PermissionError as error:
+            remove_tree(fd, os.fsencode(_PROBE))  # an empty subvolume goes as a folder does
             raise UnsupportedError(
                 f"btrfs: subvolumes cannot be listed and destroyed here ({error.strerror}), which"
                 " takes CAP_SYS_ADMIN outside of all user namespaces",
