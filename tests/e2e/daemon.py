@@ -156,6 +156,7 @@ class Daemon:
                 self._process.kill()
                 self._process.wait()
             found = leftovers.sweep(self.folder)
+            leftovers.destroy_subvolumes(self.folder)
             subprocess.run(["rm", "-rf", "--one-file-system", self.folder], check=True)
         # A daemon that was killed, could not start, or lets containers live on leaves the mount of its
         # data root upon itself, one for each start.

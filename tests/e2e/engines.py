@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.drivers.filesystems import loop
 from tests.e2e.daemon import Daemon
-from tests.e2e.ground import Docker, new_folder
+from tests.e2e.ground import ROOM_NEEDED, Docker, new_folder
 from tests.e2e.plugin import Plugin
 
 DRIVERS = ("vfs", "overlay2")
 """The drivers that daemons are tried on: every test that takes a daemon of ours, on each of them."""
+
+ON_BTRFS = frozenset(
+    {"test_at_once", "test_debian", "test_live_containers", "test_remap", "test_restarts"}
+)
+"""What a daemon on btrfs is tried with too: what a driver can break, not what a server can."""
 
 
 @dataclass
@@ -22,7 +30,8 @@ class Engines:
     Args:
         docker: the programs.
         logs: a folder for the logs, which outlive what they tell of.
-        base: where the daemons' folders are made, see `new_folder`.
+        base: where the daemons' folders are made, see `new_folder`. That of a daemon on btrfs is on a
+            filesystem of that kind, which is made when the first one needs it.
     """
 
     docker: Docker
@@ -30,6 +39,12 @@ class Engines:
     base: str = ""
     plugins: list[Plugin] = field(default_factory=list)
     _count: int = 0
+    _held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _btrfs: str = ""
+
+    def close(self) -> None:
+        """Unmount what was mounted for daemons, which have all ended."""
+        self._held.close()
 
     @contextlib.contextmanager
     def on_plugin(
@@ -101,9 +116,20 @@ class Engines:
         self, storage_driver: str, config: Mapping[str, object] | None = None
     ) -> Iterator[Daemon]:
         """Make a daemon that is yet to be started."""
-        folder, log = new_folder(self.base), self._log("dockerd")
+        folder, log = new_folder(self._base_for(storage_driver)), self._log("dockerd")
         with contextlib.closing(Daemon(self.docker, folder, log, storage_driver, config)) as daemon:
             yield daemon
+
+    def _base_for(self, storage_driver: str) -> str:
+        served = {plugin.name: plugin.driver for plugin in self.plugins}
+        if served.get(storage_driver, storage_driver) != "btrfs":
+            return self.base
+        if not self._btrfs:
+            above = Path(tempfile.mkdtemp(prefix="gdb", dir="/dev/shm"))
+            above.chmod(0o711)
+            self._held.callback(shutil.rmtree, above)
+            self._btrfs = str(self._held.enter_context(loop("btrfs", above, 2 * ROOM_NEEDED)))
+        return self._btrfs
 
     def _log(self, of: str) -> Path:
         self._count += 1

@@ -16,6 +16,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from graphdriver.linux import statfs
+
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -99,3 +101,14 @@ def sweep(folder: Path) -> list[str]:
         found.append(f"mount {point}")
         subprocess.run(["umount", "-l", point], check=True)
     return found
+
+
+def destroy_subvolumes(folder: Path) -> None:
+    """Destroy the subvolumes below a folder, if it is on btrfs: each is a device of its own there."""
+    fd = os.open(folder, os.O_RDONLY)
+    is_btrfs = statfs.filesystem_of(fd) == statfs.BTRFS
+    os.close(fd)
+    if is_btrfs:
+        found = ["find", str(folder), "-depth", "-inum", "256", "-type", "d"]
+        destroy = ["btrfs", "subvolume", "delete", "{}", "+"]
+        subprocess.run([*found, "-exec", *destroy], check=True, stdout=subprocess.DEVNULL)

@@ -68,6 +68,7 @@ class Plugin:
         options: Sequence[str] = (),
         is_passed: bool = False,
     ) -> None:
+        self.driver = driver
         self.name = name or f"py-{driver.rpartition(':')[2]}-{secrets.token_hex(3)}"
         self.log = log
         self.socket = SOCKETS / f"{self.name}.sock"
