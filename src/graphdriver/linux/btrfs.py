@@ -35,7 +35,6 @@ def ioc(direction: int, number: int, size: int) -> int:
     return direction << 30 | size << 16 | 0x94 << 8 | number
 
 
-_IOC_SYNC: Final = ioc(0, 8, 0)
 _IOC_SUBVOL_CREATE: Final = ioc(WRITE, 14, 4096)
 _IOC_SNAP_DESTROY: Final = ioc(WRITE, 15, 4096)
 _IOC_TREE_SEARCH_V2: Final = ioc(READ | WRITE, 17, 112)
@@ -165,15 +164,6 @@ def make_writable(fd: int) -> None:
     if (value := int.from_bytes(flags, "little")) & SUBVOL_RDONLY:
         value &= ~SUBVOL_RDONLY
         fcntl.ioctl(fd, _IOC_SUBVOL_SETFLAGS, bytearray(value.to_bytes(8, "little")))
-
-
-def sync(fd: int) -> None:
-    """Commit all that was written, and have the kernel go on with what was destroyed.
-
-    Raises:
-        OSError: something cannot be written.
-    """
-    fcntl.ioctl(fd, _IOC_SYNC)
 
 
 def search(
