@@ -262,6 +262,51 @@ class CountsGets(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """How to show a layer in a folder: what mount(8) is told. ``options`` may hold ``ro`` or ``rw``."""
+
+    type: str
+    source: str
+    options: tuple[str, ...]
+
+
+class NamesMounts(Protocol):
+    """What a driver may offer besides: one that names mounts instead of making them."""
+
+    def mounts(self, id: str, *, read_only: bool) -> Sequence[Mount]:
+        """Return the mounts that show a layer, one upon the other; nothing is mounted by this.
+
+        Args:
+            id: the layer.
+            read_only: nothing will be written to it. Of a layer that others stand on, it must be so.
+
+        Raises:
+            LayerNotFoundError: ``id`` does not exist.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a layer takes on disk: ``size`` in bytes, whole blocks counted, and ``inodes``."""
+
+    size: int
+    inodes: int
+
+
+class CountsUsage(Protocol):
+    """What a driver may offer besides: one that knows what a layer takes by itself."""
+
+    def usage(self, id: str) -> Usage:
+        """Return what a layer takes, without what it shares with the layers below.
+
+        Raises:
+            LayerNotFoundError: ``id`` does not exist.
+        """
+        ...
+
+
 @contextlib.contextmanager
 def mounted(driver: ProtoDriver, id: str, mount_label: str = "") -> Iterator[str]:
     """Get a layer for the length of a ``with`` block; what everybody but a daemon uses.

@@ -12,8 +12,8 @@ import pytest
 
 from graphdriver.driver import IDMap
 from graphdriver.errors import InUseError, NotReadyError, UnsupportedError
+from graphdriver.home import Home
 from graphdriver.plugin.daemon import Peer
-from graphdriver.plugin.home import Home
 from graphdriver.plugin.messages import InitRequest
 from graphdriver.plugin.residence import Residence
 from tests.plugin.tarbox import TarBox

@@ -25,8 +25,10 @@ MAY_KNOW = {
     "store": {"layer", "linux"} | GROUND,
     "naive": {"layer", "linux", "locks"} | GROUND,
     "drivers": {"naive", "store", "layer", "linux"} | GROUND,
-    "plugin": {"naive", "linux", "locks"} | GROUND,
-    "cli": {"plugin", "drivers"} | GROUND,
+    "home": {"linux"} | GROUND,
+    "plugin": {"home", "naive", "linux", "locks"} | GROUND,
+    "snapshotter": {"home", "layer", "linux", "locks"} | GROUND,
+    "cli": {"plugin", "snapshotter", "drivers"} | GROUND,
     "__main__": {"cli"},
     "__init__": {"driver", "errors", "naive", "plugin"},
 }

@@ -8,12 +8,17 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from graphdriver.cli import call, drivers, serve
+from graphdriver.cli import call, drivers, serve, snapshotter
 from graphdriver.cli.command import Command
 from graphdriver.cli.exit_codes import FAILED, INTERRUPTED, TABLE, exit_code
 from graphdriver.errors import GraphDriverError
 
-COMMANDS: Final[tuple[Command, ...]] = (serve.COMMAND, drivers.COMMAND, call.COMMAND)
+COMMANDS: Final[tuple[Command, ...]] = (
+    serve.COMMAND,
+    snapshotter.COMMAND,
+    drivers.COMMAND,
+    call.COMMAND,
+)
 """All commands, in the order in which ``--help`` lists them."""
 
 _DESCRIPTION = "A Docker daemon's images and containers, on a storage driver written in Python."

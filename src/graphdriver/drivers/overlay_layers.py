@@ -14,15 +14,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from graphdriver.driver import IDMap, ProtoDriver, host_root
+from graphdriver.driver import IDMap, Mount, ProtoDriver, Usage, host_root
 from graphdriver.drivers.holds import Holds
 from graphdriver.drivers.overlay_mount import Mounter, Overlay, is_mounted
+from graphdriver.drivers.overlay_named import name_mount
 from graphdriver.drivers.overlay_options import HomeOptions, LayerOptions
 from graphdriver.drivers.overlay_probe import examine
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
 from graphdriver.layer.copy import dress
 from graphdriver.layer.lowers import Marks
 from graphdriver.layer.place import NOT_CONTENT
+from graphdriver.layer.usage import disk_usage
 from graphdriver.layer.walk import remove_tree
 from graphdriver.linux import xattr
 from graphdriver.linux.folders import make_folders
@@ -231,12 +233,21 @@ class OverlayLayers(ProtoDriver):
             "UpperDir": self._path(id, DIFF),
             "WorkDir": self._path(id, WORK),
         }
-        lowers = self.lower_names(id)
+        lowers = self._lower_folders(id)
         if lowers:
-            links = (self._path(one) for one in lowers)
-            folders = (os.path.join(self._path(LINKS), os.readlink(link)) for link in links)
-            told["LowerDir"] = ":".join(os.path.normpath(folder) for folder in folders)
+            told["LowerDir"] = ":".join(lowers)
         return told
+
+    def mounts(self, id: str, *, read_only: bool) -> Sequence[Mount]:
+        """Name the layer's mount instead of making it (`graphdriver.driver.NamesMounts`)."""
+        diff = os.path.join(self._store.path(id), DIFF)
+        work = self._path(id, WORK)
+        return (name_mount(diff, work, self._lower_folders(id), read_only=read_only),)
+
+    def usage(self, id: str) -> Usage:
+        """Count the layer's own folder (`graphdriver.driver.CountsUsage`)."""
+        with self.opened(id) as fd:
+            return disk_usage(fd)
 
     def cleanup(self) -> None:
         """Unmount all layers, whoever holds them; one that fails holds up no other."""
@@ -273,6 +284,12 @@ class OverlayLayers(ProtoDriver):
         if not all(map(_LINK.fullmatch, names)):
             raise _lost(f"what layer {id} stands on")
         return names
+
+    def _lower_folders(self, id: str) -> list[str]:
+        """Return the folders of the layers below one, nearest first."""
+        links = (self._path(one) for one in self.lower_names(id))
+        folders = (os.path.join(self._path(LINKS), os.readlink(link)) for link in links)
+        return [os.path.normpath(folder) for folder in folders]
 
     def _link_of(self, id: str) -> str:
         """Return a layer's own link, relative to the home."""

@@ -9,7 +9,7 @@ What holds for every driver is done here, once:
 - One call at a time for each layer, and none upon a layer that is being removed or filled
   (`graphdriver.locks`); Init alone (`graphdriver.plugin.gate`).
 - A layer whose ApplyDiff is not known to be whole is refused to everybody but Remove; ApplyDiff is
-  taken once, and only by the process that made the layer (`graphdriver.plugin.home`). A daemon sends
+  taken once, and only by the process that made the layer (`graphdriver.home`). A daemon sends
   a call whose connection broke again, and what comes then can be the mere tail of a tar.
 - A Diff's first piece is there before the status line is, so what fails early is an answer; what is
   done to its layer while it is read breaks it off (`graphdriver.plugin.diffs`).

@@ -14,13 +14,15 @@ from typing import Final
 
 from graphdriver.driver import Driver
 from graphdriver.errors import InUseError, NotReadyError, UnsupportedError
+from graphdriver.home import Home
 from graphdriver.plugin.daemon import Daemon, DaemonFile, Peer
 from graphdriver.plugin.gate import Gate
-from graphdriver.plugin.home import Home
 from graphdriver.plugin.messages import InitRequest
 
 PATIENCE: Final = 12.0
 """How long a plugin that starts waits for one that still ends, in seconds; a server takes up to 10."""
+
+ENGINE: Final = "docker"
 
 _RESTART: Final = "restart the daemon: it says Init when it starts"
 
@@ -149,7 +151,7 @@ class Residence:
         home = home or Home(path, tuple(said.gid_maps), patience)
         try:
             driver = self._driver
-            home.claim(driver.driver_name or type(driver).__name__, driver.home_format)
+            home.claim(ENGINE, driver.driver_name or type(driver).__name__, driver.home_format)
             driver.init(path, options, said.uid_maps, said.gid_maps)
             home.bind(driver.capabilities().reproduces_exact_diffs)
             home.unmark_all_but(driver.exists)

@@ -1,9 +1,9 @@
-"""What the handler keeps in a driver's home, in ``HOME/.graphdriver/``, so that every driver has it.
+"""What is kept in a driver's home for it, in ``HOME/.graphdriver/``, so that every driver has it.
 
 - ``lock``: held (flock) by the one process that serves the home; it says which one that is.
-- ``home.json``: whose home it is: the driver's name, the version of its layout, and whether it
-  promised to reproduce diffs. Another driver, version or promise is refused, because a daemon would
-  lose the layers that are there.
+- ``home.json``: whose home it is: the engine's (Docker or containerd), the driver's name, the version
+  of its layout, and whether it promised to reproduce diffs. Another engine, driver, version or promise
+  is refused, because a daemon would lose the layers that are there.
 - ``applying/ID``: the mark of a layer whose ApplyDiff has begun and is not known to be whole and on
   disk. While it bears the mark nobody may take the layer for a whole one.
 
@@ -73,13 +73,18 @@ class Home:
             os.pwrite(descriptor, b"%-20d\n" % os.getpid(), 0)
         return descriptor
 
-    def claim(self, driver: str, home_format: int) -> None:
+    def claim(self, engine: str, driver: str, home_format: int) -> None:
         """Say whose home it is, or find that it is so already; before the driver touches it.
 
+        Args:
+            engine: ``docker`` or ``containerd``: neither knows the other's layers.
+            driver: the driver's name.
+            home_format: the version of its layout on disk.
+
         Raises:
-            UnsupportedError: it belongs to another driver or version; the text names both.
+            UnsupportedError: it belongs to another engine, driver or version; the text names both.
         """
-        mine = {"driver": driver, "format": home_format}
+        mine = {"engine": engine, "driver": driver, "format": home_format}
         there = self._read_identity()
         if there is None:
             write_whole(self._identity, json.dumps(mine), 0o600)
@@ -195,7 +200,8 @@ def _is_locked_within(descriptor: int, seconds: float) -> bool:
 
 
 def _described(identity: dict[str, object]) -> str:
-    return f"driver {identity.get('driver')!r}, format {identity.get('format')}"
+    driver, engine = identity.get("driver"), identity.get("engine")
+    return f"driver {driver!r}, format {identity.get('format')}, for {engine}"
 
 
 def _promised(exact_diffs: bool) -> str:

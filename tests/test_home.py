@@ -12,7 +12,7 @@ import pytest
 
 from graphdriver.driver import IDMap
 from graphdriver.errors import InUseError
-from graphdriver.plugin.home import Home
+from graphdriver.home import Home
 
 MAPS = (IDMap(0, 100_000, 65_536),)
 
@@ -61,14 +61,14 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.root
 def test_a_full_disk_keeps_nobody_from_a_home_that_is_there(tiny: Path) -> None:
     home = Home(str(tiny / "home"))
-    home.claim("any", 1)
+    home.claim("docker", "any", 1)
     home.bind(exact_diffs=False)
     home.close()
     with pytest.raises(OSError, match="No space"), open(tiny / "rest", "wb", buffering=0) as rest:
         while True:
             rest.write(b"x" * 512)
     again = Home(str(tiny / "home"))
-    again.claim("any", 1)
+    again.claim("docker", "any", 1)
     again.bind(exact_diffs=False)
     with pytest.raises(InUseError, match=f"is served by process {os.getpid()}, and this is"):
         Home(str(tiny / "home"))

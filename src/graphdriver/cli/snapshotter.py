@@ -1,0 +1,152 @@
+"""``graphdriver snapshotter``: a driver as containerd's proxy snapshotter, until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import resource
+import signal
+import sys
+import threading
+from typing import Final
+
+from graphdriver.cli.command import Command, key_value
+from graphdriver.errors import MalformedRequestError, UnsupportedError
+
+ROOTS: Final = "/var/lib/containerd"
+"""Where containerd and kubelet look for a snapshotter's files."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_EXAMPLES = """\
+examples:
+  graphdriver snapshotter --address /run/graphdriver/mine.sock            the best driver, called "mine"
+  graphdriver snapshotter vfs --address /run/graphdriver/mine.sock -v
+  graphdriver snapshotter --address /run/graphdriver/mine.sock --print-config >> /etc/containerd/config.toml
+  ctr image import --snapshotter mine image.tar
+"""
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "driver",
+        nargs="?",
+        metavar="DRIVER",
+        help="an installed driver, or module:Class, found in the current folder too (default: the"
+        " best one that works here)",
+    )
+    parser.add_argument("--address", required=True, metavar="SOCKET", help="listen there")
+    parser.add_argument(
+        "--name", help="what containerd calls the snapshotter (default: the socket's name)"
+    )
+    parser.add_argument(
+        "--root", metavar="DIR", help=f"(default: {ROOTS}/io.containerd.snapshotter.v1.NAME)"
+    )
+    parser.add_argument("--group", help="who besides root may call it: a group's name or number")
+    parser.add_argument(
+        "--sync",
+        choices=("layer", "none"),
+        default="layer",
+        help="none: a power cut may lose what was committed (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--opt",
+        action="append",
+        default=[],
+        type=key_value,
+        metavar="KEY=VALUE",
+        help="an option for the driver; may be repeated",
+    )
+    parser.add_argument(
+        "--print-config", action="store_true", help="print containerd's configuration, and end"
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="log every call")
+    parser.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="default: %(default)s"
+    )
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    address = os.path.abspath(arguments.address)
+    name = arguments.name or os.path.basename(address).removesuffix(".sock")
+    if not _NAME.fullmatch(name):
+        raise MalformedRequestError(
+            f"{name!r} is no name of a snapshotter, {_NAME.pattern}", hint="give it one with --name"
+        )
+    from graphdriver.snapshotter.config import config
+
+    told = config(name, address, os.uname().machine)
+    if arguments.print_config:
+        print(told, end="")
+        return 0
+    if os.geteuid() != 0:
+        raise UnsupportedError(
+            "layers have owners, devices and mounts of their own, which only root can make",
+            hint="run it as root",
+        )
+    os.umask(0)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return _serve(arguments, name, address, told)
+
+
+def _serve(arguments: argparse.Namespace, name: str, address: str, told: str) -> int:
+    import logging
+
+    from graphdriver.cli import logs, stacks
+    from graphdriver.drivers import load
+    from graphdriver.plugin.systemd import Notifier
+
+    logs.set_up(verbose=arguments.verbose, form=arguments.log_format)
+    stacks.dump_on_signal(arguments.log_format)
+    root = os.path.abspath(arguments.root or f"{ROOTS}/io.containerd.snapshotter.v1.{name}")
+    driver, reason = arguments.driver, "it was asked for"
+    if driver is None:
+        from graphdriver.drivers.choice import choose
+
+        choice = choose(root)
+        driver, reason = choice.name, choice.reason
+    elif ":" in driver:
+        sys.path.append(os.getcwd())  # last, as in `serve`
+    try:
+        from graphdriver.snapshotter.server import SnapshotterServer
+        from graphdriver.snapshotter.snapshots import Snapshots
+    except ImportError as error:
+        raise UnsupportedError(
+            f"a snapshotter speaks gRPC, and {error.name} is not installed",
+            hint="pip install 'graphdriver[containerd]'",
+        ) from error
+
+    log = logging.getLogger(__name__)
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    notifier = Notifier.wanted() if "NOTIFY_SOCKET" in os.environ else None
+    snapshots = Snapshots(load(driver)(), root, arguments.opt, sync=arguments.sync == "layer")
+    try:
+        server = SnapshotterServer(snapshots, address, arguments.group)
+    except BaseException:
+        snapshots.close()
+        raise
+    with server:
+        if notifier:
+            notifier.tell("READY=1", f"STATUS=serving {driver} on {address}")
+        else:
+            print(f"serving {driver} ({reason}) on {address}, layers in {root}")
+            print(f"tell containerd of it, in /etc/containerd/config.toml:\n\n{told}")
+            sys.stdout.flush()
+        log.info("serving %s on %s", driver, address)
+        stopped.wait()
+        log.info("stopping")
+        if notifier:
+            notifier.tell("STOPPING=1")
+    return 0
+
+
+COMMAND: Final = Command(
+    name="snapshotter",
+    summary="serve a driver to containerd, as a proxy snapshotter",
+    examples=_EXAMPLES,
+    configure=_configure,
+    run=_run,
+)

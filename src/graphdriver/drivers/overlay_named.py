@@ -1,0 +1,38 @@
+"""An overlay mount for somebody else to make, named as mount(8) takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from graphdriver.driver import Mount
+from graphdriver.drivers.overlay_mount import SETTINGS
+from graphdriver.errors import UnsupportedError
+
+_SAFE: Final = tuple(f"{key}={value}" for key, value in SETTINGS)
+
+
+def name_mount(diff: str, work: str, lowers: Sequence[str], *, read_only: bool) -> Mount:
+    """Name the mount that shows a layer: a bind mount where it has but one folder.
+
+    Args:
+        diff: the layer's own folder.
+        work: the overlay's working folder, on the same filesystem.
+        lowers: the folders of the layers below, nearest first.
+        read_only: nothing will be written to it.
+
+    Raises:
+        UnsupportedError: a path holds what options cannot tell from their own marks.
+    """
+    wrong = [folder for folder in (diff, *lowers) if any(mark in folder for mark in ",:\\")]
+    if wrong:
+        raise UnsupportedError(
+            f"{wrong[0]} holds a comma, a colon or a backslash, which mount options cannot name",
+            hint="use another root",
+        )
+    if read_only:
+        lowers = (diff, *lowers)
+    if not lowers or len(lowers) == 1 == int(read_only):
+        return Mount("bind", diff, ("ro" if read_only else "rw", "rbind"))
+    upper = () if read_only else (f"workdir={work}", f"upperdir={diff}")
+    return Mount("overlay", "overlay", (*_SAFE, *upper, f"lowerdir={':'.join(lowers)}"))

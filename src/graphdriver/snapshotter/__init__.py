@@ -1,0 +1,1 @@
+"""containerd's side: any driver as a proxy snapshotter."""

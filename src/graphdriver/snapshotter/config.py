@@ -1,0 +1,47 @@
+"""What containerd's configuration must say to find a snapshotter, for each version of it.
+
+The capabilities and the transfer service's part are read by containerd 2.x; 1.6 and 1.7 pass over what
+they do not know. (containerd, docs/PLUGINS.md and docs/cri/config.md.)
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_CONFIG: Final = """\
+version = 2
+
+[proxy_plugins."{name}"]
+  type = "snapshot"
+  address = "{address}"
+
+# Kubernetes: images and containers of the CRI plugin (containerd 1.6 and 1.7)
+[plugins."io.containerd.grpc.v1.cri".containerd]
+  snapshotter = "{name}"
+  disable_snapshot_annotations = false
+
+# Kubernetes: the same for containerd 2.x
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "{name}"
+
+# containerd 2.x: imports and pulls through the transfer service; naming one replaces the default
+[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+  platform = "linux/{architecture}"
+  snapshotter = "{name}"
+  differ = "walking"
+"""
+_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7"}
+
+
+def config(name: str, address: str, machine: str) -> str:
+    """Return what belongs into ``/etc/containerd/config.toml``.
+
+    Args:
+        name: what containerd calls the snapshotter.
+        address: the absolute path of its socket.
+        machine: the processor, as uname(2) names it.
+    """
+    quoted = address.replace("\\", "\\\\").replace('"', '\\"')
+    return _CONFIG.format(
+        name=name, address=quoted, architecture=_ARCHITECTURES.get(machine, machine)
+    )

@@ -1,0 +1,122 @@
+"""A snapshotter on a unix socket, served by grpcio's threads.
+
+grpcio takes no socket over, replaces a live one without a word, and makes its own open to everybody. So
+the path is locked first, the socket is bound in a private folder, and renamed when it is as it should be.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import fcntl
+import grp
+import os
+import socket
+import tempfile
+from typing import Final, Self
+
+import grpc
+
+from graphdriver.errors import InUseError, UnsupportedError
+from graphdriver.linux.folders import make_folders
+from graphdriver.snapshotter.service import handlers
+from graphdriver.snapshotter.snapshots import Snapshots
+
+THREADS: Final = 64
+"""How many calls run at a time; the next one waits."""
+
+GRACE: Final = 9.0
+"""How long calls under way may take at a stop, in seconds."""
+
+LONGEST_PATH: Final = 107
+"""Of a unix socket, in bytes (unix(7))."""
+
+
+class SnapshotterServer:
+    """Serves snapshots at an address; a context manager that closes the socket, and them.
+
+    Args:
+        snapshots: what is served.
+        address: the absolute path of a unix socket.
+        group: who besides root may call it: a group's name or number.
+
+    Raises:
+        InUseError: somebody listens there.
+        UnsupportedError: the path or the group will not do.
+    """
+
+    def __init__(self, snapshots: Snapshots, address: str, group: str | None = None) -> None:
+        self._snapshots = snapshots
+        self.address = os.path.abspath(address)
+        gid = _gid(group)
+        folder, name = os.path.split(self.address)
+        make_folders(folder, 0o755)
+        self._lock = _locked(os.path.join(folder, f".{name}.lock"), self.address)
+        try:
+            self._pool = concurrent.futures.ThreadPoolExecutor(THREADS, "snapshotter")
+            self._server = grpc.server(self._pool)
+            self._server.add_generic_rpc_handlers((handlers(snapshots),))
+            self._bind(folder, gid)
+        except BaseException:
+            os.close(self._lock)
+            raise
+        self._inode = os.stat(self.address).st_ino
+
+    def _bind(self, folder: str, gid: int) -> None:
+        with tempfile.TemporaryDirectory(prefix=".", dir=folder) as private:
+            bound = os.path.join(private, "s")
+            if max(len(os.fsencode(bound)), len(os.fsencode(self.address))) > LONGEST_PATH:
+                raise UnsupportedError(
+                    f"{self.address} is longer than a unix socket's path can be, or nearly so",
+                    hint="choose a shorter one",
+                )
+            self._server.add_insecure_port(f"unix:{bound}")
+            self._server.start()
+            os.chown(bound, -1, gid)
+            os.chmod(bound, 0o660)
+            os.rename(bound, self.address)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let calls under way end, and let go of the socket and the snapshots."""
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(self.address).st_ino == self._inode:
+                os.unlink(self.address)
+        self._server.stop(GRACE).wait()
+        self._pool.shutdown()
+        self._snapshots.close()
+        os.close(self._lock)
+
+
+def _gid(group: str | None) -> int:
+    if group is None:
+        return 0
+    if group.isdecimal():
+        return int(group)
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError as error:
+        raise UnsupportedError(f"there is no group {group!r}", hint="create it first") from error
+
+
+def _locked(path: str, address: str) -> int:
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+            probe.connect(address)
+            raise InUseError(f"somebody listens on {address}", hint="stop that first")
+    except BlockingIOError as error:
+        os.close(lock)
+        raise InUseError(
+            f"another snapshotter listens on {address}", hint="stop that first"
+        ) from error
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock

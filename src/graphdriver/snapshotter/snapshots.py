@@ -1,0 +1,343 @@
+"""Snapshots over a driver: what containerd's words mean for its layers.
+
+| snapshot | layer |
+| --- | --- |
+| active | one of its own, upon the parent's |
+| committed | the same layer, written to no more |
+| view | none: its parent's layer, mounted read-only; one of its own if it has no parent |
+
+A driver that names its mounts is asked for them. Of any other the layer is got, and containerd is told
+to bind that folder; it is put when the snapshot is removed.
+
+The order, in which a kill at any point leaves every snapshot whole or absent: the layer is made, then
+the snapshot noted; the snapshot is forgotten, then the layer removed. What that may leave is removed at
+the next start, and by Cleanup.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+from graphdriver.driver import Mount, ProtoDriver, Usage
+from graphdriver.errors import (
+    LayerExistsError,
+    MalformedRequestError,
+    UnsupportedError,
+)
+from graphdriver.home import Home
+from graphdriver.layer.usage import disk_usage
+from graphdriver.linux.sync import syncfs
+from graphdriver.locks import LayerLocks
+from graphdriver.snapshotter.filters import fields_of, parse_all
+from graphdriver.snapshotter.metadata import Metadata, Snapshot, SnapshotKind
+
+ENGINE: Final = "containerd"
+MAX_SIZE: Final = "containerd.io/snapshot/max-size"
+REMAPS: Final = ("containerd.io/snapshot/uidmapping", "containerd.io/snapshot/gidmapping")
+
+_log = logging.getLogger(__name__)
+
+
+class Snapshots:
+    """The snapshots of a root, kept by a driver; `close` lets go of it.
+
+    Args:
+        driver: keeps the layers.
+        root: an absolute path; it is made if it is not there.
+        options: for the driver.
+        sync: whether Commit waits until all is on disk.
+
+    Raises:
+        InUseError: another process serves the root.
+        UnsupportedError: it belongs to another driver, or to a Docker daemon.
+    """
+
+    def __init__(
+        self, driver: ProtoDriver, root: str, options: Sequence[str] = (), *, sync: bool = True
+    ) -> None:
+        self._driver = driver
+        self._sync = sync
+        self._locks = LayerLocks()
+        self._got: set[str] = set()
+        self._warned = False
+        self._home = Home(root)
+        try:
+            name = driver.driver_name or type(driver).__name__
+            self._home.claim(ENGINE, name, driver.home_format)
+            driver.init(root, list(options), [], [])
+            self._metadata = Metadata(os.path.join(root, ".graphdriver", "snapshots.db"))
+        except BaseException:
+            self._home.close()
+            raise
+        self._to_count: queue.SimpleQueue[Snapshot | None] = queue.SimpleQueue()
+        self._counter = threading.Thread(target=self._count, name="usage", daemon=True)
+        self._counter.start()
+        self.cleanup()
+        for one in self._metadata.uncounted():
+            self._to_count.put(one)
+
+    def close(self) -> None:
+        """Let go of the root; mounts and layers stay as they are."""
+        self._to_count.put(None)
+        self._counter.join()
+        self._metadata.close()
+        self._home.close()
+
+    # --- what containerd asks for -----------------------------------------------------------------
+
+    def prepare(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
+        """Make an active snapshot.
+
+        Raises:
+            LayerExistsError: there is one of that key.
+            LayerNotFoundError: there is no such parent.
+            MalformedRequestError: the parent is not committed.
+        """
+        return self._make(key, SnapshotKind.ACTIVE, parent, labels)
+
+    def view(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
+        """Make a view; errors as of `prepare`."""
+        return self._make(key, SnapshotKind.VIEW, parent, labels)
+
+    def _make(
+        self, key: str, kind: SnapshotKind, parent: str, labels: Mapping[str, str]
+    ) -> Sequence[Mount]:
+        _check_key(key)
+        for label in REMAPS:
+            if label in labels:
+                raise UnsupportedError(
+                    f"{label} asks for other owners, which this snapshotter cannot show",
+                    hint="leave the remap out, or use another snapshotter for this container",
+                )
+        if self._metadata.exists(key):
+            raise LayerExistsError(f"there is a snapshot {key!r} already")
+        below = self._metadata.stat(parent) if parent else None
+        if below and below.kind is not SnapshotKind.COMMITTED:
+            raise MalformedRequestError(f"the parent {parent!r} is not committed")
+        number = self._metadata.next_number()
+        layer = "" if kind is SnapshotKind.VIEW and below else str(number)
+        below_layer = below.layer if below else ""
+        if not layer:
+            with self._locks.held(f"view-{number}", below_layer):
+                return self._mounts(self._metadata.add(number, key, kind, below, "", labels))
+        with self._locks.held(layer, below_layer or None):
+            self._create(layer, below_layer, labels)
+            try:
+                made = self._metadata.add(number, key, kind, below, layer, labels)
+                return self._mounts(made)
+            except BaseException:
+                if not self._metadata.exists(key) or self._metadata.stat(key).number != number:
+                    self._driver.remove(layer)
+                raise
+
+    def _create(self, layer: str, below: str, labels: Mapping[str, str]) -> None:
+        size = labels.get(MAX_SIZE)
+        if size is None:
+            self._driver.create(layer, below, "", {})
+            return
+        try:
+            self._driver.create_read_write(layer, below, "", {"size": size})
+        except UnsupportedError as error:
+            if not self._warned:
+                _log.warning("%s is not heeded: %s", MAX_SIZE, error)
+                self._warned = True
+            self._driver.create(layer, below, "", {})
+
+    def mounts(self, key: str) -> Sequence[Mount]:
+        """Return how to mount an active snapshot or a view.
+
+        Raises:
+            LayerNotFoundError: there is no such snapshot.
+            UnsupportedError: it is committed.
+        """
+        one = self._metadata.stat(key)
+        if one.kind is SnapshotKind.COMMITTED:
+            raise UnsupportedError(f"the snapshot {key!r} is committed, and not mounted")
+        with self._locks.held(one.layer or f"view-{one.number}", one.parent_layer or None):
+            return self._mounts(one)
+
+    def _mounts(self, one: Snapshot) -> Sequence[Mount]:
+        read_only = one.kind is SnapshotKind.VIEW
+        layer = one.layer or one.parent_layer
+        named: Callable[..., Sequence[Mount]] | None = getattr(self._driver, "mounts", None)
+        if named:
+            return named(layer, read_only=read_only)
+        path = self._driver.get(layer, "")
+        if one.key in self._got:
+            self._driver.put(layer)  # it is held already, and once is enough
+        self._got.add(one.key)
+        return (Mount("bind", path, ("ro" if read_only else "rw", "rbind")),)
+
+    def commit(self, name: str, key: str, labels: Mapping[str, str]) -> None:
+        """Make an active snapshot a committed one, on disk when this returns; nothing is walked.
+
+        Raises:
+            LayerNotFoundError: there is no such snapshot.
+            LayerExistsError: there is one of that name.
+            UnsupportedError: it is a view, or committed already.
+        """
+        _check_key(name)
+        one = self._metadata.stat(key)
+        if one.kind is not SnapshotKind.ACTIVE:
+            raise UnsupportedError(f"the snapshot {key!r} is {_named(one.kind)}, and not active")
+        if self._metadata.exists(name):
+            raise LayerExistsError(f"there is a snapshot {name!r} already")
+        with self._locks.held(one.layer):
+            if self._sync:
+                home = self._home.open()
+                try:
+                    syncfs(home)
+                finally:
+                    os.close(home)
+            self._metadata.commit(one, name, labels)
+        if key in self._got:
+            self._got.discard(key)
+            self._got.add(name)
+        self._to_count.put(self._metadata.stat(name))
+
+    def remove(self, key: str) -> None:
+        """End a snapshot. What the driver cannot remove now is tried again by `cleanup`.
+
+        Raises:
+            LayerNotFoundError: there is no such snapshot.
+            InUseError: others stand on it.
+        """
+        one = self._metadata.stat(key)
+        if not one.layer:
+            with self._locks.held(f"view-{one.number}", one.parent_layer):
+                self._metadata.remove(one)
+                self._let_go(one)
+            return
+        with self._locks.held(one.layer, alone=True):
+            self._metadata.remove(one)
+            self._let_go(one)
+            self._end(one.layer)
+
+    def _let_go(self, one: Snapshot) -> None:
+        if one.key in self._got:
+            self._got.discard(one.key)
+            try:
+                self._driver.put(one.layer or one.parent_layer)
+            except Exception:
+                _log.exception("the layer of the snapshot %s cannot be put", one.key)
+
+    def _end(self, layer: str) -> bool:
+        """Remove a doomed layer; one that cannot be removed holds up nobody."""
+        try:
+            existed = self._driver.exists(layer)
+            self._driver.remove(layer)
+        except Exception:
+            _log.exception("the layer %s cannot be removed; Cleanup tries again", layer)
+            return False
+        self._metadata.forget(layer)
+        return existed
+
+    def stat(self, key: str) -> Snapshot:
+        """Return a snapshot.
+
+        Raises:
+            LayerNotFoundError: there is none of that key.
+        """
+        return self._metadata.stat(key)
+
+    def update(
+        self, key: str, labels: Mapping[str, str], paths: Sequence[str] | None = None
+    ) -> Snapshot:
+        """Change a snapshot's labels.
+
+        Args:
+            key: which one.
+            labels: the new ones.
+            paths: what to change: ``labels``, or ``labels.KEY`` for single ones; all labels if none.
+
+        Raises:
+            LayerNotFoundError: there is no such snapshot.
+            MalformedRequestError: something else than labels is to be changed.
+        """
+        one = self._metadata.stat(key)
+        new = dict(one.labels)
+        for path in paths or ("labels",):
+            if path == "labels":
+                new = dict(labels)
+            elif path.startswith("labels."):
+                label = path.removeprefix("labels.")
+                new.pop(label, None)
+                if label in labels:
+                    new[label] = labels[label]
+            else:
+                raise MalformedRequestError(f"{path!r} of a snapshot cannot be changed")
+        return self._metadata.label(one, new)
+
+    def find(self, filters: Iterable[str]) -> list[Snapshot]:
+        """Return the snapshots that any of the filters lets pass; all of them if there is none.
+
+        Raises:
+            MalformedRequestError: something is no filter.
+        """
+        passes = parse_all(filters)
+        return [
+            one
+            for one in self._metadata.all()
+            if passes(fields_of(one.key, one.parent, _named(one.kind), one.labels))
+        ]
+
+    def usage(self, key: str) -> Usage:
+        """Return what a snapshot takes by itself.
+
+        Raises:
+            LayerNotFoundError: there is no such snapshot.
+        """
+        one = self._metadata.stat(key)
+        if one.usage:
+            return one.usage
+        if not one.layer:
+            return Usage(0, 0)
+        with self._locks.held(one.layer):
+            return self._usage_of(one.layer)
+
+    def cleanup(self) -> list[str]:
+        """Remove the layers that no snapshot owns; return them."""
+        freed = []
+        for layer in self._metadata.orphans():
+            with self._locks.held(layer, alone=True):
+                if layer in self._metadata.orphans() and self._end(layer):
+                    freed.append(layer)
+        if freed:
+            _log.info("removed %d layers that no snapshot owned: %s", len(freed), ", ".join(freed))
+        return freed
+
+    # --- usage ------------------------------------------------------------------------------------
+
+    def _usage_of(self, layer: str) -> Usage:
+        counts: Callable[[str], Usage] | None = getattr(self._driver, "usage", None)
+        if counts:
+            return counts(layer)
+        fd = os.open(self._driver.get(layer, ""), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return disk_usage(fd)
+        finally:
+            os.close(fd)
+            self._driver.put(layer)
+
+    def _count(self) -> None:
+        """Count what was committed, one after the other, behind the calls."""
+        while one := self._to_count.get():
+            try:
+                self._metadata.count(one, self._usage_of(one.layer))
+            except Exception as error:
+                if self._metadata.exists(one.key):
+                    _log.warning("the snapshot %s cannot be counted: %s", one.key, error)
+
+
+def _check_key(key: str) -> None:
+    if not key:
+        raise MalformedRequestError("the key is empty")
+
+
+def _named(kind: SnapshotKind) -> str:
+    return kind.name.lower()
