@@ -20,9 +20,9 @@ ROOTS: Final = "/var/lib/containerd"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _EXAMPLES = """\
 examples:
-  graphdriver snapshotter --address /run/graphdriver/mine.sock            the best driver, called "mine"
-  graphdriver snapshotter vfs --address /run/graphdriver/mine.sock -v
-  graphdriver snapshotter --address /run/graphdriver/mine.sock --print-config >> /etc/containerd/config.toml
+  graphdriver snapshotter --address /run/gd/mine.sock          the best driver, as "mine"
+  graphdriver snapshotter vfs --address /run/gd/mine.sock -v   vfs; log every call
+  graphdriver snapshotter --address /run/gd/mine.sock --print-config
   ctr image import --snapshotter mine image.tar
 """
 

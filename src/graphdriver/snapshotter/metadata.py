@@ -3,9 +3,10 @@
 The rules:
 
 - One transaction a call, which is on disk when the call answers (WAL, ``synchronous=FULL``).
-- A layer is made before the row that owns it, and goes after it. So that a crash between the two leaves
-  nothing behind unseen, numbers are reserved a hundred at a time, and what nobody owns of the last
-  hundred is an orphan; and a layer whose row is gone stays in ``doomed`` until the driver has removed it.
+- A layer is made before the row that owns it, and goes after it. So that a crash between the two
+  leaves nothing behind unseen, numbers are reserved a hundred at a time, and what nobody owns of the
+  last hundred is an orphan; and a layer whose row is gone stays in ``doomed`` until the driver has
+  removed it.
 - A snapshot's parent is a number, so committing one under another name touches its own row alone.
 """
 
@@ -47,7 +48,8 @@ CREATE TABLE reserved(until INTEGER NOT NULL) STRICT;
 INSERT INTO reserved VALUES (0);
 """
 _SELECT: Final = """
-SELECT s.number, s.key, s.kind, p.key, p.layer, s.layer, s.labels, s.created, s.updated, s.size, s.inodes
+SELECT s.number, s.key, s.kind, p.key, p.layer, s.layer, s.labels, s.created, s.updated, s.size,
+  s.inodes
 FROM snapshots s LEFT JOIN snapshots p ON p.number = s.parent
 """
 

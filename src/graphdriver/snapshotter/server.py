@@ -1,7 +1,8 @@
 """A snapshotter on a unix socket, served by grpcio's threads.
 
-grpcio takes no socket over, replaces a live one without a word, and makes its own open to everybody. So
-the path is locked first, the socket is bound in a private folder, and renamed when it is as it should be.
+grpcio takes no socket over, replaces a live one without a word, and makes its own open to everybody.
+So the path is locked first, the socket is bound in a private folder, and renamed when it is as it
+should be.
 """
 
 from __future__ import annotations

@@ -1,0 +1,35 @@
+"""What the snapshotter's tests stand on: a driver, a root on tmpfs, a process that serves both."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.ground import require
+from tests.snapshotter.served import Calls, Snapshotter
+
+DRIVERS = ("vfs", "overlay2")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a short name on tmpfs."""
+    require(os.geteuid() == 0, "mounts and owners need root")
+    with tempfile.TemporaryDirectory(prefix="gds-", dir="/dev/shm") as path:
+        yield Path(path)
+
+
+@pytest.fixture(params=DRIVERS)
+def snapshotter(request: pytest.FixtureRequest, folder: Path) -> Iterator[Snapshotter]:
+    """A snapshotter that runs, over each driver."""
+    with Snapshotter(folder, request.param) as served:
+        yield served
+
+
+@pytest.fixture
+def calls(snapshotter: Snapshotter) -> Calls:
+    return snapshotter.calls

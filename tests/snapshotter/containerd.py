@@ -1,0 +1,93 @@
+"""A real containerd of its own folder, and its client."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from graphdriver.linux.mountinfo import mount_points
+from tests.e2e.ground import tool
+
+TIMEOUT = 120.0
+_CONFIG = """\
+version = 2
+root = "{folder}/root"
+state = "{folder}/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]
+
+[grpc]
+  address = "{folder}/c.sock"
+
+[proxy_plugins.ours]
+  type = "snapshot"
+  address = "{address}"
+
+[plugins."io.containerd.gc.v1.scheduler"]
+  schedule_delay = "0ms"
+"""
+
+
+class Containerd:
+    """containerd, with a snapshotter called ``ours``."""
+
+    def __init__(self, folder: Path, address: str) -> None:
+        self.folder = folder
+        self._config = folder / "c.toml"
+        self._config.write_text(_CONFIG.format(folder=folder, address=address))
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Containerd]:
+        """Run it for the length of a ``with`` block; containers that are left are killed."""
+        with open(self.folder / "c.log", "ab") as log:
+            process = subprocess.Popen(
+                [tool("containerd"), "-c", str(self._config)], stdout=log, stderr=log
+            )
+        try:
+            deadline = time.monotonic() + TIMEOUT
+            while self.run("version").returncode:
+                assert process.poll() is None, (self.folder / "c.log").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            yield self
+        finally:
+            for id in self.ctr("container", "ls", "-q").split():
+                self.run("task", "kill", "-s", "9", id)
+                self.run("task", "rm", "-f", id)
+                self.run("container", "rm", id)
+            process.send_signal(signal.SIGTERM)
+            process.wait(TIMEOUT)
+            for point in sorted(self._mounts(), reverse=True):
+                subprocess.run([tool("umount"), "-l", point], check=False)
+
+    def ctr(self, *words: str) -> str:
+        """Run its client; return what it prints."""
+        done = self.run(*words)
+        assert done.returncode == 0, f"ctr {' '.join(words)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def sees_the_snapshotter(self) -> None:
+        """Wait until it has found the snapshotter: it dials one that was gone after a while."""
+        deadline = time.monotonic() + TIMEOUT
+        while self.run("snapshot", "--snapshotter", "ours", "prepare", "seen").returncode:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        self.ctr("snapshot", "--snapshotter", "ours", "rm", "seen")
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run its client, whether or not it succeeds."""
+        command = [tool("ctr"), "-a", f"{self.folder}/c.sock", *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+
+    def snapshots(self, snapshotter: str = "ours") -> dict[str, str]:
+        """Return the snapshots that it knows, and the kind of each."""
+        lines = self.ctr("snapshot", "--snapshotter", snapshotter, "ls").splitlines()[1:]
+        return {line.split()[0]: line.split()[-1] for line in lines}
+
+    def _mounts(self) -> list[str]:
+        points = (os.fsdecode(one.point) for one in mount_points())
+        return [point for point in points if point.startswith(f"{self.folder}/")]
