@@ -1,0 +1,102 @@
+"""What a kill between two steps leaves, and who removes it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from graphdriver.drivers.vfs import VfsDriver
+from graphdriver.snapshotter.metadata import AT_A_TIME, Metadata
+from graphdriver.snapshotter.snapshots import Snapshots
+
+
+class Stubborn(VfsDriver):
+    """A driver that cannot remove a layer, for a while."""
+
+    refuses = ""
+    driver_name = "vfs"
+
+    def remove(self, id: str) -> None:
+        if id == self.refuses:
+            raise OSError(16, "somebody holds it")
+        super().remove(id)
+
+
+def test_a_layer_that_was_made_for_no_snapshot_goes_at_the_next_start(folder: Path) -> None:
+    driver = VfsDriver()
+    snapshots = Snapshots(driver, str(folder / "root"))
+    snapshots.prepare("a", "", {})
+    driver.create("57", "", "", {})  # as a kill before the row is written leaves it
+    snapshots.close()
+    snapshots = Snapshots(VfsDriver(), str(folder / "root"))
+    try:
+        assert [one.key for one in snapshots.find(())] == ["a"]
+        assert sorted(p.name for p in (folder / "root").iterdir() if p.name.isdecimal()) == ["1"]
+    finally:
+        snapshots.close()
+
+
+def test_a_layer_that_outlived_its_snapshot_goes_at_the_next_start(folder: Path) -> None:
+    driver = VfsDriver()
+    snapshots = Snapshots(driver, str(folder / "root"))
+    snapshots.prepare("a", "", {})
+    snapshots._metadata.remove(snapshots.stat("a"))  # and then it was killed
+    assert driver.exists("1")
+    snapshots.close()
+    driver = VfsDriver()
+    snapshots = Snapshots(driver, str(folder / "root"))
+    try:
+        assert not driver.exists("1")
+    finally:
+        snapshots.close()
+
+
+def test_a_layer_that_cannot_be_removed_holds_up_nobody(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    driver = Stubborn()
+    snapshots = Snapshots(driver, str(folder / "root"))
+    try:
+        for key in ("a", "b"):
+            snapshots.prepare(key, "", {})
+        driver.refuses = "1"
+        for key in ("a", "b"):
+            snapshots.remove(key)
+        assert "the layer 1 cannot be removed" in caplog.text
+        assert (driver.exists("1"), driver.exists("2")) == (True, False)
+        assert snapshots.cleanup() == []
+        driver.refuses = ""
+        with caplog.at_level(logging.INFO):
+            assert snapshots.cleanup() == ["1"]
+        assert "removed 1 layers that no snapshot owned: 1" in caplog.text
+        assert snapshots.cleanup() == []
+    finally:
+        snapshots.close()
+
+
+def test_a_number_is_never_given_twice(folder: Path) -> None:
+    given: list[int] = []
+    for _ in range(3):
+        metadata = Metadata(str(folder / "db"))
+        given += [metadata.next_number() for _ in range(AT_A_TIME + 3)]
+        metadata.close()
+    assert len(set(given)) == len(given)
+
+
+def test_what_was_committed_uncounted_is_counted_at_the_next_start(folder: Path) -> None:
+    snapshots = Snapshots(VfsDriver(), str(folder / "root"))
+    snapshots.prepare("a", "", {})
+    snapshots._metadata.commit(snapshots.stat("a"), "one", {})  # and then it was killed
+    assert snapshots.stat("one").usage is None
+    snapshots.close()
+    snapshots = Snapshots(VfsDriver(), str(folder / "root"))
+    snapshots.close()  # which waits for the counting
+    metadata = Metadata(str(folder / "root/.graphdriver/snapshots.db"))
+    try:
+        usage = metadata.stat("one").usage
+        assert usage
+        assert usage.inodes == 1
+    finally:
+        metadata.close()
