@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.drivers.filesystems import loop
 from tests.e2e.ground import require
 from tests.snapshotter.served import Calls, Snapshotter
 
-DRIVERS = ("vfs", "overlay2")
+DRIVERS = ("vfs", "overlay2", "btrfs")
 
 
 @pytest.fixture
@@ -25,9 +27,12 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(params=DRIVERS)
 def snapshotter(request: pytest.FixtureRequest, folder: Path) -> Iterator[Snapshotter]:
-    """A snapshotter that runs, over each driver."""
-    with Snapshotter(folder, request.param) as served:
-        yield served
+    """A snapshotter that runs, over each driver; on a filesystem of its own where that needs one."""
+    with contextlib.ExitStack() as held:
+        place = folder
+        if request.param == "btrfs":
+            place = held.enter_context(loop("btrfs", folder))
+        yield held.enter_context(Snapshotter(folder, request.param, root=place / "snapshots"))
 
 
 @pytest.fixture

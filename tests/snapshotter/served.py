@@ -87,14 +87,16 @@ class Snapshotter:
     """A snapshotter's process; a context manager that stops it.
 
     Args:
-        folder: holds its socket, its log and its root; the path must be short.
+        folder: holds its socket and its log; the path must be short.
         driver: what is served.
         options: more options of ``graphdriver snapshotter``.
+        root: where its layers are; in the folder if not given.
     """
 
-    def __init__(self, folder: Path, driver: str, *options: str) -> None:
+    def __init__(self, folder: Path, driver: str, *options: str, root: Path | None = None) -> None:
+        self.driver = driver
         self.address = str(folder / "s.sock")
-        self.root = folder / "snapshots"
+        self.root = root or folder / "snapshots"
         self.log = folder / "s.log"
         self._command = [sys.executable, "-m", "graphdriver", "snapshotter", driver]
         self._command += ["--address", self.address, "--root", str(self.root), *options]
