@@ -89,5 +89,6 @@ class Containerd:
         return {line.split()[0]: line.split()[-1] for line in lines}
 
     def _mounts(self) -> list[str]:
+        own = tuple(f"{self.folder}/{name}/" for name in ("root", "state"))
         points = (os.fsdecode(one.point) for one in mount_points())
-        return [point for point in points if point.startswith(f"{self.folder}/")]
+        return [point for point in points if point.startswith(own)]
