@@ -240,8 +240,7 @@ class OverlayLayers(ProtoDriver):
 
     def mounts(self, id: str, *, read_only: bool) -> Sequence[Mount]:
         """Name the layer's mount instead of making it (`graphdriver.driver.NamesMounts`)."""
-        diff = os.path.join(self._store.path(id), DIFF)
-        work = self._path(id, WORK)
+        diff, work = os.path.join(self._store.path(id), DIFF), self._path(id, WORK)
         return (name_mount(diff, work, self._lower_folders(id), read_only=read_only),)
 
     def usage(self, id: str) -> Usage:
@@ -287,9 +286,8 @@ class OverlayLayers(ProtoDriver):
 
     def _lower_folders(self, id: str) -> list[str]:
         """Return the folders of the layers below one, nearest first."""
-        links = (self._path(one) for one in self.lower_names(id))
-        folders = (os.path.join(self._path(LINKS), os.readlink(link)) for link in links)
-        return [os.path.normpath(folder) for folder in folders]
+        targets = (os.readlink(self._path(one)) for one in self.lower_names(id))
+        return [os.path.normpath(self._path(LINKS, target)) for target in targets]
 
     def _link_of(self, id: str) -> str:
         """Return a layer's own link, relative to the home."""

@@ -33,7 +33,7 @@ _AT_A_TIME: Final = 100
 _log = logging.getLogger("graphdriver.calls")
 
 
-def handlers(snapshots: Snapshots) -> grpc.GenericRpcHandler[Any, Any]:
+def handlers(snapshots: Snapshots) -> grpc.GenericRpcHandler:
     """Return what answers the service's calls, for `grpc.Server.add_generic_rpc_handlers`."""
     service = _Service(snapshots)
     single: dict[str, tuple[Callable[[Any], Any], Any]] = {
@@ -47,7 +47,7 @@ def handlers(snapshots: Snapshots) -> grpc.GenericRpcHandler[Any, Any]:
         "Usage": (service.usage, pb.UsageRequest),
         "Cleanup": (service.cleanup, pb.CleanupRequest),
     }
-    methods = {
+    methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         name: grpc.unary_unary_rpc_method_handler(
             _answering(name, call), request.FromString, lambda answer: answer.SerializeToString()
         )
