@@ -32,6 +32,7 @@ from graphdriver.driver import (
     mounted,
 )
 from graphdriver.layer.changes import changes, changes_size
+from graphdriver.layer.losses import unavoidable
 from graphdriver.layer.pack import pack
 from graphdriver.layer.unpack import unpack
 from graphdriver.locks import LayerLocks
@@ -127,7 +128,9 @@ class NaiveDiffDriver(Driver):
 
     def apply_diff(self, id: str, parent: str, archive: ReadStream) -> int:
         with self._root(id) as root:
-            return unpack(archive, root, uid_maps=self._uid_maps, gid_maps=self._gid_maps).size
+            maps = self._uid_maps, self._gid_maps
+            lost = unavoidable()
+            return unpack(archive, root, uid_maps=maps[0], gid_maps=maps[1], may_lose=lost).size
 
     def diff_size(self, id: str, parent: str) -> int:
         with self._root(id) as upper:

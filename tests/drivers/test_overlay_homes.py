@@ -9,7 +9,7 @@ import pytest
 
 from graphdriver.drivers.overlay2 import Overlay2Driver
 from graphdriver.drivers.overlay_layers import MOST_LAYERS
-from graphdriver.drivers.overlay_mount import Mounter, Overlay
+from graphdriver.drivers.overlay_mount import KernelMounter, Overlay
 from graphdriver.errors import (
     GraphDriverError,
     InUseError,
@@ -47,7 +47,7 @@ def test_a_home_may_be_called_anything(
     place = home / name
     place.mkdir(parents=True)
     driver = take_up(home=place)
-    driver._layers._mounter = Mounter(str(place), interface)
+    driver._layers._mounter = KernelMounter(str(place), interface)
     chain(driver, 3)
     for id in ("1", "2"):  # without an upper folder, and with one
         root = Path(driver.get(id, ""))
@@ -88,7 +88,7 @@ def test_as_many_layers_as_the_kernel_takes_stand_on_each_other(
     with pytest.raises(GraphDriverError, match="too many lower directories, limit is 500"):
         driver._layers._mounter.mount(Overlay(lowers, "m"))
     # With mount(2) there is a page for all of them.
-    driver._layers._mounter = Mounter(str(home), "mount")
+    driver._layers._mounter = KernelMounter(str(home), "mount")
     assert sorted(recorded(driver, "125")) == [b"file"]
     with pytest.raises(UnsupportedError, match=r"500 layers are more than .*mount\(2\) takes"):
         driver.get(top, "")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from graphdriver.drivers.overlay2 import Overlay2Driver
-from graphdriver.drivers.overlay_mount import Mounter, Overlay
-from graphdriver.drivers.overlay_options import HomeOptions, LayerOptions
+from graphdriver.drivers.overlay_mount import KernelMounter, Overlay
+from graphdriver.drivers.overlay_options import KNOWN, HomeOptions, LayerOptions
 from graphdriver.drivers.sizes import size_of
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.linux import mount as calls
@@ -21,6 +22,10 @@ from tests.drivers.conftest import TakeUp
 from tests.drivers.suite import recorded
 
 LABEL = "system_u:object_r:container_file_t:s0:c1,c2"
+
+
+def parse(options: Sequence[str]) -> HomeOptions:
+    return HomeOptions.parse(options, "overlay2", KNOWN)
 
 
 def mount_of(home: Path, id: str) -> MountPoint:
@@ -40,12 +45,12 @@ def pair(driver: Overlay2Driver) -> str:
 
 
 def test_options_are_read_with_and_without_dockers_prefix() -> None:
-    plain = HomeOptions.parse(["mountopt=nodev,noexec", "size=10G", "volatile=true"])
+    plain = parse(["mountopt=nodev,noexec", "size=10G", "volatile=true"])
     assert plain == HomeOptions(("nodev", "noexec"), 10 << 30, True)
     docker = ["overlay2.mountopt=nodev,noexec", "overlay2.SIZE=10g", "overlay2.volatile=True"]
-    assert HomeOptions.parse(docker) == plain
-    assert HomeOptions.parse(["size=1", "size=2"]).size == 2
-    assert HomeOptions.parse([]) == HomeOptions()
+    assert parse(docker) == plain
+    assert parse(["size=1", "size=2"]).size == 2
+    assert parse([]) == HomeOptions()
 
 
 @pytest.mark.parametrize("option", ["override_kernel_check=true", "siez=1G", "dm.fs=xfs", "=", ""])
@@ -95,7 +100,7 @@ def test_mount_options_are_those_of_every_mount(
     home: Path, take_up: TakeUp, interface: str
 ) -> None:
     driver = take_up("mountopt=nodev,noexec,metacopy=off,xino=off")
-    driver._layers._mounter = Mounter(str(home), interface)
+    driver._layers._mounter = KernelMounter(str(home), interface)
     upper = pair(driver)
     root = Path(driver.get(upper, ""))
     flags = os.statvfs(root).f_flag
@@ -154,7 +159,7 @@ def test_a_label_becomes_the_context_of_the_mount(
     assert fstype == "overlay"
     assert ("context", LABEL) in settings
     monkeypatch.setattr(calls, "mount", lambda *arguments: told.append(arguments))
-    Mounter(str(home), "mount").mount(Overlay(["l"], "m", options=[f"context={LABEL}"]))
+    KernelMounter(str(home), "mount").mount(Overlay(["l"], "m", options=[f"context={LABEL}"]))
     assert told[1][-1].endswith(f',context="{LABEL}"')
 
 

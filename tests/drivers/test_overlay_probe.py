@@ -15,7 +15,7 @@ import pytest
 
 from graphdriver.drivers import choice, overlay_probe
 from graphdriver.drivers.overlay2 import Overlay2Driver
-from graphdriver.drivers.overlay_mount import Mounter, Overlay
+from graphdriver.drivers.overlay_mount import KernelMounter, Overlay
 from graphdriver.drivers.overlay_probe import examine
 from graphdriver.errors import UnsupportedError
 from graphdriver.linux import mount as calls
@@ -126,7 +126,7 @@ def test_what_a_killed_probe_left_is_cleared_away(home: Path, take_up: TakeUp) -
     left = home / ".overlay-probe"
     for name in ("lower", "upper", "work", "merged"):
         (left / name).mkdir(parents=True)
-    Mounter(str(left)).mount(Overlay(["lower"], "merged", "upper", "work"))
+    KernelMounter(str(left)).mount(Overlay(["lower"], "merged", "upper", "work"))
     take_up()
     assert not left.exists()
     assert not any(one.point.startswith(os.fsencode(left)) for one in mount_points())

@@ -9,13 +9,14 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from graphdriver.errors import UnsupportedError
+from graphdriver.layer.losses import Loss
 from graphdriver.layer.unpack import Unpacked, unpack
 from tests.layer import tars
 
@@ -60,7 +61,7 @@ def test_with_best_effort_attributes_are_lost_and_each_namespace_is_told_once(
             tars.pax([(b"SCHILY.xattr.user.a", b"1")]),
             tars.folder(b"d"),
         ),
-        best_effort=True,
+        may_lose=Loss,
     )
     assert unpacked == Unpacked(size=8, inodes=3)
     assert sorted(os.listdir(bare)) == ["d", "f", "g"]
@@ -79,7 +80,7 @@ def test_attributes_of_namespaces_that_nobody_knows_are_told_once_in_all(
     bare: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     odd = [b"odd%d.x" % n for n in range(50)]
-    unpack_into(bare, tars.tar(labelled(b"f", *odd)), best_effort=True)
+    unpack_into(bare, tars.tar(labelled(b"f", *odd)), may_lose=Loss)
     assert len(caplog.records) == 1
 
 
@@ -91,26 +92,27 @@ def test_with_best_effort_a_time_becomes_the_nearest_and_is_told_once(
     entries = [time, tars.file(b"f"), time, tars.symlink(b"s", b"f"), base_256]
     with pytest.raises(UnsupportedError, match="'f': the filesystem cannot keep its time"):
         unpack_into(tmp_path, tars.tar(*entries))
-    unpack_into(tmp_path, tars.tar(*entries), best_effort=True)
+    unpack_into(tmp_path, tars.tar(*entries), may_lose=Loss)
     assert (tmp_path / "f").stat().st_mtime > 2**32
     (told,) = caplog.records
     assert told.levelno == logging.WARNING
     assert told.getMessage().startswith("'f': the filesystem cannot keep its time; further times")
 
 
-@pytest.mark.parametrize("best_effort", [False, True])
+@pytest.mark.parametrize("may_lose", [(), Loss])
 def test_an_attribute_that_is_damaged_is_an_error_whatever_was_asked(
-    tmp_path: Path, best_effort: bool
+    tmp_path: Path, may_lose: Collection[Loss]
 ) -> None:
     tar = tars.tar(labelled(b"f", b"security.capability"))
     with pytest.raises(UnsupportedError, match=r"'security\.capability' cannot be kept: Invalid"):
-        unpack_into(tmp_path, tar, best_effort=best_effort)
+        unpack_into(tmp_path, tar, may_lose=may_lose)
 
 
 # --- without root ---------------------------------------------------------------------------------
 
 INSIDE = """
 import ctypes, io, os, sys
+from graphdriver.layer.losses import Loss
 from graphdriver.layer.unpack import unpack
 from graphdriver.errors import GraphDriverError
 import logging
@@ -124,7 +126,7 @@ os.setuid(0)
 data = sys.stdin.buffer.read()
 fd = os.open(sys.argv[1], os.O_RDONLY)
 try:
-    print(unpack(io.BytesIO(data), fd, best_effort=sys.argv[2] == "best effort"))
+    print(unpack(io.BytesIO(data), fd, may_lose=Loss if sys.argv[2] == "best effort" else ()))
 except GraphDriverError as error:
     print(type(error).__name__, error)
 """

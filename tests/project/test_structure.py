@@ -32,7 +32,7 @@ MAY_KNOW = {
     "__main__": {"cli"},
     "__init__": {"driver", "errors", "naive", "plugin"},
 }
-DRIVERS = {"vfs", "overlay2", "btrfs"}
+DRIVERS = {"vfs", "overlay2", "btrfs", "fuse_overlayfs"}
 
 
 def room(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""The layers of overlay2 as folders and mounts; their diffs are in `graphdriver.drivers.overlay2`."""
+"""Layers as upper folders and mounts; their diffs are in `graphdriver.drivers.overlay_driver`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import secrets
 import string
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from graphdriver.driver import IDMap, Mount, ProtoDriver, Usage, host_root
 from graphdriver.drivers.holds import Holds
-from graphdriver.drivers.overlay_mount import Mounter, Overlay, is_mounted
+from graphdriver.drivers.overlay_mount import Mounter, Overlay, is_dead, is_mounted
 from graphdriver.drivers.overlay_named import name_mount
 from graphdriver.drivers.overlay_options import HomeOptions, LayerOptions
-from graphdriver.drivers.overlay_probe import examine
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
 from graphdriver.layer.copy import dress
 from graphdriver.layer.lowers import Marks
@@ -54,8 +54,31 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """How a home is served: what a driver on overlays has to say of it.
+
+    ``backing`` is the filesystem's name. ``is_native`` tells that upper folders hold the mounter's
+    marks alone, so that layers can be read and written there.
+    """
+
+    driver: str
+    mounter: Mounter
+    options: HomeOptions
+    backing: str
+    is_native: bool = True
+
+
 class OverlayLayers(ProtoDriver):
-    """Layers as upper folders, shown by overlay mounts."""
+    """Layers as upper folders, shown by overlay mounts.
+
+    Args:
+        survey: looks at a home, given the daemon's options too, and raises an UnsupportedError if it
+            cannot serve.
+    """
+
+    def __init__(self, survey: Callable[[str, Sequence[str]], Ground]) -> None:
+        self._survey = survey
 
     def init(
         self,
@@ -65,11 +88,11 @@ class OverlayLayers(ProtoDriver):
         gid_maps: Sequence[IDMap],
     ) -> None:
         """Take up a home; see `graphdriver.ProtoDriver.init`."""
-        self._options = HomeOptions.parse(options)
-        self._backing = examine(home, self._options)
+        self._ground = self._survey(home, options)
+        self._options = self._ground.options
+        self._mounter = self._ground.mounter
         self._owner = host_root(uid_maps), host_root(gid_maps)
         self._store = Store(home, self._owner[1], own=(LINKS,))
-        self._mounter = Mounter(home)
         self._holds = Holds(home)
         self._family = threading.Lock()
         make_folders(os.path.join(home, LINKS), 0o700)
@@ -83,13 +106,15 @@ class OverlayLayers(ProtoDriver):
         self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
     ) -> None:
         """Make a layer; see `graphdriver.ProtoDriver.create`."""
-        self._create(id, parent, LayerOptions.parse(storage_opt), volatile=False)
+        self._create(
+            id, parent, LayerOptions.parse(storage_opt, self._ground.driver), volatile=False
+        )
 
     def create_read_write(
         self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
     ) -> None:
         """Make a container's layer, the only kind that the home's ``size`` and ``volatile`` are for."""
-        options = LayerOptions.parse(storage_opt, self._options.size)
+        options = LayerOptions.parse(storage_opt, self._ground.driver, self._options.size)
         self._create(id, parent, options, volatile=self._options.volatile)
 
     def _create(self, id: str, parent: str, options: LayerOptions, *, volatile: bool) -> None:
@@ -190,6 +215,10 @@ class OverlayLayers(ProtoDriver):
         merged = self._path(id, MERGED)
         mounted = is_mounted(merged)
         count = self._holds.of(id, mounted)
+        if mounted and is_dead(merged):
+            _log.warning("%s lost the program that served it, and is mounted anew", merged)
+            self._unmount(id)
+            mounted = False
         if not mounted:
             self._mount(id, lowers, mount_label)
         try:
@@ -217,11 +246,9 @@ class OverlayLayers(ProtoDriver):
     def status(self) -> Sequence[tuple[str, str]]:
         """Tell what the layers are on, under Docker's names where it has some."""
         return (
-            ("Backing Filesystem", self._backing),
-            ("Supports d_type", "true"),
-            ("Native Overlay Diff", "true"),
-            ("userxattr", str(self._mounter.user_marks).lower()),
-            ("Mount Interface", self._mounter.interface),
+            ("Backing Filesystem", self._ground.backing),
+            ("Native Overlay Diff", str(self.is_native).lower()),
+            *self._mounter.status(),
             ("Kernel", os.uname().release),
         )
 
@@ -260,6 +287,7 @@ class OverlayLayers(ProtoDriver):
         if failed:
             raise GraphDriverError(f"these layers cannot be unmounted: {', '.join(failed)}")
         self._holds.forget_all()
+        self._mounter.end()
 
     # --- what the diffs need ----------------------------------------------------------------------
 
@@ -300,6 +328,11 @@ class OverlayLayers(ProtoDriver):
     def is_pristine(self, id: str) -> bool:
         """Tell whether nobody uses the layer, and nothing was written to it."""
         return not os.listdir(self._path(id, DIFF)) and not is_mounted(self._path(id, MERGED))
+
+    @property
+    def is_native(self) -> bool:
+        """Tell whether layers can be read and written in their upper folders."""
+        return self._ground.is_native
 
     @property
     def marks(self) -> Marks:
@@ -361,6 +394,11 @@ class OverlayLayers(ProtoDriver):
     def _unmount(self, id: str) -> None:
         """End a layer's mount: at once if that can be, else as soon as nobody uses it."""
         merged = self._path(id, MERGED)
+        if is_dead(merged):
+            unmount(merged, MNT_DETACH)
+            with contextlib.suppress(OSError):
+                os.rmdir(merged)
+            return
         for attempt in range(_BUSY_TRIES):
             if attempt:
                 time.sleep(_BUSY_PAUSE)

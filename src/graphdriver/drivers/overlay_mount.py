@@ -1,4 +1,4 @@
-"""How layers are mounted upon each other.
+"""How layers are mounted upon each other, by the kernel.
 
 One mount has a lower folder for each layer below. Names in the mount table are whole paths where they
 can be; where they cannot - the kernel takes no more than 255 bytes for one, and takes backslashes for
@@ -14,10 +14,10 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Protocol
 
 from graphdriver.errors import GraphDriverError, UnsupportedError
-from graphdriver.layer.lowers import TRUSTED, USER
+from graphdriver.layer.lowers import TRUSTED, USER, Marks
 from graphdriver.linux import mount as calls
 from graphdriver.linux.namespaces import in_user_namespace, unshare_working_directory
 
@@ -75,8 +75,33 @@ class Overlay:
         return flags
 
 
-class Mounter:
-    """Mounts overlays below a home.
+class Mounter(Protocol):
+    """Mounts overlays below a home, in one way or another."""
+
+    @property
+    def marks(self) -> Marks:
+        """What the mounts write into upper folders, and obey in all."""
+        ...
+
+    def mount(self, overlay: Overlay) -> None:
+        """Mount an overlay on its target, which is there.
+
+        Raises:
+            GraphDriverError: it cannot be; the text says why.
+        """
+        ...
+
+    def status(self) -> Sequence[tuple[str, str]]:
+        """Tell how it is done, for ``docker info``."""
+        ...
+
+    def end(self) -> None:
+        """Leave nothing behind; what was mounted is unmounted."""
+        return
+
+
+class KernelMounter(Mounter):
+    """Mounts overlays by the kernel's own overlayfs.
 
     Args:
         home: an absolute path.
@@ -85,17 +110,25 @@ class Mounter:
 
     def __init__(self, home: str, interface: str = "") -> None:
         self.home = home
-        self.user_marks = in_user_namespace()
-        self.marks = USER if self.user_marks else TRUSTED
+        self._user_marks = in_user_namespace()
         self.interface = interface or ("fsopen" if _takes_lower_folders_one_by_one() else "mount")
 
-    def mount(self, overlay: Overlay) -> None:
-        """Mount an overlay on its target, which is there.
+    @property
+    def marks(self) -> Marks:
+        """Those of the kernel: in a user namespace only ``user.`` attributes can be set."""
+        return USER if self._user_marks else TRUSTED
 
-        Raises:
-            GraphDriverError: the kernel refused; the text has its words.
-        """
-        if self.user_marks:
+    def status(self) -> Sequence[tuple[str, str]]:
+        """Tell of what depends on the kernel."""
+        return (
+            ("Supports d_type", "true"),
+            ("userxattr", str(self._user_marks).lower()),
+            ("Mount Interface", self.interface),
+        )
+
+    def mount(self, overlay: Overlay) -> None:
+        """Mount an overlay; in errors are the kernel's words."""
+        if self._user_marks:
             overlay = replace(overlay, options=(*overlay.options, "userxattr"))
         try:
             if self.interface == "mount":
@@ -174,4 +207,15 @@ def is_mounted(folder: str) -> bool:
     except OSError as error:
         if error.errno == errno.ENOENT:
             return False
+        if error.errno == errno.ENOTCONN:
+            return True
         raise
+
+
+def is_dead(folder: str) -> bool:
+    """Tell whether what is mounted on a folder has lost the program that serves it."""
+    try:
+        os.stat(folder)
+    except OSError as error:
+        return error.errno == errno.ENOTCONN
+    return False

@@ -1,9 +1,9 @@
-"""What overlay2 can be told of a home (``--storage-opt``), and of a layer (``docker run`` likewise)."""
+"""What homes and layers of overlays can be told (``--storage-opt`` of the daemon, of a container)."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphdriver.drivers.overlay_mount import SETTINGS
@@ -16,7 +16,7 @@ KNOWN = {
     "size": "how large a container's layer may grow, on a filesystem with project quotas: size=10G",
     "volatile": "true: containers' layers are never synced, and lost when the machine goes down",
 }
-"""The options of a home. With Docker's own prefix, ``overlay2.size=10G``, they are taken too."""
+"""The options of a home. With the driver's name, ``overlay2.size=10G``, they are taken too."""
 
 _OURS = frozenset(
     {"lowerdir", "lowerdir+", "datadir+", "upperdir", "workdir", "userxattr", "verity", "ro"}
@@ -33,8 +33,13 @@ class HomeOptions:
     volatile: bool = False
 
     @classmethod
-    def parse(cls, options: Sequence[str]) -> HomeOptions:
+    def parse(cls, options: Sequence[str], driver: str, known: Collection[str]) -> HomeOptions:
         """Read ``key=value`` options, of which the last of a key counts.
+
+        Args:
+            options: as the daemon gives them.
+            driver: its name.
+            known: those of `KNOWN` that it has.
 
         Raises:
             UnsupportedError: one is not known, or its value is none.
@@ -42,10 +47,10 @@ class HomeOptions:
         found = {}
         for option in options:
             key, _, value = option.partition("=")
-            key = key.removeprefix("overlay2.").lower()
-            if key not in KNOWN:
-                known = "; ".join(f"{name}= ({text})" for name, text in KNOWN.items())
-                raise UnsupportedError(f"overlay2 knows no option {option!r}", hint=known)
+            key = key.removeprefix(f"{driver}.").lower()
+            if key not in known:
+                hint = "; ".join(f"{name}= ({KNOWN[name]})" for name in known)
+                raise UnsupportedError(f"{driver} knows no option {option!r}", hint=hint)
             found[key] = value
         volatile = found.get("volatile", "false").lower()
         if volatile not in ("true", "false"):
@@ -67,11 +72,12 @@ class LayerOptions:
     size: int = 0
 
     @classmethod
-    def parse(cls, options: Mapping[str, str], size: int = 0) -> LayerOptions:
+    def parse(cls, options: Mapping[str, str], driver: str, size: int = 0) -> LayerOptions:
         """Read the options of a layer.
 
         Args:
             options: as Docker gives them.
+            driver: its name.
             size: the limit of a layer that says none.
 
         Raises:
@@ -80,7 +86,7 @@ class LayerOptions:
         for key in options:
             if key.lower() != "size":
                 raise UnsupportedError(
-                    f"overlay2 knows no option {key!r} of a layer", hint="it knows size="
+                    f"{driver} knows no option {key!r} of a layer", hint="it knows size="
                 )
         given = {key.lower(): value for key, value in options.items()}
         return cls(size_of(given["size"]) if "size" in given else size)

@@ -7,12 +7,14 @@ there, with its mount; the next one that looks clears it away.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import stat
+from collections.abc import Iterator
 from typing import Final
 
-from graphdriver.drivers.overlay_mount import Mounter, Overlay, is_mounted
+from graphdriver.drivers.overlay_mount import KernelMounter, Overlay, is_mounted
 from graphdriver.drivers.overlay_options import HomeOptions, LayerOptions
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.layer.walk import remove_tree
@@ -45,30 +47,47 @@ def examine(home: str, options: HomeOptions = HomeOptions()) -> str:  # noqa: B0
             "overlay2: this kernel has no overlay filesystem",
             hint="load it (modprobe overlay), or use vfs",
         )
+    with trial(home) as (folder, kind):
+        _examine(home, folder, kind, options)
+    return kind
+
+
+@contextlib.contextmanager
+def trial(home: str) -> Iterator[tuple[str, str]]:
+    """Lay out folders to be mounted, for the length of a ``with`` block, and end the mount.
+
+    Args:
+        home: where.
+
+    Yields:
+        The path of a folder in which are ``lower`` (with a ``folder`` in it), ``upper``, ``work`` and
+        ``merged``; and the name of the filesystem.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
     with alone_in(home):
         fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             _clear(home, fd)
             try:
-                kind = fstype_of(fd)
-                _examine(home, kind, options)
+                folder = os.path.join(home, _FOLDER)
+                for name in ("", "lower", "upper", "work", "merged", "lower/folder"):
+                    os.mkdir(os.path.join(folder, name), 0o700)
+                yield folder, fstype_of(fd)
             finally:
                 _clear(home, fd)
         finally:
             os.close(fd)
-    return kind
 
 
-def _examine(home: str, kind: str, options: HomeOptions) -> None:
-    folder = os.path.join(home, _FOLDER)
-    for name in ("", "lower", "upper", "work", "merged", "lower/folder"):
-        os.mkdir(os.path.join(folder, name), 0o700)
+def _examine(home: str, folder: str, kind: str, options: HomeOptions) -> None:
     if not tells_types(f"{folder}/lower"):
         raise UnsupportedError(
             f"overlay2: {home} is on {kind} that does not tell file types with their names (d_type)",
             hint=f"make it anew (mkfs.xfs -n ftype=1, mkfs.ext4 -O filetype), or {_ELSEWHERE}",
         )
-    mounter = Mounter(folder)
+    mounter = KernelMounter(folder)
     try:
         xattr.set(os.fsencode(f"{folder}/upper"), mounter.marks.prefix + b"probe", b"y")
     except OSError as error:

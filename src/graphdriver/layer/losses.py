@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import enum
 import logging
+from collections.abc import Collection
 
 from graphdriver.errors import UnsupportedError
+from graphdriver.linux.namespaces import in_user_namespace
 
 _log = logging.getLogger(__name__)
 
@@ -23,15 +25,23 @@ class Loss(enum.Enum):
     ATTRIBUTE = "extended attributes"
 
 
+def unavoidable() -> Collection[Loss]:
+    """Return what a layer loses where this process is: in a user namespace its devices.
+
+    Nobody makes devices there; Docker leaves them out as well. What containers need is in their /dev.
+    """
+    return (Loss.DEVICE,) if in_user_namespace() else ()
+
+
 class Losses:
     """What cannot be kept of one layer.
 
     Args:
-        are_allowed: by whoever asked for best effort.
+        allowed: the kinds that may be.
     """
 
-    def __init__(self, are_allowed: bool) -> None:
-        self._are_allowed = are_allowed
+    def __init__(self, allowed: Collection[Loss]) -> None:
+        self._allowed = allowed
         self._told: set[tuple[Loss, str]] = set()
 
     def meet(self, kind: Loss, problem: str, *, of: str = "") -> None:
@@ -45,7 +55,7 @@ class Losses:
         Raises:
             UnsupportedError: it is not.
         """
-        if not self._are_allowed:
+        if kind not in self._allowed:
             raise UnsupportedError(problem)
         if (kind, of) not in self._told:
             self._told.add((kind, of))

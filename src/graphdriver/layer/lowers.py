@@ -23,20 +23,37 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """Where an overlay keeps its marks: ``trusted.``, or ``user.`` if mounted with ``userxattr``."""
+    """How an overlay keeps its marks.
+
+    ``prefix`` begins its attributes: ``trusted.``, or ``user.`` if mounted with ``userxattr``. Names
+    that begin with ``hidden`` are the overlay's own, and no content.
+    """
 
     prefix: bytes
+    hidden: bytes = b""
 
     @property
     def opaque(self) -> bytes:
         """The attribute of a folder that hides all below it."""
         return self.prefix + b"opaque"
 
+    def names_in(self, fd: int) -> list[bytes]:
+        """Return the names of an open folder that are content."""
+        names = names_in(fd)
+        return [name for name in names if not self.hides(name)] if self.hidden else names
+
+    def hides(self, name: bytes) -> bool:
+        """Tell whether a name is the overlay's own."""
+        return bool(self.hidden) and name.startswith(self.hidden)
+
 
 TRUSTED = Marks(b"trusted.overlay.")
 USER = Marks(b"user.overlay.")
+FUSE = Marks(b"trusted.overlay.", b".wh.")
+"""Those of fuse-overlayfs for root; in a user namespace it is `FUSE_USER`."""
+FUSE_USER = Marks(b"user.fuseoverlayfs.", b".wh.")
 
-ORDERS = (TRUSTED.prefix, USER.prefix)
+ORDERS = (TRUSTED.prefix, USER.prefix, FUSE_USER.prefix, b"security.fuseoverlayfs.")
 """What attributes begin with by which an overlay takes orders, in whichever way it is mounted."""
 
 
@@ -94,7 +111,7 @@ class Level:
 
     def names(self) -> list[bytes]:
         """Return all names that are shown."""
-        every = {name for _, fd in self._folders for name in names_in(fd)}
+        every = {name for _, fd in self._folders for name in self._marks.names_in(fd)}
         return [name for name in every if self.look(name) is not None]
 
 

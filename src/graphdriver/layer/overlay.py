@@ -17,7 +17,7 @@ from graphdriver.errors import BadArchiveError
 from graphdriver.layer import whiteout
 from graphdriver.layer.copy import Copier, dress
 from graphdriver.layer.header import Entry, EntryType
-from graphdriver.layer.lowers import TRUSTED, Descent, Marks, is_whiteout
+from graphdriver.layer.lowers import ORDERS, TRUSTED, Descent, Marks, is_whiteout
 from graphdriver.layer.walk import names_in
 from graphdriver.linux import xattr
 
@@ -132,7 +132,7 @@ class OVERLAY(whiteout.Form):
         source = os.open(name, _FOLDER, dir_fd=below_fd)
         try:
             attributes = xattr.get_all(source)
-            theirs = {k: v for k, v in attributes.items() if not k.startswith(self._marks.prefix)}
+            theirs = {k: v for k, v in attributes.items() if not k.startswith(ORDERS)}
             os.mkdir(name, 0o700, dir_fd=fd)
             made = os.open(name, _FOLDER, dir_fd=fd)
             try:

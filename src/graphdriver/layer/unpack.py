@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from graphdriver.driver import IDMap, ReadStream
@@ -30,7 +30,7 @@ from graphdriver.layer.fields import show
 from graphdriver.layer.header import Entry, EntryType
 from graphdriver.layer.idmap import attribute_to_host, to_host
 from graphdriver.layer.links import HardLinks
-from graphdriver.layer.losses import Losses
+from graphdriver.layer.losses import Loss, Losses
 from graphdriver.layer.lowers import ORDERS
 from graphdriver.layer.parse import TarReader
 from graphdriver.layer.place import Folder
@@ -59,7 +59,7 @@ def unpack(
     uid_maps: Sequence[IDMap] = (),
     gid_maps: Sequence[IDMap] = (),
     form: Callable[[int], whiteout.Form] = whiteout.PLAIN,
-    best_effort: bool = False,
+    may_lose: Collection[Loss] = (),
 ) -> Unpacked:
     """Write a layer's tar into a tree.
 
@@ -73,8 +73,7 @@ def unpack(
         gid_maps: likewise for groups.
         form: makes what the tree is of its root: `whiteout.PLAIN`, which holds a copy of the parent's
             tree already, or `overlay.OVERLAY`.
-        best_effort: lose devices, extended attributes and times that cannot be kept, with a warning
-            for each kind, instead of raising.
+        may_lose: what is left out, with a warning for each kind, if it cannot be kept.
 
     Raises:
         BadArchiveError: the tar is damaged or hostile; the text names the entry.
@@ -83,7 +82,7 @@ def unpack(
         GraphDriverError: an id is outside the maps, or the disk is full.
         OSError: the tree itself cannot be worked on.
     """
-    unpacker = _Unpacker(root_fd, uid_maps, gid_maps, form(root_fd), Losses(best_effort))
+    unpacker = _Unpacker(root_fd, uid_maps, gid_maps, form(root_fd), Losses(may_lose))
     reader = TarReader(archive)
     size = 0
     entry = None

@@ -18,7 +18,7 @@ from graphdriver.layer.format import header
 from graphdriver.layer.lowers import TRUSTED, Below, Lowers, Marks, is_whiteout
 from graphdriver.layer.pack import Packer
 from graphdriver.layer.rootfd import RootFd
-from graphdriver.layer.walk import names_in, walk_to_files
+from graphdriver.layer.walk import walk_to_files
 from graphdriver.layer.whiteout import OPAQUE, PREFIX, mark
 from graphdriver.linux import xattr
 
@@ -55,7 +55,7 @@ def _compare(upper: RootFd, lowers: Lowers, marks: Marks) -> Iterator[tuple[byte
             continue  # it was deleted meanwhile, which is no change of the layer any more
         try:
             hidden = hidden or xattr.get(fd, marks.opaque) == b"y"
-            names = names_in(fd)
+            names = marks.names_in(fd)
             with lowers.level(path, layers) as level:
                 if hidden:
                     for name in set(level.names()).difference(names):
@@ -112,6 +112,8 @@ class UpperPacker(Packer):
         if self._is_root_opaque:
             yield (header(mark(OPAQUE)),)
         for path, name, parent_fd, found in walk_to_files(self.root):
+            if self._marks.hides(name):
+                continue
             if found is None:
                 yield self.entry(path, name, parent_fd, None)
             else:

@@ -1,0 +1,85 @@
+"""The driver on fuse-overlayfs: overlay2 for kernels and users that have no overlayfs.
+
+On disk it is overlay2's layout, with the program's marks in place of the kernel's::
+
+    HOME/ID/diff        what the layer changed: the upper folder of its mount
+    HOME/ID/link        the name of its link in HOME/l
+    HOME/ID/lower       l/NAME:l/NAME:...: the layers below, nearest first; none in a first layer
+    HOME/ID/work        the program's own
+    HOME/ID/committed   it has, or had, a child: from then on it is mounted without an upper folder
+    HOME/ID/merged      where it is mounted, while it is
+    HOME/l/NAME         a link to ../ID/diff
+
+A process serves each mount (`graphdriver.drivers.fuse_mount`), and outlives the plugin. When it is
+killed the mount is dead ("transport endpoint is not connected") until the next get, which mounts anew;
+what was written is in ``diff``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import ClassVar
+
+from graphdriver.drivers.choice import Suitability
+from graphdriver.drivers.fuse_mount import FuseMounter
+from graphdriver.drivers.overlay_driver import OverlayDriver
+from graphdriver.drivers.overlay_layers import Ground
+from graphdriver.drivers.overlay_mount import Overlay
+from graphdriver.drivers.overlay_options import HomeOptions
+from graphdriver.drivers.overlay_probe import trial
+from graphdriver.errors import GraphDriverError, UnsupportedError
+from graphdriver.layer.lowers import is_whiteout
+from graphdriver.linux import xattr
+
+
+class FuseOverlayfsDriver(OverlayDriver):
+    """Layers upon each other by the program fuse-overlayfs."""
+
+    driver_name: ClassVar[str] = "fuse-overlayfs"
+
+    @classmethod
+    def probe(cls, home: str) -> Suitability:
+        """Tell how well the driver would do in a folder, which exists."""
+        kind, _ = _examine(home)
+        return Suitability(22, f"layers share all that they do not change, by a program, on {kind}")
+
+    @classmethod
+    def survey(cls, home: str, options: Sequence[str]) -> Ground:
+        """Look at a home by mounting something there; see `OverlayDriver.survey`."""
+        parsed = HomeOptions.parse(options, cls.driver_name, ("size",))
+        kind, is_native = _examine(home)
+        return Ground(cls.driver_name, FuseMounter(home), parsed, kind, is_native)
+
+
+def _examine(home: str) -> tuple[str, bool]:
+    """See whether overlays can be mounted in a folder, by mounting one.
+
+    Returns:
+        The filesystem's name, and whether the marks in upper folders are those that are expected.
+
+    Raises:
+        UnsupportedError: they cannot be.
+    """
+    with trial(home) as (folder, kind):
+        mounter = FuseMounter(folder)
+        try:
+            mounter.mount(Overlay(["lower"], "merged", "upper", "work"))
+            os.rmdir(f"{folder}/merged/folder")
+            os.mkdir(f"{folder}/merged/new")
+        except UnsupportedError:
+            raise
+        except GraphDriverError as error:
+            raise UnsupportedError(
+                f"fuse-overlayfs: nothing can be mounted on {kind}: {error.problem}",
+                hint=error.hint,
+            ) from error
+        finally:
+            mounter.end()
+        whiteout, opaque = f"{folder}/upper/folder", os.fsencode(f"{folder}/upper/new")
+        is_native = (
+            os.path.lexists(whiteout)
+            and is_whiteout(os.lstat(whiteout))
+            and xattr.get(opaque, mounter.marks.opaque) == b"y"
+        )
+    return kind, is_native

@@ -1,0 +1,227 @@
+"""Mounts of fuse-overlayfs: their helpers outlive the plugin, and what dies is made anew."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from graphdriver.drivers import fuse_mount
+from graphdriver.drivers.fuse_mount import FuseMounter
+from graphdriver.drivers.fuse_overlayfs import FuseOverlayfsDriver
+from graphdriver.drivers.overlay_mount import Overlay
+from graphdriver.errors import GraphDriverError, UnsupportedError
+from tests.drivers.suite import recorded
+from tests.drivers.test_fuse_overlayfs import settled
+from tests.drivers.test_overlay_mounts import mounts_in
+from tests.plugin.waiting import wait_until
+
+TakeUp = Callable[..., FuseOverlayfsDriver]
+
+
+@pytest.fixture
+def take_up(home: Path) -> Iterator[TakeUp]:
+    """Make a driver that has taken up `home`, with options; later ones are restarts."""
+    made: list[FuseOverlayfsDriver] = []
+
+    def take_up(*options: str) -> FuseOverlayfsDriver:
+        driver = FuseOverlayfsDriver()
+        driver.init(str(home), options, (), ())
+        made.append(driver)
+        return driver
+
+    yield take_up
+    for driver in made:
+        driver.cleanup()
+        settled(driver)
+
+
+def helpers(home: Path) -> list[int]:
+    """Return the processes that serve mounts in a home."""
+    found = []
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            words = Path("/proc", name, "cmdline").read_bytes().split(b"\0")
+            if words[0].endswith(b"fuse-overlayfs") and os.fsencode(home) in words[-2]:
+                found.append(int(name))
+    return found
+
+
+def kill_helpers(home: Path) -> None:
+    for pid in helpers(home):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not helpers(home))
+
+
+def pair(driver: FuseOverlayfsDriver) -> str:
+    """Make a layer and a mounted one upon it; return the mount."""
+    driver.create("lower", "", "", {})
+    Path(driver.get("lower", ""), "file").write_text("lower")
+    driver.create_read_write("upper", "lower", "", {})
+    return driver.get("upper", "")
+
+
+def test_a_helper_is_in_a_session_of_its_own(home: Path, take_up: TakeUp) -> None:
+    pair(take_up())
+    (pid,) = helpers(home)
+    assert os.getsid(pid) != os.getsid(0)
+    assert os.getpgid(pid) != os.getpgid(0)
+    environment = Path("/proc", str(pid), "environ").read_bytes()
+    assert environment.rstrip(b"\0") == b"PATH=" + fuse_mount._PATH.encode()
+
+
+_OTHER = """
+import os, sys
+from graphdriver.drivers.fuse_overlayfs import FuseOverlayfsDriver
+driver = FuseOverlayfsDriver()
+driver.init(sys.argv[1], [], (), ())
+driver.create("lower", "", "", {})
+open(driver.get("lower", "") + "/file", "w").write("lower")
+driver.create_read_write("upper", "lower", "", {})
+print(driver.get("upper", ""), flush=True)
+os.kill(0, 9)
+"""
+
+
+def test_mounts_outlive_a_plugin_that_is_killed_with_its_group(home: Path, take_up: TakeUp) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _OTHER, str(home)], start_new_session=True, capture_output=True
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    root = Path(os.fsdecode(done.stdout.strip()))
+    assert (root / "file").read_text() == "lower"
+    (root / "new").touch()
+    os.setxattr(root / "file", "user.kept", b"yes")  # for that the program needs paths
+    driver = take_up()
+    assert len(helpers(home)) == 1
+    os.setxattr(root / "new", "user.kept", b"yes")
+    driver.put("upper")
+    assert not mounts_in(home)
+    assert sorted(recorded(driver, "upper")) == [b"file", b"new"]
+
+
+def test_a_dead_mount_is_made_anew_at_the_next_get(home: Path, take_up: TakeUp) -> None:
+    driver = take_up()
+    root = Path(pair(driver))
+    (root / "new").write_text("kept")
+    kill_helpers(home)
+    with pytest.raises(OSError, match="endpoint is not connected"):
+        os.stat(root)
+    assert driver.get("upper", "") == str(root)
+    assert (root / "new").read_text() == "kept"
+    assert len(mounts_in(home)) == 1
+    driver.put("upper")  # of two gets
+    assert (root / "file").read_text() == "lower"
+    driver.put("upper")
+    assert not mounts_in(home)
+
+
+@pytest.mark.parametrize("end", ["put", "remove", "cleanup"])
+def test_a_dead_mount_is_ended_like_any_other(home: Path, take_up: TakeUp, end: str) -> None:
+    driver = take_up()
+    pair(driver)
+    # Somebody in it keeps it busy.
+    inside = os.open(home / "upper/merged", os.O_RDONLY)
+    try:
+        kill_helpers(home)
+        restarted = take_up()
+        getattr(restarted, end)(*(["upper"] if end != "cleanup" else []))
+        assert not mounts_in(home)
+        assert restarted.exists("upper") == (end != "remove")
+        assert not (home / "upper/merged").exists()
+    finally:
+        os.close(inside)
+
+
+def test_what_is_read_in_the_upper_folder_is_what_was_written(home: Path, take_up: TakeUp) -> None:
+    driver = take_up()
+    root = Path(pair(driver))
+    with open(root / "open", "wb", buffering=0) as file:
+        file.write(b"x" * 100_000)
+        assert driver.diff_size("upper", "lower") == 100_000
+        assert [change.path for change in driver.changes("upper", "lower")] == ["/open"]
+
+
+def test_a_device_of_a_layer_below_is_never_read(home: Path, take_up: TakeUp) -> None:
+    driver = take_up()
+    driver.create("lower", "", "", {})
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as secret:
+        secret.write(b"the machine's own" * 1000)
+        secret.flush()
+        loop = subprocess.run(
+            ["losetup", "--find", "--show", secret.name], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        try:
+            number = os.stat(loop).st_rdev
+            os.mknod(Path(driver.get("lower", ""), "disk"), stat.S_IFBLK | 0o600, number)
+            driver.create_read_write("upper", "lower", "", {})
+            root = Path(driver.get("upper", ""))
+            with pytest.raises(PermissionError):
+                os.chmod(root / "disk", 0o666)
+            assert not (home / "upper/diff/disk").exists()
+        finally:
+            subprocess.run(["losetup", "--detach", loop], check=True)
+
+
+def test_with_systemd_a_helper_is_begun_in_a_scope(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By a stand-in for systemd-run: systemd does not run the machine where this is tested."""
+    stand_in = tmp_path / "systemd-run"
+    stand_in.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/told\nexit 1\n')
+    stand_in.chmod(0o755)
+    monkeypatch.setattr(fuse_mount, "SYSTEMD", str(tmp_path))
+    monkeypatch.setattr(fuse_mount, "_PATH", f"{tmp_path}:{fuse_mount._PATH}")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    mounter = FuseMounter(str(home))
+    with pytest.raises(GraphDriverError):
+        mounter.mount(Overlay(["a"], "b"))
+    mounter.end()
+    told = (tmp_path / "told").read_text()
+    assert told.startswith("--scope --quiet --collect -- /usr/bin/fuse-overlayfs -o lowerdir=a,")
+
+
+def test_a_machine_without_the_program_is_told_of(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fuse_mount, "_PATH", "/nowhere")
+    with pytest.raises(UnsupportedError, match="not installed; install it .apt-get install fuse"):
+        FuseOverlayfsDriver.probe(str(home))
+
+
+def test_options_that_it_has_not_are_refused(take_up: TakeUp) -> None:
+    with pytest.raises(UnsupportedError, match="fuse-overlayfs knows no option 'volatile=true'"):
+        take_up("volatile=true")
+
+
+def test_on_a_home_that_keeps_no_devices_diffs_are_made_by_comparing(home: Path) -> None:
+    """On overlayfs, where overlay2 cannot be: deletions are files ``.wh.NAME``."""
+    for name in ("l", "u", "w", "m"):
+        (home / name).mkdir()
+    options = f"lowerdir={home}/l,upperdir={home}/u,workdir={home}/w"
+    subprocess.run(["mount", "-t", "overlay", "-o", options, "none", home / "m"], check=True)
+    driver = FuseOverlayfsDriver()
+    try:
+        (home / "m/home").mkdir()
+        driver.init(str(home / "m/home"), [], (), ())
+        assert dict(driver.status())["Native Overlay Diff"] == "false"
+        root = Path(pair(driver))
+        (root / "file").unlink()
+        (root / "new").mkdir()
+        told = [(change.path, int(change.kind)) for change in driver.changes("upper", "lower")]
+        assert told == [("/file", 2), ("/new", 1)]
+        driver.create("again", "lower", "", {})
+        driver.apply_diff("again", "lower", driver.diff("upper", "lower"))
+        assert sorted(recorded(driver, "again")) == [b"new"]
+    finally:
+        driver.cleanup()
+        settled(driver)
+        subprocess.run(["umount", home / "m"], check=True)
