@@ -193,7 +193,7 @@ def test_a_machine_without_the_program_is_told_of(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fuse_mount, "_PATH", "/nowhere")
-    with pytest.raises(UnsupportedError, match="not installed; install it .apt-get install fuse"):
+    with pytest.raises(UnsupportedError, match=r"not installed; install it .apt-get install fuse"):
         FuseOverlayfsDriver.probe(str(home))
 
 

@@ -83,20 +83,20 @@ def test_an_unfit_place_is_refused_with_a_way_out(unfit: tuple[Path, str]) -> No
     found = {one.name: one for one in choice.survey(str(folder))}
     assert found["overlay2"].cls is None
     assert re.search(text, found["overlay2"].reason)
-    assert choice.choose(str(folder)).name == "vfs"
+    assert choice.choose(str(folder)).name == "fuse-overlayfs"
 
 
-def test_the_command_line_tells_of_an_unfit_place_and_serves_vfs_there(
+def test_the_command_line_tells_of_an_unfit_place_and_serves_another_driver_there(
     unfit: tuple[Path, str],
 ) -> None:
     folder, text = unfit
     root = str(folder / "not" / "yet")
     said = graphdriver("drivers", "--data-root", root).stdout.decode()
-    assert re.search(f"^overlay2  does not work: overlay2: {text}", said, re.MULTILINE)
+    assert re.search(f"^overlay2 +does not work: overlay2: {text}", said, re.MULTILINE)
     with tempfile.TemporaryDirectory(prefix="gd-", dir="/tmp") as own:
         one = Serving(Path(own), "--data-root", root).ready()
         try:
-            assert one.out.read_text().startswith("serving vfs (works on every filesystem")
+            assert one.out.read_text().startswith("serving fuse-overlayfs (layers share")
         finally:
             one.end()
 
@@ -109,7 +109,7 @@ def test_a_kernel_without_overlayfs_is_told_of(home: Path, monkeypatch: pytest.M
     text = "this kernel has no overlay filesystem; load it .modprobe overlay., or use vfs"
     with pytest.raises(UnsupportedError, match=text):
         examine(str(home))
-    assert choice.choose(str(home)).name == "vfs"
+    assert choice.choose(str(home)).name == "fuse-overlayfs"
 
 
 def test_a_fit_place_is_told_by_its_filesystem_and_left_as_it_was(place: Path) -> None:

@@ -24,7 +24,7 @@ from typing import ClassVar
 from graphdriver.drivers.choice import Suitability
 from graphdriver.drivers.fuse_mount import FuseMounter
 from graphdriver.drivers.overlay_driver import OverlayDriver
-from graphdriver.drivers.overlay_layers import Ground
+from graphdriver.drivers.overlay_ground import Ground
 from graphdriver.drivers.overlay_mount import Overlay
 from graphdriver.drivers.overlay_options import HomeOptions
 from graphdriver.drivers.overlay_probe import trial

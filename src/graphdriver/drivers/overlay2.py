@@ -21,7 +21,7 @@ from typing import ClassVar
 
 from graphdriver.drivers.choice import Suitability
 from graphdriver.drivers.overlay_driver import OverlayDriver
-from graphdriver.drivers.overlay_layers import Ground
+from graphdriver.drivers.overlay_ground import Ground
 from graphdriver.drivers.overlay_mount import KernelMounter
 from graphdriver.drivers.overlay_options import KNOWN, HomeOptions
 from graphdriver.drivers.overlay_probe import examine

@@ -12,7 +12,8 @@ import functools
 from collections.abc import Callable, Sequence
 
 from graphdriver.driver import Change, ClosableStream, ReadStream
-from graphdriver.drivers.overlay_layers import Ground, OverlayLayers
+from graphdriver.drivers.overlay_ground import Ground
+from graphdriver.drivers.overlay_layers import OverlayLayers
 from graphdriver.layer.changes import changes_size
 from graphdriver.layer.losses import unavoidable
 from graphdriver.layer.overlay import MERGED, OVERLAY
@@ -62,7 +63,7 @@ class OverlayDriver(NaiveDiffDriver):
     def apply_diff(self, id: str, parent: str, archive: ReadStream) -> int:
         with self._layers.opened(id) as upper:
             self._layers.refuse_if_stood_upon(id)
-            if self._layers.is_native and self._layers.is_pristine(id):
+            if self._layers.ground.is_native and self._layers.is_pristine(id):
                 with self._layers.opened_below(id) as lowers:
                     form = functools.partial(OVERLAY, lowers=lowers, marks=self._layers.marks)
                     return self._unpack(archive, upper, form)
@@ -72,7 +73,7 @@ class OverlayDriver(NaiveDiffDriver):
 
     def _is_native_against(self, id: str, parent: str) -> bool:
         is_direct = parent == self._layers.parent_of(id)
-        return is_direct and self._layers.is_native
+        return is_direct and self._layers.ground.is_native
 
     def _unpack(self, archive: ReadStream, root: int, form: Callable[[int], Form]) -> int:
         maps = self._uid_maps, self._gid_maps

@@ -12,14 +12,15 @@ import string
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from graphdriver.driver import IDMap, Mount, ProtoDriver, Usage, host_root
 from graphdriver.drivers.holds import Holds
-from graphdriver.drivers.overlay_mount import Mounter, Overlay, is_dead, is_mounted
+from graphdriver.drivers.overlay_files import lost, write
+from graphdriver.drivers.overlay_ground import Ground
+from graphdriver.drivers.overlay_mount import Overlay, is_dead, is_mounted
 from graphdriver.drivers.overlay_named import name_mount
-from graphdriver.drivers.overlay_options import HomeOptions, LayerOptions
+from graphdriver.drivers.overlay_options import LayerOptions
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
 from graphdriver.layer.copy import dress
 from graphdriver.layer.lowers import Marks
@@ -54,21 +55,6 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """How a home is served: what a driver on overlays has to say of it.
-
-    ``backing`` is the filesystem's name. ``is_native`` tells that upper folders hold the mounter's
-    marks alone, so that layers can be read and written there.
-    """
-
-    driver: str
-    mounter: Mounter
-    options: HomeOptions
-    backing: str
-    is_native: bool = True
-
-
 class OverlayLayers(ProtoDriver):
     """Layers as upper folders, shown by overlay mounts.
 
@@ -88,9 +74,8 @@ class OverlayLayers(ProtoDriver):
         gid_maps: Sequence[IDMap],
     ) -> None:
         """Take up a home; see `graphdriver.ProtoDriver.init`."""
-        self._ground = self._survey(home, options)
-        self._options = self._ground.options
-        self._mounter = self._ground.mounter
+        self.ground = self._survey(home, options)
+        self._mounter = self.ground.mounter
         self._owner = host_root(uid_maps), host_root(gid_maps)
         self._store = Store(home, self._owner[1], own=(LINKS,))
         self._holds = Holds(home)
@@ -107,15 +92,15 @@ class OverlayLayers(ProtoDriver):
     ) -> None:
         """Make a layer; see `graphdriver.ProtoDriver.create`."""
         self._create(
-            id, parent, LayerOptions.parse(storage_opt, self._ground.driver), volatile=False
+            id, parent, LayerOptions.parse(storage_opt, self.ground.driver), volatile=False
         )
 
     def create_read_write(
         self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
     ) -> None:
         """Make a container's layer, the only kind that the home's ``size`` and ``volatile`` are for."""
-        options = LayerOptions.parse(storage_opt, self._ground.driver, self._options.size)
-        self._create(id, parent, options, volatile=self._options.volatile)
+        options = LayerOptions.parse(storage_opt, self.ground.driver, self.ground.options.size)
+        self._create(id, parent, options, volatile=self.ground.options.volatile)
 
     def _create(self, id: str, parent: str, options: LayerOptions, *, volatile: bool) -> None:
         with self._family:
@@ -124,18 +109,18 @@ class OverlayLayers(ProtoDriver):
             try:
                 with self._store.staged(id) as folder:
                     self._make_diff(os.path.join(folder, DIFF), parent)
-                    _write(os.path.join(folder, LINK), link)
+                    write(os.path.join(folder, LINK), link)
                     if lowers:
-                        _write(os.path.join(folder, LOWER), ":".join(lowers))
+                        write(os.path.join(folder, LOWER), ":".join(lowers))
                         os.mkdir(os.path.join(folder, WORK), 0o700)
                         os.chown(os.path.join(folder, WORK), *self._owner)
                     if volatile and lowers:
-                        _write(os.path.join(folder, VOLATILE), "")
+                        write(os.path.join(folder, VOLATILE), "")
                     if options.size:
                         options.limit(folder, (DIFF, WORK) if lowers else (DIFF,))
                     os.symlink(f"../{id}/{DIFF}", self._path(LINKS, link))
                     if parent:
-                        _write(self._path(parent, COMMITTED), "")
+                        write(self._path(parent, COMMITTED), "")
             except BaseException:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._path(LINKS, link))
@@ -246,8 +231,8 @@ class OverlayLayers(ProtoDriver):
     def status(self) -> Sequence[tuple[str, str]]:
         """Tell what the layers are on, under Docker's names where it has some."""
         return (
-            ("Backing Filesystem", self._ground.backing),
-            ("Native Overlay Diff", str(self.is_native).lower()),
+            ("Backing Filesystem", self.ground.backing),
+            ("Native Overlay Diff", str(self.ground.is_native).lower()),
             *self._mounter.status(),
             ("Kernel", os.uname().release),
         )
@@ -309,7 +294,7 @@ class OverlayLayers(ProtoDriver):
             return []
         names = text.split(":")
         if not all(map(_LINK.fullmatch, names)):
-            raise _lost(f"what layer {id} stands on")
+            raise lost(f"what layer {id} stands on")
         return names
 
     def _lower_folders(self, id: str) -> list[str]:
@@ -323,16 +308,11 @@ class OverlayLayers(ProtoDriver):
             link = f"{LINKS}/{self._read(id, LINK)}"
             if _LINK.fullmatch(link):
                 return link
-        raise _lost(f"the link of layer {id}")
+        raise lost(f"the link of layer {id}")
 
     def is_pristine(self, id: str) -> bool:
         """Tell whether nobody uses the layer, and nothing was written to it."""
         return not os.listdir(self._path(id, DIFF)) and not is_mounted(self._path(id, MERGED))
-
-    @property
-    def is_native(self) -> bool:
-        """Tell whether layers can be read and written in their upper folders."""
-        return self._ground.is_native
 
     @property
     def marks(self) -> Marks:
@@ -365,7 +345,7 @@ class OverlayLayers(ProtoDriver):
     # --- mounts -----------------------------------------------------------------------------------
 
     def _mount(self, id: str, lowers: list[str], mount_label: str) -> None:
-        options = list(self._options.mount_options)
+        options = list(self.ground.options.mount_options)
         if mount_label:
             options.append(f"context={mount_label}")
         target = f"{id}/{MERGED}"
@@ -394,12 +374,10 @@ class OverlayLayers(ProtoDriver):
     def _unmount(self, id: str) -> None:
         """End a layer's mount: at once if that can be, else as soon as nobody uses it."""
         merged = self._path(id, MERGED)
-        if is_dead(merged):
-            unmount(merged, MNT_DETACH)
-            with contextlib.suppress(OSError):
-                os.rmdir(merged)
-            return
         for attempt in range(_BUSY_TRIES):
+            if is_dead(merged):
+                unmount(merged, MNT_DETACH)
+                break
             if attempt:
                 time.sleep(_BUSY_PAUSE)
             try:
@@ -470,19 +448,3 @@ class OverlayLayers(ProtoDriver):
     def _read(self, id: str, name: str) -> str:
         with open(self._path(id, name), encoding="ascii", errors="replace") as file:
             return file.read().strip()
-
-
-def _lost(what: str) -> GraphDriverError:
-    """Tell of a file that is not whole: none of them is synced when it is made."""
-    return GraphDriverError(
-        f"{what} was lost, in a power cut most likely",
-        hint="remove it; an image can be loaded again",
-    )
-
-
-def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)
