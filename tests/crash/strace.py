@@ -37,9 +37,12 @@ WRITING = ("write", "pwrite64", "writev", "pwritev2")
 OPENING = ("open", "openat", "openat2")
 """What does if it makes or empties the file."""
 
+OF_SUBVOLUMES = ("BTRFS_IOC_SUBVOL_CREATE", "BTRFS_IOC_SNAP_CREATE_V2", "BTRFS_IOC_SNAP_DESTROY")
+"""Which ioctl(2) does."""
+
 _LINE = re.compile(r"(?P<call>\w+)\((?P<rest>.*)")
 _FILE = re.compile(r"\d+<(?P<path>/[^>]*)>")
-_TRACED = ",".join(f"?{call}" for call in (*sorted(CHANGING), *WRITING, *OPENING))
+_TRACED = ",".join(f"?{call}" for call in (*sorted(CHANGING), *WRITING, *OPENING, "ioctl"))
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ class Trace:
 def _changes(call: str, rest: str, besides: Path) -> bool:
     if call in OPENING:
         return "O_CREAT" in rest or "O_TRUNC" in rest or "O_TMPFILE" in rest
+    if call == "ioctl":
+        return any(one in rest for one in OF_SUBVOLUMES)
     if call in WRITING:
         file = _FILE.match(rest)
         return file is not None and file["path"] != str(besides)

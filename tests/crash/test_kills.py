@@ -27,6 +27,7 @@ from graphdriver.plugin.client import RemoteError
 from tests.crash import inspection, strace
 from tests.crash.served import Served
 from tests.crash.story import HALF, STORY, Scene, Step, Tree, Trees, World, first_step_of
+from tests.drivers.filesystems import loop
 from tests.drivers.tree import record
 from tests.e2e.ground import require
 
@@ -51,10 +52,10 @@ class Point:
 
 @pytest.mark.root
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("driver", ["vfs", "overlay2"])
+@pytest.mark.parametrize("driver", ["vfs", "overlay2", "btrfs"])
 def test_a_kill_at_any_call_leaves_each_layer_whole_or_absent_or_marked(driver: str) -> None:
     require(os.geteuid() == 0, "mounts and owners need root")
-    with ground() as folder:
+    with ground(driver) as folder:
         (folder / "trees").mkdir()
         trees = Trees(folder / "trees")
         with Stage(folder, driver, trees) as stage:
@@ -72,10 +73,14 @@ def differing(one: Tree, other: Tree) -> set[bytes]:
 
 
 @contextlib.contextmanager
-def ground() -> Iterator[Path]:
-    """Give a folder with a short name."""
-    with tempfile.TemporaryDirectory(prefix="gdk-", dir="/dev/shm") as folder:
-        yield Path(folder)
+def ground(driver: str) -> Iterator[Path]:
+    """Give a folder with a short name, on what a driver needs."""
+    with contextlib.ExitStack() as held:
+        on_tmpfs = tempfile.TemporaryDirectory(prefix="gdk-", dir="/dev/shm")
+        folder = Path(held.enter_context(on_tmpfs))
+        if driver == "btrfs":
+            folder = held.enter_context(loop("btrfs", folder))
+        yield folder
 
 
 def play_all(folder: Path, driver: str, trees: Trees, points: list[Point]) -> list[str]:
