@@ -14,7 +14,7 @@ from tests.drivers.filesystems import loop
 from tests.e2e.ground import require
 from tests.snapshotter.served import Calls, Snapshotter
 
-DRIVERS = ("vfs", "overlay2", "btrfs")
+DRIVERS = ("vfs", "overlay2", "btrfs", "fuse-overlayfs")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from graphdriver.linux.mountinfo import mount_points
 from tests.drivers.tree import record
 from tests.e2e.ground import tool
-from tests.snapshotter.containerd import Containerd
+from tests.snapshotter.containerd import Containerd, mount
 from tests.snapshotter.images import busybox, chain_id, ten_layers, write_image
 from tests.snapshotter.served import Snapshotter
 
@@ -34,7 +34,8 @@ def shown(containerd: Containerd, snapshotter: str, name: str, place: Path) -> I
     containerd.ctr("snapshot", "--snapshotter", snapshotter, "view", "shown", name)
     place.mkdir()
     line = containerd.ctr("snapshot", "--snapshotter", snapshotter, "mounts", str(place), "shown")
-    subprocess.run(line.split(), check=True)
+    _, _, kind, source, _, _, options = line.split()  # mount -t KIND SOURCE PLACE -o OPTIONS
+    mount(kind, source, str(place), options)
     try:
         yield str(place)
     finally:

@@ -37,6 +37,7 @@ class FuseOverlayfsDriver(OverlayDriver):
     """Layers upon each other by the program fuse-overlayfs."""
 
     driver_name: ClassVar[str] = "fuse-overlayfs"
+    mount_type: ClassVar[str] = "fuse3.fuse-overlayfs"
 
     @classmethod
     def probe(cls, home: str) -> Suitability:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
-from graphdriver.driver import Change, ClosableStream, ReadStream
+from graphdriver.driver import Change, ClosableStream, Mount, ReadStream
 from graphdriver.drivers.overlay_ground import Ground
 from graphdriver.drivers.overlay_layers import OverlayLayers
+from graphdriver.drivers.overlay_named import name_mount
 from graphdriver.layer.changes import changes_size
 from graphdriver.layer.losses import unavoidable
 from graphdriver.layer.overlay import MERGED, OVERLAY
@@ -27,6 +29,9 @@ from graphdriver.naive import NaiveDiffDriver
 class OverlayDriver(NaiveDiffDriver):
     """Layers upon each other by overlays; a driver says how they are mounted."""
 
+    mount_type: ClassVar[str] = "overlay"
+    """What mount(8) calls such mounts."""
+
     def __init__(self) -> None:
         self._layers = OverlayLayers(self.survey)
         super().__init__(self._layers)
@@ -39,6 +44,11 @@ class OverlayDriver(NaiveDiffDriver):
             UnsupportedError: an option is not known, or the home cannot serve.
         """
         raise NotImplementedError
+
+    def mounts(self, id: str, *, read_only: bool) -> Sequence[Mount]:
+        """Name the layer's mount instead of making it (`graphdriver.driver.NamesMounts`)."""
+        folders = self._layers.folders(id)
+        return (name_mount(*folders, read_only=read_only, kind=self.mount_type),)
 
     def diff(self, id: str, parent: str) -> ClosableStream:
         if not self._is_native_against(id, parent):

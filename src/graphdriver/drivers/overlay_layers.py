@@ -14,12 +14,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from graphdriver.driver import IDMap, Mount, ProtoDriver, Usage, host_root
+from graphdriver.driver import IDMap, ProtoDriver, Usage, host_root
 from graphdriver.drivers.holds import Holds
 from graphdriver.drivers.overlay_files import lost, write
 from graphdriver.drivers.overlay_ground import Ground
 from graphdriver.drivers.overlay_mount import Overlay, is_dead, is_mounted
-from graphdriver.drivers.overlay_named import name_mount
 from graphdriver.drivers.overlay_options import LayerOptions
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
 from graphdriver.layer.copy import dress
@@ -250,10 +249,10 @@ class OverlayLayers(ProtoDriver):
             told["LowerDir"] = ":".join(lowers)
         return told
 
-    def mounts(self, id: str, *, read_only: bool) -> Sequence[Mount]:
-        """Name the layer's mount instead of making it (`graphdriver.driver.NamesMounts`)."""
+    def folders(self, id: str) -> tuple[str, str, list[str]]:
+        """Return a layer's own folder, its working folder, and the folders of the layers below."""
         diff, work = os.path.join(self._store.path(id), DIFF), self._path(id, WORK)
-        return (name_mount(diff, work, self._lower_folders(id), read_only=read_only),)
+        return diff, work, self._lower_folders(id)
 
     def usage(self, id: str) -> Usage:
         """Count the layer's own folder (`graphdriver.driver.CountsUsage`)."""

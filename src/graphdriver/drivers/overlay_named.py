@@ -12,7 +12,9 @@ from graphdriver.errors import UnsupportedError
 _SAFE: Final = tuple(f"{key}={value}" for key, value in SETTINGS)
 
 
-def name_mount(diff: str, work: str, lowers: Sequence[str], *, read_only: bool) -> Mount:
+def name_mount(
+    diff: str, work: str, lowers: Sequence[str], *, read_only: bool, kind: str = "overlay"
+) -> Mount:
     """Name the mount that shows a layer: a bind mount where it has but one folder.
 
     Args:
@@ -20,6 +22,7 @@ def name_mount(diff: str, work: str, lowers: Sequence[str], *, read_only: bool) 
         work: the overlay's working folder, on the same filesystem.
         lowers: the folders of the layers below, nearest first.
         read_only: nothing will be written to it.
+        kind: what mount(8) calls it; the kernel's own gets the settings that make it safe.
 
     Raises:
         UnsupportedError: a path holds what options cannot tell from their own marks.
@@ -35,4 +38,5 @@ def name_mount(diff: str, work: str, lowers: Sequence[str], *, read_only: bool) 
     if not lowers or len(lowers) == 1 == int(read_only):
         return Mount("bind", diff, ("ro" if read_only else "rw", "rbind"))
     upper = () if read_only else (f"workdir={work}", f"upperdir={diff}")
-    return Mount("overlay", "overlay", (*_SAFE, *upper, f"lowerdir={':'.join(lowers)}"))
+    settings = _SAFE if kind == "overlay" else ()
+    return Mount(kind, "overlay", (*settings, *upper, f"lowerdir={':'.join(lowers)}"))
