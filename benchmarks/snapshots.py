@@ -1,0 +1,125 @@
+"""How long a snapshotter's calls take, with ten snapshots and with ten thousand, and a whole import.
+
+    PYTHONPATH=. python benchmarks/snapshots.py [--driver NAME] [--dir DIR] [--many N] [--json FILE]
+
+Prepare, Commit and Remove are called as containerd calls them, over gRPC, with a sync at each Commit
+and without; the client is Python's and takes its share. Then containerd imports one image of twenty
+thousand files onto the snapshotter and onto its own overlayfs, in turn; the ratio of the medians is
+printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests.snapshotter.containerd import Containerd
+from tests.snapshotter.images import ten_layers, write_image
+from tests.snapshotter.served import Calls, Snapshotter
+
+CALLS = 300
+IMAGE = "docker.io/library/image:latest"
+
+
+@contextlib.contextmanager
+def served(above: str, driver: str, sync: str) -> Iterator[tuple[Path, Snapshotter]]:
+    """Serve a driver in a folder of its own."""
+    with (
+        tempfile.TemporaryDirectory(prefix="gds-", dir=above) as folder,
+        Snapshotter(Path(folder), driver, "--sync", sync) as snapshotter,
+    ):
+        yield Path(folder), snapshotter
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Return the seconds that a call takes."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def rounds(calls: Calls, tag: str) -> dict[str, list[float]]:
+    """Prepare, commit and remove a number of times upon one snapshot."""
+    times: dict[str, list[float]] = {"Prepare": [], "Commit": [], "Remove": []}
+    for number in range(CALLS):
+        key, name = f"{tag}-{number}", f"{tag}-{number}-committed"
+        times["Prepare"].append(timed(lambda: calls.prepare(key, "base-0")))  # noqa: B023
+        times["Commit"].append(timed(lambda: calls.commit(name, key)))  # noqa: B023
+        times["Remove"].append(timed(lambda: calls.remove(name)))  # noqa: B023
+    return times
+
+
+def small_calls(above: str, driver: str, many: int) -> list[dict[str, object]]:
+    """Measure the calls with few snapshots and with many."""
+    rows: list[dict[str, object]] = []
+    for sync in ("layer", "none"):
+        with served(above, driver, sync) as (_, snapshotter):
+            calls = snapshotter.calls
+            made = 0
+            for count in (10, many) if sync == "none" else (10,):
+                for number in range(made, count):
+                    calls.prepare(f"active-{number}", "base-0" if number else "")
+                    calls.commit(f"base-{number}", f"active-{number}")
+                made = count
+                for call, times in rounds(calls, f"of-{count}").items():
+                    cuts = statistics.quantiles(times, n=100)
+                    p50, p99 = round(cuts[49] * 1e3, 3), round(cuts[98] * 1e3, 3)
+                    rows.append(
+                        {
+                            "call": call,
+                            "snapshots": count,
+                            "sync": sync,
+                            "p50_ms": p50,
+                            "p99_ms": p99,
+                        }
+                    )
+                    print("  ".join(f"{k} {v}" for k, v in rows[-1].items()), flush=True)
+    return rows
+
+
+def imports(above: str, driver: str, times: int) -> dict[str, object]:
+    """Import an image onto the driver and onto containerd's own overlayfs, in turn."""
+    took: dict[str, list[float]] = {"ours": [], "overlayfs": []}
+    with served(above, driver, "layer") as (folder, snapshotter):
+        write_image(folder / "image.tar", "image:latest", ten_layers(20_000))
+        with Containerd(folder, snapshotter.address).running() as containerd:
+            for _ in range(times):
+                for name, list_ in took.items():
+                    words = ("image", "import", "--snapshotter", name, str(folder / "image.tar"))
+                    list_.append(timed(lambda: containerd.ctr(*words)))  # noqa: B023
+                    containerd.ctr("image", "rm", "--sync", IMAGE)
+                    while containerd.snapshots(name):
+                        time.sleep(0.1)
+    ours, theirs = (statistics.median(took[name]) for name in ("ours", "overlayfs"))
+    return {
+        "import_s": round(ours, 3),
+        "overlayfs_s": round(theirs, 3),
+        "ratio": round(ours / theirs, 3),
+    }
+
+
+def main() -> None:
+    """Measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--driver", default="overlay2")
+    parser.add_argument("--dir", default="/dev/shm", help="where layers are (default: %(default)s)")
+    parser.add_argument("--many", type=int, default=10_000)
+    parser.add_argument("--imports", type=int, default=5)
+    parser.add_argument("--json", metavar="FILE")
+    arguments = parser.parse_args()
+    rows = small_calls(arguments.dir, arguments.driver, arguments.many)
+    rows.append(imports(arguments.dir, arguments.driver, arguments.imports))
+    print("  ".join(f"{key} {value}" for key, value in rows[-1].items()))
+    if arguments.json:
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump(rows, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()
