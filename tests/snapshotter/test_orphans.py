@@ -10,6 +10,7 @@ import pytest
 from graphdriver.drivers.vfs import VfsDriver
 from graphdriver.snapshotter.metadata import AT_A_TIME, Metadata
 from graphdriver.snapshotter.snapshots import Snapshots
+from tests.plugin.waiting import wait_until
 
 
 class Stubborn(VfsDriver):
@@ -22,6 +23,18 @@ class Stubborn(VfsDriver):
         if id == self.refuses:
             raise OSError(16, "somebody holds it")
         super().remove(id)
+
+
+class Unshowable(VfsDriver):
+    """A driver that cannot show a layer, for a while."""
+
+    shows = False
+    driver_name = "vfs"
+
+    def get(self, id: str, mount_label: str) -> str:
+        if not self.shows:
+            raise OSError(5, "nothing to show")
+        return super().get(id, mount_label)
 
 
 def test_a_layer_that_was_made_for_no_snapshot_goes_at_the_next_start(folder: Path) -> None:
@@ -92,11 +105,23 @@ def test_what_was_committed_uncounted_is_counted_at_the_next_start(folder: Path)
     assert snapshots.stat("one").usage is None
     snapshots.close()
     snapshots = Snapshots(VfsDriver(), str(folder / "root"))
-    snapshots.close()  # which waits for the counting
-    metadata = Metadata(str(folder / "root/.graphdriver/snapshots.db"))
     try:
-        usage = metadata.stat("one").usage
-        assert usage
-        assert usage.inodes == 1
+        wait_until(lambda: snapshots.stat("one").usage)
+        assert snapshots.stat("one").usage == snapshots.usage("one")
+        assert snapshots.usage("one").inodes == 1
     finally:
-        metadata.close()
+        snapshots.close()
+
+
+def test_a_prepare_that_fails_at_its_end_leaves_nothing(folder: Path) -> None:
+    driver = Unshowable()
+    snapshots = Snapshots(driver, str(folder / "root"))
+    try:
+        with pytest.raises(OSError, match="nothing to show"):
+            snapshots.prepare("a", "", {})
+        assert snapshots.find(()) == []
+        assert not driver.exists("1")
+        driver.shows = True
+        snapshots.prepare("a", "", {})
+    finally:
+        snapshots.close()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.resources
 import os
 import shutil
-import sys
 import tempfile
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
@@ -35,4 +34,3 @@ def compile_into(folder: str) -> None:
 
 if __name__ == "__main__":
     compile_into(FOLDER)
-    sys.exit(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -109,31 +110,51 @@ class _Service:
 
 def _answering(name: str, call: Callable[[Any], Any]) -> Callable[..., Any]:
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
+        began = time.monotonic()
         try:
-            return call(request)
+            answered = call(request)
         except Exception as error:
-            _refuse(name, request, context, error)
+            _refuse(name, request, context, error, began)
+        else:
+            if _log.isEnabledFor(logging.DEBUG):
+                _log.debug("%s", name, extra={"graphdriver": _members(name, request, began)})
+            return answered
 
     return answer
 
 
 def _streaming(name: str, call: Callable[[Any], Iterator[Any]]) -> Callable[..., Iterator[Any]]:
     def answer(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        began = time.monotonic()
         try:
             yield from call(request)
         except Exception as error:
-            _refuse(name, request, context, error)
+            _refuse(name, request, context, error, began)
 
     return answer
 
 
-def _refuse(name: str, request: Any, context: grpc.ServicerContext, error: Exception) -> None:
+def _refuse(
+    name: str, request: Any, context: grpc.ServicerContext, error: Exception, began: float
+) -> None:
     """Answer with a code and a text; `grpc.ServicerContext.abort` ends the call."""
     told = error if isinstance(error, GraphDriverError) else GraphDriverError(str(error))
     told.about(name.lower(), None)
     expected = isinstance(error, GraphDriverError | OSError)
-    _log.warning("%s", told, exc_info=None if expected else error)
-    context.abort(CODES.get(told.kind, grpc.StatusCode.INTERNAL), str(told))
+    code = CODES.get(told.kind, grpc.StatusCode.INTERNAL)
+    members = _members(name, request, began) | {"status": code.name}
+    _log.warning("%s", told, exc_info=None if expected else error, extra={"graphdriver": members})
+    context.abort(code, str(told))
+
+
+def _members(name: str, request: Any, began: float) -> dict[str, object]:
+    """Return what a line of the log says of a call; times in milliseconds."""
+    members: dict[str, object] = {"call": name}
+    key = getattr(request, "key", "")
+    if key:
+        members["snapshot"] = key
+    members["ms"] = round((time.monotonic() - began) * 1000, 3)
+    return members
 
 
 def _mounts(mounts: Iterable[Mount]) -> list[pb.Mount]:

@@ -63,7 +63,7 @@ class Snapshots:
         self._driver = driver
         self._sync = sync
         self._locks = LayerLocks()
-        self._got: set[str] = set()
+        self._got: set[int] = set()
         self._warned = False
         self._home = Home(root)
         try:
@@ -74,16 +74,18 @@ class Snapshots:
         except BaseException:
             self._home.close()
             raise
-        self._to_count: queue.SimpleQueue[Snapshot | None] = queue.SimpleQueue()
+        self._to_count: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._closing = False
         self._counter = threading.Thread(target=self._count, name="usage", daemon=True)
         self._counter.start()
         self.cleanup()
         for one in self._metadata.uncounted():
-            self._to_count.put(one)
+            self._to_count.put(one.key)
 
     def close(self) -> None:
         """Let go of the root; mounts and layers stay as they are."""
-        self._to_count.put(None)
+        self._closing = True
+        self._to_count.put("")
         self._counter.join()
         self._metadata.close()
         self._home.close()
@@ -122,18 +124,18 @@ class Snapshots:
         number = self._metadata.next_number()
         layer = "" if kind is SnapshotKind.VIEW and below else str(number)
         below_layer = below.layer if below else ""
-        if not layer:
-            with self._locks.held(f"view-{number}", below_layer):
-                return self._mounts(self._metadata.add(number, key, kind, below, "", labels))
-        with self._locks.held(layer, below_layer or None):
-            self._create(layer, below_layer, labels)
+        with self._locks.held(layer or f"view-{number}", below_layer or None):
+            if layer:
+                self._create(layer, below_layer, labels)
             try:
-                made = self._metadata.add(number, key, kind, below, layer, labels)
-                return self._mounts(made)
+                mounts = self._mounts(number, layer or below_layer, kind)
+                self._metadata.add(number, key, kind, below, layer, labels)
             except BaseException:
-                if not self._metadata.exists(key) or self._metadata.stat(key).number != number:
+                self._let_go(number, layer or below_layer)
+                if layer:
                     self._driver.remove(layer)
                 raise
+        return mounts
 
     def _create(self, layer: str, below: str, labels: Mapping[str, str]) -> None:
         size = labels.get(MAX_SIZE)
@@ -159,18 +161,17 @@ class Snapshots:
         if one.kind is SnapshotKind.COMMITTED:
             raise UnsupportedError(f"the snapshot {key!r} is committed, and not mounted")
         with self._locks.held(one.layer or f"view-{one.number}", one.parent_layer or None):
-            return self._mounts(one)
+            return self._mounts(one.number, one.layer or one.parent_layer, one.kind)
 
-    def _mounts(self, one: Snapshot) -> Sequence[Mount]:
-        read_only = one.kind is SnapshotKind.VIEW
-        layer = one.layer or one.parent_layer
+    def _mounts(self, number: int, layer: str, kind: SnapshotKind) -> Sequence[Mount]:
+        read_only = kind is SnapshotKind.VIEW
         named: Callable[..., Sequence[Mount]] | None = getattr(self._driver, "mounts", None)
         if named:
             return named(layer, read_only=read_only)
         path = self._driver.get(layer, "")
-        if one.key in self._got:
+        if number in self._got:
             self._driver.put(layer)  # it is held already, and once is enough
-        self._got.add(one.key)
+        self._got.add(number)
         return (Mount("bind", path, ("ro" if read_only else "rw", "rbind")),)
 
     def commit(self, name: str, key: str, labels: Mapping[str, str]) -> None:
@@ -195,10 +196,7 @@ class Snapshots:
                 finally:
                     os.close(home)
             self._metadata.commit(one, name, labels)
-        if key in self._got:
-            self._got.discard(key)
-            self._got.add(name)
-        self._to_count.put(self._metadata.stat(name))
+        self._to_count.put(name)
 
     def remove(self, key: str) -> None:
         """End a snapshot. What the driver cannot remove now is tried again by `cleanup`.
@@ -211,20 +209,21 @@ class Snapshots:
         if not one.layer:
             with self._locks.held(f"view-{one.number}", one.parent_layer):
                 self._metadata.remove(one)
-                self._let_go(one)
+                self._let_go(one.number, one.parent_layer)
             return
         with self._locks.held(one.layer, alone=True):
             self._metadata.remove(one)
-            self._let_go(one)
+            self._let_go(one.number, one.layer)
             self._end(one.layer)
 
-    def _let_go(self, one: Snapshot) -> None:
-        if one.key in self._got:
-            self._got.discard(one.key)
+    def _let_go(self, number: int, layer: str) -> None:
+        """Put what was got for a snapshot, if something was."""
+        if number in self._got:
+            self._got.discard(number)
             try:
-                self._driver.put(one.layer or one.parent_layer)
+                self._driver.put(layer)
             except Exception:
-                _log.exception("the layer of the snapshot %s cannot be put", one.key)
+                _log.exception("the layer %s cannot be put", layer)
 
     def _end(self, layer: str) -> bool:
         """Remove a doomed layer; one that cannot be removed holds up nobody."""
@@ -325,13 +324,15 @@ class Snapshots:
             self._driver.put(layer)
 
     def _count(self) -> None:
-        """Count what was committed, one after the other, behind the calls."""
-        while one := self._to_count.get():
+        """Count what was committed, one after the other, behind the calls; the next start goes on."""
+        while (key := self._to_count.get()) and not self._closing:
             try:
-                self._metadata.count(one, self._usage_of(one.layer))
+                one = self._metadata.stat(key)
+                with self._locks.held(one.layer):
+                    self._metadata.count(one, self._usage_of(one.layer))
             except Exception as error:
-                if self._metadata.exists(one.key):
-                    _log.warning("the snapshot %s cannot be counted: %s", one.key, error)
+                if self._metadata.exists(key):  # else it was removed meanwhile
+                    _log.warning("the snapshot %s cannot be counted: %s", key, error)
 
 
 def _check_key(key: str) -> None:
