@@ -16,7 +16,7 @@ import pytest
 
 from tests.e2e import debian
 from tests.e2e.daemon import Daemon
-from tests.e2e.engines import DRIVERS, ON_BTRFS, Engines
+from tests.e2e.engines import DRIVERS, ON_OTHERS, OTHERS, Engines
 from tests.e2e.ground import Docker, find_docker, tool
 from tests.e2e.plugin import Plugin
 from tests.e2e.tars import LayerTar, image_archive
@@ -41,9 +41,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def is_left_out(item: pytest.Item) -> bool:
-    """Tell whether a test is one of those that are not tried on btrfs too."""
+    """Tell whether a test is one of those that are not tried on every driver."""
     call = getattr(item, "callspec", None)
-    return bool(call and call.params.get("driver") == "btrfs") and item.path.stem not in ON_BTRFS
+    return bool(call and call.params.get("driver") in OTHERS) and item.path.stem not in ON_OTHERS
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +57,7 @@ def engines(docker_programs: Docker, tmp_path_factory: pytest.TempPathFactory) -
         yield engines
 
 
-@pytest.fixture(scope="session", params=[*DRIVERS, "btrfs"])
+@pytest.fixture(scope="session", params=[*DRIVERS, *OTHERS])
 def driver(request: pytest.FixtureRequest) -> str:
     """The driver that our plugin serves."""
     return str(request.param)

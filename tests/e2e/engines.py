@@ -17,10 +17,13 @@ from tests.e2e.plugin import Plugin
 DRIVERS = ("vfs", "overlay2")
 """The drivers that daemons are tried on: every test that takes a daemon of ours, on each of them."""
 
-ON_BTRFS = frozenset(
+OTHERS = ("btrfs", "fuse-overlayfs")
+"""Drivers that daemons are tried on with some tests, `ON_OTHERS`."""
+
+ON_OTHERS = frozenset(
     {"test_at_once", "test_debian", "test_live_containers", "test_remap", "test_restarts"}
 )
-"""What a daemon on btrfs is tried with too: what a driver can break, not what a server can."""
+"""What a driver can break, not what a server can."""
 
 
 @dataclass
