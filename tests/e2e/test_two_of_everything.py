@@ -109,9 +109,11 @@ def test_another_driver_or_format_on_a_home_is_refused(
         daemon.docker("load", "--input", str(small))
         before = layers(daemon)
         format = load(driver).home_format
-        made = f"the home {home_of(daemon)} was made by driver '{driver}', format {format}"
+        made = (
+            f"the home {home_of(daemon)} was made by driver '{driver}', format {format}, for docker"
+        )
         both = [
-            f"{made}, and this is driver {other}"
+            f"{made}, and this is driver {other}, for docker"
             for other in (f"'another', format {format}", f"'{driver}', format {format + 1}")
         ]
         # Under a daemon that runs each call says so, to the daemon's users too.
