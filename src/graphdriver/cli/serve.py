@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
 from graphdriver.cli import places
-from graphdriver.cli.command import Command, key_value
+from graphdriver.cli.command import Command
 from graphdriver.cli.exit_codes import FAILED, exit_code
-from graphdriver.errors import GraphDriverError, UnsupportedError
+from graphdriver.cli.serving import (
+    configure_driver,
+    configure_log,
+    configure_options,
+    prepare_process,
+)
+from graphdriver.errors import GraphDriverError
 
 if TYPE_CHECKING:
     from graphdriver.driver import ProtoDriver
@@ -42,32 +47,16 @@ SIGUSR1 puts the stacks of all threads into the log.
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "driver",
-        nargs="?",
-        metavar="DRIVER",
-        help="an installed driver, or module:Class, found in the current folder too (default: the"
-        " best one that works here)",
-    )
+    configure_driver(parser)
     places.configure(parser)
-    parser.add_argument(
-        "--opt",
-        action="append",
-        default=[],
-        type=key_value,
-        metavar="KEY=VALUE",
-        help="an option for the driver, before the daemon's own; may be repeated",
-    )
+    configure_options(parser, ", before the daemon's own")
     parser.add_argument(
         "--data-root",
         default=DATA_ROOT,
         metavar="DIR",
         help="the daemon's, by which the best driver is chosen (default: %(default)s)",
     )
-    parser.add_argument("-v", "--verbose", action="store_true", help="log every call")
-    parser.add_argument(
-        "--log-format", choices=("text", "json"), default="text", help="default: %(default)s"
-    )
+    configure_log(parser)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -90,15 +79,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _run_plugin(arguments: argparse.Namespace) -> int:
-    if os.geteuid() != 0:
-        raise UnsupportedError(
-            "layers have owners, devices and mounts of their own, which only root can make",
-            hint="run it as root",
-        )
-    os.umask(0)
-    # A diff may have a folder open for each layer below, and daemons ask for many at once.
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    prepare_process()
     # Until the server takes signals itself, a stop ends the imports and still removes the socket.
     signal.signal(signal.SIGTERM, _stop)
     inherited, notifier = None, None

@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import resource
 import signal
 import sys
 import threading
 from typing import Final
 
-from graphdriver.cli.command import Command, key_value
+from graphdriver.cli.command import Command
+from graphdriver.cli.serving import (
+    configure_driver,
+    configure_log,
+    configure_options,
+    prepare_process,
+)
 from graphdriver.errors import MalformedRequestError, UnsupportedError
 
 ROOTS: Final = "/var/lib/containerd"
@@ -28,13 +33,7 @@ examples:
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "driver",
-        nargs="?",
-        metavar="DRIVER",
-        help="an installed driver, or module:Class, found in the current folder too (default: the"
-        " best one that works here)",
-    )
+    configure_driver(parser)
     parser.add_argument("--address", required=True, metavar="SOCKET", help="listen there")
     parser.add_argument(
         "--name", help="what containerd calls the snapshotter (default: the socket's name)"
@@ -49,21 +48,11 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         default="layer",
         help="none: a power cut may lose what was committed (default: %(default)s)",
     )
-    parser.add_argument(
-        "--opt",
-        action="append",
-        default=[],
-        type=key_value,
-        metavar="KEY=VALUE",
-        help="an option for the driver; may be repeated",
-    )
+    configure_options(parser)
     parser.add_argument(
         "--print-config", action="store_true", help="print containerd's configuration, and end"
     )
-    parser.add_argument("-v", "--verbose", action="store_true", help="log every call")
-    parser.add_argument(
-        "--log-format", choices=("text", "json"), default="text", help="default: %(default)s"
-    )
+    configure_log(parser)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -79,14 +68,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.print_config:
         print(told, end="")
         return 0
-    if os.geteuid() != 0:
-        raise UnsupportedError(
-            "layers have owners, devices and mounts of their own, which only root can make",
-            hint="run it as root",
-        )
-    os.umask(0)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    prepare_process()
     return _serve(arguments, name, address, told)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import grp
 import os
 import socket
 import stat
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
 from graphdriver.linux.folders import alone_in, make_folders
+from graphdriver.linux.groups import group_id
 
 if TYPE_CHECKING:
     import ssl
@@ -82,7 +82,7 @@ class UnixListener:
                 f" {_LONGEST_PATH}",
                 hint="choose a shorter one",
             )
-        gid = _gid(group)
+        gid = group_id(group)
         folder = os.path.dirname(self.path)
         make_folders(folder, 0o755)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -210,19 +210,6 @@ def ready_for_calls(listening: socket.socket) -> None:
     """
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-
-
-def _gid(group: str | int | None) -> int:
-    if group is None:
-        return -1
-    if isinstance(group, int) or group.isdecimal():
-        return int(group)
-    try:
-        return grp.getgrnam(group).gr_gid
-    except KeyError:
-        raise UnsupportedError(
-            f"there is no group {group} on this machine", hint="name another, or give its number"
-        ) from None
 
 
 def _clear_stale(path: str) -> None:

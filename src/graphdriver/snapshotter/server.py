@@ -10,7 +10,6 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import fcntl
-import grp
 import os
 import socket
 import tempfile
@@ -20,6 +19,7 @@ import grpc
 
 from graphdriver.errors import InUseError, UnsupportedError
 from graphdriver.linux.folders import make_folders
+from graphdriver.linux.groups import group_id
 from graphdriver.snapshotter.service import handlers
 from graphdriver.snapshotter.snapshots import Snapshots
 
@@ -49,7 +49,7 @@ class SnapshotterServer:
     def __init__(self, snapshots: Snapshots, address: str, group: str | None = None) -> None:
         self._snapshots = snapshots
         self.address = os.path.abspath(address)
-        gid = _gid(group)
+        gid = group_id(group)
         folder, name = os.path.split(self.address)
         make_folders(folder, 0o755)
         self._lock = _locked(os.path.join(folder, f".{name}.lock"), self.address)
@@ -92,17 +92,6 @@ class SnapshotterServer:
         self._pool.shutdown()
         self._snapshots.close()
         os.close(self._lock)
-
-
-def _gid(group: str | None) -> int:
-    if group is None:
-        return 0
-    if group.isdecimal():
-        return int(group)
-    try:
-        return grp.getgrnam(group).gr_gid
-    except KeyError as error:
-        raise UnsupportedError(f"there is no group {group!r}", hint="create it first") from error
 
 
 def _locked(path: str, address: str) -> int:
