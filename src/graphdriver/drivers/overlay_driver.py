@@ -8,6 +8,7 @@ are known; against another layer than the direct parent, or elsewhere, it is the
 # ruff: noqa: D102 - the methods are told in graphdriver.driver
 from __future__ import annotations
 
+import abc
 import functools
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -37,13 +38,13 @@ class OverlayDriver(NaiveDiffDriver):
         super().__init__(self._layers)
 
     @classmethod
+    @abc.abstractmethod
     def survey(cls, home: str, options: Sequence[str]) -> Ground:
         """Look at a home, which exists, and say how its layers are mounted.
 
         Raises:
             UnsupportedError: an option is not known, or the home cannot serve.
         """
-        raise NotImplementedError
 
     def mounts(self, id: str, *, read_only: bool) -> Sequence[Mount]:
         """Name the layer's mount instead of making it (`graphdriver.driver.NamesMounts`)."""
