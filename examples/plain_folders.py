@@ -28,9 +28,9 @@ class PlainFolders(ProtoDriver):
     def create(
         self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
     ) -> None:
+        source = self.get(parent, "") if parent else ""
         os.mkdir(self._path(id), 0o755)
         if parent:
-            source = self.get(parent, "")
             subprocess.run(
                 ["cp", "-a", "--reflink=auto", f"{source}/.", self._path(id)], check=True
             )

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.conformance import tars
+from graphdriver.conformance.tree import record
 from graphdriver.plugin.client import Client, RemoteError
-from tests.drivers.tree import record
-from tests.layer import tars
 
 Tree = dict[bytes, object]
 

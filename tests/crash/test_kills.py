@@ -22,13 +22,13 @@ from typing import Self
 
 import pytest
 
+from graphdriver.conformance.tree import record
 from graphdriver.errors import BrokenStreamError, UnreachableError
 from graphdriver.plugin.client import RemoteError
 from tests.crash import inspection, strace
 from tests.crash.served import Served
 from tests.crash.story import HALF, STORY, Scene, Step, Tree, Trees, World, first_step_of
 from tests.drivers.filesystems import loop
-from tests.drivers.tree import record
 from tests.e2e.ground import require
 
 FEWEST = 40

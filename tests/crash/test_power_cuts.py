@@ -24,13 +24,13 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.conformance.tree import record
 from graphdriver.plugin.client import RemoteError
 from tests.crash import inspection, strace
 from tests.crash.disks import Disk, disk
 from tests.crash.served import Served
 from tests.crash.story import Tree
 from tests.crash.writer import Promises, Writer
-from tests.drivers.tree import record
 from tests.e2e.ground import require
 
 CUTS = 10

@@ -8,10 +8,10 @@ import threading
 from dataclasses import dataclass, field
 from typing import Self
 
+from graphdriver.conformance import tars
 from graphdriver.plugin.client import Client
 from tests.crash.served import TIMEOUT
 from tests.crash.story import TIME, Tree
-from tests.layer import tars
 
 CHAIN = 3
 """How many layers stand on each other."""
@@ -114,7 +114,7 @@ class Writer:
         self._client.remove(id)
 
     def _content(self, id: str) -> tuple[bytes, Tree]:
-        """Return a layer's tar, and what it adds to a tree (see `tests.drivers.tree.record`)."""
+        """Return a layer's tar, and what it adds to a tree, as `record` tells trees."""
         folder = id.encode()
         entries = [tars.folder(folder, mtime=TIME)]
         tree: Tree = {folder: _fact(folder, 0o40755, b"", {})}

@@ -17,10 +17,10 @@ from typing import Protocol
 import pytest
 
 from graphdriver import Change, ChangeKind, Driver, IDMap
+from graphdriver.conformance import tars
+from graphdriver.conformance.tree import CAPABILITY, ODD_NAMES, build, record
 from graphdriver.driver import mounted
 from graphdriver.errors import GraphDriverError, LayerExistsError, LayerNotFoundError
-from tests.drivers.tree import CAPABILITY, ODD_NAMES, build, record
-from tests.layer import tars
 
 LONG = 252
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.conformance import tars
 from graphdriver.drivers import overlay_layers
 from graphdriver.drivers.overlay2 import Overlay2Driver
 from graphdriver.errors import GraphDriverError
@@ -20,7 +21,6 @@ from graphdriver.linux.mount import unmount
 from graphdriver.linux.mountinfo import MountPoint, mount_points
 from tests.drivers.conftest import TakeUp
 from tests.drivers.suite import recorded
-from tests.layer import tars
 
 TAR = tars.tar(tars.file(b"applied", b"x"))
 

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.conformance import tars
 from graphdriver.driver import Change, ChangeKind
 from graphdriver.plugin.client import Client, RemoteError
 from tests.e2e.ground import require, tool
-from tests.layer import tars
 
 FIRST = 100_000
 """Which id outside is the namespace's id 0; but for root, who reads the interpreter's own files."""

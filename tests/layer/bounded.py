@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from graphdriver.conformance import tars
 from graphdriver.driver import ReadStream
 from graphdriver.drivers.tree_copy import copy_tree
 from graphdriver.errors import GraphDriverError
@@ -24,7 +25,6 @@ from graphdriver.layer.unpack import unpack
 from graphdriver.layer.upper import upper_changes
 from graphdriver.layer.walk import remove_tree
 from graphdriver.layer.whiteout import PLAIN, Form
-from tests.layer import tars
 
 MIB = 1 << 20
 MANY = 100_000

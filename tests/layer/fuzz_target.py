@@ -11,12 +11,12 @@ import os
 import re
 import tarfile
 
+from graphdriver.conformance import tars
 from graphdriver.driver import ReadStream
 from graphdriver.errors import BadArchiveError
 from graphdriver.layer.format import header
 from graphdriver.layer.header import Entry, EntryType
 from graphdriver.layer.parse import TarReader
-from tests.layer import tars
 from tests.layer.hostile.corpus import CORPUS
 
 ENOUGH = 8192

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.conformance import tars
 from graphdriver.layer.overlay import OVERLAY
 from graphdriver.layer.whiteout import PLAIN, Form
-from tests.layer import tars
 from tests.layer.conftest import Layer, remove
 from tests.layer.test_changes import compare
 from tests.layer.test_pack import changed, packed, unpacked

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from graphdriver import Client, mounted
+from graphdriver.conformance import tars
 from graphdriver.linux import reflink
 from tests.cli.conftest import ROOT, Serving
 from tests.drivers.filesystems import loop
-from tests.layer import tars
 from tests.layer.bounded import Pieces
 from tests.layer.flood import KEPT
 

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.conformance import tars
 from graphdriver.errors import BadArchiveError, UnsupportedError
 from graphdriver.layer.overlay import OVERLAY
 from graphdriver.layer.walk import names_in, remove_tree
 from graphdriver.layer.whiteout import PLAIN
-from tests.layer import tars, test_races
+from tests.layer import test_races
 from tests.layer.canary import SECRET
 from tests.layer.hostile import hard_links, links, names, whiteouts
 from tests.layer.hostile.attack import Attack
@@ -153,7 +154,8 @@ sys.path.remove("")
 from graphdriver.errors import GraphDriverError
 from graphdriver.layer.pack import pack
 from graphdriver.layer.unpack import unpack
-from tests.layer import tars, test_races
+from graphdriver.conformance import tars
+from tests.layer import test_races
 from tests.layer.hostile.corpus import CORPUS
 root = os.open(".", os.O_RDONLY)
 attacks = [maker(b"/nowhere/canary") for maker in CORPUS]

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from graphdriver.conformance import tars
 from graphdriver.errors import BadArchiveError
-from tests.layer import tars
 from tests.layer.conftest import Layer
 
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
+from graphdriver.conformance import tars
 from graphdriver.errors import UnsupportedError
 from graphdriver.layer.losses import Loss
 from graphdriver.layer.unpack import Unpacked, unpack
-from tests.layer import tars
 
 FAR = b"999999999999"
 """A time that no filesystem here can keep."""

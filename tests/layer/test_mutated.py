@@ -14,6 +14,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from graphdriver.conformance import tars
 from graphdriver.errors import BadArchiveError, GraphDriverError
 from graphdriver.layer.overlay import OVERLAY
 from graphdriver.layer.pack import pack
@@ -21,7 +22,6 @@ from graphdriver.layer.parse import TarReader
 from graphdriver.layer.unpack import unpack
 from graphdriver.layer.walk import walk
 from graphdriver.layer.whiteout import PLAIN, Form
-from tests.layer import tars
 from tests.layer.canary import SECRET, Canary
 from tests.layer.conftest import remove
 from tests.layer.hostile.ground import opened

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphdriver.conformance.tree import build, record
 from graphdriver.driver import Change, ChangeKind, IDMap
 from graphdriver.errors import BrokenStreamError, GraphDriverError, UnsupportedError
 from graphdriver.layer.changes import changes
@@ -27,7 +28,6 @@ from graphdriver.layer.header import Entry, EntryType
 from graphdriver.layer.pack import pack
 from graphdriver.layer.unpack import Unpacked, unpack
 from tests.drivers.filesystems import loop
-from tests.drivers.tree import build, record
 from tests.layer.test_unpack import acl_of, of_root
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY

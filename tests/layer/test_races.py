@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.conformance import tars
 from graphdriver.drivers.tree_copy import copy_tree
 from graphdriver.errors import GraphDriverError
 from graphdriver.layer.changes import changes
@@ -28,7 +29,6 @@ from graphdriver.layer.pack import pack
 from graphdriver.layer.unpack import unpack
 from graphdriver.layer.walk import remove_tree, walk
 from graphdriver.layer.whiteout import PLAIN, Form
-from tests.layer import tars
 from tests.layer.canary import SECRET, Canary
 from tests.layer.hostile.ground import content_of, opened
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from graphdriver.conformance import tars
 from graphdriver.errors import GraphDriverError
-from tests.layer import tars
 from tests.layer.conftest import Layer
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from graphdriver.conformance import tars
 from graphdriver.driver import IDMap
 from graphdriver.errors import (
     BadArchiveError,
@@ -16,7 +17,6 @@ from graphdriver.errors import (
     UnsupportedError,
 )
 from graphdriver.layer.unpack import Unpacked, unpack
-from tests.layer import tars
 from tests.layer.conftest import Layer
 
 MAPS = (IDMap(0, 100000, 1000), IDMap(1000, 300000, 10))

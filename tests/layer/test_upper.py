@@ -16,6 +16,8 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from graphdriver.conformance import tars
+from graphdriver.conformance.tree import record
 from graphdriver.driver import ChangeKind
 from graphdriver.drivers.tree_copy import copy_tree
 from graphdriver.errors import BadArchiveError, GraphDriverError
@@ -23,8 +25,6 @@ from graphdriver.layer.changes import changes
 from graphdriver.layer.overlay import OVERLAY
 from graphdriver.layer.unpack import unpack
 from graphdriver.layer.upper import UpperPacker, upper_changes
-from tests.drivers.tree import record
-from tests.layer import tars
 from tests.layer.overlays import EDITS, Edit, mounted_overlay, opened
 
 ADDED, MODIFIED, DELETED = ChangeKind.ADDED, ChangeKind.MODIFIED, ChangeKind.DELETED

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.conformance import tars
 from graphdriver.errors import BadArchiveError
 from graphdriver.layer.overlay import OVERLAY
-from tests.layer import tars
 from tests.layer.conftest import Layer
 from tests.layer.overlays import opened
 

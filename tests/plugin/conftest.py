@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from graphdriver import Client, Handler, Server, TCPListener, UnixListener
+from graphdriver.conformance.wire import Wire
 from tests.plugin.tarbox import TarBox
-from tests.plugin.wire import Wire
 
 
 class Plugin:

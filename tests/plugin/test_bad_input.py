@@ -10,12 +10,12 @@ import urllib.parse
 import pytest
 
 from graphdriver import IDMap
+from graphdriver.conformance import wire
+from graphdriver.conformance.wire import Answer, Wire
 from graphdriver.plugin.codec import HOME, ID_MAPS, LAYER, PARENT, TEXT, TEXT_MAP, TEXTS
 from graphdriver.plugin.handler import JSON_LIMIT
-from tests.plugin import wire
 from tests.plugin.conftest import Plugin
 from tests.plugin.requests import NEEDS_NOTHING, REQUESTS, members, required
-from tests.plugin.wire import Answer, Wire
 
 NAMES = [
     "../up",

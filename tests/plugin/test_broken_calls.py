@@ -15,7 +15,7 @@ from collections.abc import Callable
 import pytest
 
 from graphdriver import ReadStream
-from tests.plugin import wire
+from graphdriver.conformance import wire
 from tests.plugin.conftest import Plugin
 from tests.plugin.requests import NEEDS_NOTHING, REQUESTS, required
 from tests.plugin.waiting import connections, wait_until

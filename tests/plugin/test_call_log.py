@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from graphdriver.conformance import wire
 from graphdriver.plugin import call_log
 from graphdriver.plugin.call_log import CallLog
-from tests.plugin import wire
 from tests.plugin.conftest import Plugin
 from tests.plugin.waiting import connections, wait_until
 

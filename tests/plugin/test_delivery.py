@@ -18,10 +18,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.plugin import wire
+from graphdriver.conformance import wire
+from graphdriver.conformance.wire import Wire
 from tests.plugin.conftest import Plugin
 from tests.plugin.waiting import connections, wait_until
-from tests.plugin.wire import Wire
 
 GET = wire.call("Get", ID="a")
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.plugin import wire
+from graphdriver.conformance import wire
 from tests.plugin.conftest import Plugin
 from tests.plugin.waiting import connections, wait_until
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from graphdriver import Handler
+from graphdriver.conformance import tars
 from graphdriver.drivers.vfs import VfsDriver
 from graphdriver.plugin.handler import Request
-from tests.layer import tars
 from tests.layer.canary import Canary
 
 CALLS = ("Create", "CreateReadWrite", "Remove", "Get", "Put", "Exists", "GetMetadata")

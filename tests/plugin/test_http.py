@@ -7,10 +7,10 @@ import threading
 
 import pytest
 
-from tests.plugin import wire
+from graphdriver.conformance import wire
+from graphdriver.conformance.wire import Wire
 from tests.plugin.conftest import Plugin
 from tests.plugin.waiting import connections, wait_until
-from tests.plugin.wire import Wire
 
 EXISTS = wire.call("Exists", ID="a")
 NO = b'{"Exists":false}'

@@ -22,9 +22,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from graphdriver import ClosableStream, Handler, IDMap, ReadStream
+from graphdriver.conformance import wire
 from graphdriver.errors import BrokenStreamError
 from graphdriver.plugin.connection import Connection
-from tests.plugin import wire
 from tests.plugin.requests import NEEDS_NOTHING, REQUESTS
 from tests.plugin.tarbox import TarBox
 from tests.plugin.test_http import BAD

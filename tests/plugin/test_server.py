@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from graphdriver import Client, Handler, Server, UnixListener
+from graphdriver.conformance import wire
+from graphdriver.conformance.wire import Wire
 from graphdriver.plugin import server as server_module
-from tests.plugin import wire
 from tests.plugin.conftest import Plugin
 from tests.plugin.tarbox import TarBox
 from tests.plugin.waiting import connections, wait_until
-from tests.plugin.wire import Wire
 from tests.traces import forget, socket_in
 
 ACTIVATE = wire.head("/Plugin.Activate", "Content-Length: 0")
@@ -170,7 +170,7 @@ import ctypes, sys, threading
 from graphdriver import Handler, Server, UnixListener
 from tests.plugin.tarbox import TarBox
 from tests.plugin.waiting import connections, wait_until
-from tests.plugin.wire import Wire
+from graphdriver.conformance.wire import Wire
 
 server = Server(Handler(TarBox()), [UnixListener(sys.argv[1])])
 serving = threading.Thread(target=server.serve_forever)

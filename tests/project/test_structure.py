@@ -28,7 +28,8 @@ MAY_KNOW = {
     "home": {"linux"} | GROUND,
     "plugin": {"home", "naive", "linux", "locks"} | GROUND,
     "snapshotter": {"home", "layer", "linux", "locks"} | GROUND,
-    "cli": {"plugin", "snapshotter", "drivers"} | GROUND,
+    "conformance": {"plugin", "snapshotter", "naive"} | GROUND,
+    "cli": {"conformance", "plugin", "snapshotter", "drivers"} | GROUND,
     "__main__": {"cli"},
     "__init__": {"driver", "errors", "naive", "plugin"},
 }

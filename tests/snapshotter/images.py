@@ -11,9 +11,9 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.drivers.tree import CAPABILITY
+from graphdriver.conformance import tars
+from graphdriver.conformance.tree import CAPABILITY
 from tests.e2e.ground import tool
-from tests.layer import tars
 
 
 def chain_id(layers: Sequence[bytes]) -> str:

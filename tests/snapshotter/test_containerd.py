@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.conformance.tree import record
 from graphdriver.linux.mountinfo import mount_points
-from tests.drivers.tree import record
 from tests.e2e.ground import tool
 from tests.snapshotter.containerd import Containerd, mount
 from tests.snapshotter.images import busybox, chain_id, ten_layers, write_image

@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.plugin import wire
+from graphdriver.conformance import wire
+from graphdriver.conformance.wire import Answer, Wire
 from tests.plugin.waiting import wait_until
-from tests.plugin.wire import Answer, Wire
 from tests.soak import content
 from tests.soak.content import Tree
 from tests.soak.history import Did, State, outcomes

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugin import wire
+from graphdriver.conformance import wire
 from tests.plugin.waiting import wait_until
 from tests.soak import content
 from tests.soak.callers import Caller, Crowd, Layer, Owner, Plugin

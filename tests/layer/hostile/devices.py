@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from graphdriver.conformance import tars
 from graphdriver.layer.overlay import OVERLAY
 from graphdriver.layer.whiteout import PLAIN
-from tests.layer import tars
 from tests.layer.hostile.attack import Attack
 
 

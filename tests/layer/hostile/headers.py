@@ -7,7 +7,7 @@ import gzip
 import lzma
 import os
 
-from tests.layer import tars
+from graphdriver.conformance import tars
 from tests.layer.hostile.attack import Attack
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.layer import tars
+from graphdriver.conformance import tars
 from tests.layer.hostile.attack import Attack
 
 

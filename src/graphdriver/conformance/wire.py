@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
+from graphdriver.conformance.expect import Mismatch
+
 TIMEOUT = 60.0
 
 
@@ -24,16 +26,27 @@ class Answer:
 
     @property
     def said(self) -> dict[str, object]:
-        found = json.loads(self.body)
-        assert isinstance(found, dict)
-        return found
+        """The JSON object that was answered."""
+        with contextlib.suppress(ValueError):
+            found = json.loads(self.body)
+            if isinstance(found, dict):
+                return found
+        raise Mismatch("the body of an answer", self.body, "a JSON object")
 
     @property
     def error(self) -> str:
-        """The text that a daemon would show; the answer must be an error."""
-        assert self.status != 200, self
-        assert set(self.said) == {"Err"}
+        """The text that a daemon would show; the answer must be an error as ours are."""
+        if self.status == 200 or set(self.said) != {"Err"}:
+            raise Mismatch("an answer", self, "a status that is not 200, and Err alone")
         return str(self.said["Err"])
+
+    @property
+    def refusal(self) -> str:
+        """The text that a daemon would show, or "" if it would take the answer for a success."""
+        with contextlib.suppress(Mismatch):
+            if error := self.said.get("Err"):
+                return str(error)
+        return "" if self.status == 200 else self.body.decode("utf-8", "replace") or "no text"
 
 
 def head(target: str, *headers: str) -> bytes:
@@ -110,6 +123,7 @@ class Wire:
         self.socket.close()
 
     def send(self, *pieces: bytes) -> Self:
+        """Write bytes as they are."""
         for piece in pieces:
             self.socket.sendall(piece)
         return self
@@ -120,13 +134,16 @@ class Wire:
         return self
 
     def ask(self, *pieces: bytes) -> Answer:
+        """Write bytes as they are, and read the answer."""
         return self.send(*pieces).answer()
 
     def answer(self) -> Answer:
         """Read the next answer."""
         lines = self._until(b"\r\n\r\n").decode().split("\r\n")
-        version, status, _ = lines[0].split(" ", 2)
-        assert version == "HTTP/1.1"
+        version, _, rest = lines[0].partition(" ")
+        status = rest.partition(" ")[0]
+        if version != "HTTP/1.1" or not status.isdecimal():
+            raise Mismatch("the first line of an answer", lines[0], "HTTP/1.1 and a status")
         headers = {}
         for line in lines[1:]:
             if line:

@@ -1,4 +1,4 @@
-"""Tars made by hand, header by header, so that tests can say what no honest tar program writes."""
+"""Tars made by hand, header by header, so that a case can say what no honest tar program writes."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def octal(value: int, width: int) -> bytes:
 
 
 def base_256(value: int, width: int) -> bytes:
+    """GNU's way for numbers that octal digits cannot hold."""
     raw = (value % (1 << (8 * width - 1))).to_bytes(width, "big")
     return bytes([raw[0] | 0x80 | (0x40 if value < 0 else 0)]) + raw[1:]
 
@@ -45,6 +46,7 @@ def header(
     prefix: bytes = b"",
     tail: bytes = b"",
 ) -> bytes:
+    """A header; numbers are written in octal digits where those do."""
     block = b"".join(
         (
             name[:100].ljust(100, b"\0"),
@@ -68,35 +70,43 @@ def header(
 
 
 def padded(data: bytes) -> bytes:
+    """Data, filled up to whole blocks."""
     return data + bytes(-len(data) % BLOCK)
 
 
 def file(name: bytes, data: bytes = b"data", **fields: object) -> bytes:
+    """A file; ``fields`` as in `header`."""
     return header(name, size=len(data), **fields) + padded(data)  # type: ignore[arg-type]
 
 
 def folder(name: bytes, mode: int = 0o755, **fields: object) -> bytes:
+    """A folder."""
     return header(name, b"5", mode=mode, **fields)  # type: ignore[arg-type]
 
 
 def symlink(name: bytes, to: bytes, **fields: object) -> bytes:
+    """A symbolic link."""
     return header(name, b"2", mode=0o777, link=to, **fields)  # type: ignore[arg-type]
 
 
 def hard_link(name: bytes, to: bytes) -> bytes:
+    """A hard link."""
     return header(name, b"1", link=to)
 
 
 def whiteout(name: bytes) -> bytes:
+    """An empty file; the name says what it deletes."""
     return file(name, b"")
 
 
 def pax(records: Iterable[tuple[bytes, bytes]], type: bytes = b"x") -> bytes:
+    """A PAX header for the entry that follows, or with ``g`` for all that do."""
     data = b"".join(record(key, value) for key, value in records)
     return header(b"././@PaxHeader", type, size=len(data)) + padded(data)
 
 
 def record(key: bytes, value: bytes) -> bytes:
+    """One line of a PAX header, which begins with its own length."""
     rest = b" " + key + b"=" + value + b"\n"
     length = len(rest)
     while length != len(rest) + len(str(length)):
@@ -105,9 +115,11 @@ def record(key: bytes, value: bytes) -> bytes:
 
 
 def gnu_long(type: bytes, text: bytes) -> bytes:
+    """A name (``L``) or a link's target (``K``) that no header holds."""
     data = text + b"\0"
     return header(b"././@LongLink", type, size=len(data), magic=GNU) + padded(data)
 
 
 def tar(*entries: bytes) -> bytes:
+    """A whole tar."""
     return b"".join(entries) + END

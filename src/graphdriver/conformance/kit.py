@@ -1,0 +1,132 @@
+"""What a case works with: a driver, IDs that nobody used before, and what is done again and again."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from graphdriver.conformance.expect import expect
+from graphdriver.conformance.tree import record
+from graphdriver.conformance.wire import Wire
+from graphdriver.driver import Driver, IDMap, mounted
+
+_PIECE = 100_000
+
+
+class Subject(Protocol):
+    """What is examined; see `graphdriver.conformance.subject`."""
+
+    @property
+    def driver(self) -> Driver:
+        """The plugin, or the driver itself; it has taken up `home`."""
+        ...
+
+    @property
+    def home(self) -> str:
+        """Where it keeps its layers."""
+        ...
+
+    def another(
+        self, *, maps: Sequence[IDMap] = (), options: Sequence[str] = ()
+    ) -> AbstractContextManager[Driver]:
+        """Give another one that has taken up a new home of its own (`Need.HOMES`)."""
+        ...
+
+    def wire(self) -> Wire:
+        """Make a connection of one's own to the plugin (`Need.SOCKET`)."""
+        ...
+
+    def kill(self) -> None:
+        """End the plugin with SIGKILL (`Need.PROCESS`)."""
+        ...
+
+    def start(self) -> None:
+        """Start the plugin again after `kill`; nobody says Init to it."""
+        ...
+
+    def pid(self) -> int:
+        """Return the process that answers at the socket (`Need.SOCKET`)."""
+        ...
+
+
+class Kit:
+    """What one case works with.
+
+    Attributes:
+        subject: what is examined.
+        driver: its driver.
+        scratch: a folder of the case's own, empty.
+    """
+
+    def __init__(self, subject: Subject, scratch: Path) -> None:
+        self.subject = subject
+        self.scratch = scratch
+        self._taken: list[str] = []
+
+    @property
+    def driver(self) -> Driver:
+        """The driver of what is examined."""
+        return self.subject.driver
+
+    def id(self) -> str:
+        """Return an ID as daemons make them; its layer, if there is one, is removed after the case."""
+        self._taken.append(secrets.token_hex(32))
+        return self._taken[-1]
+
+    def clear(self) -> None:
+        """Remove the layers that the case has left, the last one first.
+
+        Raises:
+            Mismatch: one is still there after its Remove.
+        """
+        while self._taken:
+            id = self._taken.pop()
+            self.driver.remove(id)
+            expect("Exists of a layer after its Remove", self.driver.exists(id), False)
+
+    # What is done again and again. ``driver`` may be another one than the subject's.
+
+    def layer(
+        self,
+        parent: str = "",
+        fill: Callable[[Path], object] | None = None,
+        driver: Driver | None = None,
+    ) -> str:
+        """Create a layer and write into its folder; return its ID."""
+        driver = driver or self.driver
+        id = self.id()
+        driver.create(id, parent, "", {})
+        if fill:
+            with mounted(driver, id) as root:
+                fill(Path(root))
+        return id
+
+    def applied(self, data: bytes, parent: str = "", driver: Driver | None = None) -> str:
+        """Create a layer and apply a tar to it; return its ID."""
+        driver = driver or self.driver
+        id = self.id()
+        driver.create(id, parent, "", {})
+        driver.apply_diff(id, parent, io.BytesIO(data))
+        return id
+
+    def diff(self, id: str, parent: str = "", driver: Driver | None = None) -> bytes:
+        """Return a whole diff."""
+        stream = (driver or self.driver).diff(id, parent)
+        with contextlib.closing(stream):
+            return b"".join(iter(lambda: stream.read(_PIECE), b""))
+
+    @contextlib.contextmanager
+    def shown(self, id: str, driver: Driver | None = None) -> Iterator[Path]:
+        """Get a layer for the length of a ``with`` block."""
+        with mounted(driver or self.driver, id) as root:
+            yield Path(root)
+
+    def record(self, id: str, driver: Driver | None = None) -> Mapping[bytes, object]:
+        """Return all that a layer shows."""
+        with mounted(driver or self.driver, id) as root:
+            return record(root)

@@ -1,0 +1,149 @@
+"""Runs cases, one after the other, and says what came of each."""
+
+from __future__ import annotations
+
+import enum
+import fnmatch
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from graphdriver.conformance.case import Case, Group, K, Need
+from graphdriver.conformance.expect import Mismatch
+from graphdriver.errors import MalformedRequestError
+
+K_co = TypeVar("K_co", covariant=True)
+
+
+class Examined(Protocol[K_co]):
+    """Whatever cases are run on."""
+
+    @property
+    def offers(self) -> frozenset[Need]:
+        """What its cases may need."""
+        ...
+
+    def kit(self) -> AbstractContextManager[K_co]:
+        """Give one case what it works with; what it left is removed at the end."""
+        ...
+
+    def revive(self) -> str:
+        """See that the plugin is still there, start it anew if it can; tell what was found, if bad."""
+        ...
+
+
+class Outcome(enum.Enum):
+    """What came of a case."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_RUN = "not run"
+
+
+@dataclass(frozen=True, slots=True)
+class Result(Generic[K]):
+    """What came of one case.
+
+    Attributes:
+        case: the case.
+        outcome: what came of it.
+        seconds: how long it took.
+        what: what was looked at, if it failed; what is missing, if it was not run.
+        saw: what that was.
+        expected: what it should have been.
+        note: what became of the plugin besides, or empty.
+    """
+
+    case: Case[K]
+    outcome: Outcome
+    seconds: float = 0.0
+    what: str = ""
+    saw: str = ""
+    expected: str = ""
+    note: str = ""
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether the plugin is not to be used for it: a required case failed."""
+        return self.case.required and self.outcome is Outcome.FAILED
+
+
+class Watcher(Protocol):
+    """Who is told as cases are run."""
+
+    def began(self, case: Case[K]) -> None:
+        """A case begins."""
+        ...
+
+    def ended(self, result: Result[K]) -> None:
+        """A case is over."""
+        ...
+
+
+def run_case(case: Case[K], examined: Examined[K]) -> Result[K]:
+    """Run one case."""
+    if missing := case.needs - examined.offers:
+        what = "it needs " + " and ".join(sorted(need.value for need in missing))
+        return Result(case, Outcome.NOT_RUN, what=what)
+    began = time.monotonic()
+    what = saw = expected = ""
+    try:
+        with examined.kit() as kit:
+            case.check(kit)
+        outcome = Outcome.PASSED
+    except Mismatch as mismatch:
+        outcome = Outcome.FAILED
+        what, saw, expected = mismatch.what, mismatch.saw, mismatch.expected
+    except Exception as error:
+        outcome = Outcome.FAILED
+        what, saw, expected = "a call", f"{type(error).__name__}: {error}", "success"
+    note = examined.revive()
+    if note:
+        outcome = Outcome.FAILED
+    return Result(case, outcome, time.monotonic() - began, what, saw, expected, note)
+
+
+def run(
+    cases: Iterable[Case[K]], examined: Examined[K], watcher: Watcher | None = None
+) -> list[Result[K]]:
+    """Run cases in their order."""
+    results = []
+    for case in cases:
+        if watcher:
+            watcher.began(case)
+        result = run_case(case, examined)
+        results.append(result)
+        if watcher:
+            watcher.ended(result)
+    return results
+
+
+def chosen(groups: Sequence[Group[K]], patterns: str = "") -> list[Case[K]]:
+    """Return the cases that are asked for.
+
+    Args:
+        groups: all there are.
+        patterns: group names and case names with ``*`` and ``?``, separated by commas; "" for all.
+
+    Raises:
+        MalformedRequestError: a pattern fits no case.
+    """
+    cases = [case for group in groups for case in group.cases]
+    if not patterns:
+        return cases
+    wanted: set[str] = set()
+    for pattern in patterns.split(","):
+        fitting = {
+            case.id
+            for case in cases
+            if fnmatch.fnmatchcase(case.id, pattern) or fnmatch.fnmatchcase(case.group, pattern)
+        }
+        if not fitting:
+            raise MalformedRequestError(
+                f"no case is called {pattern!r}",
+                hint="conform --list shows all; groups are " + ", ".join(g.name for g in groups),
+            )
+        wanted |= fitting
+    return [case for case in cases if case.id in wanted]

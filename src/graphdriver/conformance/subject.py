@@ -1,0 +1,305 @@
+"""What is examined: a driver in this process, a plugin behind a socket, or a command to start one."""
+
+# ruff: noqa: D102 - what they share is told in graphdriver.conformance.kit.Subject
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar, Self
+
+from graphdriver.conformance.case import Need
+from graphdriver.conformance.kit import Kit
+from graphdriver.conformance.wire import Wire
+from graphdriver.driver import Driver, IDMap, ProtoDriver
+from graphdriver.errors import UnreachableError, UnsupportedError
+from graphdriver.naive import NaiveDiffDriver
+from graphdriver.plugin.client import Client
+from graphdriver.plugin.discovery import Address
+
+ANSWER_IN = 60.0
+"""Seconds that a plugin has for one answer."""
+
+START_IN = 30.0
+"""Seconds that a plugin has until it answers at its socket."""
+
+_LOG_LINES = 10
+
+
+class _Subject:
+    """What all of them share."""
+
+    offers: ClassVar[frozenset[Need]] = frozenset()
+
+    def __init__(self, folder: Path, home: str) -> None:
+        self.home = home
+        self._folder = folder
+
+    @property
+    def driver(self) -> Driver:
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def kit(self) -> Iterator[Kit]:
+        """Give one case what it works with; what it left is removed at the end."""
+        with tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as scratch:
+            kit = Kit(self, Path(scratch))
+            try:
+                yield kit
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    kit.clear()
+                raise
+            kit.clear()
+
+    def another(
+        self, *, maps: Sequence[IDMap] = (), options: Sequence[str] = ()
+    ) -> contextlib.AbstractContextManager[Driver]:
+        raise _lacking(Need.HOMES)
+
+    def wire(self) -> Wire:
+        raise _lacking(Need.SOCKET)
+
+    def pid(self) -> int:
+        raise _lacking(Need.SOCKET)
+
+    def kill(self) -> None:
+        raise _lacking(Need.PROCESS)
+
+    def start(self) -> None:
+        raise _lacking(Need.PROCESS)
+
+    def revive(self) -> str:
+        return ""
+
+
+def _lacking(need: Need) -> UnsupportedError:
+    return UnsupportedError(f"this case needs {need.value} and does not say so")
+
+
+class LocalSubject(_Subject):
+    """A driver in this process.
+
+    Args:
+        new: makes the driver.
+        folder: a folder in which homes are made.
+        retire: ends a driver: unmounts, waits for what it does in the background.
+    """
+
+    offers = frozenset({Need.HOMES})
+
+    def __init__(
+        self,
+        new: Callable[[], ProtoDriver],
+        folder: Path,
+        retire: Callable[[ProtoDriver], None] = lambda driver: driver.cleanup(),
+    ) -> None:
+        self._new = new
+        self._retire = retire
+        self._held = contextlib.ExitStack()
+        super().__init__(folder, "")
+        self._driver = self._held.enter_context(self._one((), ()))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._held.close()
+
+    @property
+    def driver(self) -> Driver:
+        return self._driver
+
+    def another(
+        self, *, maps: Sequence[IDMap] = (), options: Sequence[str] = ()
+    ) -> contextlib.AbstractContextManager[Driver]:
+        return self._one(maps, options)
+
+    @contextlib.contextmanager
+    def _one(self, maps: Sequence[IDMap], options: Sequence[str]) -> Iterator[Driver]:
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix="home: ") as home:
+            self.home = self.home or home
+            own = self._new()
+            driver = own if isinstance(own, Driver) else NaiveDiffDriver(own)
+            driver.init(home, options, maps, maps)
+            try:
+                yield driver
+            finally:
+                self._retire(own)
+
+
+class SocketSubject(_Subject):
+    """A plugin that runs already, and that no daemon uses.
+
+    Args:
+        address: where it listens.
+        folder: a folder for what the cases need.
+        home: where it is to keep its layers; it is told so here.
+    """
+
+    offers = frozenset({Need.SOCKET})
+
+    def __init__(self, address: Address, folder: Path, home: str) -> None:
+        super().__init__(folder, home)
+        self._address = address
+        self._client = Client(address, ANSWER_IN)
+        self._client.activate()
+        self._client.init(home, [], [], [])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with self._client, contextlib.suppress(UnreachableError):
+            self._client.cleanup()
+
+    @property
+    def driver(self) -> Driver:
+        return self._client
+
+    def wire(self) -> Wire:
+        return Wire(self._address.path or (self._address.host, self._address.port))
+
+    def pid(self) -> int:
+        """Ask the kernel who listens (SO_PEERCRED, unix(7)); over TCP it cannot be known."""
+        if not self._address.path:
+            return 0
+        with self.wire() as wire:
+            found = wire.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        return int(struct.unpack("iII", found)[0])
+
+
+class Process:
+    """A plugin that a command starts.
+
+    Args:
+        command: the command; ``{socket}`` in it stands for the socket's path.
+        folder: a folder of its own.
+    """
+
+    def __init__(self, command: str, folder: Path) -> None:
+        self.socket = str(folder / "plugin.sock")
+        self._log = folder / "plugin.log"
+        self._words = [word.replace("{socket}", self.socket) for word in shlex.split(command)]
+        self._running: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it takes connections.
+
+        Raises:
+            UnreachableError: it ended, or took too long.
+        """
+        with self._log.open("ab") as log:
+            self._running = subprocess.Popen(
+                self._words, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + START_IN
+        while time.monotonic() < deadline:
+            if died := self.died():
+                raise UnreachableError(f"the plugin {died}")
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(self.socket)
+                return
+            time.sleep(0.01)
+        raise UnreachableError(
+            f"the plugin does not listen at {self.socket} after {START_IN:.0f} s",
+            hint="its command is to listen at the path that stands for {socket}",
+        )
+
+    def died(self) -> str:
+        """Tell how it ended, with the last of what it wrote; "" while it runs."""
+        code = self._running.poll() if self._running else None
+        if code is None:
+            return ""
+        said = self._log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        return f"{how}; the last that it wrote: {' / '.join(said) or 'nothing'}"
+
+    def end(self, how: int) -> None:
+        """Send a signal and wait until it is gone; after a while, SIGKILL."""
+        if self._running and self._running.poll() is None:
+            self._running.send_signal(how)
+            try:
+                self._running.wait(START_IN)
+            except subprocess.TimeoutExpired:
+                self._running.kill()
+                self._running.wait()
+
+
+class ExecSubject(_Subject):
+    """A command that starts a plugin; the plugin is ours to kill.
+
+    Args:
+        command: as for `Process`.
+        folder: a folder for what the cases need, and for homes.
+        home: where the plugin is to keep its layers; "" for a new one.
+    """
+
+    offers = frozenset({Need.SOCKET, Need.PROCESS, Need.HOMES})
+
+    def __init__(self, command: str, folder: Path, home: str = "") -> None:
+        super().__init__(folder, home or tempfile.mkdtemp(dir=folder, prefix="home-"))
+        self._command = command
+        self._process = Process(command, Path(tempfile.mkdtemp(dir=folder, prefix="run-")))
+        self._socket = self._begin()
+
+    def _begin(self) -> SocketSubject:
+        address = Address.parse(self._process.socket)
+        return SocketSubject(address, self._folder, self.home)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._socket.__exit__()
+        self._process.end(signal.SIGTERM)
+
+    @property
+    def driver(self) -> Driver:
+        return self._socket.driver
+
+    def wire(self) -> Wire:
+        return self._socket.wire()
+
+    def pid(self) -> int:
+        return self._socket.pid()
+
+    @contextlib.contextmanager
+    def another(
+        self, *, maps: Sequence[IDMap] = (), options: Sequence[str] = ()
+    ) -> Iterator[Driver]:
+        with (
+            tempfile.TemporaryDirectory(dir=self._folder, prefix="run-") as folder,
+            tempfile.TemporaryDirectory(dir=self._folder, prefix="home-") as home,
+        ):
+            process = Process(self._command, Path(folder))
+            try:
+                with Client(process.socket, ANSWER_IN) as client:
+                    client.init(home, options, maps, maps)
+                    yield client
+                    client.cleanup()
+            finally:
+                process.end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._process.end(signal.SIGKILL)
+
+    def start(self) -> None:
+        self._process.start()
+
+    def revive(self) -> str:
+        """See that the plugin lives; start it anew, on the same home, if it does not."""
+        died = self._process.died()
+        if died:
+            self._process.start()
+            self._socket = self._begin()
+        return f"the plugin {died}" if died else ""
