@@ -210,6 +210,7 @@ class Process:
                 probe.connect(self.socket)
                 return
             time.sleep(0.01)
+        self.end(signal.SIGKILL)
         raise UnreachableError(
             f"the plugin does not listen at {self.socket} after {START_IN:.0f} s",
             hint="its command is to listen at the path that stands for {socket}",
@@ -250,7 +251,11 @@ class ExecSubject(_Subject):
         super().__init__(folder, home or tempfile.mkdtemp(dir=folder, prefix="home-"))
         self._command = command
         self._process = Process(command, Path(tempfile.mkdtemp(dir=folder, prefix="run-")))
-        self._socket = self._begin()
+        try:
+            self._socket = self._begin()
+        except BaseException:
+            self._process.end(signal.SIGKILL)
+            raise
 
     def _begin(self) -> SocketSubject:
         address = Address.parse(self._process.socket)

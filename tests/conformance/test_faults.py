@@ -1,0 +1,55 @@
+"""The kit can fail: the case that a fault names catches it, and the plugin without one passes."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from graphdriver.conformance.cases import GROUPS
+from graphdriver.conformance.pytest_plugin import Check
+from graphdriver.conformance.run import Outcome, chosen, run_case
+from graphdriver.conformance.subject import ExecSubject
+from tests.conformance.faults.every import FAULTS
+from tests.conformance.faults.fault import Fault
+
+pytestmark = pytest.mark.root
+
+
+def faulty(name: str, folder: str) -> ExecSubject:
+    command = [sys.executable, "-m", "tests.conformance.faulty", name, "{socket}"]
+    return ExecSubject(shlex.join(command), Path(folder))
+
+
+@pytest.fixture(scope="module")
+def conformance_subject() -> Iterator[ExecSubject]:
+    with (
+        tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gd-") as folder,
+        faulty("none", folder) as subject,
+    ):
+        yield subject
+
+
+@pytest.mark.conformance(offers=ExecSubject.offers)
+def test_the_plugin_without_a_fault_conforms(
+    conformance_case: Check, conformance_subject: ExecSubject
+) -> None:
+    conformance_case(conformance_subject)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_is_caught(fault: Fault) -> None:
+    (case,) = chosen(GROUPS, fault.case)
+    with (
+        tempfile.TemporaryDirectory(
+            dir="/dev/shm", prefix="gd-", ignore_cleanup_errors=True
+        ) as folder,
+        faulty(fault.name, folder) as subject,
+    ):
+        result = run_case(case, subject)
+    assert result.outcome is Outcome.FAILED, fault.tells
+    assert result.saw != result.expected
