@@ -101,7 +101,7 @@ class Fault:
     name: str
     tells: str
     case: str
-    planted: type[Broken] | type[Proxy]
+    planted: type[Broken | Proxy]
 
 
 FAULTS: list[Fault] = []
