@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from graphdriver.cli import call, conform, drivers, serve, snapshotter
+from graphdriver.cli import call, conform, drivers, record, serve, snapshotter
 from graphdriver.cli.command import Command
 from graphdriver.cli.exit_codes import FAILED, INTERRUPTED, TABLE, exit_code
 from graphdriver.errors import GraphDriverError
@@ -19,6 +19,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     drivers.COMMAND,
     call.COMMAND,
     conform.COMMAND,
+    record.COMMAND,
 )
 """All commands, in the order in which ``--help`` lists them."""
 

@@ -1,0 +1,67 @@
+"""``graphdriver record``: write down what a daemon and a plugin say to each other."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+import threading
+from typing import Final
+
+from graphdriver.cli.command import Command
+from graphdriver.cli.exit_codes import OK
+from graphdriver.errors import UnsupportedError
+
+_EXAMPLES = """\
+examples:
+  graphdriver record --plugin my-plugin taped
+  dockerd --experimental -s taped
+
+The recorder listens as the plugin `taped`, makes a connection to my-plugin for each of the daemon's,
+hands on every byte as it came, and writes a line for each call. Stop it with Ctrl-C. The daemon keeps
+the images of each plugin's name apart, so give it a data root of its own.
+"""
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--plugin", metavar="NAME", help="the plugin, found as a daemon finds it")
+    what.add_argument("--socket", metavar="PATH", help="the plugin's socket")
+    parser.add_argument(
+        "listen", metavar="NAME|PATH", help="the name to listen under, or a socket's absolute path"
+    )
+    parser.add_argument("--output", metavar="FILE", help="write there (default: standard output)")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from graphdriver.conformance.record import Recorder
+    from graphdriver.plugin.discovery import Address, find
+    from graphdriver.plugin.listeners import UnixListener
+
+    plugin = Address.parse(arguments.socket) if arguments.socket else find(arguments.plugin)
+    if not plugin.path:
+        raise UnsupportedError(
+            f"the plugin listens at {plugin}, and only unix sockets are recorded",
+            hint="start it on a unix socket for the time",
+        )
+    with contextlib.ExitStack() as held:
+        out = sys.stdout
+        if arguments.output:
+            out = held.enter_context(open(arguments.output, "a", encoding="utf-8"))
+        listener = held.enter_context(contextlib.closing(UnixListener(arguments.listen)))
+        recorder = Recorder(listener, plugin, out)
+        # Another thread's: a handler runs between two steps of the main one, which may hold a lock.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: threading.Thread(target=recorder.stop).start())
+        recorder.run()
+    return OK
+
+
+COMMAND: Final = Command(
+    name="record",
+    summary="write down what a daemon and a plugin say to each other",
+    examples=_EXAMPLES,
+    configure=_configure,
+    run=_run,
+)
