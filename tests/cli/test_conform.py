@@ -149,14 +149,7 @@ def test_nothing_is_left_behind(folder: Path) -> None:
 
 
 def test_a_recorder_writes_until_it_is_stopped(serving: Serving, folder: Path) -> None:
-    words = [
-        "record",
-        "--socket",
-        serving.socket,
-        str(folder / "r.sock"),
-        "--output",
-        str(folder / "t"),
-    ]
+    words = ["record", "--socket", serving.socket, "--output", str(folder / "t")]
     with subprocess.Popen(
         [sys.executable, "-m", "graphdriver", *words, str(folder / "r.sock")],
         env=environment(),
