@@ -76,6 +76,20 @@ def test_programs_read_the_same(folder: Path) -> None:
     assert written[0]["expected"] == "success"
 
 
+def test_a_case_that_needs_to_kill_is_not_run_on_a_plugin_that_runs(serving: Serving) -> None:
+    case = next(
+        case.id
+        for group in GROUPS
+        for case in group.cases
+        if "--exec" in [need.value for need in case.needs]
+    )
+    result = conform("--socket", serving.socket, "--only", f"{case},{NEST}")
+    assert result.returncode == 0, result.stdout
+    assert f"not run   {case}: it needs --exec" in without_times(result.stdout)
+    assert b"1 passed, 0 failed, 1 not run" in result.stdout
+    assert serving.process.poll() is None
+
+
 def test_a_terminal_gets_a_table_that_moves() -> None:
     ours, theirs = pty.openpty()
     with subprocess.Popen(

@@ -28,7 +28,7 @@ MAY_KNOW = {
     "home": {"linux"} | GROUND,
     "plugin": {"home", "naive", "linux", "locks"} | GROUND,
     "snapshotter": {"home", "layer", "linux", "locks"} | GROUND,
-    "conformance": {"plugin", "snapshotter", "naive"} | GROUND,
+    "conformance": {"plugin", "snapshotter", "naive", "linux"} | GROUND,
     "cli": {"conformance", "plugin", "snapshotter", "drivers"} | GROUND,
     "__main__": {"cli"},
     "__init__": {"driver", "errors", "naive", "plugin"},

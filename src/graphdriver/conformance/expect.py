@@ -54,16 +54,31 @@ def expect_tree(what: str, saw: Mapping[bytes, object], expected: Mapping[bytes,
 
 
 class Refusal:
-    """An error that was expected; `text` is what a daemon's user would read."""
+    """Whether a call was refused, and the text that a daemon's user would read."""
 
+    was = False
     text = ""
+
+
+@contextlib.contextmanager
+def either_way() -> Iterator[Refusal]:
+    """Let a call fail or not; what is given says afterwards what it was.
+
+    A plugin that does not answer at all has not refused: that error goes on to the caller.
+    """
+    refusal = Refusal()
+    try:
+        yield refusal
+    except (UnreachableError, Mismatch):
+        raise
+    except Exception as error:  # a driver may raise what it likes
+        refusal.was = True
+        refusal.text = str(error)
 
 
 @contextlib.contextmanager
 def refused(what: str, *words: str) -> Iterator[Refusal]:
     """See that a call fails, with an error that holds some words.
-
-    A plugin that does not answer at all has not refused: that error goes on to the caller.
 
     Args:
         what: the call, and why it is to be refused.
@@ -72,14 +87,9 @@ def refused(what: str, *words: str) -> Iterator[Refusal]:
     Raises:
         Mismatch: the call succeeded, or the error does not say it.
     """
-    refusal = Refusal()
-    try:
+    with either_way() as refusal:
         yield refusal
-    except (UnreachableError, Mismatch):
-        raise
-    except Exception as error:
-        refusal.text = str(error)
-    else:
+    if not refusal.was:
         raise Mismatch(what, "success", "an error")
     for word in words:
         if word.lower() not in refusal.text.lower():

@@ -32,13 +32,17 @@ class Subject(Protocol):
         ...
 
     def another(
-        self, *, maps: Sequence[IDMap] = (), options: Sequence[str] = ()
+        self, *, maps: Sequence[IDMap] = (), options: Sequence[str] = (), home: str = ""
     ) -> AbstractContextManager[Driver]:
-        """Give another one that has taken up a new home of its own (`Need.HOMES`)."""
+        """Give another one that has taken up a home of its own (`Need.HOMES`), by default a new one."""
         ...
 
     def wire(self) -> Wire:
         """Make a connection of one's own to the plugin (`Need.SOCKET`)."""
+        ...
+
+    def another_daemon(self) -> AbstractContextManager[Wire]:
+        """Give a connection that another process has made (`Need.SOCKET`)."""
         ...
 
     def kill(self) -> None:

@@ -11,7 +11,8 @@
 
 pytest finds this plugin by itself where the package is installed. The mark is optional. Its ``only``
 chooses cases as ``graphdriver conform --only`` does; its ``offers`` leaves out the cases that need
-more than the subject has, which otherwise are skipped.
+more than the subject has, which otherwise are skipped. An optional case that fails is an xfail, unless
+the mark says ``strict=True``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import pytest
 
 from graphdriver.conformance.case import Case
 from graphdriver.conformance.kit import Kit
+from graphdriver.conformance.report import explanation
 from graphdriver.conformance.run import Examined, Outcome, chosen, run_case
 
 Check = Callable[[Examined[Kit]], None]
@@ -31,7 +33,8 @@ Check = Callable[[Examined[Kit]], None]
 def pytest_configure(config: pytest.Config) -> None:
     """Make the mark known."""
     config.addinivalue_line(
-        "markers", "conformance(only='', offers=None): which cases of graphdriver's kit are tests"
+        "markers",
+        "conformance(only='', offers=None, strict=False): which cases of graphdriver's kit are tests",
     )
 
 
@@ -53,27 +56,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     )
 
 
-def _check(case: Case[Kit]) -> Check:
+def _check(case: Case[Kit], *, strict: bool) -> Check:
     def check(examined: Examined[Kit]) -> None:
         __tracebackhide__ = True
         result = run_case(case, examined)
         if result.outcome is Outcome.NOT_RUN:
             pytest.skip(result.what)
         if result.outcome is Outcome.FAILED:
-            pytest.fail(
-                "\n".join(
-                    line
-                    for line in (
-                        case.checks,
-                        f"why:      {case.why.text}",
-                        f"what:     {result.what}",
-                        f"saw:      {result.saw}",
-                        f"expected: {result.expected}",
-                        result.note,
-                    )
-                    if line
-                ),
-                pytrace=False,
-            )
+            if strict or case.required:
+                pytest.fail(explanation(result), pytrace=False)
+            pytest.xfail(explanation(result))
 
     return check

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import secrets
 import shlex
 import signal
 import socket
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from graphdriver.conformance.case import Need
+from graphdriver.conformance.daemon import another_daemon
 from graphdriver.conformance.kit import Kit
 from graphdriver.conformance.wire import Wire
 from graphdriver.driver import Driver, IDMap, ProtoDriver
@@ -61,11 +64,14 @@ class _Subject:
             kit.clear()
 
     def another(
-        self, *, maps: Sequence[IDMap] = (), options: Sequence[str] = ()
+        self, *, maps: Sequence[IDMap] = (), options: Sequence[str] = (), home: str = ""
     ) -> contextlib.AbstractContextManager[Driver]:
         raise _lacking(Need.HOMES)
 
     def wire(self) -> Wire:
+        raise _lacking(Need.SOCKET)
+
+    def another_daemon(self) -> contextlib.AbstractContextManager[Wire]:
         raise _lacking(Need.SOCKET)
 
     def pid(self) -> int:
@@ -106,7 +112,7 @@ class LocalSubject(_Subject):
         self._retire = retire
         self._held = contextlib.ExitStack()
         super().__init__(folder, "")
-        self._driver = self._held.enter_context(self._one((), ()))
+        self._driver = self._held.enter_context(self._one((), (), ""))
 
     def __enter__(self) -> Self:
         return self
@@ -119,13 +125,15 @@ class LocalSubject(_Subject):
         return self._driver
 
     def another(
-        self, *, maps: Sequence[IDMap] = (), options: Sequence[str] = ()
+        self, *, maps: Sequence[IDMap] = (), options: Sequence[str] = (), home: str = ""
     ) -> contextlib.AbstractContextManager[Driver]:
-        return self._one(maps, options)
+        return self._one(maps, options, home)
 
     @contextlib.contextmanager
-    def _one(self, maps: Sequence[IDMap], options: Sequence[str]) -> Iterator[Driver]:
-        with tempfile.TemporaryDirectory(dir=self._folder, prefix="home: ") as home:
+    def _one(self, maps: Sequence[IDMap], options: Sequence[str], home: str) -> Iterator[Driver]:
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix="home: ") as new:
+            home = home or new
+            os.makedirs(home, mode=0o710, exist_ok=True)  # as the handler does
             self.home = self.home or home
             own = self._new()
             driver = own if isinstance(own, Driver) else NaiveDiffDriver(own)
@@ -168,6 +176,9 @@ class SocketSubject(_Subject):
     def wire(self) -> Wire:
         return Wire(self._address.path or (self._address.host, self._address.port))
 
+    def another_daemon(self) -> contextlib.AbstractContextManager[Wire]:
+        return another_daemon(self._address.path) if self._address.path else self.wire()
+
     def pid(self) -> int:
         """Ask the kernel who listens (SO_PEERCRED, unix(7)); over TCP it cannot be known."""
         if not self._address.path:
@@ -186,7 +197,8 @@ class Process:
     """
 
     def __init__(self, command: str, folder: Path) -> None:
-        self.socket = str(folder / "plugin.sock")
+        # A name of its own: a plugin may write it where daemons look for plugins.
+        self.socket = str(folder / f"conform-{secrets.token_hex(4)}.sock")
         self._log = folder / "plugin.log"
         self._words = [word.replace("{socket}", self.socket) for word in shlex.split(command)]
         self._running: subprocess.Popen[bytes] | None = None
@@ -275,21 +287,24 @@ class ExecSubject(_Subject):
     def wire(self) -> Wire:
         return self._socket.wire()
 
+    def another_daemon(self) -> contextlib.AbstractContextManager[Wire]:
+        return self._socket.another_daemon()
+
     def pid(self) -> int:
         return self._socket.pid()
 
     @contextlib.contextmanager
     def another(
-        self, *, maps: Sequence[IDMap] = (), options: Sequence[str] = ()
+        self, *, maps: Sequence[IDMap] = (), options: Sequence[str] = (), home: str = ""
     ) -> Iterator[Driver]:
         with (
             tempfile.TemporaryDirectory(dir=self._folder, prefix="run-") as folder,
-            tempfile.TemporaryDirectory(dir=self._folder, prefix="home-") as home,
+            tempfile.TemporaryDirectory(dir=self._folder, prefix="home-") as new,
         ):
             process = Process(self._command, Path(folder))
             try:
                 with Client(process.socket, ANSWER_IN) as client:
-                    client.init(home, options, maps, maps)
+                    client.init(home or new, options, maps, maps)
                     yield client
                     client.cleanup()
             finally:

@@ -94,18 +94,26 @@ def apply(id: str, tar: bytes, parent: str = "") -> bytes:
 
 
 class Wire:
-    """A connection to a plugin: a unix socket's path, or host and port."""
+    """A connection to a plugin.
 
-    def __init__(self, address: str | tuple[str, int]) -> None:
-        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
-        self.socket = socket.socket(family, socket.SOCK_STREAM)
+    Args:
+        to: a unix socket's path, host and port, or a socket that is connected already.
+    """
+
+    def __init__(self, to: str | tuple[str, int] | socket.socket) -> None:
+        if isinstance(to, socket.socket):
+            self.socket = to
+        else:
+            family = socket.AF_UNIX if isinstance(to, str) else socket.AF_INET
+            self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.settimeout(TIMEOUT)
-        try:
-            self.socket.connect(address)
-        except OSError:
-            self.socket.close()
-            raise
         self._held = b""
+        if not isinstance(to, socket.socket):
+            try:
+                self.socket.connect(to)
+            except OSError:
+                self.socket.close()
+                raise
 
     def __enter__(self) -> Self:
         return self
@@ -163,6 +171,17 @@ class Wire:
             pass
         found, self._held = self._held[:size], self._held[size:]
         return found
+
+    def rest_of_chunks(self) -> bytes:
+        """Read until the end of a chunked body is seen, or the connection ends; framing and all."""
+        rest = bytearray(self._held)
+        self._held = b""
+        while not rest.endswith(b"\r\n0\r\n\r\n"):
+            piece = self.socket.recv(1 << 20)
+            if not piece:
+                break
+            rest += piece
+        return bytes(rest)
 
     def rest(self) -> bytes:
         """Read until the plugin ends the connection."""

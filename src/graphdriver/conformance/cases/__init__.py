@@ -5,8 +5,32 @@ from __future__ import annotations
 from typing import Final
 
 from graphdriver.conformance.case import Group
-from graphdriver.conformance.cases import layers
+from graphdriver.conformance.cases import (
+    activation,
+    broken_calls,
+    concurrency,
+    errors,
+    hostile_tars,
+    inits,
+    layers,
+    leftovers,
+    references,
+    restart,
+    streams,
+)
 from graphdriver.conformance.kit import Kit
 
-GROUPS: Final[tuple[Group[Kit], ...]] = (layers.GROUP,)
+GROUPS: Final[tuple[Group[Kit], ...]] = (
+    activation.GROUP,
+    inits.GROUP,
+    layers.GROUP,
+    references.GROUP,
+    errors.GROUP,
+    broken_calls.GROUP,
+    concurrency.GROUP,
+    restart.GROUP,
+    hostile_tars.GROUP,
+    streams.GROUP,
+    leftovers.GROUP,
+)
 """All groups, in the order in which they are run: what stands later relies on what stands before."""
