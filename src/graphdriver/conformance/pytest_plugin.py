@@ -32,10 +32,8 @@ Check = Callable[[Examined[Kit]], None]
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the mark known."""
-    config.addinivalue_line(
-        "markers",
-        "conformance(only='', offers=None, strict=False): which cases of graphdriver's kit are tests",
-    )
+    mark = "conformance(only='', offers=None, strict=False)"
+    config.addinivalue_line("markers", f"{mark}: which cases of graphdriver's kit are tests")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -51,12 +49,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         for case in chosen(GROUPS, wanted.get("only", ""))
         if wanted.get("offers") is None or case.needs <= wanted["offers"]
     ]
+    strict = wanted.get("strict", False)
     metafunc.parametrize(
-        "conformance_case", [_check(case) for case in cases], ids=[c.id for c in cases]
+        "conformance_case", [_check(case, strict) for case in cases], ids=[c.id for c in cases]
     )
 
 
-def _check(case: Case[Kit], *, strict: bool) -> Check:
+def _check(case: Case[Kit], strict: bool) -> Check:
     def check(examined: Examined[Kit]) -> None:
         __tracebackhide__ = True
         result = run_case(case, examined)
