@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from graphdriver.conformance import tars
 from graphdriver.conformance.tree import record
 from graphdriver.plugin.client import Client, RemoteError
 
-Tree = dict[bytes, object]
+Tree = Mapping[bytes, object]
 
 HALF: Tree = {b"": "bears the mark of an ApplyDiff that did not end"}
 """Stands for what a layer holds that must not be used."""

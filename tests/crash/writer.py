@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from graphdriver.conformance import tars
+from graphdriver.conformance.tree import Facts
 from graphdriver.plugin.client import Client
 from tests.crash.served import TIMEOUT
 from tests.crash.story import TIME, Tree
@@ -83,7 +84,8 @@ class Writer:
             self._failed.append(error)
 
     def _make_chain(self, number: int) -> None:
-        parent, tree = "", Tree()
+        parent = ""
+        tree: Tree = {}
         for level in range(CHAIN):
             id = f"layer-{number}-{level}"
             archive, more = self._content(id)
@@ -117,7 +119,7 @@ class Writer:
         """Return a layer's tar, and what it adds to a tree, as `record` tells trees."""
         folder = id.encode()
         entries = [tars.folder(folder, mtime=TIME)]
-        tree: Tree = {folder: _fact(folder, 0o40755, b"", {})}
+        tree: dict[bytes, Facts] = {folder: _fact(folder, 0o40755, b"", {})}
         for number in range(FILES):
             name = b"%b/%d" % (folder, number)
             data = self._random.randbytes(self._random.randrange(LARGEST))
@@ -130,5 +132,5 @@ class Writer:
 
 def _fact(
     path: bytes, mode: int, data: bytes, attributes: dict[str, bytes], uid: int = 0, gid: int = 0
-) -> object:
-    return (oct(mode), uid, gid, 0, TIME * 10**9, attributes, data), path
+) -> Facts:
+    return Facts(oct(mode), uid, gid, 0, TIME * 10**9, attributes, data, path)

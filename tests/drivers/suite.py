@@ -18,7 +18,7 @@ import pytest
 
 from graphdriver import Change, ChangeKind, Driver, IDMap
 from graphdriver.conformance import tars
-from graphdriver.conformance.tree import CAPABILITY, ODD_NAMES, build, record
+from graphdriver.conformance.tree import CAPABILITY, ODD_NAMES, Facts, build, record
 from graphdriver.driver import mounted
 from graphdriver.errors import GraphDriverError, LayerExistsError, LayerNotFoundError
 
@@ -51,7 +51,7 @@ def apply(driver: Driver, id: str, parent: str, data: bytes) -> int:
     return driver.apply_diff(id, parent, io.BytesIO(data))
 
 
-def recorded(driver: Driver, id: str) -> dict[bytes, object]:
+def recorded(driver: Driver, id: str) -> dict[bytes, Facts]:
     """Record what a layer shows."""
     with mounted(driver, id) as root:
         return record(root)

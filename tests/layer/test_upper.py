@@ -10,14 +10,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from graphdriver.conformance import tars
-from graphdriver.conformance.tree import record
+from graphdriver.conformance.tree import Facts, record
 from graphdriver.driver import ChangeKind
 from graphdriver.drivers.tree_copy import copy_tree
 from graphdriver.errors import BadArchiveError, GraphDriverError
@@ -52,7 +51,7 @@ class Stack:
     def empty(self) -> Path:
         return Path(tempfile.mkdtemp(dir=self.folder))
 
-    def recorded(self, layers: list[Path] | None = None) -> dict[bytes, object]:
+    def recorded(self, layers: list[Path] | None = None) -> dict[bytes, Facts]:
         with mounted_overlay(self.folder, self.layers if layers is None else layers) as merged:
             return record(str(merged))
 
@@ -326,11 +325,10 @@ def test_a_tar_makes_of_an_upper_folder_what_it_makes_of_a_copy(
     )
 
 
-def _without_new_times(found: dict[bytes, Any], began: int) -> dict[bytes, Any]:
+def _without_new_times(found: dict[bytes, Facts], began: int) -> dict[bytes, Facts]:
     """Leave out the times of folders that were made because they were missing."""
     return {
-        path: (*facts[:4], min(facts[4], began), *facts[5:], first)
-        for path, (facts, first) in found.items()
+        path: facts._replace(mtime_ns=min(facts.mtime_ns, began)) for path, facts in found.items()
     }
 
 

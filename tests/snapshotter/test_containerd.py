@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.conformance.tree import record
+from graphdriver.conformance.tree import Facts, record
 from graphdriver.linux.mountinfo import mount_points
 from tests.e2e.ground import tool
 from tests.snapshotter.containerd import Containerd, mount
@@ -57,7 +57,7 @@ def imported(containerd: Containerd, folder: Path, layers: list[bytes]) -> None:
     containerd.ctr("image", "import", "--snapshotter", "ours", str(folder / "image.tar"))
 
 
-def differing(one: dict[bytes, object], other: dict[bytes, object]) -> set[bytes]:
+def differing(one: dict[bytes, Facts], other: dict[bytes, Facts]) -> set[bytes]:
     """Return the paths at which two trees are not the same."""
     return {path for path in one.keys() | other.keys() if one.get(path) != other.get(path)}
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 
+from graphdriver.conformance.tree import Facts
 from graphdriver.errors import UnreachableError
+
+_MOST_SHOWN = 80
 
 
 class Mismatch(Exception):  # noqa: N818 - it is what was found, not what went wrong
@@ -34,23 +37,41 @@ def expect(what: str, saw: object, expected: object) -> None:
         raise Mismatch(what, saw, expected)
 
 
-def expect_tree(what: str, saw: Mapping[bytes, object], expected: Mapping[bytes, object]) -> None:
+def expect_tree(what: str, saw: Mapping[bytes, Facts], expected: Mapping[bytes, Facts]) -> None:
     """Compare two records of trees (`graphdriver.conformance.tree.record`), and name what differs.
 
     Raises:
-        Mismatch: they differ; it holds the first entry that does, and how many do.
+        Mismatch: they differ; it holds of the first entry what differs, and how many others do.
     """
     paths = sorted(
         path for path in saw.keys() | expected.keys() if saw.get(path) != expected.get(path)
     )
     if paths:
         first = paths[0]
+        one, other = saw.get(first), expected.get(first)
         others = f", and {len(paths) - 1} others" if len(paths) > 1 else ""
         raise Mismatch(
-            f"{what}, at {first!r}{others}",
-            saw.get(first, "nothing"),
-            expected.get(first, "nothing"),
+            f"{what}, at {first!r}{others}", _told(one, but=other), _told(other, but=one)
         )
+
+
+def _told(facts: Facts | None, *, but: Facts | None) -> str:
+    """Tell what one entry has and another has not."""
+    if facts is None:
+        return "nothing"
+    if but is None:
+        return f"something of mode {facts.mode}"
+    return ", ".join(
+        f"{name} {_short(value)}"
+        for name, value in facts._asdict().items()
+        if value != getattr(but, name)
+    )
+
+
+def _short(value: object) -> str:
+    if isinstance(value, bytes) and len(value) > _MOST_SHOWN:
+        return f"{value[:_MOST_SHOWN]!r} and so on, {len(value)} bytes"
+    return repr(value)
 
 
 class Refusal:

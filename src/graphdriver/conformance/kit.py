@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
 from graphdriver.conformance.expect import expect
-from graphdriver.conformance.tree import record
+from graphdriver.conformance.tree import Facts, record
 from graphdriver.conformance.wire import Wire
 from graphdriver.driver import Driver, IDMap, mounted
 
@@ -130,7 +130,7 @@ class Kit:
         with mounted(driver or self.driver, id) as root:
             yield Path(root)
 
-    def record(self, id: str, driver: Driver | None = None) -> Mapping[bytes, object]:
+    def record(self, id: str, driver: Driver | None = None) -> dict[bytes, Facts]:
         """Return all that a layer shows."""
         with mounted(driver or self.driver, id) as root:
             return record(root)

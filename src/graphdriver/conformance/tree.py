@@ -1,4 +1,4 @@
-"""A folder tree with everything that a layer can hold, and a record of one to compare."""
+"""A folder tree with everything that a layer can hold, what becomes of it, and records to compare."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import stat
 import struct
 from pathlib import Path
+from typing import NamedTuple
 
 CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
 """vfs_cap_data, revision 2: cap_net_bind_service, effective and permitted."""
@@ -22,6 +23,22 @@ ODD_NAMES = (
     b"a=b\t:*?",
 )
 _TIME = 1_234_567_890_123_456_789
+
+LONG = 252
+"""From how many bytes on the name of a whiteout, ``.wh.`` before it, is too long for a file's."""
+
+
+class Facts(NamedTuple):
+    """All that a layer must keep of one path; ``file`` is the first path that is the same file."""
+
+    mode: str
+    uid: int
+    gid: int
+    device: int
+    mtime_ns: int
+    attributes: dict[str, bytes]
+    content: bytes
+    file: bytes
 
 
 def build(root: str) -> None:
@@ -84,26 +101,62 @@ def _dress(at: Path) -> None:
     os.utime(at / "etc" / "empty", ns=(0, -1_500_000_000))
 
 
-def record(root: str) -> dict[bytes, object]:
+def edit(at: Path) -> None:
+    """Change what `build` made in each of the ways there are.
+
+    But devices and names of `LONG` bytes and more are left: not every driver can delete these.
+    """
+    (at / "etc" / "passwd").unlink()
+    remove(at / "deep")
+    remove(at / "etc" / "empty-folder")
+    (at / "etc" / "empty-folder").write_text("a file where a folder was")
+    (at / "link").unlink()
+    (at / "link").mkdir()
+    (at / "link" / "inside").write_text("a folder where a link was")
+    for name in ODD_NAMES:
+        if len(name) < LONG:
+            os.unlink(os.path.join(os.fsencode(at), b"odd", name))
+    (at / "odd" / "new").write_text("a folder that lost all but one, and got another")
+    os.chmod(at / "tmp", 0o755)
+    os.chown(at / "bin" / "wall", 7, 8)
+    os.removexattr(at / "bin" / "ping", "security.capability")
+    os.setxattr(at / "etc", "trusted.folder", b"no")
+    (at / "hard" / "new").write_text("x")
+    os.link(at / "hard" / "new", at / "hard" / "new2")
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder of the case's own and all that is in it."""
+    for inner in sorted(folder.rglob("*"), reverse=True):
+        if inner.is_dir() and not inner.is_symlink():
+            inner.rmdir()
+        else:
+            inner.unlink()
+    folder.rmdir()
+
+
+def record(root: str) -> dict[bytes, Facts]:
     """Return all that a layer must keep of a tree, by path; not of the root itself."""
-    found: dict[bytes, object] = {}
-    first: dict[int, bytes] = {}
+    found: dict[bytes, Facts] = {}
+    inodes: dict[bytes, int] = {}
     pending = [os.fsencode(root)]
     start = len(pending[0]) + 1
     while pending:
         with os.scandir(pending.pop()) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
+            for entry in entries:
                 entry_stat = entry.stat(follow_symlinks=False)
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(entry.path)
                 found[entry.path[start:]] = _facts(entry.path, entry_stat)
-    for path in sorted(found):
-        inode = os.lstat(os.path.join(os.fsencode(root), path)).st_ino
-        found[path] = (found[path], first.setdefault(inode, path))
-    return found
+                inodes[entry.path[start:]] = entry_stat.st_ino
+    first: dict[int, bytes] = {}
+    return {
+        path: found[path]._replace(file=first.setdefault(inodes[path], path))
+        for path in sorted(found)
+    }
 
 
-def _facts(path: bytes, found: os.stat_result) -> tuple[object, ...]:
+def _facts(path: bytes, found: os.stat_result) -> Facts:
     content: bytes = b""
     if stat.S_ISREG(found.st_mode):
         with open(path, "rb") as file:
@@ -114,7 +167,7 @@ def _facts(path: bytes, found: os.stat_result) -> tuple[object, ...]:
         name: os.getxattr(path, name, follow_symlinks=False)
         for name in os.listxattr(path, follow_symlinks=False)
     }
-    return (
+    return Facts(
         oct(found.st_mode),
         found.st_uid,
         found.st_gid,
@@ -122,4 +175,5 @@ def _facts(path: bytes, found: os.stat_result) -> tuple[object, ...]:
         found.st_mtime_ns,
         attributes,
         content,
+        path,
     )

@@ -8,7 +8,9 @@ from graphdriver.conformance.case import Group
 from graphdriver.conformance.cases import (
     activation,
     broken_calls,
+    chains,
     concurrency,
+    dialects,
     errors,
     hostile_tars,
     inits,
@@ -16,7 +18,9 @@ from graphdriver.conformance.cases import (
     leftovers,
     references,
     restart,
+    round_trips,
     streams,
+    written,
 )
 from graphdriver.conformance.kit import Kit
 
@@ -26,6 +30,10 @@ GROUPS: Final[tuple[Group[Kit], ...]] = (
     layers.GROUP,
     references.GROUP,
     errors.GROUP,
+    chains.GROUP,
+    written.GROUP,
+    round_trips.GROUP,
+    dialects.GROUP,
     broken_calls.GROUP,
     concurrency.GROUP,
     restart.GROUP,

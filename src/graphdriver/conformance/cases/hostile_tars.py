@@ -16,7 +16,7 @@ from graphdriver.conformance import tars, wire, wire_issues
 from graphdriver.conformance.case import Group, Need
 from graphdriver.conformance.expect import Mismatch, either_way, expect, expect_tree, refused
 from graphdriver.conformance.kit import Kit
-from graphdriver.conformance.tree import record
+from graphdriver.conformance.tree import Facts, record
 
 GROUP: Group[Kit] = Group("hostile-tars", "images that are refused, or made harmless")
 
@@ -39,9 +39,10 @@ class _Outside:
         self._kit = kit
         self._before = self._look()
 
-    def _look(self) -> dict[bytes, object]:
+    def _look(self) -> dict[bytes, Facts]:
         found = os.stat(self.folder)
-        return {**record(str(self.folder)), b".": (oct(found.st_mode), found.st_uid)}
+        itself = Facts(oct(found.st_mode), found.st_uid, found.st_gid, 0, 0, {}, b"", b".")
+        return {**record(str(self.folder)), b".": itself}
 
     def apply(self, *entries: bytes, parent: str = "") -> str:
         """Apply a tar, refused or not, and see that nothing outside has changed; return the layer."""
