@@ -24,8 +24,9 @@ def main(name: str, path: str) -> None:
             driver = planted
         else:
             proxy = planted
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+    if proxy.clears_stale:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
     listener = UnixListener(f"{path}.whole")
     with ProxyServer(path, f"{path}.whole", proxy) as between:
         threading.Thread(target=between.serve_forever, daemon=True).start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from graphdriver.conformance.cases import GROUPS
 from graphdriver.conformance.pytest_plugin import Check
 from graphdriver.conformance.run import Outcome, chosen, run_case
 from graphdriver.conformance.subject import ExecSubject
+from graphdriver.linux.mountinfo import mount_points
 from tests.conformance.faults.every import FAULTS
 from tests.conformance.faults.fault import Fault
 
@@ -41,15 +43,25 @@ def test_the_plugin_without_a_fault_conforms(
     conformance_case(conformance_subject)
 
 
+@pytest.fixture
+def folder() -> Iterator[str]:
+    """A folder of whose mounts nothing is left, whatever a fault leaves."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gd-") as folder:
+        yield folder
+        for point in [one.point for one in mount_points() if one.point.startswith(folder.encode())]:
+            subprocess.run(["umount", "--lazy", point], check=True)
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_a_fault_is_caught(fault: Fault) -> None:
+def test_a_fault_is_caught(fault: Fault, folder: str) -> None:
     (case,) = chosen(GROUPS, fault.case)
-    with (
-        tempfile.TemporaryDirectory(
-            dir="/dev/shm", prefix="gd-", ignore_cleanup_errors=True
-        ) as folder,
-        faulty(fault.name, folder) as subject,
-    ):
+    with faulty(fault.name, folder) as subject:
         result = run_case(case, subject)
     assert result.outcome is Outcome.FAILED, fault.tells
     assert result.saw != result.expected
+
+
+def test_every_case_has_a_fault_that_it_catches() -> None:
+    cases = [case.id for case in chosen(GROUPS)]
+    assert sorted(cases) == sorted({fault.case for fault in FAULTS})
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS)

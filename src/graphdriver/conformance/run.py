@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 from graphdriver.conformance.case import Case, Group, K, Need
 from graphdriver.conformance.expect import Mismatch
-from graphdriver.errors import MalformedRequestError
+from graphdriver.errors import GraphDriverError, MalformedRequestError
 
 K_co = TypeVar("K_co", covariant=True)
 
@@ -99,7 +99,10 @@ def run_case(case: Case[K], examined: Examined[K]) -> Result[K]:
     except Exception as error:
         outcome = Outcome.FAILED
         what, saw, expected = "a call", f"{type(error).__name__}: {error}", "success"
-    note = examined.revive()
+    try:
+        note = examined.revive()
+    except GraphDriverError as error:
+        note = f"it cannot be started again: {error}"
     if note:
         outcome = Outcome.FAILED
     return Result(case, outcome, time.monotonic() - began, what, saw, expected, note)

@@ -23,7 +23,7 @@ from graphdriver.conformance.daemon import another_daemon
 from graphdriver.conformance.kit import Kit
 from graphdriver.conformance.wire import Wire
 from graphdriver.driver import Driver, IDMap, ProtoDriver
-from graphdriver.errors import UnreachableError, UnsupportedError
+from graphdriver.errors import GraphDriverError, UnreachableError, UnsupportedError
 from graphdriver.naive import NaiveDiffDriver
 from graphdriver.plugin.client import Client
 from graphdriver.plugin.discovery import Address
@@ -166,7 +166,7 @@ class SocketSubject(_Subject):
         return self
 
     def __exit__(self, *exc: object) -> None:
-        with self._client, contextlib.suppress(UnreachableError):
+        with self._client, contextlib.suppress(GraphDriverError):  # its own case tells
             self._client.cleanup()
 
     @property

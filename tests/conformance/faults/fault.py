@@ -114,7 +114,7 @@ def caught_by(case: str) -> Callable[[T], T]:
     """Make a fault of a class; its name and its docstring become the fault's."""
 
     def add(planted: T) -> T:
-        name = re.sub("(?<=[a-z])(?=[A-Z])", "-", planted.__name__).lower()
+        name = re.sub("(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", planted.__name__).lower()
         FAULTS.append(Fault(name, planted.__doc__ or "", case, planted))
         return planted
 

@@ -10,14 +10,19 @@ import http.client
 import http.server
 import socket
 import socketserver
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 _PIECE = 64 << 10
 
 
 class BrokenOffError(Exception):
-    """A body ended before it was whole: its last piece never came."""
+    """A body ended before it was whole; ``part`` is what came of its last piece."""
+
+    def __init__(self, part: bytes = b"") -> None:
+        super().__init__()
+        self.part = part
 
 
 @dataclass
@@ -27,6 +32,7 @@ class Request:
     call: str
     target: str
     body: Iterator[bytes]
+    headers: Mapping[str, str]
 
     def whole(self) -> bytes:
         """Read the body, and put it back as one piece."""
@@ -37,11 +43,12 @@ class Request:
 
 @dataclass
 class Answer:
-    """An answer on its way."""
+    """An answer on its way; with ``ends`` the connection is closed behind it, without a word."""
 
     status: int
     body: Iterator[bytes]
     headers: dict[str, str] = field(default_factory=dict)
+    ends: bool = False
 
     @classmethod
     def of(cls, status: int, body: bytes) -> Answer:
@@ -75,8 +82,11 @@ class Proxy:
         path: the socket of the plugin that works.
     """
 
-    idle: float | None = None
+    idle: ClassVar[float | None] = None
     """After how many seconds without a call a connection is closed."""
+
+    clears_stale: ClassVar[bool] = True
+    """Whether a socket that a former process has left is replaced."""
 
     def __init__(self, path: str) -> None:
         self._upstream = _Upstream(path)
@@ -149,12 +159,13 @@ class _Connection(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         call = self.path.rpartition(".")[2].partition("?")[0]
-        request = Request(call, self.path, self._body())
+        request = Request(call, self.path, self._body(), dict(self.headers.items()))
         try:
             answer = self._proxy.exchange(request)
             self._send(answer)
             for _ in request.body:  # what the plugin left unread
                 pass
+            self.close_connection = self.close_connection or answer.ends
         except (BrokenOffError, OSError, http.client.HTTPException):
             self.close_connection = True
 
@@ -176,7 +187,7 @@ class _Connection(http.server.BaseHTTPRequestHandler):
     def _exactly(self, size: int) -> bytes:
         found = self.rfile.read(size)
         if len(found) < size:
-            raise BrokenOffError
+            raise BrokenOffError(found)
         return found
 
     def _send(self, answer: Answer) -> None:

@@ -36,7 +36,7 @@ _NEEDING: Final[dict[str, dict[str, str]]] = {
 
 
 @GROUP.case(wire_issues.SENT_AGAIN, Need.SOCKET)
-def json_call_sent_again_breaks_off(kit: Kit) -> None:
+def json_call_sent_again_is_no_success(kit: Kit) -> None:
     """A call that needs an ID or a home, and comes with an empty body, is refused."""
     for name in _NEEDING:
         with kit.subject.wire() as daemon:

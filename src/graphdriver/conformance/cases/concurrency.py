@@ -14,7 +14,7 @@ from graphdriver.conformance.kit import Kit
 
 GROUP: Group[Kit] = Group("concurrency", "many callers at once")
 
-_PATIENCE: Final = 20.0
+_PATIENCE: Final = 10.0
 """Seconds that a call may take while another one is under way."""
 
 _BIG: Final = 24 << 20

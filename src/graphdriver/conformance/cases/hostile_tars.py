@@ -68,21 +68,33 @@ class _Outside:
                         raise Mismatch(f"{path.name} in the layer", "a file of the host's", "none")
 
 
+def _named(name: bytes, entry: bytes) -> bytes:
+    """Give an entry a name that its header may have no room for."""
+    return tars.pax([(b"path", name)]) + entry
+
+
+def _leading(to: bytes, entry: bytes) -> bytes:
+    """Give a link a target that its header may have no room for."""
+    return tars.pax([(b"linkpath", to)]) + entry
+
+
 @GROUP.case(wire_issues.ESCAPE)
 def names_that_climb(kit: Kit) -> None:
     """Entries named with `..` reach nothing outside of the layer."""
     outside = _Outside(kit)
     for name in (outside.up + b"/canary", b"a/b/" + outside.up + b"/new", b"./" + outside.up):
-        outside.apply(tars.folder(b"a"), tars.folder(b"a/b"), tars.file(name, b"overwritten"))
-    outside.apply(tars.folder(outside.up + b"/sub", 0o777, uid=1234))
+        outside.apply(
+            tars.folder(b"a"), tars.folder(b"a/b"), _named(name, tars.file(b"x", b"overwritten"))
+        )
+    outside.apply(_named(outside.up + b"/sub", tars.folder(b"x", 0o777, uid=1234)))
 
 
 @GROUP.case(wire_issues.ESCAPE)
 def absolute_names(kit: Kit) -> None:
     """Entries with absolute names are within the layer, or refused."""
     outside = _Outside(kit)
-    outside.apply(tars.file(outside.path + b"/canary", b"overwritten"))
-    outside.apply(tars.folder(outside.path, 0o777, uid=1234))
+    outside.apply(_named(outside.path + b"/canary", tars.file(b"x", b"overwritten")))
+    outside.apply(_named(outside.path, tars.folder(b"x", 0o777, uid=1234)))
 
 
 @GROUP.case(wire_issues.ESCAPE)
@@ -90,7 +102,7 @@ def writing_through_a_symbolic_link(kit: Kit) -> None:
     """A symbolic link to a folder of the host's, and entries through it, reach nothing outside."""
     outside = _Outside(kit)
     for target in (outside.path, outside.up):
-        link = tars.symlink(b"a", target)
+        link = _leading(target, tars.symlink(b"a", b"x"))
         outside.apply(link, tars.file(b"a/canary", b"overwritten"))
         outside.apply(link, tars.file(b"a/new", b"new"))
         outside.apply(link, tars.folder(b"a/sub", 0o777, uid=1234))
@@ -103,7 +115,7 @@ def writing_through_a_symbolic_link(kit: Kit) -> None:
 def writing_to_a_symbolic_link(kit: Kit) -> None:
     """A file in the place of a symbolic link replaces the link, and not what it leads to."""
     outside = _Outside(kit)
-    link = tars.symlink(b"a", outside.path + b"/canary")
+    link = _leading(outside.path + b"/canary", tars.symlink(b"a", b"x"))
     id = outside.apply(link, tars.file(b"a", b"overwritten", mode=0o777, uid=1234))
     if id:
         with kit.shown(id) as root:
@@ -131,12 +143,12 @@ def hard_links_to_the_host(kit: Kit) -> None:
     """Hard links to files of the host's, by any way, give the layer nothing of them."""
     outside = _Outside(kit)
     canary = outside.path + b"/canary"
-    through = tars.symlink(b"a", outside.path)
+    through = _leading(outside.path, tars.symlink(b"a", b"x"))
     for entries in (
-        [tars.hard_link(b"x", canary)],
-        [tars.hard_link(b"x", outside.up + b"/canary")],
+        [_leading(canary, tars.hard_link(b"x", b"y"))],
+        [_leading(outside.up + b"/canary", tars.hard_link(b"x", b"y"))],
         [through, tars.hard_link(b"x", b"a/canary")],
-        [tars.symlink(b"s", canary), tars.hard_link(b"x", b"s")],
+        [_leading(canary, tars.symlink(b"s", b"x")), tars.hard_link(b"x", b"s")],
     ):
         outside.is_not_seen_in(outside.apply(*entries))
         outside.apply(*entries, tars.file(b"x", b"overwritten"))
@@ -161,8 +173,10 @@ def whiteouts_that_reach_outside(kit: Kit) -> None:
         outside.up + b"/.wh.canary",
         outside.path + b"/.wh.canary",
     ):
-        outside.apply(tars.whiteout(name), parent=base)
-        outside.apply(tars.symlink(b"a", outside.path), tars.whiteout(name))
+        outside.apply(_named(name, tars.whiteout(b"x")), parent=base)
+        outside.apply(
+            _leading(outside.path, tars.symlink(b"a", b"x")), _named(name, tars.whiteout(b"x"))
+        )
 
 
 @GROUP.case(wire_issues.ORDERS)
@@ -212,7 +226,7 @@ def root_is_a_folder(kit: Kit) -> None:
     outside = _Outside(kit)
     for name in (b".", b"./", b"/"):
         for entry in (
-            tars.symlink(name, outside.path),
+            _leading(outside.path, tars.symlink(name, b"x")),
             tars.file(name, b"x"),
             tars.hard_link(name, b"x"),
         ):

@@ -17,7 +17,7 @@ from graphdriver.conformance.kit import Kit
 
 GROUP: Group[Kit] = Group("leftovers", "what is left when all is over")
 
-_PATIENCE: Final = 30.0
+_PATIENCE: Final = 10.0
 """Seconds that a plugin has to delete in the background."""
 
 _ROUNDS: Final = 200
