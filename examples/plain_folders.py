@@ -1,9 +1,7 @@
 """A complete storage driver: every layer is a folder, copied from its parent with GNU cp.
 
-Run it as root, then a daemon on it:
-
-    python examples/plain_folders.py plain-folders
-    dockerd --experimental -s plain-folders
+python examples/plain_folders.py plain-folders   # as root; then a daemon on it:
+dockerd --experimental -s plain-folders
 """
 
 import os
@@ -13,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from graphdriver import IDMap, ProtoDriver, serve_unix
+from graphdriver.driver import host_root
 
 
 class PlainFolders(ProtoDriver):
@@ -24,12 +23,14 @@ class PlainFolders(ProtoDriver):
         gid_maps: Sequence[IDMap],
     ) -> None:
         self.home = home
+        self.root = host_root(uid_maps), host_root(gid_maps)
 
     def create(
         self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
     ) -> None:
         source = self.get(parent, "") if parent else ""
         os.mkdir(self._path(id), 0o755)
+        os.chown(self._path(id), *self.root)
         if parent:
             subprocess.run(
                 ["cp", "-a", "--reflink=auto", f"{source}/.", self._path(id)], check=True
