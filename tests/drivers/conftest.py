@@ -9,8 +9,6 @@ import pytest
 from graphdriver.drivers.overlay2 import Overlay2Driver
 from tests.drivers.filesystems import loop
 
-pytest.register_assert_rewrite("tests.drivers.suite")
-
 
 @pytest.fixture(scope="session")
 def xfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

@@ -19,7 +19,7 @@ from graphdriver import Change, ChangeKind, NaiveDiffDriver
 from graphdriver.drivers.btrfs import BtrfsDriver
 from graphdriver.layer.touched import Touched
 from graphdriver.linux import btrfs as calls
-from tests.drivers.suite import layer, read_diff
+from tests.drivers.layers import layer, read_diff
 from tests.layer.test_changes_oracle import (
     DEEDS,
     TREES,

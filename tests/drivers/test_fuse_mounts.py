@@ -19,8 +19,7 @@ from graphdriver.drivers.fuse_mount import FuseMounter
 from graphdriver.drivers.fuse_overlayfs import FuseOverlayfsDriver
 from graphdriver.drivers.overlay_mount import Overlay
 from graphdriver.errors import GraphDriverError, UnsupportedError
-from tests.drivers.suite import recorded
-from tests.drivers.test_fuse_overlayfs import settled
+from tests.drivers.layers import recorded
 from tests.drivers.test_overlay_mounts import mounts_in
 from tests.plugin.waiting import wait_until
 
@@ -41,7 +40,7 @@ def take_up(home: Path) -> Iterator[TakeUp]:
     yield take_up
     for driver in made:
         driver.cleanup()
-        settled(driver)
+        driver._layers._store.settle()
 
 
 def helpers(home: Path) -> list[int]:
@@ -223,5 +222,5 @@ def test_on_a_home_that_keeps_no_devices_diffs_are_made_by_comparing(home: Path)
         assert sorted(recorded(driver, "again")) == [b"new"]
     finally:
         driver.cleanup()
-        settled(driver)
+        driver._layers._store.settle()
         subprocess.run(["umount", home / "m"], check=True)

@@ -13,7 +13,7 @@ from graphdriver.conformance.tree import Facts
 from graphdriver.driver import mounted
 from graphdriver.drivers.overlay2 import Overlay2Driver
 from tests.drivers.conftest import TakeUp
-from tests.drivers.suite import apply, read_diff, recorded
+from tests.drivers.layers import apply, read_diff, recorded
 from tests.layer.overlays import EDITS, Edit
 
 TREE = [

@@ -18,7 +18,7 @@ from graphdriver.errors import (
 )
 from graphdriver.linux.mountinfo import mount_points
 from tests.drivers.conftest import TakeUp
-from tests.drivers.suite import recorded
+from tests.drivers.layers import recorded
 
 NAMES = {
     "colons": "org/name:tag",

@@ -20,7 +20,7 @@ from graphdriver.errors import GraphDriverError
 from graphdriver.linux.mount import unmount
 from graphdriver.linux.mountinfo import MountPoint, mount_points
 from tests.drivers.conftest import TakeUp
-from tests.drivers.suite import recorded
+from tests.drivers.layers import recorded
 
 TAR = tars.tar(tars.file(b"applied", b"x"))
 

@@ -19,7 +19,7 @@ from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.linux import mount as calls
 from graphdriver.linux.mountinfo import MountPoint, mount_points
 from tests.drivers.conftest import TakeUp
-from tests.drivers.suite import recorded
+from tests.drivers.layers import recorded
 
 LABEL = "system_u:object_r:container_file_t:s0:c1,c2"
 

@@ -1,62 +1,17 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from graphdriver import Driver, IDMap, NaiveDiffDriver, ProtoDriver
+from graphdriver import NaiveDiffDriver
 from graphdriver.driver import mounted
 from graphdriver.drivers.vfs import VfsDriver
-from graphdriver.errors import GraphDriverError, UnsupportedError
-from graphdriver.plugin.client import RemoteError
-from tests.drivers.served import served
-from tests.drivers.suite import DriverSuite, Make, layer
-
-
-def settled(driver: ProtoDriver) -> None:
-    """Wait until nothing is deleted any more, so that a filesystem can be unmounted."""
-    assert isinstance(driver, VfsDriver)
-    driver._store.settle()
-
-
-class TestVfs(DriverSuite):
-    """Vfs with the naive differ, on each filesystem."""
-
-    @pytest.fixture
-    def make(self, place: Path) -> Iterator[Make]:
-        made: list[VfsDriver] = []
-
-        def make(*, maps: tuple[IDMap, ...] = ()) -> Driver:
-            home = place / f"home: {len(made)}"
-            home.mkdir()
-            made.append(VfsDriver())
-            driver = NaiveDiffDriver(made[-1])
-            driver.init(str(home), [], maps, maps)
-            return driver
-
-        yield make
-        for vfs in made:
-            settled(vfs)
-
-
-class TestServedVfs(DriverSuite):
-    """The same through the whole plugin, over a socket."""
-
-    def error_of(self, error: type[GraphDriverError]) -> type[GraphDriverError]:
-        return RemoteError
-
-    def listed(self, path: bytes) -> str:
-        """JSON holds no bytes but UTF-8: each other one is told as U+FFFD."""
-        return "/" + re.sub("[\ud800-\udfff]", "\ufffd", os.fsdecode(path))
-
-    @pytest.fixture
-    def make(self) -> Iterator[Make]:
-        with served(VfsDriver, settled) as make:
-            yield make
+from graphdriver.errors import UnsupportedError
+from tests.drivers.layers import layer
 
 
 @pytest.fixture
@@ -64,7 +19,7 @@ def vfs(tmp_path: Path) -> Iterator[VfsDriver]:
     driver = VfsDriver()
     driver.init(str(tmp_path), [], [], [])
     yield driver
-    settled(driver)
+    driver._store.settle()
 
 
 def test_a_size_is_refused(vfs: VfsDriver) -> None:

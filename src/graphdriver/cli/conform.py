@@ -50,7 +50,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "--only",
         default="",
         metavar="CASES",
-        help="groups and cases, by comma; * and ? stand for any",
+        help="groups and cases, by comma; * and ? stand for any, ! before one leaves it out",
     )
     parser.add_argument("--junit", metavar="FILE", help="write the results there, as JUnit's XML")
     parser.add_argument("--json", metavar="FILE", help="write the results there, as JSON")

@@ -128,25 +128,27 @@ def chosen(groups: Sequence[Group[K]], patterns: str = "") -> list[Case[K]]:
 
     Args:
         groups: all there are.
-        patterns: group names and case names with ``*`` and ``?``, separated by commas; "" for all.
+        patterns: group names and case names with ``*`` and ``?``, separated by commas; one that
+            begins with ``!`` leaves out what it fits. All cases, if none says which.
 
     Raises:
         MalformedRequestError: a pattern fits no case.
     """
     cases = [case for group in groups for case in group.cases]
-    if not patterns:
-        return cases
     wanted: set[str] = set()
-    for pattern in patterns.split(","):
+    unwanted: set[str] = set()
+    for pattern in patterns.split(",") if patterns else ():
+        plain = pattern.removeprefix("!")
         fitting = {
             case.id
             for case in cases
-            if fnmatch.fnmatchcase(case.id, pattern) or fnmatch.fnmatchcase(case.group, pattern)
+            if fnmatch.fnmatchcase(case.id, plain) or fnmatch.fnmatchcase(case.group, plain)
         }
         if not fitting:
             raise MalformedRequestError(
-                f"no case is called {pattern!r}",
+                f"no case is called {plain!r}",
                 hint="conform --list shows all; groups are " + ", ".join(g.name for g in groups),
             )
-        wanted |= fitting
+        (wanted if plain == pattern else unwanted).update(fitting)
+    wanted = (wanted or {case.id for case in cases}) - unwanted
     return [case for case in cases if case.id in wanted]

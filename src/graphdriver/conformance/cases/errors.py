@@ -53,7 +53,7 @@ def comparison_with_a_missing_parent_is_an_error(kit: Kit) -> None:
             getattr(kit.driver, name)(id, kit.id())
 
 
-@GROUP.case(wire_issues.SHOWN_TO_USERS, required=False)
+@GROUP.case(wire_issues.SHOWN_TO_USERS, Need.SOCKET, required=False)
 def errors_name_the_layer(kit: Kit) -> None:
     """The text of a refusal names the layer that was asked of, and a parent that is not there."""
     id = kit.id()
@@ -104,7 +104,7 @@ def malformed_json_is_refused(kit: Kit) -> None:
     expect("Exists after that", kit.driver.exists(id), True)
 
 
-@GROUP.case(wire_issues.ALIVE, required=False)
+@GROUP.case(wire_issues.ALIVE, Need.SOCKET, required=False)
 def ids_that_are_paths_are_refused(kit: Kit) -> None:
     """An ID that would lead out of the home is refused, and makes nothing there."""
     (kit.scratch / "canary").mkdir()

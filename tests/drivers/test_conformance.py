@@ -1,0 +1,144 @@
+"""The conformance kit is the suite of our own drivers: by themselves, and through the whole plugin."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from graphdriver import ProtoDriver
+from graphdriver.conformance.cases import GROUPS
+from graphdriver.conformance.pytest_plugin import Check
+from graphdriver.conformance.run import Outcome, chosen, run_case
+from graphdriver.conformance.subject import ExecSubject, LocalSubject
+from graphdriver.drivers.btrfs import BtrfsDriver
+from graphdriver.drivers.fuse_overlayfs import FuseOverlayfsDriver
+from graphdriver.drivers.overlay2 import Overlay2Driver
+from graphdriver.drivers.vfs import VfsDriver
+
+pytestmark = pytest.mark.root
+
+DRIVERS = {
+    "vfs": (VfsDriver, ["disk", "tmpfs", "xfs", "btrfs"]),
+    "overlay2": (Overlay2Driver, ["disk", "tmpfs", "xfs", "btrfs"]),
+    "btrfs": (BtrfsDriver, ["btrfs"]),
+    "fuse-overlayfs": (FuseOverlayfsDriver, ["disk", "tmpfs"]),
+}
+
+CANNOT = (
+    "attributes/folders-keep-their-mode-when-written-into",
+    "special-files/devices-below-can-be-deleted",
+    "special-files/longest-names-below-can-be-deleted",
+)
+"""What the program fuse-overlayfs of Debian 12 cannot do, and so what its driver cannot."""
+
+ALL_BUT_THOSE = ",".join(f"!{id}" for id in CANNOT)
+LAYERS = (
+    "layers,chains,written,round-trips,dialects,changes,sizes,whiteouts,links,attributes,"
+    "special-files,id-maps,hostile-tars"
+)
+"""What depends on the driver and its filesystem; the rest is the plugin's."""
+
+QUICK = "!streams"
+"""Layers of a gigabyte are for the default plugin alone: the loops hold 512 MiB."""
+
+
+@pytest.fixture(scope="module")
+def above(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder on the filesystem that the parameter names."""
+    match request.param:
+        case "disk":
+            return tmp_path_factory.mktemp("disk")
+        case "tmpfs":
+            return Path("/dev/shm")
+        case name:
+            loop: Path = request.getfixturevalue(name)
+            return loop
+
+
+def retire(driver: ProtoDriver) -> None:
+    """Unmount all, and wait until nothing is deleted any more, so that filesystems can be, too."""
+    driver.cleanup()
+    assert isinstance(driver, (VfsDriver, BtrfsDriver, Overlay2Driver, FuseOverlayfsDriver))
+    store = driver._store if isinstance(driver, (VfsDriver, BtrfsDriver)) else driver._layers._store
+    store.settle()
+
+
+@contextmanager
+def by_itself(name: str, above: Path) -> Iterator[LocalSubject]:
+    with (
+        tempfile.TemporaryDirectory(dir=above, prefix="gd-") as folder,
+        LocalSubject(DRIVERS[name][0], Path(folder), retire) as subject,
+    ):
+        yield subject
+
+
+@pytest.fixture(scope="module")
+def local(request: pytest.FixtureRequest, above: Path) -> Iterator[LocalSubject]:
+    with by_itself(request.param, above) as subject:
+        yield subject
+
+
+@pytest.fixture(scope="module")
+def plugin(request: pytest.FixtureRequest, above: Path) -> Iterator[ExecSubject]:
+    command = [sys.executable, "-m", "graphdriver", "serve", request.param, "--socket", "{socket}"]
+    with (
+        tempfile.TemporaryDirectory(dir=above, prefix="gd-") as folder,
+        ExecSubject(shlex.join(command), Path(folder)) as subject,
+    ):
+        yield subject
+
+
+def on_each(fixture: str, *names: str) -> pytest.MarkDecorator:
+    """Give a fixture for these drivers, on each filesystem that they are tested on."""
+    places = [(name, place) for name in names for place in DRIVERS[name][1]]
+    return pytest.mark.parametrize((fixture, "above"), places, indirect=True, scope="module")
+
+
+def on_one(*names: str) -> pytest.MarkDecorator:
+    """Give the whole plugin of these drivers, on the filesystem that is quickest."""
+    places = [(name, "btrfs" if name == "btrfs" else "tmpfs") for name in names]
+    return pytest.mark.parametrize(("plugin", "above"), places, indirect=True, scope="module")
+
+
+@on_each("local", "vfs", "overlay2", "btrfs")
+@pytest.mark.conformance(only=LAYERS, offers=LocalSubject.offers, strict=True)
+def test_a_driver_conforms(conformance_case: Check, local: LocalSubject) -> None:
+    conformance_case(local)
+
+
+@on_each("local", "fuse-overlayfs")
+@pytest.mark.conformance(only=f"{QUICK},{ALL_BUT_THOSE}", offers=LocalSubject.offers, strict=True)
+def test_fuse_overlayfs_conforms(conformance_case: Check, local: LocalSubject) -> None:
+    conformance_case(local)
+
+
+@pytest.mark.parametrize("id", CANNOT)
+def test_what_fuse_overlayfs_cannot_is_optional(id: str) -> None:
+    (case,) = chosen(GROUPS, id)
+    with by_itself("fuse-overlayfs", Path("/dev/shm")) as subject:
+        assert run_case(case, subject).outcome is Outcome.FAILED
+    assert not case.required
+
+
+@on_one("overlay2")
+@pytest.mark.conformance(offers=ExecSubject.offers, strict=True)
+def test_the_default_plugin_conforms(conformance_case: Check, plugin: ExecSubject) -> None:
+    conformance_case(plugin)
+
+
+@on_one("vfs", "btrfs")
+@pytest.mark.conformance(only=QUICK, offers=ExecSubject.offers, strict=True)
+def test_a_plugin_conforms(conformance_case: Check, plugin: ExecSubject) -> None:
+    conformance_case(plugin)
+
+
+@on_one("fuse-overlayfs")
+@pytest.mark.conformance(only=f"{QUICK},{ALL_BUT_THOSE}", offers=ExecSubject.offers, strict=True)
+def test_the_plugin_on_fuse_conforms(conformance_case: Check, plugin: ExecSubject) -> None:
+    conformance_case(plugin)
