@@ -265,7 +265,7 @@ def test_an_apply_that_is_refused_is_answered_when_its_whole_body_has_come(ready
     # An answer before that makes a daemon of 20.10 crash.
     with ready.wire() as daemon:
         daemon.socket.settimeout(0.5)
-        with pytest.raises(TimeoutError):
+        with pytest.raises(wire.SilentError):
             daemon.ask(wire.apply_head("nope"), *wire.chunks(b"hello"))
         daemon.socket.settimeout(wire.TIMEOUT)
         assert daemon.ask(wire.LAST_CHUNK).status == 500

@@ -13,6 +13,14 @@ from typing import Self
 from graphdriver.conformance.expect import Mismatch
 
 TIMEOUT = 60.0
+"""Seconds for which a plugin may neither read nor write."""
+
+
+class SilentError(Mismatch):
+    """A plugin neither reads nor writes what it should."""
+
+    def __init__(self, what: str, seconds: float | None) -> None:
+        super().__init__(what, f"nothing for {seconds:.0f} s", "a plugin that goes on with it")
 
 
 @dataclass(frozen=True)
@@ -132,8 +140,11 @@ class Wire:
 
     def send(self, *pieces: bytes) -> Self:
         """Write bytes as they are."""
-        for piece in pieces:
-            self.socket.sendall(piece)
+        try:
+            for piece in pieces:
+                self.socket.sendall(piece)
+        except TimeoutError:
+            raise SilentError("a call that is sent", self.socket.gettimeout()) from None
         return self
 
     def end_sending(self) -> Self:
@@ -146,21 +157,33 @@ class Wire:
         return self.send(*pieces).answer()
 
     def answer(self) -> Answer:
-        """Read the next answer."""
-        lines = self._until(b"\r\n\r\n").decode().split("\r\n")
+        """Read the next answer.
+
+        How long its body is stands in RFC 9112, section 6.3: chunks, else Content-Length, else all
+        until the connection's end.
+
+        Raises:
+            Mismatch: there is none, or it is not HTTP.
+            SilentError: it does not come in time.
+        """
+        lines = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
         version, _, rest = lines[0].partition(" ")
         status = rest.partition(" ")[0]
+        if not lines[0]:
+            raise Mismatch("an answer", "the connection's end", "one")
         if version != "HTTP/1.1" or not status.isdecimal():
             raise Mismatch("the first line of an answer", lines[0], "HTTP/1.1 and a status")
         headers = {}
         for line in lines[1:]:
             if line:
-                name, _, value = line.partition(": ")
-                headers[name.lower()] = value
-        if headers.get("transfer-encoding") == "chunked":
+                name, _, value = line.partition(":")
+                headers[name.lower()] = value.strip()
+        if headers.get("transfer-encoding", "").lower() == "chunked":
             pieces = list(self._chunked())
             whole = pieces[-1:] == [b""]
             return Answer(int(status), headers, b"".join(pieces), whole)
+        if "content-length" not in headers:
+            return Answer(int(status), headers, self.rest(), True)
         length = int(headers["content-length"])
         body = self.take(length)
         return Answer(int(status), headers, body, len(body) == length)
@@ -177,7 +200,7 @@ class Wire:
         rest = bytearray(self._held)
         self._held = b""
         while not rest.endswith(b"\r\n0\r\n\r\n"):
-            piece = self.socket.recv(1 << 20)
+            piece = self._received()
             if not piece:
                 break
             rest += piece
@@ -186,15 +209,14 @@ class Wire:
     def rest(self) -> bytes:
         """Read until the plugin ends the connection."""
         rest, self._held = self._held, b""
-        with contextlib.suppress(ConnectionError):
-            while piece := self.socket.recv(65536):
-                rest += piece
+        while piece := self._received():
+            rest += piece
         return rest
 
     def _chunked(self) -> Iterator[bytes]:
         """Yield pieces, and an empty one only if the stream was ended and not broken off."""
         while size := self._until(b"\r\n"):
-            count = int(size, 16)
+            count = _size(size)
             piece = self.take(count)
             ended = self.take(2) == b"\r\n"
             if count or ended:
@@ -210,12 +232,27 @@ class Wire:
         return found + mark
 
     def _fill(self) -> bool:
-        try:
-            piece = self.socket.recv(65536)
-        except ConnectionResetError:
-            return False
+        piece = self._received()
         self._held += piece
         return bool(piece)
+
+    def _received(self) -> bytes:
+        """Return what comes next; nothing at the connection's end, however that came."""
+        try:
+            return self.socket.recv(1 << 16)
+        except ConnectionError:
+            return b""
+        except TimeoutError:
+            raise SilentError("an answer", self.socket.gettimeout()) from None
+
+
+def _size(line: bytes) -> int:
+    """Read the line before a chunk; what follows a semicolon means nothing (RFC 9112, 7.1.1)."""
+    digits = line.partition(b";")[0].strip()
+    try:
+        return int(digits, 16)
+    except ValueError:
+        raise Mismatch("the size of a chunk", digits, "hexadecimal digits") from None
 
 
 def trickled(data: bytes, sizes: Iterable[int]) -> Iterator[bytes]:

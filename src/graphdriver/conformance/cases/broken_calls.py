@@ -64,8 +64,12 @@ def _breaks_off(kit: Kit, sent: Iterable[bytes], what: str) -> None:
         expect("the refusal of Create", daemon.ask(wire.call("Create", ID=id)).refusal, "")
         daemon.send(wire.apply_head(id), *sent).end_sending()
         answer = None
-        with contextlib.suppress(Mismatch):  # no answer, or a part of one, is none
+        try:
             answer = daemon.answer()
+        except wire.SilentError:
+            raise
+        except Mismatch:  # no answer, or a part of one, is none
+            pass
         if answer and answer.is_whole and not answer.refusal:
             asked = f"the answer to an ApplyDiff that broke off {what}"
             raise Mismatch(asked, f"success: {answer.body!r}", "an error, or none")

@@ -45,9 +45,9 @@ def applied_while_a_diff_is_read(kit: Kit) -> None:
         ):
             try:
                 refusal = other.ask(call).refusal
-            except TimeoutError:
+            except wire.SilentError as silent:
                 what = "a call on a second connection while a Diff is read"
-                raise Mismatch(what, f"nothing in {_PATIENCE:.0f} s", "an answer") from None
+                raise Mismatch(what, silent.saw, "an answer") from None
             expect("the refusal of a call while a Diff is read", refusal, "")
         left = len(reader.rest_of_chunks())
     expect("whether the rest of the Diff came", left > _BIG - 200_000, True)
@@ -87,8 +87,9 @@ def sixty_four_connections(kit: Kit) -> None:
             daemon.socket.settimeout(_PATIENCE)
             try:
                 answer = daemon.ask(wire.call("Exists", ID=id))
-            except TimeoutError:
-                raise Mismatch("a call on one of 64 connections", "nothing", "an answer") from None
+            except wire.SilentError as silent:
+                what = "a call on one of 64 connections"
+                raise Mismatch(what, silent.saw, "an answer") from None
             expect("Exists", answer.said, {"Exists": True})
 
 
