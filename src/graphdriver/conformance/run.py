@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from graphdriver.conformance.case import Case, Group, K, Need
-from graphdriver.conformance.expect import Mismatch
+from graphdriver.conformance.expect import Mismatch, NotOffered
 from graphdriver.errors import GraphDriverError, MalformedRequestError
 
 K_co = TypeVar("K_co", covariant=True)
@@ -93,6 +93,8 @@ def run_case(case: Case[K], examined: Examined[K]) -> Result[K]:
         with examined.kit() as kit:
             case.check(kit)
         outcome = Outcome.PASSED
+    except NotOffered as reason:
+        outcome, what = Outcome.NOT_RUN, str(reason)
     except Mismatch as mismatch:
         outcome = Outcome.FAILED
         what, saw, expected = mismatch.what, mismatch.saw, mismatch.expected

@@ -141,7 +141,10 @@ def _applied(kit: Kit, count: int) -> list[str]:
     """Apply layers, each of which brings, changes and deletes something; see what the top shows."""
     chain = [""]
     for number in range(count):
-        entries = [tars.file(b"same", b"%d" % number), tars.file(b"f%d" % number, b"")]
+        entries = [
+            tars.file(b"same", b"%d" % number, mtime=number),
+            tars.file(b"f%d" % number, b""),
+        ]
         if number >= 5:
             entries.append(tars.whiteout(b".wh.f%d" % (number - 5)))
         chain.append(kit.applied(tars.tar(*entries), chain[-1]))

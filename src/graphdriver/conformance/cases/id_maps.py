@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -11,16 +13,27 @@ from graphdriver.conformance import content_issues as issues
 from graphdriver.conformance import tars
 from graphdriver.conformance.case import Group, Need
 from graphdriver.conformance.diffs import entries
-from graphdriver.conformance.expect import expect, refused
+from graphdriver.conformance.expect import NotOffered, either_way, expect, refused
 from graphdriver.conformance.kit import Kit
 from graphdriver.conformance.tree import CAPABILITY
-from graphdriver.driver import IDMap
+from graphdriver.driver import Driver, IDMap
 
 GROUP: Group[Kit] = Group("id-maps", "ID maps, as a daemon with --userns-remap says them")
 
 _ROOT: Final = 100_000
 _MAPS: Final = (IDMap(0, _ROOT, 1000), IDMap(1000, 500_000, 1000))
 _ON_DISK: Final = {0: 100_000, 999: 100_999, 1000: 500_000, 1999: 500_999}
+
+
+@contextlib.contextmanager
+def _mapped(kit: Kit) -> Iterator[Driver]:
+    """Give a plugin that was told of maps; one that refuses them is right, and not examined further."""
+    with contextlib.ExitStack() as held:
+        with either_way() as refusal:
+            driver = held.enter_context(kit.subject.another(maps=_MAPS))
+        if refusal.was:
+            raise NotOffered(f"the plugin refuses ID maps: {refusal.text}")
+        yield driver
 
 
 @GROUP.case(issues.ID_MAPS, Need.HOMES)
@@ -34,7 +47,7 @@ def owners_are_mapped_both_ways(kit: Kit) -> None:
     expected = {b"%d" % id: (_ON_DISK[id], _ON_DISK[1999 - id]) for id in _ON_DISK}
     expected |= dict.fromkeys((b"folder", b"link"), (_ROOT + 1, _ROOT + 1))
     inside = {str(id): (id, 1999 - id) for id in _ON_DISK} | {"folder": (1, 1), "link": (1, 1)}
-    with kit.subject.another(maps=_MAPS) as driver:
+    with _mapped(kit) as driver:
         layer = kit.applied(data, driver=driver)
         child = kit.layer(layer, driver=driver)
         for what, one in (("the layer", layer), ("its child", child)):
@@ -49,7 +62,7 @@ def owners_are_mapped_both_ways(kit: Kit) -> None:
 @GROUP.case(issues.ID_MAPS, Need.HOMES)
 def new_layers_are_the_containers_roots(kit: Kit) -> None:
     """A new layer's folder, and folders that were missing in a tar, belong to the container's root."""
-    with kit.subject.another(maps=_MAPS) as driver:
+    with _mapped(kit) as driver:
         layer = kit.layer(driver=driver)
         with kit.shown(layer, driver) as root:
             found = os.stat(root)
@@ -62,7 +75,7 @@ def new_layers_are_the_containers_roots(kit: Kit) -> None:
 @GROUP.case(issues.ID_MAPS, Need.HOMES, required=False)
 def containers_root_can_reach_its_layer(kit: Kit) -> None:
     """The folder that Dir is in lets the container's root pass."""
-    with kit.subject.another(maps=_MAPS) as driver:
+    with _mapped(kit) as driver:
         layer = kit.layer(driver=driver)
         with kit.shown(layer, driver) as root:
             found = os.stat(root.parent)
@@ -78,7 +91,7 @@ def containers_root_can_reach_its_layer(kit: Kit) -> None:
 @GROUP.case(issues.ID_MAPS, Need.HOMES)
 def written_by_a_container(kit: Kit) -> None:
     """What a container wrote, as its users on disk, is its users' in the Diff and in a whiteout."""
-    with kit.subject.another(maps=_MAPS) as driver:
+    with _mapped(kit) as driver:
         base = kit.applied(tars.tar(tars.file(b"gone"), tars.file(b"kept", uid=5)), driver=driver)
 
         def write(root: Path) -> None:
@@ -96,14 +109,14 @@ def written_by_a_container(kit: Kit) -> None:
 @GROUP.case(issues.UNMAPPED, Need.HOMES)
 def unmapped_owner_is_refused(kit: Kit) -> None:
     """ApplyDiff of a file with an owner that no map holds is refused."""
-    with kit.subject.another(maps=_MAPS) as driver, refused("ApplyDiff with user 7777"):
+    with _mapped(kit) as driver, refused("ApplyDiff with user 7777"):
         kit.applied(tars.tar(tars.file(b"strange", uid=7777)), driver=driver)
 
 
 @GROUP.case(issues.UNMAPPED, Need.HOMES, required=False)
 def unmapped_owner_is_named(kit: Kit) -> None:
     """The error of an owner that no map holds names it."""
-    with kit.subject.another(maps=_MAPS) as driver, refused("ApplyDiff with user 7777", "7777"):
+    with _mapped(kit) as driver, refused("ApplyDiff with user 7777", "7777"):
         kit.applied(tars.tar(tars.file(b"strange", uid=7777)), driver=driver)
 
 
@@ -112,7 +125,7 @@ def capability_is_the_containers(kit: Kit) -> None:
     """A file capability holds for the container's root on disk (revision 3), and is plain in a Diff."""
     record = (b"SCHILY.xattr.security.capability", CAPABILITY)
     data = tars.tar(tars.pax([record]), tars.file(b"ping", mode=0o755))
-    with kit.subject.another(maps=_MAPS) as driver:
+    with _mapped(kit) as driver:
         layer = kit.applied(data, driver=driver)
         value = kit.record(layer, driver)[b"ping"].attributes.get("security.capability", b"")
         expect("size of the capability on disk", len(value), 24)

@@ -40,6 +40,24 @@ def devices_and_fifos(kit: Kit) -> None:
     expect_tree("a layer made of the Diff", kit.record(copy), found)
 
 
+@GROUP.case(issues.SPECIAL_FILES, required=False)
+def linked_devices_and_fifos(kit: Kit) -> None:
+    """Devices and FIFOs of two names stay one file each, in a layer and in its Diff."""
+
+    def fill(root: Path) -> None:
+        os.mkfifo(root / "fifo")
+        os.mknod(root / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        for name in ("fifo", "null"):
+            os.link(root / name, root / f"{name}2")
+
+    layer = kit.layer(fill=fill)
+    copy = kit.applied(kit.diff(layer))
+    for what, one in (("a layer", layer), ("a layer made of its Diff", copy)):
+        files = {name: facts.file for name, facts in kit.record(one).items()}
+        expected = {b"fifo": b"fifo", b"fifo2": b"fifo", b"null": b"null", b"null2": b"null"}
+        expect(f"which file each name of {what} is", files, expected)
+
+
 @GROUP.case(issues.SOCKETS)
 def sockets_are_left_out(kit: Kit) -> None:
     """A socket in a layer is no error: the Diff holds all else."""
