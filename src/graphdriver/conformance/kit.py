@@ -49,8 +49,16 @@ class Subject(Protocol):
         """End the plugin with SIGKILL (`Need.PROCESS`)."""
         ...
 
+    def stop(self, patience: float) -> bool:
+        """End the plugin with SIGTERM; tell whether it took less than so many seconds."""
+        ...
+
     def start(self) -> None:
-        """Start the plugin again after `kill`; nobody says Init to it."""
+        """Start the plugin again after `kill` or `stop`; nobody says Init to it."""
+        ...
+
+    def unused(self) -> AbstractContextManager[Wire]:
+        """Give a connection to another plugin, to which nobody has said Init (`Need.PROCESS`)."""
         ...
 
     def pid(self) -> int:

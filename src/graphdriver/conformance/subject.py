@@ -80,7 +80,13 @@ class _Subject:
     def kill(self) -> None:
         raise _lacking(Need.PROCESS)
 
+    def stop(self, patience: float) -> bool:
+        raise _lacking(Need.PROCESS)
+
     def start(self) -> None:
+        raise _lacking(Need.PROCESS)
+
+    def unused(self) -> contextlib.AbstractContextManager[Wire]:
         raise _lacking(Need.PROCESS)
 
     def revive(self) -> str:
@@ -237,15 +243,17 @@ class Process:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         return f"{how}; the last that it wrote: {' / '.join(said) or 'nothing'}"
 
-    def end(self, how: int) -> None:
-        """Send a signal and wait until it is gone; after a while, SIGKILL."""
+    def end(self, how: int, patience: float = START_IN) -> bool:
+        """Send a signal and wait until it is gone; then SIGKILL. Tell whether the first did it."""
         if self._running and self._running.poll() is None:
             self._running.send_signal(how)
             try:
-                self._running.wait(START_IN)
+                self._running.wait(patience)
             except subprocess.TimeoutExpired:
                 self._running.kill()
                 self._running.wait()
+                return False
+        return True
 
 
 class ExecSubject(_Subject):
@@ -312,6 +320,19 @@ class ExecSubject(_Subject):
 
     def kill(self) -> None:
         self._process.end(signal.SIGKILL)
+
+    def stop(self, patience: float) -> bool:
+        return self._process.end(signal.SIGTERM, patience)
+
+    @contextlib.contextmanager
+    def unused(self) -> Iterator[Wire]:
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix="run-") as folder:
+            process = Process(self._command, Path(folder))
+            try:
+                with Wire(process.socket) as wire:
+                    yield wire
+            finally:
+                process.end(signal.SIGTERM)
 
     def start(self) -> None:
         self._process.start()

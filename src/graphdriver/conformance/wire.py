@@ -156,8 +156,8 @@ class Wire:
         """Write bytes as they are, and read the answer."""
         return self.send(*pieces).answer()
 
-    def answer(self) -> Answer:
-        """Read the next answer.
+    def answer(self, begun: bytes = b"") -> Answer:
+        """Read the next answer, of which a caller may have taken the beginning.
 
         How long its body is stands in RFC 9112, section 6.3: chunks, else Content-Length, else all
         until the connection's end.
@@ -166,6 +166,7 @@ class Wire:
             Mismatch: there is none, or it is not HTTP.
             SilentError: it does not come in time.
         """
+        self._held = begun + self._held
         lines = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
         version, _, rest = lines[0].partition(" ")
         status = rest.partition(" ")[0]

@@ -54,6 +54,11 @@ MANAGED_HOME: Final = Reason(
     "A managed plugin with a propagatedMount is given a home like /mnt/org/name:tag. Its parent does "
     "not exist, and it holds a colon, which overlayfs takes for a separator of lower folders."
 )
+ID_MAP_SPELLINGS: Final = Reason(
+    "The documentation writes ContainerID, HostID and Size; daemons send container_id, host_id and "
+    "size.",
+    (_DRIVER_API,),
+)
 UNKNOWN_OPTION: Final = Reason(
     "Who mistypes a --storage-opt believes that it is set; Docker's own drivers refuse it."
 )
@@ -87,6 +92,12 @@ EARLY_ERROR: Final = Reason(
     "pipe instead of the reason."
 )
 
+SHRUNK: Final = Reason(
+    "A container runs on while it is committed, and files become shorter. A Diff that cannot be made "
+    "any more must break off: ended as if it were whole, it is half an image that is called good.",
+    ("https://github.com/moby/moby/issues/42884",),
+)
+
 # --- references and restarts ----------------------------------------------------------------------
 
 LIVE_CONTAINERS: Final = Reason(
@@ -107,6 +118,10 @@ PLUGIN_RESTART: Final = Reason(
 NO_INIT: Final = Reason(
     "A daemon says Init once, at its own start. A plugin that was restarted meanwhile must know its "
     "home, or say that it does not; 'no such layer' makes the daemon give up images that are there."
+)
+ENDS_WHEN_TOLD: Final = Reason(
+    "A service manager, or a daemon that disables its managed plugin, sends SIGTERM and a while later "
+    "SIGKILL. Daemons keep their connections open, so a plugin that waits for those never ends."
 )
 CONTAINERS_GO_ON: Final = Reason(
     "What users of such plugins suffer from most: an upgrade of the plugin unmounts the file systems "

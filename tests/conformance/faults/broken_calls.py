@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import urllib.parse
@@ -149,6 +150,17 @@ class TailsAreTaken(_Transfers):
         raise broken
 
 
+@caught_by("broken-calls/tail-is-refused-where-diffs-are-exact")
+class ExactButTakesTails(TailsAreTaken):
+    """Diffs are said to be exact, and a second transfer of a layer begins it anew."""
+
+    def exchange(self, request: Request) -> Answer:
+        if request.call == "Capabilities":
+            request.whole()
+            return Answer.of(200, b'{"Capabilities": {"ReproducesExactDiffs": true}}')
+        return super().exchange(request)
+
+
 @caught_by("broken-calls/empty-body-is-an-empty-layer")
 class EmptyTarsAreDamaged(Broken):
     """A body without an entry in it is refused."""
@@ -213,6 +225,20 @@ class DiffsLeftUnreadHoldTheirLayer(Broken):
         if self.unread.get(id):
             raise GraphDriverError("device or resource busy")
         super().remove(id)
+
+
+@caught_by("broken-calls/file-that-shrinks-under-a-diff")
+class BrokenDiffsEnd(Proxy):
+    """A Diff that breaks off is ended as if it were whole."""
+
+    def exchange(self, request: Request) -> Answer:
+        answer = super().exchange(request)
+        answer.body = self._ended(answer.body)
+        return answer
+
+    def _ended(self, body: Iterator[bytes]) -> Iterator[bytes]:
+        with contextlib.suppress(BrokenOffError):
+            yield from body
 
 
 class _Counted:

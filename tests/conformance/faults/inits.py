@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from graphdriver.driver import IDMap
 from graphdriver.errors import UnsupportedError
 from tests.conformance.faults.fault import Broken, caught_by
+from tests.conformance.faults.proxy import Answer, Proxy, Request
 
 
 class _Remembering(Broken):
@@ -86,6 +89,33 @@ class NoColonsInHomes(Broken):
         if ":" in home:
             raise UnsupportedError(f"the home {home} holds a colon")
         super().init(home, options, uid_maps, gid_maps)
+
+
+@caught_by("inits/call-before-any-init")
+class NothingIsDoneBeforeInit(Proxy):
+    """Before its first Init a plugin says yes to everything, and does nothing."""
+
+    _had_one: ClassVar[bool] = False
+
+    def exchange(self, request: Request) -> Answer:
+        if request.call == "Init":
+            NothingIsDoneBeforeInit._had_one = True
+        if not self._had_one:
+            request.whole()
+            return Answer.of(200, b"{}")
+        return super().exchange(request)
+
+
+@caught_by("inits/id-maps-as-the-documentation-spells-them")
+class DaemonsSpellingAlone(Proxy):
+    """ID maps are known by the names that daemons send, and other names are zeros."""
+
+    def exchange(self, request: Request) -> Answer:
+        if request.call == "Init" and b"ContainerID" in request.whole():
+            said = json.loads(request.whole())
+            body = json.dumps({"Home": said["Home"]}).encode()
+            request.body = iter([body])
+        return super().exchange(request)
 
 
 @caught_by("inits/unknown-option-is-refused")

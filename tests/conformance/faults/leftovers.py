@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Sequence
+from typing import ClassVar
 
-from graphdriver.driver import IDMap, ReadStream, mounted
+from graphdriver.driver import ClosableStream, IDMap, ReadStream, mounted
 from tests.conformance.faults.fault import Broken, caught_by
 
 
@@ -61,6 +62,32 @@ class DiffSizeLeavesAMount(_Keeping):
         os.makedirs(place, exist_ok=True)
         subprocess.run(["mount", "--bind", self.whole.get(id, ""), place], check=True)
         return super().diff_size(id, parent)
+
+
+@caught_by("leftovers/unread-diffs-leave-no-process")
+class UnreadDiffsLeaveAProcess(Broken):
+    """A program runs until its Diff was read to the end."""
+
+    def diff(self, id: str, parent: str) -> ClosableStream:
+        return _Running(super().diff(id, parent))
+
+
+class _Running:
+    _left: ClassVar[list[subprocess.Popen[bytes]]] = []
+
+    def __init__(self, whole: ClosableStream) -> None:
+        self._whole = whole
+        self._program = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+        self._left.append(self._program)
+
+    def read(self, n: int, /) -> bytes:
+        piece = self._whole.read(n)
+        if not piece:
+            self._program.communicate()
+        return piece
+
+    def close(self) -> None:
+        self._whole.close()
 
 
 @caught_by("leftovers/descriptors-do-not-grow")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import time
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -73,6 +75,30 @@ class CleansUpAtItsStart(Mounting):
     ) -> None:
         super().init(home, options, uid_maps, gid_maps)
         super().cleanup()
+
+
+@caught_by("restart/folder-is-shown-after-sigterm")
+class UnmountsAtItsEnd(Mounting):
+    """What is mounted is unmounted when the plugin ends."""
+
+    def init(
+        self,
+        home: str,
+        options: Sequence[str],
+        uid_maps: Sequence[IDMap],
+        gid_maps: Sequence[IDMap],
+    ) -> None:
+        super().init(home, options, uid_maps, gid_maps)
+        atexit.register(super().cleanup)
+
+
+@caught_by("restart/ends-when-it-is-told")
+class WaitsForItsDaemon(Broken):
+    """A plugin that is told to end waits until its daemon has gone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        atexit.register(time.sleep, 12)
 
 
 class _Busy(Broken):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import os
+import tarfile
 from collections.abc import Iterable
 from typing import Final
 
@@ -20,6 +23,9 @@ _FILES: Final = [
 ]
 _TAR: Final = tars.tar(*_FILES)
 _NAMES: Final = [b"file-0", b"file-1", b"file-2"]
+
+_BIG: Final = 24 << 20
+"""Bytes of a Diff that no buffer between plugin and daemon holds."""
 
 _NEEDING: Final[dict[str, dict[str, str]]] = {
     "Create": {"ID": ""},
@@ -129,6 +135,17 @@ def broken_layer_is_shown_to_nobody(kit: Kit) -> None:
 @GROUP.case(wire_issues.TAIL, Need.SOCKET, required=False)
 def tail_of_a_broken_transfer_is_refused(kit: Kit) -> None:
     """After a transfer that broke off, a second one with a well-formed tail of the tar is refused."""
+    _sends_a_tail(kit)
+
+
+@GROUP.case(wire_issues.TAIL, Need.SOCKET)
+def tail_is_refused_where_diffs_are_exact(kit: Kit) -> None:
+    """A plugin that says ReproducesExactDiffs refuses the tail of a transfer that broke off."""
+    if kit.driver.capabilities().reproduces_exact_diffs:
+        _sends_a_tail(kit)
+
+
+def _sends_a_tail(kit: Kit) -> None:
     id = kit.id()
     with kit.subject.wire() as daemon:
         daemon.ask(wire.call("Create", ID=id))
@@ -188,6 +205,27 @@ def reader_of_a_diff_goes_away(kit: Kit) -> None:
     expect("whether a later Diff is whole", len(whole) > 8 << 20, True)
     kit.driver.remove(id)
     expect("Exists after Remove", kit.driver.exists(id), False)
+
+
+@GROUP.case(wire_issues.SHRUNK, Need.SOCKET)
+def file_that_shrinks_under_a_diff(kit: Kit) -> None:
+    """A Diff of a file that is cut while it is read breaks off, or is a whole tar all the same."""
+    id = kit.applied(tars.tar(tars.file(b"big", bytes(_BIG)), tars.file(b"last")))
+    with kit.shown(id) as root, kit.subject.wire() as daemon:
+        daemon.send(wire.call("Diff", ID=id))
+        begun = daemon.take(100_000)
+        os.truncate(root / "big", 1 << 20)
+        answer = daemon.answer(begun)
+    if answer.is_whole and answer.status == 200:
+        expect("the names in a Diff that did not break off", _names(answer.body), ["big", "last"])
+
+
+def _names(data: bytes) -> list[str]:
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
+            return [member.name.removeprefix("./") for member in tar if not member.isdir()]
+    except tarfile.TarError as error:
+        raise Mismatch("a Diff that did not break off", f"no tar: {error}", "a tar") from error
 
 
 @GROUP.case(wire_issues.EARLY_ERROR, Need.SOCKET)

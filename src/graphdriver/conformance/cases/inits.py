@@ -6,8 +6,9 @@ import os
 
 from graphdriver.conformance import wire, wire_issues
 from graphdriver.conformance.case import Group, Need
-from graphdriver.conformance.expect import expect, refused
+from graphdriver.conformance.expect import NotOffered, either_way, expect, refused
 from graphdriver.conformance.kit import Kit
+from graphdriver.driver import IDMap
 
 GROUP: Group[Kit] = Group("inits", "homes, and what a daemon says at each of its starts")
 
@@ -52,6 +53,47 @@ def home_of_a_managed_plugin(kit: Kit) -> None:
         expect("what a layer shows there", sorted(kit.record(above, driver)), [b"one", b"two"])
         for id in (above, below):
             driver.remove(id)
+
+
+@GROUP.case(wire_issues.NO_INIT, Need.PROCESS)
+def call_before_any_init(kit: Kit) -> None:
+    """Without any Init, Create is refused or done, and never only said to be; then Init is taken."""
+    id = kit.id()
+    home = kit.scratch / "home"
+    with kit.subject.unused() as daemon:
+        made = not daemon.ask(wire.call("Create", ID=id)).refusal
+        if made:
+            found = daemon.ask(wire.call("Exists", ID=id)).said
+            expect("Exists, after a Create without an Init", found, {"Exists": True})
+        got = not daemon.ask(wire.call("Get", ID=id)).refusal
+        expect("whether Get without an Init is a success", got, made)
+        if got:
+            daemon.ask(wire.call("Remove", ID=id))
+        answer = daemon.ask(wire.call("Init", Home=str(home)))
+        expect("the refusal of the Init that comes then", answer.refusal, "")
+        daemon.ask(wire.call("Cleanup"))
+
+
+@GROUP.case(wire_issues.ID_MAP_SPELLINGS, Need.PROCESS, required=False)
+def id_maps_as_the_documentation_spells_them(kit: Kit) -> None:
+    """ID maps are taken as ContainerID, HostID and Size, too."""
+    with either_way() as refusal, kit.subject.another(maps=[IDMap(0, 100_000, 65_536)]):
+        pass
+    if refusal.was:
+        raise NotOffered(f"the plugin refuses ID maps: {refusal.text}")
+    id = kit.id()
+    maps = [{"ContainerID": 0, "HostID": 100_000, "Size": 65_536}]
+    with kit.subject.unused() as daemon:
+        home = str(kit.scratch / "home")
+        for call in (
+            wire.call("Init", Home=home, UIDMaps=maps, GIDMaps=maps),
+            wire.call("Create", ID=id),
+        ):
+            expect("the refusal of a call", daemon.ask(call).refusal, "")
+        found = os.stat(str(daemon.ask(wire.call("Get", ID=id)).said["Dir"]))
+        for call in (wire.call("Remove", ID=id), wire.call("Cleanup")):
+            daemon.ask(call)
+    expect("owner of a new layer's folder", (found.st_uid, found.st_gid), (100_000, 100_000))
 
 
 @GROUP.case(wire_issues.UNKNOWN_OPTION, Need.HOMES, required=False)

@@ -21,6 +21,7 @@ _PATIENCE: Final = 10.0
 """Seconds that a plugin has to delete in the background."""
 
 _ROUNDS: Final = 200
+_UNREAD: Final = 30
 
 
 def _soon(what: str, look: Callable[[], str]) -> None:
@@ -104,6 +105,27 @@ def nothing_is_mounted(kit: Kit) -> None:
     _soon("what is mounted below the home", look)
 
 
+@GROUP.case(wire_issues.READER_GONE, Need.SOCKET, required=False)
+def unread_diffs_leave_no_process(kit: Kit) -> None:
+    """What the plugin starts for a Diff, and opens for it, is gone soon after its reader is."""
+    if not (pid := kit.subject.pid()):
+        return
+    id = kit.applied(tars.tar(tars.file(b"big", bytes(8 << 20))))
+    kit.diff(id)
+    before = _processes(pid), _descriptors(pid)
+    for _ in range(_UNREAD):
+        with kit.subject.wire() as daemon:
+            daemon.send(wire.call("Diff", ID=id)).take(5000)
+
+    def look() -> str:
+        processes, descriptors = _processes(pid) - before[0], _descriptors(pid) - before[1]
+        if processes < _UNREAD // 2 and descriptors < _UNREAD // 2:
+            return ""
+        return f"{processes} more processes and {descriptors} more open files"
+
+    _soon(f"what {_UNREAD} Diffs left whose readers went away", look)
+
+
 @GROUP.case(wire_issues.LEAKS, Need.SOCKET, required=False)
 def descriptors_do_not_grow(kit: Kit) -> None:
     """The plugin's open files do not grow with the calls that it has served."""
@@ -131,6 +153,19 @@ def descriptors_do_not_grow(kit: Kit) -> None:
         return f"{more} more after {_ROUNDS} rounds" if more > 20 else ""
 
     _soon("the plugin's open files", look)
+
+
+def _processes(pid: int) -> int:
+    """Count the children of a process, and theirs."""
+    count = 0
+    pending = [str(pid)]
+    while pending:
+        for task in Path("/proc", pending.pop(), "task").glob("*/children"):
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                children = task.read_text().split()
+                count += len(children)
+                pending += children
+    return count
 
 
 def _descriptors(pid: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 
 from graphdriver.conformance import tars, wire, wire_issues
 from graphdriver.conformance.case import Group, Need
@@ -12,6 +13,10 @@ from graphdriver.conformance.kit import Kit
 from graphdriver.conformance.tree import build
 
 GROUP: Group[Kit] = Group("restart", "the plugin is killed and started again under its daemon")
+
+
+_PATIENCE: Final = 10.0
+"""Seconds that a plugin has to end."""
 
 
 def _again(kit: Kit) -> None:
@@ -98,6 +103,39 @@ def folder_is_shown_throughout(kit: Kit) -> None:
     with kit.shown(id) as root:
         text = (root / "open").read_text()
     expect("the file that was open", text, "written while the plugin was gone")
+
+
+@GROUP.case(wire_issues.CONTAINERS_GO_ON, Need.PROCESS)
+def folder_is_shown_after_sigterm(kit: Kit) -> None:
+    """A folder that was got is shown still when the plugin was ended with SIGTERM, as upgrades do."""
+    base = kit.layer(fill=lambda root: (root / "below").write_text("below"))
+    id = kit.layer(base)
+    folder = Path(kit.driver.get(id, ""))
+    try:
+        kit.subject.stop(_PATIENCE)
+        found = sorted(os.listdir(folder))
+        expect("what the folder shows when the plugin has ended", found, ["below"])
+        (folder / "new").write_text("new")
+    finally:
+        kit.subject.start()
+        kit.driver.init(kit.subject.home, [], [], [])
+    found = sorted(os.listdir(folder))
+    expect("what the folder shows after the plugin's return", found, ["below", "new"])
+    kit.driver.put(id)
+    expect("what the layer shows then", sorted(kit.record(id)), [b"below", b"new"])
+
+
+@GROUP.case(wire_issues.ENDS_WHEN_TOLD, Need.PROCESS, required=False)
+def ends_when_it_is_told(kit: Kit) -> None:
+    """SIGTERM ends the plugin within 10 s, also while a daemon holds connections to it."""
+    with kit.subject.wire() as daemon:
+        daemon.ask(wire.call("Exists", ID=kit.id()))
+        try:
+            ended = kit.subject.stop(_PATIENCE)
+        finally:
+            kit.subject.start()
+            kit.driver.init(kit.subject.home, [], [], [])
+    expect(f"whether the plugin ended within {_PATIENCE:.0f} s of SIGTERM", ended, True)
 
 
 @GROUP.case(wire_issues.HALF_LAYER, Need.PROCESS)
