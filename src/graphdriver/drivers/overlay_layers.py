@@ -18,6 +18,7 @@ from graphdriver.driver import IDMap, ProtoDriver, Usage, host_root
 from graphdriver.drivers.holds import Holds
 from graphdriver.drivers.overlay_files import lost, write
 from graphdriver.drivers.overlay_ground import Ground
+from graphdriver.drivers.overlay_lineage import Lineage
 from graphdriver.drivers.overlay_mount import Overlay, is_dead, is_mounted
 from graphdriver.drivers.overlay_options import LayerOptions
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
@@ -80,7 +81,7 @@ class OverlayLayers(ProtoDriver):
         self._holds = Holds(home)
         self._family = threading.Lock()
         make_folders(os.path.join(home, LINKS), 0o700)
-        self._parents = self._take_stock()
+        self._lineage = Lineage(self._take_stock())
 
     def daemon_began(self) -> None:
         """Count each layer that is mounted once: who got it before is gone (`CountsGets`)."""
@@ -124,7 +125,7 @@ class OverlayLayers(ProtoDriver):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._path(LINKS, link))
                 raise
-            self._parents[id] = parent
+            self._lineage.add(id, parent)
 
     def _make_diff(self, path: str, parent: str) -> None:
         os.mkdir(path, 0o755)
@@ -172,7 +173,7 @@ class OverlayLayers(ProtoDriver):
             if link:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._path(link))
-            self._parents.pop(id, None)
+            self._lineage.discard(id)
 
     def refuse_if_stood_upon(self, id: str) -> None:
         """See that no layer stands on one, which must then stay as it is.
@@ -184,11 +185,8 @@ class OverlayLayers(ProtoDriver):
             self._refuse_if_stood_upon(id)
 
     def _refuse_if_stood_upon(self, id: str) -> None:
-        children = [child for child, parent in self._parents.items() if parent == id]
-        if children:
-            raise InUseError(
-                f"the layer {min(children)} stands on it", hint="remove that one first"
-            )
+        if child := self._lineage.first_child(id):
+            raise InUseError(f"the layer {child} stands on it", hint="remove that one first")
 
     def get(self, id: str, mount_label: str) -> str:
         """Return the layer's folder, mounted if it stands on others."""
