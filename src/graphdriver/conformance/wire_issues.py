@@ -87,6 +87,11 @@ OTHER_CLIENTS: Final = Reason("Other clients than Go's know a body's length and 
 READER_GONE: Final = Reason(
     "A cancelled commit, build or push leaves a Diff unread; the layer must not stay held by it."
 )
+EARLY_ANSWER: Final = Reason(
+    "Docker 20.10.24 can crash (index out of range, in compress/flate) when the answer to an ApplyDiff "
+    "comes while it still sends: it then closes the record of the layer that another of its threads "
+    "writes to."
+)
 EARLY_ERROR: Final = Reason(
     "A daemon that is still sending when the plugin closes may never read why; the user sees a broken "
     "pipe instead of the reason."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 import urllib.parse
@@ -269,3 +270,16 @@ class ClosesWithoutAWord(Proxy):
         if request.call == "ApplyDiff" and answer.status != 200:
             raise BrokenOffError
         return answer
+
+
+@caught_by("broken-calls/refusal-waits-for-the-body")
+class RefusesAtOnce(Proxy):
+    """An ApplyDiff of what is no tar is refused by its first piece."""
+
+    def exchange(self, request: Request) -> Answer:
+        if request.call == "ApplyDiff":
+            first = next(request.body, b"")
+            if b"ustar" not in first:
+                return Answer.of(500, b'{"Err": "this is no tar"}')
+            request.body = itertools.chain([first], request.body)
+        return super().exchange(request)

@@ -27,6 +27,9 @@ _NAMES: Final = [b"file-0", b"file-1", b"file-2"]
 _BIG: Final = 24 << 20
 """Bytes of a Diff that no buffer between plugin and daemon holds."""
 
+_EARLY: Final = 1.0
+"""Seconds in which an answer comes that is not held back."""
+
 _NEEDING: Final[dict[str, dict[str, str]]] = {
     "Create": {"ID": ""},
     "CreateReadWrite": {"ID": ""},
@@ -242,3 +245,22 @@ def refusal_reaches_who_still_sends(kit: Kit) -> None:
         answer = daemon.answer()
     if not answer.refusal:
         raise Mismatch("ApplyDiff of what is no tar", "success", "an error")
+
+
+@GROUP.case(wire_issues.EARLY_ANSWER, Need.SOCKET, required=False)
+def refusal_waits_for_the_body(kit: Kit) -> None:
+    """An ApplyDiff that is refused at its start is answered when its whole body has come."""
+    id = kit.layer()
+    with kit.subject.wire() as daemon:
+        daemon.send(wire.apply_head(id), *wire.chunks(b"no tar at all. " * 4096))
+        daemon.socket.settimeout(_EARLY)
+        try:
+            found = daemon.take(12) or b"the connection's end"
+        except wire.SilentError:
+            found = b""
+        if found:
+            asked = "what comes of a refused ApplyDiff before its last chunk was sent"
+            raise Mismatch(asked, found, "nothing yet")
+        daemon.socket.settimeout(wire.TIMEOUT)
+        if not daemon.ask(LAST_CHUNK).refusal:
+            raise Mismatch("ApplyDiff of what is no tar", "success", "an error")
