@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphdriver.layer.format import END, header
+from graphdriver.layer.format import END, file_header, header
 from graphdriver.layer.header import Entry, EntryType
 from graphdriver.layer.parse import TarReader
 
@@ -68,3 +68,21 @@ def test_the_checksum_is_the_sum_of_the_bytes_also_where_it_is_great(name: bytes
 def test_a_long_name_is_not_cut_at_a_slash() -> None:
     written = header(Entry(b"d" * 99 + b"/" + b"f" * 200, EntryType.FILE))
     assert written[-512:][:100] == b"d" * 99 + b"\0"
+
+
+@given(
+    st.one_of(st.binary(min_size=1, max_size=120), st.just(b"folder/" * 12 + b"file")),
+    st.sampled_from([0, 1000, 8**7 - 1, 8**7]),
+    st.sampled_from([0, 5, 8**11 - 1, 8**11]),
+    st.one_of(
+        st.integers(-(10**19), 10**20),
+        st.integers(0, 10**10).map(lambda seconds: seconds * 10**9),
+        st.integers(0, 10**10).map(lambda tenths: tenths * 10**8),
+    ),
+)
+def test_the_short_way_for_files_gives_the_same_bytes(
+    name: bytes, owner: int, size: int, mtime_ns: int
+) -> None:
+    name = name.replace(b"\0", b"0")
+    entry = Entry(name, EntryType.FILE, 0o644, owner, 0, size, mtime_ns, stored=size)
+    assert file_header(name, 0o644, owner, 0, size, mtime_ns) == header(entry)

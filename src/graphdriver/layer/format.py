@@ -92,21 +92,27 @@ def header(entry: Entry) -> bytes:
 
 
 def file_header(name: bytes, mode: int, uid: int, gid: int, size: int, mtime_ns: int) -> bytes:
-    """Return what `header` does, of a file with nothing else to say; for most in a third of the time.
+    """Return what `header` does, of a file with nothing else to say; for most in half of the time.
 
     Raises:
         UnsupportedError: no tar can hold it.
     """
     seconds, nanoseconds = divmod(mtime_ns, _SECOND)
     if (
-        not nanoseconds
-        and 0 <= seconds < _BIG_OCTAL
-        and size < _BIG_OCTAL
-        and max(uid, gid) < _SMALL_OCTAL
-        and len(name) <= 100
+        not 0 <= seconds < _BIG_OCTAL
+        or size >= _BIG_OCTAL
+        or max(uid, gid) >= _SMALL_OCTAL
+        or len(name) > 100
     ):
-        return _block(name, mode, uid, gid, size, seconds, b"0", b"", (0, 0), b"")
-    return header(Entry(name, EntryType.FILE, mode, uid, gid, size, mtime_ns, stored=size))
+        return header(Entry(name, EntryType.FILE, mode, uid, gid, size, mtime_ns, stored=size))
+    main = _block(name, mode, uid, gid, size, seconds, b"0", b"", (0, 0), b"")
+    if not nanoseconds:
+        return main
+    fraction = (b"%09d" % nanoseconds).rstrip(b"0")
+    body = b"%d mtime=%d.%b\n" % (len(fraction) + len(str(seconds)) + 11, seconds, fraction)
+    extended_name = b"PaxHeaders.0/" + _base(name)[:87]
+    extended = _block(extended_name, 0o644, 0, 0, len(body), 0, b"x", b"", (0, 0), b"")
+    return extended + body.ljust(BLOCK, b"\0") + main
 
 
 def _is_utf8(name: bytes) -> bool:
