@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -16,6 +17,7 @@ import pytest
 
 from graphdriver.conformance.cases import GROUPS
 from tests.cli.conftest import ROOT, Serving, environment, graphdriver
+from tests.plugin.waiting import wait_until
 
 REMOVE = "layers/remove-of-nothing-succeeds"
 NEST = "layers/gets-nest"
@@ -160,6 +162,31 @@ def test_nothing_is_left_behind(folder: Path) -> None:
         env=environment_of_it,
     )
     assert os.listdir(folder) == []
+
+
+def test_a_kit_that_is_ended_ends_the_plugin_that_it_started(folder: Path) -> None:
+    words = ["conform", "--only", "activation/idle*", "--exec", plugin()]
+    with subprocess.Popen(
+        [sys.executable, "-m", "graphdriver", *words],
+        env={**environment(path=str(ROOT)), "TMPDIR": str(folder)},
+    ) as kit:
+        wait_until(lambda: _running(folder) != [])
+        kit.terminate()
+        assert kit.wait(30) == 130
+    assert _running(folder) == []
+    assert os.listdir(folder) == []
+
+
+def _running(folder: Path) -> list[str]:
+    """Return the plugins that were listening below a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = process.read_bytes().split(b"\0")
+            is_below = any(word.startswith(os.fsencode(folder)) for word in words)
+            if b"tests.conformance.faulty" in words and is_below:
+                found.append(process.parent.name)
+    return found
 
 
 def test_a_recorder_writes_until_it_is_stopped(serving: Serving, folder: Path) -> None:

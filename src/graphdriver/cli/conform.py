@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -72,6 +73,8 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UnsupportedError(
             "layers hold owners and devices, which root alone can make", hint="run it as root"
         )
+    # Ended in good order: a plugin that was started here must not stay behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with (
         tempfile.TemporaryDirectory(
             prefix="graphdriver-conform-", ignore_cleanup_errors=True

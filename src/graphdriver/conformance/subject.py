@@ -220,6 +220,13 @@ class Process:
             self._running = subprocess.Popen(
                 self._words, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
+        try:
+            self._wait_until_it_listens()
+        except BaseException:  # whatever ends the waiting: nobody knows of the process yet
+            self.end(signal.SIGKILL)
+            raise
+
+    def _wait_until_it_listens(self) -> None:
         deadline = time.monotonic() + START_IN
         while time.monotonic() < deadline:
             if died := self.died():
@@ -228,7 +235,6 @@ class Process:
                 probe.connect(self.socket)
                 return
             time.sleep(0.01)
-        self.end(signal.SIGKILL)
         raise UnreachableError(
             f"the plugin does not listen at {self.socket} after {START_IN:.0f} s",
             hint="its command is to listen at the path that stands for {socket}",

@@ -27,6 +27,17 @@ from tests.conformance.faults.tampering import (
 SET_ID = stat.S_ISUID | stat.S_ISGID
 
 
+@caught_by("special-files/linked-devices-and-fifos")
+class LinkedFifosAreCopies(TreeSpoiled):
+    """FIFOs of two names become two, as GNU tar has it."""
+
+    def spoil(self, root: Path, names: Mapping[str, tarfile.TarInfo], parent: str) -> None:
+        for path in every(root):
+            if path.is_fifo() and path.stat().st_nlink > 1:
+                path.unlink()
+                os.mkfifo(path)
+
+
 @caught_by("attributes/modes")
 class OwnersComeLast(TreeSpoiled):
     """Owners are set after modes, so set-ID bits are lost."""
