@@ -3,8 +3,9 @@
 A filter is a list of selectors with commas between, all of which must hold; of several filters one is
 enough, and no filter lets everything pass. A selector is a field (``name``, ``parent``, ``kind``,
 ``labels.KEY``), alone (it is there) or with ``==``, ``!=`` or ``~=`` (matches a regular expression, in
-any place) and a value. Parts of fields and values may be quoted with ``"``, as in Go; the value of
-``~=`` also with ``/`` or ``|``. (containerd, package ``filters``.)
+any place) and a value; a field that is not there is unequal to all but ``""``. Parts of fields and
+values may be quoted with ``"``, as in Go; the value of ``~=`` also with ``/`` or ``|``. (containerd,
+package ``filters``.)
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class _Parser:
         if operator == "==":
             return lambda fields: fields(path) == value
         if operator == "!=":
-            return lambda fields: fields(path) != value
+            return lambda fields: (fields(path) or "") != value
         try:
             pattern = re.compile(value)
         except re.error as error:
