@@ -269,3 +269,12 @@ def test_where_machines_read_the_log_what_ends_the_plugin_is_a_line_too(
     assert ("in __init__" in line.get("trace", "")) == (words == ["failing:Failing"])
     assert result.stdout == b""
     assert not (folder / f"{folder.name}.sock").exists()
+
+
+def test_so_is_what_ends_a_snapshotter(folder: Path) -> None:
+    place = ["--address", str(folder / "s.sock"), "--root", str(folder / "root")]
+    result = graphdriver("snapshotter", "no-such-driver", *place, "--log-format=json")
+    assert result.returncode == 7
+    (line,) = map(json.loads, result.stderr.splitlines())
+    assert (line["level"], "no-such-driver" in line["message"]) == ("critical", True)
+    assert result.stdout == b""

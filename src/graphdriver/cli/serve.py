@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Final
 
 from graphdriver.cli import places
 from graphdriver.cli.command import Command
-from graphdriver.cli.exit_codes import FAILED, exit_code
 from graphdriver.cli.serving import (
     configure_driver,
     configure_log,
     configure_options,
     prepare_process,
+    run_logged,
 )
-from graphdriver.errors import GraphDriverError
 
 if TYPE_CHECKING:
     from graphdriver.driver import ProtoDriver
@@ -60,22 +59,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    """Serve; what ends it is a line of the log like all else where machines read that."""
-    if arguments.log_format == "text":
-        return _run_plugin(arguments)
-    try:
-        return _run_plugin(arguments)
-    except BrokenPipeError:
-        raise
-    except Exception as error:
-        import logging
-
-        from graphdriver.cli import logs
-
-        logs.set_up(verbose=arguments.verbose, form=arguments.log_format)
-        expected = isinstance(error, GraphDriverError | OSError)
-        logging.getLogger(__name__).critical("%s", error, exc_info=None if expected else error)
-        return exit_code(error) if isinstance(error, GraphDriverError) else FAILED
+    return run_logged(arguments, _run_plugin)
 
 
 def _run_plugin(arguments: argparse.Namespace) -> int:

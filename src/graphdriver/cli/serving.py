@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+from collections.abc import Callable
 
 from graphdriver.cli.command import key_value
-from graphdriver.errors import UnsupportedError
+from graphdriver.cli.exit_codes import FAILED, exit_code
+from graphdriver.errors import GraphDriverError, UnsupportedError
 
 
 def configure_driver(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +41,25 @@ def configure_options(parser: argparse.ArgumentParser, when: str = "") -> None:
         metavar="KEY=VALUE",
         help=f"an option for the driver{when}; may be repeated",
     )
+
+
+def run_logged(arguments: argparse.Namespace, run: Callable[[argparse.Namespace], int]) -> int:
+    """Run a command that serves; what ends it is a line of the log where machines read that."""
+    if arguments.log_format == "text":
+        return run(arguments)
+    try:
+        return run(arguments)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        import logging
+
+        from graphdriver.cli import logs
+
+        logs.set_up(verbose=arguments.verbose, form=arguments.log_format)
+        expected = isinstance(error, GraphDriverError | OSError)
+        logging.getLogger(__name__).critical("%s", error, exc_info=None if expected else error)
+        return exit_code(error) if isinstance(error, GraphDriverError) else FAILED
 
 
 def prepare_process() -> None:

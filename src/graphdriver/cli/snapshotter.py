@@ -16,6 +16,7 @@ from graphdriver.cli.serving import (
     configure_log,
     configure_options,
     prepare_process,
+    run_logged,
 )
 from graphdriver.errors import MalformedRequestError, UnsupportedError
 
@@ -56,6 +57,10 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    return run_logged(arguments, _run_snapshotter)
+
+
+def _run_snapshotter(arguments: argparse.Namespace) -> int:
     address = os.path.abspath(arguments.address)
     name = arguments.name or os.path.basename(address).removesuffix(".sock")
     if not _NAME.fullmatch(name):
