@@ -19,9 +19,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from graphdriver.conformance.snapshots.calls import Calls
 from tests.snapshotter.containerd import Containerd
 from tests.snapshotter.images import ten_layers, write_image
-from tests.snapshotter.served import Calls, Snapshotter
+from tests.snapshotter.served import Snapshotter
 
 CALLS = 300
 IMAGE = "docker.io/library/image:latest"

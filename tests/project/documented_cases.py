@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from graphdriver.conformance.case import Group, K
 from graphdriver.conformance.cases import GROUPS
+from graphdriver.conformance.snapshots.cases import GROUPS as SNAPSHOT_GROUPS
 
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
 HEADING = "## The cases\n"
@@ -12,18 +14,21 @@ HEADING = "## The cases\n"
 
 def text() -> str:
     """Return what stands below the heading."""
-    parts = []
-    for group in GROUPS:
-        lines = [
-            f"\n### {group.name}: {group.about}\n",
-            "| case | what is right | |",
-            "| --- | --- | --- |",
-        ]
-        for case in group.cases:
-            _, _, name = case.id.partition("/")
-            lines.append(f"| {name} | {case.checks} | {'' if case.required else 'optional'} |")
-        parts.append("\n".join(lines) + "\n")
-    return "".join(parts)
+    plugins = "".join(map(_section, GROUPS))
+    snapshotters = "".join(map(_section, SNAPSHOT_GROUPS))
+    return f"{plugins}\n## The cases for snapshotters\n{snapshotters}"
+
+
+def _section(group: Group[K]) -> str:
+    lines = [
+        f"\n### {group.name}: {group.about}\n",
+        "| case | what is right | |",
+        "| --- | --- | --- |",
+    ]
+    for case in group.cases:
+        _, _, name = case.id.partition("/")
+        lines.append(f"| {name} | {case.checks} | {'' if case.required else 'optional'} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

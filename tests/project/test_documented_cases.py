@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
+from graphdriver.conformance.case import Group
 from graphdriver.conformance.cases import GROUPS
+from graphdriver.conformance.snapshots.cases import GROUPS as SNAPSHOT_GROUPS
 from tests.project.documented_cases import HEADING, PAGE, text
 
 
@@ -11,7 +15,8 @@ def test_every_case_is_documented() -> None:
 
 
 def test_every_case_says_what_is_right_and_why() -> None:
-    cases = [case for group in GROUPS for case in group.cases]
+    every: list[Group[Any]] = [*GROUPS, *SNAPSHOT_GROUPS]
+    cases = [case for group in every for case in group.cases]
     assert len({case.id for case in cases}) == len(cases)
     for case in cases:
         assert case.checks.endswith("."), case.id

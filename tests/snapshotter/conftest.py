@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.conformance.snapshots.calls import Calls
 from tests.drivers.filesystems import loop
 from tests.e2e.ground import require
-from tests.snapshotter.served import Calls, Snapshotter
+from tests.snapshotter.served import Snapshotter
 
 DRIVERS = ("vfs", "overlay2", "btrfs", "fuse-overlayfs")
 

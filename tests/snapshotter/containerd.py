@@ -32,14 +32,6 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"
 """
 
 
-def mount(kind: str, source: str, place: str, options: str, cwd: str = "/") -> None:
-    """Mount as containerd does, which calls the helpers of FUSE itself."""
-    helper, _, program = kind.partition(".")
-    words = [tool("mount"), "-t", kind] if not program else [tool(f"mount.{helper}")]
-    words += [source, place, "-o", options, *(("-t", program) if program else ())]
-    subprocess.run(words, check=True, cwd=cwd)
-
-
 class Containerd:
     """containerd, with a snapshotter called ``ours``."""
 

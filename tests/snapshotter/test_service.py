@@ -1,11 +1,10 @@
-"""The rules of the service, and the code that each broken one is answered with."""
+"""The service as it is ours; what every snapshotter must do stands in `tests.conformance`."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,15 +13,15 @@ from typing import Any
 import grpc
 import pytest
 
+from graphdriver.conformance.snapshots.calls import Calls
+from graphdriver.conformance.snapshots.mounting import mounted
 from graphdriver.drivers.vfs import VfsDriver
 from graphdriver.errors import UnsupportedError
 from graphdriver.home import Home
 from graphdriver.snapshotter import _messages_pb2 as pb
 from graphdriver.snapshotter.snapshots import Snapshots
-from tests.e2e.ground import tool
 from tests.plugin.waiting import wait_until
-from tests.snapshotter.containerd import mount
-from tests.snapshotter.served import Calls, Snapshotter
+from tests.snapshotter.served import Snapshotter
 
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
 EXISTS = grpc.StatusCode.ALREADY_EXISTS
@@ -52,57 +51,13 @@ def chain(calls: Calls, *names: str) -> str:
     return parent
 
 
-def shortened(mount: pb.Mount) -> tuple[str, str]:
-    """Return options that name layers from the folder above them, and that: a page holds no more.
-
-    containerd does the same.
-    """
-    options = list(mount.options)
-    for at, option in enumerate(options):
-        if option.startswith("lowerdir="):
-            folders = option.removeprefix("lowerdir=").split(":")
-            above = os.path.commonpath([os.path.dirname(folder) for folder in folders])
-            above = above if len(folders) > 1 else os.path.dirname(above)
-            names = (os.path.relpath(folder, above) for folder in folders)
-            options[at] = f"lowerdir={':'.join(names)}"
-            return ",".join(options), above
-    return ",".join(options), "/"
+# --- what is made ---------------------------------------------------------------------------------
 
 
 def written(mounts: list[pb.Mount], place: Path, write: Callable[[Path], object]) -> None:
     """Mount what a call answered, write to it, and unmount it."""
-    place.mkdir(exist_ok=True)
-    for one in mounts:
-        options, above = shortened(one)
-        mount(one.type, one.source, str(place), options, above)
-    try:
-        write(place)
-    finally:
-        subprocess.run([tool("umount"), str(place)], check=True)
-
-
-# --- what is made ---------------------------------------------------------------------------------
-
-
-def test_a_snapshot_is_written_committed_and_seen_from_above(calls: Calls, folder: Path) -> None:
-    place = folder / "place"
-    written(calls.prepare("a"), place, lambda root: (root / "one").write_text("one"))
-    calls.commit("one", "a")
-    written(calls.prepare("b", "one"), place, lambda root: (root / "one").rename(root / "two"))
-    written(calls.mounts("b"), place, lambda root: (root / "three").write_text("three"))
-    calls.commit("two", "b")
-    seen: list[list[str]] = []
-    for name in ("one", "two"):
-        view = calls.view(f"view-{name}", name)
-        written(view, place, lambda root: seen.append(sorted(os.listdir(root))))
-    assert seen == [["one"], ["three", "two"]]
-
-
-def test_a_view_cannot_be_written_to(calls: Calls, folder: Path) -> None:
-    for parent in ("", chain(calls, "one", "two")):
-        mounts = calls.view(f"view-{parent}", parent)
-        with pytest.raises(OSError, match="Read-only file system"):
-            written(mounts, folder / "place", lambda root: (root / "file").touch())
+    with mounted(mounts, place) as root:
+        write(root)
 
 
 def test_the_mounts_are_as_containerd_knows_them(snapshotter: Snapshotter) -> None:
@@ -128,58 +83,6 @@ def test_the_mounts_are_as_containerd_knows_them(snapshotter: Snapshotter) -> No
     lowers = next(option for option in of_two.options if option.startswith("lowerdir="))
     assert lowers.count(":") == 1
     assert not any(option.startswith(("upperdir=", "workdir=")) for option in of_two.options)
-
-
-def test_what_is_known_of_a_snapshot(calls: Calls) -> None:
-    before = time.time_ns()
-    chain(calls, "below")
-    calls.prepare("active", "below", label="value")
-    info = calls.stat("active")
-    assert (info.name, info.parent, info.kind) == ("active", "below", pb.ACTIVE)
-    assert dict(info.labels) == {"label": "value"}
-    assert info.created_at == info.updated_at
-    assert before <= info.created_at.ToNanoseconds() <= time.time_ns()
-    calls.commit("committed", "active", other="label")
-    info = calls.stat("committed")
-    assert (info.name, info.parent, info.kind) == ("committed", "below", pb.COMMITTED)
-    assert dict(info.labels) == {"other": "label"}, "Commit replaces the labels"
-    calls.view("view", "committed")
-    assert calls.stat("view").kind == pb.VIEW
-
-
-def test_labels_are_changed_whole_or_one_by_one(calls: Calls) -> None:
-    calls.prepare("a", one="1", two="2")
-    created = calls.stat("a").created_at
-    told = calls.update("a", {"one": "x", "three": "3"}, ["labels.one", "labels.two"])
-    assert dict(told.labels) == {"one": "x"}
-    assert told.created_at == created
-    assert told.updated_at.ToNanoseconds() > created.ToNanoseconds()
-    assert dict(calls.update("a", {"four": "4"}, ["labels"]).labels) == {"four": "4"}
-    assert dict(calls.update("a", {"five": "5"}).labels) == {"five": "5"}
-    assert dict(calls.stat("a").labels) == {"five": "5"}
-    assert not calls.update("a", {}, ["labels.five"]).labels
-    for path in ("name", "parent", "kind", "created_at", "label"):
-        refused(INVALID, partial(calls.update, "a", {}, [path]), path)
-
-
-def test_snapshots_are_listed_and_found_by_filters(calls: Calls) -> None:
-    chain(calls, "one", "two")
-    calls.prepare("three", "two", **{"a.b/c": "d e"})
-    assert [info.name for info in calls.list()] == ["one", "two", "three"]
-    for text, names in {
-        "name==one": ["one"],
-        "kind==committed": ["one", "two"],
-        "kind!=committed,parent==two": ["three"],
-        "name~=^t": ["two", "three"],
-        'labels."a.b/c"=="d e"': ["three"],
-        'labels."a.b/c"': ["three"],
-        "parent": ["two", "three"],
-        "name==none": [],
-    }.items():
-        assert [info.name for info in calls.list(text)] == names, text
-    assert [info.name for info in calls.list("name==one", "name==two")] == ["one", "two"]
-    for text in ("name=", "name==", "==x", "name==a b", 'name~="("', "name==one name==two"):
-        refused(INVALID, partial(calls.list, text), "the filter")
 
 
 def test_usage_is_that_of_the_snapshot_alone(snapshotter: Snapshotter, folder: Path) -> None:
@@ -220,20 +123,6 @@ def synced(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def test_128_layers(calls: Calls, folder: Path) -> None:
-    parent = ""
-    for number in range(128):
-        key = f"active-{number}"
-        mounts = calls.prepare(key, parent)
-        if number in (0, 64, 127):
-            written(mounts, folder / "place", lambda root: (root / f"{number}").touch())  # noqa: B023
-        parent = f"layer-{number}"
-        calls.commit(parent, key)
-    seen: list[str] = []
-    written(calls.view("top", parent), folder / "place", lambda root: seen.extend(os.listdir(root)))
-    assert sorted(seen) == ["0", "127", "64"]
 
 
 # --- what is refused ------------------------------------------------------------------------------

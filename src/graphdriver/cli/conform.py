@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -15,6 +16,12 @@ from graphdriver.cli.exit_codes import FAILED, OK
 from graphdriver.errors import MalformedRequestError, UnsupportedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+    from typing import Any
+
+    from graphdriver.conformance.case import Group, K
+    from graphdriver.conformance.run import Examined
     from graphdriver.conformance.subject import ExecSubject, SocketSubject
 
 _EXAMPLES = """\
@@ -22,6 +29,7 @@ examples:
   graphdriver conform --exec "./my-plugin --listen {socket}"
   graphdriver conform --exec "node plain-folders.js {socket}" --only layers,whiteouts/*
   graphdriver conform --plugin my-plugin --junit report.xml
+  graphdriver conform --snapshotter /run/my-snapshotter/my.sock
   graphdriver conform --list
 
 With --exec the plugin is started, killed and started again, which some cases need. Never name a plugin
@@ -39,6 +47,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument(
         "--exec", metavar="COMMAND", help="a command that serves a plugin at the socket {socket}"
+    )
+    what.add_argument(
+        "--snapshotter", metavar="SOCKET", help="a running snapshotter for containerd: its socket"
     )
     what.add_argument("--list", action="store_true", help="show all cases, and why they are there")
     parser.add_argument(
@@ -59,15 +70,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from graphdriver.conformance.cases import GROUPS
-    from graphdriver.conformance.files import as_json, junit
-    from graphdriver.conformance.report import summary, watcher
-    from graphdriver.conformance.run import chosen, run
 
-    cases = chosen(GROUPS, arguments.only)
     if arguments.list:
-        for case in cases:
-            optional = "" if case.required else " (optional)"
-            print(f"{case.id}{optional}\n  {case.checks}\n  Why: {case.why.text}")
+        _list(arguments.only)
         return OK
     if os.geteuid() != 0:
         raise UnsupportedError(
@@ -75,13 +80,51 @@ def _run(arguments: argparse.Namespace) -> int:
         )
     # Ended in good order: a plugin that was started here must not stay behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with (
-        tempfile.TemporaryDirectory(
-            prefix="graphdriver-conform-", ignore_cleanup_errors=True
-        ) as folder,
-        _subject(arguments, Path(folder)) as subject,
-    ):
-        results = run(cases, subject, watcher(sys.stdout, GROUPS, cases))
+    with tempfile.TemporaryDirectory(
+        prefix="graphdriver-conform-", ignore_cleanup_errors=True
+    ) as folder:
+        if not arguments.snapshotter:
+            return _examine(arguments, GROUPS, lambda: _subject(arguments, Path(folder)))
+        try:
+            from graphdriver.conformance.snapshots.cases import GROUPS as SNAPSHOT_GROUPS
+            from graphdriver.conformance.snapshots.kit import SnapshotterSubject
+        except ImportError as error:
+            raise UnsupportedError(
+                f"a snapshotter speaks gRPC, and {error.name} is not installed",
+                hint="pip install 'graphdriver[containerd]'",
+            ) from error
+        address = os.path.abspath(arguments.snapshotter)
+        return _examine(
+            arguments, SNAPSHOT_GROUPS, lambda: SnapshotterSubject(address, Path(folder))
+        )
+
+
+def _list(only: str) -> None:
+    from graphdriver.conformance.cases import GROUPS
+    from graphdriver.conformance.run import chosen
+
+    every: list[Group[Any]] = list(GROUPS)
+    with contextlib.suppress(ImportError):  # the extra for containerd is not installed
+        from graphdriver.conformance.snapshots.cases import GROUPS as SNAPSHOT_GROUPS
+
+        every += SNAPSHOT_GROUPS
+    for case in chosen(every, only):
+        optional = "" if case.required else " (optional)"
+        print(f"{case.id}{optional}\n  {case.checks}\n  Why: {case.why.text}")
+
+
+def _examine(
+    arguments: argparse.Namespace,
+    groups: Sequence[Group[K]],
+    begin: Callable[[], AbstractContextManager[Examined[K]]],
+) -> int:
+    from graphdriver.conformance.files import as_json, junit
+    from graphdriver.conformance.report import summary, watcher
+    from graphdriver.conformance.run import chosen, run
+
+    cases = chosen(groups, arguments.only)
+    with begin() as subject:
+        results = run(cases, subject, watcher(sys.stdout, groups, cases))
     print("\n" + summary(results))
     for name, write in ((arguments.junit, junit), (arguments.json, as_json)):
         if name:

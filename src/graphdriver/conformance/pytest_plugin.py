@@ -12,22 +12,26 @@
 pytest finds this plugin by itself where the package is installed. The mark is optional. Its ``only``
 chooses cases as ``graphdriver conform --only`` does; its ``offers`` leaves out the cases that need
 more than the subject has, which otherwise are skipped. An optional case that fails is an xfail, unless
-the mark says ``strict=True``.
+the mark says ``strict=True``. A snapshotter's cases are asked for as ``snapshot_case``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
-from graphdriver.conformance.case import Case
+from graphdriver.conformance.case import Case, Group, K
 from graphdriver.conformance.kit import Kit
 from graphdriver.conformance.report import explanation
 from graphdriver.conformance.run import Examined, Outcome, chosen, run_case
 
 Check = Callable[[Examined[Kit]], None]
 """What the fixture ``conformance_case`` is: runs one case, and fails or skips the test."""
+
+SnapshotCheck = Callable[[Any], None]
+"""What ``snapshot_case`` is: the same for a snapshotter, a `SnapshotterSubject`."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -38,25 +42,32 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make a test of each case."""
-    if "conformance_case" not in metafunc.fixturenames:
-        return
-    from graphdriver.conformance.cases import GROUPS
+    if "conformance_case" in metafunc.fixturenames:
+        from graphdriver.conformance.cases import GROUPS
 
+        _parametrize(metafunc, "conformance_case", GROUPS)
+    if "snapshot_case" in metafunc.fixturenames:
+        from graphdriver.conformance.snapshots.cases import GROUPS as SNAPSHOT_GROUPS
+
+        _parametrize(metafunc, "snapshot_case", SNAPSHOT_GROUPS)
+
+
+def _parametrize(metafunc: pytest.Metafunc, fixture: str, groups: Sequence[Group[K]]) -> None:
     mark = metafunc.definition.get_closest_marker("conformance")
     wanted = mark.kwargs if mark else {}
     cases = [
         case
-        for case in chosen(GROUPS, wanted.get("only", ""))
+        for case in chosen(groups, wanted.get("only", ""))
         if wanted.get("offers") is None or case.needs <= wanted["offers"]
     ]
     strict = wanted.get("strict", False)
     metafunc.parametrize(
-        "conformance_case", [_check(case, strict) for case in cases], ids=[c.id for c in cases]
+        fixture, [_check(case, strict) for case in cases], ids=[c.id for c in cases]
     )
 
 
-def _check(case: Case[Kit], strict: bool) -> Check:
-    def check(examined: Examined[Kit]) -> None:
+def _check(case: Case[K], strict: bool) -> Callable[[Examined[K]], None]:
+    def check(examined: Examined[K]) -> None:
         __tracebackhide__ = True
         result = run_case(case, examined)
         if result.outcome is Outcome.NOT_RUN:

@@ -1,0 +1,169 @@
+"""What a case works with: the calls, keys that nobody used before, and what is done again and again."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Final, Self
+
+import grpc
+
+from graphdriver.conformance.case import Need
+from graphdriver.conformance.expect import Mismatch
+from graphdriver.conformance.snapshots.calls import Calls
+from graphdriver.conformance.snapshots.mounting import mounted
+from graphdriver.conformance.tree import Facts, record
+
+NOT_FOUND: Final = grpc.StatusCode.NOT_FOUND
+EXISTS: Final = grpc.StatusCode.ALREADY_EXISTS
+INVALID: Final = grpc.StatusCode.INVALID_ARGUMENT
+PRECONDITION: Final = grpc.StatusCode.FAILED_PRECONDITION
+
+Write = Callable[[Path], object]
+
+
+class SnapshotKit:
+    """What one case works with.
+
+    Attributes:
+        calls: the snapshotter's.
+        scratch: a folder of the case's own, empty.
+    """
+
+    def __init__(self, calls: Calls, scratch: Path) -> None:
+        self.calls = calls
+        self.scratch = scratch
+        self._keys: list[str] = []
+        self._prefix = f"conform/{secrets.token_hex(4)}"
+
+    def key(self, name: str = "key") -> str:
+        """Return a key or a name as containerd makes them; its snapshot is removed after the case."""
+        self._keys.append(f"{self._prefix}/{len(self._keys) + 1}/{name}")
+        return self._keys[-1]
+
+    def active(self, parent: str = "", write: Write | None = None) -> str:
+        """Prepare a snapshot and write to it; return its key."""
+        key = self.key("active")
+        mounts = self.calls.prepare(key, parent)
+        if write:
+            with mounted(mounts, self.scratch / "place") as root:
+                write(root)
+        return key
+
+    def committed(self, parent: str = "", write: Write | None = None) -> str:
+        """Prepare, write and commit a snapshot; return its name."""
+        name = self.key("committed")
+        self.calls.commit(name, self.active(parent, write))
+        return name
+
+    @contextlib.contextmanager
+    def viewed(self, parent: str) -> Iterator[Path]:
+        """Show a committed snapshot for the length of a ``with`` block."""
+        key = self.key("view")
+        with mounted(self.calls.view(key, parent), self.scratch / "place") as root:
+            yield root
+        self.calls.remove(key)
+
+    def record(self, name: str) -> Mapping[bytes, Facts]:
+        """Return all that a committed snapshot shows."""
+        with self.viewed(name) as root:
+            return record(str(root))
+
+    def clear(self) -> None:
+        """Remove what the case has left, children first.
+
+        Raises:
+            Mismatch: a snapshot cannot be removed.
+        """
+        left = self._keys[:]
+        self._keys.clear()
+        while left:
+            kept = [key for key in reversed(left) if not self._goes(key)]
+            if len(kept) == len(left):
+                raise Mismatch("Remove after the case", f"{kept} cannot be removed", "success")
+            left = kept[::-1]
+
+    def _goes(self, key: str) -> bool:
+        try:
+            self.calls.remove(key)
+        except grpc.RpcError as error:
+            return _code(error) is NOT_FOUND
+        return True
+
+
+class SnapshotterSubject:
+    """A snapshotter that runs already, and that no containerd uses.
+
+    Args:
+        address: the absolute path of its unix socket.
+        folder: a folder for what the cases need.
+    """
+
+    offers: ClassVar[frozenset[Need]] = frozenset()
+
+    def __init__(self, address: str, folder: Path) -> None:
+        self._folder = folder
+        self._calls = Calls(address)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._calls.close()
+
+    @contextlib.contextmanager
+    def kit(self) -> Iterator[SnapshotKit]:
+        """Give one case what it works with; what it left is removed at the end."""
+        with tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as scratch:
+            kit = SnapshotKit(self._calls, Path(scratch))
+            try:
+                yield kit
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    kit.clear()
+                raise
+            kit.clear()
+
+    def revive(self) -> str:
+        """Tell nothing: it is not ours to start."""
+        return ""
+
+
+def answered(what: str, code: grpc.StatusCode, call: Callable[[], object]) -> None:
+    """See that a call is refused, and with which code.
+
+    Raises:
+        Mismatch: it succeeded, or was refused with another one.
+    """
+    try:
+        call()
+    except grpc.RpcError as error:
+        found = _code(error)
+        if found is not code:
+            details: Any = error
+            raise Mismatch(what, f"{found.name}: {details.details()}", code.name) from error
+        return
+    raise Mismatch(what, "success", code.name)
+
+
+def soon(what: str, look: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait until something is so.
+
+    Raises:
+        Mismatch: it is not so after some seconds.
+    """
+    deadline = time.monotonic() + seconds
+    while not look():
+        if time.monotonic() > deadline:
+            raise Mismatch(what, f"not so after {seconds:.0f} s", "so")
+        time.sleep(0.05)
+
+
+def _code(error: grpc.RpcError) -> grpc.StatusCode:
+    told: Any = error  # grpcio's errors are calls, too
+    code: grpc.StatusCode = told.code()
+    return code

@@ -1,0 +1,1 @@
+"""Snapshotters that are wrong in one thing each; see `tests.conformance.faults`."""

@@ -1,0 +1,91 @@
+"""What a fault of a snapshotter is, and what it is planted in: snapshots over a driver, which work."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from graphdriver.driver import Mount, ProtoDriver
+from graphdriver.drivers.vfs import VfsDriver
+from graphdriver.snapshotter.snapshots import Snapshots
+
+Labels = Mapping[str, str]
+
+
+class Broken(Snapshots):
+    """Snapshots that work; a fault overrides what it breaks."""
+
+    good: ClassVar[Callable[[], ProtoDriver]] = VfsDriver
+
+    def __init__(self, root: str) -> None:
+        self.driver = type(self).good()
+        super().__init__(self.driver, root, sync=False)
+
+
+class Spoiled(Broken):
+    """Something is done to the tree of each snapshot that has a parent, just before its Commit."""
+
+    def commit(self, name: str, key: str, labels: Labels) -> None:
+        found = self.stat(key)
+        if found.layer and found.parent_layer:
+            trees = [Path(self.driver.get(id, "")) for id in (found.layer, found.parent_layer)]
+            self.spoil(*trees)
+            for id in (found.layer, found.parent_layer):
+                self.driver.put(id)
+        super().commit(name, key, labels)
+
+    def spoil(self, tree: Path, below: Path) -> None:
+        raise NotImplementedError
+
+
+class Shown(Broken):
+    """What Prepare and View answer is changed."""
+
+    def prepare(self, key: str, parent: str, labels: Labels) -> Sequence[Mount]:
+        return self.changed(super().prepare(key, parent, labels))
+
+    def view(self, key: str, parent: str, labels: Labels) -> Sequence[Mount]:
+        return self.changed(super().view(key, parent, labels))
+
+    def changed(self, mounts: Sequence[Mount]) -> Sequence[Mount]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong, as in `tests.conformance.faults.fault`."""
+
+    name: str
+    tells: str
+    case: str
+    planted: type[Broken]
+
+
+FAULTS: list[Fault] = []
+"""All of them, once `tests.conformance.snapshot_faults.every` is imported."""
+
+
+def caught_by(case: str) -> Callable[[type[Broken]], type[Broken]]:
+    """Make a fault of a class; its name and its docstring become the fault's."""
+
+    def add(planted: type[Broken]) -> type[Broken]:
+        name = re.sub("(?<=[a-z])(?=[A-Z])", "-", planted.__name__).lower()
+        FAULTS.append(Fault(name, planted.__doc__ or "", case, planted))
+        return planted
+
+    return add
+
+
+def files(root: Path) -> list[Path]:
+    """Return all regular files of a tree."""
+    return [path for path in sorted(root.rglob("*")) if path.is_file() and not path.is_symlink()]
+
+
+def strip(path: Path) -> None:
+    """Take all attributes from a file or a folder."""
+    for name in os.listxattr(path, follow_symlinks=False):
+        os.removexattr(path, name, follow_symlinks=False)

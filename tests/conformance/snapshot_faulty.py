@@ -1,0 +1,21 @@
+"""Serves a snapshotter with one fault: ``python -m tests.conformance.snapshot_faulty NAME SOCKET``."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from graphdriver.snapshotter.server import SnapshotterServer
+from tests.conformance.snapshot_faults.every import FAULTS
+from tests.conformance.snapshot_faults.fault import Broken
+
+
+def main(name: str, path: str) -> None:
+    kinds = {fault.name: fault.planted for fault in FAULTS} | {"none": Broken}
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    with SnapshotterServer(kinds[name](f"{path}.root"), path):
+        signal.sigwait({signal.SIGTERM})
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
