@@ -95,12 +95,15 @@ class AnswersAreText(Proxy):
 
 
 @caught_by("activation/connections-are-kept")
-class OneCallForAConnection(Proxy):
-    """The connection is closed behind each answer, without a word."""
+class TenCallsForAConnection(Proxy):
+    """The connection is closed behind its tenth answer, without a word."""
+
+    _count = 0
 
     def exchange(self, request: Request) -> Answer:
         answer = super().exchange(request)
-        answer.ends = True
+        self._count += 1
+        answer.ends = self._count == 10
         return answer
 
 
