@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from graphdriver.cli.command import Command
 from graphdriver.cli.exit_codes import FAILED, OK
+from graphdriver.cli.extra import needs_grpc
 from graphdriver.errors import MalformedRequestError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -89,10 +90,7 @@ def _run(arguments: argparse.Namespace) -> int:
             from graphdriver.conformance.snapshots.cases import GROUPS as SNAPSHOT_GROUPS
             from graphdriver.conformance.snapshots.kit import SnapshotterSubject
         except ImportError as error:
-            raise UnsupportedError(
-                f"a snapshotter speaks gRPC, and {error.name} is not installed",
-                hint="pip install 'graphdriver[containerd]'",
-            ) from error
+            raise needs_grpc(error) from error
         address = os.path.abspath(arguments.snapshotter)
         return _examine(
             arguments, SNAPSHOT_GROUPS, lambda: SnapshotterSubject(address, Path(folder))

@@ -11,6 +11,7 @@ import threading
 from typing import Final
 
 from graphdriver.cli.command import Command
+from graphdriver.cli.extra import needs_grpc
 from graphdriver.cli.serving import (
     configure_driver,
     configure_log,
@@ -18,7 +19,7 @@ from graphdriver.cli.serving import (
     prepare_process,
     run_logged,
 )
-from graphdriver.errors import MalformedRequestError, UnsupportedError
+from graphdriver.errors import MalformedRequestError
 
 ROOTS: Final = "/var/lib/containerd"
 """Where containerd and kubelet look for a snapshotter's files."""
@@ -99,10 +100,7 @@ def _serve(arguments: argparse.Namespace, name: str, address: str, told: str) ->
         from graphdriver.snapshotter.server import SnapshotterServer
         from graphdriver.snapshotter.snapshots import Snapshots
     except ImportError as error:
-        raise UnsupportedError(
-            f"a snapshotter speaks gRPC, and {error.name} is not installed",
-            hint="pip install 'graphdriver[containerd]'",
-        ) from error
+        raise needs_grpc(error) from error
 
     log = logging.getLogger(__name__)
     stopped = threading.Event()

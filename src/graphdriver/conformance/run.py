@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import fnmatch
+import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from graphdriver.conformance.case import Case, Group, K, Need
@@ -80,6 +83,34 @@ class Watcher(Protocol):
     def ended(self, result: Result[K]) -> None:
         """A case is over."""
         ...
+
+
+class Clears(Protocol):
+    """A kit that can remove what its case has left."""
+
+    def clear(self) -> None:
+        """Remove it; raises `Mismatch` where that does not work."""
+        ...
+
+
+C = TypeVar("C", bound=Clears)
+
+
+@contextlib.contextmanager
+def cleared(folder: Path, make: Callable[[Path], C]) -> Iterator[C]:
+    """Give a kit, made with a new folder below one, for a ``with`` block; clear it at the end.
+
+    After a case that failed, what cannot be removed says nothing new.
+    """
+    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as scratch:
+        kit = make(Path(scratch))
+        try:
+            yield kit
+        except BaseException:
+            with contextlib.suppress(Exception):
+                kit.clear()
+            raise
+        kit.clear()
 
 
 def run_case(case: Case[K], examined: Examined[K]) -> Result[K]:

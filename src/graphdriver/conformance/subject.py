@@ -21,6 +21,7 @@ from typing import ClassVar, Self
 from graphdriver.conformance.case import Need
 from graphdriver.conformance.daemon import another_daemon
 from graphdriver.conformance.kit import Kit
+from graphdriver.conformance.run import cleared
 from graphdriver.conformance.wire import Wire
 from graphdriver.driver import Driver, IDMap, ProtoDriver
 from graphdriver.errors import GraphDriverError, UnreachableError, UnsupportedError
@@ -50,18 +51,9 @@ class _Subject:
     def driver(self) -> Driver:
         raise NotImplementedError
 
-    @contextlib.contextmanager
-    def kit(self) -> Iterator[Kit]:
+    def kit(self) -> contextlib.AbstractContextManager[Kit]:
         """Give one case what it works with; what it left is removed at the end."""
-        with tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as scratch:
-            kit = Kit(self, Path(scratch))
-            try:
-                yield kit
-            except BaseException:
-                with contextlib.suppress(Exception):
-                    kit.clear()
-                raise
-            kit.clear()
+        return cleared(self._folder, lambda scratch: Kit(self, scratch))
 
     def another(
         self, *, maps: Sequence[IDMap] = (), options: Sequence[str] = (), home: str = ""

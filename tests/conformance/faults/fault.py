@@ -30,6 +30,8 @@ class Broken(Driver):
     def __init__(self) -> None:
         made = type(self).good()
         self.whole = made if isinstance(made, Driver) else NaiveDiffDriver(made)
+        self.home = ""
+        """Where it keeps its layers, after Init."""
 
     def init(
         self,
@@ -39,6 +41,7 @@ class Broken(Driver):
         gid_maps: Sequence[IDMap],
     ) -> None:
         self.whole.init(home, options, uid_maps, gid_maps)
+        self.home = home
 
     def create(
         self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]

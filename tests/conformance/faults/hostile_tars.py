@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Sequence
 from typing import ClassVar
 
-from graphdriver.driver import IDMap, ReadStream, mounted
+from graphdriver.driver import ReadStream, mounted
 from graphdriver.drivers.overlay2 import Overlay2Driver
 from graphdriver.errors import GraphDriverError
 from tests.conformance.faults.fault import Broken, caught_by
@@ -119,16 +119,6 @@ class _Overlay(Broken):
 
     good = Overlay2Driver
 
-    def init(
-        self,
-        home: str,
-        options: Sequence[str],
-        uid_maps: Sequence[IDMap],
-        gid_maps: Sequence[IDMap],
-    ) -> None:
-        super().init(home, options, uid_maps, gid_maps)
-        self._home = home
-
     def apply_diff(self, id: str, parent: str, archive: ReadStream) -> int:
         data = _read(archive)
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
@@ -137,7 +127,7 @@ class _Overlay(Broken):
         if len(left) == len(members):
             return super().apply_diff(id, parent, io.BytesIO(data))
         for one in members:
-            self.obey(one, os.path.join(self._home, id, "diff", one.name))
+            self.obey(one, os.path.join(self.home, id, "diff", one.name))
         return 0
 
     def obey(self, member: tarfile.TarInfo, path: str) -> bool:

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
 from typing import ClassVar
 
-from graphdriver.driver import ClosableStream, IDMap, ReadStream, mounted
+from graphdriver.driver import ClosableStream, ReadStream, mounted
 from tests.conformance.faults.fault import Broken, caught_by
 
 
 class _Keeping(Broken):
     """Keeps files of layers by another name."""
 
-    def init(
-        self,
-        home: str,
-        options: Sequence[str],
-        uid_maps: Sequence[IDMap],
-        gid_maps: Sequence[IDMap],
-    ) -> None:
-        super().init(home, options, uid_maps, gid_maps)
-        self.kept = os.path.join(home, ".kept")
-        os.makedirs(self.kept, exist_ok=True)
+    @property
+    def kept(self) -> str:
+        """The folder for that."""
+        folder = os.path.join(self.home, ".kept")
+        os.makedirs(folder, exist_ok=True)
+        return folder
 
     def keep(self, id: str) -> None:
         with mounted(self.whole, id) as root:

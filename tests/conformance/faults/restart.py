@@ -104,18 +104,8 @@ class WaitsForItsDaemon(Broken):
 class _Busy(Broken):
     """Keeps a file of each layer that is being applied to."""
 
-    def init(
-        self,
-        home: str,
-        options: Sequence[str],
-        uid_maps: Sequence[IDMap],
-        gid_maps: Sequence[IDMap],
-    ) -> None:
-        super().init(home, options, uid_maps, gid_maps)
-        self._home = home
-
     def file(self, id: str) -> str:
-        return os.path.join(self._home, f".busy-{id}")
+        return os.path.join(self.home, f".busy-{id}")
 
     def apply_diff(self, id: str, parent: str, archive: ReadStream) -> int:
         with open(self.file(id), "w", encoding="ascii"):
@@ -140,7 +130,7 @@ class NothingIsMarked(_Busy):
     """On disk nothing tells a half layer from a whole one."""
 
     def apply_diff(self, id: str, parent: str, archive: ReadStream) -> int:
-        os.unlink(os.path.join(self._home, ".graphdriver", "applying", id))
+        os.unlink(os.path.join(self.home, ".graphdriver", "applying", id))
         return super().apply_diff(id, parent, archive)
 
 

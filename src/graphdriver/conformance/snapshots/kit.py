@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ import grpc
 
 from graphdriver.conformance.case import Need
 from graphdriver.conformance.expect import Mismatch
+from graphdriver.conformance.run import cleared
 from graphdriver.conformance.snapshots.calls import Calls
 from graphdriver.conformance.snapshots.mounting import mounted
 from graphdriver.conformance.tree import Facts, record
@@ -115,18 +115,9 @@ class SnapshotterSubject:
     def __exit__(self, *exc: object) -> None:
         self._calls.close()
 
-    @contextlib.contextmanager
-    def kit(self) -> Iterator[SnapshotKit]:
+    def kit(self) -> contextlib.AbstractContextManager[SnapshotKit]:
         """Give one case what it works with; what it left is removed at the end."""
-        with tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as scratch:
-            kit = SnapshotKit(self._calls, Path(scratch))
-            try:
-                yield kit
-            except BaseException:
-                with contextlib.suppress(Exception):
-                    kit.clear()
-                raise
-            kit.clear()
+        return cleared(self._folder, lambda scratch: SnapshotKit(self._calls, scratch))
 
     def revive(self) -> str:
         """Tell nothing: it is not ours to start."""
