@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from graphdriver.conformance.run import cleared
 from graphdriver.conformance.snapshots.calls import Calls
 from graphdriver.conformance.snapshots.mounting import mounted
 from graphdriver.conformance.tree import Facts, record
+from graphdriver.errors import UnreachableError
 
 NOT_FOUND: Final = grpc.StatusCode.NOT_FOUND
 EXISTS: Final = grpc.StatusCode.ALREADY_EXISTS
@@ -101,11 +103,22 @@ class SnapshotterSubject:
     Args:
         address: the absolute path of its unix socket.
         folder: a folder for what the cases need.
+
+    Raises:
+        UnreachableError: nobody listens there.
     """
 
     offers: ClassVar[frozenset[Need]] = frozenset()
 
     def __init__(self, address: str, folder: Path) -> None:
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(address)
+            except OSError as error:
+                raise UnreachableError(
+                    f"no snapshotter listens at {address}: {error.strerror or error}",
+                    hint="start it first",
+                ) from error
         self._folder = folder
         self._calls = Calls(address)
 
