@@ -319,3 +319,19 @@ def test_in_a_user_namespace_it_says_why_not_and_leaves_nothing(home: Path) -> N
     assert done.returncode == 1
     assert "takes CAP_SYS_ADMIN outside of all user namespaces; use overlay2 or vfs" in done.stderr
     assert not list(home.iterdir())
+
+
+def test_a_home_that_was_copied_file_by_file_says_what_it_lacks(home: Path, btrfs: Path) -> None:
+    driver = taken_up(home)
+    driver.create("a", "", "", {})
+    (root(driver, "a") / "file").write_text("x")
+    copied = Path(tempfile.mkdtemp(dir=btrfs))
+    subprocess.run(["cp", "-a", f"{home}/.", str(copied)], check=True)
+    driver = taken_up(copied)
+    assert (root(driver, "a") / "file").read_text() == "x"
+    with pytest.raises(UnsupportedError, match="parent a is a plain folder, and no subvolume"):
+        driver.create("b", "a", "", {})
+    assert not driver.exists("b")
+    driver.remove("a")
+    driver.create("a", "", "", {})
+    driver.create("b", "a", "", {})

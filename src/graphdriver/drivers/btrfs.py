@@ -84,6 +84,12 @@ class BtrfsDriver(ProtoDriver):
         with self._store.staged(id) as folder, _opened(folder) as folder_fd:
             if source:
                 with _opened(os.path.join(source, _ROOT)) as source_fd:
+                    if not btrfs.is_subvolume(source_fd):
+                        raise UnsupportedError(
+                            f"the tree of parent {parent} is a plain folder, and no subvolume",
+                            hint="a home is copied with `btrfs send` and `receive`; remove the"
+                            " copied layers, and load their images again",
+                        )
                     btrfs_subvolumes.snapshot(source_fd, folder_fd, os.fsencode(_ROOT))
             else:
                 btrfs.create_subvolume(folder_fd, os.fsencode(_ROOT))
