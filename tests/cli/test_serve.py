@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Serving, graphdriver
+from tests.signals import signal_another_thread
 
 SCRIPT = [
     sys.executable,
@@ -84,6 +85,17 @@ def test_a_live_socket_is_refused_and_goes_on_serving(serving: Serving) -> None:
 def test_a_stop_removes_the_socket(serving: Serving, number: int) -> None:
     assert serving.end(number) == 0
     assert not os.path.exists(serving.socket)
+
+
+def test_a_stop_that_another_thread_takes_is_a_stop(serving: Serving) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.connect(serving.socket)
+        connection.sendall(
+            b"POST /Plugin.Activate HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+        )
+        assert connection.recv(1)  # so there is a thread for it, and the main one waits
+        signal_another_thread(serving.process.pid, signal.SIGTERM)
+        assert serving.process.wait(30) == 0
 
 
 def test_after_a_kill_it_starts_again_and_knows_the_home(serving: Serving, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from graphdriver.home import Home
 from graphdriver.snapshotter import _messages_pb2 as pb
 from graphdriver.snapshotter.snapshots import Snapshots
 from tests.plugin.waiting import wait_until
+from tests.signals import signal_another_thread
 from tests.snapshotter.served import Snapshotter
 
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
@@ -218,6 +220,14 @@ def test_a_home_of_a_docker_daemon_is_refused(folder: Path) -> None:
     home.close()
     with pytest.raises(UnsupportedError, match=r"for docker, and this is .* for containerd"):
         Snapshots(VfsDriver(), str(folder / "home"))
+
+
+def test_a_stop_that_another_thread_takes_is_a_stop(folder: Path) -> None:
+    with Snapshotter(folder, "vfs") as one:
+        assert one.process
+        signal_another_thread(one.process.pid, signal.SIGTERM)
+        assert one.process.wait(30) == 0
+        assert not os.path.exists(one.address)
 
 
 def test_the_socket_is_its_groups_and_goes_with_it(folder: Path) -> None:

@@ -6,8 +6,8 @@ import argparse
 import os
 import re
 import signal
+import socket
 import sys
-import threading
 from typing import Final
 
 from graphdriver.cli.command import Command
@@ -24,6 +24,7 @@ from graphdriver.errors import MalformedRequestError
 ROOTS: Final = "/var/lib/containerd"
 """Where containerd and kubelet look for a snapshotter's files."""
 
+_STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _EXAMPLES = """\
 examples:
@@ -103,9 +104,7 @@ def _serve(arguments: argparse.Namespace, name: str, address: str, told: str) ->
         raise needs_grpc(error) from error
 
     log = logging.getLogger(__name__)
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+    signals = _heeded_signals()
     notifier = Notifier.wanted() if "NOTIFY_SOCKET" in os.environ else None
     snapshots = Snapshots(load(driver)(), root, arguments.opt, sync=arguments.sync == "layer")
     try:
@@ -121,11 +120,25 @@ def _serve(arguments: argparse.Namespace, name: str, address: str, told: str) ->
             print(f"tell containerd of it, in /etc/containerd/config.toml:\n\n{told}")
             sys.stdout.flush()
         log.info("serving %s on %s", driver, address)
-        stopped.wait()
+        while signals.recv(1)[0] not in _STOPS:
+            pass
         log.info("stopping")
         if notifier:
             notifier.tell("STOPPING=1")
     return 0
+
+
+def _heeded_signals() -> socket.socket:
+    """Return what the numbers of signals can be read from, whichever thread takes them.
+
+    A handler would run in the main thread, but only once that awakes.
+    """
+    signals, wake = socket.socketpair()
+    wake.setblocking(False)
+    signal.set_wakeup_fd(wake.detach(), warn_on_full_buffer=False)
+    for number in _STOPS:
+        signal.signal(number, lambda *_: None)
+    return signals
 
 
 COMMAND: Final = Command(

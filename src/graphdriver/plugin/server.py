@@ -73,6 +73,7 @@ class Server:
         self._handshakes = threading.BoundedSemaphore(HANDSHAKES)
         self._wake, self._woken = socket.socketpair()
         self._wake.setblocking(False)
+        self._wakes_up_for_signals = False
 
     def __enter__(self) -> Self:
         return self
@@ -81,7 +82,13 @@ class Server:
         self.close()
 
     def install_signal_handlers(self) -> None:
-        """Make SIGTERM and SIGINT stop the server. For the main thread of a program."""
+        """Make SIGTERM and SIGINT stop the server. For the main thread of a program.
+
+        Handlers run in the main thread alone, but any thread may take a signal, and that would leave
+        the main one asleep: the descriptor wakes it.
+        """
+        self._wakes_up_for_signals = True
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stop())
 
@@ -103,6 +110,8 @@ class Server:
                 for key, _ in selector.select():
                     if key.data is not None:
                         self._accept(key.data)
+                    else:
+                        self._woken.recv(1)
 
     def close(self) -> None:
         """Serve who has connected, let calls under way end, and let go of the home."""
@@ -125,6 +134,8 @@ class Server:
             all_ended = self._all_end_within(RELEASE)
         if all_ended:  # else the home stays locked as long as somebody is at it
             self._handler.close()
+        if self._wakes_up_for_signals:
+            signal.set_wakeup_fd(-1)
         self._wake.close()
         self._woken.close()
 
