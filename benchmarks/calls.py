@@ -23,6 +23,9 @@ import time
 
 from graphdriver import Client
 
+WARM_UP = 200
+"""Calls on each connection that are not counted."""
+
 
 def request(call: str) -> bytes:
     """Return a call's bytes."""
@@ -35,20 +38,23 @@ def request(call: str) -> bytes:
     return head.encode() + body
 
 
-def measure(path: str, call: str, calls: int) -> list[float]:
-    """Return the seconds of each call on one connection."""
+def measure(path: str, call: str, calls: int) -> tuple[list[float], float, float]:
+    """Return the seconds of each call on one connection; when they began, and when they ended."""
     bytes_of_it = request(call)
     times = []
+    began = 0.0
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.connect(path)
-        for n in range(calls + 200):
+        for n in range(calls + WARM_UP):
             started = time.perf_counter()
+            if n == WARM_UP:
+                began = started
             connection.sendall(bytes_of_it)
             answer = connection.recv(4096)
-            if n >= 200:
+            if n >= WARM_UP:
                 times.append(time.perf_counter() - started)
             assert answer.startswith(b"HTTP/1.1 200 ")
-    return times
+        return times, began, time.perf_counter()
 
 
 def echo(path: str) -> None:
@@ -75,12 +81,16 @@ def row_of(call: str, connections: int, times: list[float], rate: float) -> dict
 
 
 def at_once(path: str, call: str, calls: int, connections: int) -> tuple[list[float], float]:
-    """Return all calls' seconds from several connections, and the calls answered in a second."""
+    """Return all calls' seconds from several connections, and the calls answered in a second.
+
+    A process for each connection. What they do before their first call and to warm up is not counted;
+    perf_counter is one clock for all of them.
+    """
     with multiprocessing.Pool(connections) as pool:
-        started = time.perf_counter()
-        results = pool.starmap(measure, [(path, call, calls // connections)] * connections)
-        took = time.perf_counter() - started
-    times = [one for result in results for one in result]
+        work = [(path, call, calls // connections)] * connections
+        results = pool.starmap(measure, work, chunksize=1)
+    times = [one for result in results for one in result[0]]
+    took = max(ended for _, _, ended in results) - min(began for _, began, _ in results)
     return times, len(times) / took
 
 
@@ -104,7 +114,7 @@ def main() -> None:
             floor.start()
             while not os.path.exists(f"{folder}/echo"):
                 time.sleep(0.05)
-            times = measure(f"{folder}/echo", "Exists", arguments.calls)
+            times, _, _ = measure(f"{folder}/echo", "Exists", arguments.calls)
             rows.append(row_of("floor", 1, times, len(times) / sum(times)))
             print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
             floor.join()
