@@ -126,6 +126,7 @@ def test_status_tells_what_the_layers_are_on(take_up: TakeUp) -> None:
     assert dict(take_up().status()) == {
         "Backing Filesystem": "tmpfs",
         "Supports d_type": "true",
+        "Using metacopy": "false",
         "Native Overlay Diff": "true",
         "userxattr": "false",
         "Mount Interface": "fsopen",

@@ -122,6 +122,7 @@ class KernelMounter(Mounter):
         """Tell of what depends on the kernel."""
         return (
             ("Supports d_type", "true"),
+            ("Using metacopy", "false"),
             ("userxattr", str(self._user_marks).lower()),
             ("Mount Interface", self.interface),
         )
