@@ -91,7 +91,7 @@ class Daemon:
         config = self.folder / "daemon.json"
         config.write_text(json.dumps(self._config))
         command = [
-            self._docker.daemon,
+            *self._docker.daemon,
             f"--config-file={config}",
             f"--data-root={self.data_root}",
             f"--exec-root={self.folder / 'exec'}",
@@ -228,7 +228,7 @@ class Daemon:
 
     def command(self, arguments: Sequence[str]) -> list[str]:
         """Return the whole command line of a docker command to this daemon."""
-        return [self._docker.client, f"--host=unix://{self.socket}", *arguments]
+        return [*self._docker.client, f"--host=unix://{self.socket}", *arguments]
 
     def environment(self, env: Mapping[str, str] | None) -> dict[str, str]:
         """Return an environment in which no setting of the machine's user changes the client."""

@@ -24,6 +24,10 @@ import pytest
 ROOM_NEEDED = 6 * 1024**3
 """Bytes. Two daemons with a Debian image and some containers on a driver that copies layers whole."""
 
+ELSEWHERE = os.environ.get("GRAPHDRIVER_ENGINES", "")
+"""The root of another Debian, whose engines are run in place of this one's (`tests/on_debian`)."""
+
+_ENTER = Path(__file__).parents[1] / "enter_debian"
 _SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:" + os.environ.get("PATH", "")
 
 
@@ -31,8 +35,8 @@ _SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:" + os.environ.get("PATH", "")
 class Docker:
     """A daemon and a client that belong together."""
 
-    daemon: str
-    client: str
+    daemon: tuple[str, ...]
+    client: tuple[str, ...]
     version: str
 
 
@@ -56,24 +60,31 @@ def tool(name: str) -> str:
     return str(path)
 
 
+def engine(name: str) -> tuple[str, ...]:
+    """Return how a container engine's program is run."""
+    return (str(_ENTER), ELSEWHERE, name) if ELSEWHERE else (tool(name),)
+
+
 def find_docker() -> Docker:
-    """Return the system's dockerd and the client that came with it."""
+    """Return dockerd and the client that came with it."""
     require(os.geteuid() == 0, "a dockerd needs root")
-    daemon = tool("dockerd")
+    daemon = engine("dockerd")
     version = _version(daemon)
     require(
         int(version.split(".")[0]) < 28,
         f"dockerd {version} knows no graph driver plugins any more; 20.10 to 27 do",
     )
+    if ELSEWHERE:
+        return Docker(daemon, engine("docker"), version)
     for folder in _SEARCH_PATH.split(":"):
         client = os.path.join(folder, "docker")
-        if os.access(client, os.X_OK) and _version(client) == version:
-            return Docker(daemon, client, version)
+        if os.access(client, os.X_OK) and _version((client,)) == version:
+            return Docker(daemon, (client,), version)
     missing(f"there is no docker client of dockerd's version, {version}")
 
 
-def _version(program: str) -> str:
-    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+def _version(program: tuple[str, ...]) -> str:
+    said = subprocess.run([*program, "--version"], capture_output=True, text=True, check=True)
     found = re.search(r"version (\d+\.\d+\.\d+)", said.stdout)
     assert found, f"{program} --version said {said.stdout!r}"
     return found[1]

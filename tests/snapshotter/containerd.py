@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from graphdriver.linux.mountinfo import mount_points
-from tests.e2e.ground import tool
+from tests.e2e.ground import engine, tool
 
 TIMEOUT = 120.0
 _CONFIG = """\
@@ -29,6 +29,16 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"
 
 [plugins."io.containerd.gc.v1.scheduler"]
   schedule_delay = "0ms"
+
+[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+  platform = "linux/amd64"
+  snapshotter = "ours"
+  differ = "walking"
+
+[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+  platform = "linux/amd64"
+  snapshotter = "overlayfs"
+  differ = "walking"
 """
 
 
@@ -45,7 +55,7 @@ class Containerd:
         """Run it for the length of a ``with`` block; containers that are left are killed."""
         with open(self.folder / "c.log", "ab") as log:
             process = subprocess.Popen(
-                [tool("containerd"), "-c", str(self._config)], stdout=log, stderr=log
+                [*engine("containerd"), "-c", str(self._config)], stdout=log, stderr=log
             )
         try:
             deadline = time.monotonic() + TIMEOUT
@@ -80,8 +90,13 @@ class Containerd:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run its client, whether or not it succeeds."""
-        command = [tool("ctr"), "-a", f"{self.folder}/c.sock", *words]
+        command = [*engine("ctr"), "-a", f"{self.folder}/c.sock", *words]
         return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+
+    def inside(self, container: str, *words: str) -> str:
+        """Run a program in a container; return what it prints, whether or not it succeeds."""
+        number = f"exec-{time.monotonic_ns()}"
+        return self.run("task", "exec", "--exec-id", number, container, *words).stdout
 
     def snapshots(self, snapshotter: str = "ours") -> dict[str, str]:
         """Return the snapshots that it knows, and the kind of each."""

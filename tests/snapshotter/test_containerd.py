@@ -31,10 +31,10 @@ def containerd(folder: Path, snapshotter: Snapshotter) -> Iterator[Containerd]:
 
 @contextlib.contextmanager
 def shown(containerd: Containerd, snapshotter: str, name: str, place: Path) -> Iterator[str]:
-    """Mount a committed snapshot as containerd is told to."""
-    containerd.ctr("snapshot", "--snapshotter", snapshotter, "view", "shown", name)
+    """Mount a committed snapshot as containerd is told to; the view may be collected meanwhile."""
     place.mkdir()
-    line = containerd.ctr("snapshot", "--snapshotter", snapshotter, "mounts", str(place), "shown")
+    use = ("snapshot", "--snapshotter", snapshotter)
+    line = containerd.ctr(*use, "view", "--target", str(place), "shown", name)
     _, _, kind, source, _, _, options = line.split()  # mount -t KIND SOURCE PLACE -o OPTIONS
     mount(kind, source, str(place), options)
     try:
@@ -42,7 +42,7 @@ def shown(containerd: Containerd, snapshotter: str, name: str, place: Path) -> I
     finally:
         subprocess.run([tool("umount"), str(place)], check=True)
         place.rmdir()
-        containerd.ctr("snapshot", "--snapshotter", snapshotter, "rm", "shown")
+        containerd.run(*use, "rm", "shown")
 
 
 def becomes(true: Callable[[], object]) -> None:
@@ -88,7 +88,7 @@ def test_containers_run_and_are_committed_and_nothing_is_left_of_them(
     command = ("/bin/sh", "-c", "echo written > /tmp/file; cat /tmp/file")
     assert containerd.ctr("run", "--rm", *use, IMAGE, "once", *command) == "written\n"
     containerd.ctr("run", "-d", *use, IMAGE, "stays", "/bin/sh", "-c", "echo x >/new; sleep 600")
-    becomes(lambda: containerd.ctr("task", "exec", "--exec-id", "a", "stays", "/bin/cat", "/new"))
+    becomes(lambda: containerd.inside("stays", "/bin/cat", "/new") == "x\n")
     assert containerd.snapshots()["stays"] == "Active"
     containerd.ctr("task", "kill", "-s", "9", "stays")
     becomes(lambda: "STOPPED" in containerd.ctr("task", "ls"))
@@ -115,8 +115,7 @@ def test_a_container_lives_on_when_the_snapshotter_is_killed(
     containerd.ctr("run", "-d", "--snapshotter", "ours", IMAGE, "lives", "/bin/sh", "-c", loop)
 
     def lines() -> list[str]:
-        read = ("task", "exec", "--exec-id", f"r{time.monotonic_ns()}", "lives")
-        return containerd.ctr(*read, "/bin/cat", "/tmp/log").split()
+        return containerd.inside("lives", "/bin/cat", "/tmp/log").split()
 
     becomes(lambda: len(lines()) > 3)
     snapshotter.kill()

@@ -1,0 +1,72 @@
+"""Docker with the image store of containerd, on a snapshotter of ours (Docker 28's only way to it)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from graphdriver.linux.mountinfo import mount_points
+from tests.e2e.daemon import Daemon
+from tests.e2e.ground import Docker, engine, new_folder
+from tests.plugin.waiting import wait_until
+from tests.snapshotter.containerd import Containerd
+from tests.snapshotter.served import Snapshotter
+
+CHANGES = "echo new > /data/new; echo more >> /data/file; rm -r /bin/tail; mkdir /made; sync"
+
+DOCKERFILE = b"""\
+FROM changed
+RUN ["/bin/sh", "-c", "cat /data/new /data/file > /built && rm /data/new"]
+CMD ["cat", "/built"]
+"""
+
+
+@pytest.fixture
+def daemon(folder: Path, snapshotter: Snapshotter, tmp_path: Path) -> Iterator[Daemon]:
+    config = {
+        "containerd": str(folder / "c.sock"),
+        "features": {"containerd-snapshotter": True},
+    }
+    docker = Docker(engine("dockerd"), engine("docker"), "")
+    with Containerd(folder, snapshotter.address).running():
+        one = Daemon(docker, new_folder(), tmp_path / "log", "ours", config)
+        with contextlib.closing(one) as daemon:
+            daemon.start()
+            yield daemon
+
+
+@pytest.mark.root
+@pytest.mark.docker
+def test_images_and_containers_live_on_the_snapshotter_and_leave_nothing(
+    daemon: Daemon, snapshotter: Snapshotter, small: Path, tmp_path: Path
+) -> None:
+    assert "io.containerd.snapshotter.v1" in daemon.docker("info")
+    assert daemon.docker("info", "--format", "{{.Driver}}") == "ours\n"
+    daemon.docker("load", "--input", str(small))
+    assert daemon.run("small", "cat", "/data/file") == "from the image\n"
+    daemon.docker("run", "--network=none", "--name=one", "small", "sh", "-c", CHANGES)
+    assert sorted(daemon.docker("diff", "one").splitlines()) == [
+        "A /data/new",
+        "A /made",
+        "C /bin",
+        "C /data",
+        "C /data/file",
+        "D /bin/tail",
+    ]
+    daemon.docker("commit", "one", "changed")
+    assert daemon.run("changed", "sh", "-c", "cat /data/*") == "from the image\nmore\nnew\n"
+    assert "tail" not in daemon.run("changed", "sh", "-c", "echo /bin/*")
+    daemon.docker("build", "--network=none", "--tag=built", "-", input=DOCKERFILE)
+    assert daemon.run("built") == "new\nfrom the image\nmore\n"
+    daemon.docker_to_file(tmp_path / "saved.tar", "save", "built")
+    assert len(snapshotter.layers()) > 4
+    daemon.clear()
+    daemon.docker("load", "--input", str(tmp_path / "saved.tar"))
+    assert daemon.run("built") == "new\nfrom the image\nmore\n"
+    daemon.clear()
+    wait_until(lambda: not snapshotter.layers())
+    root = str(snapshotter.root).encode()
+    assert [one.point for one in mount_points() if root in one.point] == []
