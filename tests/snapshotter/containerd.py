@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from graphdriver.linux.mountinfo import mount_points
@@ -26,6 +26,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"
 [proxy_plugins.ours]
   type = "snapshot"
   address = "{address}"
+  capabilities = {capabilities}
 
 [plugins."io.containerd.gc.v1.scheduler"]
   schedule_delay = "0ms"
@@ -43,12 +44,14 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"
 
 
 class Containerd:
-    """containerd, with a snapshotter called ``ours``."""
+    """containerd, with a snapshotter called ``ours``, of which it may be told capabilities."""
 
-    def __init__(self, folder: Path, address: str) -> None:
+    def __init__(self, folder: Path, address: str, capabilities: Sequence[str] = ()) -> None:
         self.folder = folder
         self._config = folder / "c.toml"
-        self._config.write_text(_CONFIG.format(folder=folder, address=address))
+        self._config.write_text(
+            _CONFIG.format(folder=folder, address=address, capabilities=list(capabilities))
+        )
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Containerd]:

@@ -14,6 +14,8 @@ version = 2
 [proxy_plugins."{name}"]
   type = "snapshot"
   address = "{address}"
+  # containerd 2.x, Linux 5.19: containers with ids of their own, without a copy of their image
+  # capabilities = ["remap-ids"]
 
 # Kubernetes: images and containers of the CRI plugin (containerd 1.6 and 1.7)
 [plugins."io.containerd.grpc.v1.cri".containerd]

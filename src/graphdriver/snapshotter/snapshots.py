@@ -35,10 +35,10 @@ from graphdriver.linux.sync import syncfs
 from graphdriver.locks import LayerLocks
 from graphdriver.snapshotter.filters import fields_of, parse_all
 from graphdriver.snapshotter.metadata import Metadata, Snapshot, SnapshotKind
+from graphdriver.snapshotter.remap import remap_of
 
 ENGINE: Final = "containerd"
 MAX_SIZE: Final = "containerd.io/snapshot/max-size"
-REMAPS: Final = ("containerd.io/snapshot/uidmapping", "containerd.io/snapshot/gidmapping")
 
 _log = logging.getLogger(__name__)
 
@@ -98,7 +98,8 @@ class Snapshots:
         Raises:
             LayerExistsError: there is one of that key.
             LayerNotFoundError: there is no such parent.
-            MalformedRequestError: the parent is not committed.
+            MalformedRequestError: the parent is not committed, or a label is wrong.
+            UnsupportedError: labels ask for other owners, which cannot be shown here.
         """
         return self._make(key, SnapshotKind.ACTIVE, parent, labels)
 
@@ -110,12 +111,7 @@ class Snapshots:
         self, key: str, kind: SnapshotKind, parent: str, labels: Mapping[str, str]
     ) -> Sequence[Mount]:
         _check_key(key)
-        for label in REMAPS:
-            if label in labels:
-                raise UnsupportedError(
-                    f"{label} asks for other owners, which this snapshotter cannot show",
-                    hint="leave the remap out, or use another snapshotter for this container",
-                )
+        remap = remap_of(labels)
         if self._metadata.exists(key):
             raise LayerExistsError(f"there is a snapshot {key!r} already")
         below = self._metadata.stat(parent) if parent else None
@@ -129,6 +125,8 @@ class Snapshots:
                 self._create(layer, below_layer, labels)
             try:
                 mounts = self._mounts(number, layer or below_layer, kind)
+                if remap:
+                    mounts = [remap.shown(one, is_new=True) for one in mounts]
                 self._metadata.add(number, key, kind, below, layer, labels)
             except BaseException:
                 self._let_go(number, layer or below_layer)
@@ -161,7 +159,9 @@ class Snapshots:
         if one.kind is SnapshotKind.COMMITTED:
             raise UnsupportedError(f"the snapshot {key!r} is committed, and not mounted")
         with self._locks.held(one.layer or f"view-{one.number}", one.parent_layer or None):
-            return self._mounts(one.number, one.layer or one.parent_layer, one.kind)
+            mounts = self._mounts(one.number, one.layer or one.parent_layer, one.kind)
+            remap = remap_of(one.labels)
+            return [remap.shown(mount, is_new=False) for mount in mounts] if remap else mounts
 
     def _mounts(self, number: int, layer: str, kind: SnapshotKind) -> Sequence[Mount]:
         read_only = kind is SnapshotKind.VIEW
