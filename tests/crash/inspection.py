@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from graphdriver.drivers.holds import FOLDER
@@ -45,6 +46,14 @@ def holds(home: Path) -> dict[str, int]:
     told = counts(home)
     ids = [point.split("/")[0] for point in mounted(home)]
     return {id: int(told[id].split()[1]) if told.get(id) else 1 for id in ids}
+
+
+def await_holds(home: Path, held: Mapping[str, int]) -> None:
+    """Wait until layers are held so often: what a Diff held is let go after its last byte was sent."""
+    expected = {id: times for id, times in held.items() if times}
+    deadline = time.monotonic() + SETTLED_WITHIN
+    while holds(home) != expected and time.monotonic() < deadline:
+        time.sleep(0.005)
 
 
 def litter(home: Path) -> list[str]:
