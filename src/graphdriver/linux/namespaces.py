@@ -10,7 +10,7 @@ _EVERYBODY = ["0", "0", "4294967295"]
 
 def in_user_namespace() -> bool:
     """Tell whether this process's root is root of a user namespace only."""
-    with open("/proc/self/uid_map", encoding="ascii") as file:
+    with open("/proc/self/uid_map", encoding="utf-8") as file:
         return file.read().split() != _EVERYBODY
 
 
