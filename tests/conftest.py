@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,10 @@ def allowed_skips(text: str) -> list[str]:
 
 
 class SkipPolice:
-    """Collects skips, and fails the session for those that nobody allowed."""
+    """Collects skips, and fails the session for those that nobody allowed.
+
+    With pytest-xdist each process that runs tests has one, and the process that runs those another.
+    """
 
     def __init__(self) -> None:
         self.skipped: list[str] = []
@@ -41,13 +45,21 @@ class SkipPolice:
         if report.skipped:
             self.skipped.append(report.nodeid)
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        self.skipped += getattr(node, "workeroutput", {}).get("skipped", [])
+
     def unlisted(self) -> list[str]:
         patterns = allowed_skips(ALLOWED.read_text())
-        return [id for id in self.skipped if not any(fnmatch.fnmatch(id, one) for one in patterns)]
+        skipped = sorted(set(self.skipped))
+        return [id for id in skipped if not any(fnmatch.fnmatch(id, one) for one in patterns)]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if self.unlisted():
+        told = getattr(session.config, "workeroutput", None)
+        if told is not None:
+            told["skipped"] = self.skipped
+        elif self.unlisted():
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

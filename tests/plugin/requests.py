@@ -23,7 +23,7 @@ REQUESTS = {
 }
 """Those that need something."""
 
-NEEDS_NOTHING = {"Status", "Capabilities", "Cleanup"}
+NEEDS_NOTHING = ("Status", "Capabilities", "Cleanup")
 """Those that ignore their body."""
 
 

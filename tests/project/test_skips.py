@@ -15,14 +15,23 @@ from tests.conftest import allowed_skips
 CONFTEST = Path(__file__).parents[1] / "conftest.py"
 
 
-def run(folder: Path, allowed: str, *, ci: bool) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(params=[(), ("-n", "2")], ids=["alone", "side by side"])
+def options(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """Tests run in one process, or in several."""
+    given: tuple[str, ...] = request.param
+    return given
+
+
+def run(
+    folder: Path, allowed: str, options: tuple[str, ...], *, ci: bool
+) -> subprocess.CompletedProcess[str]:
     shutil.copy(CONFTEST, folder / "conftest.py")
     (folder / "allowed_skips.txt").write_text(allowed)
     (folder / "test_it.py").write_text(
         "import pytest\ndef test_good(): pass\ndef test_left(): pytest.skip('no reason')\n"
     )
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(folder)],
         capture_output=True,
         text=True,
         cwd=folder,
@@ -30,31 +39,35 @@ def run(folder: Path, allowed: str, *, ci: bool) -> subprocess.CompletedProcess[
     )
 
 
-def test_an_unlisted_skip_fails_in_ci_and_is_named(tmp_path: Path) -> None:
-    result = run(tmp_path, "", ci=True)
+def test_an_unlisted_skip_fails_in_ci_and_is_named(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    result = run(tmp_path, "", options, ci=True)
     assert result.returncode == 1
     assert "not in allowed_skips.txt: test_it.py::test_left" in result.stdout
 
 
-def test_a_listed_skip_passes_in_ci(tmp_path: Path) -> None:
-    assert run(tmp_path, "test_it.py::test_left  # shown here\n", ci=True).returncode == 0
+def test_a_listed_skip_passes_in_ci(tmp_path: Path, options: tuple[str, ...]) -> None:
+    assert run(tmp_path, "test_it.py::test_left  # shown here\n", options, ci=True).returncode == 0
 
 
-def test_a_skip_passes_outside_ci(tmp_path: Path) -> None:
-    assert run(tmp_path, "", ci=False).returncode == 0
+def test_a_skip_passes_outside_ci(tmp_path: Path, options: tuple[str, ...]) -> None:
+    assert run(tmp_path, "", options, ci=False).returncode == 0
 
 
-def test_a_whole_file_that_is_skipped_fails_in_ci(tmp_path: Path) -> None:
+def test_a_whole_file_that_is_skipped_fails_in_ci(tmp_path: Path, options: tuple[str, ...]) -> None:
     (tmp_path / "test_all.py").write_text(
         "import pytest\npytest.skip('no reason', allow_module_level=True)\n"
     )
-    result = run(tmp_path, "test_it.py::*  # shown here\n", ci=True)
+    result = run(tmp_path, "test_it.py::*  # shown here\n", options, ci=True)
     assert result.returncode == 1
     assert "not in allowed_skips.txt: test_all.py" in result.stdout
 
 
-def test_a_list_with_a_line_without_a_reason_fails_in_ci(tmp_path: Path) -> None:
-    result = run(tmp_path, "test_it.py::test_left\n", ci=True)
+def test_a_list_with_a_line_without_a_reason_fails_in_ci(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    result = run(tmp_path, "test_it.py::test_left\n", options, ci=True)
     assert result.returncode != 0
     assert "gives no reason for 'test_it.py::test_left'" in result.stdout + result.stderr
 

@@ -1,0 +1,122 @@
+"""Snapshots in a process of their own, which can be killed: a line of JSON asks, a line answers.
+
+Run as a program, it keeps the snapshots of a root; that is `graphdriver snapshotter` without gRPC,
+whose threads take calls in no order that a tracer could count on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Self
+
+from graphdriver.drivers import load
+from graphdriver.errors import GraphDriverError
+from graphdriver.snapshotter.snapshots import Snapshots
+
+TIMEOUT = 60.0
+
+
+class KilledError(Exception):
+    """The process is gone, and has not answered."""
+
+
+class Keeper:
+    """The process; a context manager that ends it.
+
+    Args:
+        driver: the driver's name.
+        root: where the layers and the snapshots are.
+        first: a command by which it is started, perhaps.
+    """
+
+    def __init__(self, driver: str, root: Path, *first: str) -> None:
+        self.log = root.with_suffix(".log")
+        with open(self.log, "ab") as log:
+            self._process = subprocess.Popen(
+                [*first, sys.executable, "-m", __name__, driver, str(root)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    @property
+    def pid(self) -> int:
+        """Its ID, where nothing was put before it."""
+        return self._process.pid
+
+    def threads(self) -> list[int]:
+        """Return its threads, that which answers first."""
+        return sorted(int(name) for name in os.listdir(f"/proc/{self.pid}/task"))
+
+    def answer(self) -> Any:
+        """Return what it says next.
+
+        Raises:
+            KilledError: it is gone.
+            RuntimeError: it refused; the text is its own.
+        """
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line.endswith(b"\n"):
+            assert self._process.wait(TIMEOUT) in (-signal.SIGKILL, 128 + signal.SIGKILL), (
+                self.log.read_text()
+            )
+            raise KilledError
+        refused, said = json.loads(line)
+        if refused:
+            raise RuntimeError(refused)
+        return said
+
+    def ask(self, call: str, *arguments: object) -> Any:
+        """Make a call; errors as of `answer`."""
+        assert self._process.stdin
+        try:
+            self._process.stdin.write(json.dumps([call, arguments]).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise KilledError from None
+        return self.answer()
+
+
+def _keep(driver: str, root: str) -> None:
+    snapshots = Snapshots(load(driver)(), root)
+    _say("", None)
+    for line in sys.stdin:
+        call, arguments = json.loads(line)
+        try:
+            _say("", _answered(snapshots, call, arguments))
+        except GraphDriverError as error:
+            _say(str(error), None)
+
+
+def _answered(snapshots: Snapshots, call: str, arguments: list[Any]) -> object:
+    if call in ("prepare", "view", "mounts"):
+        (told,) = getattr(snapshots, call)(*arguments)
+        return [told.type, told.source, list(told.options)]
+    if call == "all":
+        return [
+            [one.key, one.kind.name, one.parent, one.layer, dict(one.labels), one.usage is not None]
+            for one in snapshots.find(())
+        ]
+    done = getattr(snapshots, call)(*arguments)
+    return done if call == "cleanup" else None
+
+
+def _say(refused: str, said: object) -> None:
+    os.write(1, json.dumps([refused, said]).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    _keep(*sys.argv[1:])

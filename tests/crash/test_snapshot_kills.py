@@ -1,0 +1,273 @@
+"""A snapshotter killed with -9 just before each call by which it changes files, mounts or its database.
+
+The life of some snapshots (`STORY`) is traced once. Then, for each call that was seen, it goes as far
+as the step, the process is killed before the call, and a new one is started. It must know the snapshots
+that there were before the step, or those that should be there after it; hold what was written into
+them; own every layer in the root; and go on to the end, after which nothing is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graphdriver.conformance.snapshots.mounting import mounted
+from graphdriver.conformance.tree import record
+from graphdriver.snapshotter import _messages_pb2 as pb
+from tests.crash import inspection, strace
+from tests.crash.keeper import Keeper, KilledError
+from tests.crash.test_kills import FEWEST, ground
+from tests.e2e.ground import require
+
+State = dict[str, tuple[str, str, dict[str, str]]]
+"""Of each snapshot by its key: kind, parent, labels."""
+
+
+@dataclass
+class Scene:
+    """A root, whoever keeps it, and a folder to mount in."""
+
+    driver: str
+    root: Path
+    keeper: Keeper
+    place: Path
+
+
+@dataclass(frozen=True)
+class Step:
+    """A call, and what it changes in the `State`."""
+
+    name: str
+    do: Callable[[Scene], object]
+    then: Callable[[State], object] = field(default=lambda state: None)
+
+
+def _prepare(key: str, parent: str) -> Step:
+    labels = {"of": key}
+    return Step(
+        f"prepare {key}",
+        lambda scene: scene.keeper.ask("prepare", key, parent, labels),
+        lambda state: state.update({key: ("ACTIVE", parent, labels)}),
+    )
+
+
+def _view(key: str, parent: str) -> Step:
+    return Step(
+        f"view {key}",
+        lambda scene: scene.keeper.ask("view", key, parent, {}),
+        lambda state: state.update({key: ("VIEW", parent, {})}),
+    )
+
+
+def _write(key: str) -> Step:
+    return Step(f"write into {key}", lambda scene: _written(scene, key))
+
+
+def _written(scene: Scene, key: str) -> None:
+    with shown(scene, scene.keeper.ask("mounts", key)) as root:
+        (root / key).write_text(f"written into {key}")
+
+
+def _commit(name: str, key: str) -> Step:
+    def then(state: State) -> None:
+        _, parent, _ = state.pop(key)
+        state[name] = ("COMMITTED", parent, {"is": name})
+
+    def do(scene: Scene) -> None:
+        scene.keeper.ask("commit", name, key, {"is": name})
+        _counted(scene)  # behind the call, in a thread of its own
+
+    return Step(f"commit {name}", do, then)
+
+
+def _label(key: str) -> Step:
+    def then(state: State) -> None:
+        kind, parent, _ = state[key]
+        state[key] = (kind, parent, {"new": "label"})
+
+    return Step(f"label {key}", lambda s: s.keeper.ask("update", key, {"new": "label"}), then)
+
+
+def _remove(key: str) -> Step:
+    return Step(
+        f"remove {key}",
+        lambda scene: scene.keeper.ask("remove", key),
+        lambda state: state.pop(key),
+    )
+
+
+def _counted(scene: Scene) -> None:
+    deadline = time.monotonic() + 30
+    while any(
+        kind == "COMMITTED" and not counted for _, kind, *_, counted in scene.keeper.ask("all")
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+STORY = (
+    _prepare("a", ""),
+    _write("a"),
+    _commit("A", "a"),
+    _prepare("b", "A"),
+    _write("b"),
+    _commit("B", "b"),
+    _view("v", "B"),
+    _label("B"),
+    _prepare("c", "B"),
+    _write("c"),
+    _remove("v"),
+    _remove("c"),
+    Step("cleanup", lambda scene: scene.keeper.ask("cleanup")),
+    _remove("B"),
+    _remove("A"),
+)
+CONTENT = {"A": {"a"}, "B": {"a", "b"}}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A call to be killed at: in which step, and in which thread, by its place among them."""
+
+    step: int
+    thread: int
+    call: strace.Call
+
+    def __str__(self) -> str:
+        return f"{STORY[self.step].name}, thread {self.thread}, {self.call}"
+
+
+@pytest.mark.root
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("driver", ["vfs", "overlay2", "btrfs"])
+def test_a_kill_at_any_call_leaves_each_snapshot_whole_or_absent(driver: str) -> None:
+    require(os.geteuid() == 0, "mounts and owners need root")
+    with ground(driver) as folder:
+        points = traced(folder, driver)
+        print(f"{driver}: {len(points)} calls change something", flush=True)
+        assert len(points) > FEWEST
+        assert {point.thread for point in points} == {0, 1}
+        failures = play_all(folder, driver, points)
+        assert not failures, "\n\n".join(failures)
+
+
+@contextlib.contextmanager
+def scene_on(folder: Path, driver: str) -> Iterator[Scene]:
+    """Begin with an empty root."""
+    above = Path(tempfile.mkdtemp(prefix="s", dir=folder))
+    (above / "place").mkdir()
+    scene = Scene(driver, above / "root", Keeper(driver, above / "root"), above / "place")
+    try:
+        scene.keeper.answer()
+        yield scene
+    finally:
+        scene.keeper.__exit__()
+    shutil.rmtree(above)
+
+
+@contextlib.contextmanager
+def shown(scene: Scene, told: list[Any]) -> Iterator[Path]:
+    kind, source, options = told
+    with mounted([pb.Mount(type=kind, source=source, options=options)], scene.place) as root:
+        yield root
+
+
+def traced(folder: Path, driver: str) -> list[Point]:
+    """Go through the story and return all calls that change something.
+
+    Of the threads that answer and that count; one that a driver begins to delete a layer is killed in
+    `tests.crash.test_kills`.
+    """
+    points = []
+    with scene_on(folder, driver) as scene:
+        for number, step in enumerate(STORY):
+            threads = scene.keeper.threads()
+            with strace.traced(scene.keeper.pid, scene.keeper.log) as trace:
+                step.do(scene)
+            points += [
+                Point(number, at, call)
+                for at, id in enumerate(threads)
+                for call in trace.calls.get(id, ())
+            ]
+    return points
+
+
+def play_all(folder: Path, driver: str, points: list[Point]) -> list[str]:
+    """Kill at each point, two at a time; return what went wrong."""
+    todo = iter(points)
+    taking = threading.Lock()
+    failures: list[str] = []
+
+    def work() -> None:
+        while True:
+            with taking:
+                point = next(todo, None)
+            if point is None:
+                return
+            try:
+                play(folder, driver, point)
+            except Exception as error:
+                failures.append(f"{point}\n  {type(error).__name__}: {error}")
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sorted(failures)
+
+
+def play(folder: Path, driver: str, point: Point) -> None:
+    """Kill at a point, and see what is left."""
+    with scene_on(folder, driver) as scene:
+        state: State = {}
+        for step in STORY[: point.step]:
+            step.do(scene)
+            step.then(state)
+        step = STORY[point.step]
+        after = dict(state)
+        step.then(after)
+        killed_thread = scene.keeper.threads()[point.thread]
+        with strace.killing_at(point.call, [killed_thread]), pytest.raises(KilledError):
+            step.do(scene)
+            raise AssertionError("this point was not reached")
+        scene.keeper.__exit__()
+        scene.keeper = Keeper(driver, scene.root)
+        scene.keeper.answer()
+        found = look(scene)
+        assert found in (state, after)
+        if found != after or step.name.startswith("write"):
+            step.do(scene)
+        for later in STORY[point.step + 1 :]:
+            later.do(scene)
+            later.then(after)
+        assert look(scene) == after == {}
+        left = [name for name in os.listdir(scene.root) if name.isdecimal()]
+        assert not left, f"left in the root: {left}"
+        assert not inspection.mounted(scene.root)
+
+
+def look(scene: Scene) -> State:
+    """See that each committed snapshot holds what was written, and that each layer is owned."""
+    found = scene.keeper.ask("all")
+    layers = {name for name in os.listdir(scene.root) if name.isdecimal()}
+    assert layers == {layer for _, _, _, layer, *_ in found if layer}
+    for key, kind, *_ in found:
+        if kind == "COMMITTED":
+            with shown(scene, scene.keeper.ask("view", "look", key, {})) as root:
+                entries = record(str(root))
+                assert {os.fsdecode(name) for name in entries if name} == CONTENT[key]
+                for name in CONTENT[key]:
+                    assert (root / name).read_text() == f"written into {name}"
+            scene.keeper.ask("remove", "look")
+    return {key: (kind, parent, labels) for key, kind, parent, _, labels, _ in found}
