@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,20 @@ class SkipPolice:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         for id in self.unlisted():
             terminalreporter.write_line(f"skipped, and not in allowed_skips.txt: {id}", red=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Make a report that can be sent: file names and hostile input are no UTF-8, and printed."""
+    report = yield
+    report.sections = [(name, _sendable(text)) for name, text in report.sections]
+    if report.failed and _sendable(told := str(report.longrepr)) != told:
+        report.longrepr = _sendable(told)
+    return report
+
+
+def _sendable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 def pytest_configure(config: pytest.Config) -> None:

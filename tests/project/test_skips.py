@@ -75,3 +75,13 @@ def test_a_list_with_a_line_without_a_reason_fails_in_ci(
 def test_a_line_without_a_reason_is_an_error() -> None:
     with pytest.raises(ValueError, match="no reason"):
         allowed_skips("test_it.py::test_left\n")
+
+
+def test_output_that_is_no_utf8_is_reported(tmp_path: Path, options: tuple[str, ...]) -> None:
+    (tmp_path / "test_odd.py").write_text(
+        r"def test_good(caplog): import logging; logging.error('\udcff')"
+        "\n"
+        r"def test_bad(): assert '\udcff' == ''"
+    )
+    result = run(tmp_path, "test_it.py::*  # shown here\n", options, ci=True)
+    assert "1 failed, 2 passed, 1 skipped" in result.stdout
