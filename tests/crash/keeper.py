@@ -31,20 +31,21 @@ class Keeper:
     Args:
         driver: the driver's name.
         root: where the layers and the snapshots are.
-        first: a command by which it is started, perhaps.
+        sync: whether Commit waits until all is on disk.
     """
 
-    def __init__(self, driver: str, root: Path, *first: str) -> None:
+    def __init__(self, driver: str, root: Path, *, sync: bool = True) -> None:
         self.log = root.with_suffix(".log")
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
-                [*first, sys.executable, "-m", __name__, driver, str(root)],
+                [sys.executable, "-m", __name__, driver, str(root), "sync" if sync else ""],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
             )
 
     def __enter__(self) -> Self:
+        self.answer()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -53,7 +54,7 @@ class Keeper:
 
     @property
     def pid(self) -> int:
-        """Its ID, where nothing was put before it."""
+        """Its ID."""
         return self._process.pid
 
     def threads(self) -> list[int]:
@@ -70,9 +71,7 @@ class Keeper:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line.endswith(b"\n"):
-            assert self._process.wait(TIMEOUT) in (-signal.SIGKILL, 128 + signal.SIGKILL), (
-                self.log.read_text()
-            )
+            assert self._process.wait(TIMEOUT) == -signal.SIGKILL, self.log.read_text()
             raise KilledError
         refused, said = json.loads(line)
         if refused:
@@ -90,8 +89,8 @@ class Keeper:
         return self.answer()
 
 
-def _keep(driver: str, root: str) -> None:
-    snapshots = Snapshots(load(driver)(), root)
+def _keep(driver: str, root: str, sync: str) -> None:
+    snapshots = Snapshots(load(driver)(), root, sync=bool(sync))
     _say("", None)
     for line in sys.stdin:
         call, arguments = json.loads(line)

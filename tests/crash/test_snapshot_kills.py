@@ -166,9 +166,9 @@ def scene_on(folder: Path, driver: str) -> Iterator[Scene]:
     """Begin with an empty root."""
     above = Path(tempfile.mkdtemp(prefix="s", dir=folder))
     (above / "place").mkdir()
-    scene = Scene(driver, above / "root", Keeper(driver, above / "root"), above / "place")
+    keeper = Keeper(driver, above / "root").__enter__()
+    scene = Scene(driver, above / "root", keeper, above / "place")
     try:
-        scene.keeper.answer()
         yield scene
     finally:
         scene.keeper.__exit__()
@@ -247,8 +247,7 @@ def play(folder: Path, driver: str, point: Point) -> None:
             step.do(scene)
             raise AssertionError("this point was not reached")
         scene.keeper.__exit__()
-        scene.keeper = Keeper(driver, scene.root)
-        scene.keeper.answer()
+        scene.keeper = Keeper(driver, scene.root).__enter__()
         found = look(scene)
         assert found in (state, after)
         if found != after or step.name.startswith("write"):

@@ -1,0 +1,162 @@
+"""A machine whose power is cut at random moments, while snapshots are written and committed.
+
+What a disk (`disks`) holds at such a moment is mounted and served anew. A snapshot whose Commit had
+been answered must be there with all its bytes; and so must each one that calls itself committed, for
+containerd would take it for the layer that it was to be.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from graphdriver.conformance.snapshots.mounting import mounted
+from graphdriver.snapshotter import _messages_pb2 as pb
+from tests.crash.disks import Disk, disk
+from tests.crash.keeper import TIMEOUT, Keeper
+from tests.crash.test_power_cuts import committing
+from tests.e2e.ground import require
+
+CUTS = 10
+CUTS_WITHOUT_SYNCS = 4
+LONGEST = 0.2
+"""Seconds from an answer to the next cut."""
+
+FILES = 12
+LARGEST = 40_000
+
+
+@pytest.fixture(params=["ext4", "xfs"])
+def ground(request: pytest.FixtureRequest) -> Iterator[Disk]:
+    require(os.geteuid() == 0, "mounts need root")
+    with (
+        tempfile.TemporaryDirectory(prefix="gdp-", dir="/dev/shm") as folder,
+        disk(request.param, Path(folder)) as made,
+    ):
+        yield made
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("driver", ["vfs", "overlay2"])
+def test_what_was_committed_outlives_a_power_cut(ground: Disk, driver: str) -> None:
+    assert losses_in(ground, driver, CUTS, sync=True) == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("driver", ["vfs", "overlay2"])
+def test_without_a_sync_the_same_power_cuts_lose_snapshots(ground: Disk, driver: str) -> None:
+    assert losses_in(ground, driver, CUTS_WITHOUT_SYNCS, sync=False)
+
+
+class Writer:
+    """Writes and commits one snapshot upon the other, in a thread, for a ``with`` block."""
+
+    def __init__(self, keeper: Keeper, seed: str) -> None:
+        self._keeper = keeper
+        self._random = random.Random(seed)
+        self._stop = threading.Event()
+        self._failed: list[BaseException] = []
+        self._thread = threading.Thread(target=self._run)
+        self.contents: dict[str, dict[str, bytes]] = {}
+        self.committed: list[str] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self._failed:
+            raise self._failed[0]
+
+    def wait_for_another(self) -> None:
+        """Wait until one more was committed."""
+        before = len(self.committed)
+        deadline = time.monotonic() + TIMEOUT
+        while len(self.committed) == before:
+            assert self._thread.is_alive()
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self._write_one(f"snapshot-{len(self.contents)}")
+        except BaseException as error:
+            self._failed.append(error)
+
+    def _write_one(self, name: str) -> None:
+        parent = self.committed[-1] if len(self.committed) % 3 else ""
+        files = {
+            f"{name}-{number}": self._random.randbytes(self._random.randrange(LARGEST))
+            for number in range(FILES)
+        }
+        _, source, options = self._keeper.ask("prepare", "active", parent, {})
+        uppers = [one.removeprefix("upperdir=") for one in options if one.startswith("upperdir=")]
+        # As containerd's differ does: an overlay that is unmounted would sync what lies below it.
+        root = Path(*uppers) if uppers else Path(source)
+        for file, data in files.items():
+            (root / file).write_bytes(data)
+        self.contents[name] = {**self.contents.get(parent, {}), **files}
+        self._keeper.ask("commit", name, "active", {})
+        self.committed.append(name)
+
+
+def told(answer: list[object]) -> pb.Mount:
+    kind, source, options = answer
+    return pb.Mount(type=kind, source=source, options=options)  # type: ignore[arg-type]
+
+
+def losses_in(ground: Disk, driver: str, number: int, *, sync: bool) -> list[str]:
+    """Cut the power a number of times, and return what was lost."""
+    chance = random.Random(driver)
+    place = ground.place.with_name("shown")
+    cuts: list[tuple[Path, list[str]]] = []
+    with (
+        Keeper(driver, ground.place / "root", sync=sync) as keeper,
+        committing(ground.place),
+        Writer(keeper, driver) as writer,
+    ):
+        while len(cuts) < number:
+            writer.wait_for_another()
+            time.sleep(chance.uniform(0, LONGEST))
+            committed = list(writer.committed)
+            cuts.append((ground.cut(), committed))
+    losses = []
+    for taken, committed in cuts:
+        with ground.mounted(taken) as left, Keeper(driver, left / "root") as keeper:
+            found = look(keeper, place, committed, writer.contents)
+            losses += [f"{taken.name}: {loss}" for loss in found]
+    return losses
+
+
+def look(
+    keeper: Keeper, place: Path, committed: list[str], contents: dict[str, dict[str, bytes]]
+) -> Iterator[str]:
+    """Tell what is lost in what a cut left; all of it can be removed."""
+    kinds = {key: kind for key, kind, *_ in keeper.ask("all")}
+    yield from (f"{name} is gone" for name in committed if kinds.get(name) != "COMMITTED")
+    for name in [key for key, kind in kinds.items() if kind == "COMMITTED"]:
+        try:
+            view = keeper.ask("view", "look", name, {})
+        except RuntimeError as error:
+            yield f"{name} is committed, and {error}"
+            continue
+        with mounted([told(view)], place) as root:
+            found = {path.name: path.read_bytes() for path in root.iterdir()}
+            wrong = {file for file in contents[name] if found.get(file) != contents[name][file]}
+            if wrong or len(found) != len(contents[name]):
+                yield f"{name} is committed, and {len(wrong)} files are not as they were written"
+        keeper.ask("remove", "look")
+    for key in reversed(kinds):
+        keeper.ask("remove", key)
+    assert keeper.ask("all") == []
