@@ -55,6 +55,8 @@ def test_a_layer_that_outlived_its_snapshot_goes_at_the_next_start(folder: Path)
     driver = VfsDriver()
     snapshots = Snapshots(driver, str(folder / "root"))
     snapshots.prepare("a", "", {})
+    for _ in range(AT_A_TIME):  # it is none of the last ones, which are looked for anyway
+        snapshots._metadata.next_number()
     snapshots._metadata.remove(snapshots.stat("a"))  # and then it was killed
     assert driver.exists("1")
     snapshots.close()

@@ -160,8 +160,6 @@ def test_what_is_missing_or_taken_or_wrong(calls: Calls) -> None:
     refused(PRECONDITION, lambda: calls.mounts("one"), "committed")
     refused(PRECONDITION, lambda: calls.commit("x", "view"), "view")
     refused(PRECONDITION, lambda: calls.commit("x", "one"), "committed")
-    label = {"containerd.io/snapshot/uidmapping": "0:100000:65536"}
-    refused(PRECONDITION, lambda: calls.prepare("x", "two", **label), "other owners")
     for key in ("x", ""):
         refused(NOT_FOUND, partial(calls.stat, key))
 
