@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -20,7 +20,14 @@ class Calls:
 
     Args:
         address: the absolute path of a unix socket.
+
+    Attributes:
+        snapshotter: which one is meant, where one socket serves several, as containerd's own does.
+        metadata: gRPC's, sent with each call.
     """
+
+    snapshotter: ClassVar[str] = ""
+    metadata: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     def __init__(self, address: str) -> None:
         self._channel = grpc.insecure_channel(f"unix:{address}")
@@ -74,7 +81,8 @@ class Calls:
             pb.ListSnapshotsRequest.SerializeToString,
             pb.ListSnapshotsResponse.FromString,
         )
-        answers = call(pb.ListSnapshotsRequest(filters=filters), timeout=_ANSWER_IN)
+        request = pb.ListSnapshotsRequest(snapshotter=self.snapshotter, filters=filters)
+        answers = call(request, metadata=self.metadata, timeout=_ANSWER_IN)
         return [info for answer in answers for info in answer.info]
 
     def usage(self, key: str) -> pb.UsageResponse:
@@ -90,4 +98,5 @@ class Calls:
         call = self._channel.unary_unary(
             f"/{SERVICE}/{name}", type(request).SerializeToString, answer.FromString
         )
-        return call(request, timeout=_ANSWER_IN, wait_for_ready=True)
+        request.snapshotter = self.snapshotter
+        return call(request, metadata=self.metadata, timeout=_ANSWER_IN, wait_for_ready=True)

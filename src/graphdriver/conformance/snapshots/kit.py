@@ -103,6 +103,7 @@ class SnapshotterSubject:
     Args:
         address: the absolute path of its unix socket.
         folder: a folder for what the cases need.
+        calls: how it is called, if not in the way of a proxy.
 
     Raises:
         UnreachableError: nobody listens there.
@@ -110,7 +111,7 @@ class SnapshotterSubject:
 
     offers: ClassVar[frozenset[Need]] = frozenset()
 
-    def __init__(self, address: str, folder: Path) -> None:
+    def __init__(self, address: str, folder: Path, calls: type[Calls] = Calls) -> None:
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(address)
@@ -120,7 +121,7 @@ class SnapshotterSubject:
                     hint="start it first",
                 ) from error
         self._folder = folder
-        self._calls = Calls(address)
+        self._calls = calls(address)
 
     def __enter__(self) -> Self:
         return self
