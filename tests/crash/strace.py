@@ -42,6 +42,9 @@ OF_SUBVOLUMES = ("BTRFS_IOC_SUBVOL_CREATE", "BTRFS_IOC_SNAP_CREATE_V2", "BTRFS_I
 
 _LINE = re.compile(r"(?P<call>\w+)\((?P<rest>.*)")
 _FILE = re.compile(r"\d+<(?P<path>/[^>]*)>")
+_NO_CHILDREN = ("-b", "execve")
+"""Where threads are followed: a program that the process starts is let go as soon as it is another."""
+
 _TRACED = ",".join(f"?{call}" for call in (*sorted(CHANGING), *WRITING, *OPENING, "ioctl"))
 
 
@@ -102,7 +105,7 @@ def traced(pid: int, besides: Path) -> Iterator[Trace]:
     """Trace all threads of a process for the length of a ``with`` block."""
     trace = Trace()
     with tempfile.TemporaryDirectory() as folder:
-        words = ["-ff", "-y", "-o", f"{folder}/of", "-e", f"trace={_TRACED}"]
+        words = [*_NO_CHILDREN, "-ff", "-y", "-o", f"{folder}/of", "-e", f"trace={_TRACED}"]
         with _attached([pid], *words, stop=signal.SIGINT):
             yield trace
         trace.read(folder, besides)
@@ -110,7 +113,8 @@ def traced(pid: int, besides: Path) -> Iterator[Trace]:
 
 def start_traced(folder: str) -> list[str]:
     """Return the words before a command that trace its first thread into a folder, for `Trace.read`."""
-    return [tool("strace"), "-ff", "-y", "-o", f"{folder}/of", "-e", f"trace={_TRACED}"]
+    words = ["-ff", "-y", "-o", f"{folder}/of", "-e", f"trace={_TRACED}"]
+    return [tool("strace"), *_NO_CHILDREN, *words]
 
 
 def killed_at(call: Call) -> list[str]:
@@ -127,7 +131,7 @@ def killing_at(call: Call, threads: Sequence[int], *, new_ones: bool = False) ->
         threads: the threads that may make it.
         new_ones: those that begin meanwhile may, too.
     """
-    follow = ["-f"] if new_ones else []
+    follow = [*_NO_CHILDREN, "-f"] if new_ones else []
     with _attached(threads, *_kill(call), *follow):
         yield
 

@@ -53,7 +53,7 @@ class Point:
 
 @pytest.mark.root
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("driver", ["vfs", "overlay2", "btrfs"])
+@pytest.mark.parametrize("driver", ["vfs", "overlay2", "btrfs", "fuse-overlayfs"])
 def test_a_kill_at_any_call_leaves_each_layer_whole_or_absent_or_marked(driver: str) -> None:
     require(os.geteuid() == 0, "mounts and owners need root")
     with ground(driver) as folder:
