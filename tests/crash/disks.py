@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,8 +24,12 @@ from tests.drivers.filesystems import loop
 from tests.e2e.ground import tool
 
 SIZE = 320 << 20
-_MAKE = {"ext4": ("mkfs.ext4", "-q"), "xfs": ("mkfs.xfs", "-q", "-m", "reflink=0")}
-_OPTIONS = {"ext4": "loop", "xfs": "loop,nouuid"}
+_MAKE = {
+    "ext4": ("mkfs.ext4", "-q"),
+    "xfs": ("mkfs.xfs", "-q", "-m", "reflink=0"),
+    "btrfs": ("mkfs.btrfs", "-q"),
+}
+_OPTIONS = {"ext4": "loop", "xfs": "loop,nouuid", "btrfs": "loop"}
 
 
 class Disk:
@@ -54,7 +59,7 @@ class Disk:
 
 @contextlib.contextmanager
 def disk(kind: str, folder: Path) -> Iterator[Disk]:
-    """Make a disk with a new filesystem of a kind, ``ext4`` or ``xfs``, below a folder on tmpfs."""
+    """Make a disk with a new filesystem, ``ext4``, ``xfs`` or ``btrfs``, below a folder on tmpfs."""
     make, *words = _MAKE[kind]
     with loop("xfs", folder) as below:
         image = below / "disk"
@@ -72,6 +77,11 @@ def _mounted(image: Path, kind: str, place: Path) -> Iterator[Path]:
     try:
         yield place
     finally:
-        if subprocess.run(["umount", str(place)]).returncode:
-            subprocess.run(["umount", "--recursive", "--lazy", str(place)], check=True)
+        # The helper of a FUSE mount ends some time after the mount.
+        deadline = time.monotonic() + 10
+        while subprocess.run(["umount", "--recursive", str(place)]).returncode:
+            if time.monotonic() > deadline:
+                subprocess.run(["umount", "--recursive", "--lazy", str(place)], check=True)
+                break
+            time.sleep(0.1)
         place.rmdir()

@@ -164,6 +164,7 @@ class Stage:
                     assert not any(names & {*trace.totals[other]} for other in threads)
             for id in set(trace.calls) - background:
                 points += [Point(number, call, False) for call in trace.calls[id]]
+        scene.client.cleanup()
         return points
 
     def rehearse(self) -> None:
@@ -174,6 +175,7 @@ class Stage:
             if not step.is_start:
                 step.run(scene)
                 self._look(scene, step, scene.world)
+        scene.client.cleanup()
 
     def _expect_no_litter(self, scene: Scene) -> None:
         left = inspection.litter(scene.home)
@@ -291,6 +293,7 @@ class Stage:
         assert not inspection.layers(scene.home)
         assert not inspection.mounted(scene.home)
         assert not inspection.counts(scene.home)
+        scene.client.cleanup()  # fuse-overlayfs shows a home to its program until then
 
     def _threads(self) -> list[int]:
         """Return the process's threads: all idle, and the one of the connection is among them."""
