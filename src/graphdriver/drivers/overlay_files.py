@@ -15,6 +15,22 @@ def lost(what: str) -> GraphDriverError:
     )
 
 
+def read(path: str) -> str:
+    """Return what a small file holds, without white space around it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        held = b""
+        while more := os.read(fd, 65536):
+            held += more
+    finally:
+        os.close(fd)
+    return held.decode("utf-8", "replace").strip()
+
+
 def write(path: str, text: str) -> None:
     """Write a whole small file; it is not synced."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
 import logging
 import os
 import re
-import secrets
-import string
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Final
 
 from graphdriver.driver import IDMap, ProtoDriver, Usage, host_root
 from graphdriver.drivers.holds import Holds
-from graphdriver.drivers.overlay_files import lost, write
+from graphdriver.drivers.overlay_files import lost, read, write
 from graphdriver.drivers.overlay_ground import Ground
 from graphdriver.drivers.overlay_lineage import Lineage
 from graphdriver.drivers.overlay_mount import Overlay, is_dead, is_mounted
@@ -46,7 +45,6 @@ MOST_LAYERS: Final = 500
 """How many lower folders a mount may have (OVL_MAX_STACK in the kernel's fs/overlayfs)."""
 
 _LINK_LENGTH: Final = 26
-_LETTERS: Final = string.ascii_uppercase + string.digits
 _LINK: Final = re.compile(r"l/[A-Z0-9]{26}")
 _BUSY_TRIES: Final = 5
 _BUSY_PAUSE: Final = 0.02
@@ -105,7 +103,7 @@ class OverlayLayers(ProtoDriver):
     def _create(self, id: str, parent: str, options: LayerOptions, *, volatile: bool) -> None:
         with self._family:
             lowers = self._lowers_upon(parent) if parent else []
-            link = "".join(secrets.choice(_LETTERS) for _ in range(_LINK_LENGTH))
+            link = base64.b32encode(os.urandom(_LINK_LENGTH)).decode()[:_LINK_LENGTH]
             try:
                 with self._store.staged(id) as folder:
                     self._make_diff(os.path.join(folder, DIFF), parent)
@@ -443,5 +441,4 @@ class OverlayLayers(ProtoDriver):
         return os.path.join(self._store.home, *parts)
 
     def _read(self, id: str, name: str) -> str:
-        with open(self._path(id, name), encoding="ascii", errors="replace") as file:
-            return file.read().strip()
+        return read(self._path(id, name))

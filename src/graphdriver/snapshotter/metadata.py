@@ -206,7 +206,7 @@ class Metadata:
         parent: Snapshot | None,
         layer: str,
         labels: Mapping[str, str],
-    ) -> Snapshot:
+    ) -> None:
         """Note a snapshot.
 
         Raises:
@@ -237,7 +237,6 @@ class Metadata:
                 )
             except sqlite3.IntegrityError as error:
                 raise _taken(key) from error
-        return self.stat(key)
 
     def commit(self, one: Snapshot, name: str, labels: Mapping[str, str]) -> None:
         """Make an active snapshot a committed one.
