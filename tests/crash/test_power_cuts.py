@@ -35,6 +35,9 @@ from tests.e2e.ground import require
 
 CUTS = 10
 CUTS_WITHOUT_SYNCS = 4
+ROUNDS_WITHOUT_SYNCS = 10
+"""How often it is tried to lose something: on a busy machine the kernel writes all back at once."""
+
 STRETCH = 0.05
 """Seconds before and after each syncfs(2)."""
 
@@ -62,23 +65,27 @@ def ground(request: pytest.FixtureRequest) -> Iterator[Disk]:
 @pytest.mark.root
 @pytest.mark.parametrize(("ground", "driver"), ON, indirect=["ground"])
 def test_what_was_reported_applied_outlives_a_power_cut(ground: Disk, driver: str) -> None:
-    assert losses_in(ground, driver, CUTS) == []
+    assert losses_in(ground, driver, CUTS, "home") == []
 
 
 @pytest.mark.root
 @pytest.mark.parametrize(("ground", "driver"), ON, indirect=["ground"])
 def test_without_syncs_the_same_power_cuts_lose_layers(ground: Disk, driver: str) -> None:
-    losses = losses_in(ground, driver, CUTS_WITHOUT_SYNCS, "--opt", "sync=none")
+    for number in range(ROUNDS_WITHOUT_SYNCS):
+        cuts = CUTS_WITHOUT_SYNCS
+        losses = losses_in(ground, driver, cuts, f"home{number}", "--opt", "sync=none")
+        if losses:
+            break
     assert losses
     assert all("was reported applied" in loss for loss in losses)
 
 
-def losses_in(ground: Disk, driver: str, number: int, *options: str) -> list[str]:
+def losses_in(ground: Disk, driver: str, number: int, home: str, *options: str) -> list[str]:
     """Cut the power a number of times, and return what was lost against the promises."""
     chance = random.Random(driver)
     cuts: list[tuple[Path, Promises, Promises]] = []
     with plugin(ground, driver, *options) as served:
-        served.client.init(str(ground.place / "home"), [], [], [])
+        served.client.init(str(ground.place / home), [], [], [])
         with (
             strace.stretching("syncfs", served.threads(), STRETCH),
             committing(ground.place),
@@ -95,13 +102,14 @@ def losses_in(ground: Disk, driver: str, number: int, *options: str) -> list[str
     with plugin(ground, driver) as served:
         for taken, before, after in cuts:
             with ground.mounted(taken) as place:
-                losses += [f"{taken.name}: {loss}" for loss in look(served, place, before, after)]
+                losses += [
+                    f"{taken.name}: {loss}" for loss in look(served, place / home, before, after)
+                ]
     return losses
 
 
-def look(served: Served, place: Path, before: Promises, after: Promises) -> Iterator[str]:
+def look(served: Served, home: Path, before: Promises, after: Promises) -> Iterator[str]:
     """Serve what a cut left, tell what is lost, and remove it all."""
-    home = place / "home"
     served.client.init(str(home), [], [], [])
     there, marked = inspection.layers(home), inspection.marked(home)
     assert there <= {*after.created}
