@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -108,7 +108,7 @@ def play_all(folder: Path, driver: str, trees: Trees, points: list[Point]) -> li
             while True:
                 point = todo.get_nowait()
                 try:
-                    play_until_reached(stage, point)
+                    until_reached(lambda: stage.play(point))  # noqa: B023
                 except Exception as error:
                     failures.append(f"{point}\n  {type(error).__name__}: {error}")
                     stage.start_anew()
@@ -122,17 +122,16 @@ def play_all(folder: Path, driver: str, trees: Trees, points: list[Point]) -> li
     return sorted(failures)
 
 
-def play_until_reached(stage: Stage, point: Point) -> None:
-    """Kill at a point. What was changed in one tick of the clock is read to see whether it differs:
-    now and then a call more or less comes before the point, and it has another number."""
+def until_reached(play: Callable[[], None]) -> None:
+    """Kill at a point, again if it was missed.
+
+    What was changed in one tick of the clock is read to see whether it differs: now and then a call
+    more or less comes before the point, and it has another number.
+    """
     for _ in range(TRIES - 1):
-        try:
-            stage.play(point)
-        except NotReachedError:
-            stage.start_anew()
-        else:
-            return
-    stage.play(point)
+        with contextlib.suppress(NotReachedError):
+            return play()
+    return play()
 
 
 class Stage:
@@ -251,6 +250,7 @@ class Stage:
 
     def _expect_killed_within(self, seconds: float) -> None:
         if not self._served.was_killed_within(seconds):
+            self.start_anew()
             raise NotReachedError("this point was not reached")
 
     def _look(self, scene: Scene, step: Step, after: World, before: World | None = None) -> None:

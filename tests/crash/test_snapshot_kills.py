@@ -26,7 +26,7 @@ from graphdriver.conformance.snapshots.mounting import mount
 from graphdriver.conformance.tree import record
 from tests.crash import inspection, strace
 from tests.crash.keeper import Keeper, KilledError
-from tests.crash.test_kills import FEWEST, ground
+from tests.crash.test_kills import FEWEST, NotReachedError, ground, until_reached
 from tests.e2e.ground import require
 
 State = dict[str, tuple[str, str, dict[str, str]]]
@@ -220,7 +220,7 @@ def play_all(folder: Path, driver: str, points: list[Point]) -> list[str]:
             if point is None:
                 return
             try:
-                play(folder, driver, point)
+                until_reached(lambda: play(folder, driver, point))  # noqa: B023
             except Exception as error:
                 failures.append(f"{point}\n  {type(error).__name__}: {error}")
 
@@ -245,7 +245,7 @@ def play(folder: Path, driver: str, point: Point) -> None:
         killed_thread = scene.keeper.threads()[point.thread]
         with strace.killing_at(point.call, [killed_thread]), pytest.raises(KilledError):
             step.do(scene)
-            raise AssertionError("this point was not reached")
+            raise NotReachedError("this point was not reached")
         scene.keeper.__exit__()
         scene.keeper = Keeper(driver, scene.root).__enter__()
         found = look(scene)

@@ -7,9 +7,7 @@ containerd would take it for the layer that it was to be.
 
 from __future__ import annotations
 
-import os
 import random
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -20,10 +18,17 @@ import pytest
 
 from graphdriver.conformance.snapshots.mounting import mounted
 from graphdriver.snapshotter import _messages_pb2 as pb
-from tests.crash.disks import Disk, disk
+from tests.crash.disks import Disk
 from tests.crash.keeper import TIMEOUT, Keeper
-from tests.crash.test_power_cuts import CUTS_WITHOUT_SYNCS, ON, ROUNDS_WITHOUT_SYNCS, committing
-from tests.e2e.ground import require
+from tests.crash.test_power_cuts import (
+    CUTS_WITHOUT_SYNCS,
+    ON,
+    ROUNDS_WITHOUT_SYNCS,
+    committing,
+    ground,
+)
+
+__all__ = ["ground"]
 
 CUTS = 10
 LONGEST = 0.2
@@ -31,16 +36,6 @@ LONGEST = 0.2
 
 FILES = 12
 LARGEST = 40_000
-
-
-@pytest.fixture
-def ground(request: pytest.FixtureRequest) -> Iterator[Disk]:
-    require(os.geteuid() == 0, "mounts need root")
-    with (
-        tempfile.TemporaryDirectory(prefix="gdp-", dir="/dev/shm") as folder,
-        disk(request.param, Path(folder)) as made,
-    ):
-        yield made
 
 
 @pytest.mark.root

@@ -9,9 +9,8 @@ says so. What it does is not the same for each type of mount:
 | overlay | the same | idmaps each lower folder | those on the host |
 | fuse3.fuse-overlayfs | ``uidmapping=``, ``gidmapping=`` | passes them on | the image's |
 
-So the upper folder of an overlay is given to the host's id of the container's root. (containerd 1.7 and
-2.x, core/mount/mount_linux.go; fuse-overlayfs(1). Overlays on
-idmapped folders came with Linux 5.19.)
+So the upper folder of an overlay is given to the host's id of the container's root. (containerd 2.x,
+core/mount/mount_linux.go; fuse-overlayfs(1). Overlays on idmapped folders came with Linux 5.19.)
 
 A containerd that does not know that a snapshotter can do this copies the parent and changes each owner
 itself, and gives the labels all the same: what the host's id owns already is not shifted again.
