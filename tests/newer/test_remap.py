@@ -12,7 +12,7 @@ from tests.snapshotter.containerd import Containerd
 from tests.snapshotter.images import busybox
 from tests.snapshotter.served import Snapshotter
 from tests.snapshotter.test_containerd import imported
-from tests.snapshotter.test_remap import MAP, WITHIN, owners_inside
+from tests.snapshotter.test_remap import CONTAINER, MAP, WITHIN, owners_inside
 
 CAPABILITIES = ["", "remap-ids"]
 
@@ -35,5 +35,5 @@ def test_a_container_finds_its_own_owners(
         imported(containerd, folder, [busybox()])
         remap = ("--uidmap", MAP, "--gidmap", MAP, "--remap-labels")
         assert owners_inside(containerd, *remap) == WITHIN
-        mounts = containerd.ctr("snapshot", "--snapshotter", "ours", "mounts", "/place", "one")
+        mounts = containerd.ctr("snapshot", "--snapshotter", "ours", "mounts", "/place", CONTAINER)
         assert (MAP in mounts) == bool(capability)

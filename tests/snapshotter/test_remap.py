@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from graphdriver.conformance.snapshots.mounting import mounted
-from graphdriver.snapshotter.remap import GIDS, UIDS
+from graphdriver.driver import Mount
+from graphdriver.errors import UnsupportedError
+from graphdriver.snapshotter.remap import GIDS, UIDS, remap_of
 from tests.e2e.ground import tool
 from tests.snapshotter.containerd import Containerd
 from tests.snapshotter.images import busybox
@@ -21,6 +23,8 @@ from tests.snapshotter.test_service import INVALID, PRECONDITION, refused
 HOST = 100_000
 MAP = f"0:{HOST}:65536"
 LABELS = {UIDS: MAP, GIDS: MAP}
+CONTAINER = f"one-{os.getpid()}"
+"""runc knows the containers of all containerds by name, and tests run side by side."""
 
 pytestmark = pytest.mark.root
 
@@ -124,6 +128,13 @@ def test_labels_that_are_no_maps_are_refused(
     assert snapshotter.layers() == []
 
 
+def test_a_type_of_mount_that_nobody_shifts_is_told() -> None:
+    remap = remap_of(LABELS)
+    assert remap
+    with pytest.raises(UnsupportedError, match="by a mount of type ext4"):
+        remap.shown(Mount("ext4", "/dev/loop0", ("rw",)), is_new=True)
+
+
 def test_a_filesystem_that_cannot_do_it_is_told(folder: Path) -> None:
     for name in ("lower", "upper", "work", "merged"):
         (folder / name).mkdir()
@@ -159,4 +170,4 @@ def owners_inside(containerd: Containerd, *options: str) -> list[str]:
     say = "stat -c %u:%g / /bin/busybox; >/new; chown 7:8 /new; stat -c %u:%g /new"
     command = ("/bin/sh", "-c", f"{say}; cat /proc/self/uid_map")
     use = ("--snapshotter", "ours", *options)
-    return containerd.ctr("run", *use, IMAGE, "one", *command).split()
+    return containerd.ctr("run", *use, IMAGE, CONTAINER, *command).split()

@@ -32,6 +32,7 @@ from graphdriver.linux.idmapped import idmapped, user_namespace
 UIDS: Final = "containerd.io/snapshot/uidmapping"
 GIDS: Final = "containerd.io/snapshot/gidmapping"
 
+_FUSE: Final = "fuse3.fuse-overlayfs"
 _OVERLAYS_SINCE: Final = (5, 19)
 _SOME_IDS: Final = "0 100000 1"
 _RANGE: Final = re.compile(r"(\d{1,10}):(\d{1,10}):(\d{1,10})", re.ASCII)
@@ -55,18 +56,18 @@ class Remap:
         Raises:
             UnsupportedError: the kernel, the filesystem or the type of mount cannot do it.
         """
+        if mount.type not in ("bind", "overlay", _FUSE):
+            raise UnsupportedError(
+                f"owners cannot be shifted by a mount of type {mount.type}", hint=_HINT
+            )
         upper = _option(mount, "upperdir")
         root = mount.source if mount.type == "bind" else _option(mount, "lowerdir").split(":")[0]
         owner = os.stat(root).st_uid
         if owner and owner == host_root(self.uids):
             return mount
-        if mount.type == "fuse3.fuse-overlayfs":
+        if mount.type == _FUSE:
             return _with(
                 mount, f"uidmapping={_told(self.uids, ':')}", f"gidmapping={_told(self.gids, ':')}"
-            )
-        if mount.type not in ("bind", "overlay"):
-            raise UnsupportedError(
-                f"owners cannot be shifted by a mount of type {mount.type}", hint=_HINT
             )
         if is_new:
             _require(mount.type, root)
