@@ -16,7 +16,7 @@ import pytest
 
 from tests.e2e import debian
 from tests.e2e.daemon import Daemon
-from tests.e2e.engines import DRIVERS, ON_OTHERS, OTHERS, Engines
+from tests.e2e.engines import DRIVERS, Engines
 from tests.e2e.ground import Docker, find_docker, tool
 from tests.e2e.plugin import Plugin
 from tests.e2e.tars import LayerTar, image_archive
@@ -30,21 +30,12 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Choose among the tests of this folder; pytest gives those of all others too."""
-    left_out = {item for item in items if HERE in item.path.parents and is_left_out(item)}
-    config.hook.pytest_deselected(items=list(left_out))
-    items[:] = [item for item in items if item not in left_out]
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of this folder; pytest gives those of all others too."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker("docker")
             item.add_marker("root")
-
-
-def is_left_out(item: pytest.Item) -> bool:
-    """Tell whether a test is one of those that are not tried on every driver."""
-    call = getattr(item, "callspec", None)
-    return bool(call and call.params.get("driver") in OTHERS) and item.path.stem not in ON_OTHERS
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +49,7 @@ def engines(docker_programs: Docker, tmp_path_factory: pytest.TempPathFactory) -
         yield engines
 
 
-@pytest.fixture(scope="session", params=[*DRIVERS, *OTHERS])
+@pytest.fixture(scope="session", params=DRIVERS)
 def driver(request: pytest.FixtureRequest) -> str:
     """The driver that our plugin serves."""
     return str(request.param)

@@ -1,4 +1,4 @@
-"""Daemons ready to use: on our plugin, or on Docker's own vfs."""
+"""Daemons ready to use: on our plugin, or on one of Docker's own drivers."""
 
 from __future__ import annotations
 
@@ -14,16 +14,8 @@ from tests.e2e.daemon import Daemon
 from tests.e2e.ground import ROOM_NEEDED, Docker, new_folder
 from tests.e2e.plugin import Plugin
 
-DRIVERS = ("vfs", "overlay2")
+DRIVERS = ("vfs", "overlay2", "btrfs", "fuse-overlayfs")
 """The drivers that daemons are tried on: every test that takes a daemon of ours, on each of them."""
-
-OTHERS = ("btrfs", "fuse-overlayfs")
-"""Drivers that daemons are tried on with some tests, `ON_OTHERS`."""
-
-ON_OTHERS = frozenset(
-    {"test_at_once", "test_debian", "test_live_containers", "test_remap", "test_restarts"}
-)
-"""What a driver can break, not what a server can."""
 
 
 @dataclass
@@ -124,8 +116,8 @@ class Engines:
             yield daemon
 
     def _base_for(self, storage_driver: str) -> str:
-        served = {plugin.name: plugin.driver for plugin in self.plugins}
-        if served.get(storage_driver, storage_driver) != "btrfs":
+        served = {plugin.driver for plugin in self.plugins if plugin.name == storage_driver}
+        if "btrfs" not in served | {storage_driver}:
             return self.base
         if not self._btrfs:
             above = Path(tempfile.mkdtemp(prefix="gdb", dir="/dev/shm"))

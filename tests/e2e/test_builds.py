@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,9 @@ COPY --from=made /out /result
 COPY --from=made /tree /tree-too
 ENV HOME=/
 RUN rm -r /tree
-CMD ["find", "/result", "/tree-too", "-exec", "stat", "-c", "%A %u:%g %h %N", "{}", ";"]
+CMD ["find", "/result", "/tree-too", \
+     "-type", "d", "-exec", "stat", "-c", "%A %u:%g %N", "{}", ";", \
+     "-o", "-exec", "stat", "-c", "%A %u:%g %h %N", "{}", ";"]
 """
 
 SHOWN = """\
@@ -45,10 +48,10 @@ SHOWN = """\
 -rw-r--r-- 0:0 1 /tree-too/sp ace
 -rwsr-xr-x 5:6 2 /result/kept/file
 -rwsr-xr-x 5:6 2 /result/kept/hard-link
-drwxr-xr-x 0:0 2 /result/emptied
-drwxr-xr-x 0:0 2 /result/kept
-drwxr-xr-x 0:0 2 /tree-too
-drwxr-xr-x 0:0 4 /result
+drwxr-xr-x 0:0 /result/emptied
+drwxr-xr-x 0:0 /result/kept
+drwxr-xr-x 0:0 /tree-too
+drwxr-xr-x 0:0 /result
 lrwxrwxrwx 0:0 1 '/tree-too/folder' -> 'file'
 """
 
@@ -90,7 +93,15 @@ def identity(daemon: Daemon, image: str) -> tuple[str, list[str]]:
     return told["Id"], told["RootFS"]["Layers"]
 
 
-def check(ours: Daemon, theirs: Daemon, builder: str, context: Path, folder: Path) -> None:
+def check(
+    ours: Daemon,
+    theirs: Daemon,
+    builder: str,
+    context: Path,
+    folder: Path,
+    lost: Sequence[str] = (),
+) -> None:
+    """Build, save, load, and build on Docker's own driver, which misses that some were deleted."""
     began = time.time() - 2
     image = f"built-{builder}"
     build(ours, builder, image, context)
@@ -120,14 +131,19 @@ def check(ours: Daemon, theirs: Daemon, builder: str, context: Path, folder: Pat
     assert built_files(theirs, image, began, folder) == files
     theirs.clear()
     build(theirs, builder, image, context)
-    assert built_files(theirs, image, began, folder) == files
+    theirs_files = built_files(theirs, image, began, folder)
+    kept = [line for line in theirs_files if line.split("'")[1] in lost]
+    assert len(kept) == len(lost)
+    assert [line for line in theirs_files if line not in kept] == files
 
 
 @pytest.mark.reaches("Create", "ApplyDiff", "CreateReadWrite", "Get", "Put", "Diff", "Remove")
 def test_what_the_classic_builder_made_comes_back_the_same_from_save_and_load(
-    ours: Daemon, theirs: Daemon, context: Path, tmp_path: Path
+    ours: Daemon, theirs: Daemon, driver: str, context: Path, tmp_path: Path
 ) -> None:
-    check(ours, theirs, "classic", context, tmp_path)
+    below = ("result/emptied/below", "result/emptied/below/file")
+    lost = below if driver == "fuse-overlayfs" else ()
+    check(ours, theirs, "classic", context, tmp_path, lost)
 
 
 @pytest.mark.reaches("Create", "ApplyDiff", "Get", "Put", "Diff", "DiffSize", "Remove")

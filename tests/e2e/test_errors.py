@@ -77,9 +77,10 @@ def test_an_import_of_nothing_is_an_empty_layer(ours: Daemon) -> None:
 
 
 @pytest.mark.reaches("CreateReadWrite", failing=("CreateReadWrite",))
-def test_a_size_that_cannot_be_kept_is_refused_in_words(ours: Daemon) -> None:
+def test_a_size_that_cannot_be_kept_is_refused_in_words(ours: Daemon, driver: str) -> None:
+    size = "some" if driver == "btrfs" else "1G"  # there any real one can
     ours.docker("import", "-", "any", input=LayerTar().add("file").done())
-    said = refused(ours, "create", "--storage-opt=size=1G", "any", "/file")
+    said = refused(ours, "create", f"--storage-opt=size={size}", "any", "/file")
     assert "size" in said
     assert ours.docker("ps", "--all", "--quiet") == ""
     ours.docker("rmi", "any")

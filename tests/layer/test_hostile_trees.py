@@ -71,7 +71,8 @@ def packed(root: int) -> bytes:
 
 
 def packed_as_upper_folder(root: int) -> bytes:
-    return all_of(UpperPacker(root))
+    with opened(Path(f"/proc/self/fd/{root}/../lower")) as lower:
+        return all_of(UpperPacker(root, lambda: contextlib.nullcontext([lower])))
 
 
 def compared(root: int) -> object:

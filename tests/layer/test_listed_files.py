@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -69,10 +70,16 @@ def folder(tmp_path: Path) -> Path:
     ],
 )
 def test_an_upper_folder_is_packed_as_it_is_and_no_device_is_opened(
-    folder: Path, replacement: str, between: list[tuple[str, bytes]]
+    folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    replacement: str,
+    between: list[tuple[str, bytes]],
 ) -> None:
-    with opened(folder) as fd:
-        found = packed(folder, UpperPacker(fd), REPLACEMENTS[replacement])
+    below = tmp_path_factory.mktemp("below")
+    (below / "b").mkdir()  # that marks of it hide something
+    with opened(folder) as fd, opened(below) as lower:
+        packer = UpperPacker(fd, lambda: contextlib.nullcontext([lower]))
+        found = packed(folder, packer, REPLACEMENTS[replacement])
     assert found == [("a", tarfile.REGTYPE), *between, ("c", tarfile.REGTYPE)]
 
 

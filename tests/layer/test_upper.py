@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -62,6 +63,10 @@ def stack() -> Iterator[Stack]:
         yield Stack(Path(folder))
 
 
+def packer(upper_fd: int, *lower_fds: int) -> UpperPacker:
+    return UpperPacker(upper_fd, lambda: contextlib.nullcontext(lower_fds))
+
+
 def read(packer: UpperPacker) -> bytes:
     try:
         return b"".join(iter(lambda: packer.read(1 << 20), b""))
@@ -103,9 +108,9 @@ def test_its_tar_brings_the_same_tree_again(stack: Stack, one: list[Edit], two: 
     upper, lower = stack.layers
     again = stack.empty()
     with opened(upper, lower, again) as (upper_fd, lower_fd, again_fd):
-        tar = read(UpperPacker(upper_fd))
+        tar = read(packer(upper_fd, lower_fd))
         unpack(io.BytesIO(tar), again_fd, form=lambda fd: OVERLAY(fd, [lower_fd]))
-        assert read(UpperPacker(again_fd)) == tar
+        assert read(packer(again_fd, lower_fd)) == tar
     assert stack.recorded([again, lower]) == stack.recorded()
 
 
@@ -114,11 +119,27 @@ def test_marks_are_whiteouts_and_opaque_entries_in_its_tar(stack: Stack) -> None
     stack.add(
         [Edit("replace", "a", "", 0), Edit("write", "a/a", "", 1), Edit("remove", "c", "", 0)]
     )
-    with opened(stack.layers[0]) as (upper_fd,):
-        tar = read(UpperPacker(upper_fd))
+    with opened(*stack.layers) as (upper_fd, lower_fd):
+        tar = read(packer(upper_fd, lower_fd))
     with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
         assert archive.getnames() == ["a", "a/.wh..wh..opq", "a/a", ".wh.c"]
         assert {one.mtime for one in archive if "/.wh" in "/" + one.name} == {0}
+
+
+def test_marks_where_nothing_is_below_are_not_in_its_tar(stack: Stack) -> None:
+    """fuse-overlayfs marks whatever it makes or deletes."""
+    stack.add([Edit("write", "a", "", 0)])
+    upper = stack.empty()
+    stack.layers.insert(0, upper)
+    for folder in ("a", "b", "b/b"):
+        (upper / folder).mkdir()
+        os.setxattr(upper / folder, "trusted.overlay.opaque", b"y")
+    for name in ("c", "b/a"):
+        os.mknod(upper / name, stat.S_IFCHR, 0)
+    with opened(*stack.layers) as (upper_fd, lower_fd):
+        tar = read(packer(upper_fd, lower_fd))
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        assert archive.getnames() == ["a", "b", "b/b"]
 
 
 def test_what_was_only_copied_up_is_no_change(stack: Stack) -> None:
@@ -143,7 +164,7 @@ def test_a_mark_of_its_own_never_leaves(stack: Stack) -> None:
     stack.add([Edit("mkdir", "a", "", 0)])
     os.setxattr(stack.layers[0] / "a", "trusted.overlay.origin", b"x")
     with opened(stack.layers[0]) as (upper_fd,):
-        assert b"overlay" not in read(UpperPacker(upper_fd))
+        assert b"overlay" not in read(packer(upper_fd))
 
 
 # --- what the layers below show, and a tar takes for granted --------------------------------------
@@ -191,11 +212,11 @@ def test_an_opaque_mark_in_the_root_hides_all_below_though_the_kernel_merges_eve
         assert (merged / "closed" / "file").read_text() == "own"
     with opened(*stack.layers) as (upper_fd, lower_fd):
         found = [(one.path, one.kind) for one in upper_changes(upper_fd, [lower_fd])]
-        with tarfile.open(fileobj=io.BytesIO(read(UpperPacker(upper_fd)))) as archive:
+        with tarfile.open(fileobj=io.BytesIO(read(packer(upper_fd, lower_fd)))) as archive:
             names = archive.getnames()
     assert (upper / "link").is_char_device()
     assert (("/link", DELETED) in found, ("/closed/other", DELETED) in found) == (True, True)
-    assert [name for name in names if ".wh." in name] == [".wh..wh..opq", "closed/.wh..wh..opq"]
+    assert [name for name in names if ".wh." in name] == [".wh..wh..opq"]
 
 
 def test_a_link_below_is_followed_and_not_replaced(stack: Stack) -> None:

@@ -118,7 +118,7 @@ class BtrfsDriver(ProtoDriver):
 
     def status(self) -> Sequence[tuple[str, str]]:
         """Tell whether sizes are limited."""
-        with _opened(self._store.home) as fd:
+        with _opened_home(self._store.home) as fd:
             try:
                 quotas = "simple" if btrfs_quota.is_enabled(fd) else "off"
             except UnsupportedError:
@@ -186,7 +186,7 @@ def _examine(home: str) -> None:
         UnsupportedError: they cannot; the text says why and what to do.
         OSError: nothing can be written there.
     """
-    with alone_in(home), _opened(home) as fd:
+    with alone_in(home), _opened_home(home) as fd:
         if statfs.filesystem_of(fd) != statfs.BTRFS:
             raise UnsupportedError(
                 f"btrfs: {home} is on {fstype_of(fd)}",
@@ -218,3 +218,8 @@ def _opened(path: str | bytes, dir_fd: int | None = None) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def _opened_home(home: str) -> contextlib.AbstractContextManager[int]:
+    """Open a home, which may be a link to where it is, other than all that is in one."""
+    return _opened(os.path.join(home, "."))

@@ -7,15 +7,17 @@ same as below. And an opaque folder hides what only the layers below can tell.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 
 from graphdriver.driver import Change, ChangeKind, IDMap
 from graphdriver.errors import GraphDriverError
 from graphdriver.layer.changes import list_changes, same
 from graphdriver.layer.format import header
-from graphdriver.layer.lowers import TRUSTED, Below, Lowers, Marks, is_whiteout
+from graphdriver.layer.lowers import TRUSTED, Below, Descent, Lowers, Marks, is_whiteout
 from graphdriver.layer.pack import Packer
 from graphdriver.layer.rootfd import RootFd
 from graphdriver.layer.walk import walk_to_files
@@ -86,10 +88,13 @@ def _kind(fd: int, name: bytes, found: os.stat_result, below: Below | None) -> C
 class UpperPacker(Packer):
     """The stream of an upper folder, marks as whiteouts and opaque entries; see `Packer`.
 
-    All that is in it is packed, changed or not: so a tar that was unpacked into it comes out again.
+    All that is in it is packed, changed or not, so a tar that was unpacked into it comes out again; but
+    for marks where nothing is below, which fuse-overlayfs makes for whatever it makes or deletes.
 
     Args:
         upper_fd: the upper folder; it stays the caller's.
+        open_lowers: opens those below it, nearest first, until the stream is closed; asked when the
+            first mark is found.
         uid_maps: owners on disk are mapped back by these.
         gid_maps: likewise for groups.
         marks: where the mount looks for opaque marks.
@@ -98,13 +103,22 @@ class UpperPacker(Packer):
     def __init__(
         self,
         upper_fd: int,
+        open_lowers: Callable[[], AbstractContextManager[Sequence[int]]],
         uid_maps: Sequence[IDMap] = (),
         gid_maps: Sequence[IDMap] = (),
         marks: Marks = TRUSTED,
     ) -> None:
+        self._open_lowers = open_lowers
+        self._held = contextlib.ExitStack()
+        self._descent: Descent | None = None
         self._marks = marks
         self._is_root_opaque = False
         super().__init__(upper_fd, None, uid_maps, gid_maps)
+
+    def close(self) -> None:
+        """Let go of the layer, and of those below."""
+        self._held.close()
+        super().close()
 
     def whole_tree(self) -> Iterator[Iterable[bytes]]:
         """Yield each entry's pieces; the root is the mount's affair and not the layer's."""
@@ -126,14 +140,30 @@ class UpperPacker(Packer):
         if is_whiteout(found):
             if self._is_root_opaque and path == name:
                 return ()  # the mark says it of all names in the root
+            if self._below(path, name) is None:
+                return ()
             return (header(mark(path[: -len(name)] + PREFIX + name)),)
         pieces = self.entry(path, name, parent_fd, found)
-        if pieces and stat.S_ISDIR(found.st_mode) and self._is_opaque(parent_fd, name):
+        if pieces and stat.S_ISDIR(found.st_mode) and self._is_opaque(path, name, parent_fd):
             return (*pieces, header(mark(path + b"/" + OPAQUE)))
         return pieces
 
-    def _is_opaque(self, parent_fd: int, name: bytes) -> bool:
+    def _is_opaque(self, path: bytes, name: bytes, parent_fd: int) -> bool:
         try:
-            return xattr.get_at(parent_fd, name, self._marks.opaque) == b"y"
+            if xattr.get_at(parent_fd, name, self._marks.opaque) != b"y":
+                return False
         except OSError as error:
             raise GraphDriverError(f"{os.fsdecode(name)!r}: {error.strerror}") from error
+        below = self._below(path, name)
+        return below is not None and stat.S_ISDIR(below.stat.st_mode)
+
+    def _below(self, path: bytes, name: bytes) -> Below | None:
+        """Return what the layers below show where a mark is."""
+        if self._descent is None:
+            lowers = self._held.enter_context(self._open_lowers())
+            self._descent = Descent(self.root, lowers, self._marks)
+            self._held.callback(self._descent.close)
+        try:
+            return self._descent.level(path.split(b"/")[:-1]).look(name)
+        except (FileNotFoundError, NotADirectoryError):
+            return None  # its folder was deleted meanwhile
