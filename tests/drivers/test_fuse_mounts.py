@@ -15,10 +15,8 @@ from pathlib import Path
 import pytest
 
 from graphdriver.drivers import fuse_mount
-from graphdriver.drivers.fuse_mount import FuseMounter
 from graphdriver.drivers.fuse_overlayfs import FuseOverlayfsDriver
-from graphdriver.drivers.overlay_mount import Overlay
-from graphdriver.errors import GraphDriverError, UnsupportedError
+from graphdriver.errors import UnsupportedError
 from tests.drivers.layers import recorded
 from tests.drivers.test_overlay_mounts import mounts_in
 from tests.plugin.waiting import wait_until
@@ -168,24 +166,6 @@ def test_a_device_of_a_layer_below_is_never_read(home: Path, take_up: TakeUp) ->
             assert not (home / "upper/diff/disk").exists()
         finally:
             subprocess.run(["losetup", "--detach", loop], check=True)
-
-
-def test_with_systemd_a_helper_is_begun_in_a_scope(
-    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """By a stand-in for systemd-run: systemd does not run the machine where this is tested."""
-    stand_in = tmp_path / "systemd-run"
-    stand_in.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/told\nexit 1\n')
-    stand_in.chmod(0o755)
-    monkeypatch.setattr(fuse_mount, "SYSTEMD", str(tmp_path))
-    monkeypatch.setattr(fuse_mount, "_PATH", f"{tmp_path}:{fuse_mount._PATH}")
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    mounter = FuseMounter(str(home))
-    with pytest.raises(GraphDriverError):
-        mounter.mount(Overlay(["a"], "b"))
-    mounter.end()
-    told = (tmp_path / "told").read_text()
-    assert told.startswith("--scope --quiet --collect -- /usr/bin/fuse-overlayfs -o lowerdir=a,")
 
 
 def test_a_machine_without_the_program_is_told_of(
