@@ -22,10 +22,8 @@ import pytest
 from graphdriver.conformance import tars
 from graphdriver.driver import Change, ChangeKind
 from graphdriver.plugin.client import Client, RemoteError
+from tests.drivers.subordinate import FIRST, give_ids
 from tests.e2e.ground import require, tool
-
-FIRST = 100_000
-"""Which id outside is the namespace's id 0; but for root, who reads the interpreter's own files."""
 
 INSIDE = """
 read go
@@ -53,13 +51,7 @@ class Rootless:
                 stderr=log,
             )
         assert self._process.stdin
-        outside = os.readlink("/proc/self/ns/user")
-        while os.readlink(f"/proc/{self._process.pid}/ns/user") == outside:
-            time.sleep(0.01)
-        for kind in ("uid", "gid"):
-            Path(f"/proc/{self._process.pid}/{kind}_map").write_text(
-                f"0 0 1\n1 {FIRST + 1} 65535\n"
-            )
+        give_ids(self._process.pid)
         self._process.stdin.write(b"go\n")
         self._process.stdin.close()
         deadline = time.monotonic() + TIMEOUT
