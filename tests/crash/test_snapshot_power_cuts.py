@@ -8,17 +8,16 @@ containerd would take it for the layer that it was to be.
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
 import pytest
 
 from graphdriver.conformance.snapshots.mounting import mounted
 from graphdriver.snapshotter import _messages_pb2 as pb
 from tests.crash.disks import Disk
+from tests.crash.endless import Endless
 from tests.crash.keeper import TIMEOUT, Keeper
 from tests.crash.test_power_cuts import (
     CUTS_WITHOUT_SYNCS,
@@ -53,45 +52,28 @@ def test_without_a_sync_the_same_power_cuts_lose_snapshots(ground: Disk, driver:
     )
 
 
-class Writer:
+class Writer(Endless):
     """Writes and commits one snapshot upon the other, in a thread, for a ``with`` block."""
 
     def __init__(self, keeper: Keeper, seed: str) -> None:
+        super().__init__()
         self._keeper = keeper
         self._random = random.Random(seed)
-        self._stop = threading.Event()
-        self._failed: list[BaseException] = []
-        self._thread = threading.Thread(target=self._run)
         self.contents: dict[str, dict[str, bytes]] = {}
         self.committed: list[str] = []
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        if self._failed:
-            raise self._failed[0]
 
     def wait_for_another(self) -> None:
         """Wait until one more was committed."""
         before = len(self.committed)
         deadline = time.monotonic() + TIMEOUT
         while len(self.committed) == before:
-            assert self._thread.is_alive()
+            self.raise_failure()
             assert time.monotonic() < deadline
             time.sleep(0.001)
 
-    def _run(self) -> None:
-        try:
-            while not self._stop.is_set():
-                self._write_one(f"snapshot-{len(self.contents)}")
-        except BaseException as error:
-            self._failed.append(error)
-
-    def _write_one(self, name: str) -> None:
+    def do_once(self) -> None:
+        """Write one more, and commit it."""
+        name = f"snapshot-{len(self.contents)}"
         parent = self.committed[-1] if len(self.committed) % 3 else ""
         files = {
             f"{name}-{number}": self._random.randbytes(self._random.randrange(LARGEST))

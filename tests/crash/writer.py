@@ -6,11 +6,11 @@ import io
 import random
 import threading
 from dataclasses import dataclass, field
-from typing import Self
 
 from graphdriver.conformance import tars
 from graphdriver.conformance.tree import Facts
 from graphdriver.plugin.client import Client
+from tests.crash.endless import Endless
 from tests.crash.served import TIMEOUT
 from tests.crash.story import TIME, Tree
 
@@ -38,33 +38,21 @@ class Promises:
         return Promises(dict(self.created), dict(self.filled), set(self.applied), set(self.removed))
 
 
-class Writer:
+class Writer(Endless):
     """Calls a plugin from a thread of its own, for the length of a ``with`` block."""
 
     def __init__(self, client: Client, seed: int) -> None:
+        super().__init__()
         self._client = client
         self._random = random.Random(seed)
         self._promises = Promises()
         self._guard = threading.Lock()
-        self._stop = threading.Event()
         self._another = threading.Semaphore(0)
-        self._failed: list[BaseException] = []
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        if self._failed:
-            raise self._failed[0]
+        self._number = 0
 
     def promised(self) -> Promises:
         """Return what has been promised by now."""
-        if self._failed:
-            raise self._failed[0]
+        self.raise_failure()
         with self._guard:
             return self._promises.copy()
 
@@ -74,16 +62,10 @@ class Writer:
         while self._another.acquire(blocking=False):
             pass
 
-    def _run(self) -> None:
-        try:
-            number = 0
-            while not self._stop.is_set():
-                number += 1
-                self._make_chain(number)
-        except BaseException as error:
-            self._failed.append(error)
-
-    def _make_chain(self, number: int) -> None:
+    def do_once(self) -> None:
+        """Make a chain of layers, some more upon them, and remove some of these."""
+        self._number += 1
+        number = self._number
         parent = ""
         tree: Tree = {}
         for level in range(CHAIN):
@@ -97,7 +79,7 @@ class Writer:
             with self._guard:
                 self._promises.applied.add(id)
             self._another.release()
-            if self._stop.is_set():
+            if self.stopping.is_set():
                 return
             parent = id
         self._create_only(f"bare-{number}", parent, tree)
