@@ -99,19 +99,30 @@ class Engines:
 
     @contextlib.contextmanager
     def on_driver(
-        self, storage_driver: str, config: Mapping[str, object] | None = None
+        self,
+        storage_driver: str,
+        config: Mapping[str, object] | None = None,
+        *,
+        behind: str = "",
     ) -> Iterator[Daemon]:
-        """Start a daemon on a storage driver that is there already."""
-        with self.daemon(storage_driver, config) as daemon:
+        """Start a daemon on a storage driver that is there already.
+
+        ``behind`` is the driver that serves in the end, where the name is that of a tap.
+        """
+        with self.daemon(storage_driver, config, behind=behind) as daemon:
             daemon.start()
             yield daemon
 
     @contextlib.contextmanager
     def daemon(
-        self, storage_driver: str, config: Mapping[str, object] | None = None
+        self,
+        storage_driver: str,
+        config: Mapping[str, object] | None = None,
+        *,
+        behind: str = "",
     ) -> Iterator[Daemon]:
-        """Make a daemon that is yet to be started."""
-        folder, log = new_folder(self._base_for(storage_driver)), self._log("dockerd")
+        """Make a daemon that is yet to be started; see `on_driver`."""
+        folder, log = new_folder(self._base_for(behind or storage_driver)), self._log("dockerd")
         with contextlib.closing(Daemon(self.docker, folder, log, storage_driver, config)) as daemon:
             yield daemon
 
