@@ -54,5 +54,5 @@ def test_helpers_are_in_scopes_of_their_own_and_outlive_the_plugins_service(
     with Client(str(folder / "s")) as client:
         client.put("upper")
         assert not (mounted / "file").exists()
-        assert PROGRAM not in machine.groups()
+        wait_until(lambda: PROGRAM not in machine.groups())
         client.cleanup()

@@ -22,6 +22,7 @@ from graphdriver.driver import ChangeKind
 from graphdriver.drivers.tree_copy import copy_tree
 from graphdriver.errors import BadArchiveError, GraphDriverError
 from graphdriver.layer.changes import changes
+from graphdriver.layer.lowers import FUSE
 from graphdriver.layer.overlay import OVERLAY
 from graphdriver.layer.unpack import unpack
 from graphdriver.layer.upper import UpperPacker, upper_changes
@@ -61,10 +62,6 @@ class Stack:
 def stack() -> Iterator[Stack]:
     with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gd-") as folder:
         yield Stack(Path(folder))
-
-
-def packer(upper_fd: int, *lower_fds: int) -> UpperPacker:
-    return UpperPacker(upper_fd, lambda: contextlib.nullcontext(lower_fds))
 
 
 def read(packer: UpperPacker) -> bytes:
@@ -108,9 +105,9 @@ def test_its_tar_brings_the_same_tree_again(stack: Stack, one: list[Edit], two: 
     upper, lower = stack.layers
     again = stack.empty()
     with opened(upper, lower, again) as (upper_fd, lower_fd, again_fd):
-        tar = read(packer(upper_fd, lower_fd))
+        tar = read(UpperPacker(upper_fd))
         unpack(io.BytesIO(tar), again_fd, form=lambda fd: OVERLAY(fd, [lower_fd]))
-        assert read(packer(again_fd, lower_fd)) == tar
+        assert read(UpperPacker(again_fd)) == tar
     assert stack.recorded([again, lower]) == stack.recorded()
 
 
@@ -119,27 +116,38 @@ def test_marks_are_whiteouts_and_opaque_entries_in_its_tar(stack: Stack) -> None
     stack.add(
         [Edit("replace", "a", "", 0), Edit("write", "a/a", "", 1), Edit("remove", "c", "", 0)]
     )
-    with opened(*stack.layers) as (upper_fd, lower_fd):
-        tar = read(packer(upper_fd, lower_fd))
+    with opened(stack.layers[0]) as (upper_fd,):
+        tar = read(UpperPacker(upper_fd))
     with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
         assert archive.getnames() == ["a", "a/.wh..wh..opq", "a/a", ".wh.c"]
         assert {one.mtime for one in archive if "/.wh" in "/" + one.name} == {0}
 
 
-def test_marks_where_nothing_is_below_are_not_in_its_tar(stack: Stack) -> None:
-    """fuse-overlayfs marks whatever it makes or deletes."""
-    stack.add([Edit("write", "a", "", 0)])
+def test_marks_that_are_not_exact_are_in_its_tar_where_something_is_below(stack: Stack) -> None:
+    stack.add(
+        [
+            Edit("write", "a", "", 0),
+            Edit("mkdir", "b", "", 0),
+            Edit("write", "b/a", "", 0),
+            Edit("mkdir", "b/b", "", 0),
+            Edit("write", "c", "", 0),
+        ]
+    )
     upper = stack.empty()
     stack.layers.insert(0, upper)
-    for folder in ("a", "b", "b/b"):
+    for folder in ("a", "a/b", "b", "b/b", "b/c", "d"):
         (upper / folder).mkdir()
+    for folder in ("a", "a/b", "b/b", "b/c", "d"):
         os.setxattr(upper / folder, "trusted.overlay.opaque", b"y")
-    for name in ("c", "b/a"):
+    for name in ("a/a", "b/a", "b/d", "c", "d/a", "e"):
         os.mknod(upper / name, stat.S_IFCHR, 0)
     with opened(*stack.layers) as (upper_fd, lower_fd):
-        tar = read(packer(upper_fd, lower_fd))
+        lowers = contextlib.nullcontext([lower_fd])
+        tar = read(UpperPacker(upper_fd, marks=FUSE, open_lowers=lambda: lowers))
     with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
-        assert archive.getnames() == ["a", "b", "b/b"]
+        found = sorted(archive.getnames())
+    folders = ["a", "a/b", "b", "b/b", "b/c", "d"]
+    assert found == sorted([*folders, ".wh.c", "b/.wh.a", "b/b/.wh..wh..opq"])
 
 
 def test_what_was_only_copied_up_is_no_change(stack: Stack) -> None:
@@ -164,7 +172,7 @@ def test_a_mark_of_its_own_never_leaves(stack: Stack) -> None:
     stack.add([Edit("mkdir", "a", "", 0)])
     os.setxattr(stack.layers[0] / "a", "trusted.overlay.origin", b"x")
     with opened(stack.layers[0]) as (upper_fd,):
-        assert b"overlay" not in read(packer(upper_fd))
+        assert b"overlay" not in read(UpperPacker(upper_fd))
 
 
 # --- what the layers below show, and a tar takes for granted --------------------------------------
@@ -212,11 +220,11 @@ def test_an_opaque_mark_in_the_root_hides_all_below_though_the_kernel_merges_eve
         assert (merged / "closed" / "file").read_text() == "own"
     with opened(*stack.layers) as (upper_fd, lower_fd):
         found = [(one.path, one.kind) for one in upper_changes(upper_fd, [lower_fd])]
-        with tarfile.open(fileobj=io.BytesIO(read(packer(upper_fd, lower_fd)))) as archive:
+        with tarfile.open(fileobj=io.BytesIO(read(UpperPacker(upper_fd)))) as archive:
             names = archive.getnames()
     assert (upper / "link").is_char_device()
     assert (("/link", DELETED) in found, ("/closed/other", DELETED) in found) == (True, True)
-    assert [name for name in names if ".wh." in name] == [".wh..wh..opq"]
+    assert [name for name in names if ".wh." in name] == [".wh..wh..opq", "closed/.wh..wh..opq"]
 
 
 def test_a_link_below_is_followed_and_not_replaced(stack: Stack) -> None:

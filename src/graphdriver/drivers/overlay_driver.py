@@ -57,9 +57,13 @@ class OverlayDriver(NaiveDiffDriver):
         with self._layers.opened(id) as upper:
             if not parent:
                 return pack(upper, None, uid_maps=self._uid_maps, gid_maps=self._gid_maps)
-            open_lowers = functools.partial(self._layers.opened_below, id)
-            maps = self._uid_maps, self._gid_maps
-            return UpperPacker(upper, open_lowers, *maps, self._layers.marks)
+            return UpperPacker(
+                upper,
+                self._uid_maps,
+                self._gid_maps,
+                self._layers.marks,
+                lambda: self._layers.opened_below(id),
+            )
 
     def changes(self, id: str, parent: str) -> Sequence[Change]:
         if not parent or not self._is_native_against(id, parent):

@@ -26,11 +26,13 @@ class Marks:
     """How an overlay keeps its marks.
 
     ``prefix`` begins its attributes: ``trusted.``, or ``user.`` if mounted with ``userxattr``. Names
-    that begin with ``hidden`` are the overlay's own, and no content.
+    that begin with ``hidden`` are the overlay's own, and no content. Below each mark is something if
+    they are ``exact``; fuse-overlayfs marks whatever it makes or deletes.
     """
 
     prefix: bytes
     hidden: bytes = b""
+    exact: bool = True
 
     @property
     def opaque(self) -> bytes:
@@ -49,9 +51,9 @@ class Marks:
 
 TRUSTED = Marks(b"trusted.overlay.")
 USER = Marks(b"user.overlay.")
-FUSE = Marks(b"trusted.overlay.", b".wh.")
+FUSE = Marks(b"trusted.overlay.", b".wh.", exact=False)
 """Those of fuse-overlayfs for root; in a user namespace it is `FUSE_USER`."""
-FUSE_USER = Marks(b"user.fuseoverlayfs.", b".wh.")
+FUSE_USER = Marks(b"user.fuseoverlayfs.", b".wh.", exact=False)
 
 ORDERS = (TRUSTED.prefix, USER.prefix, FUSE_USER.prefix, b"security.fuseoverlayfs.")
 """What attributes begin with by which an overlay takes orders, in whichever way it is mounted."""

@@ -85,28 +85,32 @@ def _kind(fd: int, name: bytes, found: os.stat_result, below: Below | None) -> C
     return None if same(fd, below.fd, name, found, below.stat, 0) else ChangeKind.MODIFIED
 
 
+def _nothing_below() -> AbstractContextManager[Sequence[int]]:
+    return contextlib.nullcontext(())
+
+
 class UpperPacker(Packer):
     """The stream of an upper folder, marks as whiteouts and opaque entries; see `Packer`.
 
-    All that is in it is packed, changed or not, so a tar that was unpacked into it comes out again; but
-    for marks where nothing is below, which fuse-overlayfs makes for whatever it makes or deletes.
+    All that is in it is packed, changed or not: so a tar that was unpacked into it comes out again. But
+    of marks that are not exact only those where something is below.
 
     Args:
         upper_fd: the upper folder; it stays the caller's.
-        open_lowers: opens those below it, nearest first, until the stream is closed; asked when the
-            first mark is found.
         uid_maps: owners on disk are mapped back by these.
         gid_maps: likewise for groups.
         marks: where the mount looks for opaque marks.
+        open_lowers: for marks that are not exact. It opens the folders below, nearest first, until the
+            stream is closed; it is asked when the first mark is found.
     """
 
     def __init__(
         self,
         upper_fd: int,
-        open_lowers: Callable[[], AbstractContextManager[Sequence[int]]],
         uid_maps: Sequence[IDMap] = (),
         gid_maps: Sequence[IDMap] = (),
         marks: Marks = TRUSTED,
+        open_lowers: Callable[[], AbstractContextManager[Sequence[int]]] = _nothing_below,
     ) -> None:
         self._open_lowers = open_lowers
         self._held = contextlib.ExitStack()
@@ -140,7 +144,7 @@ class UpperPacker(Packer):
         if is_whiteout(found):
             if self._is_root_opaque and path == name:
                 return ()  # the mark says it of all names in the root
-            if self._below(path, name) is None:
+            if not (self._marks.exact or self._below(path, name)):
                 return ()
             return (header(mark(path[: -len(name)] + PREFIX + name)),)
         pieces = self.entry(path, name, parent_fd, found)
@@ -154,6 +158,8 @@ class UpperPacker(Packer):
                 return False
         except OSError as error:
             raise GraphDriverError(f"{os.fsdecode(name)!r}: {error.strerror}") from error
+        if self._marks.exact:
+            return True
         below = self._below(path, name)
         return below is not None and stat.S_ISDIR(below.stat.st_mode)
 
