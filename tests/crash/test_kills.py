@@ -38,6 +38,9 @@ FEWEST = 40
 AT_A_TIME = 2
 TRIES = 3
 
+TRACES = 3
+"""How often the story is traced; the trace with the fewest calls is what others can come up to."""
+
 
 class NotReachedError(Exception):
     """The process went on beyond the call at which it was to be killed, or never came to it."""
@@ -66,7 +69,9 @@ def test_a_kill_at_any_call_leaves_each_layer_whole_or_absent_or_marked(driver: 
         trees = Trees(folder / "trees")
         with Stage(folder, driver, trees) as stage:
             stage.rehearse()
-            points = stage.points()
+            traces = [stage.points() for _ in range(TRACES)]
+        # What is busy for a moment is tried again, with calls that no other run makes.
+        points = min(traces, key=lambda points: sum(point.call.nth for point in points))
         print(f"{driver}: {len(points)} calls change something", flush=True)
         assert len(points) > FEWEST
         failures = play_all(folder, driver, trees, points)

@@ -22,6 +22,8 @@ GROUP: Group[Kit] = Group("id-maps", "ID maps, as a daemon with --userns-remap s
 
 _ROOT: Final = 100_000
 _MAPS: Final = (IDMap(0, _ROOT, 1000), IDMap(1000, 500_000, 1000))
+_STRANGER: Final = 1_777_777
+"""An owner outside the maps; of so many digits that no layer's ID holds it by chance."""
 _ON_DISK: Final = {0: 100_000, 999: 100_999, 1000: 500_000, 1999: 500_999}
 
 
@@ -109,15 +111,15 @@ def written_by_a_container(kit: Kit) -> None:
 @GROUP.case(issues.UNMAPPED, Need.HOMES)
 def unmapped_owner_is_refused(kit: Kit) -> None:
     """ApplyDiff of a file with an owner that no map holds is refused."""
-    with _mapped(kit) as driver, refused("ApplyDiff with user 7777"):
-        kit.applied(tars.tar(tars.file(b"strange", uid=7777)), driver=driver)
+    with _mapped(kit) as driver, refused(f"ApplyDiff with user {_STRANGER}"):
+        kit.applied(tars.tar(tars.file(b"strange", uid=_STRANGER)), driver=driver)
 
 
 @GROUP.case(issues.UNMAPPED, Need.HOMES, required=False)
 def unmapped_owner_is_named(kit: Kit) -> None:
     """The error of an owner that no map holds names it."""
-    with _mapped(kit) as driver, refused("ApplyDiff with user 7777", "7777"):
-        kit.applied(tars.tar(tars.file(b"strange", uid=7777)), driver=driver)
+    with _mapped(kit) as driver, refused(f"ApplyDiff with user {_STRANGER}", str(_STRANGER)):
+        kit.applied(tars.tar(tars.file(b"strange", uid=_STRANGER)), driver=driver)
 
 
 @GROUP.case(issues.CAPABILITIES, Need.HOMES, required=False)
