@@ -107,7 +107,8 @@ class Engines:
     ) -> Iterator[Daemon]:
         """Start a daemon on a storage driver that is there already.
 
-        ``behind`` is the driver that serves in the end, where the name is that of a tap.
+        ``behind`` is the driver that serves in the end, where the name is that of a tap, or of several
+        plugins that take turns.
         """
         with self.daemon(storage_driver, config, behind=behind) as daemon:
             daemon.start()
@@ -127,8 +128,8 @@ class Engines:
             yield daemon
 
     def _base_for(self, storage_driver: str) -> str:
-        served = {plugin.driver for plugin in self.plugins if plugin.name == storage_driver}
-        if "btrfs" not in served | {storage_driver}:
+        served = {plugin.name: plugin.driver for plugin in self.plugins}
+        if served.get(storage_driver, storage_driver) != "btrfs":
             return self.base
         if not self._btrfs:
             above = Path(tempfile.mkdtemp(prefix="gdb", dir="/dev/shm"))

@@ -12,42 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.drivers.subordinate import FIRST, give_ids
+from tests.e2e import debian_story
 from tests.e2e.engines import Engines
 from tests.e2e.ground import Docker, tool
-from tests.e2e.homes import home_of, layers
-
-CHANGE = r"""
-set -e
-cd /
-rm -r /usr/share/doc
-rm -r /opt && ln -s usr/local /opt
-printf 'made in the container\n' > /srv/made
-chown 1234:4321 /srv/made
-chmod 6751 /srv/made
-cp /usr/bin/perl /usr/bin/able
-setcap cap_net_bind_service=ep /usr/bin/able
-mkfifo -m 600 /srv/fifo
-! mknod /srv/device b 7 9 2> /dev/null
-"""
-
-SHOW = r"""
-set -e
-cd /
-test ! -e /usr/share/doc
-readlink /opt
-cat /srv/made
-stat --format '%n %a %u:%g %F' /srv/made /srv/fifo
-getcap /usr/bin/able
-dpkg --verify | grep --invert-match ' /usr/share/doc' || true
-"""
-
-SHOWN = """\
-usr/local
-made in the container
-/srv/made 6751 1234:4321 regular file
-/srv/fifo 600 0:0 fifo
-/usr/bin/able cap_net_bind_service=ep
-"""
+from tests.e2e.homes import home_of
 
 
 @pytest.fixture(scope="module")
@@ -89,17 +57,7 @@ def test_a_debian_is_imported_run_changed_committed_and_run_again(
     ) as (daemon, _):
         info = daemon.docker("info", "--format", "{{.SecurityOptions}}")
         assert "name=rootless" in info
-        daemon.docker("import", str(debian_tar), "debian:made")
-        assert daemon.run("debian:made", "dpkg", "--verify") == ""
-
-        run = ["run", "--name=changed", "--network=none", "debian:made"]
-        daemon.docker(*run, "sh", "-c", CHANGE)
-        changes = daemon.docker("diff", "changed").splitlines()
-        assert {"A /srv/made", "C /opt", "D /usr/share/doc"} <= {*changes}
-        daemon.docker("commit", "changed", "debian:changed")
-        daemon.docker("rm", "changed")
-        assert daemon.run("debian:changed", "sh", "-c", SHOW) == SHOWN
+        debian_story.change(daemon, debian_tar, "! mknod /srv/device b 7 9 2> /dev/null")
         (made,) = home_of(daemon).glob("*/diff/srv/made")
         assert (made.stat().st_uid, made.stat().st_gid) == (FIRST + 1234, FIRST + 4321)
-        daemon.docker("rmi", "debian:changed", "debian:made")
-        assert layers(daemon) == []
+        debian_story.forget(daemon)

@@ -105,7 +105,7 @@ def test_another_driver_or_format_on_a_home_is_refused(
             )
             for it in ("Another", "Newer")
         ]
-        daemon = stack.enter_context(engines.on_driver(plugin.name))
+        daemon = stack.enter_context(engines.on_driver(plugin.name, behind=driver))
         daemon.docker("load", "--input", str(small))
         before = layers(daemon)
         format = load(driver).home_format

@@ -144,32 +144,31 @@ class UpperPacker(Packer):
         if is_whiteout(found):
             if self._is_root_opaque and path == name:
                 return ()  # the mark says it of all names in the root
-            if not (self._marks.exact or self._below(path, name)):
+            if not self._hides(path, name):
                 return ()
             return (header(mark(path[: -len(name)] + PREFIX + name)),)
         pieces = self.entry(path, name, parent_fd, found)
-        if pieces and stat.S_ISDIR(found.st_mode) and self._is_opaque(path, name, parent_fd):
+        is_folder = pieces and stat.S_ISDIR(found.st_mode)
+        if is_folder and self._is_opaque(parent_fd, name) and self._hides(path, name, folder=True):
             return (*pieces, header(mark(path + b"/" + OPAQUE)))
         return pieces
 
-    def _is_opaque(self, path: bytes, name: bytes, parent_fd: int) -> bool:
+    def _is_opaque(self, parent_fd: int, name: bytes) -> bool:
         try:
-            if xattr.get_at(parent_fd, name, self._marks.opaque) != b"y":
-                return False
+            return xattr.get_at(parent_fd, name, self._marks.opaque) == b"y"
         except OSError as error:
             raise GraphDriverError(f"{os.fsdecode(name)!r}: {error.strerror}") from error
+
+    def _hides(self, path: bytes, name: bytes, *, folder: bool = False) -> bool:
+        """Tell whether there is something below a mark; below that of a folder it must be one, too."""
         if self._marks.exact:
             return True
-        below = self._below(path, name)
-        return below is not None and stat.S_ISDIR(below.stat.st_mode)
-
-    def _below(self, path: bytes, name: bytes) -> Below | None:
-        """Return what the layers below show where a mark is."""
         if self._descent is None:
             lowers = self._held.enter_context(self._open_lowers())
             self._descent = Descent(self.root, lowers, self._marks)
             self._held.callback(self._descent.close)
         try:
-            return self._descent.level(path.split(b"/")[:-1]).look(name)
+            below = self._descent.level(path.split(b"/")[:-1]).look(name)
         except (FileNotFoundError, NotADirectoryError):
-            return None  # its folder was deleted meanwhile
+            return False  # its folder was deleted meanwhile
+        return below is not None and (not folder or stat.S_ISDIR(below.stat.st_mode))
