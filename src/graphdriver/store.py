@@ -71,7 +71,9 @@ class Store:
 
     def exists(self, id: str) -> bool:
         """Tell whether there is such a layer."""
-        return id not in self._own and os.path.isdir(os.path.join(self.home, id))
+        # The slash asks for a folder; access(2) takes half the time of a stat(2), of which there is one
+        # in every call.
+        return id not in self._own and os.access(f"{self.home}/{id}/", os.F_OK)
 
     def parent_path(self, parent: str) -> str:
         """Return the folder of the layer that another is to stand on.

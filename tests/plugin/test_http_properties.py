@@ -127,7 +127,8 @@ class Bench:
     def _serve(self, accepted: socket.socket) -> None:
         with contextlib.closing(Connection(accepted, self.handler)) as connection:
             try:
-                connection.serve()
+                while connection.serve():
+                    pass
             except BrokenStreamError:
                 pass
             except BaseException as error:

@@ -62,6 +62,12 @@ class Process:
         pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[0]
         return int(pages) * resource.getpagesize()
 
+    def wake_ups(self) -> int:
+        """Count how often its threads have waited for something and gone on."""
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        lines = [line for task in tasks for line in (task / "status").read_text().splitlines()]
+        return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_"))
+
     def says(self, text: bytes) -> int:
         return self.log.read_bytes().count(text)
 
@@ -106,6 +112,16 @@ def test_without_threads_callers_wait_and_are_served_when_there_are_some(process
         assert process.says(b"cannot serve a connection") == 1
         for one in waiting:
             assert b"GraphDriver" in one.answer().body
+
+
+def test_while_there_are_no_calls_nothing_runs(process: Process) -> None:
+    with Wire(process.path) as one:
+        for _ in range(3):
+            assert one.ask(ACTIVATE).status == 200
+            threading.Event().wait(1)
+            before = process.wake_ups()
+            threading.Event().wait(1)
+            assert process.wake_ups() == before
 
 
 def test_without_threads_a_stop_is_a_stop(process: Process) -> None:
@@ -169,16 +185,23 @@ HEAPS = """
 import ctypes, sys, threading
 from graphdriver import Handler, Server, UnixListener
 from tests.plugin.tarbox import TarBox
-from tests.plugin.waiting import connections, wait_until
+from tests.plugin.waiting import wait_until
+from graphdriver.conformance import wire
 from graphdriver.conformance.wire import Wire
 
-server = Server(Handler(TarBox()), [UnixListener(sys.argv[1])])
+box = TarBox()
+server = Server(Handler(box), [UnixListener(sys.argv[1])])
 serving = threading.Thread(target=server.serve_forever)
 serving.start()
 callers = [Wire(sys.argv[1]) for _ in range(20)]
-wait_until(lambda: connections() == 20)
+callers[0].ask(wire.call("Init", Home=sys.argv[2]))
+box.pause.clear()
+for number, caller in enumerate(callers):
+    caller.send(wire.call("Create", ID=f"a{number}"))
+wait_until(lambda: sum(box.inside.values()) == 20)
+box.pause.set()
 for caller in callers:
-    caller.send(bytes.fromhex(sys.argv[2])).answer()
+    assert caller.answer().said == {}
 libc = ctypes.CDLL(None)
 libc.fopen.restype = ctypes.c_void_p
 file = ctypes.c_void_p(libc.fopen(sys.argv[3].encode(), b"w"))
@@ -190,17 +213,17 @@ server.stop()
 serving.join()
 server.close()
 """
-"""Calls with 20 connections, and lets the C library tell what heaps there are (malloc_info(3))."""
+"""Makes 20 calls that run at a time; the C library tells what heaps there are (malloc_info(3))."""
 
 
-def test_a_thread_for_each_connection_is_no_heap_for_each() -> None:
+def test_a_thread_for_each_long_call_is_no_heap_for_each() -> None:
     with tempfile.TemporaryDirectory(prefix="gd-") as folder:
         command = [
             sys.executable,
             "-c",
             HEAPS,
             f"{folder}/p.sock",
-            ACTIVATE.hex(),
+            f"{folder}/home",
             f"{folder}/told",
         ]
         path = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import threading
+import gc
 import time
 from collections.abc import Callable
+
+from graphdriver import Server
 
 
 def wait_until(true: Callable[[], object]) -> None:
@@ -17,4 +19,5 @@ def wait_until(true: Callable[[], object]) -> None:
 
 def connections() -> int:
     """Count the connections that are served in this process."""
-    return sum(thread.name == "connection" for thread in threading.enumerate())
+    servers = [one for one in gc.get_objects() if type(one) is Server]
+    return sum(len(one._connections) for one in servers)

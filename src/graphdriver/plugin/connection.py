@@ -47,7 +47,7 @@ _Undo = Callable[[], None] | None
 
 
 class Connection:
-    """A connection, served by one thread and ended by another.
+    """A connection, served by one thread at a time and ended by another.
 
     Args:
         accepted: its socket, which is closed at the end.
@@ -59,7 +59,10 @@ class Connection:
         self, accepted: socket.socket, handler: Handler, *, finishing: bool = False
     ) -> None:
         self._socket = accepted
+        self._reader = RequestReader(accepted)
         self._handler = handler
+        self._undo: _Undo = None
+        """Takes back the call that was answered last, if its caller never got the answer."""
         self._state = threading.Lock()
         self._busy = False
         self._finishing = finishing
@@ -78,7 +81,11 @@ class Connection:
         with self._state:
             self._shut(socket.SHUT_RDWR)
 
-    # --- in its own thread ------------------------------------------------------------------------
+    # --- in the thread that serves it -------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """Return the descriptor that tells when there is something to serve."""
+        return self._socket.fileno()
 
     def shake_hands(self, tls: ssl.SSLContext, seconds: float) -> None:
         """Speak TLS from here on.
@@ -89,6 +96,8 @@ class Connection:
         with self._state:
             secured = tls.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
             self._socket = secured
+        self._reader.close()
+        self._reader = RequestReader(secured, secured.pending)
         try:
             secured.settimeout(seconds)
             secured.do_handshake()
@@ -96,41 +105,49 @@ class Connection:
         except OSError as error:
             raise BrokenStreamError(f"a caller's TLS handshake failed: {error}") from error
 
-    def serve(self) -> None:
-        """Answer calls until the connection's end.
+    def serve(self) -> bool:
+        """Answer the next call, and those that came with it; tell whether more may come.
 
         Raises:
-            BrokenStreamError: it broke.
+            BrokenStreamError: the connection broke.
         """
-        with contextlib.closing(RequestReader(self._socket)) as reader:
-            self._serve(reader, Peer.of(self._socket))
+        while self._serve_one():
+            if not self._reader.has_next():
+                return True
+        return False
 
-    def _serve(self, reader: RequestReader, peer: Peer | None) -> None:
-        undo: _Undo = None
-        while message := self._next(reader, undo):
-            self._is_busy(True)
-            try:
-                undo, last = self._answer(message, peer)
-                if last:
-                    if undo and not was_taken(self._socket):
-                        undo()
-                    return
-            finally:
-                self._is_busy(False)
-            if self._finishing:
-                self._shut(socket.SHUT_RD)
+    @functools.cached_property
+    def _peer(self) -> Peer | None:
+        return Peer.of(self._socket)
+
+    def _serve_one(self) -> bool:
+        message = self._next()
+        if message is None:
+            return False
+        self._is_busy(True)
+        try:
+            if self._answer(message):
+                if self._undo and not was_taken(self._socket):
+                    self._undo()
+                return False
+        finally:
+            self._is_busy(False)
+        if self._finishing:
+            self._shut(socket.SHUT_RD)
+        return True
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the socket, and let go of what came over it."""
+        self._reader.close()
         self._socket.close()
 
-    def _next(self, reader: RequestReader, undo: _Undo) -> Message | None:
+    def _next(self) -> Message | None:
         """Return the next request, None at the end; undo the last one if its answer was not taken."""
         try:
-            message = reader.next()
+            message = self._reader.next()
         except ConnectionLostError:
-            if undo and tells_of_the_unread(self._socket):
-                undo()
+            if self._undo and tells_of_the_unread(self._socket):
+                self._undo()
             raise
         except BrokenStreamError:
             raise
@@ -140,12 +157,13 @@ class Connection:
             self._send_whole(status, encode(new_error_response(error)), last=True)
             self._linger()
             return None
-        if message is None and undo and not was_taken(self._socket):
-            undo()
+        if message is None and self._undo and not was_taken(self._socket):
+            self._undo()
         return message
 
-    def _answer(self, message: Message, peer: Peer | None) -> tuple[_Undo, bool]:
-        """Answer one request; return how to undo it, and whether it was the last."""
+    def _answer(self, message: Message) -> bool:
+        """Answer one request; tell whether it was the last."""
+        self._undo = None
         path, _, query = message.target.partition(b"?")
         answer = self._handler.handle(
             Request(
@@ -153,7 +171,7 @@ class Connection:
                 path.decode("utf-8", "replace"),
                 query.decode("utf-8", "replace"),
                 message,
-                peer,
+                self._peer,
             )
         )
         last = (
@@ -164,7 +182,7 @@ class Connection:
         )
         if isinstance(answer.body, Diff):
             is_whole = self._send_stream(answer.status, answer.body, last=last)
-            return None, last or not is_whole
+            return last or not is_whole
         try:
             self._send_whole(answer.status, answer.body, last=last)
         except ConnectionLostError:
@@ -173,7 +191,8 @@ class Connection:
             raise
         if not message.is_whole:
             self._linger()
-        return answer.undo, last
+        self._undo = answer.undo
+        return last
 
     def _send_whole(self, status: int, body: bytes, *, last: bool) -> None:
         self._send(

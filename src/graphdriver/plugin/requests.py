@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import collections
 import socket
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 import httptools
@@ -35,6 +36,7 @@ HEADER_LIMIT: Final = 64 << 10
 """Bytes that the head of a request, or what stands between its body's pieces, may take."""
 
 _READ: Final = 128 << 10
+_HEEDED: Final = frozenset({b"expect", b"origin", b"transfer-encoding"})
 
 
 class HeadTooLargeError(GraphDriverError):
@@ -49,6 +51,19 @@ class ConnectionLostError(BrokenStreamError):
 
 class Message:
     """A request whose head has come; its body may still be on its way."""
+
+    __slots__ = (
+        "_at",
+        "_pieces",
+        "_reader",
+        "expects_continue",
+        "has_head",
+        "head_bytes",
+        "is_whole",
+        "keep_alive",
+        "method",
+        "target",
+    )
 
     def __init__(self, reader: RequestReader) -> None:
         self._reader = reader
@@ -91,10 +106,16 @@ class Message:
 
 
 class RequestReader:
-    """Reads requests from a connected socket, one after the other."""
+    """Reads requests from a connected socket, one after the other.
 
-    def __init__(self, connection: socket.socket) -> None:
+    Args:
+        connection: the socket.
+        pending: tells how many bytes it has that the kernel does not know of, as over TLS.
+    """
+
+    def __init__(self, connection: socket.socket, pending: Callable[[], int] | None = None) -> None:
         self.socket = connection
+        self._pending = pending
         self._parser = httptools.HttpRequestParser(self)
         # One buffer for the connection's life: making a fresh one costs more than a small call.
         self._buffer = memoryview(bytearray(_READ))
@@ -120,6 +141,12 @@ class RequestReader:
                     raise BrokenStreamError("the connection ended within a request's head")
                 return None
         return self._messages[0]
+
+    def has_next(self) -> bool:
+        """Tell whether there may be more of a next request than what the socket will tell of."""
+        if self._fault or len(self._messages) > 1:
+            return True
+        return self._pending is not None and self._pending() > 0
 
     def close(self) -> None:
         """Let go of the parser and of what it found; they hold each other, and the buffer, too."""
@@ -163,24 +190,25 @@ class RequestReader:
 
     def on_url(self, url: bytes) -> None:
         """A piece of the target."""
-        self._count(self._messages[-1], len(url))
-        self._messages[-1].target += url
+        message = self._messages[-1]
+        message.target += url
+        self._count(message, len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header line, or a trailer."""
         message = self._messages[-1]
         self._count(message, len(name) + len(value) + 4)
-        if message.has_head:
-            return  # a trailer
         name = name.lower()
+        if name not in _HEEDED or message.has_head:  # most are not, and a trailer is not
+            return
         if name == b"expect":
             message.expects_continue = value.lower() == b"100-continue"
-        elif name == b"transfer-encoding" and value.lower() != b"chunked":
-            self._refuse(MalformedRequestError("Transfer-Encoding must be chunked or absent"))
         elif name == b"origin":
             self._refuse(
                 MalformedRequestError("web pages may not call a plugin: Origin is refused")
             )
+        elif value.lower() != b"chunked":
+            self._refuse(MalformedRequestError("Transfer-Encoding must be chunked or absent"))
 
     def on_headers_complete(self) -> None:
         """The head is whole."""

@@ -1,12 +1,12 @@
-"""The server: listeners and threads, nothing of what comes over them.
+"""The server: listeners and connections, nothing of what comes over them.
 
-A thread for each connection, since a daemon makes calls while it reads the answer to another. An idle
-connection is never closed while the server runs: a daemon's next call would be lost with it. For the
-same reason what cannot be served yet, for want of descriptors, of threads or of room (`MOST`), is not
-turned away but waits, in the kernel's queue or here.
+A daemon makes calls while it reads the answer to another: no connection waits for one that takes long
+(`graphdriver.plugin.workers`). An idle one is never closed while the server runs: a daemon's next call
+would be lost with it. For the same reason what cannot be served yet, for want of descriptors, of
+threads or of room (`MOST`), is not turned away but waits, in the kernel's queue or here.
 
-Over TLS a caller is nobody until the handshake is over: it happens in the connection's own thread,
-within `HANDSHAKE` seconds, and no more than `HANDSHAKES` are under way at a time.
+Over TLS a caller is nobody until the handshake is over: it happens in a thread of its own, within
+`HANDSHAKE` seconds, and no more than `HANDSHAKES` are under way at a time.
 
 At a stop who has connected is served and nobody else can connect; calls under way may end within
 `GRACE` seconds; what still runs is cut off and may let go of what it holds, `RELEASE` seconds long.
@@ -23,14 +23,18 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterable
-from typing import Final, Self
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, Self
 
 from graphdriver.errors import BrokenStreamError
 from graphdriver.linux.malloc import share_heaps
 from graphdriver.plugin.connection import Connection
 from graphdriver.plugin.handler import Handler
 from graphdriver.plugin.listeners import Listener
+from graphdriver.plugin.workers import Workers
+
+if TYPE_CHECKING:
+    import ssl
 
 GRACE: Final = 9.0
 """How long calls under way may take at a stop, in seconds."""
@@ -68,6 +72,7 @@ class Server:
         self._connections: set[Connection] = set()
         self._most = min(MOST, max(64, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
         self._changed = threading.Condition()
+        self._workers = Workers(self._serve, self._end)
         self._stopping = False
         self._in_trouble = False
         self._handshakes = threading.BoundedSemaphore(HANDSHAKES)
@@ -132,6 +137,7 @@ class Server:
                 for connection in self._connections:
                     connection.cut()
             all_ended = self._all_end_within(RELEASE)
+        self._workers.close(wait=all_ended)
         if all_ended:  # else the home stays locked as long as somebody is at it
             self._handler.close()
         if self._wakes_up_for_signals:
@@ -165,16 +171,23 @@ class Server:
         connection = Connection(accepted, self._handler, finishing=self._stopping)
         with self._changed:
             self._connections.add(connection)
-        self._start(connection, listener)
+        tls = listener.tls
+        if tls is None:
+            self._take(connection)
+        else:
+            self._start(
+                lambda: threading.Thread(
+                    target=self._shake_hands, args=(connection, tls), name="handshake", daemon=True
+                ).start(),
+                connection,
+            )
         return True
 
-    def _start(self, connection: Connection, listener: Listener) -> None:
+    def _start(self, start: Callable[[], None], connection: Connection) -> None:
+        """Do what needs a thread for a connection as soon as there is one."""
         while True:
-            thread = threading.Thread(
-                target=self._serve, args=(connection, listener), name="connection", daemon=True
-            )
             try:
-                thread.start()
+                start()
             except RuntimeError as error:
                 self._tell_trouble(f"cannot serve a connection, which waits: {error}")
                 if self._stopping:
@@ -185,21 +198,29 @@ class Server:
                 self._in_trouble = False
                 return
 
-    def _serve(self, connection: Connection, listener: Listener) -> None:
-        """Serve a connection to its end."""
+    def _take(self, connection: Connection) -> None:
+        self._start(lambda: self._workers.take(connection), connection)
+
+    def _shake_hands(self, connection: Connection, tls: ssl.SSLContext) -> None:
         try:
-            if listener.tls is not None:
-                try:
-                    connection.shake_hands(listener.tls, HANDSHAKE)
-                finally:
-                    self._handshakes.release()
-            connection.serve()
+            connection.shake_hands(tls, HANDSHAKE)
+        except (BrokenStreamError, OSError) as error:
+            _log.warning("%s", error)
+            self._end(connection)
+        else:
+            self._take(connection)
+        finally:
+            self._handshakes.release()
+
+    def _serve(self, connection: Connection) -> bool:
+        """Serve what came on a connection; tell whether more may come."""
+        try:
+            return connection.serve()
         except (BrokenStreamError, OSError) as error:
             _log.warning("%s", error)
         except Exception:
             _log.exception("a connection failed")
-        finally:
-            self._end(connection)
+        return False
 
     def _end(self, connection: Connection) -> None:
         connection.close()
