@@ -207,6 +207,7 @@ def json_member(name: str, codec: Codec, default: Any = _REQUIRED) -> Any:
 
 
 _JSON: Final = json.JSONEncoder(separators=(",", ":"))
+_READER: Final = json.JSONDecoder()
 
 
 @functools.cache
@@ -244,7 +245,7 @@ def decode(kind: type[M], body: bytes) -> M:
         MalformedRequestError: it is not such a message; the text names the member and the rule.
     """
     try:
-        value = json.loads(body) if body.strip() else {}
+        value = _READER.decode(body.decode("utf-8", "surrogatepass")) if body.strip() else {}
     except (ValueError, RecursionError) as error:
         raise MalformedRequestError(f"the body is not JSON: {error}") from error
     if value is None:

@@ -17,20 +17,21 @@ class Gate:
     """Lets many pass together, or one alone. Whoever wants to be alone goes before newcomers."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._guard = threading.Lock()
+        self._changed = threading.Condition(self._guard)
         self._inside = 0
         self._alone = 0
 
     def enter(self) -> None:
         """Be inside with others, until `leave`."""
-        with self._changed:
+        with self._guard:
             while self._alone:
                 self._changed.wait()
             self._inside += 1
 
     def leave(self) -> None:
         """Be inside no longer."""
-        with self._changed:
+        with self._guard:
             self._inside -= 1
             if not self._inside and self._alone:
                 self._changed.notify_all()
@@ -43,7 +44,7 @@ class Gate:
             InUseError: somebody was still inside after `PATIENCE` seconds. A caller that never ends
                 its transfer must not keep everybody else waiting for ever.
         """
-        with self._changed:
+        with self._guard:
             self._alone += 1
             if not self._changed.wait_for(lambda: not self._inside, PATIENCE):
                 self._alone -= 1
@@ -56,7 +57,7 @@ class Gate:
         try:
             yield
         finally:
-            with self._changed:
+            with self._guard:
                 self._inside = 0
                 self._alone -= 1
                 self._changed.notify_all()
