@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from graphdriver.driver import IDMap
+from graphdriver.layer import pack as pack_module
 from graphdriver.layer.unpack import Unpacked, unpack
 from graphdriver.layer.walk import remove_tree, walk
 from graphdriver.layer.whiteout import PLAIN, Form
+from graphdriver.linux.regular import deviceless
 from tests.drivers.filesystems import loop
 from tests.layer.canary import Canary
 
@@ -96,3 +98,20 @@ def remove(tree: Path) -> None:
     fd = os.open(tree.parent, os.O_RDONLY)
     remove_tree(fd, os.fsencode(tree.name))
     os.close(fd)
+
+
+@pytest.fixture(params=["in a copy of the mount", "held first"])
+def way_to_open(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> str:
+    """Each way to open the files that are packed: that of Linux 5.12, and the one of before."""
+    way: str = request.param
+    if way == "held first":
+        monkeypatch.setattr(pack_module, "deviceless", lambda folder_fd: None)
+    else:
+        fd = os.open(tmp_path, os.O_PATH)
+        copied = deviceless(fd)
+        assert copied is not None
+        os.close(copied)
+        os.close(fd)
+    return way

@@ -98,6 +98,7 @@ def copied(root: int) -> object:
 WORK = (packed, packed_as_upper_folder, compared, compared_as_upper_folder, copied)
 
 
+@pytest.mark.usefixtures("way_to_open")
 @pytest.mark.parametrize("work", WORK)
 def test_nothing_is_opened_but_files_and_folders(
     tmp_path: Path, canary: Canary, tree: Path, work: Callable[[int], object]
@@ -143,6 +144,7 @@ def swapped(tree: Path) -> Iterator[Path]:
             process.kill()
 
 
+@pytest.mark.usefixtures("way_to_open")
 @pytest.mark.parametrize("work", WORK)
 def test_a_device_in_a_files_place_is_not_opened(
     tmp_path: Path, swapped: Path, work: Callable[[int], object]

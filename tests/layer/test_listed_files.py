@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import stat
 import tarfile
 from collections.abc import Callable
@@ -22,6 +23,11 @@ def opaque(path: Path) -> None:
     os.setxattr(path, "trusted.overlay.opaque", b"y")
 
 
+def socket_at(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+
+
 REPLACEMENTS: dict[str, Callable[[Path], object]] = {
     "link": lambda path: path.symlink_to("/etc/passwd"),
     "folder": lambda path: path.mkdir(),
@@ -29,8 +35,19 @@ REPLACEMENTS: dict[str, Callable[[Path], object]] = {
     "device": lambda path: os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3)),
     "deletion": lambda path: os.mknod(path, stat.S_IFCHR | 0o600, 0),
     "opaque folder": opaque,
+    "socket": socket_at,
     "nothing": lambda _: None,
 }
+
+
+def doors(paths: list[Path]) -> list[bytes]:
+    """Return what must not be opened, whoever sees it: devices, and what a link leads to."""
+    kinds = stat.S_IFCHR, stat.S_IFLNK
+    return [
+        bytes(path)
+        for path in paths
+        if os.path.lexists(path) and stat.S_IFMT(path.lstat().st_mode) in kinds
+    ]
 
 
 def packed(
@@ -40,7 +57,7 @@ def packed(
     first = packer.read(1)
     (folder / "b").unlink()
     replace(folder / "b")
-    with watched([bytes(folder / "b")] if os.path.lexists(folder / "b") else []) as opens:
+    with watched(doors([folder / "b"])) as opens:
         tar = first + b"".join(iter(lambda: packer.read(1 << 20), b""))
         packer.close()
     assert opens == []
@@ -56,6 +73,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.usefixtures("way_to_open")
 @pytest.mark.parametrize(
     ("replacement", "between"),
     [
@@ -65,6 +83,7 @@ def folder(tmp_path: Path) -> Path:
         ("device", [("b", tarfile.CHRTYPE)]),
         ("deletion", [(".wh.b", tarfile.REGTYPE)]),
         ("opaque folder", [("b", tarfile.DIRTYPE), ("b/.wh..wh..opq", tarfile.REGTYPE)]),
+        ("socket", []),
         ("nothing", []),
     ],
 )

@@ -105,7 +105,11 @@ def file_header(name: bytes, mode: int, uid: int, gid: int, size: int, mtime_ns:
         or len(name) > 100
     ):
         return header(Entry(name, EntryType.FILE, mode, uid, gid, size, mtime_ns, stored=size))
-    main = _block(name, mode, uid, gid, size, seconds, b"0", b"", (0, 0), b"")
+    # As `_block` does it, without what it has to look at.
+    fields = name.ljust(100, b"\0"), mode, uid, gid, size, seconds, _NO_LINK
+    head = b"%b%07o\0%07o\0%07o\0%011o\0%011o\0        0%b" % fields
+    tail, tail_sum = _PLAIN
+    main = b"%b%06o\0 %b%b" % (head[:148], _sum(head) + tail_sum, head[156:], tail)
     if not nanoseconds:
         return main
     fraction = (b"%09d" % nanoseconds).rstrip(b"0")
@@ -208,4 +212,5 @@ def _sum(block: bytes) -> int:
     return (adler(block[:128]) & 0xFFFF) + (adler(block[128:]) & 0xFFFF) - 2
 
 
+_NO_LINK = bytes(100)
 _PLAIN = _tail((0, 0), b"")

@@ -35,7 +35,12 @@ from graphdriver.layer.place import NOT_CONTENT
 from graphdriver.layer.visit import visit
 from graphdriver.layer.walk import look_at, walk_to_files
 from graphdriver.linux import xattr
-from graphdriver.linux.regular import NotRegularError, open_and_stat
+from graphdriver.linux.regular import (
+    NotRegularError,
+    deviceless,
+    open_and_stat,
+    open_and_stat_deviceless,
+)
 
 _PIECE = 256 << 10
 _GATHERED = 128 << 10
@@ -96,7 +101,13 @@ class Packer:
         gid_maps: Sequence[IDMap],
         sparse: bool = False,
     ) -> None:
-        self.root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root_fd)
+        root = deviceless(root_fd)
+        if root is None:
+            root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root_fd)
+            self._open = open_and_stat
+        else:
+            self._open = open_and_stat_deviceless
+        self.root = root
         self._uid_maps = uid_maps
         self._gid_maps = gid_maps
         self._sparse = sparse
@@ -206,7 +217,7 @@ class Packer:
         return () if found is None else self.looked_at(path, name, parent_fd, found)
 
     def _file(self, path: bytes, name: bytes, parent_fd: int) -> Iterable[bytes]:
-        fd, found = open_and_stat(parent_fd, name)
+        fd, found = self._open(parent_fd, name)
         done = False
         try:
             size = found.st_size

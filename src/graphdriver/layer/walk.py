@@ -185,9 +185,9 @@ def _listed(fd: int) -> list[bytes]:
     """Return a folder's names in byte order; a NUL stands behind those of what is no regular file."""
     names = []
     try:
-        with os.scandir(fd) as entries:
+        with os.scandir(b"/proc/self/fd/%d" % fd) as entries:  # of a descriptor it gives text
             for entry in entries:
-                name = os.fsencode(entry.name)
+                name = entry.name
                 names.append(name if entry.is_file(follow_symlinks=False) else name + b"\0")
     except FileNotFoundError:  # it was removed meanwhile, so it holds nothing
         return []

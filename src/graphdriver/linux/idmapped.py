@@ -3,29 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import subprocess
 from pathlib import Path
-from typing import Final
 
-from graphdriver.linux.libc import libc, raise_errno
-
-_SYS_OPEN_TREE: Final = 428
-_SYS_MOUNT_SETATTR: Final = 442
-_OPEN_TREE_CLONE: Final = 0x1
-_AT_EMPTY_PATH: Final = 0x1000
-_MOUNT_ATTR_IDMAP: Final = 0x100000
-
-
-class _MountAttributes(ctypes.Structure):
-    _fields_ = (
-        ("attr_set", ctypes.c_uint64),
-        ("attr_clr", ctypes.c_uint64),
-        ("propagation", ctypes.c_uint64),
-        ("userns_fd", ctypes.c_uint64),
-    )
+from graphdriver.linux.mount import MOUNT_ATTR_IDMAP, mount_copy
 
 
 def idmapped(folder: str, namespace: int) -> int:
@@ -39,19 +22,14 @@ def idmapped(folder: str, namespace: int) -> int:
         OSError: EINVAL where the filesystem does not know how (Linux 5.12 and later, filesystem by
             filesystem), EPERM where it belongs to another user namespace.
     """
-    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC
-    tree: int = libc.syscall(_SYS_OPEN_TREE, -1, os.fsencode(folder), flags)
-    if tree < 0:
-        raise_errno(folder)
-    attributes = _MountAttributes(_MOUNT_ATTR_IDMAP, 0, 0, namespace)
-    where = (tree, b"", _AT_EMPTY_PATH)
-    if libc.syscall(
-        _SYS_MOUNT_SETATTR, *where, ctypes.byref(attributes), ctypes.sizeof(attributes)
-    ):
-        number = ctypes.get_errno()
-        os.close(tree)
-        raise OSError(number, os.strerror(number), folder)
-    return tree
+    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return mount_copy(fd, MOUNT_ATTR_IDMAP, namespace)
+    except OSError as error:
+        error.filename = folder
+        raise
+    finally:
+        os.close(fd)
 
 
 def user_namespace(uid_map: str, gid_map: str) -> int:

@@ -1,7 +1,8 @@
-"""mount(2), umount(2), and the newer calls that make a mount without a page of options.
+"""mount(2), umount(2), and the newer calls that make a mount without a page of options, or a copy.
 
 fsopen(2), fsconfig(2), fsmount(2) and move_mount(2) (Linux 5.2) take one setting at a time, so there
 may be any number of them, and they say in words what was wrong. A value is at most 255 bytes.
+open_tree(2) copies a mount out of everybody's sight, and mount_setattr(2) (5.12) changes the copy.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import struct
 from collections.abc import Iterable
 
 from graphdriver.linux.libc import libc, raise_errno
@@ -29,6 +31,8 @@ MOUNT_ATTR_NODEV = 0x4
 MOUNT_ATTR_NOEXEC = 0x8
 MOUNT_ATTR_NOATIME = 0x10
 MOUNT_ATTR_NODIRATIME = 0x80
+MOUNT_ATTR_IDMAP = 0x100000
+"""Owners are those of a user namespace; for `mount_copy` alone."""
 
 MNT_DETACH = 0x2
 """Take the mount out of sight now, and end it when nobody uses it any more."""
@@ -45,8 +49,12 @@ _FSMOUNT_CLOEXEC = 0x1
 _SET_FLAG, _SET_STRING, _CMD_CREATE = 0, 1, 6
 _EMPTY_PATHS = 0x4 | 0x40  # MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH
 
+_COPY_OF_FD = 0x1 | 0x1000  # OPEN_TREE_CLONE, AT_EMPTY_PATH
+_AT_EMPTY_PATH = 0x1000
+
 # The same on every architecture, as for all calls since Linux 5.1.
-_SYS_MOVE_MOUNT, _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 429, 430, 431, 432
+_SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = range(428, 433)
+_SYS_MOUNT_SETATTR = 442
 
 Settings = Iterable[tuple[str, str | None]]
 """What a filesystem is told, in order: a key and its value, None for a mere flag."""
@@ -104,6 +112,33 @@ def mount_with(fstype: str, settings: Settings, attributes: int, target_fd: int)
         _call(_SYS_MOVE_MOUNT, made, b"", target_fd, b"", _EMPTY_PATHS)
     finally:
         os.close(made)
+
+
+def mount_copy(folder_fd: int, attributes: int, namespace: int = 0) -> int:
+    """Return a folder as a copy of its mount shows it, without what is mounted below it.
+
+    The copy is out of sight, and lasts as long as something in it is open.
+
+    Args:
+        folder_fd: the folder; `O_PATH` will do.
+        attributes: any of the ``MOUNT_ATTR_`` bits.
+        namespace: for `MOUNT_ATTR_IDMAP` a user namespace, open; its ids are shown for those on disk.
+
+    Returns:
+        The folder in the copy, `O_PATH`; the caller's.
+
+    Raises:
+        MountError: ENOSYS before Linux 5.12; EPERM without CAP_SYS_ADMIN where the mount is; EINVAL
+            for a folder of another mount namespace, or where the filesystem does not know how.
+    """
+    copy = _call(_SYS_OPEN_TREE, folder_fd, b"", _COPY_OF_FD | os.O_CLOEXEC)
+    change = struct.pack("4Q", attributes, 0, 0, namespace)  # struct mount_attr
+    try:
+        _call(_SYS_MOUNT_SETATTR, copy, b"", _AT_EMPTY_PATH, change, len(change))
+    except BaseException:
+        os.close(copy)
+        raise
+    return copy
 
 
 def accepts(fstype: str, key: str, value: str) -> bool:

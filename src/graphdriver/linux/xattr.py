@@ -93,6 +93,8 @@ def _all(target: int | bytes, *, follow: bool) -> dict[bytes, bytes]:
         if error.errno in _NONE:
             return {}
         raise
+    if not names:
+        return {}
     found = {}
     for name in map(os.fsencode, names):
         value = _one(target, name, follow=follow)
