@@ -192,3 +192,11 @@ def test_without_any_thread_no_connection_is_taken(
         assert not echo.workers._connections
     with echo.caller() as caller:
         ask(caller, b"a")
+
+
+def test_after_the_close_no_connection_is_taken(echo: Echo) -> None:
+    echo.workers.close(wait=True)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(RuntimeError, match="not served any more"):
+        echo.workers.take(theirs)
+    assert threads() == 0

@@ -90,9 +90,11 @@ class Workers(Generic[C]):
         """Serve a connection from now on.
 
         Raises:
-            RuntimeError: there is no thread that could, and none can be started.
+            RuntimeError: there is no thread that could, and none can be started; or all is over.
         """
         with self._state:
+            if self._closing:
+                raise RuntimeError("connections are not served any more")
             if not self._threads:
                 self._start_one()
             self._connections[connection.fileno()] = connection
