@@ -60,9 +60,9 @@ def build(folder: Path) -> None:
 
 def all_of(stream: ClosableStream) -> bytes:
     data = b""
-    while piece := stream.read(1 << 20):
-        data += piece
-    stream.close()
+    with contextlib.closing(stream):
+        while piece := stream.read(1 << 20):
+            data += piece
     return data
 
 
