@@ -59,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
-        _complain(command, str(error))
+        named = error.filename and error.strerror
+        _complain(command, f"{error.filename}: {error.strerror}" if named else str(error))
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
