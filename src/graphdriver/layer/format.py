@@ -105,11 +105,8 @@ def file_header(name: bytes, mode: int, uid: int, gid: int, size: int, mtime_ns:
         or len(name) > 100
     ):
         return header(Entry(name, EntryType.FILE, mode, uid, gid, size, mtime_ns, stored=size))
-    # As `_block` does it, without what it has to look at.
-    fields = name.ljust(100, b"\0"), mode, uid, gid, size, seconds, _NO_LINK
-    head = b"%b%07o\0%07o\0%07o\0%011o\0%011o\0        0%b" % fields
-    tail, tail_sum = _PLAIN
-    main = b"%b%06o\0 %b%b" % (head[:148], _sum(head) + tail_sum, head[156:], tail)
+    fields = name.ljust(100, b"\0"), mode, uid, gid, size, seconds, b"0", _NO_LINK
+    main = _summed(_HEAD % fields, _PLAIN)
     if not nanoseconds:
         return main
     fraction = (b"%09d" % nanoseconds).rstrip(b"0")
@@ -185,7 +182,7 @@ def _block(
     device: tuple[int, int],
     prefix: bytes,
 ) -> bytes:
-    head = b"%b%07o\0%07o\0%07o\0%011o\0%011o\0        %b%b" % (
+    head = _HEAD % (
         name.ljust(100, b"\0"),
         mode,
         uid,
@@ -195,7 +192,12 @@ def _block(
         kind,
         link.ljust(100, b"\0"),
     )
-    tail, tail_sum = _PLAIN if device == (0, 0) and not prefix else _tail(device, prefix)
+    return _summed(head, _PLAIN if device == (0, 0) and not prefix else _tail(device, prefix))
+
+
+def _summed(head: bytes, rest: tuple[bytes, int]) -> bytes:
+    """Return a block whose sum is yet to be written into its `_HEAD`; the rest is of `_tail`."""
+    tail, tail_sum = rest
     return b"%b%06o\0 %b%b" % (head[:148], _sum(head) + tail_sum, head[156:], tail)
 
 
@@ -211,6 +213,9 @@ def _sum(block: bytes) -> int:
     adler = zlib.adler32
     return (adler(block[:128]) & 0xFFFF) + (adler(block[128:]) & 0xFFFF) - 2
 
+
+_HEAD = b"%b%07o\0%07o\0%07o\0%011o\0%011o\0        %b%b"
+"""A block up to the link's name, with spaces where its sum is written."""
 
 _NO_LINK = bytes(100)
 _PLAIN = _tail((0, 0), b"")

@@ -26,6 +26,7 @@ from typing import NamedTuple, Self
 from graphdriver.errors import BrokenStreamError
 from graphdriver.linux import inode_flags
 from graphdriver.linux.openat2 import RESOLVE_NO_XDEV, openat2
+from graphdriver.linux.xattr import path_of
 
 _log = logging.getLogger(__name__)
 
@@ -185,7 +186,7 @@ def _listed(fd: int) -> list[bytes]:
     """Return a folder's names in byte order; a NUL stands behind those of what is no regular file."""
     names = []
     try:
-        with os.scandir(b"/proc/self/fd/%d" % fd) as entries:  # of a descriptor it gives text
+        with os.scandir(path_of(fd)) as entries:  # of a descriptor it gives text
             for entry in entries:
                 name = entry.name
                 names.append(name if entry.is_file(follow_symlinks=False) else name + b"\0")

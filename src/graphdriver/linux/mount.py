@@ -49,7 +49,7 @@ _FSMOUNT_CLOEXEC = 0x1
 _SET_FLAG, _SET_STRING, _CMD_CREATE = 0, 1, 6
 _EMPTY_PATHS = 0x4 | 0x40  # MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH
 
-_COPY_OF_FD = 0x1 | 0x1000  # OPEN_TREE_CLONE, AT_EMPTY_PATH
+_OPEN_TREE_CLONE = 0x1
 _AT_EMPTY_PATH = 0x1000
 
 # The same on every architecture, as for all calls since Linux 5.1.
@@ -131,7 +131,8 @@ def mount_copy(folder_fd: int, attributes: int, namespace: int = 0) -> int:
         MountError: ENOSYS before Linux 5.12; EPERM without CAP_SYS_ADMIN where the mount is; EINVAL
             for a folder of another mount namespace, or where the filesystem does not know how.
     """
-    copy = _call(_SYS_OPEN_TREE, folder_fd, b"", _COPY_OF_FD | os.O_CLOEXEC)
+    flags = _OPEN_TREE_CLONE | _AT_EMPTY_PATH | os.O_CLOEXEC
+    copy = _call(_SYS_OPEN_TREE, folder_fd, b"", flags)
     change = struct.pack("4Q", attributes, 0, 0, namespace)  # struct mount_attr
     try:
         _call(_SYS_MOUNT_SETATTR, copy, b"", _AT_EMPTY_PATH, change, len(change))

@@ -51,14 +51,12 @@ C = TypeVar("C", bound=HasDescriptor)
 class _Lead:
     """What a thread is at while it leads."""
 
-    __slots__ = ("at", "is_over", "served")
+    __slots__ = ("at", "served")
 
     def __init__(self) -> None:
         self.served = 0
         self.at: int | None = None
         """The descriptor of the connection that is being served."""
-        self.is_over = False
-        """Another thread leads now."""
 
 
 class Workers(Generic[C]):
@@ -168,7 +166,6 @@ class Workers(Generic[C]):
             if before:
                 if before.at is None:
                     return None
-                before.is_over = True
                 self._epoll.unregister(before.at)
             self._standing -= 1
             self._lead = _Lead()
@@ -188,15 +185,16 @@ class Workers(Generic[C]):
                 goes_on = self._serve(connection)
                 with self._state:
                     lead.at = None
-                    if lead.is_over and goes_on:
+                    leads = self._lead is lead
+                    if goes_on and not leads:
                         self._epoll.register(number, select.EPOLLIN)
-                    elif not (lead.is_over or goes_on):
+                    elif leads and not goes_on:
                         self._epoll.unregister(number)
                     if not goes_on:
                         del self._connections[number]
                 if not goes_on:
                     self._end(connection)
-                if lead.is_over:  # what else came is told to the one that leads now
+                if not leads:  # what else came is told to the one that leads now
                     return
 
     def _is_stood_by(self) -> bool:
