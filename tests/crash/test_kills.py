@@ -164,30 +164,41 @@ class Stage:
 
     def points(self) -> list[Point]:
         """Go through the story and return all calls that change something."""
-        points = []
+        points: list[Point] = []
         scene = self._scene()
         for number, step in enumerate(STORY):
-            if step.is_start:
-                trace = self._trace_start(scene)
-                # What is deleted behind a start is deleted behind a Remove too.
-                background = set(trace.calls) - {min(trace.calls)}
-            else:
-                threads = self._threads()
-                with strace.traced(self._served.pid, self._served.log) as trace:
-                    step.run(scene)
-                    self._expect_no_litter(scene)
-                background = set(trace.calls) - set(threads)
-                points += [
-                    Point(number, call, True) for id in background for call in trace.calls[id]
-                ]
-                # strace counts for each thread, and kills at whichever comes to a count first.
-                for id in background:
-                    names = {call.name for call in trace.calls[id]}
-                    assert not any(names & {*trace.totals[other]} for other in threads)
-            for id in set(trace.calls) - background:
-                points += [Point(number, call, False) for call in trace.calls[id]]
+            if not step.is_start:
+                points += self._points_of(number, scene)
         scene.client.cleanup()
+        # By themselves: a step is killed in a process that did those before it too.
+        for number, step in enumerate(STORY):
+            if step.is_start:
+                points += self._points_of_start(number)
         return points
+
+    def _points_of(self, number: int, scene: Scene) -> Iterator[Point]:
+        step = STORY[number]
+        threads = self._threads()
+        with strace.traced(self._served.pid, self._served.log) as trace:
+            step.run(scene)
+            self._expect_no_litter(scene)
+            self._await_holds(scene)
+        background = set(trace.calls) - set(threads)
+        for id, calls in trace.calls.items():
+            yield from (Point(number, call, id in background) for call in calls)
+        # strace counts for each thread, and kills at whichever comes to a count first.
+        for id in background:
+            names = {call.name for call in trace.calls[id]}
+            assert not any(names & {*trace.totals[other]} for other in threads)
+
+    def _points_of_start(self, number: int) -> Iterator[Point]:
+        scene = self._scene()
+        for earlier in STORY[:number]:
+            earlier.run(scene)
+        trace = self._trace_start(scene)
+        scene.client.cleanup()
+        # What is deleted behind a start is deleted behind a Remove too.
+        return (Point(number, call, False) for call in trace.calls[min(trace.calls)])
 
     def rehearse(self) -> None:
         """Go through the story and look after each step; in a home of its own, since looking leaves
@@ -202,6 +213,10 @@ class Stage:
     def _expect_no_litter(self, scene: Scene) -> None:
         left = inspection.litter(scene.home)
         assert not left, f"left in the home: {left}"
+
+    def _await_holds(self, scene: Scene) -> None:
+        if self._served.mounts:
+            inspection.await_holds(scene.home, scene.world.held)
 
     def _trace_start(self, scene: Scene) -> strace.Trace:
         trace = strace.Trace()
@@ -264,8 +279,8 @@ class Stage:
         Without a ``before`` nothing was killed.
         """
         holds_more = step.holds if before else 0
-        if self._served.mounts and not before:
-            inspection.await_holds(scene.home, after.held)
+        if not before:
+            self._await_holds(scene)
         before = before or after
         there, marked = inspection.layers(scene.home), inspection.marked(scene.home)
         assert there <= {*before.layers, *after.layers}
