@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -14,14 +16,15 @@ from pathlib import Path
 import pytest
 
 from graphdriver.drivers import choice, overlay_probe
+from graphdriver.drivers.fuse_mount import FuseMounter
+from graphdriver.drivers.fuse_overlayfs import FuseOverlayfsDriver
 from graphdriver.drivers.overlay2 import Overlay2Driver
-from graphdriver.drivers.overlay_mount import KernelMounter, Overlay
-from graphdriver.drivers.overlay_probe import examine
+from graphdriver.drivers.overlay_mount import KernelMounter, Mounter, Overlay
+from graphdriver.drivers.overlay_probe import examine, trial
 from graphdriver.errors import UnsupportedError
 from graphdriver.linux import mount as calls
 from graphdriver.linux.mountinfo import mount_points
 from tests.cli.conftest import Serving, graphdriver
-from tests.drivers.conftest import TakeUp
 from tests.drivers.filesystems import loop
 from tests.layer.overlays import mounted_overlay
 
@@ -122,14 +125,78 @@ def test_a_fit_place_is_told_by_its_filesystem_and_left_as_it_was(place: Path) -
     assert choice.choose(str(place)).name == "overlay2"
 
 
-def test_what_a_killed_probe_left_is_cleared_away(home: Path, take_up: TakeUp) -> None:
-    left = home / ".overlay-probe"
-    for name in ("lower", "upper", "work", "merged"):
-        (left / name).mkdir(parents=True)
-    KernelMounter(str(left)).mount(Overlay(["lower"], "merged", "upper", "work"))
-    take_up()
-    assert not left.exists()
-    assert not any(one.point.startswith(os.fsencode(left)) for one in mount_points())
+@pytest.fixture
+def data_root(home: Path) -> Iterator[Path]:
+    """The folder of a daemon, in which a home is."""
+    root = home / "data"
+    (root / "driver").mkdir(parents=True)
+    yield root
+    while is_mounted_upon_itself(root):
+        subprocess.run(["umount", "--lazy", root], check=True)
+
+
+def mount_upon_itself(data_root: Path) -> None:
+    """Do what dockerd does at its start: what was mounted below before is out of reach then."""
+    subprocess.run(["mount", "--bind", data_root, data_root], check=True)
+    subprocess.run(["mount", "--make-shared", data_root], check=True)
+
+
+def is_mounted_upon_itself(data_root: Path) -> bool:
+    return any(one.point == os.fsencode(data_root) for one in mount_points())
+
+
+MOUNTERS: dict[str, Callable[[str], Mounter]] = {
+    "overlay2": KernelMounter,
+    "fuse-overlayfs": FuseMounter,
+}
+PROBES = {"overlay2": Overlay2Driver.probe, "fuse-overlayfs": FuseOverlayfsDriver.probe}
+
+
+@pytest.mark.parametrize("driver", MOUNTERS)
+def test_a_daemon_that_starts_during_a_probe_does_not_hide_what_that_mounts(
+    data_root: Path, driver: str
+) -> None:
+    home = data_root / "driver"
+    with trial(str(home)) as (folder, _):
+        mounter = MOUNTERS[driver](folder)
+        mounter.mount(Overlay(["lower"], "merged", "upper", "work"))
+        mount_upon_itself(data_root)
+        mounter.end()
+    assert os.listdir(home) == []
+    assert PROBES[driver](str(home)).rank > 0
+    assert os.listdir(home) == []
+
+
+_KILLED = """
+import os, sys
+from graphdriver.drivers.fuse_mount import FuseMounter
+from graphdriver.drivers.overlay_mount import KernelMounter, Mounter, Overlay
+from graphdriver.drivers.overlay_probe import trial
+with trial(sys.argv[2]) as (folder, _):
+    mounter = FuseMounter(folder) if sys.argv[1] == "fuse-overlayfs" else KernelMounter(folder)
+    mounter.mount(Overlay(["lower"], "merged", "upper", "work"))
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("next_one", MOUNTERS)
+@pytest.mark.parametrize("killed", MOUNTERS)
+def test_what_a_killed_probe_left_is_cleared_away(
+    data_root: Path, killed: str, next_one: str
+) -> None:
+    home = data_root / "driver"
+    before = mounted_where()
+    done = subprocess.run([sys.executable, "-c", _KILLED, killed, str(home)])
+    assert done.returncode == -signal.SIGKILL
+    assert os.listdir(home) == [".overlay-probe"]
+    mount_upon_itself(data_root)
+    PROBES[next_one](str(home))
+    assert os.listdir(home) == []
+    assert mounted_where() == before | {os.fsencode(data_root)}
+
+
+def mounted_where() -> set[bytes]:
+    return {one.point for one in mount_points()}
 
 
 def test_probes_of_one_place_do_not_disturb_each_other(home: Path) -> None:

@@ -13,30 +13,23 @@ deletes NAME; such folders are not read here.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import hashlib
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Sequence
 from typing import Final
 
 from graphdriver.drivers.overlay_mount import Mounter, Overlay
+from graphdriver.drivers.overlay_shown import Shown
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.layer.lowers import FUSE, FUSE_USER, Marks
 from graphdriver.linux import mount as calls
-from graphdriver.linux.folders import make_folders
-from graphdriver.linux.mountinfo import mount_points
 from graphdriver.linux.namespaces import in_user_namespace
 
 PROGRAM: Final = "fuse-overlayfs"
 SYSTEMD: Final = "/run/systemd/system"
 """This folder is there if systemd runs the machine (sd_booted(3))."""
-
-_SHOWN: Final = "/run/graphdriver/shown"
-"""Where homes are shown to the program, until they are cleaned up."""
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SCOPE: Final = ("systemd-run", "--scope", "--quiet", "--collect", "--")
@@ -58,10 +51,9 @@ class FuseMounter(Mounter):
 
     def __init__(self, home: str) -> None:
         self.home = home
-        name = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
-        self._shown = os.path.join(_SHOWN, name)
-        self._guard = threading.Lock()
         self._in_user_namespace = in_user_namespace()
+        # Nobody can make devices in a user namespace.
+        self._shown = Shown(home, 0 if self._in_user_namespace else calls.MS_NODEV)
 
     @property
     def marks(self) -> Marks:
@@ -81,11 +73,11 @@ class FuseMounter(Mounter):
         command = [_program(), "-o", ",".join(told), os.path.join(self.home, overlay.target)]
         if os.path.isdir(SYSTEMD) and not self._in_user_namespace:
             command[:0] = _SCOPE
-        self._show()
+        self._shown.show()
         done = subprocess.run(
             command,
             check=False,
-            cwd=self._shown,
+            cwd=self._shown.path,
             env={"PATH": _PATH},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -101,31 +93,7 @@ class FuseMounter(Mounter):
 
     def end(self) -> None:
         """Show the home no longer; nothing is mounted any more."""
-        with self._guard:
-            while self._is_shown():
-                calls.unmount(self._shown, calls.MNT_DETACH)
-            with contextlib.suppress(FileNotFoundError):
-                os.rmdir(self._shown)
-
-    def _is_shown(self) -> bool:
-        # By the table: where both are on one filesystem no device tells a mount.
-        return any(one.point == os.fsencode(self._shown) for one in mount_points())
-
-    def _show(self) -> None:
-        """Show the home without devices, unless it is shown already.
-
-        The helpers look at it by its path as long as they live, those of an earlier plugin too.
-        """
-        with self._guard:
-            if self._is_shown():
-                if os.path.samefile(self.home, self._shown):
-                    return
-                calls.unmount(self._shown, calls.MNT_DETACH)
-            make_folders(self._shown, 0o700)
-            calls.mount(self.home, self._shown, "", calls.MS_BIND, "")
-            if not self._in_user_namespace:  # where nobody can make devices
-                flags = calls.MS_BIND | calls.MS_REMOUNT | calls.MS_NODEV
-                calls.mount("", self._shown, "", flags, "")
+        self._shown.end()
 
 
 def _program() -> str:

@@ -2,7 +2,8 @@
 
 Filesystems differ in what they can be asked for, and kernels in what they answer; so two small layers
 are made and mounted, in a folder that is gone again afterwards. A process that is killed leaves it
-there, with its mount; the next one that looks clears it away.
+there, with its mount; the next one that looks clears it away. So that it can, whatever becomes of the
+home's path meanwhile, the folder is shown in another place, and mounted upon there.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import stat
 from collections.abc import Iterator
 from typing import Final
 
-from graphdriver.drivers.overlay_mount import KernelMounter, Overlay, is_mounted
+from graphdriver.drivers.overlay_mount import KernelMounter, Overlay
 from graphdriver.drivers.overlay_options import HomeOptions, LayerOptions
+from graphdriver.drivers.overlay_shown import Shown
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.layer.walk import remove_tree
 from graphdriver.linux import mount as calls
@@ -66,17 +68,19 @@ def trial(home: str) -> Iterator[tuple[str, str]]:
     Raises:
         OSError: nothing can be written there.
     """
+    folder = os.path.join(home, _FOLDER)
     with alone_in(home):
         fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        shown = Shown(folder)
         try:
-            _clear(home, fd)
+            _clear(shown, fd)
             try:
-                folder = os.path.join(home, _FOLDER)
                 for name in ("", "lower", "upper", "work", "merged", "lower/folder"):
                     os.mkdir(os.path.join(folder, name), 0o700)
-                yield folder, fstype_of(fd)
+                shown.show()
+                yield shown.path, fstype_of(fd)
             finally:
-                _clear(home, fd)
+                _clear(shown, fd)
         finally:
             os.close(fd)
 
@@ -123,12 +127,11 @@ def _examine(home: str, folder: str, kind: str, options: HomeOptions) -> None:
             ) from error
 
 
-def _clear(home: str, fd: int) -> None:
+def _clear(shown: Shown, home_fd: int) -> None:
     """Remove what is there of a probe."""
-    merged = os.path.join(home, _FOLDER, "merged")
-    if is_mounted(merged):
-        calls.unmount(merged, calls.MNT_DETACH)
-    remove_tree(fd, os.fsencode(_FOLDER))
+    Shown(shown.path).end()  # of a mounter that shows it once more, and was killed
+    shown.end()
+    remove_tree(home_fd, os.fsencode(_FOLDER))
 
 
 def _filesystems() -> set[str]:

@@ -23,6 +23,8 @@ MS_NOATIME = 0x400
 MS_NODIRATIME = 0x800
 MS_REMOUNT = 0x20
 MS_BIND = 0x1000
+MS_PRIVATE = 1 << 18
+"""What is mounted here appears nowhere else, and nothing here; all by itself."""
 MS_RELATIME = 1 << 21
 
 MOUNT_ATTR_RDONLY = 0x1

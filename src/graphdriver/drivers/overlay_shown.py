@@ -1,0 +1,73 @@
+"""Folders shown in a second place, whose path leads to the same as long as it is there.
+
+A home's own path may not: dockerd mounts its data-root upon itself when it starts, and what was
+mounted below it before is then out of reach until that mount is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+from typing import Final
+
+from graphdriver.linux import mount as calls
+from graphdriver.linux.folders import make_folders
+from graphdriver.linux.mountinfo import mount_points
+
+FOLDER: Final = "/run/graphdriver/shown"
+
+
+class Shown:
+    """A folder that is shown in a second place until that is ended, by this process or a later one.
+
+    Args:
+        folder: its absolute path.
+        flags: any of the ``MS_`` bits, for what is shown.
+    """
+
+    def __init__(self, folder: str, flags: int = 0) -> None:
+        self._folder = folder
+        self._flags = flags
+        self._guard = threading.Lock()
+        name = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:16]
+        self.path = os.path.join(FOLDER, name)
+        """The second place."""
+
+    def show(self) -> None:
+        """Show the folder; if it is shown already, that stays, for those who use it.
+
+        Raises:
+            OSError: it cannot be.
+        """
+        with self._guard:
+            if self._is_shown() and not os.path.samefile(self._folder, self.path):
+                self._end()
+            if not self._is_shown():
+                make_folders(self.path, 0o700)
+                calls.mount(self._folder, self.path, "", calls.MS_BIND, "")
+            # Each time: who mounted it may have been killed before the rest.
+            calls.mount("", self.path, "", calls.MS_PRIVATE, "")
+            if self._flags:
+                flags = calls.MS_BIND | calls.MS_REMOUNT | self._flags
+                calls.mount("", self.path, "", flags, "")
+
+    def end(self) -> None:
+        """Show it no longer, nor what is mounted on the second place.
+
+        Raises:
+            OSError: that cannot be ended.
+        """
+        with self._guard:
+            self._end()
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(self.path)
+
+    def _end(self) -> None:
+        while self._is_shown():
+            calls.unmount(self.path, calls.MNT_DETACH)
+
+    def _is_shown(self) -> bool:
+        # By the table: where both are on one filesystem no device tells a mount.
+        return any(one.point == os.fsencode(self.path) for one in mount_points())

@@ -1,0 +1,86 @@
+"""What is shown in a second place: without devices, alone, and ended by whoever comes next."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from graphdriver.drivers.overlay_shown import Shown
+from graphdriver.linux.mount import MS_NODEV
+from graphdriver.linux.mountinfo import mount_points
+
+
+@pytest.fixture
+def shown(home: Path) -> Iterator[Shown]:
+    one = Shown(str(home), MS_NODEV)
+    yield one
+    one.end()
+    assert not os.path.exists(one.path)
+
+
+def times_mounted(path: str) -> int:
+    return sum(one.point == os.fsencode(path) for one in mount_points())
+
+
+def has_devices(path: str) -> bool:
+    return not os.statvfs(path).f_flag & os.ST_NODEV
+
+
+def test_a_folder_is_shown_without_devices_and_once(shown: Shown, home: Path) -> None:
+    (home / "file").touch()
+    for _ in range(2):
+        shown.show()
+        assert os.listdir(shown.path) == ["file"]
+        assert times_mounted(shown.path) == 1
+        assert not has_devices(shown.path)
+
+
+def test_what_a_killed_process_showed_by_half_is_completed(shown: Shown, home: Path) -> None:
+    os.makedirs(shown.path)
+    subprocess.run(["mount", "--bind", home, shown.path], check=True)
+    assert has_devices(shown.path)
+    shown.show()
+    assert times_mounted(shown.path) == 1
+    assert not has_devices(shown.path)
+
+
+def test_a_folder_that_was_made_anew_is_shown_anew(shown: Shown, home: Path) -> None:
+    (home / "folder").mkdir()
+    inner = Shown(str(home / "folder"))
+    inner.show()
+    (home / "folder").rename(home / "former")
+    (home / "folder").mkdir()
+    (home / "folder/new").touch()
+    inner.show()
+    assert os.listdir(inner.path) == ["new"]
+    assert times_mounted(inner.path) == 1
+    inner.end()
+    assert not os.path.exists(inner.path)
+
+
+def test_what_is_mounted_in_one_place_does_not_appear_in_the_other(
+    shown: Shown, home: Path
+) -> None:
+    (home / "folder").mkdir()
+    subprocess.run(["mount", "--bind", home, home], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", home], check=True)
+        shown.show()
+        for one in (str(home), shown.path):
+            subprocess.run(["mount", "-t", "tmpfs", "none", f"{one}/folder"], check=True)
+        assert times_mounted(f"{home}/folder") == 1
+        assert times_mounted(f"{shown.path}/folder") == 1
+        shown.end()
+        assert times_mounted(f"{home}/folder") == 1
+    finally:
+        subprocess.run(["umount", "--recursive", home], check=True)
+
+
+def test_a_folder_is_shown_in_one_place_however_it_is_named(shown: Shown, home: Path) -> None:
+    link = home / "link"
+    link.symlink_to(home)
+    assert Shown(str(link)).path == shown.path
