@@ -16,20 +16,26 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from graphdriver.drivers.overlay_shown import FOLDER as SHOWN
 from graphdriver.linux import statfs
 
 PR_SET_CHILD_SUBREAPER = 36
 
 
 def mounts_below(folder: Path) -> list[str]:
-    """Return the mount points below ``folder``, the innermost first."""
+    """Return the mount points below ``folder``, the innermost first, and where else it is shown."""
     found = []
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
         for line in table:
-            point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), line.split(" ")[4])
-            if point.startswith(f"{folder}/"):
+            root, point = (re.sub(r"\\([0-7]{3})", _plain, it) for it in line.split(" ")[3:5])
+            is_shown = point.startswith(f"{SHOWN}/") and f"/{folder.name}/" in root
+            if is_shown or point.startswith(f"{folder}/"):
                 found.append(point)
     return found[::-1]
+
+
+def _plain(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 8))
 
 
 def processes_of(folder: Path) -> dict[int, str]:
