@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import re
 import signal
 import subprocess
 import time
@@ -18,24 +17,22 @@ from pathlib import Path
 
 from graphdriver.drivers.overlay_shown import FOLDER as SHOWN
 from graphdriver.linux import statfs
+from graphdriver.linux.mountinfo import mount_points
 
 PR_SET_CHILD_SUBREAPER = 36
 
 
 def mounts_below(folder: Path) -> list[str]:
-    """Return the mount points below ``folder``, the innermost first, and where else it is shown."""
-    found = []
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
-        for line in table:
-            root, point = (re.sub(r"\\([0-7]{3})", _plain, it) for it in line.split(" ")[3:5])
-            is_shown = point.startswith(f"{SHOWN}/") and f"/{folder.name}/" in root
-            if is_shown or point.startswith(f"{folder}/"):
-                found.append(point)
-    return found[::-1]
+    """Return the mount points below ``folder``, the innermost first."""
+    points = [os.fsdecode(one.point) for one in mount_points()]
+    return [point for point in points if point.startswith(f"{folder}/")][::-1]
 
 
-def _plain(escape: re.Match[str]) -> str:
-    return chr(int(escape[1], 8))
+def shown_elsewhere(folder: Path) -> list[str]:
+    """Return where drivers show what is below ``folder``."""
+    within = os.fsencode(f"/{folder.name}/")
+    points = [os.fsdecode(one.point) for one in mount_points() if within in one.root]
+    return [point for point in points if point.startswith(f"{SHOWN}/")]
 
 
 def processes_of(folder: Path) -> dict[int, str]:
@@ -103,7 +100,7 @@ def sweep(folder: Path) -> list[str]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     wait_until_gone(folder, 5)
-    for point in mounts_below(folder):
+    for point in mounts_below(folder) + shown_elsewhere(folder):
         found.append(f"mount {point}")
         subprocess.run(["umount", "-l", point], check=True)
     return found

@@ -12,13 +12,15 @@ _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class MountPoint:
-    """One line: ``point`` is where it is, ``source`` what is mounted, both with escapes undone.
+    """One line, with escapes undone.
 
+    ``point`` is where it is, ``source`` what is mounted, ``root`` the part of it that is seen there.
     ``device`` is what stat(2) tells as ``st_dev`` of what is on it, on most filesystems.
     """
 
     id: int
     device: int
+    root: bytes
     point: bytes
     fstype: str
     source: bytes
@@ -41,6 +43,7 @@ def mount_points(pid: int | str = "self") -> Iterator[MountPoint]:
         yield MountPoint(
             int(fields[0]),
             os.makedev(int(major), int(minor)),
+            _plain(fields[3]),
             _plain(fields[4]),
             fstype.decode(),
             _plain(source),
