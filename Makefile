@@ -6,11 +6,12 @@ VENV   := .venv
 READY  := $(VENV)/.ready
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
-.PHONY: help run test lint fuzz clean
+.PHONY: help run test test-long lint fuzz clean
 
 help:
 	@echo 'make run [ARGS="vfs -v"]         serve a driver (the best one for this machine) to a Docker daemon'
 	@echo 'make test [ARGS="tests/layer"]   run the tests'
+	@echo 'make test-long [ARGS=...]        run all tests with large numbers, and those that take minutes'
 	@echo 'make lint                        check style and types'
 	@echo 'make fuzz [SECONDS=3600]         fuzz the reader of tar headers'
 	@echo 'make clean                       remove the environment and all caches'
@@ -21,6 +22,9 @@ run: $(READY)
 
 test: $(READY)
 	$(VENV)/bin/pytest $(ARGS)
+
+test-long: $(READY)
+	GRAPHDRIVER_LONG=1 $(VENV)/bin/pytest -m "" --timeout 7200 $(ARGS)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check
