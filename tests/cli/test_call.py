@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver import Client
 from tests.cli.conftest import Serving, environment, graphdriver
 
 
@@ -101,3 +102,18 @@ def test_a_diff_whose_reader_has_enough_ends_without_a_trace(
         assert process.wait(60) == 1
     assert said == b""
     assert serving.call("Remove", "ID=a").returncode == 0
+
+
+def test_a_call_by_hand_under_a_living_daemon_is_made_only_with_force(
+    serving: Serving, folder: Path
+) -> None:
+    with Client(serving.socket) as daemon:  # this very process
+        daemon.init(f"{folder}/home", [], [], [])
+        daemon.create("a", "", "", {})
+        daemon.get("a", "")
+        refused = serving.call("Cleanup")
+        assert refused.returncode == 1
+        assert f"for process {os.getpid()}, which lives".encode() in refused.stderr
+        assert serving.call("Exists", "ID=a").stdout == b'{"Exists": true}\n'
+        assert serving.call("--force", "Remove", "ID=a").returncode == 0
+        assert not daemon.exists("a")

@@ -26,6 +26,11 @@ examples:
   graphdriver call --socket /run/docker/plugins/py-vfs.sock Get ID=top
 
 The answer is printed as JSON, a Diff as it comes. Mind that a Get must be Put.
+
+A plugin of this project refuses Init, Create, CreateReadWrite, Put, Remove, ApplyDiff and Cleanup while
+the daemon that uses it runs: they would unmount its containers, or take layers away from it. Where a
+plugin cannot tell whether the daemon runs (over TCP, for example), it refuses them too. With --force
+the call is made as if by a daemon.
 """
 
 
@@ -160,6 +165,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--plugin", metavar="NAME", help="find it by name, as a daemon does")
     where.add_argument("--socket", metavar="PATH", help="its socket, or tcp://HOST:PORT")
+    parser.add_argument(
+        "--force", action="store_true", help="make the call even if it disturbs a daemon that runs"
+    )
     parser.add_argument("method", choices=sorted(_CALLS), metavar="METHOD", help=" ".join(_CALLS))
     parser.add_argument(
         "members",
@@ -174,11 +182,12 @@ def _run(arguments: argparse.Namespace) -> int:
     import json
 
     from graphdriver.plugin.client import Client
+    from graphdriver.plugin.discovery import find
 
     required, optional, make = _CALLS[arguments.method]
     given = _Arguments(arguments.members, required, optional)
-    plugin = Client(arguments.socket) if arguments.socket else Client.discover(arguments.plugin)
-    with plugin as client:
+    address = arguments.socket or find(arguments.plugin)
+    with Client(address, by_hand=not arguments.force) as client:
         answer = make(client, given)
     if answer is not None:
         print(json.dumps(answer))

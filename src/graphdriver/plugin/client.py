@@ -23,6 +23,7 @@ from graphdriver.errors import BrokenStreamError, GraphDriverError, UnreachableE
 from graphdriver.plugin import messages
 from graphdriver.plugin.codec import Message, decode, encode
 from graphdriver.plugin.discovery import Address, find
+from graphdriver.plugin.requests import BY_HAND
 from graphdriver.plugin.tls import client_side
 
 _ACCEPT = "application/vnd.docker.plugins.v1.2+json"
@@ -50,11 +51,16 @@ class Client(Driver):
         address: ``/path.sock``, ``unix:///path.sock``, ``tcp://host:port`` or an `Address`,
             which may say with which certificate to speak TLS.
         timeout: how long one answer may take, in seconds; None: as long as it takes.
+        by_hand: mark the calls as a person's: a plugin of ours refuses those that would disturb a
+            daemon that lives.
     """
 
-    def __init__(self, address: str | Address, timeout: float | None = None) -> None:
+    def __init__(
+        self, address: str | Address, timeout: float | None = None, *, by_hand: bool = False
+    ) -> None:
         self.address = Address.parse(address) if isinstance(address, str) else address
         self._timeout = timeout
+        self._by_hand = by_hand
         self._idle: list[http.client.HTTPConnection] = []
         self._guard = threading.Lock()
 
@@ -202,6 +208,8 @@ class Client(Driver):
     ) -> http.client.HTTPResponse:
         connection.putrequest("POST", target, skip_accept_encoding=True)
         connection.putheader("Accept", _ACCEPT)
+        if self._by_hand:
+            connection.putheader(BY_HAND, "1")
         if isinstance(body, bytes):
             connection.putheader("Content-Length", str(len(body)))
             connection.endheaders(body)

@@ -172,6 +172,7 @@ class Connection:
                 query.decode("utf-8", "replace"),
                 message,
                 self._peer,
+                message.by_hand,
             )
         )
         last = (

@@ -60,6 +60,10 @@ def _start_time(pid: int) -> int | None:
     if pid <= 0:
         return None
     try:
+        # A peer's number is that in our PID namespace. Where /proc shows another one, the number is
+        # another process's.
+        if os.readlink("/proc/self") != str(os.getpid()):
+            return None
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -75,6 +79,10 @@ class Daemon:
     peer: Peer | None
     left: bool = False
     """It called Cleanup: it does not need the plugin any more."""
+
+    def may_live(self) -> bool:
+        """Tell whether it runs, or may run: that cannot be told and it has not called Cleanup."""
+        return not self.left if self.peer is None else self.peer.is_alive()
 
     def may_be_replaced_by(self, said: InitRequest, peer: Peer | None) -> bool:
         """Tell whether another Init may take this one's place.
@@ -122,7 +130,7 @@ class DaemonFile:
             return Daemon(said, peer, bool(kept["left"]))
         except FileNotFoundError:
             return None
-        except (KeyError, TypeError, MalformedRequestError) as error:
+        except (KeyError, TypeError, ValueError, MalformedRequestError) as error:
             raise ValueError(f"{self._path} is damaged: {error!r}") from error
 
 

@@ -66,13 +66,18 @@ STATUS: Final = {
 
 @dataclasses.dataclass(slots=True)
 class Request:
-    """A call as it came. ``peer`` is the calling process, where that can be told."""
+    """A call as it came.
+
+    ``peer`` is the calling process, where that can be told. ``by_hand`` says that a person makes the
+    call, and no daemon.
+    """
 
     method: str
     path: str
     query: str
     body: ReadStream
     peer: Peer | None = None
+    by_hand: bool = False
 
 
 @dataclasses.dataclass(slots=True)
@@ -163,6 +168,8 @@ class Handler:
             response = row.run(self, message, request)
         else:
             with self._residence:
+                if request.by_hand and row.disturbs:
+                    self._residence.refuse_by_hand()
                 if call.layer is None:
                     response = row.run(self, message, request)
                 else:
@@ -191,7 +198,7 @@ class Handler:
         return messages.ActivateResponse(("GraphDriver",))
 
     def _init(self, message: messages.InitRequest, request: Request) -> messages.InitResponse:
-        self._residence.init(message, request.peer)
+        self._residence.init(message, request.peer, by_hand=request.by_hand)
         self._made_here.clear()  # a daemon that just began has created nothing
         return messages.InitResponse()
 
@@ -378,6 +385,8 @@ class _Row(NamedTuple):
     """Nobody may stand on the layer meanwhile."""
     outside: bool = False
     """It needs no home."""
+    disturbs: bool = False
+    """It takes something from a daemon that lives, if it is made by hand."""
 
 
 CALLS: Final = {
@@ -390,21 +399,28 @@ CALLS: Final = {
     ),
     "/GraphDriver.Status": _Row(_json(messages.StatusRequest, ignored=True), Handler._status),
     "/GraphDriver.Create": _Row(
-        _json(messages.CreateRequest), Handler._create, Handler._undo_create
+        _json(messages.CreateRequest), Handler._create, Handler._undo_create, disturbs=True
     ),
     "/GraphDriver.CreateReadWrite": _Row(
-        _json(messages.CreateRequest), Handler._create_read_write, Handler._undo_create
+        _json(messages.CreateRequest),
+        Handler._create_read_write,
+        Handler._undo_create,
+        disturbs=True,
     ),
     "/GraphDriver.Get": _Row(_json(messages.GetRequest), Handler._get, Handler._undo_get),
-    "/GraphDriver.Put": _Row(_json(messages.PutRequest), Handler._put),
-    "/GraphDriver.Remove": _Row(_json(messages.RemoveRequest), Handler._remove, alone=True),
+    "/GraphDriver.Put": _Row(_json(messages.PutRequest), Handler._put, disturbs=True),
+    "/GraphDriver.Remove": _Row(
+        _json(messages.RemoveRequest), Handler._remove, alone=True, disturbs=True
+    ),
     "/GraphDriver.Exists": _Row(_json(messages.ExistsRequest), Handler._exists),
     "/GraphDriver.GetMetadata": _Row(_json(messages.GetMetadataRequest), Handler._get_metadata),
     "/GraphDriver.Changes": _Row(_json(messages.ChangesRequest), Handler._changes),
     "/GraphDriver.DiffSize": _Row(_json(messages.DiffSizeRequest), Handler._diff_size),
     "/GraphDriver.Diff": _Row(_json(messages.DiffRequest), Handler._diff),
-    "/GraphDriver.ApplyDiff": _Row(_query, Handler._apply_diff, alone=True),
-    "/GraphDriver.Cleanup": _Row(_json(messages.CleanupRequest, ignored=True), Handler._cleanup),
+    "/GraphDriver.ApplyDiff": _Row(_query, Handler._apply_diff, alone=True, disturbs=True),
+    "/GraphDriver.Cleanup": _Row(
+        _json(messages.CleanupRequest, ignored=True), Handler._cleanup, disturbs=True
+    ),
 }
 """All calls there are, by path."""
 

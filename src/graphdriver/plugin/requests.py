@@ -12,6 +12,7 @@ The parser is `httptools`; it sets no limits, so they are set here. The rules:
   pieces of a body no more than some reads of the socket is borne.
 - ``Upgrade`` is refused, and so is every transfer coding but ``chunked``: what is packed in another
   way would pass for the body itself.
+- ``Graphdriver-By-Hand`` marks a call that a person makes; `graphdriver.plugin.residence` has the rule.
 - ``Origin`` is refused. Browsers send it with every POST and nobody else does: no web page that is
   opened on this machine may call a plugin that listens on loopback.
 """
@@ -35,8 +36,12 @@ from graphdriver.errors import (
 HEADER_LIMIT: Final = 64 << 10
 """Bytes that the head of a request, or what stands between its body's pieces, may take."""
 
+BY_HAND: Final = "Graphdriver-By-Hand"
+"""The header by which ``graphdriver call`` marks its calls; other plugins ignore it."""
+
 _READ: Final = 128 << 10
-_HEEDED: Final = frozenset({b"expect", b"origin", b"transfer-encoding"})
+_BY_HAND: Final = BY_HAND.lower().encode()
+_HEEDED: Final = frozenset({b"expect", b"origin", b"transfer-encoding", _BY_HAND})
 
 
 class HeadTooLargeError(GraphDriverError):
@@ -56,6 +61,7 @@ class Message:
         "_at",
         "_pieces",
         "_reader",
+        "by_hand",
         "expects_continue",
         "has_head",
         "head_bytes",
@@ -72,6 +78,7 @@ class Message:
         self.target = b""
         self.method = ""
         self.head_bytes = 0
+        self.by_hand = False
         self.expects_continue = False
         self.keep_alive = True
         self.has_head = False
@@ -203,6 +210,8 @@ class RequestReader:
             return
         if name == b"expect":
             message.expects_continue = value.lower() == b"100-continue"
+        elif name == _BY_HAND:
+            message.by_hand = True
         elif name == b"origin":
             self._refuse(
                 MalformedRequestError("web pages may not call a plugin: Origin is refused")

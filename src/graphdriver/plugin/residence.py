@@ -4,6 +4,9 @@ Between Init and the process's end there is one home. A daemon's Init takes it u
 of a plugin that was restarted under a daemon, from what was remembered. An Init that names another
 home, from another daemon while the first still lives, is refused: its layers would be lost to the
 first one.
+
+A call that is made by hand and would disturb that daemon (Init, which takes its place, is one) is
+refused while it lives, or may live. Unmarked calls are a daemon's own, and are never refused for this.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from graphdriver.home import Home
 from graphdriver.plugin.daemon import Daemon, DaemonFile, Peer
 from graphdriver.plugin.gate import Gate
 from graphdriver.plugin.messages import InitRequest
+from graphdriver.plugin.requests import BY_HAND
 
 PATIENCE: Final = 12.0
 """How long a plugin that starts waits for one that still ends, in seconds; a server takes up to 10."""
@@ -25,6 +29,8 @@ PATIENCE: Final = 12.0
 ENGINE: Final = "docker"
 
 _RESTART: Final = "restart the daemon: it says Init when it starts"
+
+_CLEAN_UP: Final = 'make its last call yourself: "graphdriver call --force ... Cleanup"'
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +80,7 @@ class Residence:
         assert self._home is not None
         return self._home
 
-    def init(self, said: InitRequest, peer: Peer | None) -> None:
+    def init(self, said: InitRequest, peer: Peer | None, *, by_hand: bool = False) -> None:
         """Take up the home that a daemon names, and remember it.
 
         Raises:
@@ -82,20 +88,43 @@ class Residence:
             UnsupportedError: the home is another driver's, or an option is not known.
         """
         with self._gate.alone():
+            if by_hand:
+                self.refuse_by_hand()
             current = self._daemon
             if current and not current.may_be_replaced_by(said, peer):
                 raise InUseError(
                     f"this plugin serves {current.said.home} for {current}, and cannot serve"
                     f" {said.home} for {peer or 'another daemon'} as well",
                     hint="give each daemon a plugin of its own"
-                    + ("" if current.peer else "; if that one is gone, say Cleanup in its place"),
+                    + ("" if current.peer else f"; if that one is gone, {_CLEAN_UP}"),
                 )
             self._take_up(said)
             if current is None or peer is None or peer != current.peer:
                 daemon_began = getattr(self._driver, "daemon_began", None)
                 if daemon_began:
                     daemon_began()
-            self._remember(Daemon(said, peer))
+            # Behind an Init that was made by hand there is no daemon.
+            self._remember(Daemon(said, None, left=True) if by_hand else Daemon(said, peer))
+
+    def refuse_by_hand(self) -> None:
+        """Refuse a call that is made by hand while the daemon of the last Init lives.
+
+        Raises:
+            InUseError: it lives, or that cannot be told.
+        """
+        try:
+            daemon = self._daemon or (self._file.read() if self._file else None)
+        except ValueError as error:
+            served = f"a daemon that is not known ({error})"
+        else:
+            if daemon is None or not daemon.may_live():
+                return
+            served = f"{daemon.said.home} for {daemon}"
+        raise InUseError(
+            f"this plugin serves {served}; a call that is made by hand would disturb it",
+            hint="stop the daemon first, or make the call with --force (without the header"
+            f" {BY_HAND})",
+        )
 
     def resume(self) -> None:
         """Take up what was remembered, at the start of a process; calls wait meanwhile.
