@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.linux.folders import make_folders, write_whole
+from graphdriver.errors import UnsupportedError
+from graphdriver.linux.folders import make_folders, make_own, write_whole
 
 
 @pytest.fixture(autouse=True)
@@ -43,3 +44,34 @@ def test_a_file_is_written_whole_with_its_mode_whatever_was_left_there(tmp_path:
     assert (tmp_path / "f").read_text() == "two"
     assert mode(tmp_path / "f") == 0o600
     assert os.listdir(tmp_path) == ["f"]
+
+
+def test_a_directory_of_ours_is_taken_from_those_who_may_write_to_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = tmp_path / "own"
+    make_own(str(own), 0o700)
+    assert (mode(own), caplog.text) == (0o700, "")
+    for before, after in ((0o777, 0o755), (0o2770, 0o2750), (0o1702, 0o1700)):
+        own.chmod(before)
+        make_own(str(own), 0o700)
+        assert mode(own) == after
+        assert f"{own} had mode {before:04o}, so that others could write to it" in caplog.text
+
+
+@pytest.mark.root
+def test_a_directory_of_another_user_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir(0o777)
+    os.chown(own, 1000, -1)
+    with pytest.raises(UnsupportedError, match=f"{own} belongs to user 1000.*chown 0 {own}"):
+        make_own(str(own), 0o700)
+    assert mode(own) == 0o777
+
+
+def test_what_is_no_directory_is_not_taken_for_ours(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path)
+    for name in ("file", "link"):
+        with pytest.raises(UnsupportedError, match=f"{name} is in the way"):
+            make_own(str(tmp_path / name), 0o700)

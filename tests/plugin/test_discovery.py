@@ -94,6 +94,7 @@ def test_an_address_is_read_as_it_was_written(address: Address) -> None:
 
 
 def test_a_spec_file_leads_to_the_plugin_and_goes_at_the_end(folder: str, name: str) -> None:
+    os.mkdir(f"{folder}/a space, %41 and #1")
     listener = UnixListener(f"{folder}/a space, %41 and #1/p.sock")
     for address, tls in (
         (listener.address, None),
@@ -148,7 +149,7 @@ def test_what_a_killed_plugin_left_behind_is_replaced_with_a_warning(
 
 
 def test_another_plugins_file_is_neither_overwritten_nor_removed(folder: str, name: str) -> None:
-    tcp, unix = TCPListener("127.0.0.1", 0), UnixListener(f"{folder}/run/p.sock")
+    tcp, unix = TCPListener("127.0.0.1", 0), UnixListener(f"{folder}/p.sock")
     cannot_be_asked = f"unix://{folder}/{'x' * 200}"
     for address in (tcp.address, unix.address, cannot_be_asked, "of nobody we know"):
         path = f"{folder}/etc/{name}.spec"

@@ -12,6 +12,7 @@ import pytest
 
 from graphdriver import TCPListener, UnixListener
 from graphdriver.errors import InUseError, UnsupportedError
+from graphdriver.plugin import listeners
 from graphdriver.plugin.discovery import Address
 
 
@@ -22,14 +23,35 @@ def folder() -> Iterator[str]:
 
 
 def test_a_socket_has_its_mode_and_group_and_goes_at_the_end(folder: str) -> None:
-    path = f"{folder}/new/p.sock"
+    path = f"{folder}/p.sock"
     listener = UnixListener(path, group=12345)
     made = os.stat(path)
     assert stat.S_IMODE(made.st_mode) == 0o660
     assert made.st_gid == 12345
     listener.close()
-    assert os.listdir(f"{folder}/new") == []
+    assert os.listdir(folder) == []
     listener.close()
+
+
+def test_a_directory_that_is_missing_is_not_made(folder: str) -> None:
+    with pytest.raises(UnsupportedError, match=f"there is no directory {folder}/mistyped"):
+        UnixListener(f"{folder}/mistyped/p.sock")
+    assert os.listdir(folder) == []
+
+
+def test_dockers_own_directory_is_made_with_dockers_modes(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listeners, "PLUGIN_SOCKETS", f"{folder}/docker/plugins")
+    before = os.umask(0)
+    try:
+        UnixListener("p").close()
+    finally:
+        os.umask(before)
+    modes = [
+        stat.S_IMODE(os.stat(f"{folder}/{one}").st_mode) for one in ("docker", "docker/plugins")
+    ]
+    assert modes == [0o700, 0o755]
 
 
 def test_a_stale_socket_is_replaced(folder: str) -> None:

@@ -168,3 +168,8 @@ def test_no_layer_is_worked_on_by_path(file: Path) -> None:
     assert names.isdisjoint(FORBIDDEN)
     if room(file) == "layer":
         assert not any(name.startswith(("os.path.", "shutil.", "subprocess.")) for name in names)
+
+
+def test_no_lock_is_taken_where_others_could_take_it() -> None:
+    locking = [file.name for file in FILES if {"fcntl.flock", "fcntl.lockf"} & used(file)]
+    assert locking == ["home.py", "exclusion.py"]

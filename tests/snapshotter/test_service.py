@@ -208,7 +208,7 @@ def test_a_second_one_is_told_who_is_there(snapshotter: Snapshotter) -> None:
     assert f"is served by process {snapshotter.process.pid}" in told
     other = str(snapshotter.root.parent / "other")
     told = fails("--root", other, "--address", snapshotter.address)
-    assert "another snapshotter listens" in told
+    assert f"{snapshotter.address} is in use by process {snapshotter.process.pid}" in told
     assert snapshotter.calls.list() == []
 
 
@@ -234,5 +234,5 @@ def test_the_socket_is_its_groups_and_goes_with_it(folder: Path) -> None:
         found = os.stat(served.address)
         assert (found.st_mode & 0o7777, found.st_gid) == (0o660, 4)
     assert not os.path.exists(served.address)
-    with served:  # the lock that is left is nobody's
+    with served:
         assert served.calls.list() == []

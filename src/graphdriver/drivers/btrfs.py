@@ -29,7 +29,7 @@ from graphdriver.errors import UnsupportedError
 from graphdriver.layer.touched import Touched
 from graphdriver.layer.walk import remove_tree
 from graphdriver.linux import btrfs, btrfs_quota, statfs
-from graphdriver.linux.folders import alone_in
+from graphdriver.linux.exclusion import alone_in
 from graphdriver.linux.mountinfo import fstype_of
 from graphdriver.linux.sync import syncfs
 from graphdriver.store import Store

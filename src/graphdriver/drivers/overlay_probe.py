@@ -23,7 +23,7 @@ from graphdriver.layer.walk import remove_tree
 from graphdriver.linux import mount as calls
 from graphdriver.linux import xattr
 from graphdriver.linux.directory import tells_types
-from graphdriver.linux.folders import alone_in
+from graphdriver.linux.exclusion import alone_in
 from graphdriver.linux.mountinfo import fstype_of
 
 _FOLDER: Final = ".overlay-probe"

@@ -7,9 +7,15 @@ must therefore say its mode each time; `os.makedirs` does so for the last folder
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import logging
 import os
-from collections.abc import Iterator
+import stat
+
+from graphdriver.errors import UnsupportedError
+
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+_log = logging.getLogger(__name__)
 
 
 def make_folders(path: str, mode: int) -> None:
@@ -27,6 +33,58 @@ def make_folders(path: str, mode: int) -> None:
         raise FileExistsError(17, "something that is no folder is in the way", path)
 
 
+def make_own(path: str, mode: int) -> None:
+    """Make a directory that only this user may change, or see that the one there is such.
+
+    Raises:
+        UnsupportedError: see `keep_own`; or something that is no directory is there.
+        OSError: it cannot be made.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, mode)
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        raise UnsupportedError(
+            f"{path} is in the way: it is not a directory", hint="move it away, or remove it"
+        )
+    keep_own(path, os.O_NOFOLLOW)
+
+
+def keep_own(path: str, flags: int = 0) -> None:
+    """See that only this user may change a directory; take from others the right to write to it.
+
+    Whoever owns a directory, or may write to it, can put other files in the place of those in it.
+
+    Args:
+        path: the directory.
+        flags: more flags for open(2).
+
+    Raises:
+        UnsupportedError: it is another user's.
+        OSError: it cannot be opened.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | flags)
+    try:
+        there = os.fstat(fd)
+        if there.st_uid != os.geteuid():
+            raise UnsupportedError(
+                f"the directory {path} belongs to user {there.st_uid}, who can change everything in"
+                f" it; this process runs as user {os.geteuid()}",
+                hint=f"check what is in it, then run: chown {os.geteuid()} {path}",
+            )
+        mode = stat.S_IMODE(there.st_mode)
+        if mode & _OTHERS_WRITE:
+            os.fchmod(fd, mode & ~_OTHERS_WRITE)
+            _log.warning(
+                "the directory %s had mode %04o, so that others could write to it; it has mode %04o"
+                " now; check what is in it",
+                path,
+                mode,
+                mode & ~_OTHERS_WRITE,
+            )
+    finally:
+        os.close(fd)
+
+
 def write_whole(path: str, text: str, mode: int) -> None:
     """Write a small file so that a crash leaves the old one or the new one.
 
@@ -42,18 +100,3 @@ def write_whole(path: str, text: str, mode: int) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.rename(fresh, path)
-
-
-@contextlib.contextmanager
-def alone_in(folder: str) -> Iterator[None]:
-    """Keep others of ours out of a folder, from looking at a name to having replaced it.
-
-    Raises:
-        OSError: the folder is not there.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

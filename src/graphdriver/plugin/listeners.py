@@ -15,7 +15,8 @@ import stat
 from typing import TYPE_CHECKING, Protocol
 
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
-from graphdriver.linux.folders import alone_in, make_folders
+from graphdriver.linux.exclusion import alone_in
+from graphdriver.linux.folders import make_folders
 from graphdriver.linux.groups import group_id
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ class UnixListener:
 
     Raises:
         InUseError: somebody listens there.
-        UnsupportedError: the path is too long or holds something else; the group is not known.
+        UnsupportedError: the path is too long or holds something else; its directory does not
+            exist; the group is not known.
     """
 
     tls = None
@@ -84,7 +86,7 @@ class UnixListener:
             )
         gid = group_id(group)
         folder = os.path.dirname(self.path)
-        make_folders(folder, 0o755)
+        _expect_directory(self.path)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with alone_in(folder):
@@ -210,6 +212,19 @@ def ready_for_calls(listening: socket.socket) -> None:
     """
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
+def _expect_directory(path: str) -> None:
+    """Make Docker's directory of sockets if it is missing, with Docker's modes; no other is made."""
+    directory = os.path.dirname(path)
+    if os.path.realpath(directory) == PLUGIN_SOCKETS:
+        make_folders(os.path.dirname(PLUGIN_SOCKETS), 0o700)
+        make_folders(PLUGIN_SOCKETS, 0o755)
+    elif not os.path.isdir(directory):
+        raise UnsupportedError(
+            f"cannot listen on {path}: there is no directory {directory}",
+            hint="check the path, or make the directory, such that only root can write to it",
+        )
 
 
 def _clear_stale(path: str) -> None:

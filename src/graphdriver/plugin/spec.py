@@ -14,7 +14,8 @@ import os
 import socket
 
 from graphdriver.errors import GraphDriverError, InUseError
-from graphdriver.linux.folders import alone_in, make_folders, write_whole
+from graphdriver.linux.exclusion import alone_in
+from graphdriver.linux.folders import make_folders, write_whole
 from graphdriver.plugin.discovery import PLUGIN_SPECS, Address, ClientTLS, find, read_spec
 from graphdriver.plugin.listeners import PLUGIN_SOCKETS
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import fcntl
 import os
 import socket
 import tempfile
@@ -18,6 +17,7 @@ from typing import Final, Self
 import grpc
 
 from graphdriver.errors import InUseError, UnsupportedError
+from graphdriver.linux.exclusion import PathLock
 from graphdriver.linux.folders import make_folders
 from graphdriver.linux.groups import group_id
 from graphdriver.snapshotter.service import handlers
@@ -50,16 +50,16 @@ class SnapshotterServer:
         self._snapshots = snapshots
         self.address = os.path.abspath(address)
         gid = group_id(group)
-        folder, name = os.path.split(self.address)
+        folder = os.path.dirname(self.address)
         make_folders(folder, 0o755)
-        self._lock = _locked(os.path.join(folder, f".{name}.lock"), self.address)
+        self._lock = _locked(self.address)
         try:
             self._pool = concurrent.futures.ThreadPoolExecutor(THREADS, "snapshotter")
             self._server = grpc.server(self._pool)
             self._server.add_generic_rpc_handlers((handlers(snapshots),))
             self._bind(folder, gid)
         except BaseException:
-            os.close(self._lock)
+            self._lock.release()
             raise
         self._inode = os.stat(self.address).st_ino
 
@@ -91,22 +91,22 @@ class SnapshotterServer:
         self._server.stop(GRACE).wait()
         self._pool.shutdown()
         self._snapshots.close()
-        os.close(self._lock)
+        self._lock.release()
 
 
-def _locked(path: str, address: str) -> int:
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _locked(address: str) -> PathLock:
+    """Lock an address where nobody listens."""
+    lock = PathLock(address, patience=0)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
-            probe.connect(address)
-            raise InUseError(f"somebody listens on {address}", hint="stop that first")
-    except BlockingIOError as error:
-        os.close(lock)
-        raise InUseError(
-            f"another snapshotter listens on {address}", hint="stop that first"
-        ) from error
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1)
+            try:
+                probe.connect(address)
+            except TimeoutError:
+                pass  # a process listens, with a full backlog
+            except OSError:
+                return lock
+        raise InUseError(f"another process listens on {address}", hint="stop it first")
     except BaseException:
-        os.close(lock)
+        lock.release()
         raise
-    return lock
