@@ -1,10 +1,15 @@
-"""A skipped test is no passed test: with ``CI=true`` every skip must be listed with its reason."""
+"""What holds for every test: which may be skipped, and which runs alone.
+
+A skipped test is no passed test: with ``CI=true`` every skip must be listed with its reason.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import fnmatch
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +71,36 @@ class SkipPolice:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         for id in self.unlisted():
             terminalreporter.write_line(f"skipped, and not in allowed_skips.txt: {id}", red=True)
+
+
+@contextlib.contextmanager
+def turn(shared: Path, *, alone: bool) -> Iterator[None]:
+    """Wait for a turn, and keep it for the length of a ``with`` block.
+
+    Args:
+        shared: a directory that all processes of one run know.
+        alone: nobody else has a turn meanwhile.
+    """
+    kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+    with open(shared / "queue", "a") as queue, open(shared / "turn", "a") as held:
+        fcntl.flock(queue, kind)  # whoever waits to be alone holds up those that come later
+        fcntl.flock(held, kind)
+        if not alone:
+            fcntl.flock(queue, fcntl.LOCK_UN)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _its_turn(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Run a test that is marked ``alone`` while no other test of the same run does."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    shared = tmp_path_factory.getbasetemp().parent
+    with turn(shared, alone=request.node.get_closest_marker("alone") is not None):
+        yield
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,7 +9,12 @@ from graphdriver.driver import Mount
 from graphdriver.drivers.overlay_mount import SETTINGS
 from graphdriver.errors import UnsupportedError
 
-_SAFE: Final = tuple(f"{key}={value}" for key, value in SETTINGS)
+_UNKNOWN: Final = "metacopy"
+"""BuildKit refuses, or walks, what is mounted with an option that it does not know (its
+``util/overlay``). The kernel switches metacopy off by itself where ``redirect_dir`` is given and not
+``on`` (fs/overlayfs/params.c)."""
+
+_SAFE: Final = tuple(f"{key}={value}" for key, value in SETTINGS if key != _UNKNOWN)
 
 
 def name_mount(

@@ -49,6 +49,19 @@ class NoWorkdir(Shown):
         ]
 
 
+@caught_by("mounts/mount-options-are-known")
+class UnknownOption(Shown):
+    """An overlay mount has an option that BuildKit does not know."""
+
+    good = Overlay2Driver
+
+    def changed(self, mounts: Sequence[Mount]) -> Sequence[Mount]:
+        return [
+            replace(one, options=(*one.options, "metacopy=off")) if one.type == "overlay" else one
+            for one in mounts
+        ]
+
+
 @caught_by("mounts/views-cannot-be-written-to")
 class ViewsAreWritable(Broken):
     """A view is mounted to be written to."""

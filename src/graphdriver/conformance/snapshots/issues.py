@@ -31,6 +31,12 @@ MOUNTS: Final = Reason(
     "The differ writes into the upperdir that a single overlay mount names, and mounts whatever else "
     "it is told; a last mount that is read-only means to newer versions that the layer is there."
 )
+OPTIONS: Final = Reason(
+    "BuildKit refuses COPY --link, and walks both trees at each export, where an overlay mount has an "
+    "option that it does not know; containerd passes such an option of a bind mount to the kernel, "
+    "which ignores it.",
+    ("BuildKit, util/overlay, GetOverlayLayers", "containerd, core/mount, parseMountOptions"),
+)
 CONTENT: Final = Reason("A layer is what its parent shows and what was changed.", _SUITE)
 READ_ONLY: Final = Reason(
     "A view is mounted by many at once; what one writes all others see.", _SUITE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Final
 
 from graphdriver.conformance.case import Group
 from graphdriver.conformance.expect import Mismatch, expect
@@ -11,6 +12,22 @@ from graphdriver.conformance.snapshots.kit import SnapshotKit
 from graphdriver.conformance.snapshots.mounting import mounted
 
 GROUP: Group[SnapshotKit] = Group("mounts", "how snapshots are shown")
+
+_KNOWN: Final = {
+    "overlay": frozenset(
+        ("lowerdir=", "upperdir=", "workdir=", "redirect_dir=", "index=off", "userxattr")
+    ),
+    "bind": frozenset(
+        (
+            *("bind", "rbind", "ro", "rw", "defaults", "remount", "sync", "async", "dirsync"),
+            *("dev", "nodev", "suid", "nosuid", "exec", "noexec", "mand", "nomand"),
+            *("atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime"),
+            *("strictatime", "nostrictatime"),
+        )
+    ),
+}
+"""The options that BuildKit knows of an overlay mount, and containerd of a bind mount; one that ends
+with ``=`` may have any value."""
 
 
 @GROUP.case(issues.MOUNTS)
@@ -49,6 +66,23 @@ def overlay_mounts_name_their_folders(kit: SnapshotKit) -> None:
         for name in names:
             for folder in found[name].split(":"):
                 expect(f"whether {name} {folder} is there", os.path.isdir(folder), True)
+
+
+@GROUP.case(issues.OPTIONS)
+def mount_options_are_known(kit: SnapshotKit) -> None:
+    """Overlay and bind mounts have only options that BuildKit and containerd know."""
+    for parent in ("", kit.committed(), kit.committed(kit.committed())):
+        active, view = kit.key("active"), kit.key("view")
+        for one in (*kit.calls.prepare(active, parent), *kit.calls.view(view, parent)):
+            known = _KNOWN.get(one.type)
+            if known is None:  # a program's own, such as fuse3.fuse-overlayfs
+                continue
+            unknown = [
+                option
+                for option in one.options
+                if option not in known and f"{option.partition('=')[0]}=" not in known
+            ]
+            expect(f"options of the {one.type} mount that are not known", unknown, [])
 
 
 @GROUP.case(issues.READ_ONLY)
