@@ -83,7 +83,7 @@ def test_as_many_layers_as_the_kernel_takes_stand_on_each_other(
     assert len(os.listdir(home / "l")) == MOST_LAYERS + 1
     # The kernel's own word, so that the number is not ours alone.
     driver.create("more", str(MOST_LAYERS - 1), "", {})
-    lowers = [*driver._layers.lower_names("more"), f"l/{(home / 'more/link').read_text()}"]
+    lowers = [*driver._layers._files.lowers("more"), f"l/{(home / 'more/link').read_text()}"]
     (home / "m").mkdir()
     with pytest.raises(GraphDriverError, match="too many lower directories, limit is 500"):
         driver._layers._mounter.mount(Overlay(lowers, "m"))

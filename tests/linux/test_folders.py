@@ -38,7 +38,7 @@ def test_a_file_in_the_way_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_file_is_written_whole_with_its_mode_whatever_was_left_there(tmp_path: Path) -> None:
-    (tmp_path / "f.new").symlink_to("/etc/passwd")
+    (tmp_path / ".f.new").symlink_to("/etc/passwd")
     write_whole(str(tmp_path / "f"), "one", 0o600)
     write_whole(str(tmp_path / "f"), "two", 0o600)
     assert (tmp_path / "f").read_text() == "two"

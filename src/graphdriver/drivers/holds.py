@@ -8,6 +8,7 @@ once, since to leave a mount is better than to pull one away under a container.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from typing import Final
@@ -61,7 +62,13 @@ class Holds:
             make_folders(self._folder, 0o700)
             fd = os.open(path, _COUNT, 0o600)
         try:
-            os.pwrite(fd, f"{self._boot} {count}".ljust(_LENGTH).encode(), 0)
+            # In place, for that needs no room: a Put works where nothing new can be written.
+            if os.pwrite(fd, f"{self._boot} {count}".ljust(_LENGTH).encode(), 0) != _LENGTH:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        except BaseException:
+            if os.fstat(fd).st_size != _LENGTH:  # it is new, and not whole
+                os.unlink(path)
+            raise
         finally:
             os.close(fd)
         self._counts[id] = count

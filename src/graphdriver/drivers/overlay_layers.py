@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import errno
 import logging
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +13,7 @@ from typing import Final
 
 from graphdriver.driver import IDMap, ProtoDriver, Usage, host_root
 from graphdriver.drivers.holds import Holds
-from graphdriver.drivers.overlay_files import lost, read, write
+from graphdriver.drivers.overlay_files import DIFF, LINKS, LayerFiles
 from graphdriver.drivers.overlay_ground import Ground
 from graphdriver.drivers.overlay_lineage import Lineage
 from graphdriver.drivers.overlay_mount import Overlay, is_dead, is_mounted
@@ -27,25 +25,16 @@ from graphdriver.layer.place import NOT_CONTENT
 from graphdriver.layer.usage import disk_usage
 from graphdriver.layer.walk import remove_tree
 from graphdriver.linux import xattr
-from graphdriver.linux.folders import make_folders
 from graphdriver.linux.holders import holders
 from graphdriver.linux.mount import MNT_DETACH, unmount
 from graphdriver.store import Store
 
-DIFF: Final = "diff"
-LINK: Final = "link"
-LOWER: Final = "lower"
 WORK: Final = "work"
 MERGED: Final = "merged"
-COMMITTED: Final = "committed"
-LINKS: Final = "l"
-VOLATILE: Final = ".volatile"
 
 MOST_LAYERS: Final = 500
 """How many lower folders a mount may have (OVL_MAX_STACK in the kernel's fs/overlayfs)."""
 
-_LINK_LENGTH: Final = 26
-_LINK: Final = re.compile(r"l/[A-Z0-9]{26}")
 _BUSY_TRIES: Final = 5
 _BUSY_PAUSE: Final = 0.02
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -78,7 +67,7 @@ class OverlayLayers(ProtoDriver):
         self._store = Store(home, self._owner[1], own=(LINKS,))
         self._holds = Holds(home)
         self._family = threading.Lock()
-        make_folders(os.path.join(home, LINKS), 0o700)
+        self._files = LayerFiles(home)
         self._lineage = Lineage(self._take_stock())
 
     def daemon_began(self) -> None:
@@ -103,25 +92,25 @@ class OverlayLayers(ProtoDriver):
     def _create(self, id: str, parent: str, options: LayerOptions, *, volatile: bool) -> None:
         with self._family:
             lowers = self._lowers_upon(parent) if parent else []
-            link = base64.b32encode(os.urandom(_LINK_LENGTH)).decode()[:_LINK_LENGTH]
+            link = self._files.new_link()
+            is_first_child = False
             try:
                 with self._store.staged(id) as folder:
                     self._make_diff(os.path.join(folder, DIFF), parent)
-                    write(os.path.join(folder, LINK), link)
+                    self._files.write(folder, link, lowers, volatile=volatile)
                     if lowers:
-                        write(os.path.join(folder, LOWER), ":".join(lowers))
                         os.mkdir(os.path.join(folder, WORK), 0o700)
                         os.chown(os.path.join(folder, WORK), *self._owner)
-                    if volatile and lowers:
-                        write(os.path.join(folder, VOLATILE), "")
                     if options.size:
                         options.limit(folder, (DIFF, WORK) if lowers else (DIFF,))
-                    os.symlink(f"../{id}/{DIFF}", self._path(LINKS, link))
+                    self._files.make_link(id, link)
                     if parent:
-                        write(self._path(parent, COMMITTED), "")
+                        is_first_child = self._files.commit(parent)
             except BaseException:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self._path(LINKS, link))
+                with contextlib.suppress(OSError):
+                    if is_first_child:  # the parent can be written to still
+                        self._files.uncommit(parent)
+                    self._files.remove_link(link)
                 raise
             self._lineage.add(id, parent)
 
@@ -146,7 +135,7 @@ class OverlayLayers(ProtoDriver):
     def _lowers_upon(self, parent: str) -> list[str]:
         """Return the links of the layers below one that stands on ``parent``, nearest first."""
         self._store.parent_path(parent)
-        lowers = [self._link_of(parent), *self.lower_names(parent)]
+        lowers = [self._files.link_of(parent), *self._files.lowers(parent)]
         if len(lowers) > MOST_LAYERS:
             raise UnsupportedError(
                 f"parent {parent} stands on {len(lowers) - 1} layers, and the kernel takes"
@@ -166,12 +155,13 @@ class OverlayLayers(ProtoDriver):
             self._refuse_if_stood_upon(id)
             link = None
             with contextlib.suppress(GraphDriverError):  # if it is lost: swept at the next start
-                link = self._link_of(id)
+                link = self._files.link_of(id)
             self._store.remove(id)
-            if link:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self._path(link))
+            # The layer is gone, so this call has succeeded: what is left is swept at the next start.
             self._lineage.discard(id)
+            if link:
+                with contextlib.suppress(OSError):
+                    self._files.remove_link(link)
 
     def refuse_if_stood_upon(self, id: str) -> None:
         """See that no layer stands on one, which must then stay as it is.
@@ -189,7 +179,7 @@ class OverlayLayers(ProtoDriver):
     def get(self, id: str, mount_label: str) -> str:
         """Return the layer's folder, mounted if it stands on others."""
         self._store.path(id)
-        lowers = self.lower_names(id)
+        lowers = self._files.lowers(id)
         if not lowers:
             return self._path(id, DIFF)
         merged = self._path(id, MERGED)
@@ -240,7 +230,7 @@ class OverlayLayers(ProtoDriver):
             "UpperDir": self._path(id, DIFF),
             "WorkDir": self._path(id, WORK),
         }
-        lowers = self._lower_folders(id)
+        lowers = self._files.lower_directories(id)
         if lowers:
             told["LowerDir"] = ":".join(lowers)
         return told
@@ -248,7 +238,7 @@ class OverlayLayers(ProtoDriver):
     def folders(self, id: str) -> tuple[str, str, list[str]]:
         """Return a layer's own folder, its working folder, and the folders of the layers below."""
         diff, work = os.path.join(self._store.path(id), DIFF), self._path(id, WORK)
-        return diff, work, self._lower_folders(id)
+        return diff, work, self._files.lower_directories(id)
 
     def usage(self, id: str) -> Usage:
         """Count the layer's own folder (`graphdriver.driver.CountsUsage`)."""
@@ -278,32 +268,7 @@ class OverlayLayers(ProtoDriver):
             LayerNotFoundError: ``id`` does not exist.
         """
         self._store.path(id)
-        lowers = self.lower_names(id)
-        return os.readlink(self._path(lowers[0])).split("/")[1] if lowers else ""
-
-    def lower_names(self, id: str) -> list[str]:
-        """Return the links of the layers below one, nearest first, relative to the home."""
-        try:
-            text = self._read(id, LOWER)
-        except FileNotFoundError:
-            return []
-        names = text.split(":")
-        if not all(map(_LINK.fullmatch, names)):
-            raise lost(f"what layer {id} stands on")
-        return names
-
-    def _lower_folders(self, id: str) -> list[str]:
-        """Return the folders of the layers below one, nearest first."""
-        targets = (os.readlink(self._path(one)) for one in self.lower_names(id))
-        return [os.path.normpath(self._path(LINKS, target)) for target in targets]
-
-    def _link_of(self, id: str) -> str:
-        """Return a layer's own link, relative to the home."""
-        with contextlib.suppress(FileNotFoundError):
-            link = f"{LINKS}/{self._read(id, LINK)}"
-            if _LINK.fullmatch(link):
-                return link
-        raise lost(f"the link of layer {id}")
+        return self._files.parent_of(id)
 
     def is_pristine(self, id: str) -> bool:
         """Tell whether nobody uses the layer, and nothing was written to it."""
@@ -332,7 +297,7 @@ class OverlayLayers(ProtoDriver):
         """Open the folders of the layers below one, nearest first."""
         with contextlib.ExitStack() as held:
             fds = []
-            for link in self.lower_names(id):  # the links are the driver's own
+            for link in self._files.lowers(id):  # the links are the driver's own
                 fds.append(os.open(self._path(link), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
                 held.callback(os.close, fds[-1])
             yield fds
@@ -344,10 +309,10 @@ class OverlayLayers(ProtoDriver):
         if mount_label:
             options.append(f"context={mount_label}")
         target = f"{id}/{MERGED}"
-        if os.path.exists(self._path(id, COMMITTED)):
+        if self._files.is_committed(id):
             overlay = Overlay([f"{id}/{DIFF}", *lowers], target, options=options)
         else:
-            if os.path.exists(self._path(id, VOLATILE)):
+            if self._files.is_volatile(id):
                 self._clear_volatile(id)
                 options.append("volatile")
             overlay = Overlay(lowers, target, f"{id}/{DIFF}", f"{id}/{WORK}", options)
@@ -387,7 +352,7 @@ class OverlayLayers(ProtoDriver):
             unmount(merged, MNT_DETACH)
         with contextlib.suppress(OSError):
             os.rmdir(merged)
-        if os.path.exists(self._path(id, VOLATILE)):
+        if self._files.is_volatile(id):
             self._clear_volatile(id, unmounted=True)
 
     def _clear_volatile(self, id: str, *, unmounted: bool = False) -> None:
@@ -422,23 +387,14 @@ class OverlayLayers(ProtoDriver):
 
     def _take_stock(self) -> dict[str, str]:
         """Find what each layer stands on, sweep what a crash left between, make lost links anew."""
-        links = self._path(LINKS)
-        for name in os.listdir(links):
-            if not os.path.exists(os.path.join(links, name)):
-                os.unlink(os.path.join(links, name))
-        for id in self._layers():
-            with contextlib.suppress(GraphDriverError, OSError):  # it is there, most often
-                os.symlink(f"../{id}/{DIFF}", self._path(self._link_of(id)))
+        self._files.sweep_links(self._layers())
         parents = {}
         for id in self._layers():
             try:
-                parents[id] = self.parent_of(id)
+                parents[id] = self._files.parent_of(id)
             except (GraphDriverError, OSError) as error:
                 _log.warning("layer %s cannot be used: %s", id, error)
         return parents
 
     def _path(self, *parts: str) -> str:
         return os.path.join(self._store.home, *parts)
-
-    def _read(self, id: str, name: str) -> str:
-        return read(self._path(id, name))

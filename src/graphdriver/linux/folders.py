@@ -10,10 +10,12 @@ import contextlib
 import logging
 import os
 import stat
+from typing import Final
 
 from graphdriver.errors import UnsupportedError
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_FRESH: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 _log = logging.getLogger(__name__)
 
@@ -85,18 +87,45 @@ def keep_own(path: str, flags: int = 0) -> None:
         os.close(fd)
 
 
-def write_whole(path: str, text: str, mode: int) -> None:
-    """Write a small file so that a crash leaves the old one or the new one.
+def write_whole(path: str, text: str, mode: int, *, sync: bool = True) -> None:
+    """Write a small file so that the old one or the new one is there, and never a part of one.
+
+    Args:
+        path: the file. No name beside it may begin with a dot and end in ``.new``.
+        text: what it is to hold.
+        mode: its permissions.
+        sync: whether that holds after a power cut too; without, the file may then be empty.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written; what was there is there still.
     """
-    fresh = f"{path}.new"
-    with contextlib.suppress(FileNotFoundError):
+    above, name = os.path.split(path)
+    fresh = os.path.join(above, f".{name}.new")
+    try:
+        descriptor = os.open(fresh, _FRESH, mode)
+    except FileExistsError:  # of a process that was killed
         os.unlink(fresh)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(fresh, path)
+        descriptor = os.open(fresh, _FRESH, mode)
+    try:
+        try:
+            write_all(descriptor, text.encode())
+            if sync:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(fresh, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(fresh)
+        raise
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all bytes to an open file: write(2) may take but a part, on a full disk for one.
+
+    Raises:
+        OSError: they cannot be written; a part may have been.
+    """
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]

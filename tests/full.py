@@ -1,0 +1,37 @@
+"""Filesystems without room."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@contextlib.contextmanager
+def tmpfs(place: Path, pages: int) -> Iterator[Path]:
+    """Mount a tmpfs of so many pages, for the length of a ``with`` block."""
+    place.mkdir()
+    size = f"size={pages * PAGE}"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tiny", str(place)], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--recursive", "--lazy", str(place)], check=True)
+
+
+def fill(place: Path, *, leave: int = 0) -> None:
+    """Fill a filesystem with a file called ``filler``; of a tmpfs leave so many pages free."""
+    with open(place / "filler", "ab", buffering=0) as file:
+        piece = bytes(1 << 20)
+        while piece:
+            try:
+                file.write(piece)
+            except OSError as error:
+                assert error.errno in (errno.ENOSPC, errno.EDQUOT), error
+                piece = piece[: len(piece) // 2]
+        file.truncate(max(file.tell() - leave * PAGE, 0))
