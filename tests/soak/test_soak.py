@@ -46,6 +46,9 @@ that serve connections."""
 
 ROOT = Path(__file__).parents[2]
 
+_CONNECTED = "03"
+"""The state of such a socket in /proc/net/unix (SS_CONNECTED); one that listens has "01"."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -86,11 +89,17 @@ class Served:
         forget(self.plugin.path)
         with Caller(self.plugin).wire as daemon:
             assert daemon.ask(wire.call("Init", Home=self.home)).said == {}
+        wait_until(lambda: not self.connections())
         wait_until(lambda: self.threads() <= AT_REST)
 
     def descriptors(self) -> list[str]:
         folder = f"/proc/{self.process.pid}/fd"
         return sorted(_link(f"{folder}/{name}") for name in os.listdir(folder))
+
+    def connections(self) -> int:
+        """Count those that the plugin holds open; the caller may have closed its end before."""
+        rows = [row.split() for row in Path("/proc/net/unix").read_text().splitlines()]
+        return sum(row[-1] == self.plugin.path and row[5] == _CONNECTED for row in rows)
 
     def threads(self) -> int:
         return len(os.listdir(f"/proc/{self.process.pid}/task"))
