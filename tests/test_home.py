@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver.driver import IDMap
-from graphdriver.errors import InUseError
+from graphdriver.errors import InUseError, UnsupportedError
 from graphdriver.home import Home
 
 MAPS = (IDMap(0, 100_000, 65_536),)
@@ -73,3 +73,103 @@ def test_a_full_disk_keeps_nobody_from_a_home_that_is_there(tiny: Path) -> None:
     with pytest.raises(InUseError, match=f"is served by process {os.getpid()}, and this is"):
         Home(str(tiny / "home"))
     again.close()
+
+
+OTHERS = {
+    "the directory of Docker's own overlay2 or fuse-overlayfs driver": ["l/X", "4f0c/diff/x"],
+    "the directory of Docker's own btrfs driver": ["subvolumes/4f0c/x"],
+    "the directory of Docker's own vfs driver": ["dir/4f0c/x"],
+    "the data root of a Docker daemon": ["image/x", "volumes/x", "overlay2/l/X"],
+    "the root of one of containerd's own snapshotters": ["metadata.db", "snapshots/1/fs/x"],
+    "the root of a containerd": ["io.containerd.content.v1.content/x", "tmpmounts/x"],
+    "a directory that holds '.profile', '.ssh'": [".ssh/id", ".profile", "lost+found/x"],
+    "a directory that holds 'a', 'b', 'c', …": ["a", "b", "c", "d", "e"],
+    # Its own identity was lost, and with it whose layers these are.
+    "a directory that holds '4f0c'": ["4f0c/root/x", ".graphdriver/lock", ".trash/x"],
+}
+
+
+def laid_out(path: Path, files: list[str]) -> Path:
+    for file in files:
+        (path / file).parent.mkdir(parents=True, exist_ok=True)
+        (path / file).write_text("theirs")
+    path.chmod(0o755)
+    return path
+
+
+def looks(path: Path) -> list[tuple[str, int, int, int]]:
+    found = [(one, one.lstat()) for one in sorted([path, *path.rglob("*")])]
+    return [(str(one), there.st_mode, there.st_gid, there.st_mtime_ns) for one, there in found]
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_the_files_of_others_are_no_home_and_nothing_is_written_there(
+    tmp_path: Path, what: str
+) -> None:
+    path = laid_out(tmp_path / "theirs", OTHERS[what])
+    before = looks(path)
+    with pytest.raises(UnsupportedError) as refused:
+        Home(str(path), MAPS)
+    said = f"{path} cannot be the home: it is {what}, and has no .graphdriver/home.json; "
+    assert str(refused.value).startswith(said)
+    assert looks(path) == before
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_a_directory_is_taken_over_on_purpose_and_known_from_then_on(
+    tmp_path: Path, what: str
+) -> None:
+    path = laid_out(tmp_path / "theirs", OTHERS[what])
+    home = Home(str(path), adopt=True)
+    home.claim("docker", "any", 1)
+    home.close()
+    Home(str(path)).close()
+
+
+@pytest.mark.parametrize(
+    "left",
+    [[], [".staging/x"], [".trash/x"], [".overlay-probe/x"], [".btrfs-probe/x"], ["lost+found/x"]],
+    ids="".join,
+)
+def test_what_a_kill_or_mkfs_left_is_no_reason_to_refuse(tmp_path: Path, left: list[str]) -> None:
+    path = laid_out(tmp_path / "home", left) if left else tmp_path
+    Home(str(path)).close()
+
+
+def test_what_a_kill_before_the_claim_left_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    Home(str(tmp_path / "home")).close()
+    Home(str(tmp_path / "home")).close()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("name", ["", ".graphdriver", ".graphdriver/applying"])
+def test_a_home_of_another_user_is_refused(tmp_path: Path, name: str) -> None:
+    home = tmp_path / "home"
+    Home(str(home)).close()
+    os.chown(home / name, 1000, -1)
+    with pytest.raises(UnsupportedError, match="belongs to user 1000, who can change everything"):
+        Home(str(home))
+
+
+@pytest.mark.parametrize("name", ["", ".graphdriver", ".graphdriver/applying"])
+def test_a_home_that_others_may_write_to_is_taken_from_them_and_that_is_logged(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    home = tmp_path / "home"
+    Home(str(home)).close()
+    assert caplog.text == ""
+    own = home / name
+    own.chmod(0o777)
+    Home(str(home)).close()
+    assert stat.S_IMODE(own.stat().st_mode) & 0o027 == 0
+    assert f"{own} had mode 0777, which let other users write to it" in caplog.text
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    Home(str(home)).close()
+    (home / ".graphdriver/lock").unlink()
+    (home / ".graphdriver/lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"):
+        Home(str(home))
+    assert not (tmp_path / "elsewhere").exists()

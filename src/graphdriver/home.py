@@ -22,7 +22,8 @@ from collections.abc import Callable
 
 from graphdriver.driver import IDMap, host_root
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
-from graphdriver.linux.folders import make_folders, write_whole
+from graphdriver.home_contents import IDENTITY, refuse_others
+from graphdriver.linux.folders import keep_own, make_folders, make_own, write_whole
 from graphdriver.linux.sync import syncfs
 
 _FOLDER = ".graphdriver"
@@ -35,23 +36,36 @@ class Home:
         path: the home; it and missing folders above it are made.
         gid_maps: the home belongs to the group that root has under these.
         patience: how long to wait for another process to let go of it, in seconds.
+        adopt: whether a directory that holds other files may become the home.
 
     Raises:
         InUseError: another process holds it; the text names both.
+        UnsupportedError: it holds other files, or belongs to another user.
     """
 
-    def __init__(self, path: str, gid_maps: tuple[IDMap, ...] = (), patience: float = 0) -> None:
+    def __init__(
+        self,
+        path: str,
+        gid_maps: tuple[IDMap, ...] = (),
+        patience: float = 0,
+        *,
+        adopt: bool = False,
+    ) -> None:
+        if not adopt:
+            refuse_others(path)
         self.path = path
         group = host_root(gid_maps)
         make_folders(os.path.dirname(path), 0o711)
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o710)
+        keep_own(path, 0o710)
         if os.stat(path).st_gid != group:  # a kill may have come between the two
             os.chown(path, -1, group)
         own = os.path.join(path, _FOLDER)
         self._marks = os.path.join(own, "applying")
-        make_folders(self._marks, 0o700)
-        self._identity = os.path.join(own, "home.json")
+        make_own(own, 0o700)
+        make_own(self._marks, 0o700)
+        self._identity = os.path.join(path, IDENTITY)
         self._lock = self._take_lock(os.path.join(own, "lock"), patience)
         try:
             self._unfinished = set(os.listdir(self._marks))
@@ -60,7 +74,7 @@ class Home:
             raise
 
     def _take_lock(self, path: str, patience: float) -> int:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         if not _is_locked_within(descriptor, patience):
             holder = os.pread(descriptor, 64, 0).decode("ascii", "replace").strip()
             os.close(descriptor)

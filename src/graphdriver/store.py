@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection, Iterator
 
 from graphdriver.errors import LayerExistsError, LayerNotFoundError, UnsupportedError
 from graphdriver.layer.walk import remove_tree
-from graphdriver.linux.folders import make_folders
+from graphdriver.linux.folders import make_own
 
 _STAGING = ".staging"
 _TRASH = ".trash"
@@ -56,7 +56,7 @@ class Store:
         self._remover: threading.Thread | None = None
         self._guard = threading.Lock()
         for name in (_STAGING, _TRASH):
-            make_folders(os.path.join(home, name), 0o700)
+            make_own(os.path.join(home, name), 0o700)
         self._sweep()
 
     def path(self, id: str) -> str:

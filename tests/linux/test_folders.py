@@ -46,17 +46,23 @@ def test_a_file_is_written_whole_with_its_mode_whatever_was_left_there(tmp_path:
     assert os.listdir(tmp_path) == ["f"]
 
 
-def test_a_directory_of_ours_is_taken_from_those_who_may_write_to_it(
+def test_a_directory_of_ours_is_taken_from_those_who_could_change_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     own = tmp_path / "own"
     make_own(str(own), 0o700)
     assert (mode(own), caplog.text) == (0o700, "")
-    for before, after in ((0o777, 0o755), (0o2770, 0o2750), (0o1702, 0o1700)):
+    for before, after, what in (
+        (0o777, 0o710, "write to it"),
+        (0o2770, 0o2710, "write to it"),
+        (0o1702, 0o1700, "write to it"),
+        (0o755, 0o710, "in"),
+    ):
         own.chmod(before)
-        make_own(str(own), 0o700)
+        make_own(str(own), 0o710)
         assert mode(own) == after
-        assert f"{own} had mode {before:04o}, so that others could write to it" in caplog.text
+        said = f"{own} had mode {before:04o}, which let other users {what}; it has mode {after:04o}"
+        assert said in caplog.text
 
 
 @pytest.mark.root

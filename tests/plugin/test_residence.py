@@ -171,3 +171,19 @@ def test_a_home_that_is_gone_is_not_made_anew(
     with pytest.raises(NotReadyError, match="is not there any more; restart"), later:
         pass
     assert not (tmp_path / "home").exists()
+
+
+def test_a_directory_of_others_is_taken_over_by_an_option_that_no_driver_sees(
+    residence: Residence, driver: Picky, me: Peer, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "theirs"
+    (theirs / "l").mkdir(parents=True)
+    for options in ([], ["adopt=no"]):
+        with pytest.raises(UnsupportedError, match=r"Docker's own overlay2.*adopt=yes takes it"):
+            residence.init(init(theirs, *options), me)
+    with pytest.raises(UnsupportedError, match="option adopt=maybe: adopt is 'yes' or 'no'"):
+        residence.init(init(theirs, "adopt=maybe"), me)
+    assert os.listdir(theirs) == ["l"]
+    residence.init(init(theirs, "adopt=yes", "good"), me)
+    assert driver.inits == [(str(theirs), ["good"], [])]
+    residence.init(init(theirs), me)

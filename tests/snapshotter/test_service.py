@@ -221,6 +221,18 @@ def test_a_home_of_a_docker_daemon_is_refused(folder: Path) -> None:
         Snapshots(VfsDriver(), str(folder / "home"))
 
 
+def test_a_root_that_holds_the_files_of_others_is_refused_unless_it_is_taken_over(
+    folder: Path,
+) -> None:
+    (folder / "root/snapshots").mkdir(parents=True)
+    (folder / "root/metadata.db").touch()
+    with pytest.raises(UnsupportedError, match="the root of one of containerd's own snapshotters"):
+        Snapshots(VfsDriver(), str(folder / "root"))
+    assert sorted(os.listdir(folder / "root")) == ["metadata.db", "snapshots"]
+    Snapshots(VfsDriver(), str(folder / "root"), ["adopt=yes"]).close()
+    Snapshots(VfsDriver(), str(folder / "root")).close()
+
+
 def test_a_stop_that_another_thread_takes_is_a_stop(folder: Path) -> None:
     with Snapshotter(folder, "vfs") as one:
         assert one.process

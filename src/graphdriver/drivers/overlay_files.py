@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from graphdriver.errors import GraphDriverError
-from graphdriver.linux.folders import make_folders, write_whole
+from graphdriver.linux.folders import make_own, write_whole
 
 DIFF: Final = "diff"
 LINKS: Final = "l"
@@ -36,7 +36,7 @@ class LayerFiles:
 
     def __init__(self, home: str) -> None:
         self._home = home
-        make_folders(self._path(LINKS), 0o700)
+        make_own(self._path(LINKS), 0o700)
 
     # --- making -----------------------------------------------------------------------------------
 

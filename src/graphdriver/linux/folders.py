@@ -14,7 +14,8 @@ from typing import Final
 
 from graphdriver.errors import UnsupportedError
 
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _FRESH: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 _log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ def make_folders(path: str, mode: int) -> None:
 
 
 def make_own(path: str, mode: int) -> None:
-    """Make a directory that only this user may change, or see that the one there is such.
+    """Make a directory of this user's own, or see that the one there is such.
 
     Raises:
         UnsupportedError: see `keep_own`; or something that is no directory is there.
@@ -48,16 +49,17 @@ def make_own(path: str, mode: int) -> None:
         raise UnsupportedError(
             f"{path} is in the way: it is not a directory", hint="move it away, or remove it"
         )
-    keep_own(path, os.O_NOFOLLOW)
+    keep_own(path, mode, os.O_NOFOLLOW)
 
 
-def keep_own(path: str, flags: int = 0) -> None:
-    """See that only this user may change a directory; take from others the right to write to it.
+def keep_own(path: str, mode: int, flags: int = 0) -> None:
+    """See that a directory is this user's own, and take from others what is not in ``mode``.
 
     Whoever owns a directory, or may write to it, can put other files in the place of those in it.
 
     Args:
         path: the directory.
+        mode: what others may do at most.
         flags: more flags for open(2).
 
     Raises:
@@ -73,15 +75,17 @@ def keep_own(path: str, flags: int = 0) -> None:
                 f" it; this process runs as user {os.geteuid()}",
                 hint=f"check what is in it, then run: chown {os.geteuid()} {path}",
             )
-        mode = stat.S_IMODE(there.st_mode)
-        if mode & _OTHERS_WRITE:
-            os.fchmod(fd, mode & ~_OTHERS_WRITE)
+        too_much = there.st_mode & _OTHERS & ~mode
+        if too_much:
+            before = stat.S_IMODE(there.st_mode)
+            os.fchmod(fd, before & ~too_much)
             _log.warning(
-                "the directory %s had mode %04o, so that others could write to it; it has mode %04o"
-                " now; check what is in it",
+                "the directory %s had mode %04o, which let other users %s; it has mode %04o now%s",
                 path,
-                mode,
-                mode & ~_OTHERS_WRITE,
+                before,
+                "write to it" if too_much & _WRITE else "in",
+                before & ~too_much,
+                "; check what is in it" if too_much & _WRITE else "",
             )
     finally:
         os.close(fd)

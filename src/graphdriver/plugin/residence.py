@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from typing import Final
 
 from graphdriver.driver import Driver
 from graphdriver.errors import InUseError, NotReadyError, UnsupportedError
 from graphdriver.home import Home
+from graphdriver.home_contents import split_adopt
 from graphdriver.plugin.daemon import Daemon, DaemonFile, Peer
 from graphdriver.plugin.gate import Gate
 from graphdriver.plugin.messages import InitRequest
@@ -169,7 +171,8 @@ class Residence:
         self._home = self._file = self._daemon = None
 
     def _take_up(self, said: InitRequest, patience: float = 0) -> None:
-        options, syncs = _split_sync((*self._options, *said.options))
+        options, adopt = split_adopt((*self._options, *said.options))
+        options, syncs = _split_sync(options)
         path = os.path.normpath(said.home)
         # A driver knows one home, and after an init that failed perhaps none rightly. So there is none
         # until all is well, and if it never is, the next call takes up again what is remembered.
@@ -177,7 +180,7 @@ class Residence:
         if home and home.path != path:
             home.close()
             home = None
-        home = home or Home(path, tuple(said.gid_maps), patience)
+        home = home or Home(path, tuple(said.gid_maps), patience, adopt=adopt)
         try:
             driver = self._driver
             home.claim(ENGINE, driver.driver_name or type(driver).__name__, driver.home_format)
@@ -195,7 +198,7 @@ class Residence:
         self._daemon = daemon
 
 
-def _split_sync(options: tuple[str, ...]) -> tuple[list[str], bool]:
+def _split_sync(options: Sequence[str]) -> tuple[list[str], bool]:
     """Take ``sync=…``, which is the framework's, out of a driver's options."""
     syncs = True
     rest = []

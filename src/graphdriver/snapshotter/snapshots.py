@@ -30,6 +30,7 @@ from graphdriver.errors import (
     UnsupportedError,
 )
 from graphdriver.home import Home
+from graphdriver.home_contents import split_adopt
 from graphdriver.layer.usage import disk_usage
 from graphdriver.linux.sync import syncfs
 from graphdriver.locks import LayerLocks
@@ -49,7 +50,7 @@ class Snapshots:
     Args:
         driver: keeps the layers.
         root: an absolute path; it is made if it is not there.
-        options: for the driver.
+        options: for the driver; ``adopt=yes`` takes over a directory that holds other files.
         sync: whether Commit waits until all is on disk.
 
     Raises:
@@ -65,11 +66,12 @@ class Snapshots:
         self._locks = LayerLocks()
         self._got: set[int] = set()
         self._warned = False
-        self._home = Home(root)
+        options, adopt = split_adopt(options)
+        self._home = Home(root, adopt=adopt)
         try:
             name = driver.driver_name or type(driver).__name__
             self._home.claim(ENGINE, name, driver.home_format)
-            driver.init(root, list(options), [], [])
+            driver.init(root, options, [], [])
             self._metadata = Metadata(os.path.join(root, ".graphdriver", "snapshots.db"))
         except BaseException:
             self._home.close()
