@@ -29,7 +29,7 @@ MAY_KNOW = {
     "home": {"home_contents", "linux"} | GROUND,
     "plugin": {"home", "home_contents", "naive", "linux", "locks"} | GROUND,
     "snapshotter": {"home", "home_contents", "layer", "linux", "locks"} | GROUND,
-    "conformance": {"plugin", "snapshotter", "naive", "linux"} | GROUND,
+    "conformance": {"plugin", "snapshotter", "naive", "layer", "linux"} | GROUND,
     "cli": {"conformance", "plugin", "snapshotter", "drivers"} | GROUND,
     "__main__": {"cli"},
     "__init__": {"driver", "errors", "naive", "plugin"},

@@ -9,6 +9,8 @@ from graphdriver.conformance.tree import Facts
 from graphdriver.errors import UnreachableError
 
 _MOST_SHOWN = 80
+_LONGEST = 2000
+"""Characters of a plugin's that an explanation shows; an answer may have millions."""
 
 
 class Mismatch(Exception):  # noqa: N818 - it is what was found, not what went wrong
@@ -21,10 +23,22 @@ class Mismatch(Exception):  # noqa: N818 - it is what was found, not what went w
     """
 
     def __init__(self, what: str, saw: object, expected: object) -> None:
-        self.what = what
-        self.saw = saw if isinstance(saw, str) else repr(saw)
-        self.expected = expected if isinstance(expected, str) else repr(expected)
+        self.what = shown(what)
+        self.saw = shown(saw)
+        self.expected = shown(expected)
         super().__init__(f"{what}: saw {self.saw}, expected {self.expected}")
+
+
+def shown(found: object) -> str:
+    """Return what a plugin has answered as one that reads it on a terminal may see it.
+
+    Cut where it is long; control characters, which a terminal would obey, are escaped.
+    """
+    text = found if isinstance(found, str) else repr(found)
+    plain = "".join(
+        one if one.isprintable() or one in "\n\t" else repr(one)[1:-1] for one in text[:_LONGEST]
+    )
+    return plain if len(text) <= _LONGEST else f"{plain}… ({len(text)} characters)"
 
 
 def expect(what: str, saw: object, expected: object) -> None:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import secrets
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from graphdriver.conformance.expect import expect
+from graphdriver.conformance.expect import Mismatch, expect
+from graphdriver.conformance.homes import Homes
 from graphdriver.conformance.tree import Facts, record
 from graphdriver.conformance.wire import Wire
 from graphdriver.driver import Driver, IDMap, mounted
 
 _PIECE = 100_000
+_LONGEST_DIFF = 256 << 20
+"""Bytes of a Diff that the kit holds; no case makes a layer whose Diff is half as long."""
+_DIFF_IN = 120.0
+"""Seconds that a whole Diff may take."""
 
 
 class Subject(Protocol):
@@ -29,6 +36,11 @@ class Subject(Protocol):
     @property
     def home(self) -> str:
         """Where it keeps its layers."""
+        ...
+
+    @property
+    def homes(self) -> Homes:
+        """Where its layers may be."""
         ...
 
     def another(
@@ -109,13 +121,13 @@ class Kit:
         fill: Callable[[Path], object] | None = None,
         driver: Driver | None = None,
     ) -> str:
-        """Create a layer and write into its folder; return its ID."""
+        """Create a layer and write into its directory; return its ID."""
         driver = driver or self.driver
         id = self.id()
         driver.create(id, parent, "", {})
         if fill:
-            with mounted(driver, id) as root:
-                fill(Path(root))
+            with mounted(driver, id) as named, self.opened(named, is_new=not parent) as root:
+                fill(root)
         return id
 
     def applied(self, data: bytes, parent: str = "", driver: Driver | None = None) -> str:
@@ -127,18 +139,52 @@ class Kit:
         return id
 
     def diff(self, id: str, parent: str = "", driver: Driver | None = None) -> bytes:
-        """Return a whole diff."""
-        stream = (driver or self.driver).diff(id, parent)
-        with contextlib.closing(stream):
-            return b"".join(iter(lambda: stream.read(_PIECE), b""))
+        """Return a whole diff.
+
+        Raises:
+            Mismatch: it does not end, or not in time.
+        """
+        deadline = time.monotonic() + _DIFF_IN
+        found = bytearray()
+        with contextlib.closing((driver or self.driver).diff(id, parent)) as stream:
+            while piece := stream.read(_PIECE):
+                found += piece
+                if len(found) > _LONGEST_DIFF:
+                    raise Mismatch(
+                        "a Diff", f"over {_LONGEST_DIFF} bytes", "the layer, and its end"
+                    )
+                if time.monotonic() > deadline:
+                    saw = f"{len(found)} bytes in {_DIFF_IN:.0f} s, and no end"
+                    raise Mismatch("a Diff", saw, "the layer, and its end")
+        return bytes(found)
+
+    def opened(
+        self, named: object, *, is_new: bool = False, is_read: bool = False
+    ) -> AbstractContextManager[Path]:
+        """Give a directory that Get has named for the length of a ``with`` block, once it is checked.
+
+        To be left before the layer is put: what it shows is in use for as long. See `Homes.opened`.
+        """
+        what = "Dir, the answer to Get"
+        return self.subject.homes.opened(what, named, is_new=is_new, is_read=is_read)
+
+    def names(self, named: object) -> list[str]:
+        """Return the names in a directory that Get has named."""
+        with self.opened(named, is_read=True) as root:
+            return sorted(os.listdir(root))
 
     @contextlib.contextmanager
-    def shown(self, id: str, driver: Driver | None = None) -> Iterator[Path]:
+    def shown(
+        self, id: str, driver: Driver | None = None, *, is_read: bool = False
+    ) -> Iterator[Path]:
         """Get a layer for the length of a ``with`` block."""
-        with mounted(driver or self.driver, id) as root:
-            yield Path(root)
+        with (
+            mounted(driver or self.driver, id) as named,
+            self.opened(named, is_read=is_read) as root,
+        ):
+            yield root
 
     def record(self, id: str, driver: Driver | None = None) -> dict[bytes, Facts]:
         """Return all that a layer shows."""
-        with mounted(driver or self.driver, id) as root:
-            return record(root)
+        with self.shown(id, driver, is_read=True) as root:
+            return record(str(root))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import enum
 import fnmatch
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -15,6 +14,7 @@ from typing import Generic, Protocol, TypeVar
 
 from graphdriver.conformance.case import Case, Group, K, Need
 from graphdriver.conformance.expect import Mismatch, NotOffered
+from graphdriver.conformance.scratch import scratch_directory
 from graphdriver.errors import GraphDriverError, MalformedRequestError
 
 K_co = TypeVar("K_co", covariant=True)
@@ -102,8 +102,8 @@ def cleared(folder: Path, make: Callable[[Path], C]) -> Iterator[C]:
 
     After a case that failed, what cannot be removed says nothing new.
     """
-    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as scratch:
-        kit = make(Path(scratch))
+    with scratch_directory(folder) as scratch:
+        kit = make(scratch)
         try:
             yield kit
         except BaseException:

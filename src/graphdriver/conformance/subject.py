@@ -12,7 +12,6 @@ import signal
 import socket
 import struct
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,8 +19,10 @@ from typing import ClassVar, Self
 
 from graphdriver.conformance.case import Need
 from graphdriver.conformance.daemon import another_daemon
+from graphdriver.conformance.homes import Homes
 from graphdriver.conformance.kit import Kit
 from graphdriver.conformance.run import cleared
+from graphdriver.conformance.scratch import scratch_directory
 from graphdriver.conformance.wire import Wire
 from graphdriver.driver import Driver, IDMap, ProtoDriver
 from graphdriver.errors import GraphDriverError, UnreachableError, UnsupportedError
@@ -36,6 +37,8 @@ START_IN = 30.0
 """Seconds that a plugin has until it answers at its socket."""
 
 _LOG_LINES = 10
+_HOME = "home: "
+"""How the names of homes begin: with what programs may split at."""
 
 
 class _Subject:
@@ -43,8 +46,9 @@ class _Subject:
 
     offers: ClassVar[frozenset[Need]] = frozenset()
 
-    def __init__(self, folder: Path, home: str) -> None:
-        self.home = home
+    def __init__(self, folder: Path, home: str, homes: Homes | None = None) -> None:
+        self.home = os.path.realpath(home)
+        self.homes = homes or Homes(self.home, [folder, os.getcwd()])
         self._folder = folder
 
     @property
@@ -109,8 +113,8 @@ class LocalSubject(_Subject):
         self._new = new
         self._retire = retire
         self._held = contextlib.ExitStack()
-        super().__init__(folder, "")
-        self._driver = self._held.enter_context(self._one((), (), ""))
+        super().__init__(folder, str(self._held.enter_context(scratch_directory(folder, _HOME))))
+        self._driver = self._held.enter_context(self._one((), (), self.home))
 
     def __enter__(self) -> Self:
         return self
@@ -122,24 +126,27 @@ class LocalSubject(_Subject):
     def driver(self) -> Driver:
         return self._driver
 
+    @contextlib.contextmanager
     def another(
         self, *, maps: Sequence[IDMap] = (), options: Sequence[str] = (), home: str = ""
-    ) -> contextlib.AbstractContextManager[Driver]:
-        return self._one(maps, options, home)
+    ) -> Iterator[Driver]:
+        with (
+            scratch_directory(self._folder, _HOME) as new,
+            self.homes.admitted(home or str(new)),
+            self._one(maps, options, home or str(new)) as driver,
+        ):
+            yield driver
 
     @contextlib.contextmanager
     def _one(self, maps: Sequence[IDMap], options: Sequence[str], home: str) -> Iterator[Driver]:
-        with tempfile.TemporaryDirectory(dir=self._folder, prefix="home: ") as new:
-            home = home or new
-            os.makedirs(home, mode=0o710, exist_ok=True)  # as the handler does
-            self.home = self.home or home
-            own = self._new()
-            driver = own if isinstance(own, Driver) else NaiveDiffDriver(own)
-            driver.init(home, options, maps, maps)
-            try:
-                yield driver
-            finally:
-                self._retire(own)
+        os.makedirs(home, mode=0o710, exist_ok=True)  # as the handler does
+        own = self._new()
+        driver = own if isinstance(own, Driver) else NaiveDiffDriver(own)
+        driver.init(home, options, maps, maps)
+        try:
+            yield driver
+        finally:
+            self._retire(own)
 
 
 class SocketSubject(_Subject):
@@ -149,16 +156,19 @@ class SocketSubject(_Subject):
         address: where it listens.
         folder: a folder for what the cases need.
         home: where it is to keep its layers; it is told so here.
+        homes: where its layers may be, if that was known before it was started.
     """
 
     offers = frozenset({Need.SOCKET})
 
-    def __init__(self, address: Address, folder: Path, home: str) -> None:
-        super().__init__(folder, home)
+    def __init__(
+        self, address: Address, folder: Path, home: str, homes: Homes | None = None
+    ) -> None:
+        super().__init__(folder, home, homes)
         self._address = address
         self._client = Client(address, ANSWER_IN)
         self._client.activate()
-        self._client.init(home, [], [], [])
+        self._client.init(self.home, [], [], [])
 
     def __enter__(self) -> Self:
         return self
@@ -266,25 +276,27 @@ class ExecSubject(_Subject):
     offers = frozenset({Need.SOCKET, Need.PROCESS, Need.HOMES})
 
     def __init__(self, command: str, folder: Path, home: str = "") -> None:
-        super().__init__(folder, home or tempfile.mkdtemp(dir=folder, prefix="home-"))
-        self._command = command
-        self._process = Process(command, Path(tempfile.mkdtemp(dir=folder, prefix="run-")))
-        try:
+        self._held = contextlib.ExitStack()
+        with self._held:
+            home = home or str(self._held.enter_context(scratch_directory(folder, "home-")))
+            super().__init__(folder, home)
+            self._command = command
+            run = self._held.enter_context(scratch_directory(folder, "run-"))
+            self._process = Process(command, run)
+            self._held.callback(self._process.end, signal.SIGTERM)
             self._socket = self._begin()
-        except BaseException:
-            self._process.end(signal.SIGKILL)
-            raise
+            self._held = self._held.pop_all()
 
     def _begin(self) -> SocketSubject:
         address = Address.parse(self._process.socket)
-        return SocketSubject(address, self._folder, self.home)
+        return SocketSubject(address, self._folder, self.home, self.homes)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._socket.__exit__()
-        self._process.end(signal.SIGTERM)
+        with self._held:
+            self._socket.__exit__()
 
     @property
     def driver(self) -> Driver:
@@ -304,13 +316,14 @@ class ExecSubject(_Subject):
         self, *, maps: Sequence[IDMap] = (), options: Sequence[str] = (), home: str = ""
     ) -> Iterator[Driver]:
         with (
-            tempfile.TemporaryDirectory(dir=self._folder, prefix="run-") as folder,
-            tempfile.TemporaryDirectory(dir=self._folder, prefix="home-") as new,
+            scratch_directory(self._folder, "run-") as run,
+            scratch_directory(self._folder, "home-") as new,
+            self.homes.admitted(home or str(new)),
         ):
-            process = Process(self._command, Path(folder))
+            process = Process(self._command, run)
             try:
                 with Client(process.socket, ANSWER_IN) as client:
-                    client.init(home or new, options, maps, maps)
+                    client.init(home or str(new), options, maps, maps)
                     yield client
                     client.cleanup()
             finally:
@@ -324,8 +337,8 @@ class ExecSubject(_Subject):
 
     @contextlib.contextmanager
     def unused(self) -> Iterator[Wire]:
-        with tempfile.TemporaryDirectory(dir=self._folder, prefix="run-") as folder:
-            process = Process(self._command, Path(folder))
+        with scratch_directory(self._folder, "run-") as run:
+            process = Process(self._command, run)
             try:
                 with Wire(process.socket) as wire:
                     yield wire

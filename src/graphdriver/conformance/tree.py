@@ -24,6 +24,9 @@ ODD_NAMES = (
 )
 _TIME = 1_234_567_890_123_456_789
 
+_LARGEST_TREE = 512 << 20
+"""Bytes of content and paths that `record` holds in memory at most."""
+
 LONG = 252
 """From how many bytes on the name of a whiteout, ``.wh.`` before it, is too long for a file's."""
 
@@ -135,8 +138,13 @@ def remove(folder: Path) -> None:
 
 
 def record(root: str) -> dict[bytes, Facts]:
-    """Return all that a layer must keep of a tree, by path; not of the root itself."""
+    """Return all that a layer must keep of a tree, by path; not of the root itself.
+
+    Raises:
+        ValueError: it holds more than any case makes.
+    """
     found: dict[bytes, Facts] = {}
+    left = _LARGEST_TREE
     inodes: dict[bytes, int] = {}
     pending = [os.fsencode(root)]
     start = len(pending[0]) + 1
@@ -146,6 +154,11 @@ def record(root: str) -> dict[bytes, Facts]:
                 entry_stat = entry.stat(follow_symlinks=False)
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(entry.path)
+                elif entry.is_file(follow_symlinks=False):
+                    left -= entry_stat.st_size
+                left -= len(entry.path)
+                if left < 0:
+                    raise ValueError(f"the tree takes over {_LARGEST_TREE >> 20} MiB to record")
                 found[entry.path[start:]] = _facts(entry.path, entry_stat)
                 inodes[entry.path[start:]] = entry_stat.st_ino
     first: dict[int, bytes] = {}
@@ -159,7 +172,7 @@ def _facts(path: bytes, found: os.stat_result) -> Facts:
     content: bytes = b""
     if stat.S_ISREG(found.st_mode):
         with open(path, "rb") as file:
-            content = file.read()
+            content = file.read(found.st_size)
     elif stat.S_ISLNK(found.st_mode):
         content = os.readlink(path)
     attributes = {

@@ -33,6 +33,8 @@ MOUNT_ATTR_NODEV = 0x4
 MOUNT_ATTR_NOEXEC = 0x8
 MOUNT_ATTR_NOATIME = 0x10
 MOUNT_ATTR_NODIRATIME = 0x80
+MOUNT_ATTR_NOSYMFOLLOW = 0x200000
+"""No symbolic link is followed in what is mounted (Linux 5.14); they can be made and read."""
 MOUNT_ATTR_IDMAP = 0x100000
 """Owners are those of a user namespace; for `mount_copy` alone."""
 

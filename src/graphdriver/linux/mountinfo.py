@@ -43,10 +43,10 @@ def mount_points(pid: int | str = "self") -> Iterator[MountPoint]:
         yield MountPoint(
             int(fields[0]),
             os.makedev(int(major), int(minor)),
-            _plain(fields[3]),
-            _plain(fields[4]),
+            plain(fields[3]),
+            plain(fields[4]),
             fstype.decode(),
-            _plain(source),
+            plain(source),
             options,
         )
 
@@ -57,12 +57,21 @@ def fstype_of(fd: int) -> str:
     Raises:
         OSError: /proc cannot be read.
     """
+    wanted = mount_id(fd)
+    return next((one.fstype for one in mount_points() if one.id == wanted), "unknown")
+
+
+def mount_id(fd: int) -> int:
+    """Return the `MountPoint.id` of the mount that an open file was reached through.
+
+    Raises:
+        OSError: /proc cannot be read.
+    """
     with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
         said = dict(line.split(":", 1) for line in file if ":" in line)
-    mount_id = int(said["mnt_id"])
-    return next((one.fstype for one in mount_points() if one.id == mount_id), "unknown")
+    return int(said["mnt_id"])
 
 
-def _plain(field: bytes) -> bytes:
+def plain(field: bytes) -> bytes:
     r"""Undo the escapes of blanks and backslashes, ``\040`` and the like."""
     return _ESCAPE.sub(lambda found: bytes([int(found[1], 8)]), field)

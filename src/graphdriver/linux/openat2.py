@@ -9,6 +9,9 @@ import os
 
 from graphdriver.linux.libc import libc, raise_errno
 
+AT_FDCWD = -100
+"""In the place of an open folder, for an absolute path: no folder is started from."""
+
 RESOLVE_NO_XDEV = 0x01
 """Never cross into another mount."""
 RESOLVE_NO_MAGICLINKS = 0x02

@@ -16,7 +16,7 @@ from graphdriver.conformance.diffs import entries
 from graphdriver.conformance.expect import NotOffered, either_way, expect, refused
 from graphdriver.conformance.kit import Kit
 from graphdriver.conformance.tree import CAPABILITY
-from graphdriver.driver import Driver, IDMap
+from graphdriver.driver import Driver, IDMap, mounted
 
 GROUP: Group[Kit] = Group("id-maps", "ID maps, as a daemon with --userns-remap says them")
 
@@ -79,8 +79,8 @@ def containers_root_can_reach_its_layer(kit: Kit) -> None:
     """The folder that Dir is in lets the container's root pass."""
     with _mapped(kit) as driver:
         layer = kit.layer(driver=driver)
-        with kit.shown(layer, driver) as root:
-            found = os.stat(root.parent)
+        with mounted(driver, layer) as named, kit.opened(named, is_read=True):
+            found = os.stat(os.path.dirname(named))
             mode = found.st_mode
             passes = (
                 mode & stat.S_IXOTH

@@ -83,14 +83,16 @@ def id_maps_as_the_documentation_spells_them(kit: Kit) -> None:
         raise NotOffered(f"the plugin refuses ID maps: {refusal.text}")
     id = kit.id()
     maps = [{"ContainerID": 0, "HostID": 100_000, "Size": 65_536}]
-    with kit.subject.unused() as daemon:
-        home = str(kit.scratch / "home")
+    home = str(kit.scratch / "home")
+    with kit.subject.homes.admitted(home), kit.subject.unused() as daemon:
         for call in (
             wire.call("Init", Home=home, UIDMaps=maps, GIDMaps=maps),
             wire.call("Create", ID=id),
         ):
             expect("the refusal of a call", daemon.ask(call).refusal, "")
-        found = os.stat(str(daemon.ask(wire.call("Get", ID=id)).said["Dir"]))
+        named = daemon.ask(wire.call("Get", ID=id)).said.get("Dir")
+        with kit.opened(named, is_read=True) as root:
+            found = os.stat(root)
         for call in (wire.call("Remove", ID=id), wire.call("Cleanup")):
             daemon.ask(call)
     expect("owner of a new layer's folder", (found.st_uid, found.st_gid), (100_000, 100_000))

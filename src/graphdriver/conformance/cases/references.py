@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from graphdriver.conformance import issues, wire, wire_issues
 from graphdriver.conformance.case import Group, Need
@@ -34,7 +33,7 @@ def many_gets_one_folder(kit: Kit) -> None:
     (folder,) = folders
     for left in range(19, 0, -1):
         kit.driver.put(id)
-        found = sorted(os.listdir(folder))
+        found = kit.names(folder)
         expect(f"what the folder shows with {left} Gets left", found, ["above", "below"])
     kit.driver.put(id)
     expect("what the layer shows after all Puts", sorted(kit.record(id)), [b"above", b"below"])
@@ -51,7 +50,7 @@ def put_without_a_get_does_no_harm(kit: Kit) -> None:
     outer = kit.driver.get(id, "")
     kit.driver.get(id, "")
     kit.driver.put(id)
-    expect("what one Get of two shows", sorted(os.listdir(outer)), ["above", "below"])
+    expect("what one Get of two shows", kit.names(outer), ["above", "below"])
     kit.driver.put(id)
 
 
@@ -94,7 +93,7 @@ def cleanup_unmounts(kit: Kit) -> None:
 def live_container_outlives_its_daemon(kit: Kit) -> None:
     """A layer that a former daemon got is still shown after the next one's Init, Get and Put."""
     id = _two_layers(kit)
-    folder = Path(kit.driver.get(id, ""))
+    folder = kit.driver.get(id, "")
     with kit.subject.another_daemon() as daemon:
         for call in (
             wire.call("Init", Home=kit.subject.home),
@@ -102,9 +101,10 @@ def live_container_outlives_its_daemon(kit: Kit) -> None:
             wire.call("Put", ID=id),
         ):
             expect("the refusal of the next daemon's call", daemon.ask(call).refusal, "")
-        found = sorted(os.listdir(folder))
-        expect("what the container's folder shows", found, ["above", "below"])
-        (folder / "written").write_text("z")
+        with kit.opened(folder) as root:
+            found = sorted(os.listdir(root))
+            expect("what the container's folder shows", found, ["above", "below"])
+            (root / "written").write_text("z")
         daemon.ask(wire.call("Put", ID=id))
     shown = sorted(kit.record(id))
     expect("what the layer shows at last", shown, [b"above", b"below", b"written"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Final
 
 from graphdriver.conformance import tars, wire, wire_issues
@@ -53,7 +52,7 @@ def calls_without_an_init(kit: Kit) -> None:
         if not exists.refusal:
             expect("Exists without an Init", exists.said.get("Exists"), True)
         if not got.refusal:
-            found = os.listdir(str(got.said["Dir"]))
+            found = kit.names(got.said.get("Dir"))
             expect("what Get shows without an Init", found, ["kept"])
     finally:
         kit.driver.init(kit.subject.home, [], [], [])
@@ -82,22 +81,23 @@ def folder_is_shown_throughout(kit: Kit) -> None:
     """A folder that was got is read and written to while the plugin is gone, and after its return."""
     base = kit.layer(fill=lambda root: (root / "below").write_text("below"))
     id = kit.layer(base)
-    folder = Path(kit.driver.get(id, ""))
-    with open(folder / "open", "w+", encoding="utf-8") as file:
+    folder = kit.driver.get(id, "")
+    with kit.opened(folder) as root, open(root / "open", "w+", encoding="utf-8") as file:
         kit.subject.kill()
         try:
-            expect("a file of the layer below", (folder / "below").read_text(), "below")
-            file.write("written while the plugin was gone")
-            file.flush()
-            (folder / "new").write_text("new")
+            with kit.opened(folder) as again:
+                expect("a file of the layer below", (again / "below").read_text(), "below")
+                file.write("written while the plugin was gone")
+                file.flush()
+                (again / "new").write_text("new")
         finally:
             kit.subject.start()
             kit.driver.init(kit.subject.home, [], [], [])
-        found = sorted(os.listdir(folder))
+        found = kit.names(folder)
         expect("what the folder shows after the plugin's return", found, ["below", "new", "open"])
     kit.driver.get(id, "")
     kit.driver.put(id)
-    found = sorted(os.listdir(folder))
+    found = kit.names(folder)
     expect("what it shows after another Get and Put", found, ["below", "new", "open"])
     kit.driver.put(id)
     with kit.shown(id) as root:
@@ -110,16 +110,16 @@ def folder_is_shown_after_sigterm(kit: Kit) -> None:
     """A folder that was got is shown still when the plugin was ended with SIGTERM, as upgrades do."""
     base = kit.layer(fill=lambda root: (root / "below").write_text("below"))
     id = kit.layer(base)
-    folder = Path(kit.driver.get(id, ""))
+    folder = kit.driver.get(id, "")
     try:
         kit.subject.stop(_PATIENCE)
-        found = sorted(os.listdir(folder))
-        expect("what the folder shows when the plugin has ended", found, ["below"])
-        (folder / "new").write_text("new")
+        with kit.opened(folder) as root:
+            expect("what the folder shows when the plugin has ended", os.listdir(root), ["below"])
+            (root / "new").write_text("new")
     finally:
         kit.subject.start()
         kit.driver.init(kit.subject.home, [], [], [])
-    found = sorted(os.listdir(folder))
+    found = kit.names(folder)
     expect("what the folder shows after the plugin's return", found, ["below", "new"])
     kit.driver.put(id)
     expect("what the layer shows then", sorted(kit.record(id)), [b"below", b"new"])

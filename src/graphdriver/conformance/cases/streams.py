@@ -61,7 +61,7 @@ def file_of_a_gigabyte(kit: Kit) -> None:
     """A file of a gigabyte goes in, shows every byte, and comes out again."""
     id = kit.layer()
     expect("Size", kit.driver.apply_diff(id, "", _Pieces(_big())), _GIGABYTE)
-    with kit.shown(id) as root, open(root / "big", "rb") as file:
+    with kit.shown(id, is_read=True) as root, open(root / "big", "rb") as file:
         shown = _digest(iter(lambda: file.read(_PIECE), b""))
     expected = _digest(map(_block, range(_GIGABYTE // _PIECE)))
     expect("the digest of the file that is shown", shown, expected)
@@ -96,12 +96,12 @@ def twenty_thousand_files(kit: Kit) -> None:
     files = (tars.file(b"d%d/f%d" % (n % 200, n), b"%d" % n) for n in range(_FILES))
     id = kit.layer()
     kit.driver.apply_diff(id, "", _Pieces(itertools.chain(folders, files, [tars.END])))
-    with kit.shown(id) as root:
+    with kit.shown(id, is_read=True) as root:
         found = sum(len(list(folder.iterdir())) for folder in root.iterdir())
         expect("one file in the midst", (root / "d123" / "f10123").read_text(), "10123")
     expect("how many files there are", found, _FILES)
     expect("DiffSize", kit.driver.diff_size(id, ""), sum(len(str(n)) for n in range(_FILES)))
     again = kit.applied(kit.diff(id))
-    with kit.shown(again) as root:
+    with kit.shown(again, is_read=True) as root:
         found = sum(len(list(folder.iterdir())) for folder in root.iterdir())
     expect("how many files there are after Diff and ApplyDiff", found, _FILES)
