@@ -32,7 +32,6 @@ from graphdriver.driver import (
     mounted,
 )
 from graphdriver.layer.changes import changes, changes_size
-from graphdriver.layer.losses import unavoidable
 from graphdriver.layer.pack import pack
 from graphdriver.layer.unpack import unpack
 from graphdriver.locks import LayerLocks
@@ -128,9 +127,7 @@ class NaiveDiffDriver(Driver):
 
     def apply_diff(self, id: str, parent: str, archive: ReadStream) -> int:
         with self._root(id) as root:
-            maps = self._uid_maps, self._gid_maps
-            lost = unavoidable()
-            return unpack(archive, root, uid_maps=maps[0], gid_maps=maps[1], may_lose=lost).size
+            return unpack(archive, root, uid_maps=self._uid_maps, gid_maps=self._gid_maps).size
 
     def diff_size(self, id: str, parent: str) -> int:
         with self._root(id) as upper:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver import ProtoDriver
 from graphdriver.conformance.cases import GROUPS
 from graphdriver.conformance.pytest_plugin import Check
 from graphdriver.conformance.run import Outcome, chosen, run_case
@@ -20,6 +19,7 @@ from graphdriver.drivers.btrfs import BtrfsDriver
 from graphdriver.drivers.fuse_overlayfs import FuseOverlayfsDriver
 from graphdriver.drivers.overlay2 import Overlay2Driver
 from graphdriver.drivers.vfs import VfsDriver
+from tests.drivers.every import retire
 
 pytestmark = pytest.mark.root
 
@@ -59,14 +59,6 @@ def above(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         case name:
             loop: Path = request.getfixturevalue(name)
             return loop
-
-
-def retire(driver: ProtoDriver) -> None:
-    """Unmount all, and wait until nothing is deleted any more, so that filesystems can be, too."""
-    driver.cleanup()
-    assert isinstance(driver, (VfsDriver, BtrfsDriver, Overlay2Driver, FuseOverlayfsDriver))
-    store = driver._store if isinstance(driver, (VfsDriver, BtrfsDriver)) else driver._layers._store
-    store.settle()
 
 
 @contextmanager

@@ -22,7 +22,6 @@ from tests.layer.hostile.corpus import CORPUS
 ENOUGH = 8192
 """How long an input may be: some sixteen headers."""
 
-_LONGEST_TIME = 1 << 62
 _ORDINARY = re.compile(rb" *[0-7]+[ \0]*|\0+")
 _PLAIN_TYPES = frozenset(b"0123456")
 _NUMBERS = ((100, 8), (108, 8), (116, 8), (124, 12), (136, 12), (148, 8), (329, 8), (337, 8))
@@ -77,8 +76,8 @@ def read_all(stream: ReadStream, length: int) -> None:
 
 
 def write_and_read_again(entry: Entry) -> None:
-    if entry.sparse is not None or abs(entry.mtime_ns) > _LONGEST_TIME * 1_000_000_000:
-        return  # our writer writes holes as zeros; no record holds a time so far away
+    if entry.sparse is not None:
+        return  # our writer writes holes as zeros
     again = next(iter(TarReader(Dribble(header(entry), 1 << 20))))
     assert again == entry
 

@@ -18,7 +18,6 @@ from graphdriver.drivers.overlay_ground import Ground
 from graphdriver.drivers.overlay_layers import OverlayLayers
 from graphdriver.drivers.overlay_named import name_mount
 from graphdriver.layer.changes import changes_size
-from graphdriver.layer.losses import unavoidable
 from graphdriver.layer.overlay import MERGED, OVERLAY
 from graphdriver.layer.pack import pack
 from graphdriver.layer.unpack import unpack
@@ -94,6 +93,4 @@ class OverlayDriver(NaiveDiffDriver):
 
     def _unpack(self, archive: ReadStream, root: int, form: Callable[[int], Form]) -> int:
         maps = self._uid_maps, self._gid_maps
-        lost = unavoidable()
-        done = unpack(archive, root, uid_maps=maps[0], gid_maps=maps[1], form=form, may_lose=lost)
-        return done.size
+        return unpack(archive, root, uid_maps=maps[0], gid_maps=maps[1], form=form).size

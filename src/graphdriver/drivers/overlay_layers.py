@@ -21,7 +21,6 @@ from graphdriver.drivers.overlay_options import LayerOptions
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
 from graphdriver.layer.copy import dress
 from graphdriver.layer.lowers import Marks
-from graphdriver.layer.place import NOT_CONTENT
 from graphdriver.layer.usage import disk_usage
 from graphdriver.layer.walk import remove_tree
 from graphdriver.linux import xattr
@@ -121,9 +120,7 @@ class OverlayLayers(ProtoDriver):
             if parent:
                 above = os.open(self._path(parent, DIFF), _FOLDER)
                 try:
-                    attributes = xattr.get_all(above)
-                    theirs = {k: v for k, v in attributes.items() if not k.startswith(NOT_CONTENT)}
-                    dress(fd, os.fstat(above), theirs)
+                    dress(fd, os.fstat(above), xattr.get_all(above))
                 finally:
                     os.close(above)
             else:

@@ -30,7 +30,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 
 from graphdriver.driver import Change, ChangeKind
-from graphdriver.layer.place import NOT_CONTENT
+from graphdriver.layer.attributes import is_content
 from graphdriver.layer.touched import Touched
 from graphdriver.layer.visit import visit
 from graphdriver.layer.walk import Trail, names_in, walk
@@ -270,9 +270,7 @@ def _same_xattrs(one: dict[bytes, bytes], other: dict[bytes, bytes]) -> bool:
     if one == other:
         return True
     return all(
-        one.get(name) == other.get(name)
-        for name in one.keys() | other.keys()
-        if not name.startswith(NOT_CONTENT)
+        one.get(name) == other.get(name) for name in one.keys() | other.keys() if is_content(name)
     )
 
 

@@ -1,9 +1,9 @@
 """One thing of a tree put into another folder as it is, by descriptor.
 
 Kept: content (holes too), type, mode with set-id bits, owner, times to the nanosecond (of links and
-folders too), extended attributes, device numbers. The order is owner, then mode, then attributes,
-then times, since each of them undoes some of the later ones (chown(2) drops set-id bits and file
-capabilities). Devices and FIFOs are made anew, never opened.
+folders too), extended attributes that are content, device numbers. The order is owner, then mode,
+then attributes, then times, since each of them undoes some of the later ones (chown(2) drops set-id
+bits and file capabilities). Devices and FIFOs are made anew, never opened.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Mapping
 
+from graphdriver.layer.attributes import content_of
 from graphdriver.linux import reflink, xattr
 from graphdriver.linux.regular import open_regular
 
@@ -73,14 +74,14 @@ class Copier:
 
 
 def dress(fd: int, found: os.stat_result, attributes: Mapping[bytes, bytes]) -> None:
-    """Give an open file or folder the metadata of another.
+    """Give an open file or folder the metadata of another; of its attributes those that are content.
 
     Raises:
         OSError: it cannot be kept.
     """
     os.fchown(fd, found.st_uid, found.st_gid)
     os.fchmod(fd, stat.S_IMODE(found.st_mode))
-    for name, value in attributes.items():
+    for name, value in content_of(attributes).items():
         xattr.set(fd, name, value)
     os.utime(fd, ns=(found.st_atime_ns, found.st_mtime_ns))
 
@@ -90,6 +91,6 @@ def _dress_path(path: bytes, found: os.stat_result, attributes: Mapping[bytes, b
     os.chown(path, found.st_uid, found.st_gid)
     if not stat.S_ISLNK(found.st_mode):  # a link has no mode of its own
         os.chmod(path, stat.S_IMODE(found.st_mode))
-    for name, value in attributes.items():
+    for name, value in content_of(attributes).items():
         xattr.set(path, name, value)
     os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))

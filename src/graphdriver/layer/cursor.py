@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from graphdriver.driver import IDMap
 from graphdriver.errors import BadArchiveError
 from graphdriver.layer import place
+from graphdriver.layer.attributes import DEFAULT_ACL
 from graphdriver.layer.fields import show
 from graphdriver.layer.idmap import to_host
 from graphdriver.layer.place import Folder
@@ -82,7 +83,7 @@ class Cursor:
                 found.st_ino,
                 (found.st_atime_ns, found.st_mtime_ns),
                 self._form.is_all_own(found.st_ino),
-                xattr.get(fd, place.DEFAULT_ACL) is not None,
+                xattr.get(fd, DEFAULT_ACL) is not None,
             )
         except BaseException:
             os.close(fd)
@@ -109,8 +110,16 @@ class Cursor:
         """Remove what has a name that an entry is to have."""
         found = look(folder.fd, name)
         if found is not None:
-            self.way_changed |= not stat.S_ISREG(found.st_mode)
+            if not stat.S_ISREG(found.st_mode):
+                self.way_changed = True
+                self._form.way_changed()
             remove_tree(folder.fd, name)
+
+    def withdraw(self, folder: Folder, name: bytes) -> None:
+        """Remove what this layer itself has put under a name; what lies below shows again."""
+        found = look(folder.fd, name)
+        if found is not None and self._form.is_own(folder.inode, name, found):
+            self.make_room(folder, name)
 
     def look_again(self) -> None:
         """Leave the folder if what was replaced in it may be a link on the very way to it."""
@@ -156,7 +165,7 @@ class Cursor:
             if self._form.is_own(inode, name, replaced):
                 raise InTheWayError(f"it is to be in {show(name)}, which is no folder")
             os.unlink(name, dir_fd=fd)
-        inherits = xattr.get(fd, place.DEFAULT_ACL) is not None
+        inherits = xattr.get(fd, DEFAULT_ACL) is not None
         made = place.make_folder(fd, name, inherits)
         try:
             os.fchown(made, to_host(self._uid_maps, 0), to_host(self._gid_maps, 0))

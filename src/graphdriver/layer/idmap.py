@@ -20,9 +20,8 @@ from functools import partial
 
 from graphdriver.driver import IDMap
 from graphdriver.errors import GraphDriverError
+from graphdriver.layer.attributes import ACLS, CAPABILITY
 
-_CAPABILITY = b"security.capability"
-_ACLS = frozenset({b"system.posix_acl_access", b"system.posix_acl_default"})
 _ACL_VERSION = 2
 _ACL_USER = 2
 _ACL_GROUP = 8
@@ -71,9 +70,9 @@ def attribute_to_host(
     Raises:
         GraphDriverError: it holds an id outside the maps.
     """
-    if name == _CAPABILITY:
+    if name == CAPABILITY:
         return _capability_to_host(uid_maps, value)
-    if name in _ACLS:
+    if name in ACLS:
         return _acl(value, partial(to_host, uid_maps), partial(to_host, gid_maps))
     return value
 
@@ -86,9 +85,9 @@ def attribute_to_container(
     Raises:
         GraphDriverError: it holds an id outside the maps.
     """
-    if name == _CAPABILITY:
+    if name == CAPABILITY:
         return _capability_to_container(uid_maps, value)
-    if name in _ACLS:
+    if name in ACLS:
         return _acl(value, partial(to_container, uid_maps), partial(to_container, gid_maps))
     return value
 

@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from graphdriver.layer.attributes import FUSE_OVERLAYFS, TRUSTED_OVERLAY, USER_OVERLAY
 from graphdriver.layer.rootfd import RootFd
 from graphdriver.layer.walk import names_in
 from graphdriver.linux import xattr
@@ -49,14 +50,11 @@ class Marks:
         return bool(self.hidden) and name.startswith(self.hidden)
 
 
-TRUSTED = Marks(b"trusted.overlay.")
-USER = Marks(b"user.overlay.")
-FUSE = Marks(b"trusted.overlay.", b".wh.", exact=False)
+TRUSTED = Marks(TRUSTED_OVERLAY)
+USER = Marks(USER_OVERLAY)
+FUSE = Marks(TRUSTED_OVERLAY, b".wh.", exact=False)
 """Those of fuse-overlayfs for root; in a user namespace it is `FUSE_USER`."""
-FUSE_USER = Marks(b"user.fuseoverlayfs.", b".wh.", exact=False)
-
-ORDERS = (TRUSTED.prefix, USER.prefix, FUSE_USER.prefix, b"security.fuseoverlayfs.")
-"""What attributes begin with by which an overlay takes orders, in whichever way it is mounted."""
+FUSE_USER = Marks(FUSE_OVERLAYFS, b".wh.", exact=False)
 
 
 def is_whiteout(found: os.stat_result) -> bool:

@@ -17,7 +17,7 @@ from graphdriver.errors import BadArchiveError
 from graphdriver.layer import whiteout
 from graphdriver.layer.copy import Copier, dress
 from graphdriver.layer.header import Entry, EntryType
-from graphdriver.layer.lowers import ORDERS, TRUSTED, Descent, Marks, is_whiteout
+from graphdriver.layer.lowers import TRUSTED, Descent, Marks, is_whiteout
 from graphdriver.layer.walk import names_in
 from graphdriver.linux import xattr
 
@@ -86,6 +86,10 @@ class OVERLAY(whiteout.Form):
             # A whiteout, or a file, hid the folder below; the new one must not bring it back.
             self._make_opaque(fd)
 
+    def way_changed(self) -> None:
+        """Look the directories below up anew."""
+        self._below.forget()
+
     def hide(self, fd: int, inode: int, path: list[bytes], name: bytes) -> None:
         """Put a whiteout there, or make the layer's own folder opaque.
 
@@ -120,9 +124,9 @@ class OVERLAY(whiteout.Form):
             self._clear(fd, inode, names_in(fd))
         self._make_opaque(fd)
 
-    def check(self, entry: Entry) -> None:
-        """Refuse what is a deletion to overlayfs."""
-        _refuse_deletion(entry)
+    def can_hold(self, entry: Entry) -> bool:
+        """Tell whether it is no deletion to overlayfs."""
+        return not _is_deletion(entry)
 
     def close(self) -> None:
         """Close what is open of the layers below."""
@@ -131,12 +135,10 @@ class OVERLAY(whiteout.Form):
     def _bring_up_folder(self, fd: int, name: bytes, below_fd: int) -> None:
         source = os.open(name, _FOLDER, dir_fd=below_fd)
         try:
-            attributes = xattr.get_all(source)
-            theirs = {k: v for k, v in attributes.items() if not k.startswith(ORDERS)}
             os.mkdir(name, 0o700, dir_fd=fd)
             made = os.open(name, _FOLDER, dir_fd=fd)
             try:
-                dress(made, os.fstat(source), theirs)
+                dress(made, os.fstat(source), xattr.get_all(source))
             finally:
                 os.close(made)
         finally:
@@ -155,14 +157,13 @@ class OVERLAY(whiteout.Form):
 class MERGED(whiteout.PLAIN):
     """The form of a mounted overlay: a whole tree, but devices may be orders to the kernel."""
 
-    def check(self, entry: Entry) -> None:
-        """Refuse what is a deletion to overlayfs."""
-        _refuse_deletion(entry)
+    def can_hold(self, entry: Entry) -> bool:
+        """Tell whether it is no deletion to overlayfs."""
+        return not _is_deletion(entry)
 
 
-def _refuse_deletion(entry: Entry) -> None:
-    if entry.type is EntryType.CHARACTER_DEVICE and entry.device == (0, 0):
-        raise BadArchiveError("a 0:0 character device is a deletion to overlayfs")
+def _is_deletion(entry: Entry) -> bool:
+    return entry.type is EntryType.CHARACTER_DEVICE and entry.device == (0, 0)
 
 
 class _BroughtUp(whiteout.Ownership):

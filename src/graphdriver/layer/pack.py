@@ -6,8 +6,8 @@ header holds a name, a device or a time of this machine.
 
 - A file with several names is stored once, under the first of them that is packed; the others are
   hard links to it.
-- Extended attributes by which overlay filesystems take orders never leave. File capabilities leave as
-  the container's.
+- Extended attributes that are no content never leave (`graphdriver.layer.attributes`). File
+  capabilities leave as the container's.
 - A file that is called like a whiteout would delete something where it is unpacked: an error.
 - A socket cannot be in a tar: left out, with a warning.
 - What changes while it is packed: a name that vanished is left out with a warning, a file that grew
@@ -28,10 +28,10 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from graphdriver.driver import Change, ChangeKind, IDMap
 from graphdriver.errors import BrokenStreamError, GraphDriverError, UnsupportedError
 from graphdriver.layer import holes, whiteout
+from graphdriver.layer.attributes import is_content
 from graphdriver.layer.format import BLOCK, END, file_header, header
 from graphdriver.layer.header import Entry, EntryType
 from graphdriver.layer.idmap import attribute_to_container, to_container
-from graphdriver.layer.place import NOT_CONTENT
 from graphdriver.layer.visit import visit
 from graphdriver.layer.walk import look_at, walk_to_files
 from graphdriver.linux import xattr
@@ -292,7 +292,7 @@ class Packer:
 
     def _add_xattrs(self, entry: Entry, found: dict[bytes, bytes]) -> None:
         for name, value in found.items():
-            if not name.startswith(NOT_CONTENT):
+            if is_content(name):
                 entry.xattrs[name] = attribute_to_container(
                     self._uid_maps, self._gid_maps, name, value
                 )

@@ -5,6 +5,7 @@ strict, since two readers that disagree about a record disagree about where the 
 
 - the length is digits alone and ends exactly at the newline; ``size``, ``uid`` and ``gid`` are digits
   alone; names hold no NUL;
+- a number is bounded by its value (leading zeros are padding), as the daemon's reader bounds it;
 - an empty value takes the record back, and the ustar field holds;
 - a whole header is at most a mebibyte (`LIMIT`).
 
@@ -33,10 +34,10 @@ _SPARSE_PIECE = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
 _SCHILY = b"SCHILY.xattr."
 _LIBARCHIVE = b"LIBARCHIVE.xattr."
 _GLOBAL = (b"mtime", b"uid", b"gid")
-_TIME = re.compile(rb"(-?)([0-9]{1,19})(?:\.([0-9]*))?")
+_TIME = re.compile(rb"(-?)([0-9]+)(?:\.([0-9]*))?")
 _NO_NUL = frozenset({b"path", b"linkpath", b"GNU.sparse.name"})
-_MAX_SIZE = (1 << 63) - 1
-_MAX_SECONDS = 1 << 62
+_LIMIT = 1 << 63
+_MOST_DIGITS = len(str(_LIMIT))
 
 
 def parse(data: bytes) -> Records:
@@ -78,11 +79,11 @@ def parse_global(data: bytes) -> Records:
 def _split(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     at = 0
     while at < len(data):
-        space = data.find(b" ", at, at + 8)
-        digits = data[at:space] if space > at else b""
-        if not digits.isdigit():
+        space = data.find(b" ", at)
+        length = _bounded(data[at:space]) if space > at else None
+        if length is None:
             raise BadArchiveError("its extended header is damaged")
-        end = at + int(digits)
+        end = at + length
         key, equals, value = data[space + 1 : end - 1].partition(b"=")
         if end > len(data) or end <= space or data[end - 1 : end] != b"\n" or not equals or not key:
             raise BadArchiveError("its extended header is damaged")
@@ -129,17 +130,31 @@ def number(value: bytes) -> int:
     Raises:
         BadArchiveError: it is none.
     """
-    if not value.isdigit() or len(value) > 19 or int(value) > _MAX_SIZE:
-        raise BadArchiveError("its extended header has a number that is none")
-    return int(value)
+    found = _bounded(value)
+    if found is None or found >= _LIMIT:
+        raise BadArchiveError("its extended header has a number that is none, or above 2^63-1")
+    return found
 
 
 def _time(value: bytes) -> int:
     found = _TIME.fullmatch(value)
-    if not found or int(found[2]) > _MAX_SECONDS:
+    seconds = _bounded(found[2]) if found else None
+    if not found or seconds is None:
         raise BadArchiveError("its extended header has a time that is none")
-    nanoseconds = int(found[2]) * 1_000_000_000 + int((found[3] or b"")[:9].ljust(9, b"0"))
-    return -nanoseconds if found[1] else nanoseconds
+    nanoseconds = seconds * 1_000_000_000 + int((found[3] or b"")[:9].ljust(9, b"0"))
+    time = -nanoseconds if found[1] else nanoseconds
+    if not -_LIMIT <= time // 1_000_000_000 < _LIMIT:
+        raise BadArchiveError("its extended header has a time that is none of 64 bits")
+    return time
+
+
+def _bounded(digits: bytes) -> int | None:
+    """Return a decimal number; None if it is none, or has more digits than any number of 64 bits.
+
+    Those are never converted, which would take time that grows with the square of their count.
+    """
+    digits = digits.lstrip(b"0") or digits[-1:]
+    return int(digits) if digits.isdigit() and len(digits) <= _MOST_DIGITS else None
 
 
 def _apply_xattr(entry: Entry, key: bytes, value: bytes, records: Records) -> None:

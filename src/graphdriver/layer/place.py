@@ -9,7 +9,8 @@ The rules:
   devices are opened with ``O_PATH``, their type checked, and set through /proc/self/fd.
 - A file is given its owner only where it has another: whose files are that are made in a folder is
   seen from the first of them.
-- What the filesystem cannot keep is an error that says so, or a loss that was agreed to.
+- What cannot be kept here is left out with a warning, or, if the file would be another one without it,
+  is an error (`graphdriver.layer.losses`).
 - Where a tar is full of zeros a file gets holes. Nothing reads differently, and what was sparse before
   it was packed is so again.
 """
@@ -24,17 +25,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from graphdriver.errors import GraphDriverError, UnsupportedError
+from graphdriver.layer.attributes import ACCESS_ACL, DEFAULT_ACL, is_content, is_vital
 from graphdriver.layer.fields import show
 from graphdriver.layer.header import Entry, EntryType
-from graphdriver.layer.losses import Loss, Losses
-from graphdriver.layer.lowers import ORDERS
+from graphdriver.layer.losses import Losses
 from graphdriver.linux import xattr
-
-DEFAULT_ACL = b"system.posix_acl_default"
-ACCESS_ACL = b"system.posix_acl_access"
-NOT_CONTENT = (*ORDERS, b"security.selinux", b"btrfs.")
-"""What attributes begin with that are no layer's: orders to overlayfs, a machine's labels, how a
-filesystem stores a file. No tar takes one away."""
+from graphdriver.linux.namespaces import in_user_namespace
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -45,8 +41,7 @@ _DEVICE_MODE = {
 }
 _BIG = 64 << 10
 _HOLE = 4096
-_NOT_KEPT = frozenset({errno.EOPNOTSUPP, errno.EPERM, errno.E2BIG, errno.ERANGE})
-_NAMESPACES = frozenset({b"security", b"system", b"trusted", b"user"})  # xattr(7)
+_NOT_KEPT = frozenset({errno.EOPNOTSUPP, errno.EPERM})
 _IS_TYPE = {
     EntryType.SYMLINK: stat.S_ISLNK,
     EntryType.CHARACTER_DEVICE: stat.S_ISCHR,
@@ -124,7 +119,7 @@ def make_other(folder: Folder, name: bytes, entry: Entry, losses: Losses) -> boo
     """Make a symbolic link, a device or a FIFO; arguments and errors as for `make_file`.
 
     Returns:
-        Whether it was made; a device may be among the losses.
+        Whether it was made; a device may be left out.
     """
     match entry.type:
         case EntryType.SYMLINK:
@@ -138,10 +133,7 @@ def make_other(folder: Folder, name: bytes, entry: Entry, losses: Losses) -> boo
             except OSError as error:
                 if error.errno != errno.EPERM:
                     raise
-                losses.meet(
-                    Loss.DEVICE,
-                    f"{show(entry.name)}: this device cannot be made here: {error.strerror}",
-                )
+                _lose_device(entry, losses, error)
                 return False
     fd = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=folder.fd)
     try:
@@ -189,7 +181,7 @@ def describe_folder(fd: int, entry: Entry, new: bool, losses: Losses) -> None:
     """
     if not new:
         for name in xattr.get_all(fd).keys() - entry.xattrs.keys():
-            if not name.startswith(NOT_CONTENT):
+            if is_content(name):
                 xattr.remove(fd, name)
     _chown(fd, entry)
     _describe(fd, entry, losses)
@@ -200,6 +192,23 @@ def _describe(target: int | bytes, entry: Entry, losses: Losses) -> None:
     if entry.xattrs:
         _set_xattrs(target, entry, losses)
     _set_time(target, entry, losses)
+
+
+def _lose_device(entry: Entry, losses: Losses, error: OSError) -> None:
+    """Go on without a device where nobody can make it.
+
+    That is in a user namespace, as Docker does it: what containers need is in their /dev. And a 0:0
+    character device cannot be made through a mounted overlay, since it would be a whiteout below.
+
+    Raises:
+        UnsupportedError: it could be made here with more rights.
+    """
+    problem = f"{show(entry.name)}: this device cannot be made here: {error.strerror}"
+    if entry.device != (0, 0) and not in_user_namespace():
+        raise UnsupportedError(
+            problem, hint="let this process make devices (CAP_MKNOD, device cgroup)"
+        ) from error
+    losses.note("devices", problem)
 
 
 def _chown(target: int | bytes, entry: Entry) -> None:
@@ -219,23 +228,24 @@ def _set_xattrs(target: int | bytes, entry: Entry, losses: Losses) -> None:
         try:
             xattr.set(target, name, value)
         except OSError as error:
-            reason = f"the attribute {show(name)} cannot be kept: {error.strerror}"
-            if error.errno not in _NOT_KEPT:
-                raise UnsupportedError(f"{show(entry.name)}: {reason}") from error
-            space = name.partition(b".")[0]
-            losses.meet(
-                Loss.ATTRIBUTE,
-                f"{show(entry.name)}: {reason}",
-                of=space.decode() if space in _NAMESPACES else "",
+            problem = (
+                f"{show(entry.name)}: the attribute {show(name)} cannot be kept: {error.strerror}"
             )
+            if error.errno not in _NOT_KEPT or is_vital(name):
+                raise UnsupportedError(problem) from error
+            losses.note(f"attributes {name.partition(b'.')[0]!r}", problem)
 
 
 def _set_time(target: int | bytes, entry: Entry, losses: Losses) -> None:
     time = entry.mtime_ns
     os.utime(target, ns=(time, time))
-    # Filesystems take any time, and keep the nearest that they can without a word.
+    # The kernel takes any time, and sets the nearest that the filesystem can keep.
     if time not in _EVERYBODY_KEEPS and os.stat(target).st_mtime_ns != time:
-        losses.meet(Loss.TIME, f"{show(entry.name)}: the filesystem cannot keep its time")
+        losses.note(
+            "times",
+            f"{show(entry.name)}: the filesystem cannot keep its time, {time // 1_000_000_000} seconds"
+            " after 1970; the nearest one is set",
+        )
 
 
 def _disinherit(target: int | bytes) -> None:

@@ -11,27 +11,28 @@ The rules:
 - A folder's time is what its entry says, else what it was: each folder that something is made in gets
   its time back when it is left. So entries may come in any order, and no list of folders is kept.
 - The root's own entry (``.``, ``/``, ``./``) must be a folder (CVE-2021-29136).
-- Attributes of overlayfs are orders to the kernel, not content: they are refused.
+- What is an order to whoever shows the tree is never obeyed: attributes that are no content
+  (`graphdriver.layer.attributes`) and devices that the form cannot hold are left out.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from graphdriver.driver import IDMap, ReadStream
 from graphdriver.errors import BadArchiveError, GraphDriverError
 from graphdriver.layer import place, whiteout
+from graphdriver.layer.attributes import is_content, why_not_content
 from graphdriver.layer.blame import raise_about
 from graphdriver.layer.cursor import Cursor, times_of
 from graphdriver.layer.fields import show
 from graphdriver.layer.header import Entry, EntryType
 from graphdriver.layer.idmap import attribute_to_host, to_host
 from graphdriver.layer.links import HardLinks
-from graphdriver.layer.losses import Loss, Losses
-from graphdriver.layer.lowers import ORDERS
+from graphdriver.layer.losses import Losses
 from graphdriver.layer.parse import TarReader
 from graphdriver.layer.place import Folder
 from graphdriver.layer.rootfd import RootFd, clean
@@ -59,7 +60,6 @@ def unpack(
     uid_maps: Sequence[IDMap] = (),
     gid_maps: Sequence[IDMap] = (),
     form: Callable[[int], whiteout.Form] = whiteout.PLAIN,
-    may_lose: Collection[Loss] = (),
 ) -> Unpacked:
     """Write a layer's tar into a tree.
 
@@ -73,7 +73,6 @@ def unpack(
         gid_maps: likewise for groups.
         form: makes what the tree is of its root: `whiteout.PLAIN`, which holds a copy of the parent's
             tree already, or `overlay.OVERLAY`.
-        may_lose: what is left out, with a warning for each kind, if it cannot be kept.
 
     Raises:
         BadArchiveError: the tar is damaged or hostile; the text names the entry.
@@ -82,7 +81,7 @@ def unpack(
         GraphDriverError: an id is outside the maps, or the disk is full.
         OSError: the tree itself cannot be worked on.
     """
-    unpacker = _Unpacker(root_fd, uid_maps, gid_maps, form(root_fd), Losses(may_lose))
+    unpacker = _Unpacker(root_fd, uid_maps, gid_maps, form(root_fd))
     reader = TarReader(archive)
     size = 0
     entry = None
@@ -114,13 +113,12 @@ class _Unpacker:
         uid_maps: Sequence[IDMap],
         gid_maps: Sequence[IDMap],
         form: whiteout.Form,
-        losses: Losses,
     ) -> None:
         self._root = RootFd(root_fd)
         self._uid_maps = uid_maps
         self._gid_maps = gid_maps
         self._form = form
-        self._losses = losses
+        self._losses = Losses()
         self._cursor = Cursor(self._root, form, uid_maps, gid_maps)
         self._made = 0
         self._head: bytes | None = None
@@ -160,15 +158,22 @@ class _Unpacker:
             case EntryType.FOLDER:
                 self._make_folder(folder, name, entry)
             case EntryType.HARD_LINK:
-                self._links.make(folder, name, entry)
+                made = self._links.make(folder, name, entry)
+            case EntryType.CHARACTER_DEVICE if not self._form.can_hold(entry):
+                self._losses.note(
+                    "deletions",
+                    f"{show(entry.name)}: a 0:0 character device is a deletion to overlay"
+                    " filesystems: left out",
+                )
+                self._links.leave_out(folder, name)
+                made = False
             case _:
                 made = self._make_other(folder, name, entry)
-        if not made:
-            self._links.lost(folder, name)
-        elif not folder.is_all_own:
-            self._form.brought(
-                folder.fd, folder.inode, name, link=entry.type is EntryType.HARD_LINK
-            )
+        if made:
+            self._links.appeared(folder, name)
+            if not folder.is_all_own:
+                is_link = entry.type is EntryType.HARD_LINK
+                self._form.brought(folder.fd, folder.inode, name, link=is_link)
         if cursor.way_changed:
             cursor.look_again()
 
@@ -205,14 +210,18 @@ class _Unpacker:
             entry.uid = to_host(self._uid_maps, entry.uid)
         if self._gid_maps:
             entry.gid = to_host(self._gid_maps, entry.gid)
-        self._form.check(entry)
         if entry.xattrs:
             for name in entry.xattrs:
-                if name.startswith(ORDERS):
-                    raise BadArchiveError(f"the attribute {show(name)} is an order to overlayfs")
+                if not is_content(name):
+                    why = why_not_content(name)
+                    self._losses.note(
+                        why.name,
+                        f"{show(entry.name)}: the attribute {show(name)} {why.value}: left out",
+                    )
             entry.xattrs = {
                 name: attribute_to_host(self._uid_maps, self._gid_maps, name, value)
                 for name, value in entry.xattrs.items()
+                if is_content(name)
             }
 
     def _describe_root(self, entry: Entry) -> None:
@@ -247,6 +256,8 @@ class _Unpacker:
             self._cursor.make_room(folder, name)
             made = place.make_other(folder, name, entry, self._losses)
         self._made += made
+        if not made:
+            self._links.leave_out(folder, name)
         return made
 
     def _make_folder(self, folder: Folder, name: bytes, entry: Entry) -> None:

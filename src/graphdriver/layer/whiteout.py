@@ -117,18 +117,18 @@ class Form(Protocol):
     def folder_made(self, fd: int, replaced: os.stat_result | None) -> None:
         """Take note of a new folder, and of what stood there before that was none."""
 
+    def way_changed(self) -> None:
+        """Take note that a directory or a link is removed, through which ways may have led."""
+
     def hide(self, fd: int, inode: int, path: list[bytes], name: bytes) -> None:
         """Delete what the layers below have of this name in this folder."""
 
     def hide_all(self, fd: int, inode: int) -> None:
         """Delete all that the layers below have in this folder."""
 
-    def check(self, entry: Entry) -> None:
-        """Refuse an entry that would be an order to whoever shows the tree.
-
-        Raises:
-            BadArchiveError: it is one.
-        """
+    def can_hold(self, entry: Entry) -> bool:
+        """Tell whether a device is content here, and no order to whoever shows the tree."""
+        ...
 
     def close(self) -> None:
         """Close what is open, done or not."""
@@ -196,8 +196,9 @@ class PLAIN(Form):
             remove_foreign(fd, inode, names_in(fd), self)
             self.cleared(inode)
 
-    def check(self, entry: Entry) -> None:
-        """Refuse nothing: in a plain tree it is content."""
+    def can_hold(self, entry: Entry) -> bool:
+        """Tell that a plain tree holds every device."""
+        return True
 
 
 def remove_foreign(fd: int, inode: int, names: list[bytes], ownership: Ownership) -> None:

@@ -61,15 +61,32 @@ def a_device_number_in_an_extended_header(canary: bytes) -> Attack:
 
 def a_0_0_device(canary: bytes) -> Attack:
     """To overlayfs it is a deletion, which another tool that reads the tar does not see."""
-    trap = (tars.file(b"c", b"below"),)
-    blow = (tars.header(b"c", b"3"),)
-    return Attack(trap, blow, refused="deletion to overlayfs", forms=(OVERLAY,))
+    trap = (tars.file(b"c", b"below"), tars.file(b"d/f", b"below"))
+    blow = (tars.header(b"e", b"3"), tars.header(b"d/e", b"3"), tars.header(b"d/e/c", b"3"))
+    gone = {b"e": None, b"d/e": b"", b"d/e/c": None}
+    return Attack(trap, blow, leaves=gone, forms=(OVERLAY,))
 
 
 def a_0_0_device_by_its_extended_header(canary: bytes) -> Attack:
     told = tars.pax([(b"SCHILY.devmajor", b"0"), (b"SCHILY.devminor", b"0")])
     blow = (told, tars.header(b"c", b"3", device=(5, 5)))
-    return Attack(blow=blow, refused="deletion to overlayfs", forms=(OVERLAY,))
+    return Attack(blow=blow, leaves={b"c": None}, forms=(OVERLAY,))
+
+
+def a_0_0_device_over_a_folder_of_its_own_tar(canary: bytes) -> Attack:
+    """What was known of the way through the folder must go with it."""
+    blow = (
+        tars.folder(b"c"),
+        tars.folder(b"c/d"),
+        tars.whiteout(b"c/d/.wh.f"),
+        tars.header(b"c", b"3"),
+        tars.folder(b"c"),
+        tars.folder(b"c/d"),
+        tars.whiteout(b"c/d/.wh.f"),
+        tars.file(b"c/d/g", b"mine"),
+    )
+    leaves = {b"c/d/f": None, b"c/d/g": b"mine"}
+    return Attack((tars.file(b"c/d/f", b"below"),), blow, leaves=leaves, forms=(OVERLAY,))
 
 
 def a_0_0_device_in_a_plain_tree(canary: bytes) -> Attack:
@@ -81,54 +98,54 @@ def a_0_0_device_in_a_plain_tree(canary: bytes) -> Attack:
 def an_order_to_redirect(canary: bytes) -> Attack:
     """A redirect shows another folder, whatever the mount's options say."""
     order = tars.pax([(b"SCHILY.xattr.trusted.overlay.redirect", b"/canary")])
-    return Attack(blow=(order, tars.folder(b"d")), refused="order to overlayfs")
+    return Attack(blow=(order, tars.folder(b"d")), leaves={b"d": b""})
 
 
 def an_order_to_take_content_from_elsewhere(canary: bytes) -> Attack:
     order = tars.pax([(b"SCHILY.xattr.trusted.overlay.metacopy", b"")])
-    return Attack(blow=(order, tars.file(b"f", b"")), refused="order to overlayfs")
+    return Attack(blow=(order, tars.file(b"f", b"")), leaves={b"f": b""})
 
 
 def an_order_to_hide_what_is_below(canary: bytes) -> Attack:
     order = tars.pax([(b"SCHILY.xattr.trusted.overlay.opaque", b"y")])
-    return Attack((tars.file(b"d/f"),), (order, tars.folder(b"d")), refused="order to overlayfs")
+    return Attack((tars.file(b"d/f", b"x"),), (order, tars.folder(b"d")), leaves={b"d/f": b"x"})
 
 
 def an_order_for_a_deletion_without_a_device(canary: bytes) -> Attack:
     """Since Linux 6.7 an attribute of an empty file does as well."""
     order = tars.pax([(b"SCHILY.xattr.trusted.overlay.whiteout", b"")])
-    return Attack(blow=(order, tars.file(b"f", b"")), refused="order to overlayfs")
+    return Attack(blow=(order, tars.file(b"f", b"")), leaves={b"f": b""})
 
 
 def an_order_that_is_escaped(canary: bytes) -> Attack:
     """Shown through a mount it would be the order itself, and copied from there it would work."""
     order = tars.pax([(b"SCHILY.xattr.trusted.overlay.overlay.opaque", b"y")])
-    return Attack(blow=(order, tars.folder(b"d")), refused="order to overlayfs")
+    return Attack(blow=(order, tars.folder(b"d")), leaves={b"d": b""})
 
 
 def an_order_to_a_rootless_overlayfs(canary: bytes) -> Attack:
     order = tars.pax([(b"LIBARCHIVE.xattr.user.overlay.opaque", b"eQ==")])
-    return Attack(blow=(order, tars.folder(b"d")), refused="order to overlayfs")
+    return Attack(blow=(order, tars.folder(b"d")), leaves={b"d": b""})
 
 
 def an_order_whose_name_is_escaped_in_the_tar(canary: bytes) -> Attack:
     order = tars.pax([(b"LIBARCHIVE.xattr.%74rusted%2eoverlay%2Eopaque", b"eQ==")])
-    return Attack(blow=(order, tars.folder(b"d")), refused="order to overlayfs")
+    return Attack(blow=(order, tars.folder(b"d")), leaves={b"d": b""})
 
 
 def an_order_to_overlayfs_for_all(canary: bytes) -> Attack:
     order = tars.pax([(b"SCHILY.xattr.trusted.overlay.metacopy", b"")], b"g")
-    return Attack(blow=(order, tars.file(b"f")), refused="order to overlayfs")
+    return Attack(blow=(order, tars.file(b"f", b"x")), leaves={b"f": b"x"})
 
 
 def an_order_on_the_root(canary: bytes) -> Attack:
     order = tars.pax([(b"SCHILY.xattr.trusted.overlay.origin", b"x")])
-    return Attack(blow=(order, tars.folder(b".")), refused="order to overlayfs")
+    return Attack(blow=(order, tars.folder(b".")))
 
 
 def an_order_on_a_link(canary: bytes) -> Attack:
     order = tars.pax([(b"SCHILY.xattr.trusted.overlay.redirect", b"/canary")])
-    return Attack(blow=(order, tars.symlink(b"l", b"x")), refused="order to overlayfs")
+    return Attack(blow=(order, tars.symlink(b"l", b"x")), leaves={b"l": b"x"})
 
 
 def an_attribute_too_large_for_any_file(canary: bytes) -> Attack:
@@ -138,7 +155,7 @@ def an_attribute_too_large_for_any_file(canary: bytes) -> Attack:
 
 def an_attribute_of_no_namespace(canary: bytes) -> Attack:
     told = tars.pax([(b"SCHILY.xattr.nonsense", b"x")])
-    return Attack(blow=(told, tars.file(b"f", b"")), refused="nonsense")
+    return Attack(blow=(told, tars.file(b"f", b"x")), leaves={b"f": b"x"})
 
 
 def a_capability_that_is_none(canary: bytes) -> Attack:

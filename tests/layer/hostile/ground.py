@@ -13,11 +13,13 @@ from pathlib import Path
 
 from graphdriver.drivers.tree_copy import copy_tree
 from graphdriver.layer.changes import changes
+from graphdriver.layer.lowers import TRUSTED
 from graphdriver.layer.overlay import OVERLAY
 from graphdriver.layer.pack import pack
 from graphdriver.layer.unpack import unpack
 from graphdriver.layer.walk import Node, remove_tree, walk
 from graphdriver.layer.whiteout import PLAIN, Form
+from graphdriver.linux import xattr
 from graphdriver.linux.regular import open_regular
 from tests.layer.canary import Canary
 from tests.linux.opens import watched
@@ -101,6 +103,16 @@ class Ground:
                 found += piece
             stream.close()
         return found
+
+    def orders(self) -> set[bytes]:
+        """Return those attributes in the layer on disk that an overlay may obey, but its own marks."""
+        found: set[bytes] = set()
+        with opened(self.layer) as layer:
+            found.update(xattr.get_all(layer))
+            for node in walk(layer):
+                found.update(xattr.get_all_at(node.parent_fd, node.name))
+        own = {TRUSTED.opaque} if self.form is OVERLAY else set()
+        return {name for name in found - own if b"overlay" in name}
 
     def remove(self) -> None:
         """Remove the layers as a store does."""

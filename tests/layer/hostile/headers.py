@@ -139,8 +139,20 @@ def an_owner_below_zero(canary: bytes) -> Attack:
 
 
 def a_time_that_no_filesystem_keeps(canary: bytes) -> Attack:
-    blow = (tars.pax([(b"mtime", b"9" * 18)]), tars.file(b"f"))
-    return Attack(blow=blow, refused="time")
+    """It is no reason to refuse a layer; one of more than 64 bits is."""
+    blow = (tars.pax([(b"mtime", b"9" * 18)]), tars.file(b"f", b"x"))
+    return Attack(blow=blow, leaves={b"f": b"x"})
+
+
+def a_time_of_more_than_64_bits(canary: bytes) -> Attack:
+    blow = (tars.pax([(b"mtime", b"9223372036854775808")]), tars.file(b"f"))
+    return Attack(blow=blow, refused="time that is none")
+
+
+def a_number_of_a_million_digits(canary: bytes) -> Attack:
+    """To convert it takes time that grows with the square of their count."""
+    blow = (tars.pax([(b"uid", b"9" * 1_000_000)]), tars.file(b"f"))
+    return Attack(blow=blow, refused="number that is none")
 
 
 def a_time_that_is_no_number(canary: bytes) -> Attack:

@@ -209,7 +209,7 @@ def attributes_are_no_orders(kit: Kit) -> None:
 
 @GROUP.case(wire_issues.ORDERS)
 def zero_devices_are_no_orders(kit: Kit) -> None:
-    """A character device 0:0 in a tar deletes nothing: it is refused, or shown as what it is."""
+    """A character device 0:0 in a tar deletes nothing: it is refused, left out, or shown as it is."""
     base = kit.layer(fill=lambda root: (root / "file").write_text("x"))
     id = kit.id()
     kit.driver.create(id, base, "", {})
