@@ -12,7 +12,7 @@ one table in each of the rooms that speak to the outside; nothing here knows abo
 from __future__ import annotations
 
 import enum
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
 
 
 class Kind(enum.Enum):
@@ -162,3 +162,44 @@ class UnreachableError(GraphDriverError):
     """There is no plugin of that name, or it does not answer."""
 
     kind = Kind.UNREACHABLE
+
+
+class BadAnswerError(GraphDriverError):
+    """A plugin's answer is not what the protocol says: of a wrong type, or too large."""
+
+
+class RemoteError(GraphDriverError):
+    """What a plugin answered instead of success: its text, and the HTTP status.
+
+    Where the plugin names the kind, the error is of that kind's class too: a layer that does not exist
+    is a `LayerNotFoundError`.
+    """
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
+
+    def about(self, call: str, layer: str | None) -> Self:
+        """Leave the plugin's words as they are."""
+        return self
+
+
+BY_KIND: Final[dict[Kind, type[GraphDriverError]]] = {
+    cls.kind: cls
+    for cls in (
+        MalformedRequestError,
+        UnknownCallError,
+        WrongMethodError,
+        TooLargeError,
+        LayerNotFoundError,
+        LayerExistsError,
+        InUseError,
+        LayerUnfinishedError,
+        UnsupportedError,
+        NotReadyError,
+        BadArchiveError,
+        BrokenStreamError,
+        UnreachableError,
+    )
+}
+"""The class of each kind but `Kind.FAILED`, which is any other's."""

@@ -22,6 +22,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
+from graphdriver import returned
 from graphdriver.driver import (
     Change,
     ClosableStream,
@@ -92,7 +93,7 @@ class NaiveDiffDriver(Driver):
 
     def get(self, id: str, mount_label: str) -> str:
         with self._locks.held(id):
-            return self.proto.get(id, mount_label)
+            return returned.directory(self.proto.get(id, mount_label))
 
     def put(self, id: str) -> None:
         with self._locks.held(id):

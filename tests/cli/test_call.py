@@ -71,8 +71,31 @@ def test_wrong_usage_is_told_before_anything_is_called(words: list[str], said: b
 
 def test_the_plugins_own_words_are_shown(serving: Serving) -> None:
     result = serving.call("Get", "ID=a")
-    assert result.returncode == 1
+    assert result.returncode == 8
     assert b"no daemon has said Init to this plugin yet" in result.stderr
+
+
+def test_each_kind_of_refusal_has_the_exit_code_that_the_help_promises(
+    serving: Serving, folder: Path
+) -> None:
+    def code(*words: str, stdin: bytes = b"") -> int:
+        result = serving.call(*words, stdin=stdin)
+        assert result.stderr.count(b"\n") == (1 if result.returncode else 0)
+        return result.returncode
+
+    assert code("Create", "ID=a") == 8
+    assert code("Init", f"Home={folder}/home") == 0
+    assert code("Create", "ID=a") == 0
+    assert code("Create", "ID=a") == 4
+    assert code("Create", "ID=b", "Parent=c") == 3
+    assert code("Get", "ID=b") == 3
+    assert code("Create", "ID=b", "Opt=size=1G") == 7
+    assert code("Get", "ID=../a") == 2
+    assert code("ApplyDiff", "ID=a", stdin=b"no tar" * 100) == 9
+    assert code("Get", "ID=a") == 6
+    many = [f"Opt=k{n}={'v' * 60_000}" for n in range(20)]
+    assert code("Create", "ID=b", *many) == 12
+    assert code("Cleanup") == 0
 
 
 def test_no_plugin_is_an_exit_code_of_its_own(folder: Path) -> None:
@@ -112,7 +135,7 @@ def test_a_call_by_hand_under_a_living_daemon_is_made_only_with_force(
         daemon.create("a", "", "", {})
         daemon.get("a", "")
         refused = serving.call("Cleanup")
-        assert refused.returncode == 1
+        assert refused.returncode == 5
         assert f"for process {os.getpid()}, which lives".encode() in refused.stderr
         assert serving.call("Exists", "ID=a").stdout == b'{"Exists": true}\n'
         assert serving.call("--force", "Remove", "ID=a").returncode == 0

@@ -78,7 +78,8 @@ def test_each_call_is_a_line(recorded: Recorded) -> None:
         f'1  Init {{"Home": "{home}"}}  ->  200 {{}}  T ms',
         '1  Create {"ID": "a"}  ->  200 {}  T ms',
         '1  ApplyDiff?id=a&parent=  1024 B in  ->  200 {"Size":1024}  T ms',
-        '1  Get {"ID": "nobody"}  ->  500 {"Err":"get nobody: the layer does not exist"}  T ms',
+        '1  Get {"ID": "nobody"}  ->  500 {"Err":"get nobody: the layer does not exist",'
+        '"Kind":"not found"}  T ms',
         '1  Diff {"ID": "a"}  ->  200 1024 B out, the first after T ms  T ms',
     ]
 

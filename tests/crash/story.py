@@ -17,7 +17,8 @@ import pytest
 
 from graphdriver.conformance import tars
 from graphdriver.conformance.tree import record
-from graphdriver.plugin.client import Client, RemoteError
+from graphdriver.errors import RemoteError
+from graphdriver.plugin.client import Client
 
 Tree = Mapping[bytes, object]
 

@@ -24,8 +24,7 @@ from typing import Self
 import pytest
 
 from graphdriver.conformance.tree import record
-from graphdriver.errors import BrokenStreamError, UnreachableError
-from graphdriver.plugin.client import RemoteError
+from graphdriver.errors import BrokenStreamError, RemoteError, UnreachableError
 from tests.crash import inspection, strace
 from tests.crash.served import Served
 from tests.crash.story import HALF, STORY, Scene, Step, Tree, Trees, World, first_step_of

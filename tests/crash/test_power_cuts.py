@@ -25,7 +25,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver.conformance.tree import record
-from graphdriver.plugin.client import RemoteError
+from graphdriver.errors import RemoteError
 from tests.crash import inspection, strace
 from tests.crash.disks import Disk, disk
 from tests.crash.served import Served

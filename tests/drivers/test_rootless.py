@@ -21,7 +21,8 @@ import pytest
 
 from graphdriver.conformance import tars
 from graphdriver.driver import Change, ChangeKind
-from graphdriver.plugin.client import Client, RemoteError
+from graphdriver.errors import RemoteError
+from graphdriver.plugin.client import Client
 from tests.drivers.subordinate import FIRST, give_ids
 from tests.e2e.ground import require, tool
 

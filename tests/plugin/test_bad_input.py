@@ -13,7 +13,7 @@ from graphdriver import IDMap
 from graphdriver.conformance import wire
 from graphdriver.conformance.wire import Answer, Wire
 from graphdriver.plugin.codec import HOME, ID_MAPS, LAYER, PARENT, TEXT, TEXT_MAP, TEXTS
-from graphdriver.plugin.handler import JSON_LIMIT
+from graphdriver.plugin.request_messages import JSON_LIMIT
 from tests.plugin.conftest import Plugin
 from tests.plugin.requests import NEEDS_NOTHING, REQUESTS, members, required
 

@@ -10,9 +10,9 @@ import threading
 import pytest
 
 from graphdriver import Change, ChangeKind, Handler, IDMap
-from graphdriver.errors import GraphDriverError, UnreachableError
-from graphdriver.plugin.client import Client, RemoteError
-from graphdriver.plugin.handler import Request
+from graphdriver.errors import GraphDriverError, RemoteError, UnreachableError
+from graphdriver.plugin.client import Client
+from graphdriver.plugin.request_messages import Request
 from tests.plugin.conftest import Plugin
 from tests.plugin.tarbox import TarBox
 from tests.plugin.waiting import wait_until
@@ -225,7 +225,7 @@ def test_what_is_no_call_is_told_so(ready: Plugin) -> None:
         request = Request(method, path, "", io.BytesIO(body))
         answer = ready.handler.handle(request)
         assert isinstance(answer.body, bytes)
-        assert set(json.loads(answer.body)) == {"Err"}
+        assert set(json.loads(answer.body)) == {"Err", "Kind"}
         return answer.status
 
     assert status("POST", "/GraphDriver.Fly") == 404

@@ -134,7 +134,7 @@ def test_capabilities_and_status_are_shaped_as_daemons_expect() -> None:
         b'{"Capabilities":{"ReproducesExactDiffs":true}}'
     )
     assert encode(m.StatusResponse([("a", "b")])) == b'{"Status":[["a","b"]]}'
-    assert encode(m.ErrorResponse("no")) == b'{"Err":"no"}'
+    assert encode(m.ErrorResponse("no", "failed")) == b'{"Err":"no","Kind":"failed"}'
 
 
 _ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", fullmatch=True)

@@ -14,7 +14,7 @@ import pytest
 from graphdriver import Handler
 from graphdriver.conformance import tars
 from graphdriver.drivers.vfs import VfsDriver
-from graphdriver.plugin.handler import Request
+from graphdriver.plugin.request_messages import Request
 from tests.layer.canary import Canary
 
 CALLS = ("Create", "CreateReadWrite", "Remove", "Get", "Put", "Exists", "GetMetadata")

@@ -355,7 +355,7 @@ def wire_init(handler: Handler, home: str) -> str:
     """Say Init to a handler without a socket, and return the answer."""
     import io
 
-    from graphdriver.plugin.handler import Request
+    from graphdriver.plugin.request_messages import Request
 
     body = io.BytesIO(b'{"Home":"%b"}' % home.encode())
     answer = handler.handle(Request("POST", "/GraphDriver.Init", "", body))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver import Client, Handler, Server, TCPListener
-from graphdriver.plugin.client import RemoteError
+from graphdriver.errors import RemoteError
 from tests.plugin.tarbox import TarBox
 
 

@@ -22,9 +22,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from graphdriver import Client, Handler, Server, TCPListener
-from graphdriver.errors import GraphDriverError, UnreachableError, UnsupportedError
+from graphdriver.errors import GraphDriverError, RemoteError, UnreachableError, UnsupportedError
 from graphdriver.plugin import server as server_module
-from graphdriver.plugin.client import RemoteError
 from graphdriver.plugin.connection import Connection
 from graphdriver.plugin.discovery import Address, ClientTLS
 from graphdriver.plugin.tls import client_side, expect_agreement, server_side

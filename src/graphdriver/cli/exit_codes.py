@@ -35,14 +35,14 @@ CODES: Final = {
 TABLE: Final = """\
 exit codes:
   0    done
-  1    it failed; a plugin does not say more closely why a driver's call did
+  1    the call failed; plugins of others report only a message, so there is no finer code
   2    wrong usage, or a request that breaks the protocol's rules
   3    no such layer
   4    the layer exists already
   5    the socket, the home or the layer is in use by somebody else
   6    the layer was never applied to its end
   7    this driver, filesystem, kernel or plugin cannot do it
-  8    no daemon has said Init to the plugin yet
+  8    no daemon has sent Init to the plugin yet
   9    a layer's tar is damaged or hostile
   10   a stream broke off
   11   no plugin answers

@@ -2,7 +2,8 @@
 
 It finds the plugin as a daemon does and speaks as one, so it works with any graph driver plugin.
 Calls may be made from many threads: each takes a connection of its own, and idle ones are used
-again. What the plugin refuses is a `RemoteError` with the plugin's own words.
+again. What the plugin refuses is a `RemoteError` with the plugin's own words; what it answers is
+checked (`graphdriver.plugin.answers`).
 """
 
 # ruff: noqa: D102 - the calls are told in graphdriver.driver
@@ -10,68 +11,54 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import select
 import socket
 import threading
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Self, TypeVar
+from types import MappingProxyType
+from typing import Final, Self, TypeVar
 
-from graphdriver.driver import Capabilities, Change, ClosableStream, Driver, IDMap, ReadStream
-from graphdriver.errors import BrokenStreamError, GraphDriverError, UnreachableError
+from graphdriver.driver import Capabilities, Change, Driver, IDMap, ReadStream
+from graphdriver.errors import RemoteError, UnreachableError
 from graphdriver.plugin import messages
-from graphdriver.plugin.codec import Message, decode, encode
+from graphdriver.plugin.answers import AnswerBody, read_answer, refusal_of
+from graphdriver.plugin.codec import Message, encode
 from graphdriver.plugin.discovery import Address, find
 from graphdriver.plugin.requests import BY_HAND
 from graphdriver.plugin.tls import client_side
 
 _ACCEPT = "application/vnd.docker.plugins.v1.2+json"
 _PIECE = 32 << 10  # what daemons send at a time
+_NO_OPTIONS: Final[Mapping[str, str]] = MappingProxyType({})
 
 M = TypeVar("M", bound=Message)
 
 
-class RemoteError(GraphDriverError):
-    """What a plugin answered instead of success: its text, and the HTTP status."""
-
-    def __init__(self, text: str, status: int) -> None:
-        super().__init__(text)
-        self.status = status
-
-    def about(self, call: str, layer: str | None) -> Self:
-        """Leave the plugin's words as they are."""
-        return self
-
-
 class Client(Driver):
-    """A plugin at an address; a context manager that closes its connections.
+    """A plugin; a context manager that closes its connections.
 
     Args:
-        address: ``/path.sock``, ``unix:///path.sock``, ``tcp://host:port`` or an `Address`,
-            which may say with which certificate to speak TLS.
+        plugin: its name, by which it is found where a daemon would find it; or its address:
+            ``/path.sock``, ``unix:///path.sock``, ``tcp://host:port`` or an `Address`, which may say
+            with which certificate to speak TLS.
         timeout: how long one answer may take, in seconds; None: as long as it takes.
         by_hand: mark the calls as a person's: a plugin of ours refuses those that would disturb a
             daemon that lives.
+
+    Raises:
+        UnreachableError: there is no plugin of that name.
+        MalformedRequestError: it is neither a name nor an address.
     """
 
     def __init__(
-        self, address: str | Address, timeout: float | None = None, *, by_hand: bool = False
+        self, plugin: str | Address, timeout: float | None = None, *, by_hand: bool = False
     ) -> None:
-        self.address = Address.parse(address) if isinstance(address, str) else address
+        self.address = plugin if isinstance(plugin, Address) else _address_of(plugin)
         self._timeout = timeout
         self._by_hand = by_hand
         self._idle: list[http.client.HTTPConnection] = []
         self._guard = threading.Lock()
-
-    @classmethod
-    def discover(cls, name: str, timeout: float | None = None) -> Client:
-        """Find a plugin by name, where a daemon would.
-
-        Raises:
-            UnreachableError: there is none.
-        """
-        return cls(find(name), timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -90,26 +77,34 @@ class Client(Driver):
     def activate(self) -> Sequence[str]:
         """Ask what the plugin implements; a graph driver says ``GraphDriver``."""
         with self._answered("/Plugin.Activate", b"") as answer:
-            return decode(messages.ActivateResponse, answer.read()).implements
+            return read_answer(messages.ActivateResponse, answer).implements
 
     def init(
         self,
         home: str,
-        options: Sequence[str],
-        uid_maps: Sequence[IDMap],
-        gid_maps: Sequence[IDMap],
+        options: Sequence[str] = (),
+        uid_maps: Sequence[IDMap] = (),
+        gid_maps: Sequence[IDMap] = (),
     ) -> None:
         request = messages.InitRequest(home, options, uid_maps, gid_maps)
         self._call("Init", request, messages.InitResponse)
 
     def create(
-        self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
+        self,
+        id: str,
+        parent: str = "",
+        mount_label: str = "",
+        storage_opt: Mapping[str, str] = _NO_OPTIONS,
     ) -> None:
         request = messages.CreateRequest(id, parent, mount_label, storage_opt)
         self._call("Create", request, messages.CreateResponse)
 
     def create_read_write(
-        self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
+        self,
+        id: str,
+        parent: str = "",
+        mount_label: str = "",
+        storage_opt: Mapping[str, str] = _NO_OPTIONS,
     ) -> None:
         request = messages.CreateRequest(id, parent, mount_label, storage_opt)
         self._call("CreateReadWrite", request, messages.CreateResponse)
@@ -117,7 +112,7 @@ class Client(Driver):
     def remove(self, id: str) -> None:
         self._call("Remove", messages.RemoveRequest(id), messages.RemoveResponse)
 
-    def get(self, id: str, mount_label: str) -> str:
+    def get(self, id: str, mount_label: str = "") -> str:
         request = messages.GetRequest(id, mount_label)
         return self._call("Get", request, messages.GetResponse).dir
 
@@ -137,21 +132,21 @@ class Client(Driver):
     def cleanup(self) -> None:
         self._call("Cleanup", messages.CleanupRequest(), messages.CleanupResponse)
 
-    def diff(self, id: str, parent: str) -> ClosableStream:
+    def diff(self, id: str, parent: str = "") -> RemoteDiff:
         body = encode(messages.DiffRequest(id, parent))
         held = contextlib.ExitStack()
-        return _RemoteStream(held.enter_context(self._answered("/GraphDriver.Diff", body)), held)
+        return RemoteDiff(held.enter_context(self._answered("/GraphDriver.Diff", body)), held)
 
-    def changes(self, id: str, parent: str) -> Sequence[Change]:
+    def changes(self, id: str, parent: str = "") -> Sequence[Change]:
         request = messages.ChangesRequest(id, parent)
         return self._call("Changes", request, messages.ChangesResponse).changes
 
     def apply_diff(self, id: str, parent: str, archive: ReadStream) -> int:
         query = urllib.parse.urlencode({"id": id, "parent": parent})
         with self._answered(f"/GraphDriver.ApplyDiff?{query}", archive) as answer:
-            return decode(messages.ApplyDiffResponse, answer.read()).size
+            return read_answer(messages.ApplyDiffResponse, answer).size
 
-    def diff_size(self, id: str, parent: str) -> int:
+    def diff_size(self, id: str, parent: str = "") -> int:
         request = messages.DiffSizeRequest(id, parent)
         return self._call("DiffSize", request, messages.DiffSizeResponse).size
 
@@ -170,7 +165,7 @@ class Client(Driver):
 
     def _call(self, name: str, request: Message, response: type[M]) -> M:
         with self._answered(f"/GraphDriver.{name}", encode(request)) as answer:
-            return decode(response, answer.read())
+            return read_answer(response, answer)
 
     @contextlib.contextmanager
     def _answered(
@@ -193,7 +188,7 @@ class Client(Driver):
                     hint="see whether it runs, and its log",
                 ) from error
             if answer.status != 200:
-                raise RemoteError(_error_text(answer.read()), answer.status)
+                raise refusal_of(target.partition("?")[0].partition(".")[2], answer)
             yield answer
             reusable = answer.isclosed() and not answer.will_close
         finally:
@@ -240,6 +235,10 @@ class Client(Driver):
         )
 
 
+def _address_of(plugin: str) -> Address:
+    return Address.parse(plugin) if "/" in plugin else find(plugin)
+
+
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str, timeout: float | None) -> None:
         super().__init__("plugin.moby.localhost", timeout=timeout)
@@ -251,27 +250,19 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-class _RemoteStream:
-    """A Diff as it comes."""
+class RemoteDiff:
+    """A Diff as it comes: a stream, and a context manager that closes it."""
 
     def __init__(self, answer: http.client.HTTPResponse, held: contextlib.ExitStack) -> None:
-        self._answer = answer
+        self.read = AnswerBody(answer).read
         self._held = held
 
-    def read(self, n: int, /) -> bytes:
-        try:
-            return self._answer.read(n)
-        except (OSError, http.client.HTTPException) as error:
-            raise BrokenStreamError(f"the plugin broke its diff off: {error!r}") from error
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
     def close(self) -> None:
+        """Let go of the connection."""
         self._held.close()
-
-
-def _error_text(body: bytes) -> str:
-    """Return a refusal's text: ``Err`` of the JSON, or the whole body as it is."""
-    text = body.decode("utf-8", "replace")
-    with contextlib.suppress(ValueError, GraphDriverError):
-        if isinstance(json.loads(text), dict):
-            return decode(messages.ErrorResponse, body).err or text
-    return text.strip()

@@ -19,12 +19,10 @@ from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 from graphdriver.driver import Capabilities, Change, ChangeKind, IDMap
 from graphdriver.errors import MalformedRequestError
+from graphdriver.returned import DIRECTORY_RULE, LONGEST_PATH, is_directory_path
 
 LAYER_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
 """What a layer may be called; wide enough for every name that daemons give."""
-
-LONGEST_PATH: Final = 4095
-"""Bytes that a home's path may have: the kernel's limit."""
 
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
@@ -72,6 +70,13 @@ def _integer(member: str, value: object) -> int:
     return value
 
 
+def _size(member: str, value: object) -> int:
+    number = _integer(member, value)
+    if number < 0:
+        raise _wrong(member, "a number of bytes", value)
+    return number
+
+
 def _layer_id(member: str, value: object) -> str:
     text = _text(member, value)
     if not text:
@@ -93,6 +98,13 @@ def _home(member: str, value: object) -> str:
         raise _wrong(member, "an absolute path without '..'", value)
     if len(text.encode()) > LONGEST_PATH:
         raise _wrong(member, f"a path of at most {LONGEST_PATH} bytes", value)
+    return text
+
+
+def _directory(member: str, value: object) -> str:
+    text = _text(member, value)
+    if not is_directory_path(text):
+        raise _wrong(member, DIRECTORY_RULE, value)
     return text
 
 
@@ -160,10 +172,11 @@ def _as_is(value: Any) -> Any:
 
 TEXT = Codec(_text, _no_surrogates)
 BOOLEAN = Codec(_boolean, _as_is)
-INTEGER = Codec(_integer, _as_is)
+SIZE = Codec(_size, _as_is)
 LAYER = Codec(_layer_id, _as_is)
 PARENT = Codec(_parent_id, _as_is)
 HOME = Codec(_home, _as_is)
+DIRECTORY = Codec(_directory, _no_surrogates)
 TEXT_MAP = Codec(
     _text_map, lambda value: {_no_surrogates(k): _no_surrogates(v) for k, v in value.items()}
 )

@@ -25,8 +25,9 @@ from graphdriver.plugin.codec import encode
 from graphdriver.plugin.daemon import Peer
 from graphdriver.plugin.delivery import tells_of_the_unread, was_taken
 from graphdriver.plugin.diffs import PIECE, Diff
-from graphdriver.plugin.handler import STATUS, Handler, Request
+from graphdriver.plugin.handler import STATUS, Handler
 from graphdriver.plugin.messages import new_error_response
+from graphdriver.plugin.request_messages import Request
 from graphdriver.plugin.requests import (
     ConnectionLostError,
     HeadTooLargeError,

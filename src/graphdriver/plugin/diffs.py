@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from typing import Final
 
+from graphdriver import returned
 from graphdriver.driver import ClosableStream
 from graphdriver.errors import BrokenStreamError, GraphDriverError
 from graphdriver.plugin.call_log import Call
@@ -57,7 +58,7 @@ class Diff:
         self.call: Call | None = None
         self.broken = ""
         try:
-            self._first: bytes | None = stream.read(PIECE)
+            self._first: bytes | None = returned.piece(stream.read(PIECE))
         except BaseException:
             stream.close()
             raise
@@ -71,9 +72,7 @@ class Diff:
         if self._first is not None:
             piece, self._first = self._first[:n], self._first[n:] or None
         else:
-            piece = self._stream.read(n)
-            if not isinstance(piece, bytes | bytearray | memoryview):  # None may mean "not yet"
-                raise TypeError(f"the driver's stream gave {type(piece).__name__}, not bytes")
+            piece = returned.piece(self._stream.read(n))
         if self.broken:
             raise BrokenStreamError(self.broken)
         return piece

@@ -25,18 +25,16 @@ import contextlib
 import dataclasses
 import functools
 import os
-import urllib.parse
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
+from graphdriver import returned
 from graphdriver.driver import Driver, ProtoDriver, ReadStream
 from graphdriver.errors import (
     GraphDriverError,
     Kind,
     LayerExistsError,
     LayerUnfinishedError,
-    MalformedRequestError,
-    TooLargeError,
     UnknownCallError,
     WrongMethodError,
 )
@@ -44,16 +42,10 @@ from graphdriver.locks import LayerLocks
 from graphdriver.naive import NaiveDiffDriver
 from graphdriver.plugin import messages
 from graphdriver.plugin.call_log import Call, CallLog
-from graphdriver.plugin.codec import Message, decode, encode, from_members
-from graphdriver.plugin.daemon import Peer
+from graphdriver.plugin.codec import encode
 from graphdriver.plugin.diffs import PIECE, Diff, Diffs
+from graphdriver.plugin.request_messages import Request, json_message, query_message
 from graphdriver.plugin.residence import Residence
-
-JSON_LIMIT: Final = 1 << 20
-"""The largest JSON body, in bytes."""
-
-QUERY_LIMIT: Final = 16
-"""How many members an ApplyDiff's query may have; it needs two."""
 
 STATUS: Final = {
     Kind.MALFORMED: 400,
@@ -62,22 +54,6 @@ STATUS: Final = {
     Kind.TOO_LARGE: 413,
 }
 """What a kind of error means in HTTP; every other one is the driver's, 500."""
-
-
-@dataclasses.dataclass(slots=True)
-class Request:
-    """A call as it came.
-
-    ``peer`` is the calling process, where that can be told. ``by_hand`` says that a person makes the
-    call, and no daemon.
-    """
-
-    method: str
-    path: str
-    query: str
-    body: ReadStream
-    peer: Peer | None = None
-    by_hand: bool = False
 
 
 @dataclasses.dataclass(slots=True)
@@ -203,11 +179,11 @@ class Handler:
         return messages.InitResponse()
 
     def _capabilities(self, _message: Any, _request: Request) -> messages.CapabilitiesResponse:
-        return messages.CapabilitiesResponse(self.driver.capabilities())
+        return messages.CapabilitiesResponse(returned.capabilities(self.driver.capabilities()))
 
     def _status(self, _message: Any, _request: Request) -> messages.StatusResponse:
         sync = ("Sync", "layer" if self._residence.syncs else "none")
-        return messages.StatusResponse((*self.driver.status(), sync))
+        return messages.StatusResponse((*returned.pairs(self.driver.status()), sync))
 
     def _cleanup(self, _message: Any, request: Request) -> messages.CleanupResponse:
         self.driver.cleanup()
@@ -254,7 +230,9 @@ class Handler:
 
     def _get(self, message: messages.GetRequest, _request: Request) -> messages.GetResponse:
         self._refuse_unfinished(message.id)
-        return messages.GetResponse(self.driver.get(message.id, message.mount_label))
+        return messages.GetResponse(
+            returned.directory(self.driver.get(message.id, message.mount_label))
+        )
 
     def _undo_get(self, message: messages.GetRequest) -> None:
         self.driver.put(message.id)
@@ -266,28 +244,32 @@ class Handler:
     def _exists(
         self, message: messages.ExistsRequest, _request: Request
     ) -> messages.ExistsResponse:
-        return messages.ExistsResponse(self.driver.exists(message.id))
+        return messages.ExistsResponse(returned.truth(self.driver.exists(message.id)))
 
     def _get_metadata(
         self, message: messages.GetMetadataRequest, _request: Request
     ) -> messages.GetMetadataResponse:
-        return messages.GetMetadataResponse(self.driver.get_metadata(message.id))
+        metadata = returned.text_map(self.driver.get_metadata(message.id))
+        return messages.GetMetadataResponse(metadata)
 
     def _changes(
         self, message: messages.ChangesRequest, _request: Request
     ) -> messages.ChangesResponse:
         self._refuse_unfinished(message.id, message.parent)
-        return messages.ChangesResponse(self.driver.changes(message.id, message.parent))
+        found = returned.changes(self.driver.changes(message.id, message.parent))
+        return messages.ChangesResponse(tuple(found))
 
     def _diff_size(
         self, message: messages.DiffSizeRequest, _request: Request
     ) -> messages.DiffSizeResponse:
         self._refuse_unfinished(message.id, message.parent)
-        return messages.DiffSizeResponse(self.driver.diff_size(message.id, message.parent))
+        size = self.driver.diff_size(message.id, message.parent)
+        return messages.DiffSizeResponse(returned.size("diff_size", size))
 
     def _diff(self, message: messages.DiffRequest, _request: Request) -> Diff:
         self._refuse_unfinished(message.id, message.parent)
-        return self._diffs.begin(message.id, self.driver.diff(message.id, message.parent))
+        stream = returned.stream(self.driver.diff(message.id, message.parent))
+        return self._diffs.begin(message.id, stream)
 
     def _apply_diff(
         self, message: messages.ApplyDiffRequest, request: Request
@@ -309,7 +291,9 @@ class Handler:
         home.mark(message.id)
         filesystem = home.open()
         try:
-            size = self.driver.apply_diff(message.id, message.parent, request.body)
+            size = returned.size(
+                "apply_diff", self.driver.apply_diff(message.id, message.parent, request.body)
+            )
             _expect_end(request.body)
             if self._residence.syncs:
                 home.unmark_synced(message.id, filesystem)
@@ -347,35 +331,6 @@ def _expect_end(body: ReadStream) -> None:
 # --- the table ------------------------------------------------------------------------------------
 
 
-def _json(kind: type[Message], *, ignored: bool = False) -> Callable[[Request], Message]:
-    def read(request: Request) -> Message:
-        body = bytearray()
-        while piece := request.body.read(JSON_LIMIT + 1 - len(body)):
-            body += piece
-            if len(body) > JSON_LIMIT:
-                raise TooLargeError(f"the body is over {JSON_LIMIT} bytes")
-        return kind() if ignored else decode(kind, bytes(body))
-
-    return read
-
-
-def _query(request: Request) -> Message:
-    try:
-        pairs = urllib.parse.parse_qsl(
-            request.query,
-            keep_blank_values=True,
-            max_num_fields=QUERY_LIMIT,
-            errors="surrogateescape",
-        )
-    except ValueError as error:
-        raise MalformedRequestError(f"the query has over {QUERY_LIMIT} members") from error
-    names = [name.casefold() for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise MalformedRequestError(f"{name[:80]} stands in the query more than once")
-    return from_members(messages.ApplyDiffRequest, dict(pairs))
-
-
 class _Row(NamedTuple):
     read: Callable[[Request], Any]
     run: Callable[[Handler, Any, Request], Any]
@@ -391,35 +346,39 @@ class _Row(NamedTuple):
 
 CALLS: Final = {
     "/Plugin.Activate": _Row(
-        _json(messages.StatusRequest, ignored=True), Handler._activate, outside=True
+        json_message(messages.StatusRequest, ignored=True), Handler._activate, outside=True
     ),
-    "/GraphDriver.Init": _Row(_json(messages.InitRequest), Handler._init, outside=True),
+    "/GraphDriver.Init": _Row(json_message(messages.InitRequest), Handler._init, outside=True),
     "/GraphDriver.Capabilities": _Row(
-        _json(messages.CapabilitiesRequest, ignored=True), Handler._capabilities
+        json_message(messages.CapabilitiesRequest, ignored=True), Handler._capabilities
     ),
-    "/GraphDriver.Status": _Row(_json(messages.StatusRequest, ignored=True), Handler._status),
+    "/GraphDriver.Status": _Row(
+        json_message(messages.StatusRequest, ignored=True), Handler._status
+    ),
     "/GraphDriver.Create": _Row(
-        _json(messages.CreateRequest), Handler._create, Handler._undo_create, disturbs=True
+        json_message(messages.CreateRequest), Handler._create, Handler._undo_create, disturbs=True
     ),
     "/GraphDriver.CreateReadWrite": _Row(
-        _json(messages.CreateRequest),
+        json_message(messages.CreateRequest),
         Handler._create_read_write,
         Handler._undo_create,
         disturbs=True,
     ),
-    "/GraphDriver.Get": _Row(_json(messages.GetRequest), Handler._get, Handler._undo_get),
-    "/GraphDriver.Put": _Row(_json(messages.PutRequest), Handler._put, disturbs=True),
+    "/GraphDriver.Get": _Row(json_message(messages.GetRequest), Handler._get, Handler._undo_get),
+    "/GraphDriver.Put": _Row(json_message(messages.PutRequest), Handler._put, disturbs=True),
     "/GraphDriver.Remove": _Row(
-        _json(messages.RemoveRequest), Handler._remove, alone=True, disturbs=True
+        json_message(messages.RemoveRequest), Handler._remove, alone=True, disturbs=True
     ),
-    "/GraphDriver.Exists": _Row(_json(messages.ExistsRequest), Handler._exists),
-    "/GraphDriver.GetMetadata": _Row(_json(messages.GetMetadataRequest), Handler._get_metadata),
-    "/GraphDriver.Changes": _Row(_json(messages.ChangesRequest), Handler._changes),
-    "/GraphDriver.DiffSize": _Row(_json(messages.DiffSizeRequest), Handler._diff_size),
-    "/GraphDriver.Diff": _Row(_json(messages.DiffRequest), Handler._diff),
-    "/GraphDriver.ApplyDiff": _Row(_query, Handler._apply_diff, alone=True, disturbs=True),
+    "/GraphDriver.Exists": _Row(json_message(messages.ExistsRequest), Handler._exists),
+    "/GraphDriver.GetMetadata": _Row(
+        json_message(messages.GetMetadataRequest), Handler._get_metadata
+    ),
+    "/GraphDriver.Changes": _Row(json_message(messages.ChangesRequest), Handler._changes),
+    "/GraphDriver.DiffSize": _Row(json_message(messages.DiffSizeRequest), Handler._diff_size),
+    "/GraphDriver.Diff": _Row(json_message(messages.DiffRequest), Handler._diff),
+    "/GraphDriver.ApplyDiff": _Row(query_message, Handler._apply_diff, alone=True, disturbs=True),
     "/GraphDriver.Cleanup": _Row(
-        _json(messages.CleanupRequest, ignored=True), Handler._cleanup, disturbs=True
+        json_message(messages.CleanupRequest, ignored=True), Handler._cleanup, disturbs=True
     ),
 }
 """All calls there are, by path."""

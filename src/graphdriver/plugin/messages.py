@@ -9,16 +9,18 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from graphdriver.driver import Capabilities, Change, IDMap
+from graphdriver.errors import GraphDriverError, Kind
 from graphdriver.plugin.codec import (
     BOOLEAN,
     CAPABILITIES,
     CHANGES,
+    DIRECTORY,
     HOME,
     ID_MAPS,
-    INTEGER,
     LAYER,
     PAIRS,
     PARENT,
+    SIZE,
     TEXT,
     TEXT_MAP,
     TEXTS,
@@ -87,7 +89,7 @@ class GetRequest:
 class GetResponse:
     """``dir`` is the absolute path of the layer's root."""
 
-    dir: str = json_member("Dir", TEXT, "")
+    dir: str = json_member("Dir", DIRECTORY)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -190,7 +192,7 @@ class ApplyDiffRequest:
 class ApplyDiffResponse:
     """The sum of the sizes in the tar's headers, in bytes."""
 
-    size: int = json_member("Size", INTEGER, 0)
+    size: int = json_member("Size", SIZE, 0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -205,7 +207,7 @@ class DiffSizeRequest:
 class DiffSizeResponse:
     """Bytes."""
 
-    size: int = json_member("Size", INTEGER, 0)
+    size: int = json_member("Size", SIZE, 0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -224,11 +226,16 @@ class CapabilitiesResponse:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ErrorResponse:
-    """What went wrong; the daemon shows ``err`` to its users word for word."""
+    """What went wrong; the daemon shows ``err`` to its users word for word.
+
+    ``kind`` is the value of a `graphdriver.errors.Kind`, for our own client: daemons ignore it.
+    """
 
     err: str = json_member("Err", TEXT, "")
+    kind: str = json_member("Kind", TEXT, "")
 
 
 def new_error_response(error: Exception) -> ErrorResponse:
-    """Put an exception into words: its text, or its type where it has none."""
-    return ErrorResponse(str(error) or type(error).__name__)
+    """Put an exception into words: its text, or its type where it has none; and tell its kind."""
+    kind = error.kind if isinstance(error, GraphDriverError) else Kind.FAILED
+    return ErrorResponse(str(error) or type(error).__name__, kind.value)

@@ -16,6 +16,7 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
+from graphdriver import returned
 from graphdriver.driver import Driver
 from graphdriver.errors import InUseError, NotReadyError, UnsupportedError
 from graphdriver.home import Home
@@ -185,8 +186,8 @@ class Residence:
             driver = self._driver
             home.claim(ENGINE, driver.driver_name or type(driver).__name__, driver.home_format)
             driver.init(path, options, said.uid_maps, said.gid_maps)
-            home.bind(driver.capabilities().reproduces_exact_diffs)
-            home.unmark_all_but(driver.exists)
+            home.bind(returned.capabilities(driver.capabilities()).reproduces_exact_diffs)
+            home.unmark_all_but(lambda layer: returned.truth(driver.exists(layer)))
         except BaseException:
             home.close()
             raise

@@ -23,7 +23,8 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from graphdriver.driver import Mount, ProtoDriver, Usage
+from graphdriver import returned
+from graphdriver.driver import Mount, ProtoDriver, Usage, mounted
 from graphdriver.errors import (
     LayerExistsError,
     MalformedRequestError,
@@ -169,8 +170,8 @@ class Snapshots:
         read_only = kind is SnapshotKind.VIEW
         named: Callable[..., Sequence[Mount]] | None = getattr(self._driver, "mounts", None)
         if named:
-            return named(layer, read_only=read_only)
-        path = self._driver.get(layer, "")
+            return returned.mounts(named(layer, read_only=read_only))
+        path = returned.directory(self._driver.get(layer, ""))
         if number in self._got:
             self._driver.put(layer)  # it is held already, and once is enough
         self._got.add(number)
@@ -230,7 +231,7 @@ class Snapshots:
     def _end(self, layer: str) -> bool:
         """Remove a doomed layer; one that cannot be removed holds up nobody."""
         try:
-            existed = self._driver.exists(layer)
+            existed = returned.truth(self._driver.exists(layer))
             self._driver.remove(layer)
         except Exception:
             _log.exception("the layer %s cannot be removed; Cleanup tries again", layer)
@@ -317,13 +318,13 @@ class Snapshots:
     def _usage_of(self, layer: str) -> Usage:
         counts: Callable[[str], Usage] | None = getattr(self._driver, "usage", None)
         if counts:
-            return counts(layer)
-        fd = os.open(self._driver.get(layer, ""), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            return disk_usage(fd)
-        finally:
-            os.close(fd)
-            self._driver.put(layer)
+            return returned.usage(counts(layer))
+        with mounted(self._driver, layer) as path:
+            fd = os.open(returned.directory(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                return disk_usage(fd)
+            finally:
+                os.close(fd)
 
     def _count(self) -> None:
         """Count what was committed, one after the other, behind the calls; the next start goes on."""

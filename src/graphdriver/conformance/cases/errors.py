@@ -85,7 +85,7 @@ def errors_have_a_text(kit: Kit) -> None:
 
 @GROUP.case(wire_issues.SHOWN_TO_USERS, Need.SOCKET, required=False)
 def errors_are_json(kit: Kit) -> None:
-    """A refusal is {"Err": text}, with another status than 200."""
+    """A refusal is a JSON object with its text in Err, and another status than 200."""
     with kit.subject.wire() as daemon:
         answer = daemon.ask(wire.call("Get", ID=kit.id()))
     if not answer.error:
