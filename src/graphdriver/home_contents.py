@@ -12,7 +12,15 @@ IDENTITY: Final = ".graphdriver/home.json"
 """The file by which a home is known to be one."""
 
 _OURS: Final = frozenset(
-    {".graphdriver", ".staging", ".trash", ".overlay-probe", ".btrfs-probe", "lost+found"}
+    {
+        ".graphdriver",
+        ".staging",
+        ".trash",
+        ".reserve",
+        ".overlay-probe",
+        ".btrfs-probe",
+        "lost+found",
+    }
 )
 """What may be in a home before it is one: left by a kill or a look at it, or made by mkfs(8)."""
 

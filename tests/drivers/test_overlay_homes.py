@@ -168,7 +168,9 @@ def test_no_layer_has_the_name_of_the_folder_of_links(take_up: TakeUp) -> None:
     driver = take_up()
     chain(driver, 2)
     for create in (driver.create, driver.create_read_write):
-        with pytest.raises(UnsupportedError, match="a folder of its own called l; choose another"):
+        with pytest.raises(
+            UnsupportedError, match="a directory of its own called l; choose another"
+        ):
             create("l", "", "", {})
     with pytest.raises(LayerNotFoundError, match="parent l does not exist"):
         driver.create("a", "l", "", {})

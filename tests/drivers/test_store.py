@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -198,6 +200,84 @@ def test_trash_that_stayed_is_in_nobodys_way(tmp_path: Path) -> None:
         assert not second.exists("a")
         assert len(in_trash(second)) == 1
     Store(str(tmp_path)).settle()
+
+
+def test_a_removal_that_gets_no_thread_is_done_with_the_next(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for id in "ab":
+        make(store, id)
+    with monkeypatch.context() as limited:
+        limited.setattr(threading.Thread, "start", no_thread)
+        store.remove("a")
+    assert not store.exists("a")
+    assert "can't start new thread" in dict(store.status())["Undeleted"]
+    store.remove("b")
+    store.settle()
+    assert in_trash(store) == []
+    assert store.status() == ()
+
+
+def no_thread(_thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_a_trash_that_cannot_be_opened_is_emptied_when_it_can(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for id in "ab":
+        make(store, id)
+    real = os.open
+
+    def no_descriptor(path: Any, *arguments: Any, **named: Any) -> int:
+        if str(path).endswith(".trash"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(path, *arguments, **named)
+
+    with monkeypatch.context() as limited:
+        limited.setattr(os, "open", no_descriptor)
+        store.remove("a")
+        store.settle()
+    assert "Too many open files" in dict(store.status())["Undeleted"]
+    store.remove("b")
+    store.settle()
+    assert in_trash(store) == []
+
+
+def test_a_trash_that_somebody_removed_is_made_again(store: Store) -> None:
+    make(store, "a")
+    os.rmdir(os.path.join(store.home, ".trash"))
+    store.remove("a")
+    assert not store.exists("a")
+    store.settle()
+    assert in_trash(store) == []
+
+
+def test_what_cannot_be_deleted_is_told_and_tried_with_each_removal(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    for id in "abc":
+        make(store, id)
+    folder = Path(store.path("a"), "inside")
+    folder.mkdir()
+    with undeletable(folder):
+        for id in "ab":
+            store.remove(id)
+            store.settle()
+            (told,) = store.status()
+            assert told[0] == "Undeleted"
+            assert "1 removed layer in" in told[1]
+            assert "something is mounted on 'inside'" in told[1]
+    store.remove("c")
+    store.settle()
+    assert store.status() == ()
+    assert in_trash(store) == []
+
+
+def test_the_drivers_own_directory_is_no_layer_to_be_removed(tmp_path: Path) -> None:
+    store = Store(str(tmp_path), own=("l",))
+    (tmp_path / "l").mkdir()
+    store.remove("l")
+    assert (tmp_path / "l").is_dir()
 
 
 def test_only_the_owning_group_passes_through_a_layers_folder(tmp_path: Path) -> None:

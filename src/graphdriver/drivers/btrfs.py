@@ -28,7 +28,7 @@ from graphdriver.drivers.sizes import size_of
 from graphdriver.errors import UnsupportedError
 from graphdriver.layer.touched import Touched
 from graphdriver.layer.walk import remove_tree
-from graphdriver.linux import btrfs, btrfs_quota, statfs
+from graphdriver.linux import btrfs, btrfs_quota, inode_flags, statfs
 from graphdriver.linux.exclusion import alone_in
 from graphdriver.linux.mountinfo import fstype_of
 from graphdriver.linux.sync import syncfs
@@ -94,7 +94,9 @@ class BtrfsDriver(ProtoDriver):
             else:
                 btrfs.create_subvolume(folder_fd, os.fsencode(_ROOT))
             with _opened(os.path.join(folder, _ROOT)) as root:
-                if not source:
+                if source:  # a container may write to its root, whatever was done to its parent's
+                    inode_flags.release(root)
+                else:
                     os.fchmod(root, 0o755)
                     os.fchown(root, *self._owner)
                 if size:
@@ -127,6 +129,7 @@ class BtrfsDriver(ProtoDriver):
             ("Backing Filesystem", "btrfs"),
             ("Quotas", quotas),
             ("Kernel", os.uname().release),
+            *self._store.status(),
         )
 
     def get_metadata(self, id: str) -> Mapping[str, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from graphdriver.linux import btrfs, btrfs_quota
+from graphdriver.linux import btrfs, btrfs_quota, inode_flags
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -44,6 +44,7 @@ def _snapshot_within(fd: int, id: int, copy: int, place: btrfs.Name) -> int:
     try:
         folder = btrfs.open_folder(fd, copy, place.folder)
         try:
+            inode_flags.release(folder)  # the copy of one that somebody made immutable is so too
             os.rmdir(place.name, dir_fd=folder)
             btrfs.create_snapshot(source, folder, place.name)
             made = os.open(place.name, _FOLDER, dir_fd=folder)
@@ -58,7 +59,7 @@ def _snapshot_within(fd: int, id: int, copy: int, place: btrfs.Name) -> int:
 
 
 def destroy(dir_fd: int, name: bytes) -> None:
-    """Destroy a subvolume and all that are in it, whether they are read-only or over their limit.
+    """Destroy a subvolume and all that are in it: read-only, immutable, over their limit or not.
 
     Args:
         dir_fd: the folder that it is in.
@@ -82,12 +83,21 @@ def destroy(dir_fd: int, name: bytes) -> None:
         for id, place in reversed(inner):
             folder = btrfs.open_folder(fd, id, place.folder)
             try:
-                btrfs.destroy_subvolume(folder, place.name)
+                inode_flags.release(folder)
+                _destroy_one(folder, place.name)
             finally:
                 os.close(folder)
     finally:
         os.close(fd)
-    btrfs.destroy_subvolume(dir_fd, name)
+    _destroy_one(dir_fd, name)
+
+
+def _destroy_one(dir_fd: int, name: bytes) -> None:
+    try:
+        btrfs.destroy_subvolume(dir_fd, name)
+    except PermissionError:
+        inode_flags.release_at(dir_fd, name)
+        btrfs.destroy_subvolume(dir_fd, name)
 
 
 def _make_writable(fd: int, id: int) -> None:

@@ -144,21 +144,29 @@ class OverlayLayers(ProtoDriver):
     def remove(self, id: str) -> None:
         """End a layer; see `graphdriver.ProtoDriver.remove`."""
         if not self.exists(id):
+            with self._family:
+                self._end(id)  # perhaps a removal that failed on its way
             return
         self.refuse_if_stood_upon(id)
         # Without the lock: an unmount writes back what the filesystem has not written yet.
         self._end_mount(id)
         with self._family:
             self._refuse_if_stood_upon(id)
-            link = None
-            with contextlib.suppress(GraphDriverError):  # if it is lost: swept at the next start
-                link = self._files.link_of(id)
+            self._end(id)
+
+    def _end(self, id: str) -> None:
+        """Remove a layer's directory; the link and the index follow, whether or not that fails."""
+        link = None
+        with contextlib.suppress(GraphDriverError, OSError):
+            link = self._files.link_of(id)
+        try:
             self._store.remove(id)
-            # The layer is gone, so this call has succeeded: what is left is swept at the next start.
-            self._lineage.discard(id)
-            if link:
-                with contextlib.suppress(OSError):
-                    self._files.remove_link(link)
+        finally:
+            if not self._store.exists(id):
+                self._lineage.discard(id)
+                with contextlib.suppress(OSError):  # what stays of links is swept at the next start
+                    if link:
+                        self._files.remove_link(link)
 
     def refuse_if_stood_upon(self, id: str) -> None:
         """See that no layer stands on one, which must then stay as it is.
@@ -217,6 +225,7 @@ class OverlayLayers(ProtoDriver):
             ("Native Overlay Diff", str(self.ground.is_native).lower()),
             *self._mounter.status(),
             ("Kernel", os.uname().release),
+            *self._store.status(),
         )
 
     def get_metadata(self, id: str) -> Mapping[str, str]:
@@ -245,7 +254,7 @@ class OverlayLayers(ProtoDriver):
     def cleanup(self) -> None:
         """Unmount all layers, whoever holds them; one that fails holds up no other."""
         failed = []
-        for id in self._layers():
+        for id in self._store.layers():
             try:
                 self._end_mount(id)
             except OSError as error:
@@ -378,15 +387,11 @@ class OverlayLayers(ProtoDriver):
 
     # --- the home ---------------------------------------------------------------------------------
 
-    def _layers(self) -> list[str]:
-        names = os.listdir(self._store.home)
-        return [name for name in names if not name.startswith(".") and name != LINKS]
-
     def _take_stock(self) -> dict[str, str]:
         """Find what each layer stands on, sweep what a crash left between, make lost links anew."""
-        self._files.sweep_links(self._layers())
+        self._files.sweep_links(self._store.layers())
         parents = {}
-        for id in self._layers():
+        for id in self._store.layers():
             try:
                 parents[id] = self._files.parent_of(id)
             except (GraphDriverError, OSError) as error:

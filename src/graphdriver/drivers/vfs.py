@@ -91,7 +91,7 @@ class VfsDriver(ProtoDriver):
     def status(self) -> Sequence[tuple[str, str]]:
         """Tell how layers are copied here."""
         shares = _shares_blocks(self._store.home)
-        return (("Copies", "reflink" if shares else "full"),)
+        return (("Copies", "reflink" if shares else "full"), *self._store.status())
 
     def get_metadata(self, id: str) -> Mapping[str, str]:
         """Return nothing, as Docker's own vfs does."""
