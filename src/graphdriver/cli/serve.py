@@ -105,12 +105,12 @@ def _serve(
     logs.set_up(verbose=arguments.verbose, form=arguments.log_format)
     stacks.dump_on_signal(arguments.log_format)
 
-    from graphdriver.drivers import load
+    from graphdriver.drivers import make
     from graphdriver.plugin.handler import Handler
     from graphdriver.plugin.server import Server
 
     log = logging.getLogger(__name__)
-    made: ProtoDriver = load(driver)()
+    made: ProtoDriver = make(driver)
     handler = Handler(made, state_dir=f"{STATE_DIR}/{place.state}", options=arguments.opt)
     with place.led_to(), Server(handler, [place.listener]) as server:
         server.install_signal_handlers()

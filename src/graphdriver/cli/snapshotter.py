@@ -83,7 +83,7 @@ def _serve(arguments: argparse.Namespace, name: str, address: str, told: str) ->
     import logging
 
     from graphdriver.cli import logs, stacks
-    from graphdriver.drivers import load
+    from graphdriver.drivers import make
     from graphdriver.plugin.systemd import Notifier
 
     logs.set_up(verbose=arguments.verbose, form=arguments.log_format)
@@ -106,7 +106,7 @@ def _serve(arguments: argparse.Namespace, name: str, address: str, told: str) ->
     log = logging.getLogger(__name__)
     signals = _heeded_signals()
     notifier = Notifier.wanted() if "NOTIFY_SOCKET" in os.environ else None
-    snapshots = Snapshots(load(driver)(), root, arguments.opt, sync=arguments.sync == "layer")
+    snapshots = Snapshots(make(driver), root, arguments.opt, sync=arguments.sync == "layer")
     try:
         server = SnapshotterServer(snapshots, address, arguments.group)
     except BaseException:

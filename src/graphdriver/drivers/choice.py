@@ -8,6 +8,7 @@ everywhere, as far as anybody knows, and is never chosen by itself.
 from __future__ import annotations
 
 import os
+import reprlib
 from dataclasses import dataclass
 
 from graphdriver.driver import ProtoDriver
@@ -38,7 +39,7 @@ def survey(home: str) -> list[Finding]:
     Args:
         home: where layers would be kept. What is not there yet is judged by the folder above it.
     """
-    from graphdriver.drivers import available
+    from graphdriver.drivers import available, described
 
     while not os.path.isdir(home):
         home = os.path.dirname(home)
@@ -52,12 +53,28 @@ def survey(home: str) -> list[Finding]:
             findings.append(Finding(name, cls, 0, "says nothing of where it works"))
             continue
         try:
-            suitability = probe(home)
-        except (GraphDriverError, OSError) as error:
+            suitability = _checked(probe(home))
+        except GraphDriverError as error:
             findings.append(Finding(name, None, -1, str(error)))
+        except (Exception, SystemExit) as error:  # one driver's fault keeps nobody from the others
+            findings.append(Finding(name, None, -1, f"its probe failed: {described(error)}"))
         else:
             findings.append(Finding(name, cls, suitability.rank, suitability.reason))
     return sorted(findings, key=lambda finding: (-finding.rank, finding.name))
+
+
+def _checked(found: object) -> Suitability:
+    """Return what a probe returned, if it is what it should be."""
+    if (
+        not isinstance(found, Suitability)
+        or not isinstance(found.rank, int)
+        or not isinstance(found.reason, str)
+    ):
+        raise GraphDriverError(
+            f"its probe returned {reprlib.repr(found)}, and must return a Suitability",
+            hint="correct the driver",
+        )
+    return found
 
 
 def choose(home: str) -> Finding:

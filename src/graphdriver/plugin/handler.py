@@ -86,6 +86,8 @@ class Handler:
         state_dir: str | None = None,
         options: Sequence[str] = (),
     ) -> None:
+        if not isinstance(driver, ProtoDriver):
+            raise TypeError(f"Handler takes a driver, an object of a ProtoDriver, not {driver!r}")
         self.driver: Driver = driver if isinstance(driver, Driver) else NaiveDiffDriver(driver)
         self._residence = Residence(self.driver, state_dir, tuple(options))
         self._locks = LayerLocks()

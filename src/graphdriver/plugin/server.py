@@ -63,12 +63,19 @@ class Server:
 
     Args:
         handler: answers the calls.
-        listeners: where they come from.
+        listeners: where they come from; one listener, or several.
+
+    Raises:
+        TypeError: one of them is something else.
     """
 
-    def __init__(self, handler: Handler, listeners: Iterable[Listener]) -> None:
+    def __init__(self, handler: Handler, listeners: Listener | Iterable[Listener]) -> None:
+        if not isinstance(handler, Handler):
+            raise TypeError(
+                f"Server takes a Handler, not {handler!r}; make one with Handler(driver)"
+            )
         self._handler = handler
-        self._listeners = list(listeners)
+        self._listeners = _several(listeners)
         self._connections: set[Connection] = set()
         self._most = min(MOST, max(64, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
         self._changed = threading.Condition()
@@ -233,3 +240,13 @@ class Server:
         if not self._in_trouble:
             _log.error("%s", text)
             self._in_trouble = True
+
+
+def _several(listeners: Listener | Iterable[Listener]) -> list[Listener]:
+    several = list(listeners) if isinstance(listeners, Iterable) else [listeners]
+    for one in several:
+        if not hasattr(one, "socket"):
+            raise TypeError(
+                f"Server takes listeners, not {listeners!r}; make one with UnixListener(address)"
+            )
+    return several
