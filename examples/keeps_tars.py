@@ -42,4 +42,6 @@ class KeepsTars(NaiveDiffDriver):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: python {sys.argv[0]} NAME")
     serve_unix(KeepsTars(), sys.argv[1])

@@ -1,7 +1,6 @@
 """A complete storage driver: every layer is a folder, copied from its parent with GNU cp.
 
-python examples/plain_folders.py plain-folders   # as root; then a daemon on it:
-dockerd --experimental -s plain-folders
+As root: `python examples/plain_folders.py NAME`, then `dockerd --experimental -s NAME`.
 """
 
 import os
@@ -56,4 +55,6 @@ class PlainFolders(ProtoDriver):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: python {sys.argv[0]} NAME")
     serve_unix(PlainFolders(), sys.argv[1])

@@ -6,8 +6,11 @@ import os
 import shutil
 from pathlib import Path
 
+from graphdriver.linux.runtime import file_name
+from graphdriver.plugin.listeners import PLUGIN_SOCKETS
+from graphdriver.plugin.state import STATES
+
 SPECS = Path("/etc/docker/plugins")
-STATE = Path("/run/graphdriver")
 
 
 def socket_in(folder: str | os.PathLike[str]) -> str:
@@ -16,6 +19,12 @@ def socket_in(folder: str | os.PathLike[str]) -> str:
     The file by which a daemon finds the plugin has the socket's name, and must be nobody else's.
     """
     return os.path.join(folder, f"{os.path.basename(folder)}.sock")
+
+
+def state_of_socket(path: str) -> Path:
+    """Return where a plugin that listens on a socket remembers what its daemon said."""
+    directory, file = os.path.split(path)
+    return Path(STATES, file[:-5] if directory == PLUGIN_SOCKETS else file_name(path))
 
 
 def forget(socket: str) -> None:
@@ -27,5 +36,5 @@ def forget(socket: str) -> None:
     name = os.path.basename(socket).removesuffix(".sock")
     for suffix in ("spec", "json"):
         (SPECS / f"{name}.{suffix}").unlink(missing_ok=True)
-    for state in (name, socket.strip("/").replace("/", "-")):
-        shutil.rmtree(STATE / state, ignore_errors=True)
+    for state in (state_of_socket(socket), Path(STATES, f"name={name}")):
+        shutil.rmtree(state, ignore_errors=True)

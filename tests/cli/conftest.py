@@ -65,9 +65,9 @@ class Serving:
             )
 
     def ready(self) -> Serving:
-        """Wait until it says how to use it."""
+        """Wait until it says that it serves."""
         deadline = time.monotonic() + 30
-        while b"dockerd" not in self.out.read_bytes():
+        while not (b"dockerd" in self.out.read_bytes() or b'"serving ' in self.log.read_bytes()):
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline
             time.sleep(0.02)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from graphdriver.cli import logs
+from graphdriver.process import logs
 
 log = logging.getLogger("graphdriver.calls")
 

@@ -16,6 +16,7 @@ import pytest
 
 from tests.cli.conftest import Serving, graphdriver
 from tests.signals import signal_another_thread
+from tests.traces import state_of_socket
 
 SCRIPT = [
     sys.executable,
@@ -47,7 +48,6 @@ def test_a_socket_elsewhere_comes_with_the_spec_file_that_a_daemon_needs(serving
     name = Path(serving.socket).stem
     spec = Path(f"/etc/docker/plugins/{name}.spec")
     assert spec.read_text() == f"unix://{serving.socket}"
-    assert f"dockerd --experimental -s {name}\n" in serving.out.read_text()
     assert graphdriver("call", "--plugin", name, "Activate").returncode == 0
     assert serving.end() == 0
     assert not spec.exists()
@@ -161,7 +161,7 @@ def test_the_drivers_own_options_reach_init(folder: Path) -> None:
     one = Serving(folder, "vfs", "--opt", "size=10G").ready()
     try:
         result = one.call("Init", f"Home={folder}/home")
-        assert result.returncode == 1
+        assert result.returncode == 7
         assert b"init: vfs cannot limit the size of a layer; leave size= out" in result.stderr
     finally:
         one.end()
@@ -232,7 +232,7 @@ def test_what_is_ours_can_be_written_by_root_alone(serving: Serving, folder: Pat
     home = folder / "new" / "org" / "home"
     assert serving.call("Init", f"Home={home}").returncode == 0
     assert serving.call("Create", "ID=a").returncode == 0
-    state = Path("/run/graphdriver") / serving.socket.strip("/").replace("/", "-")
+    state = state_of_socket(serving.socket)
     assert (state / "init.json").exists()
     ours = [folder / "new", *(folder / "new").rglob("*"), state.parent, state, *state.iterdir()]
     for path in ours:

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 from typing import Self
 
-from graphdriver.cli.serve import STATE_DIR
 from graphdriver.plugin.client import Client
 from graphdriver.plugin.discovery import PLUGIN_SPECS
+from tests.traces import state_of_socket
 
 TIMEOUT = 60.0
 
@@ -32,7 +32,7 @@ class Served:
         self.mounts = driver in ("overlay2", "fuse-overlayfs")
         self.log = folder / "log"
         self.socket = folder / f"{folder.name}.sock"
-        self.state = Path(STATE_DIR, str(self.socket).strip("/").replace("/", "-"))
+        self.state = state_of_socket(str(self.socket))
         serve = ["-m", "graphdriver", "serve", driver, "--socket", str(self.socket), *options]
         self._command = [sys.executable, *serve]
         self._process: subprocess.Popen[bytes] | None = None

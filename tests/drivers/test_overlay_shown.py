@@ -84,3 +84,19 @@ def test_a_folder_is_shown_in_one_place_however_it_is_named(shown: Shown, home: 
     link = home / "link"
     link.symlink_to(home)
     assert Shown(str(link)).path == shown.path
+
+
+def test_what_is_shown_of_a_directory_that_is_gone_is_ended_by_the_next(
+    shown: Shown, home: Path
+) -> None:
+    (home / "gone").mkdir()
+    (home / "stays").mkdir()
+    gone, stays, never = (Shown(str(home / name)) for name in ("gone", "stays", "never"))
+    gone.show()
+    stays.show()
+    os.makedirs(never.path)  # of a process that was killed before it mounted
+    (home / "gone").rmdir()
+    shown.show()
+    assert [os.path.exists(one.path) for one in (gone, stays, never)] == [False, True, False]
+    assert times_mounted(stays.path) == 1
+    stays.end()

@@ -23,13 +23,14 @@ from pathlib import Path
 
 from graphdriver.errors import UnreachableError
 from graphdriver.plugin.discovery import Address, find
+from graphdriver.plugin.state import STATES
 from tests.e2e.ground import tool
+from tests.traces import forget
 
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 30.0
 SOCKETS = Path("/run/docker/plugins")
 SPECS = Path("/etc/docker/plugins")
-STATE = Path("/run/graphdriver")
 
 
 class PluginError(Exception):
@@ -154,8 +155,9 @@ class Plugin:
             self.socket.unlink(missing_ok=True)
             for suffix in ("spec", "json"):
                 (SPECS / f"{self.name}.{suffix}").unlink(missing_ok=True)
-            # Exactly its own: another plugin's name may begin with this one's.
-            for kept in (STATE / self.name, *STATE.glob(f"*-{glob.escape(self.name)}.sock")):
+            forget(str(self.socket))
+            # Of one that was told to listen elsewhere, under its own name.
+            for kept in Path(STATES).glob(f"*%2F{glob.escape(self.name)}.sock"):
                 shutil.rmtree(kept, ignore_errors=True)
 
     def calls(self, since: int = 0) -> list[Call]:

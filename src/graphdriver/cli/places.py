@@ -80,9 +80,11 @@ class Place:
 
     @property
     def state(self) -> str:
-        """A file's name for what is remembered: unix sockets in different places are different."""
-        in_plugins = not self.path or os.path.dirname(self.path) == PLUGIN_SOCKETS
-        return self.name if in_plugins else self.path.strip("/").replace("/", "-")
+        """The name of the directory for what is remembered."""
+        from graphdriver.plugin.state import state_of
+
+        # A port of ours may be the kernel's choice; systemd's is in its unit.
+        return state_of(self.listener, "" if self.is_inherited else self.name)
 
     @property
     def is_found_by_name(self) -> bool:

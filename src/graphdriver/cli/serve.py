@@ -1,4 +1,4 @@
-"""``graphdriver serve``: a driver as a Docker plugin, until SIGTERM or SIGINT.
+"""``graphdriver serve``: a driver as a Docker plugin, until SIGTERM, SIGINT or SIGQUIT.
 
 The socket is bound before anything slow is imported: a daemon that starts a plugin dials it half a
 second later. So this module imports next to nothing, and `run` binds as soon as it knows the name.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -18,18 +17,16 @@ from graphdriver.cli.serving import (
     configure_driver,
     configure_log,
     configure_options,
-    prepare_process,
     run_logged,
 )
+from graphdriver.process import rights
+from graphdriver.process.signals import end_until_served
 
 if TYPE_CHECKING:
-    from graphdriver.driver import ProtoDriver
     from graphdriver.plugin.systemd import Notifier
 
 DATA_ROOT: Final = "/var/lib/docker"
 """Where a daemon keeps all its data by default."""
-
-STATE_DIR: Final = "/run/graphdriver"
 
 _EXAMPLES = """\
 examples:
@@ -63,9 +60,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _run_plugin(arguments: argparse.Namespace) -> int:
-    prepare_process()
-    # Until the server takes signals itself, a stop ends the imports and still removes the socket.
-    signal.signal(signal.SIGTERM, _stop)
+    rights.prepare()
+    # A stop ends the imports, too, and still removes the socket.
+    end_until_served()
     inherited, notifier = None, None
     if "LISTEN_PID" in os.environ or "NOTIFY_SOCKET" in os.environ:
         from graphdriver.plugin.systemd import Notifier, inherited_socket
@@ -87,10 +84,6 @@ def _run_plugin(arguments: argparse.Namespace) -> int:
         place.listener.close()
 
 
-def _stop(*_: object) -> None:
-    sys.exit(0)
-
-
 def _serve(
     arguments: argparse.Namespace,
     place: places.Place,
@@ -98,34 +91,26 @@ def _serve(
     driver: str,
     reason: str,
 ) -> int:
-    import logging
-
-    from graphdriver.cli import logs, stacks
+    from graphdriver.process import logs, stacks
 
     logs.set_up(verbose=arguments.verbose, form=arguments.log_format)
     stacks.dump_on_signal(arguments.log_format)
 
     from graphdriver.drivers import make
     from graphdriver.plugin.handler import Handler
-    from graphdriver.plugin.server import Server
+    from graphdriver.plugin.serve import run
+    from graphdriver.plugin.state import state_directory
 
-    log = logging.getLogger(__name__)
-    made: ProtoDriver = make(driver)
-    handler = Handler(made, state_dir=f"{STATE_DIR}/{place.state}", options=arguments.opt)
-    with place.led_to(), Server(handler, [place.listener]) as server:
-        server.install_signal_handlers()
-        handler.resume()
-        if notifier:
-            notifier.tell("READY=1", f"STATUS=serving {driver} on {place.listener.address}")
-        elif not place.is_inherited:
-            print(f"serving {driver} ({reason}) on {place}")
-            print(_how_to_use(place.name, os.path.abspath(arguments.data_root)))
-            sys.stdout.flush()
-        log.info("serving %s on %s", driver, place)
-        server.serve_forever()
-        log.info("stopping")
-        if notifier:
-            notifier.tell("STOPPING=1")
+    def announce() -> None:
+        print(f"serving {driver} ({reason}) on {place}")
+        print(_how_to_use(place.name, os.path.abspath(arguments.data_root)))
+        sys.stdout.flush()
+
+    state_dir = state_directory(place.state)
+    handler = Handler(make(driver), state_dir=state_dir, options=arguments.opt)
+    is_read_by_people = not (notifier or place.is_inherited or arguments.log_format == "json")
+    with place.led_to():
+        run(handler, [place.listener], notifier, announce if is_read_by_people else lambda: None)
     return 0
 
 

@@ -1,15 +1,13 @@
-"""What the commands that serve a driver have in common: their options, and the process they run in."""
+"""What the commands that serve a driver have in common: their options, and how errors end them."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import resource
 from collections.abc import Callable
 
 from graphdriver.cli.command import key_value
 from graphdriver.cli.exit_codes import FAILED, exit_code
-from graphdriver.errors import GraphDriverError, UnsupportedError
+from graphdriver.errors import GraphDriverError
 
 
 def configure_driver(parser: argparse.ArgumentParser) -> None:
@@ -54,26 +52,9 @@ def run_logged(arguments: argparse.Namespace, run: Callable[[argparse.Namespace]
     except Exception as error:
         import logging
 
-        from graphdriver.cli import logs
+        from graphdriver.process import logs
 
         logs.set_up(verbose=arguments.verbose, form=arguments.log_format)
         expected = isinstance(error, GraphDriverError | OSError)
         logging.getLogger(__name__).critical("%s", error, exc_info=None if expected else error)
         return exit_code(error) if isinstance(error, GraphDriverError) else FAILED
-
-
-def prepare_process() -> None:
-    """Make this process one that can keep layers.
-
-    Raises:
-        UnsupportedError: it is not root's.
-    """
-    if os.geteuid() != 0:
-        raise UnsupportedError(
-            "layers have owners, devices and mounts of their own, which only root can make",
-            hint="run it as root",
-        )
-    os.umask(0)
-    # A diff may have a folder open for each layer below, and daemons ask for many at once.
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

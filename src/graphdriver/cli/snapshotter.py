@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
-import signal
 import socket
 import sys
 from typing import Final
@@ -16,7 +16,6 @@ from graphdriver.cli.serving import (
     configure_driver,
     configure_log,
     configure_options,
-    prepare_process,
     run_logged,
 )
 from graphdriver.errors import MalformedRequestError
@@ -24,7 +23,6 @@ from graphdriver.errors import MalformedRequestError
 ROOTS: Final = "/var/lib/containerd"
 """Where containerd and kubelet look for a snapshotter's files."""
 
-_STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _EXAMPLES = """\
 examples:
@@ -69,23 +67,26 @@ def _run_snapshotter(arguments: argparse.Namespace) -> int:
         raise MalformedRequestError(
             f"{name!r} is no name of a snapshotter, {_NAME.pattern}", hint="give it one with --name"
         )
+    from graphdriver.process import rights
     from graphdriver.snapshotter.config import config
 
     told = config(name, address, os.uname().machine)
     if arguments.print_config:
         print(told, end="")
         return 0
-    prepare_process()
+    rights.prepare()
     return _serve(arguments, name, address, told)
 
 
 def _serve(arguments: argparse.Namespace, name: str, address: str, told: str) -> int:
     import logging
 
-    from graphdriver.cli import logs, stacks
     from graphdriver.drivers import make
     from graphdriver.plugin.systemd import Notifier
+    from graphdriver.process import logs, stacks
+    from graphdriver.process.signals import Signals, end_until_served
 
+    end_until_served()
     logs.set_up(verbose=arguments.verbose, form=arguments.log_format)
     stacks.dump_on_signal(arguments.log_format)
     root = os.path.abspath(arguments.root or f"{ROOTS}/io.containerd.snapshotter.v1.{name}")
@@ -104,7 +105,9 @@ def _serve(arguments: argparse.Namespace, name: str, address: str, told: str) ->
         raise needs_grpc(error) from error
 
     log = logging.getLogger(__name__)
-    signals = _heeded_signals()
+    numbers, wake = socket.socketpair()
+    wake.setblocking(False)
+    signals = Signals(wake.fileno())
     notifier = Notifier.wanted() if "NOTIFY_SOCKET" in os.environ else None
     snapshots = Snapshots(make(driver), root, arguments.opt, sync=arguments.sync == "layer")
     try:
@@ -112,7 +115,7 @@ def _serve(arguments: argparse.Namespace, name: str, address: str, told: str) ->
     except BaseException:
         snapshots.close()
         raise
-    with server:
+    with server, contextlib.closing(signals):
         if notifier:
             notifier.tell("READY=1", f"STATUS=serving {driver} on {address}")
         else:
@@ -120,25 +123,12 @@ def _serve(arguments: argparse.Namespace, name: str, address: str, told: str) ->
             print(f"tell containerd of it, in /etc/containerd/config.toml:\n\n{told}")
             sys.stdout.flush()
         log.info("serving %s on %s", driver, address)
-        while signals.recv(1)[0] not in _STOPS:
+        while not signals.note(numbers.recv(64)):
             pass
         log.info("stopping")
         if notifier:
             notifier.tell("STOPPING=1")
     return 0
-
-
-def _heeded_signals() -> socket.socket:
-    """Return what the numbers of signals can be read from, whichever thread takes them.
-
-    A handler would run in the main thread, but only once that awakes.
-    """
-    signals, wake = socket.socketpair()
-    wake.setblocking(False)
-    signal.set_wakeup_fd(wake.detach(), warn_on_full_buffer=False)
-    for number in _STOPS:
-        signal.signal(number, lambda *_: None)
-    return signals
 
 
 COMMAND: Final = Command(

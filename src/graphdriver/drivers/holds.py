@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 from typing import Final
 
 from graphdriver.linux.folders import make_folders
+from graphdriver.linux.runtime import RUNTIME, file_name, path_of
 
-FOLDER: Final = "/run/graphdriver/held"
+FOLDER: Final = f"{RUNTIME}/held"
 
 _COUNT: Final = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
 _LENGTH: Final = 64
@@ -31,7 +31,8 @@ class Holds:
     """
 
     def __init__(self, home: str, folder: str = FOLDER) -> None:
-        self._folder = os.path.join(folder, hashlib.sha256(os.fsencode(home)).hexdigest()[:16])
+        _sweep(folder)
+        self._folder = os.path.join(folder, file_name(home))
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             self._boot = file.read().strip()
         self._counts: dict[str, int] = {}
@@ -76,10 +77,7 @@ class Holds:
     def forget_all(self) -> None:
         """Forget all counts: who is still mounted is held once from now on."""
         self._counts.clear()
-        with contextlib.suppress(FileNotFoundError):
-            for id in os.listdir(self._folder):
-                os.unlink(os.path.join(self._folder, id))
-            os.rmdir(self._folder)
+        _remove_all(self._folder)
 
     def was_counted(self, id: str) -> bool:
         """Tell whether there is a count of this boot for a layer."""
@@ -95,3 +93,19 @@ class Holds:
         except FileNotFoundError:
             return None
         return int(count) if boot == self._boot and count.isdecimal() else None
+
+
+def _sweep(folder: str) -> None:
+    """Remove the counts of homes that are gone: nothing can be mounted there."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(folder):
+            home = path_of(name)
+            if home and not os.path.isdir(home):
+                _remove_all(os.path.join(folder, name))
+
+
+def _remove_all(counts: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        for id in os.listdir(counts):
+            os.unlink(os.path.join(counts, id))
+        os.rmdir(counts)

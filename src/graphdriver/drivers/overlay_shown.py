@@ -13,10 +13,15 @@ import threading
 from typing import Final
 
 from graphdriver.linux import mount as calls
-from graphdriver.linux.folders import make_folders
+from graphdriver.linux.exclusion import alone_in
+from graphdriver.linux.folders import make_folders, make_own
 from graphdriver.linux.mountinfo import mount_points
+from graphdriver.linux.runtime import RUNTIME
 
-FOLDER: Final = "/run/graphdriver/shown"
+FOLDER: Final = f"{RUNTIME}/shown"
+
+_DELETED: Final = b"//deleted"
+"""How the table of mounts ends the root of a directory that is gone (fs/d_path.c in the kernel)."""
 
 
 class Shown:
@@ -31,7 +36,8 @@ class Shown:
         self._folder = folder
         self._flags = flags
         self._guard = threading.Lock()
-        name = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:16]
+        # A digest: these paths are told to mounts, which have little room for them.
+        name = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()
         self.path = os.path.join(FOLDER, name)
         """The second place."""
 
@@ -45,8 +51,11 @@ class Shown:
             if self._is_shown() and not os.path.samefile(self._folder, self.path):
                 self._end()
             if not self._is_shown():
-                make_folders(self.path, 0o700)
-                calls.mount(self._folder, self.path, "", calls.MS_BIND, "")
+                make_folders(FOLDER, 0o700)
+                with alone_in(FOLDER):
+                    _sweep()
+                    make_own(self.path, 0o700)
+                    calls.mount(self._folder, self.path, "", calls.MS_BIND, "")
             # Each time: who mounted it may have been killed before the rest.
             calls.mount("", self.path, "", calls.MS_PRIVATE, "")
             if self._flags:
@@ -71,3 +80,17 @@ class Shown:
     def _is_shown(self) -> bool:
         # By the table: where both are on one filesystem no device tells a mount.
         return any(one.point == os.fsencode(self.path) for one in mount_points())
+
+
+def _sweep() -> None:
+    """Show no longer what was deleted since, and remove what nothing is shown in."""
+    roots = {one.point: one.root for one in mount_points()}
+    for name in os.listdir(FOLDER):
+        path = os.path.join(FOLDER, name)
+        root = roots.get(os.fsencode(path))
+        with contextlib.suppress(OSError):  # what is in use stays
+            if root is not None and root.endswith(_DELETED):
+                calls.unmount(path, calls.MNT_DETACH)
+                root = None
+            if root is None:
+                os.rmdir(path)

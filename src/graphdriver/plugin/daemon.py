@@ -10,6 +10,7 @@ start time, since process IDs are used again.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -18,7 +19,8 @@ import struct
 from collections.abc import Sequence
 
 from graphdriver.errors import MalformedRequestError
-from graphdriver.linux.folders import make_folders, write_whole
+from graphdriver.linux.exclusion import alone_in
+from graphdriver.linux.folders import make_folders, make_own, write_whole
 from graphdriver.plugin.codec import decode, encode
 from graphdriver.plugin.messages import InitRequest
 
@@ -105,16 +107,19 @@ class DaemonFile:
     """``STATE-DIR/init.json``."""
 
     def __init__(self, state_dir: str) -> None:
+        self._directory = state_dir
         self._path = os.path.join(state_dir, "init.json")
 
     def write(self, daemon: Daemon) -> None:
         """Remember a daemon."""
-        make_folders(os.path.dirname(self._path), 0o700)
         peer = dataclasses.asdict(daemon.peer) if daemon.peer else None
         said = json.loads(encode(daemon.said))
-        write_whole(
-            self._path, json.dumps({"init": said, "peer": peer, "left": daemon.left}), 0o600
-        )
+        text = json.dumps({"init": said, "peer": peer, "left": daemon.left})
+        above = os.path.dirname(self._directory)
+        make_folders(above, 0o700)
+        with alone_in(above):  # nobody sweeps it as the former daemon's meanwhile
+            make_own(self._directory, 0o700)
+            write_whole(self._path, text, 0o600)
 
     def read(self) -> Daemon | None:
         """Return the daemon that was remembered, if there is one.
@@ -132,6 +137,13 @@ class DaemonFile:
             return None
         except (KeyError, TypeError, ValueError, MalformedRequestError) as error:
             raise ValueError(f"{self._path} is damaged: {error!r}") from error
+
+    def remove(self) -> None:
+        """Forget it, and the directory if nothing else is there."""
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)
+        with contextlib.suppress(OSError):
+            os.rmdir(self._directory)
 
 
 def with_options(said: InitRequest, first: Sequence[str]) -> InitRequest:

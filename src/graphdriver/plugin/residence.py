@@ -169,6 +169,8 @@ class Residence:
         """Let go of the home for good, once no call runs any more."""
         if self._home:
             self._home.close()
+        if self._file and self._daemon and self._daemon.left:
+            self._file.remove()
         self._home = self._file = self._daemon = None
 
     def _take_up(self, said: InitRequest, patience: float = 0) -> None:

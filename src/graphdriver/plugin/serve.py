@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import threading
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from graphdriver.driver import ProtoDriver
@@ -10,25 +13,83 @@ from graphdriver.plugin.handler import Handler
 from graphdriver.plugin.listeners import Listener, TCPListener, UnixListener
 from graphdriver.plugin.server import Server
 from graphdriver.plugin.spec import SpecFile
+from graphdriver.plugin.state import state_directory, state_of
+from graphdriver.plugin.systemd import Notifier
+from graphdriver.process import logs, rights, stacks
 
 if TYPE_CHECKING:
     import ssl
 
     from graphdriver.plugin.discovery import ClientTLS
 
+_log = logging.getLogger(__name__)
+
 
 def serve(driver: ProtoDriver | Handler, *listeners: Listener) -> None:
-    """Serve a driver until SIGTERM or SIGINT. Call it from the main thread.
+    """Serve a driver until SIGTERM, SIGINT or SIGQUIT.
+
+    What the daemon says at Init is remembered by the place of the first listener, so a plugin that is
+    restarted there knows its home. The process's umask becomes 0. The log goes to stderr if the root
+    logger has no handler; signals are handled if this is the main thread.
 
     Args:
-        driver: what keeps the layers, or a `Handler` that was made for it.
+        driver: what keeps the layers, or a `Handler` that was made for it, and remembers what it was
+            told to.
         listeners: where calls come from; they are closed at the end.
+
+    Raises:
+        UnsupportedError: this process is not root's, or nothing can be remembered.
     """
-    handler = driver if isinstance(driver, Handler) else Handler(driver)
+    _serve(driver, listeners)
+
+
+def _serve(driver: ProtoDriver | Handler, listeners: Sequence[Listener], name: str = "") -> None:
+    with contextlib.ExitStack() as held:
+        for listener in listeners:
+            held.callback(listener.close)
+        rights.prepare()
+        if not logging.getLogger().handlers:
+            logs.set_up(verbose=False, form="text")
+            if _in_main_thread():
+                stacks.dump_on_signal("text")
+        if not isinstance(driver, Handler):
+            driver = Handler(driver, state_dir=state_directory(state_of(listeners[0], name)))
+        run(driver, listeners, Notifier.wanted())
+
+
+def run(
+    handler: Handler,
+    listeners: Sequence[Listener],
+    notifier: Notifier | None,
+    ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve calls in a process that is prepared, until it is stopped.
+
+    Args:
+        handler: answers the calls; its former home is taken up again first.
+        listeners: where calls come from; they are closed at the end.
+        notifier: whom to tell how it stands.
+        ready: called when calls can be answered.
+    """
+    driver = handler.driver.driver_name or type(handler.driver).__name__
+    where = ", ".join(getattr(one, "path", "") or one.address for one in listeners)
     with Server(handler, listeners) as server:
-        server.install_signal_handlers()
+        if _in_main_thread():
+            server.install_signal_handlers()
         handler.resume()
+        if notifier:
+            addresses = ", ".join(listener.address for listener in listeners)
+            notifier.tell("READY=1", f"STATUS=serving {driver} on {addresses}")
+        ready()
+        _log.info("serving %s on %s", driver, where)
         server.serve_forever()
+        _log.info("stopping")
+        if notifier:
+            notifier.tell("STOPPING=1")
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def serve_unix(driver: ProtoDriver | Handler, address: str, group: str | int | None = None) -> None:
@@ -76,4 +137,4 @@ def serve_tcp(
         contextlib.closing(listener),
         contextlib.closing(SpecFile(name, listener.address, daemon_tls)),
     ):
-        serve(driver, listener)
+        _serve(driver, [listener], name)

@@ -19,7 +19,6 @@ import contextlib
 import logging
 import resource
 import selectors
-import signal
 import socket
 import threading
 import time
@@ -32,6 +31,7 @@ from graphdriver.plugin.connection import Connection
 from graphdriver.plugin.handler import Handler
 from graphdriver.plugin.listeners import Listener
 from graphdriver.plugin.workers import Workers
+from graphdriver.process.signals import Signals
 
 if TYPE_CHECKING:
     import ssl
@@ -85,7 +85,7 @@ class Server:
         self._handshakes = threading.BoundedSemaphore(HANDSHAKES)
         self._wake, self._woken = socket.socketpair()
         self._wake.setblocking(False)
-        self._wakes_up_for_signals = False
+        self._signals: Signals | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -94,15 +94,8 @@ class Server:
         self.close()
 
     def install_signal_handlers(self) -> None:
-        """Make SIGTERM and SIGINT stop the server. For the main thread of a program.
-
-        Handlers run in the main thread alone, but any thread may take a signal, and that would leave
-        the main one asleep: the descriptor wakes it.
-        """
-        self._wakes_up_for_signals = True
-        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self.stop())
+        """Stop at SIGTERM, SIGINT and SIGQUIT. For the main thread of a program."""
+        self._signals = Signals(self._wake.fileno(), self.stop)
 
     def stop(self) -> None:
         """Make `serve_forever` return. May be called from anywhere, signal handlers too."""
@@ -122,8 +115,10 @@ class Server:
                 for key, _ in selector.select():
                     if key.data is not None:
                         self._accept(key.data)
-                    else:
-                        self._woken.recv(1)
+                        continue
+                    numbers = self._woken.recv(64)
+                    if self._signals:
+                        self._signals.note(numbers)
 
     def close(self) -> None:
         """Serve who has connected, let calls under way end, and let go of the home."""
@@ -147,8 +142,8 @@ class Server:
         self._workers.close(wait=all_ended)
         if all_ended:  # else the home stays locked as long as somebody is at it
             self._handler.close()
-        if self._wakes_up_for_signals:
-            signal.set_wakeup_fd(-1)
+        if self._signals:
+            self._signals.close()
         self._wake.close()
         self._woken.close()
 

@@ -61,7 +61,7 @@ def calls_without_an_init(kit: Kit) -> None:
     expect("what the layer shows after an Init", list(kit.record(id)), [b"kept"])
 
 
-@GROUP.case(wire_issues.NO_INIT, Need.PROCESS, required=False)
+@GROUP.case(wire_issues.NO_INIT, Need.PROCESS)
 def home_is_remembered(kit: Kit) -> None:
     """A plugin that was restarted under its daemon serves it without another Init."""
     id = kit.layer(fill=lambda root: (root / "kept").write_text("x"))

@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 
-from graphdriver.cli.logs import Form
+from graphdriver.process.logs import Form
 
 _log = logging.getLogger(__name__)
 

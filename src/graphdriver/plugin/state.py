@@ -1,0 +1,92 @@
+"""Where a plugin remembers what its daemon said, and when that goes.
+
+Each plugin has a directory below `STATES`, named after the place where it listens. It goes when the
+plugin ends after its daemon called Cleanup. Others go when another plugin starts: those whose socket is
+gone, and whose daemon has called Cleanup, is known to be gone, or was over TCP and has lost its home.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from typing import Final
+
+from graphdriver.errors import UnsupportedError
+from graphdriver.linux.exclusion import alone_in
+from graphdriver.linux.folders import make_own
+from graphdriver.linux.runtime import RUNTIME, file_name, path_of
+from graphdriver.plugin.daemon import Daemon, DaemonFile
+from graphdriver.plugin.listeners import PLUGIN_SOCKETS, Listener
+
+STATES: Final = f"{RUNTIME}/plugins"
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_OF_NAME: Final = "name="
+"""Begins the state of a plugin that is found by its name; no escaped path or address has a ``=``."""
+
+_log = logging.getLogger(__name__)
+
+
+def state_of(listener: Listener, name: str = "") -> str:
+    """Return the name of a plugin's directory, another one for each place where plugins can listen.
+
+    Args:
+        listener: where the plugin listens first.
+        name: what a daemon calls it, where it is found by that alone: its port may change.
+    """
+    path: str = getattr(listener, "path", "")
+    if not path:
+        return f"{_OF_NAME}{name}" if name else file_name(listener.address)
+    directory, file = os.path.split(path)
+    directory = os.path.realpath(directory)
+    stem = file.removesuffix(".sock")
+    if directory == PLUGIN_SOCKETS and file != stem and _NAME.fullmatch(stem):
+        return stem
+    return file_name(os.path.join(directory, file))
+
+
+def state_directory(state: str, states: str = STATES) -> str:
+    """Make a plugin's directory, and remove those of plugins that are gone; return its path.
+
+    Raises:
+        UnsupportedError: it cannot be made, or is another user's.
+    """
+    path = os.path.join(states, state)
+    try:
+        for one in (os.path.dirname(states), states, path):
+            make_own(one, 0o700)
+        _sweep(states, state)
+    except OSError as error:
+        raise UnsupportedError(
+            f"the state directory {path} cannot be made: {error.strerror}",
+            hint="a plugin that is restarted finds its home by it; see that /run can be written to",
+        ) from error
+    return path
+
+
+def _sweep(states: str, mine: str) -> None:
+    with alone_in(states):
+        for state in sorted(set(os.listdir(states)) - {mine}):
+            if _has_socket(state):
+                continue
+            file = DaemonFile(os.path.join(states, state))
+            try:
+                daemon = file.read()
+            except ValueError as error:
+                _log.warning("removing it: %s", error)
+                daemon = None
+            if daemon is None or _is_gone(daemon):
+                file.remove()
+
+
+def _has_socket(state: str) -> bool:
+    path = path_of(state) or ""
+    return os.path.lexists(path if path.startswith("/") else f"{PLUGIN_SOCKETS}/{state}.sock")
+
+
+def _is_gone(daemon: Daemon) -> bool:
+    if daemon.left or not daemon.may_live():
+        return True
+    # Whether one without a process lives cannot be told; without its home it has no use for a plugin.
+    return daemon.peer is None and not os.path.isdir(daemon.said.home)
