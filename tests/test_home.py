@@ -32,6 +32,17 @@ def test_a_home_that_a_kill_left_without_its_group_gets_it(tmp_path: Path) -> No
     assert home.stat().st_gid == 100_000
 
 
+def test_a_home_hands_on_nothing_of_the_directory_that_it_is_in(tmp_path: Path) -> None:
+    """So whatever a driver makes in it has the permissions that the driver says."""
+    subprocess.run(["setfacl", "-d", "-m", "u:1000:rwx", str(tmp_path)], check=True)
+    os.chmod(tmp_path, 0o2775)
+    Home(str(tmp_path / "home")).close()
+    (tmp_path / "home/layer").mkdir(0o755)
+    for path in (tmp_path / "home", tmp_path / "home/layer"):
+        assert os.listxattr(path) == []
+        assert not path.stat().st_mode & stat.S_ISGID
+
+
 def test_a_mark_outlives_its_process_and_goes_with_its_layer(tmp_path: Path) -> None:
     home = Home(str(tmp_path / "home"))
     home.mark("there")

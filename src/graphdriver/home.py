@@ -23,7 +23,7 @@ from collections.abc import Callable
 from graphdriver.driver import IDMap, host_root
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
 from graphdriver.home_contents import IDENTITY, refuse_others
-from graphdriver.linux.folders import keep_own, make_folders, make_own, write_whole
+from graphdriver.linux.folders import keep_own, make_folders, make_own, make_plain, write_whole
 from graphdriver.linux.sync import syncfs
 
 _FOLDER = ".graphdriver"
@@ -56,8 +56,7 @@ class Home:
         self.path = path
         group = host_root(gid_maps)
         make_folders(os.path.dirname(path), 0o711)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path, 0o710)
+        make_plain(path, 0o710)
         keep_own(path, 0o710)
         if os.stat(path).st_gid != group:  # a kill may have come between the two
             os.chown(path, -1, group)

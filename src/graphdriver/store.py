@@ -10,6 +10,9 @@ which no ID does:
 So a layer is there or not, at every instant. Where there is not even room for that rename, a layer is
 deleted where it is. Its directory gets mode 0000 first, by which it is no layer any more.
 
+A layer's directory takes no access control list and no group from the home: what is made in it must be
+what the layer says. Its project it does take; what an administrator has set for storage stays.
+
 What an earlier process left is swept when the home is taken up. One layer that cannot be deleted never
 holds up another: it is logged, told in the status, and tried again with each later removal and at
 each start. A home that nothing can be written to is taken up as it is.
@@ -30,7 +33,7 @@ from typing import Final
 
 from graphdriver.errors import LayerExistsError, LayerNotFoundError, UnsupportedError
 from graphdriver.layer.walk import remove_tree
-from graphdriver.linux import inode_flags
+from graphdriver.linux import inheritance, inode_flags, projects
 from graphdriver.linux.folders import make_own
 from graphdriver.linux.reserve import Reserve
 
@@ -138,7 +141,7 @@ class Store:
             self._left_staged.discard(id)
         os.mkdir(staged, 0o710)
         try:
-            os.chown(staged, -1, self._group)
+            self._make_plain(staged)
             yield staged
             # Calls for one ID never overlap, so nobody made it meanwhile; were it there after all,
             # rename(2) refuses, since a layer's directory is never empty.
@@ -181,6 +184,12 @@ class Store:
             ("Undeleted", f"{count} in {self.home}/{_TRASH}: {reasons[0]}; tried with each Remove"),
         )
 
+    def _make_plain(self, staged: str) -> None:
+        with _opened(staged) as fd, _opened(self.home) as home:
+            inheritance.keep_nothing(fd, 0o710)
+            os.fchown(fd, -1, self._group)
+            projects.join(fd, home)
+
     # --- ways out ---------------------------------------------------------------------------------
 
     def _throw_away(self, directory: str, name: str) -> None:
@@ -214,6 +223,12 @@ class Store:
         except PermissionError:
             with _opened(os.path.join(self.home, directory)) as above:
                 inode_flags.release_at(above, os.fsencode(name))
+            os.rename(path, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            with _opened(os.path.dirname(target)) as trash:
+                projects.hand_on_none(trash)
             os.rename(path, target)
 
     def _delete_in_place(self, directory: str, name: str) -> None:

@@ -19,13 +19,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
+from graphdriver.linux.inheritance import ACCESS_ACL, DEFAULT_ACL
+
 TRUSTED_OVERLAY = b"trusted.overlay."
 USER_OVERLAY = b"user.overlay."
 FUSE_OVERLAYFS = b"user.fuseoverlayfs."
 
 CAPABILITY = b"security.capability"
-ACCESS_ACL = b"system.posix_acl_access"
-DEFAULT_ACL = b"system.posix_acl_default"
 ACLS = frozenset({ACCESS_ACL, DEFAULT_ACL})
 
 _MARKS = (TRUSTED_OVERLAY, USER_OVERLAY, FUSE_OVERLAYFS, b"security.fuseoverlayfs.")

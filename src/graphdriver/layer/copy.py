@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 from graphdriver.layer.attributes import content_of
 from graphdriver.linux import reflink, xattr
+from graphdriver.linux.inheritance import drop_acl
 from graphdriver.linux.regular import open_regular
 
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -26,7 +27,15 @@ class Copier:
     def __init__(self) -> None:
         self._clones = True
 
-    def copy(self, source_fd: int, name: bytes, found: os.stat_result, target_fd: int) -> None:
+    def copy(
+        self,
+        source_fd: int,
+        name: bytes,
+        found: os.stat_result,
+        target_fd: int,
+        *,
+        inherits: bool = False,
+    ) -> None:
         """Copy anything but a folder or a socket, under the same name.
 
         Args:
@@ -34,12 +43,13 @@ class Copier:
             name: its name there; nothing may have it in the target.
             found: what lstat(2) said of it.
             target_fd: the folder that it is to be in.
+            inherits: that folder gives what is made in it an access control list.
 
         Raises:
             OSError: it cannot be read or kept.
         """
         if stat.S_ISREG(found.st_mode):
-            self._copy_file(source_fd, name, target_fd)
+            self._copy_file(source_fd, name, target_fd, inherits)
             return
         if stat.S_ISLNK(found.st_mode):
             os.symlink(os.readlink(name, dir_fd=source_fd), name, dir_fd=target_fd)
@@ -52,11 +62,14 @@ class Copier:
             os.close(source)
         made = os.open(name, _PATH, dir_fd=target_fd)
         try:
-            _dress_path(xattr.path_of(made), found, attributes)
+            path = xattr.path_of(made)
+            if inherits and not stat.S_ISLNK(found.st_mode):
+                drop_acl(path)
+            _dress_path(path, found, attributes)
         finally:
             os.close(made)
 
-    def _copy_file(self, source_fd: int, name: bytes, target_fd: int) -> None:
+    def _copy_file(self, source_fd: int, name: bytes, target_fd: int, inherits: bool) -> None:
         source = open_regular(source_fd, name)
         try:
             made = os.open(name, _WRITE, 0o600, dir_fd=target_fd)
@@ -66,6 +79,8 @@ class Copier:
                     self._clones = self._clones and reflink.clone(made, source)
                     if not self._clones:
                         reflink.copy(made, source, found.st_size)
+                if inherits:
+                    drop_acl(made)
                 dress(made, found, xattr.get_all(source))
             finally:
                 os.close(made)

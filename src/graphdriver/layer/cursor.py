@@ -15,14 +15,13 @@ from collections.abc import Sequence
 from graphdriver.driver import IDMap
 from graphdriver.errors import BadArchiveError
 from graphdriver.layer import place
-from graphdriver.layer.attributes import DEFAULT_ACL
 from graphdriver.layer.fields import show
 from graphdriver.layer.idmap import to_host
 from graphdriver.layer.place import Folder
 from graphdriver.layer.rootfd import RootFd
 from graphdriver.layer.walk import remove_tree
 from graphdriver.layer.whiteout import Form
-from graphdriver.linux import xattr
+from graphdriver.linux.inheritance import gives_acl
 
 
 class InTheWayError(BadArchiveError):
@@ -83,7 +82,7 @@ class Cursor:
                 found.st_ino,
                 (found.st_atime_ns, found.st_mtime_ns),
                 self._form.is_all_own(found.st_ino),
-                xattr.get(fd, DEFAULT_ACL) is not None,
+                gives_acl(fd),
             )
         except BaseException:
             os.close(fd)
@@ -165,8 +164,7 @@ class Cursor:
             if self._form.is_own(inode, name, replaced):
                 raise InTheWayError(f"it is to be in {show(name)}, which is no folder")
             os.unlink(name, dir_fd=fd)
-        inherits = xattr.get(fd, DEFAULT_ACL) is not None
-        made = place.make_folder(fd, name, inherits)
+        made = place.make_folder(fd, name, gives_acl(fd))
         try:
             os.fchown(made, to_host(self._uid_maps, 0), to_host(self._gid_maps, 0))
             os.fchmod(made, 0o755)

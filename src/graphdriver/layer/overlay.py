@@ -18,8 +18,10 @@ from graphdriver.layer import whiteout
 from graphdriver.layer.copy import Copier, dress
 from graphdriver.layer.header import Entry, EntryType
 from graphdriver.layer.lowers import TRUSTED, Descent, Marks, is_whiteout
+from graphdriver.layer.place import make_folder
 from graphdriver.layer.walk import names_in
 from graphdriver.linux import xattr
+from graphdriver.linux.inheritance import gives_acl
 
 MOST_NAMES_SIZE = 32 << 20
 """How much memory the names may take of what is brought up."""
@@ -74,7 +76,7 @@ class OVERLAY(whiteout.Form):
         elif on_way and not stat.S_ISLNK(below.stat.st_mode):
             return False
         else:
-            self._copier.copy(below.fd, name, below.stat, fd)
+            self._copier.copy(below.fd, name, below.stat, fd, inherits=gives_acl(fd))
         self._brought.add(os.fstat(fd).st_ino, name)
         return True
 
@@ -135,8 +137,7 @@ class OVERLAY(whiteout.Form):
     def _bring_up_folder(self, fd: int, name: bytes, below_fd: int) -> None:
         source = os.open(name, _FOLDER, dir_fd=below_fd)
         try:
-            os.mkdir(name, 0o700, dir_fd=fd)
-            made = os.open(name, _FOLDER, dir_fd=fd)
+            made = make_folder(fd, name, gives_acl(fd))
             try:
                 dress(made, os.fstat(source), xattr.get_all(source))
             finally:

@@ -25,11 +25,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from graphdriver.errors import GraphDriverError, UnsupportedError
-from graphdriver.layer.attributes import ACCESS_ACL, DEFAULT_ACL, is_content, is_vital
+from graphdriver.layer.attributes import is_content, is_vital
 from graphdriver.layer.fields import show
 from graphdriver.layer.header import Entry, EntryType
 from graphdriver.layer.losses import Losses
 from graphdriver.linux import xattr
+from graphdriver.linux.inheritance import drop_acl, drop_acls
 from graphdriver.linux.namespaces import in_user_namespace
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -104,7 +105,7 @@ def make_file(folder: Folder, name: bytes, entry: Entry, data: Data, losses: Los
         else:
             _write_with_holes(fd, entry, data)
         if folder.inherits:
-            _disinherit(fd)
+            drop_acl(fd)
         if folder.owner is None:
             found = os.fstat(fd)
             folder.owner = found.st_uid, found.st_gid
@@ -146,7 +147,7 @@ def make_other(folder: Folder, name: bytes, entry: Entry, losses: Losses) -> boo
             _set_time(path, entry, losses)
         else:
             if folder.inherits:
-                _disinherit(path)
+                drop_acl(path)
             _describe(path, entry, losses)
     finally:
         os.close(fd)
@@ -164,8 +165,7 @@ def make_folder(dir_fd: int, name: bytes, inherits: bool) -> int:
     fd = os.open(name, _FOLDER, dir_fd=dir_fd)
     try:
         if inherits:
-            _disinherit(fd)
-            xattr.remove(fd, DEFAULT_ACL)
+            drop_acls(fd)
     except BaseException:
         os.close(fd)
         raise
@@ -246,10 +246,6 @@ def _set_time(target: int | bytes, entry: Entry, losses: Losses) -> None:
             f"{show(entry.name)}: the filesystem cannot keep its time, {time // 1_000_000_000} seconds"
             " after 1970; the nearest one is set",
         )
-
-
-def _disinherit(target: int | bytes) -> None:
-    xattr.remove(target, ACCESS_ACL)
 
 
 def _write_ranges(fd: int, entry: Entry, data: Data) -> None:

@@ -13,6 +13,7 @@ import stat
 from typing import Final
 
 from graphdriver.errors import UnsupportedError
+from graphdriver.linux.inheritance import keep_nothing
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -34,6 +35,21 @@ def make_folders(path: str, mode: int) -> None:
         os.mkdir(path, mode)
     if not os.path.isdir(path):
         raise FileExistsError(17, "something that is no folder is in the way", path)
+
+
+def make_plain(path: str, mode: int) -> None:
+    """Make a directory, unless it is there, that takes no list and no group from the one above it.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, mode)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            keep_nothing(fd, mode)
+        finally:
+            os.close(fd)
 
 
 def make_own(path: str, mode: int) -> None:

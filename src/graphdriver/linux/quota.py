@@ -1,26 +1,21 @@
 """Project quotas: a limit for what some folders hold together (ext4, XFS).
 
-A folder is given a project number that all in it inherits (ioctl_xfs_fssetxattr(2)); the filesystem
-then holds the project to a limit (quotactl_fd(2), Linux 5.14, with XFS's commands, which ext4 takes as
-well). The filesystem must be mounted with ``prjquota`` (``pquota`` on XFS).
+A directory is given a project number that all in it inherits (`graphdriver.linux.projects`); the
+filesystem then holds the project to a limit (quotactl_fd(2), Linux 5.14, with XFS's commands, which
+ext4 takes as well). The filesystem must be mounted with ``prjquota`` (``pquota`` on XFS).
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import struct
 from collections.abc import Sequence
 
 from graphdriver.errors import UnsupportedError
 from graphdriver.linux.libc import libc
-
-FS_IOC_FSGETXATTR = 0x801C581F
-FS_IOC_FSSETXATTR = 0x401C5820
-_FSXATTR = struct.Struct("=IIIII8x")
-FS_XFLAG_PROJINHERIT = 0x200
+from graphdriver.linux.projects import attributes_of, set_attributes
 
 _SYS_QUOTACTL_FD = 443
 _PRJQUOTA = 2
@@ -89,11 +84,7 @@ def limit_tree(folders: Sequence[str], size: int) -> None:
 def _join_project(folder: str, project: int) -> None:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        flags, extent, extents, _, cow = _FSXATTR.unpack(
-            fcntl.ioctl(fd, FS_IOC_FSGETXATTR, bytes(_FSXATTR.size))
-        )
-        joined = _FSXATTR.pack(flags | FS_XFLAG_PROJINHERIT, extent, extents, project, cow)
-        fcntl.ioctl(fd, FS_IOC_FSSETXATTR, joined)
+        set_attributes(fd, attributes_of(fd).handing_on(project))
     finally:
         os.close(fd)
 
