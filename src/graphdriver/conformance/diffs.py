@@ -16,6 +16,10 @@ from collections.abc import Iterable
 
 from graphdriver.conformance.expect import Mismatch
 from graphdriver.driver import ChangeKind, Driver
+from graphdriver.errors import GraphDriverError
+from graphdriver.layer.header import EntryType
+from graphdriver.layer.parse import TarReader
+from graphdriver.layer.rootfd import clean
 
 _LETTERS = {ChangeKind.MODIFIED: "C", ChangeKind.ADDED: "A", ChangeKind.DELETED: "D"}
 
@@ -24,11 +28,13 @@ def entries(data: bytes) -> dict[str, tarfile.TarInfo]:
     """Return what a tar holds by its name, without slashes around it; not the root's own entry.
 
     Raises:
-        Mismatch: it cannot be read, or holds a name twice.
+        Mismatch: it cannot be read, holds a name twice, or one that leads out of the layer.
     """
+    _expect_no_harm(data)
     found: dict[str, tarfile.TarInfo] = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(data), errors="surrogateescape") as tar:
+        # Never "r": that unpacks what is compressed, without a limit.
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:", errors="surrogateescape") as tar:
             for entry in tar:
                 name = posixpath.normpath("/" + entry.name).lstrip("/")
                 if name in found:
@@ -38,6 +44,18 @@ def entries(data: bytes) -> dict[str, tarfile.TarInfo]:
         raise Mismatch("a Diff", f"{error} (Python's tarfile)", "a tar") from error
     found.pop("", None)
     return found
+
+
+def _expect_no_harm(data: bytes) -> None:
+    """Read a Diff with our own reader first, which no header keeps busy for ever."""
+    reader = TarReader(io.BytesIO(data))
+    try:
+        for entry in reader:
+            clean(entry.name)
+            if entry.type is EntryType.HARD_LINK:
+                clean(entry.link)
+    except GraphDriverError as error:
+        raise Mismatch("a Diff", str(error), "a tar of what is in the layer") from error
 
 
 def expect_changes(

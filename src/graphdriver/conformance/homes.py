@@ -152,6 +152,11 @@ class Homes:
     def _expect_in_a_home(self, what: str, path: object, fd: int) -> bool:
         table = {one.id: one for one in mount_points()}
         place, mount = _place(fd, table)
+        start = os.readlink(b"/proc/self/fd/%d" % fd) + b"/"
+        for one in table.values():
+            if one.point.startswith(start):
+                saw = f"{path!r}, with a mount at {os.fsdecode(one.point)!r}"
+                raise Mismatch(what, saw, "a directory with nothing mounted in it")
         for kept in (*self._kept, *self._homes):
             if place.holds(kept):
                 saw = f"{path!r}, which holds {os.fsdecode(kept.path)!r} or is the same"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import struct
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
@@ -13,7 +15,15 @@ from typing import Self
 from graphdriver.conformance.expect import Mismatch
 
 TIMEOUT = 60.0
-"""Seconds for which a plugin may neither read nor write."""
+"""Seconds for which a plugin may neither read nor write, and that a whole answer may take."""
+
+LONGEST_ANSWER = 256 << 20
+"""Bytes of an answer that are read; no case makes a layer whose Diff is half as long."""
+
+_LONGEST_LINES = 64 << 10
+"""Bytes of an answer's head, or of the line before a chunk."""
+
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
 
 
 class SilentError(Mismatch):
@@ -35,7 +45,7 @@ class Answer:
     @property
     def said(self) -> dict[str, object]:
         """The JSON object that was answered."""
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             found = json.loads(self.body)
             if isinstance(found, dict):
                 return found
@@ -54,7 +64,9 @@ class Answer:
         with contextlib.suppress(Mismatch):
             if error := self.said.get("Err"):
                 return str(error)
-        return "" if self.status == 200 else self.body.decode("utf-8", "replace") or "no text"
+        if self.status == 200:
+            return ""
+        return self.body.decode("utf-8", "replace") or f"status {self.status} and no text"
 
 
 def head(target: str, *headers: str) -> bytes:
@@ -115,7 +127,8 @@ class Wire:
             family = socket.AF_UNIX if isinstance(to, str) else socket.AF_INET
             self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.settimeout(TIMEOUT)
-        self._held = b""
+        self._held = bytearray()
+        self._begin()
         if not isinstance(to, socket.socket):
             try:
                 self.socket.connect(to)
@@ -140,6 +153,7 @@ class Wire:
 
     def send(self, *pieces: bytes) -> Self:
         """Write bytes as they are."""
+        self._begin()
         try:
             for piece in pieces:
                 self.socket.sendall(piece)
@@ -166,13 +180,13 @@ class Wire:
             Mismatch: there is none, or it is not HTTP.
             SilentError: it does not come in time.
         """
-        self._held = begun + self._held
+        self._held[:0] = begun
         lines = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
         version, _, rest = lines[0].partition(" ")
         status = rest.partition(" ")[0]
         if not lines[0]:
             raise Mismatch("an answer", "the connection's end", "one")
-        if version != "HTTP/1.1" or not status.isdecimal():
+        if version != "HTTP/1.1" or not (status.isdecimal() and len(status) == 3):
             raise Mismatch("the first line of an answer", lines[0], "HTTP/1.1 and a status")
         headers = {}
         for line in lines[1:]:
@@ -185,7 +199,10 @@ class Wire:
             return Answer(int(status), headers, b"".join(pieces), whole)
         if "content-length" not in headers:
             return Answer(int(status), headers, self.rest(), True)
-        length = int(headers["content-length"])
+        said = headers["content-length"]
+        if not (said.isdecimal() and len(said) < 20):
+            raise Mismatch("Content-Length", said, "a number")
+        length = int(said)
         body = self.take(length)
         return Answer(int(status), headers, body, len(body) == length)
 
@@ -193,13 +210,13 @@ class Wire:
         """Read so many bytes; fewer only at the connection's end."""
         while len(self._held) < size and self._fill():
             pass
-        found, self._held = self._held[:size], self._held[size:]
+        found = bytes(self._held[:size])
+        del self._held[:size]
         return found
 
     def rest_of_chunks(self) -> bytes:
         """Read until the end of a chunked body is seen, or the connection ends; framing and all."""
-        rest = bytearray(self._held)
-        self._held = b""
+        rest, self._held = self._held, bytearray()
         while not rest.endswith(b"\r\n0\r\n\r\n"):
             piece = self._received()
             if not piece:
@@ -209,10 +226,10 @@ class Wire:
 
     def rest(self) -> bytes:
         """Read until the plugin ends the connection."""
-        rest, self._held = self._held, b""
+        rest, self._held = self._held, bytearray()
         while piece := self._received():
             rest += piece
-        return rest
+        return bytes(rest)
 
     def _chunked(self) -> Iterator[bytes]:
         """Yield pieces, and an empty one only if the stream was ended and not broken off."""
@@ -227,10 +244,17 @@ class Wire:
 
     def _until(self, mark: bytes) -> bytes:
         while mark not in self._held:
+            if len(self._held) > _LONGEST_LINES:
+                saw = f"{len(self._held)} bytes without a line's end"
+                raise Mismatch("the lines of an answer", saw, f"at most {_LONGEST_LINES} bytes")
             if not self._fill():
                 return b""
-        found, _, self._held = self._held.partition(mark)
-        return found + mark
+        return self.take(self._held.index(mark) + len(mark))
+
+    def _begin(self) -> None:
+        """Count time and bytes anew: another answer is waited for."""
+        self._came = 0
+        self._deadline = time.monotonic() + TIMEOUT
 
     def _fill(self) -> bool:
         piece = self._received()
@@ -238,22 +262,32 @@ class Wire:
         return bool(piece)
 
     def _received(self) -> bytes:
-        """Return what comes next; nothing at the connection's end, however that came."""
+        """Return what comes next; nothing at the connection's end, however that came.
+
+        Raises:
+            Mismatch: the answer has no end, or none in time.
+        """
         try:
-            return self.socket.recv(1 << 16)
+            piece = self.socket.recv(1 << 16)
         except ConnectionError:
             return b""
         except TimeoutError:
             raise SilentError("an answer", self.socket.gettimeout()) from None
+        self._came += len(piece)
+        if self._came > LONGEST_ANSWER:
+            raise Mismatch("an answer", f"over {LONGEST_ANSWER} bytes", "its end")
+        if piece and time.monotonic() > self._deadline:
+            saw = f"{self._came} bytes in {TIMEOUT:.0f} s, and more"
+            raise Mismatch("an answer", saw, "its end")
+        return piece
 
 
 def _size(line: bytes) -> int:
     """Read the line before a chunk; what follows a semicolon means nothing (RFC 9112, 7.1.1)."""
     digits = line.partition(b";")[0].strip()
-    try:
-        return int(digits, 16)
-    except ValueError:
-        raise Mismatch("the size of a chunk", digits, "hexadecimal digits") from None
+    if not _CHUNK_SIZE.fullmatch(digits):
+        raise Mismatch("the size of a chunk", digits, "hexadecimal digits")
+    return int(digits, 16)
 
 
 def trickled(data: bytes, sizes: Iterable[int]) -> Iterator[bytes]:
