@@ -12,10 +12,9 @@ from __future__ import annotations
 import contextlib
 import http.client
 import select
-import socket
 import threading
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Self, TypeVar
 
@@ -24,6 +23,7 @@ from graphdriver.errors import RemoteError, UnreachableError
 from graphdriver.plugin import messages
 from graphdriver.plugin.answers import AnswerBody, read_answer, refusal_of
 from graphdriver.plugin.codec import Message, encode
+from graphdriver.plugin.deadlines import Connection, give_time
 from graphdriver.plugin.discovery import Address, find
 from graphdriver.plugin.requests import BY_HAND
 from graphdriver.plugin.tls import client_side
@@ -76,7 +76,7 @@ class Client(Driver):
 
     def activate(self) -> Sequence[str]:
         """Ask what the plugin implements; a graph driver says ``GraphDriver``."""
-        with self._answered("/Plugin.Activate", b"") as answer:
+        with self._answered("/Plugin.Activate", b"") as (answer, _):
             return read_answer(messages.ActivateResponse, answer).implements
 
     def init(
@@ -135,7 +135,8 @@ class Client(Driver):
     def diff(self, id: str, parent: str = "") -> RemoteDiff:
         body = encode(messages.DiffRequest(id, parent))
         held = contextlib.ExitStack()
-        return RemoteDiff(held.enter_context(self._answered("/GraphDriver.Diff", body)), held)
+        answer, connected = held.enter_context(self._answered("/GraphDriver.Diff", body))
+        return RemoteDiff(answer, held, lambda: give_time(connected, self._timeout))
 
     def changes(self, id: str, parent: str = "") -> Sequence[Change]:
         request = messages.ChangesRequest(id, parent)
@@ -143,7 +144,7 @@ class Client(Driver):
 
     def apply_diff(self, id: str, parent: str, archive: ReadStream) -> int:
         query = urllib.parse.urlencode({"id": id, "parent": parent})
-        with self._answered(f"/GraphDriver.ApplyDiff?{query}", archive) as answer:
+        with self._answered(f"/GraphDriver.ApplyDiff?{query}", archive) as (answer, _):
             return read_answer(messages.ApplyDiffResponse, answer).size
 
     def diff_size(self, id: str, parent: str = "") -> int:
@@ -164,14 +165,16 @@ class Client(Driver):
     # --- how they are made ------------------------------------------------------------------------
 
     def _call(self, name: str, request: Message, response: type[M]) -> M:
-        with self._answered(f"/GraphDriver.{name}", encode(request)) as answer:
+        with self._answered(f"/GraphDriver.{name}", encode(request)) as (answer, _):
             return read_answer(response, answer)
 
     @contextlib.contextmanager
     def _answered(
         self, target: str, body: bytes | ReadStream
-    ) -> Iterator[http.client.HTTPResponse]:
-        """Send a call and give its successful answer; its connection is used again if it is read.
+    ) -> Iterator[tuple[http.client.HTTPResponse, object]]:
+        """Send a call and give its successful answer, and the socket that it comes from.
+
+        The connection is used again if the answer was read to its end.
 
         Raises:
             RemoteError: the plugin refused.
@@ -181,7 +184,7 @@ class Client(Driver):
         reusable = False
         try:
             try:
-                answer = self._exchange(connection, target, body)
+                answer, connected = self._exchange(connection, target, body)
             except (OSError, http.client.HTTPException) as error:
                 raise UnreachableError(
                     f"the plugin at {self.address} does not answer: {error or type(error).__name__}",
@@ -189,7 +192,7 @@ class Client(Driver):
                 ) from error
             if answer.status != 200:
                 raise refusal_of(target.partition("?")[0].partition(".")[2], answer)
-            yield answer
+            yield answer, connected
             reusable = answer.isclosed() and not answer.will_close
         finally:
             if reusable:
@@ -200,7 +203,8 @@ class Client(Driver):
 
     def _exchange(
         self, connection: http.client.HTTPConnection, target: str, body: bytes | ReadStream
-    ) -> http.client.HTTPResponse:
+    ) -> tuple[http.client.HTTPResponse, object]:
+        give_time(connection.sock, self._timeout)
         connection.putrequest("POST", target, skip_accept_encoding=True)
         connection.putheader("Accept", _ACCEPT)
         if self._by_hand:
@@ -216,7 +220,9 @@ class Client(Driver):
                 while piece := body.read(_PIECE):
                     connection.send(b"%x\r\n%b\r\n" % (len(piece), piece))
                 connection.send(b"0\r\n\r\n")
-        return connection.getresponse()
+        connected = connection.sock  # which `getresponse` forgets where no other call is to follow
+        give_time(connected, self._timeout)
+        return connection.getresponse(), connected
 
     def _connection(self) -> http.client.HTTPConnection:
         with self._guard:
@@ -227,9 +233,9 @@ class Client(Driver):
                 connection.close()  # the plugin has closed it: it was restarted
         address = self.address
         if address.path:
-            return _UnixConnection(address.path, self._timeout)
+            return Connection(address.path, "plugin.moby.localhost", None, self._timeout)
         if address.tls is None:
-            return http.client.HTTPConnection(address.host, address.port, timeout=self._timeout)
+            return Connection("", address.host, address.port, self._timeout)
         return http.client.HTTPSConnection(
             address.host, address.port, timeout=self._timeout, context=client_side(address.tls)
         )
@@ -239,29 +245,33 @@ def _address_of(plugin: str) -> Address:
     return Address.parse(plugin) if "/" in plugin else find(plugin)
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float | None) -> None:
-        super().__init__("plugin.moby.localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
 class RemoteDiff:
     """A Diff as it comes: a stream, and a context manager that closes it."""
 
-    def __init__(self, answer: http.client.HTTPResponse, held: contextlib.ExitStack) -> None:
-        self.read = AnswerBody(answer).read
+    def __init__(
+        self,
+        answer: http.client.HTTPResponse,
+        held: contextlib.ExitStack,
+        give_time: Callable[[], None],
+    ) -> None:
+        self._body = AnswerBody(answer)
         self._held = held
+        self._give_time = give_time
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def read(self, n: int, /) -> bytes:
+        """Return up to ``n`` bytes, ``b""`` at the end.
+
+        Raises:
+            BrokenStreamError: it broke off, or these bytes did not come in time.
+        """
+        self._give_time()
+        return self._body.read(n)
 
     def close(self) -> None:
         """Let go of the connection."""
