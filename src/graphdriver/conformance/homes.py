@@ -75,7 +75,7 @@ class Homes:
     def __init__(self, home: str, kept: Sequence[str | Path]) -> None:
         # By the mounts, not by device numbers: those are used again once a filesystem is gone.
         self._mounted_before = frozenset(mount_points())
-        self._kept = [_place_to_be(os.path.realpath(path)) for path in kept]
+        self._kept = {str(path): _place_to_be(os.path.realpath(path)) for path in (home, *kept)}
         self._homes = [_place_to_be(os.path.realpath(home))]
         _expect_a_kernel_that_copies()
 
@@ -157,11 +157,10 @@ class Homes:
             if one.point.startswith(start):
                 saw = f"{path!r}, with a mount at {os.fsdecode(one.point)!r}"
                 raise Mismatch(what, saw, "a directory with nothing mounted in it")
-        for kept in (*self._kept, *self._homes):
-            if place.holds(kept):
-                saw = f"{path!r}, which holds {os.fsdecode(kept.path)!r} or is the same"
-                raise Mismatch(what, saw, _EXPECTED)
-        if any(home.holds(place) for home in self._homes):
+        for kept, its_place in self._kept.items():
+            if place.holds(its_place):
+                raise Mismatch(what, f"{path!r}, which holds {kept!r} or is the same", _EXPECTED)
+        if any(home != place and home.holds(place) for home in self._homes):
             return True
         if place.device in {one.device for one in self._mounted_before & set(table.values())}:
             raise Mismatch(what, f"{path!r}, which belongs to the host", _EXPECTED)

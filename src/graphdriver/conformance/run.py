@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from graphdriver.conformance.case import Case, Group, K, Need
-from graphdriver.conformance.expect import Mismatch, NotOffered
+from graphdriver.conformance.expect import Mismatch, NotOffered, shown
 from graphdriver.conformance.scratch import scratch_directory
 from graphdriver.errors import GraphDriverError, MalformedRequestError
 
@@ -131,7 +131,7 @@ def run_case(case: Case[K], examined: Examined[K]) -> Result[K]:
         what, saw, expected = mismatch.what, mismatch.saw, mismatch.expected
     except Exception as error:
         outcome = Outcome.FAILED
-        what, saw, expected = "a call", f"{type(error).__name__}: {error}", "success"
+        what, saw, expected = "a call", shown(f"{type(error).__name__}: {error}"), "success"
     try:
         note = examined.revive()
     except GraphDriverError as error:

@@ -1,0 +1,1 @@
+"""Answers that mean harm: what no kit that runs as root may act upon."""
