@@ -20,7 +20,7 @@ from graphdriver.cli.serving import (
     run_logged,
 )
 from graphdriver.process import rights
-from graphdriver.process.signals import end_until_served
+from graphdriver.process.signals import raise_until_served
 
 if TYPE_CHECKING:
     from graphdriver.plugin.systemd import Notifier
@@ -62,7 +62,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _run_plugin(arguments: argparse.Namespace) -> int:
     rights.prepare()
     # A stop ends the imports, too, and still removes the socket.
-    end_until_served()
+    raise_until_served()
     inherited, notifier = None, None
     if "LISTEN_PID" in os.environ or "NOTIFY_SOCKET" in os.environ:
         from graphdriver.plugin.systemd import Notifier, inherited_socket

@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Callable
 
 from graphdriver.cli.command import key_value
-from graphdriver.cli.exit_codes import FAILED, exit_code
+from graphdriver.cli.exit_codes import FAILED, OK, exit_code
 from graphdriver.errors import GraphDriverError
+from graphdriver.process.signals import StoppedError
 
 
 def configure_driver(parser: argparse.ArgumentParser) -> None:
@@ -43,13 +44,15 @@ def configure_options(parser: argparse.ArgumentParser, when: str = "") -> None:
 
 def run_logged(arguments: argparse.Namespace, run: Callable[[argparse.Namespace], int]) -> int:
     """Run a command that serves; what ends it is a line of the log where machines read that."""
-    if arguments.log_format == "text":
-        return run(arguments)
     try:
         return run(arguments)
+    except StoppedError:
+        return OK
     except BrokenPipeError:
         raise
     except Exception as error:
+        if arguments.log_format == "text":
+            raise
         import logging
 
         from graphdriver.process import logs

@@ -84,9 +84,9 @@ def _serve(arguments: argparse.Namespace, name: str, address: str, told: str) ->
     from graphdriver.drivers import make
     from graphdriver.plugin.systemd import Notifier
     from graphdriver.process import logs, stacks
-    from graphdriver.process.signals import Signals, end_until_served
+    from graphdriver.process.signals import Signals, raise_until_served
 
-    end_until_served()
+    raise_until_served()
     logs.set_up(verbose=arguments.verbose, form=arguments.log_format)
     stacks.dump_on_signal(arguments.log_format)
     root = os.path.abspath(arguments.root or f"{ROOTS}/io.containerd.snapshotter.v1.{name}")

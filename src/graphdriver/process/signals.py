@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 from collections.abc import Callable
 from typing import Final
 
@@ -20,10 +19,14 @@ IGNORED: Final = (signal.SIGHUP, signal.SIGUSR2)
 _log = logging.getLogger(__name__)
 
 
-def end_until_served() -> None:
-    """Until `Signals` takes over, end the program with 0 at a stop; its ``finally`` blocks run."""
+class StoppedError(BaseException):
+    """A stop that came before anything was served; no driver's code catches it as its own failure."""
+
+
+def raise_until_served() -> None:
+    """Raise a `StoppedError` at a stop, until `Signals` takes over."""
     for number in STOPS:
-        signal.signal(number, lambda *_: sys.exit(0))
+        signal.signal(number, _stop)
     for number in IGNORED:
         signal.signal(number, _do_nothing)
 
@@ -57,6 +60,10 @@ class Signals:
     def close(self) -> None:
         """Write no more numbers. The handlers stay: a stop that comes once more does no harm."""
         signal.set_wakeup_fd(-1)
+
+
+def _stop(*_: object) -> None:
+    raise StoppedError
 
 
 def _do_nothing(*_: object) -> None:
