@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -184,3 +185,32 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic links"):
         Home(str(home))
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_home_knows_whether_its_path_leads_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "home"
+    home = Home(str(path))
+    assert home.is_current()
+    path.rename(tmp_path / "aside")
+    assert not home.is_current()
+    Home(str(path)).close()
+    assert not home.is_current()
+    shutil.rmtree(path)
+    (tmp_path / "aside").rename(path)
+    assert home.is_current()
+    home.close()
+
+
+@pytest.mark.root
+def test_a_home_that_something_is_mounted_over_is_another(tiny: Path) -> None:
+    home = Home(str(tiny / "home"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "other", tiny], check=True)
+    try:
+        assert not home.is_current()
+        other = Home(str(tiny / "home"))
+        assert other.is_current()
+        other.close()
+    finally:
+        subprocess.run(["umount", tiny], check=True)
+    assert home.is_current()
+    home.close()

@@ -199,7 +199,11 @@ class ProtoDriver(abc.ABC):
         return {}
 
     def cleanup(self) -> None:  # noqa: B027 - nothing is the obvious default
-        """Release all mounts: the daemon stops and no container lives on."""
+        """Release all mounts: the daemon stops and no container lives on.
+
+        Nothing is at work in the home, and nothing open there, when this returns: the filesystem
+        may then be unmounted. A call may come all the same.
+        """
 
 
 class Driver(ProtoDriver):

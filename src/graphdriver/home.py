@@ -38,6 +38,9 @@ class Home:
         patience: how long to wait for another process to let go of it, in seconds.
         adopt: whether a directory that holds other files may become the home.
 
+    Attributes:
+        created: the layers that were created since it was taken up, and not applied to yet.
+
     Raises:
         InUseError: another process holds it; the text names both.
         UnsupportedError: it holds other files, or belongs to another user.
@@ -54,6 +57,7 @@ class Home:
         if not adopt:
             refuse_others(path)
         self.path = path
+        self.created: set[str] = set()
         group = host_root(gid_maps)
         make_folders(os.path.dirname(path), 0o711)
         make_plain(path, 0o710)
@@ -65,7 +69,8 @@ class Home:
         make_own(own, 0o700)
         make_own(self._marks, 0o700)
         self._identity = os.path.join(path, IDENTITY)
-        self._lock = self._take_lock(os.path.join(own, "lock"), patience)
+        self._lock_path = os.path.join(own, "lock")
+        self._lock = self._take_lock(self._lock_path, patience)
         try:
             self._unfinished = set(os.listdir(self._marks))
         except BaseException:
@@ -85,6 +90,19 @@ class Home:
         with contextlib.suppress(OSError):
             os.pwrite(descriptor, b"%-20d\n" % os.getpid(), 0)
         return descriptor
+
+    def is_current(self) -> bool:
+        """Tell whether the path leads to this home still.
+
+        It leads to another one, or to none, when the home was deleted, or when something was mounted on
+        the way to it. The open lock is compared: no other file can have its device and inode meanwhile.
+        """
+        try:
+            there = os.stat(self._lock_path)
+        except OSError:
+            return False
+        held = os.fstat(self._lock)
+        return (there.st_ino, there.st_dev) == (held.st_ino, held.st_dev)
 
     def claim(self, engine: str, driver: str, home_format: int) -> None:
         """Say whose home it is, or find that it is so already; before the driver touches it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -187,3 +188,102 @@ def test_a_directory_of_others_is_taken_over_by_an_option_that_no_driver_sees(
     residence.init(init(theirs, "adopt=yes", "good"), me)
     assert driver.inits == [(str(theirs), ["good"], [])]
     residence.init(init(theirs), me)
+
+
+def replace(home: Path) -> None:
+    """Delete a home and make another one with a mark, as a copy on another filesystem may have."""
+    shutil.rmtree(home)
+    other = Home(str(home))
+    other.claim("docker", "Picky", 1)
+    other.mark("half")
+    (home / "half").mkdir()
+    other.close()
+
+
+def test_a_call_takes_up_a_home_that_was_replaced(
+    residence: Residence, driver: Picky, me: Peer, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    residence.init(init(home, "good"), me)
+    with residence:
+        residence.home.created.add("new")
+        assert not residence.home.is_unfinished("half")
+    replace(home)
+    with residence:
+        assert residence.home.is_current()
+        assert residence.home.is_unfinished("half")
+        assert not residence.home.created
+    assert driver.inits == [(str(home), ["good"], [])] * 2
+    with pytest.raises(InUseError):
+        Home(str(home))
+
+
+def test_an_init_takes_up_a_home_that_was_replaced(
+    residence: Residence, me: Peer, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    residence.init(init(home), me)
+    replace(home)
+    residence.init(init(home), me)
+    assert residence.home.is_current()
+    assert residence.home.is_unfinished("half")
+
+
+def test_a_home_that_vanished_is_let_go_of(residence: Residence, me: Peer, tmp_path: Path) -> None:
+    home, aside = tmp_path / "home", tmp_path / "aside"
+    residence.init(init(home), me)
+    home.rename(aside)
+    for _ in range(2):
+        with pytest.raises(NotReadyError, match="is not there any more"), residence:
+            pass
+    Home(str(aside)).close()
+    aside.rename(home)
+    with residence:
+        assert residence.home.is_current()
+
+
+def test_a_home_that_another_process_took_meanwhile_is_refused(
+    residence: Residence, me: Peer, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    residence.init(init(home), me)
+    shutil.rmtree(home)
+    other = Home(str(home))
+    with pytest.raises(NotReadyError, match="is served by process"), residence:
+        pass
+    other.close()
+    with residence:
+        assert residence.home.is_current()
+
+
+def test_after_cleanup_the_home_is_let_go_of_when_the_last_call_has_ended(
+    residence: Residence, driver: Picky, me: Peer, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    residence.init(init(home, "good"), me)
+    with residence:
+        with residence:
+            residence.left(me)
+        with pytest.raises(InUseError):
+            Home(str(home))
+        assert residence.home.is_current()
+    Home(str(home)).close()
+    with residence:  # a daemon may ask once more
+        assert residence.home.is_current()
+    with residence:
+        assert driver.inits == [(str(home), ["good"], [])] * 2
+
+
+def test_a_plugin_that_starts_after_a_cleanup_waits_for_a_call(
+    residence: Residence, me: Peer, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    residence.init(init(home), me)
+    with residence:
+        residence.left(me)
+    later = Residence(Picky(), str(tmp_path / "state"), ())
+    later.resume()
+    Home(str(home)).close()
+    with later:
+        assert later.home.path == str(home)
+    later.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -249,3 +250,17 @@ def test_the_socket_is_its_groups_and_goes_with_it(folder: Path) -> None:
     assert not os.path.exists(served.address)
     with served:
         assert served.calls.list() == []
+
+
+def test_a_root_that_was_replaced_is_not_served(folder: Path) -> None:
+    root, aside = folder / "snapshots", folder / "aside"
+    with Snapshotter(folder, "vfs", root=root) as one:
+        chain(one.calls, "kept")
+        root.rename(aside)
+        Home(str(root)).close()
+        for call in (one.calls.list, partial(one.calls.prepare, "new", ""), one.calls.cleanup):
+            refused(grpc.StatusCode.UNAVAILABLE, call, f"{root} is not the directory", "restart")
+        assert sorted(os.listdir(root)) == [".graphdriver"]
+        shutil.rmtree(root)
+        aside.rename(root)
+        assert one.calls.stat("kept").name == "kept"

@@ -138,6 +138,10 @@ class BtrfsDriver(ProtoDriver):
             quota = btrfs_quota.quota_of(fd, btrfs.subvolume_of(fd).id)
         return {"Size": str(quota.limit), "Used": str(quota.used)} if quota else {}
 
+    def cleanup(self) -> None:
+        """Wait until what was removed is deleted, so that the filesystem can be unmounted."""
+        self._store.settle()
+
     def untouched_since(self, id: str, parent: str) -> int | None:
         """Return when the layer was made as a snapshot of ``parent``, in nanoseconds, for the differ.
 

@@ -252,7 +252,10 @@ class OverlayLayers(ProtoDriver):
             return disk_usage(fd)
 
     def cleanup(self) -> None:
-        """Unmount all layers, whoever holds them; one that fails holds up no other."""
+        """Unmount all layers, whoever holds them, and wait until what was removed is deleted.
+
+        One that fails holds up no other.
+        """
         failed = []
         for id in self._store.layers():
             try:
@@ -260,6 +263,7 @@ class OverlayLayers(ProtoDriver):
             except OSError as error:
                 _log.exception("%s cannot be unmounted", self._path(id, MERGED))
                 failed.append(f"{id} ({error.strerror})")
+        self._store.settle()
         if failed:
             raise GraphDriverError(f"these layers cannot be unmounted: {', '.join(failed)}")
         self._holds.forget_all()

@@ -98,6 +98,10 @@ class VfsDriver(ProtoDriver):
         self._store.path(id)
         return {}
 
+    def cleanup(self) -> None:
+        """Wait until what was removed is deleted, so that the filesystem can be unmounted."""
+        self._store.settle()
+
     def untouched_since(self, id: str, parent: str) -> int | None:
         """Return when the layer was a finished copy of ``parent``, in nanoseconds, for the differ.
 

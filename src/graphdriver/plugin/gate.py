@@ -29,28 +29,33 @@ class Gate:
                 self._changed.wait()
             self._inside += 1
 
-    def leave(self) -> None:
-        """Be inside no longer."""
+    def leave(self) -> bool:
+        """Be inside no longer; tell whether nobody else is."""
         with self._guard:
             self._inside -= 1
             if not self._inside and self._alone:
                 self._changed.notify_all()
+            return not self._inside
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self, patience: float | None = None) -> Iterator[None]:
         """Be inside with nobody else.
 
+        Args:
+            patience: how long to wait for those who are inside, in seconds; by default `PATIENCE`.
+
         Raises:
-            InUseError: somebody was still inside after `PATIENCE` seconds. A caller that never ends
-                its transfer must not keep everybody else waiting for ever.
+            InUseError: somebody was still inside after that. A caller that never ends its transfer
+                must not keep everybody else waiting for ever.
         """
+        patience = PATIENCE if patience is None else patience
         with self._guard:
             self._alone += 1
-            if not self._changed.wait_for(lambda: not self._inside, PATIENCE):
+            if not self._changed.wait_for(lambda: not self._inside, patience):
                 self._alone -= 1
                 self._changed.notify_all()
                 raise InUseError(
-                    f"{self._inside} earlier calls did not end within {PATIENCE:.0f} s",
+                    f"{self._inside} earlier calls did not end within {patience:.0f} s",
                     hint="the plugin's log names those that run long; end what makes them",
                 )
             self._inside = 1

@@ -93,7 +93,6 @@ class Handler:
         self._locks = LayerLocks()
         self._diffs = Diffs()
         self._log = CallLog()
-        self._made_here: set[str] = set()
 
     def resume(self) -> None:
         """Take up the home that a daemon named before this process began, if one did."""
@@ -177,7 +176,6 @@ class Handler:
 
     def _init(self, message: messages.InitRequest, request: Request) -> messages.InitResponse:
         self._residence.init(message, request.peer, by_hand=request.by_hand)
-        self._made_here.clear()  # a daemon that just began has created nothing
         return messages.InitResponse()
 
     def _capabilities(self, _message: Any, _request: Request) -> messages.CapabilitiesResponse:
@@ -211,11 +209,11 @@ class Handler:
             )
         self._refuse_unfinished(message.parent)
         make(message.id, message.parent, message.mount_label, message.storage_opt)
-        self._made_here.add(message.id)
+        self._residence.home.created.add(message.id)
         return messages.CreateResponse()
 
     def _undo_create(self, message: messages.CreateRequest) -> None:
-        if message.id in self._made_here:  # else somebody knows of it after all
+        if message.id in self._residence.home.created:  # else somebody knows of it after all
             self._end(message.id)
 
     def _remove(
@@ -227,7 +225,7 @@ class Handler:
     def _end(self, id: str) -> None:
         self._diffs.break_off(id, "the layer was removed while it was read")
         self.driver.remove(id)
-        self._made_here.discard(id)
+        self._residence.home.created.discard(id)
         self._residence.home.unmark(id)
 
     def _get(self, message: messages.GetRequest, _request: Request) -> messages.GetResponse:
@@ -281,15 +279,15 @@ class Handler:
             raise LayerUnfinishedError(
                 "its first transfer broke off", hint="remove it and load again"
             )
-        if message.id not in self._made_here:
+        if message.id not in self._residence.home.created:
             raise LayerUnfinishedError(
                 "only a layer that was just created can be applied to, once, and this one was not"
-                " created since the plugin started, or was applied to before",
+                " created since the plugin took up the home, or was applied to before",
                 hint="remove it and load again",
             )
         self._refuse_unfinished(message.parent)
         self._diffs.break_off(message.id, "the layer was applied to while it was read")
-        self._made_here.discard(message.id)
+        self._residence.home.created.discard(message.id)
         home.mark(message.id)
         filesystem = home.open()
         try:

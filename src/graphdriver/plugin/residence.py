@@ -1,9 +1,9 @@
 """Which home is served, for which daemon, and who may say so.
 
-Between Init and the process's end there is one home. A daemon's Init takes it up; so does the start
-of a plugin that was restarted under a daemon, from what was remembered. An Init that names another
-home, from another daemon while the first still lives, is refused: its layers would be lost to the
-first one.
+Between Init and Cleanup there is one home. A daemon's Init takes it up; so does the start of a plugin
+that was restarted under a daemon, from what was remembered; and so does a call that finds that Cleanup
+has let go of the home, or that another directory is at its path. An Init that names another home, from
+another daemon while the first still lives, is refused: its layers would be lost to the first one.
 
 A call that is made by hand and would disturb that daemon (Init, which takes its place, is one) is
 refused while it lives, or may live. Unmarked calls are a daemon's own, and are never refused for this.
@@ -11,6 +11,7 @@ refused while it lives, or may live. Unmarked calls are a daemon's own, and are 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Sequence
@@ -55,6 +56,8 @@ class Residence:
         self._home: Home | None = None
         self._daemon: Daemon | None = None
         self._trouble = ""
+        self._may_go = False
+        """Everything is unmounted; the home is let go of when no call is inside."""
         self.syncs = True
 
     def __enter__(self) -> None:
@@ -64,7 +67,7 @@ class Residence:
             NotReadyError: there is no home.
         """
         self._gate.enter()
-        if self._home is None:
+        if not self._is_served():
             self._gate.leave()
             self._resume(patience=0)  # what was in the way may be gone
             self._gate.enter()
@@ -75,7 +78,18 @@ class Residence:
             )
 
     def __exit__(self, *exc: object) -> None:
-        self._gate.leave()
+        if self._gate.leave() and self._may_go:
+            with contextlib.suppress(InUseError):  # whoever came meanwhile is the last then
+                self._let_go()
+
+    def _is_served(self) -> bool:
+        return self._home is not None and self._home.is_current()
+
+    def _let_go(self) -> None:
+        with self._gate.alone(patience=0):
+            if self._home and self._may_go:
+                self._home.close()
+                self._home = None
 
     @property
     def home(self) -> Home:
@@ -101,7 +115,7 @@ class Residence:
                     hint="give each daemon a plugin of its own"
                     + ("" if current.peer else f"; if that one is gone, {_CLEAN_UP}"),
                 )
-            self._take_up(said)
+            self._take_up(said).created.clear()  # a daemon that just began has created nothing
             if current is None or peer is None or peer != current.peer:
                 daemon_began = getattr(self._driver, "daemon_began", None)
                 if daemon_began:
@@ -135,18 +149,19 @@ class Residence:
         A former process is given time to end its last calls. What goes wrong is told by the calls
         that need a home; each of them tries again.
         """
-        self._resume(PATIENCE)
+        self._resume(PATIENCE, at_start=True)
 
-    def _resume(self, patience: float) -> None:
+    def _resume(self, patience: float, *, at_start: bool = False) -> None:
         with self._gate.alone():
-            if self._home:
+            if self._is_served():
                 return
             try:
                 if self._daemon is None and self._file:
                     self._daemon = self._file.read()
-                if self._daemon is None:
+                if self._daemon is None or (at_start and self._daemon.left):
                     return
                 home = self._daemon.said.home
+                self._home = self._held_at(os.path.normpath(home))
                 if not os.path.isdir(home):
                     raise NotReadyError(f"{home} is not there any more")
                 self._take_up(self._daemon.said, patience)
@@ -161,7 +176,12 @@ class Residence:
                 _log.info("took up %s again", home)
 
     def left(self, peer: Peer | None) -> None:
-        """Note that the daemon has called Cleanup."""
+        """Note that the daemon has called Cleanup, for who is inside.
+
+        Nothing is mounted any more. What the home is on can be unmounted when no call is inside; a
+        later call takes the home up again.
+        """
+        self._may_go = True
         if self._daemon and peer == self._daemon.peer:
             self._remember(Daemon(self._daemon.said, peer, left=True))
 
@@ -173,16 +193,13 @@ class Residence:
             self._file.remove()
         self._home = self._file = self._daemon = None
 
-    def _take_up(self, said: InitRequest, patience: float = 0) -> None:
+    def _take_up(self, said: InitRequest, patience: float = 0) -> Home:
         options, adopt = split_adopt((*self._options, *said.options))
         options, syncs = _split_sync(options)
         path = os.path.normpath(said.home)
         # A driver knows one home, and after an init that failed perhaps none rightly. So there is none
         # until all is well, and if it never is, the next call takes up again what is remembered.
-        home, self._home = self._home, None
-        if home and home.path != path:
-            home.close()
-            home = None
+        home, self._home = self._held_at(path), None
         home = home or Home(path, tuple(said.gid_maps), patience, adopt=adopt)
         try:
             driver = self._driver
@@ -193,7 +210,22 @@ class Residence:
         except BaseException:
             home.close()
             raise
-        self._home, self.syncs, self._trouble = home, syncs, ""
+        self._home, self.syncs, self._trouble, self._may_go = home, syncs, "", False
+        return home
+
+    def _held_at(self, path: str) -> Home | None:
+        """Return the home that is held, if it is the one at this path; else let go of it."""
+        home = self._home
+        if home is None or (home.path == path and home.is_current()):
+            return home
+        if home.path == path:
+            _log.warning(
+                "%s is not the directory that was served until now: it was deleted, or something was"
+                " mounted there",
+                path,
+            )
+        home.close()
+        return None
 
     def _remember(self, daemon: Daemon) -> None:
         if self._file:

@@ -64,7 +64,13 @@ def handlers(snapshots: Snapshots) -> grpc.GenericRpcHandler:
 
 class _Service:
     def __init__(self, snapshots: Snapshots) -> None:
-        self._snapshots = snapshots
+        self._all = snapshots
+
+    @property
+    def _snapshots(self) -> Snapshots:
+        """The snapshots, for one call."""
+        self._all.see_root()
+        return self._all
 
     def prepare(self, request: pb.PrepareSnapshotRequest) -> pb.PrepareSnapshotResponse:
         made = self._snapshots.prepare(request.key, request.parent, request.labels)

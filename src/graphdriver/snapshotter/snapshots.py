@@ -28,6 +28,7 @@ from graphdriver.driver import Mount, ProtoDriver, Usage, mounted
 from graphdriver.errors import (
     LayerExistsError,
     MalformedRequestError,
+    NotReadyError,
     UnsupportedError,
 )
 from graphdriver.home import Home
@@ -92,6 +93,19 @@ class Snapshots:
         self._counter.join()
         self._metadata.close()
         self._home.close()
+
+    def see_root(self) -> None:
+        """See that the root is the directory that was taken up; each call asks.
+
+        Raises:
+            NotReadyError: it was deleted, or something was mounted there.
+        """
+        if not self._home.is_current():
+            raise NotReadyError(
+                f"{self._home.path} is not the directory that was served until now: it was deleted, or"
+                " something was mounted there",
+                hint="mount what was there, or restart the snapshotter to serve what is there now",
+            )
 
     # --- what containerd asks for -----------------------------------------------------------------
 
