@@ -36,7 +36,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -224,8 +224,11 @@ class Driver(ProtoDriver):
         """
 
     @abc.abstractmethod
-    def changes(self, id: str, parent: str) -> Sequence[Change]:
-        """List what ``id`` changed against ``parent`` (as for `diff`)."""
+    def changes(self, id: str, parent: str) -> Iterable[Change]:
+        """Return what ``id`` changed against ``parent`` (as for `diff`), in any order.
+
+        The framework iterates over it once, before another call for the layer; it may be a generator.
+        """
 
     @abc.abstractmethod
     def apply_diff(self, id: str, parent: str, archive: ReadStream) -> int:

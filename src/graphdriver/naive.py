@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from graphdriver import returned
 from graphdriver.driver import (
@@ -32,10 +33,13 @@ from graphdriver.driver import (
     ReadStream,
     mounted,
 )
-from graphdriver.layer.changes import changes, changes_size
+from graphdriver.layer.changed import Changed, ChangeList, changed_size
+from graphdriver.layer.changes import compare
 from graphdriver.layer.pack import pack
 from graphdriver.layer.unpack import unpack
 from graphdriver.locks import LayerLocks
+
+T = TypeVar("T")
 
 
 class NaiveDiffDriver(Driver):
@@ -118,13 +122,13 @@ class NaiveDiffDriver(Driver):
     def diff(self, id: str, parent: str) -> ClosableStream:
         with contextlib.ExitStack() as held:
             upper = held.enter_context(self._root(id))
-            listed = self._compare(upper, id, parent) if parent else None
+            listed = self._compared(upper, id, parent, ChangeList) if parent else None
             stream = pack(upper, listed, uid_maps=self._uid_maps, gid_maps=self._gid_maps)
             return _LayerStream(stream, held.pop_all())
 
-    def changes(self, id: str, parent: str) -> Sequence[Change]:
+    def changes(self, id: str, parent: str) -> Iterable[Change]:
         with self._root(id) as upper:
-            return self._compare(upper, id, parent)
+            return self._compared(upper, id, parent, ChangeList)
 
     def apply_diff(self, id: str, parent: str, archive: ReadStream) -> int:
         with self._root(id) as root:
@@ -132,17 +136,20 @@ class NaiveDiffDriver(Driver):
 
     def diff_size(self, id: str, parent: str) -> int:
         with self._root(id) as upper:
-            return changes_size(upper, self._compare(upper, id, parent))
+            return self._compared(upper, id, parent, changed_size)
 
-    def _compare(self, upper: int, id: str, parent: str) -> list[Change]:
+    def _compared(
+        self, upper: int, id: str, parent: str, use: Callable[[Iterator[Changed]], T]
+    ) -> T:
+        """Compare a layer with another, and do something with the changes as they are found."""
         if not parent:
-            return changes(upper, None)
+            return use(compare(upper, None))
         untouched_since = getattr(self.proto, "untouched_since", None)
         stamp = untouched_since(id, parent) if untouched_since else None
         touched_since = getattr(self.proto, "touched_since", None)
         with self._root(parent) as lower:
             touched = touched_since(upper, lower) if touched_since else None
-            return changes(upper, lower, untouched_before_ns=stamp, touched=touched)
+            return use(compare(upper, lower, untouched_before_ns=stamp, touched=touched))
 
     @contextlib.contextmanager
     def _root(self, id: str) -> Iterator[int]:

@@ -102,7 +102,7 @@ def test_nothing_is_mounted_for_the_direct_parent(
 
     monkeypatch.setattr(driver, "get", refuse)
     monkeypatch.setattr(driver._layers, "get", refuse)
-    assert len(driver.changes("one", "base")) == 2
+    assert len(list(driver.changes("one", "base"))) == 2
     assert driver.diff_size("one", "base") == 2
     apply(driver, "again", "base", read_diff(driver, "one", "base"))
     with pytest.raises(AssertionError, match="it was got"):

@@ -18,11 +18,12 @@ from graphdriver.conformance import tars
 from graphdriver.driver import ReadStream
 from graphdriver.drivers.tree_copy import copy_tree
 from graphdriver.errors import GraphDriverError
-from graphdriver.layer.changes import changes
+from graphdriver.layer.changed import ChangeList
+from graphdriver.layer.changes import compare
 from graphdriver.layer.overlay import OVERLAY
 from graphdriver.layer.pack import pack
 from graphdriver.layer.unpack import unpack
-from graphdriver.layer.upper import upper_changes
+from graphdriver.layer.upper import compare_upper
 from graphdriver.layer.walk import remove_tree
 from graphdriver.layer.whiteout import PLAIN, Form
 
@@ -283,7 +284,7 @@ def packed_copied_and_removed(root: int, copy: int, folder: int) -> str:
 
 
 def compared_and_packed(root: int, copy: int, _folder: int) -> str:
-    stream = pack(root, changes(root, copy))
+    stream = pack(root, ChangeList(compare(root, copy)))
     packed = 0
     while piece := stream.read(MIB):
         packed += len(piece)
@@ -292,7 +293,7 @@ def compared_and_packed(root: int, copy: int, _folder: int) -> str:
 
 
 def compared_as_upper_folder(root: int, copy: int, _folder: int) -> str:
-    return f"listed {len(upper_changes(root, [copy]))} changes"
+    return f"listed {len(ChangeList(compare_upper(root, [copy])))} changes"
 
 
 TREES = {

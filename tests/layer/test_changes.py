@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.layer.changes import changes, changes_size
+from graphdriver.layer.changed import changed_size
+from graphdriver.layer.changes import compare as compare_trees
+from tests.layer.listed import changes
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY
 
@@ -150,7 +152,7 @@ def test_sizes_count_each_inode_once_and_no_folder(tmp_path: Path) -> None:
     (tmp_path / "l").symlink_to("1234567")
     fd = os.open(tmp_path, FOLDER)
     try:
-        assert changes_size(fd, changes(fd, None)) == 1007
+        assert changed_size(compare_trees(fd, None)) == 1007
     finally:
         os.close(fd)
 

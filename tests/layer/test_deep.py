@@ -84,7 +84,7 @@ def test_what_changed_at_its_bottom_is_found_and_brought_over(deep: Layer, other
     os.close(bottom)
     listed = changed(other, deep.root)
     path = "/d" * DEPTH
-    assert [(change.path, change.kind.name) for change in listed[-4:]] == [
+    assert [(change.path, change.kind.name) for change in list(listed)[-4:]] == [
         (path, "MODIFIED"),
         (path + "/file", "MODIFIED"),
         (path + "/link", "DELETED"),

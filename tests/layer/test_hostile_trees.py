@@ -16,12 +16,14 @@ import pytest
 from graphdriver.driver import ClosableStream
 from graphdriver.drivers.tree_copy import copy_tree
 from graphdriver.errors import GraphDriverError
-from graphdriver.layer.changes import changes, changes_size
+from graphdriver.layer.changed import changed_size
+from graphdriver.layer.changes import compare
 from graphdriver.layer.pack import pack
-from graphdriver.layer.upper import UpperPacker, upper_changes
+from graphdriver.layer.upper import UpperPacker
 from graphdriver.layer.walk import remove_tree
 from tests.layer.canary import SECRET, Canary
 from tests.layer.hostile.ground import opened
+from tests.layer.listed import changes, upper_changes
 from tests.linux.opens import watched
 
 DOORS = ("fifo", "device", "disk", "socket", "\n\x1b[2J", "again")
@@ -76,8 +78,8 @@ def packed_as_upper_folder(root: int) -> bytes:
 
 def compared(root: int) -> object:
     with opened(Path(f"/proc/self/fd/{root}/../lower")) as lower:
-        listed = changes(root, lower)
-        return [listed, changes(lower, root), changes_size(root, listed)]
+        size = changed_size(compare(root, lower))
+        return [changes(root, lower), changes(lower, root), size]
 
 
 def compared_as_upper_folder(root: int) -> object:

@@ -22,12 +22,14 @@ from hypothesis import strategies as st
 from graphdriver.conformance.tree import build, record
 from graphdriver.driver import Change, ChangeKind, IDMap
 from graphdriver.errors import BrokenStreamError, GraphDriverError, UnsupportedError
-from graphdriver.layer.changes import changes
+from graphdriver.layer.changed import ChangeList
+from graphdriver.layer.changes import compare
 from graphdriver.layer.format import END, file_header, header
 from graphdriver.layer.header import Entry, EntryType
 from graphdriver.layer.pack import pack
 from graphdriver.layer.unpack import Unpacked, unpack
 from tests.drivers.filesystems import loop
+from tests.layer.listed import change_list
 from tests.layer.test_unpack import acl_of, of_root
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY
@@ -35,7 +37,7 @@ FOLDER = os.O_RDONLY | os.O_DIRECTORY
 
 def packed(
     root: Path | str,
-    listed: Sequence[Change] | None = None,
+    listed: ChangeList | None = None,
     maps: Sequence[IDMap] = (),
     step: int = 100_000,
     sparse: bool = False,
@@ -61,10 +63,10 @@ def unpacked(data: bytes, root: Path | str) -> None:
         os.close(fd)
 
 
-def changed(upper: Path | str, lower: Path | str) -> list[Change]:
+def changed(upper: Path | str, lower: Path | str) -> ChangeList:
     upper_fd, lower_fd = os.open(upper, FOLDER), os.open(lower, FOLDER)
     try:
-        return changes(upper_fd, lower_fd)
+        return ChangeList(compare(upper_fd, lower_fd))
     finally:
         os.close(upper_fd)
         os.close(lower_fd)
@@ -226,7 +228,7 @@ def test_a_file_with_two_names_is_stored_once_under_the_first(tmp_path: Path) ->
 def test_a_link_to_what_did_not_change_is_stored_whole(tmp_path: Path) -> None:
     (tmp_path / "old").write_bytes(b"12345")
     os.link(tmp_path / "old", tmp_path / "new")
-    found = members(packed(tmp_path, [Change("/new", ChangeKind.ADDED)]))
+    found = members(packed(tmp_path, change_list([Change("/new", ChangeKind.ADDED)])))
     assert found["new"].isreg()
     assert found["new"].size == 5
 
@@ -234,7 +236,7 @@ def test_a_link_to_what_did_not_change_is_stored_whole(tmp_path: Path) -> None:
 def test_a_deletion_is_a_whiteout_with_a_fixed_time(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     listed = [Change("/d", ChangeKind.MODIFIED), Change("/d/gone", ChangeKind.DELETED)]
-    found = members(packed(tmp_path, listed))
+    found = members(packed(tmp_path, change_list(listed)))
     assert list(found) == ["d", "d/.wh.gone"]
     assert (found["d/.wh.gone"].size, found["d/.wh.gone"].mtime) == (0, 0)
 
@@ -247,7 +249,7 @@ def test_a_file_that_is_called_like_a_whiteout_is_an_error_that_names_it(tmp_pat
 
 def test_a_whiteout_may_be_for_the_longest_name_of_all(tmp_path: Path) -> None:
     name = "n" * 255
-    data = packed(tmp_path, [Change(f"/{name}", ChangeKind.DELETED)])
+    data = packed(tmp_path, change_list([Change(f"/{name}", ChangeKind.DELETED)]))
     assert list(members(data)) == [f".wh.{name}"]
     (tmp_path / name).touch()
     unpacked(data, tmp_path)
@@ -266,7 +268,7 @@ def test_what_a_filesystem_keeps_of_a_file_for_itself_never_leaves(tmp_path: Pat
             (place / folder / "f").touch()
             os.utime(place / folder / "f", (1, 1))
         os.setxattr(place / "upper" / "f", "btrfs.compression", b"zstd")
-        assert changed(place / "upper", place / "lower") == []
+        assert list(changed(place / "upper", place / "lower")) == []
 
 
 @pytest.mark.parametrize("program", ["tar", "bsdtar"])
@@ -379,7 +381,7 @@ def test_a_stream_counts_what_it_brings_to_an_empty_tree(
     listed = [Change("/" + os.fsdecode(p), ChangeKind.ADDED) for p in record(str(tmp_path))]
     listed += [Change("/etc/gone", ChangeKind.DELETED), Change("/gone", ChangeKind.DELETED)]
     fd = os.open(tmp_path, FOLDER)
-    stream = pack(fd, listed if only_changes else None, sparse=sparse)
+    stream = pack(fd, change_list(listed) if only_changes else None, sparse=sparse)
     os.close(fd)
     data = b"".join(iter(lambda: stream.read(100_000), b""))
     stream.close()
@@ -393,7 +395,7 @@ def test_a_stream_counts_what_it_brings_to_an_empty_tree(
 
 
 def test_no_tree_means_two_blocks_of_zeros(tmp_path: Path) -> None:
-    assert packed(tmp_path, []) == END
+    assert packed(tmp_path, change_list([])) == END
 
 
 # --- headers --------------------------------------------------------------------------------------
@@ -505,4 +507,4 @@ def test_what_changed_packed_and_unpacked_upon_the_parent_is_the_child(
         listed = changed(folder / "child", folder / "parent")
         unpacked(packed(folder / "child", listed), folder / "again")
         # A folder's time alone is no change.
-        assert changed(folder / "child", folder / "again") == []
+        assert list(changed(folder / "child", folder / "again")) == []

@@ -23,7 +23,6 @@ import pytest
 from graphdriver.conformance import tars
 from graphdriver.drivers.tree_copy import copy_tree
 from graphdriver.errors import GraphDriverError
-from graphdriver.layer.changes import changes
 from graphdriver.layer.overlay import OVERLAY
 from graphdriver.layer.pack import pack
 from graphdriver.layer.unpack import unpack
@@ -31,6 +30,7 @@ from graphdriver.layer.walk import remove_tree, walk
 from graphdriver.layer.whiteout import PLAIN, Form
 from tests.layer.canary import SECRET, Canary
 from tests.layer.hostile.ground import content_of, opened
+from tests.layer.listed import changes
 
 SECONDS, ENOUGH = 2.0, 11
 """How long, and how often to a good end, ours is tried at least."""

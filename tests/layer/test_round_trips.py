@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from graphdriver.driver import ClosableStream
 from graphdriver.drivers.tree_copy import copy_tree
-from graphdriver.layer.changes import changes
+from graphdriver.layer.changed import ChangeList
+from graphdriver.layer.changes import compare
 from graphdriver.layer.overlay import OVERLAY
 from graphdriver.layer.pack import pack
 from graphdriver.layer.unpack import unpack
@@ -50,7 +51,7 @@ def packed(tree: Path, below: Path | None = None) -> bytes:
         listed = None
         if below is not None:
             with opened(below) as lower:
-                listed = changes(root, lower)
+                listed = ChangeList(compare(root, lower))
         return all_of(pack(root, listed))
 
 
@@ -105,7 +106,7 @@ def test_a_copy_of_a_tree_is_the_same_tree_and_no_change(things: list[Thing]) ->
         copied(one, copy)
         assert record(copy) == record(one)
         with opened(one) as lower, opened(copy) as upper:
-            assert changes(upper, lower) == []
+            assert list(compare(upper, lower)) == []
 
 
 @settings(max_examples=300, deadline=None)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.layer.changes import CLOCK_TICK_NS, changes
+from graphdriver.layer.changes import CLOCK_TICK_NS
+from tests.layer.listed import changes
 from tests.layer.test_changes import FOLDER, compare
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -187,7 +188,7 @@ def test_what_a_stamp_cannot_tell_apart_is_read(trees: tuple[Path, Path]) -> Non
     found = (upper / "one" / "sub" / "file").stat()
     rewrite(upper / "one" / "sub" / "file")
     put_times_back(upper / "one" / "sub" / "file", found)
-    with_fd = [os.open(path, FOLDER) for path in (upper, lower)]
+    with_fd = os.open(upper, FOLDER), os.open(lower, FOLDER)
     stamp = (upper / "one" / "sub" / "file").stat().st_ctime_ns
     try:
         for later, seen in ((0, True), (CLOCK_TICK_NS, True), (CLOCK_TICK_NS + 1, False)):

@@ -21,11 +21,11 @@ from graphdriver.conformance.tree import Facts, record
 from graphdriver.driver import ChangeKind
 from graphdriver.drivers.tree_copy import copy_tree
 from graphdriver.errors import BadArchiveError, GraphDriverError
-from graphdriver.layer.changes import changes
 from graphdriver.layer.lowers import FUSE
 from graphdriver.layer.overlay import OVERLAY
 from graphdriver.layer.unpack import unpack
-from graphdriver.layer.upper import UpperPacker, upper_changes
+from graphdriver.layer.upper import UpperPacker
+from tests.layer.listed import changes, upper_changes
 from tests.layer.overlays import EDITS, Edit, mounted_overlay, opened
 
 ADDED, MODIFIED, DELETED = ChangeKind.ADDED, ChangeKind.MODIFIED, ChangeKind.DELETED

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import abc
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
 from graphdriver.driver import Change, ClosableStream, Mount, ReadStream
 from graphdriver.drivers.overlay_ground import Ground
 from graphdriver.drivers.overlay_layers import OverlayLayers
 from graphdriver.drivers.overlay_named import name_mount
-from graphdriver.layer.changes import changes_size
+from graphdriver.layer.changed import ChangeList, changed_size
 from graphdriver.layer.overlay import MERGED, OVERLAY
 from graphdriver.layer.pack import pack
 from graphdriver.layer.unpack import unpack
-from graphdriver.layer.upper import UpperPacker, upper_changes
+from graphdriver.layer.upper import UpperPacker, compare_upper
 from graphdriver.layer.whiteout import Form
 from graphdriver.naive import NaiveDiffDriver
 
@@ -64,17 +64,17 @@ class OverlayDriver(NaiveDiffDriver):
                 lambda: self._layers.opened_below(id),
             )
 
-    def changes(self, id: str, parent: str) -> Sequence[Change]:
+    def changes(self, id: str, parent: str) -> Iterable[Change]:
         if not parent or not self._is_native_against(id, parent):
             return super().changes(id, parent)
         with self._layers.opened(id) as upper, self._layers.opened_below(id) as lowers:
-            return upper_changes(upper, lowers, self._layers.marks)
+            return ChangeList(compare_upper(upper, lowers, self._layers.marks))
 
     def diff_size(self, id: str, parent: str) -> int:
         if not parent or not self._is_native_against(id, parent):
             return super().diff_size(id, parent)
         with self._layers.opened(id) as upper, self._layers.opened_below(id) as lowers:
-            return changes_size(upper, upper_changes(upper, lowers, self._layers.marks))
+            return changed_size(compare_upper(upper, lowers, self._layers.marks))
 
     def apply_diff(self, id: str, parent: str, archive: ReadStream) -> int:
         with self._layers.opened(id) as upper:

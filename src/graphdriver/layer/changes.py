@@ -27,12 +27,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from graphdriver.driver import Change, ChangeKind
+from graphdriver.driver import ChangeKind
 from graphdriver.layer.attributes import is_content
+from graphdriver.layer.changed import Changed, Way
 from graphdriver.layer.touched import Touched
-from graphdriver.layer.visit import visit
 from graphdriver.layer.walk import Trail, names_in, walk
 from graphdriver.linux import statfs, xattr
 from graphdriver.linux.regular import open_regular
@@ -46,14 +46,14 @@ _MOVING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL})
 """What calls fail with on a name that has become something else since it was looked at."""
 
 
-def changes(
+def compare(
     upper_fd: int,
     lower_fd: int | None,
     *,
     untouched_before_ns: int | None = None,
     touched: Touched | None = None,
-) -> list[Change]:
-    """List what ``upper_fd``'s tree changed against ``lower_fd``'s, sorted by path.
+) -> Iterator[Changed]:
+    """Yield what ``upper_fd``'s tree changed against ``lower_fd``'s, siblings in byte order.
 
     Args:
         upper_fd: the layer's root folder.
@@ -70,42 +70,10 @@ def changes(
         OSError: something cannot be read.
     """
     if lower_fd is None:
-        return list_changes((node.path, ChangeKind.ADDED) for node in walk(upper_fd))
-    limit = _believable(upper_fd, untouched_before_ns)
-    return list_changes(_compare(upper_fd, lower_fd, limit, touched))
-
-
-def list_changes(compared: Iterable[tuple[bytes, ChangeKind]]) -> list[Change]:
-    """Return changes as they are reported: sorted by path, the folders above each as modified.
-
-    Args:
-        compared: paths below the root, without a leading slash; those of one path in any order.
-    """
-    found: dict[bytes, ChangeKind] = {}
-    for path, kind in compared:
-        found[path] = kind
-        while (path := path.rpartition(b"/")[0]) and path not in found:
-            found[path] = ChangeKind.MODIFIED
-    return [Change(os.fsdecode(b"/" + path), kind) for path, kind in sorted(found.items())]
-
-
-def changes_size(root_fd: int, listed: Iterable[Change]) -> int:
-    """Return the bytes of what was added or modified.
-
-    Docker's own count: a hard-linked file once, a symbolic link as its target's length, folders not.
-    """
-    seen = set()
-    total = 0
-    there = [os.fsencode(c.path)[1:] for c in listed if c.kind is not ChangeKind.DELETED]
-    for place in visit(root_fd, there):
-        try:
-            found = os.lstat(place.name, dir_fd=place.parent_fd)
-        except FileNotFoundError:
-            continue
-        if not stat.S_ISDIR(found.st_mode) and (found.st_dev, found.st_ino) not in seen:
-            seen.add((found.st_dev, found.st_ino))
-            total += found.st_size
-    return total
+        for node in walk(upper_fd):
+            yield Changed(node.above.depth, node.name, ChangeKind.ADDED, node.stat)
+        return
+    yield from _compare(upper_fd, lower_fd, _believable(upper_fd, untouched_before_ns), touched)
 
 
 def _believable(upper_fd: int, untouched_before_ns: int | None) -> int:
@@ -123,48 +91,54 @@ def _believable(upper_fd: int, untouched_before_ns: int | None) -> int:
 
 def _compare(
     upper_fd: int, lower_fd: int, untouched_before: int, touched: Touched | None
-) -> Iterator[tuple[bytes, ChangeKind]]:
+) -> Iterator[Changed]:
     with Trail(upper_fd) as upper, Trail(lower_fd) as lower:
         some = touched.names_in(os.fstat(upper.fd).st_ino) if touched else None
-        levels = [(b"", untouched_before, iter(_names_of_both(upper.fd, lower.fd, some)))]
+        levels = [(untouched_before, iter(_names_of_both(upper.fd, lower.fd, some)))]
+        way = Way()
         while levels:
-            prefix, untouched, names = levels[-1]
+            untouched, names = levels[-1]
             for name in names:
-                path = prefix + name
                 above = _look(upper.fd, name)
                 below = _look(lower.fd, name)
                 if above is None:
                     if below is not None:
-                        yield path, ChangeKind.DELETED
+                        yield from way.changed(name, ChangeKind.DELETED, None)
                     continue
-                some, before = None, untouched
+                some, before, kind = None, untouched, None
                 if below is None:
-                    yield path, ChangeKind.ADDED
+                    kind = ChangeKind.ADDED
                 else:
                     if touched and touched.were_one(above, below):
                         some, before = touched.names_in(above.st_ino), untouched_before
                     if some is None and not same(upper.fd, lower.fd, name, above, below, before):
-                        yield path, ChangeKind.MODIFIED
-                if not stat.S_ISDIR(above.st_mode):
-                    continue
-                if below is None or not stat.S_ISDIR(below.st_mode):
-                    for inner in _all_in(upper, name):
-                        yield path + b"/" + inner, ChangeKind.ADDED
-                elif some is not None and not some:
-                    continue
-                elif _entered(upper, lower, name):
+                        kind = ChangeKind.MODIFIED
+                is_entered = False
+                if below and stat.S_ISDIR(above.st_mode) and stat.S_ISDIR(below.st_mode):
+                    if some is not None and not some:
+                        continue
+                    is_entered = _entered(upper, lower, name)
+                    if not is_entered and _look(upper.fd, name) is None:
+                        kind, above = ChangeKind.DELETED, None
+                if kind is not None:
+                    yield from way.changed(name, kind, above)
+                if is_entered:
+                    assert above is not None
+                    assert below is not None
                     if not _untouched(above, below, untouched):
                         untouched = 0
                     names = iter(_names_of_both(upper.fd, lower.fd, some))
-                    levels.append((path + b"/", untouched, names))
+                    levels.append((untouched, names))
+                    way.enter(name, is_listed=kind is not None)
                     break
-                elif _look(upper.fd, name) is None:
-                    yield path, ChangeKind.DELETED
+                if above and stat.S_ISDIR(above.st_mode) and not _is_directory(below):
+                    yield from _all_in(upper, name, way.depth + 1)
             else:
                 levels.pop()
                 if levels:
                     upper.leave()
                     lower.leave()
+                    way.leave()
 
 
 def _names_of_both(upper_fd: int, lower_fd: int, some: Sequence[bytes] | None) -> Sequence[bytes]:
@@ -193,10 +167,14 @@ def _entered(upper: Trail, lower: Trail, name: bytes) -> bool:
     return True
 
 
-def _all_in(upper: Trail, name: bytes) -> Iterator[bytes]:
+def _is_directory(found: os.stat_result | None) -> bool:
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def _all_in(upper: Trail, name: bytes, depth: int) -> Iterator[Changed]:
     if upper.enters(name):
         for node in walk(upper.fd):
-            yield node.path
+            yield Changed(depth + node.above.depth, node.name, ChangeKind.ADDED, node.stat)
         upper.leave()
 
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from graphdriver.layer.attributes import FUSE_OVERLAYFS, TRUSTED_OVERLAY, USER_OVERLAY
-from graphdriver.layer.rootfd import RootFd
-from graphdriver.layer.walk import names_in
+from graphdriver.layer.walk import Trail, names_in
 from graphdriver.linux import xattr
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -111,38 +111,68 @@ class Level:
 
     def names(self) -> list[bytes]:
         """Return all names that are shown."""
-        every = {name for _, fd in self._folders for name in self._marks.names_in(fd)}
-        return [name for name in every if self.look(name) is not None]
+        return [name for name in self.listed() if self.look(name) is not None]
+
+    def listed(self) -> set[bytes]:
+        """Return all names that are there in any layer, whiteouts too."""
+        return {name for _, fd in self._folders for name in self._marks.names_in(fd)}
 
 
 class Lowers:
-    """Folders below an upper one.
+    """The folders below an upper one, walked along with it: down and up one folder at a time.
 
     Args:
         fds: their open descriptors, nearest first; they stay the caller's.
         marks: where opaque marks are kept.
+
+    Attributes:
+        level: what they show in the current folder, until the next step.
     """
 
     def __init__(self, fds: Sequence[int], marks: Marks = TRUSTED) -> None:
-        self._roots = [RootFd(fd) for fd in fds]
         self._marks = marks
-        self.all = tuple(range(len(fds)))
+        self._held = contextlib.ExitStack()
+        self._layers: list[Sequence[int]] = [range(len(fds))]
+        with contextlib.ExitStack() as opened:
+            # Only the innermost folder of each stays open: there may be hundreds of layers.
+            self._trails = [opened.enter_context(Trail(fd, keep=1)) for fd in fds]
+            self._held = opened.pop_all()
+        self.level = self._arrived()
 
-    @contextlib.contextmanager
-    def level(self, path: list[bytes], layers: Sequence[int]) -> Iterator[Level]:
-        """Open one folder in those layers that have a part in it, for the length of a ``with`` block.
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._held.close()
+
+    def enter(self, name: bytes, layers: Sequence[int]) -> None:
+        """Go down into a folder, in those layers that have a part in it.
 
         Args:
-            path: its parts, from the root on.
-            layers: which; `Below.layers` of the folder, or `all` for the root.
+            name: one name.
+            layers: which; `Below.layers` of the folder, or none.
+
+        Raises:
+            OSError: it is not there (any more).
         """
-        with contextlib.ExitStack() as held:
-            folders = []
-            for layer in layers:
-                fd = self._roots[layer].open_straight(path)
-                held.callback(os.close, fd)
-                folders.append((layer, fd))
-            yield Level(folders, self._marks)
+        for layer in layers:
+            self._trails[layer].enter(name)
+        self._layers.append(layers)
+        self.level = self._arrived()
+
+    def leave(self) -> None:
+        """Go up again.
+
+        Raises:
+            BrokenStreamError: a layer was moved about meanwhile.
+        """
+        for layer in self._layers.pop():
+            self._trails[layer].leave()
+        self.level = self._arrived()
+
+    def _arrived(self) -> Level:
+        here = [(layer, self._trails[layer].fd) for layer in self._layers[-1]]
+        return Level(here, self._marks)
 
 
 class Descent:

@@ -25,14 +25,15 @@ import os
 import stat
 from collections.abc import Generator, Iterable, Iterator, Sequence
 
-from graphdriver.driver import Change, ChangeKind, IDMap
+from graphdriver.driver import ChangeKind, IDMap
 from graphdriver.errors import BrokenStreamError, GraphDriverError, UnsupportedError
 from graphdriver.layer import holes, whiteout
 from graphdriver.layer.attributes import is_content
+from graphdriver.layer.changed import ChangeList
+from graphdriver.layer.directory_path import DirectoryPath
 from graphdriver.layer.format import BLOCK, END, file_header, header
 from graphdriver.layer.header import Entry, EntryType
 from graphdriver.layer.idmap import attribute_to_container, to_container
-from graphdriver.layer.visit import visit
 from graphdriver.layer.walk import look_at, walk_to_files
 from graphdriver.linux import xattr
 from graphdriver.linux.regular import (
@@ -60,7 +61,7 @@ _log = logging.getLogger(__name__)
 
 def pack(
     root_fd: int,
-    changes: Sequence[Change] | None,
+    changes: ChangeList | None,
     *,
     uid_maps: Sequence[IDMap] = (),
     gid_maps: Sequence[IDMap] = (),
@@ -86,6 +87,8 @@ class Packer:
         size: the sum of the sizes of the files packed so far, in bytes.
         inodes: how many files, folders and others were packed so far; the root is none, nor is a second
             name of a file, nor a whiteout. Unpacked into an empty tree, the stream makes as many.
+        above: the folder that it is in.
+        prefix: that one's path, with a slash behind unless it is the root.
 
     Raises:
         BrokenStreamError: the tree changed under it in a way that no tar can tell.
@@ -96,7 +99,7 @@ class Packer:
     def __init__(
         self,
         root_fd: int,
-        changes: Sequence[Change] | None,
+        changes: ChangeList | None,
         uid_maps: Sequence[IDMap],
         gid_maps: Sequence[IDMap],
         sparse: bool = False,
@@ -114,7 +117,9 @@ class Packer:
         self._is_special = bool(uid_maps or gid_maps or sparse)
         self.size = 0
         self.inodes = 0
-        self._links: dict[tuple[int, int], bytes] = {}
+        self.above = DirectoryPath()
+        self.prefix = b""
+        self._links: dict[tuple[int, int], tuple[DirectoryPath, bytes]] = {}
         self._pieces = self._gathered(changes)
         self._piece = b""
         self._at = 0
@@ -139,7 +144,7 @@ class Packer:
         self._pieces.close()
         os.close(self.root)
 
-    def _gathered(self, changes: Sequence[Change] | None) -> Generator[bytes, None, None]:
+    def _gathered(self, changes: ChangeList | None) -> Generator[bytes, None, None]:
         """Join what entries give to pieces that are worth a system call."""
         gathered: list[bytes] = []
         size = 0
@@ -155,69 +160,76 @@ class Packer:
 
     def whole_tree(self) -> Iterator[Iterable[bytes]]:
         """Yield the pieces of each entry of the tree."""
-        yield self.entry(b".", b".", self.root, os.fstat(self.root))
+        yield self.entry(b".", self.root, os.fstat(self.root))
         self.inodes = 0  # the root was there before
-        for path, name, parent_fd, found in walk_to_files(self.root):
-            yield self.entry(path, name, parent_fd, found)
+        for above, name, parent_fd, found in walk_to_files(self.root):
+            if above is not self.above:
+                self.go(above)
+            yield self.entry(name, parent_fd, found)
 
-    def looked_at(
-        self, path: bytes, name: bytes, parent_fd: int, found: os.stat_result
-    ) -> Iterable[bytes]:
+    def go(self, above: DirectoryPath) -> None:
+        """Note in which folder the next entries are."""
+        self.prefix = above.prefix_beside(self.above, self.prefix)
+        self.above = above
+
+    def looked_at(self, name: bytes, parent_fd: int, found: os.stat_result) -> Iterable[bytes]:
         """Return the pieces of what was seen to be there, whatever it stands for in this tree."""
-        return self.entry(path, name, parent_fd, found)
+        return self.entry(name, parent_fd, found)
 
-    def _changed(self, changes: Sequence[Change]) -> Iterator[Iterable[bytes]]:
-        kinds = {os.fsencode(change.path).strip(b"/"): change.kind for change in changes}
-        for path, name, parent_fd in visit(self.root, kinds):
-            if kinds[path] is ChangeKind.DELETED:
-                yield (header(whiteout.mark(path[: -len(name)] + whiteout.PREFIX + name)),)
+    def _changed(self, changes: ChangeList) -> Iterator[Iterable[bytes]]:
+        for above, name, parent_fd, kind in changes.visit(self.root):
+            if above is not self.above:
+                self.go(above)
+            if kind is ChangeKind.DELETED:
+                yield (header(whiteout.mark(self.prefix + whiteout.PREFIX + name)),)
                 continue
             try:
                 found = os.lstat(name, dir_fd=parent_fd)
             except FileNotFoundError:
-                _warn_vanished(path)
+                self._warn_vanished(name)
                 continue
-            yield self.entry(path, name, parent_fd, found)
+            yield self.entry(name, parent_fd, found)
 
-    def entry(
-        self, path: bytes, name: bytes, parent_fd: int, found: os.stat_result | None
-    ) -> Iterable[bytes]:
+    def entry(self, name: bytes, parent_fd: int, found: os.stat_result | None) -> Iterable[bytes]:
         """Return the header of what was found at a name, and its content.
 
         ``found`` is None for what was a regular file when its folder was listed.
         """
         if name.startswith(whiteout.PREFIX):
             raise UnsupportedError(
-                f"{os.fsdecode(path)!r} is called like a whiteout, and would delete something where"
+                f"{self._show(name)} is called like a whiteout, and would delete something where"
                 " it is unpacked",
                 hint="rename it in the container",
             )
         try:
             if found is None:
-                return self._file(path, name, parent_fd)
+                return self._file(name, parent_fd)
             kind = _TYPES.get(found.st_mode & 0o170000)
             if kind is None:
-                _log.warning("%r is a socket, which no tar can hold: left out", path)
+                _log.warning(
+                    "%r is a socket, which no tar can hold: left out", self.above.show(name)
+                )
                 return ()
             if kind is EntryType.FILE:
-                return self._file(path, name, parent_fd)
-            return (self._other(path, name, parent_fd, kind, found),)
+                return self._file(name, parent_fd)
+            return (self._other(name, parent_fd, kind, found),)
         except NotRegularError as error:
             if found is not None:
-                raise _unreadable(path, error) from error
+                raise _unreadable(self._show(name), error) from error
         except FileNotFoundError:
-            _warn_vanished(path)
+            self._warn_vanished(name)
             return ()
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise _unreadable(self._show(name), error) from error
         except GraphDriverError as error:
-            error.problem = f"{os.fsdecode(path)!r}: {error.problem}"
+            error.problem = f"{self._show(name)}: {error.problem}"
             raise
-        found = look_at(path, name, parent_fd)
-        return () if found is None else self.looked_at(path, name, parent_fd, found)
+        found = look_at(self.above, name, parent_fd)
+        return () if found is None else self.looked_at(name, parent_fd, found)
 
-    def _file(self, path: bytes, name: bytes, parent_fd: int) -> Iterable[bytes]:
+    def _file(self, name: bytes, parent_fd: int) -> Iterable[bytes]:
         fd, found = self._open(parent_fd, name)
+        path = self.prefix + name
         done = False
         try:
             size = found.st_size
@@ -235,7 +247,7 @@ class Packer:
                 self.inodes += 1
                 return (_with_data(head, fd, size),)
             entry = self._described(path, EntryType.FILE, found)
-            if self._is_linked(entry, found):
+            if self._is_linked(name, entry, found):
                 return (header(entry),)
             self._add_xattrs(entry, attributes)
             entry.size = entry.stored = size
@@ -245,17 +257,16 @@ class Packer:
                 _leave_holes_out(entry, fd)
             if size > _PIECE or entry.sparse is not None:
                 done = True
-                return _content(entry, fd)
+                return _content(entry, fd, self._show(name))
             return (_with_data(header(entry), fd, size),)
         finally:
             if not done:
                 os.close(fd)
 
-    def _other(
-        self, path: bytes, name: bytes, parent_fd: int, kind: EntryType, found: os.stat_result
-    ) -> bytes:
+    def _other(self, name: bytes, parent_fd: int, kind: EntryType, found: os.stat_result) -> bytes:
         """Return the header of what is no file, and so is never opened."""
         attributes = xattr.get_all_at(parent_fd, name)
+        path = self.prefix + name
         if kind is EntryType.FOLDER:
             entry = self._described(path + b"/", kind, found)
         else:
@@ -264,7 +275,7 @@ class Packer:
                 entry.link = os.readlink(name, dir_fd=parent_fd)
             elif kind is not EntryType.FIFO:
                 entry.device = os.major(found.st_rdev), os.minor(found.st_rdev)
-            if self._is_linked(entry, found):
+            if self._is_linked(name, entry, found):
                 return header(entry)
         self.inodes += 1
         self._add_xattrs(entry, attributes)
@@ -280,15 +291,23 @@ class Packer:
             mtime_ns=found.st_mtime_ns,
         )
 
-    def _is_linked(self, entry: Entry, found: os.stat_result) -> bool:
+    def _is_linked(self, name: bytes, entry: Entry, found: os.stat_result) -> bool:
         """Make an entry a hard link if its file has been packed already."""
         if found.st_nlink == 1:
             return False
-        first = self._links.setdefault((found.st_dev, found.st_ino), entry.name)
-        if first == entry.name:
+        here = self.above, name
+        first = self._links.setdefault((found.st_dev, found.st_ino), here)
+        if first is here:
             return False
-        entry.type, entry.link, entry.device = EntryType.HARD_LINK, first, (0, 0)
+        path = first[0].prefix() + first[1]
+        entry.type, entry.link, entry.device = EntryType.HARD_LINK, path, (0, 0)
         return True
+
+    def _show(self, name: bytes) -> str:
+        return repr(os.fsdecode(self.above.show(name)))
+
+    def _warn_vanished(self, name: bytes) -> None:
+        _log.warning("%r vanished while it was packed: left out", self.above.show(name))
 
     def _add_xattrs(self, entry: Entry, found: dict[bytes, bytes]) -> None:
         for name, value in found.items():
@@ -319,7 +338,7 @@ def _leave_holes_out(entry: Entry, fd: int) -> None:
         raise BrokenStreamError("shrank while it was packed")
 
 
-def _content(entry: Entry, fd: int) -> Iterator[bytes]:
+def _content(entry: Entry, fd: int, shown: str) -> Iterator[bytes]:
     """Yield a big or sparse file's header and content, and close the file."""
     try:
         yield header(entry)
@@ -329,21 +348,16 @@ def _content(entry: Entry, fd: int) -> Iterator[bytes]:
                 piece = os.pread(fd, min(end - at, _PIECE), at)
                 if not piece:
                     raise BrokenStreamError(
-                        f"{os.fsdecode(entry.name)!r}: shrank while it was packed:"
-                        f" {entry.size - at} bytes are missing"
+                        f"{shown}: shrank while it was packed: {entry.size - at} bytes are missing"
                     )
                 at += len(piece)
                 yield piece
         yield bytes(-entry.stored % BLOCK)
     except OSError as error:
-        raise _unreadable(entry.name, error) from error
+        raise _unreadable(shown, error) from error
     finally:
         os.close(fd)
 
 
-def _unreadable(path: bytes, error: OSError) -> GraphDriverError:
-    return GraphDriverError(f"{os.fsdecode(path)!r} cannot be read: {error.strerror}")
-
-
-def _warn_vanished(path: bytes) -> None:
-    _log.warning("%r vanished while it was packed: left out", path)
+def _unreadable(shown: str, error: OSError) -> GraphDriverError:
+    return GraphDriverError(f"{shown} cannot be read: {error.strerror}")

@@ -13,22 +13,25 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
-from graphdriver.driver import Change, ChangeKind, IDMap
+from graphdriver.driver import ChangeKind, IDMap
 from graphdriver.errors import GraphDriverError
-from graphdriver.layer.changes import list_changes, same
+from graphdriver.layer.changed import Changed, Way
+from graphdriver.layer.changes import same
+from graphdriver.layer.directory_path import DirectoryPath
 from graphdriver.layer.format import header
-from graphdriver.layer.lowers import TRUSTED, Below, Descent, Lowers, Marks, is_whiteout
+from graphdriver.layer.lowers import TRUSTED, Below, Level, Lowers, Marks, is_whiteout
 from graphdriver.layer.pack import Packer
-from graphdriver.layer.rootfd import RootFd
-from graphdriver.layer.walk import walk_to_files
+from graphdriver.layer.walk import Trail, walk_to_files
 from graphdriver.layer.whiteout import OPAQUE, PREFIX, mark
 from graphdriver.linux import xattr
 
 
-def upper_changes(upper_fd: int, lower_fds: Sequence[int], marks: Marks = TRUSTED) -> list[Change]:
-    """List what an upper folder changes in what the folders below it show.
+def compare_upper(
+    upper_fd: int, lower_fds: Sequence[int], marks: Marks = TRUSTED
+) -> Iterator[Changed]:
+    """Yield what an upper folder changes in what the folders below it show, siblings in byte order.
 
-    The answer is the one that `graphdriver.layer.changes.changes` gives for the two mounted trees.
+    The answer is the one that `graphdriver.layer.changes.compare` gives for the two mounted trees.
 
     Args:
         upper_fd: the upper folder.
@@ -36,45 +39,51 @@ def upper_changes(upper_fd: int, lower_fds: Sequence[int], marks: Marks = TRUSTE
         marks: where the mount looks for opaque marks.
 
     Raises:
+        BrokenStreamError: a tree was moved about meanwhile.
         OSError: something cannot be read.
     """
-    return list_changes(_compare(RootFd(upper_fd), Lowers(lower_fds, marks), marks))
+    with Trail(upper_fd) as upper, Lowers(lower_fds, marks) as lowers:
+        hidden = _is_opaque(upper.fd, marks)
+        levels = [(hidden, iter(_names(upper.fd, lowers.level, marks, hidden=hidden)))]
+        way = Way()
+        while levels:
+            hidden, names = levels[-1]
+            for name in names:
+                below = lowers.level.look(name)
+                try:
+                    found = os.lstat(name, dir_fd=upper.fd)
+                except FileNotFoundError:
+                    # What was deleted meanwhile is no change of the layer any more.
+                    if hidden and below:
+                        yield from way.changed(name, ChangeKind.DELETED, None)
+                    continue
+                kind = _kind(upper.fd, name, found, below)
+                if kind is not None:
+                    there = None if kind is ChangeKind.DELETED else found
+                    yield from way.changed(name, kind, there)
+                if stat.S_ISDIR(found.st_mode) and upper.enters(name):
+                    lowers.enter(name, below.layers if below else ())
+                    way.enter(name, is_listed=kind is not None)
+                    hidden = hidden or _is_opaque(upper.fd, marks)
+                    names = iter(_names(upper.fd, lowers.level, marks, hidden=hidden))
+                    levels.append((hidden, names))
+                    break
+            else:
+                levels.pop()
+                if levels:
+                    upper.leave()
+                    lowers.leave()
+                    way.leave()
 
 
-def _compare(upper: RootFd, lowers: Lowers, marks: Marks) -> Iterator[tuple[bytes, ChangeKind]]:
-    """Yield the changes, but for the folders above them, in no set order."""
-    # Siblings share the path above them: many at the bottom of a deep tree would take gigabytes.
-    todo: list[tuple[list[bytes], list[bytes], tuple[int, ...], bool]] = [
-        ([], [], lowers.all, False)
-    ]
-    while todo:
-        above, last, layers, hidden = todo.pop()
-        path = above + last
-        prefix = b"".join(part + b"/" for part in path)
-        try:
-            fd = upper.open_straight(path)
-        except (FileNotFoundError, NotADirectoryError):
-            continue  # it was deleted meanwhile, which is no change of the layer any more
-        try:
-            hidden = hidden or xattr.get(fd, marks.opaque) == b"y"
-            names = marks.names_in(fd)
-            with lowers.level(path, layers) as level:
-                if hidden:
-                    for name in set(level.names()).difference(names):
-                        yield prefix + name, ChangeKind.DELETED
-                for name in names:
-                    try:
-                        found = os.lstat(name, dir_fd=fd)
-                    except FileNotFoundError:
-                        continue
-                    below = level.look(name)
-                    kind = _kind(fd, name, found, below)
-                    if kind is not None:
-                        yield prefix + name, kind
-                    if stat.S_ISDIR(found.st_mode):
-                        todo.append((path, [name], below.layers if below else (), hidden))
-        finally:
-            os.close(fd)
+def _is_opaque(fd: int, marks: Marks) -> bool:
+    return xattr.get(fd, marks.opaque) == b"y"
+
+
+def _names(fd: int, level: Level, marks: Marks, *, hidden: bool) -> list[bytes]:
+    """Return the names to look at in an upper folder: if it hides what is below, also those there."""
+    names = marks.names_in(fd)
+    return sorted(level.listed().union(names)) if hidden else names
 
 
 def _kind(fd: int, name: bytes, found: os.stat_result, below: Below | None) -> ChangeKind | None:
@@ -87,6 +96,58 @@ def _kind(fd: int, name: bytes, found: os.stat_result, below: Below | None) -> C
 
 def _nothing_below() -> AbstractContextManager[Sequence[int]]:
     return contextlib.nullcontext(())
+
+
+class _Below:
+    """What the layers below show in the folder that is packed: looked up where it is asked for.
+
+    Args:
+        upper_fd: the upper folder.
+        lowers: those below.
+        marks: where opaque marks are kept.
+    """
+
+    def __init__(self, upper_fd: int, lowers: Lowers, marks: Marks) -> None:
+        self._upper = Trail(upper_fd)
+        self._lowers = lowers
+        self._marks = marks
+        self._way: list[DirectoryPath] = []
+
+    def level(self, folder: DirectoryPath) -> Level | None:
+        """Go to a folder of the upper one, by the shortest way; None if it was deleted meanwhile.
+
+        Raises:
+            BrokenStreamError: a tree was moved about meanwhile.
+            OSError: a layer below cannot be read.
+        """
+        ahead = []
+        while folder.above and folder is not self._last_at(folder.depth):
+            ahead.append(folder)
+            folder = folder.above
+        while len(self._way) > folder.depth:
+            self._upper.leave()
+            self._lowers.leave()
+            self._way.pop()
+        for one in reversed(ahead):
+            if not self._entered(one):
+                return None
+        return self._lowers.level
+
+    def close(self) -> None:
+        """Let go of the upper folder."""
+        self._upper.close()
+
+    def _last_at(self, depth: int) -> DirectoryPath | None:
+        return self._way[depth - 1] if depth <= len(self._way) else None
+
+    def _entered(self, folder: DirectoryPath) -> bool:
+        below = self._lowers.level.look(folder.name)
+        if not self._upper.enters(folder.name):
+            return False
+        is_merged = below is not None and not _is_opaque(self._upper.fd, self._marks)
+        self._lowers.enter(folder.name, below.layers if below and is_merged else ())
+        self._way.append(folder)
+        return True
 
 
 class UpperPacker(Packer):
@@ -114,7 +175,7 @@ class UpperPacker(Packer):
     ) -> None:
         self._open_lowers = open_lowers
         self._held = contextlib.ExitStack()
-        self._descent: Descent | None = None
+        self._below: _Below | None = None
         self._marks = marks
         self._is_root_opaque = False
         super().__init__(upper_fd, None, uid_maps, gid_maps)
@@ -129,46 +190,45 @@ class UpperPacker(Packer):
         self._is_root_opaque = xattr.get(self.root, self._marks.opaque) == b"y"
         if self._is_root_opaque:
             yield (header(mark(OPAQUE)),)
-        for path, name, parent_fd, found in walk_to_files(self.root):
+        for above, name, parent_fd, found in walk_to_files(self.root):
             if self._marks.hides(name):
                 continue
+            if above is not self.above:
+                self.go(above)
             if found is None:
-                yield self.entry(path, name, parent_fd, None)
+                yield self.entry(name, parent_fd, None)
             else:
-                yield self.looked_at(path, name, parent_fd, found)
+                yield self.looked_at(name, parent_fd, found)
 
-    def looked_at(
-        self, path: bytes, name: bytes, parent_fd: int, found: os.stat_result
-    ) -> Iterable[bytes]:
+    def looked_at(self, name: bytes, parent_fd: int, found: os.stat_result) -> Iterable[bytes]:
         """Return the pieces of what was seen to be there, marks as what they mean."""
         if is_whiteout(found):
-            if self._is_root_opaque and path == name:
+            if self._is_root_opaque and self.above.depth == 0:
                 return ()  # the mark says it of all names in the root
-            if not self._hides(path, name):
+            if not self._hides(name):
                 return ()
-            return (header(mark(path[: -len(name)] + PREFIX + name)),)
-        pieces = self.entry(path, name, parent_fd, found)
+            return (header(mark(self.prefix + PREFIX + name)),)
+        pieces = self.entry(name, parent_fd, found)
         is_folder = pieces and stat.S_ISDIR(found.st_mode)
-        if is_folder and self._is_opaque(parent_fd, name) and self._hides(path, name, folder=True):
-            return (*pieces, header(mark(path + b"/" + OPAQUE)))
+        if is_folder and self._has_opaque_mark(parent_fd, name) and self._hides(name, folder=True):
+            return (*pieces, header(mark(b"%b%b/%b" % (self.prefix, name, OPAQUE))))
         return pieces
 
-    def _is_opaque(self, parent_fd: int, name: bytes) -> bool:
+    def _has_opaque_mark(self, parent_fd: int, name: bytes) -> bool:
         try:
             return xattr.get_at(parent_fd, name, self._marks.opaque) == b"y"
         except OSError as error:
             raise GraphDriverError(f"{os.fsdecode(name)!r}: {error.strerror}") from error
 
-    def _hides(self, path: bytes, name: bytes, *, folder: bool = False) -> bool:
+    def _hides(self, name: bytes, *, folder: bool = False) -> bool:
         """Tell whether there is something below a mark; below that of a folder it must be one, too."""
         if self._marks.exact:
             return True
-        if self._descent is None:
-            lowers = self._held.enter_context(self._open_lowers())
-            self._descent = Descent(self.root, lowers, self._marks)
-            self._held.callback(self._descent.close)
-        try:
-            below = self._descent.level(path.split(b"/")[:-1]).look(name)
-        except (FileNotFoundError, NotADirectoryError):
-            return False  # its folder was deleted meanwhile
+        if self._below is None:
+            fds = self._held.enter_context(self._open_lowers())
+            lowers = self._held.enter_context(Lowers(fds, self._marks))
+            self._below = _Below(self.root, lowers, self._marks)
+            self._held.callback(self._below.close)
+        level = self._below.level(self.above)
+        below = level.look(name) if level else None
         return below is not None and (not folder or stat.S_ISDIR(below.stat.st_mode))

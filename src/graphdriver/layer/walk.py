@@ -8,6 +8,8 @@ The rules:
   innermost stay open. One that was closed is opened again as ``..`` of the folder below it, and must
   then be the folder that it was: what moves while it is walked is an error, not a way out.
 - What vanishes between being listed and being looked at is left out, with a warning.
+- A directory is known by its name and the one above it: no path is built, whose length would grow with
+  the depth (`graphdriver.layer.directory_path`).
 - A folder that something else is mounted on is listed, but neither entered nor emptied: what lies
   there is not the layer's.
 - Nothing is opened but folders. What a container made immutable is removed all the same.
@@ -24,6 +26,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, Self
 
 from graphdriver.errors import BrokenStreamError
+from graphdriver.layer.directory_path import DirectoryPath
 from graphdriver.linux import inode_flags
 from graphdriver.linux.openat2 import RESOLVE_NO_XDEV, openat2
 from graphdriver.linux.xattr import path_of
@@ -46,14 +49,19 @@ _NO_FOLDER_HERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 class Node(NamedTuple):
     """Something in a tree: not its root, which has no name.
 
-    ``path`` is relative to the root, without a leading slash; ``name`` is its last part, to be used
-    with ``parent_fd``, which is open as long as the node is current.
+    ``above`` is the directory that it is in; ``name`` is to be used with ``parent_fd``, which is open
+    as long as the node is current.
     """
 
-    path: bytes
+    above: DirectoryPath
     name: bytes
     parent_fd: int
     stat: os.stat_result
+
+    @property
+    def path(self) -> bytes:
+        """Its path relative to the root, without a leading slash; as long as it is deep."""
+        return self.above.prefix() + self.name
 
 
 class Trail:
@@ -61,9 +69,11 @@ class Trail:
 
     Args:
         root_fd: a folder's descriptor, ``O_PATH`` will do; it stays the caller's.
+        keep: how many folders stay open at a time.
     """
 
-    def __init__(self, root_fd: int) -> None:
+    def __init__(self, root_fd: int, keep: int = OPEN_FOLDERS) -> None:
+        self._keep = keep
         self.fd = os.open(".", _FOLDER, dir_fd=root_fd)
         self._open = [self.fd]
         self._known = [_identity(self.fd)]
@@ -101,7 +111,7 @@ class Trail:
         self._open.append(fd)
         self._known.append(_identity(fd))
         self.fd = fd
-        outer = len(self._open) - 1 - OPEN_FOLDERS
+        outer = len(self._open) - 1 - self._keep
         if outer >= 0 and self._open[outer] >= 0:
             os.close(self._open[outer])
             self._open[outer] = -1
@@ -141,40 +151,35 @@ def walk(root_fd: int) -> Iterator[Node]:
         BrokenStreamError: the tree was moved about meanwhile.
         OSError: a folder cannot be read.
     """
-    for path, name, parent_fd, seen in walk_to_files(root_fd):
-        found = seen or look_at(path, name, parent_fd)
+    for above, name, parent_fd, seen in walk_to_files(root_fd):
+        found = seen or look_at(above, name, parent_fd)
         if found is not None:
-            yield Node(path, name, parent_fd, found)
+            yield Node(above, name, parent_fd, found)
 
 
 def walk_to_files(
     root_fd: int,
-) -> Iterator[tuple[bytes, bytes, int, os.stat_result | None]]:
+) -> Iterator[tuple[DirectoryPath, bytes, int, os.stat_result | None]]:
     """Yield what `walk` does, but without a look at regular files, for those who open them anyway.
 
     Arguments and errors as for `walk`; of what was listed as a regular file the last member is None.
     """
     with Trail(root_fd) as trail:
-        prefix = bytearray()  # one for all levels: deep trees have long paths
-        levels = [(0, iter(_listed(trail.fd)))]
+        levels = [(DirectoryPath(), iter(_listed(trail.fd)))]
         while levels:
-            length, names = levels[-1]
-            del prefix[length:]
-            above = bytes(prefix)
+            above, names = levels[-1]
             fd = trail.fd
             for listed in names:
                 if listed[-1]:
-                    yield above + listed, listed, fd, None
+                    yield above, listed, fd, None
                     continue
                 name = listed[:-1]
-                path = above + name
-                found = look_at(path, name, fd)
+                found = look_at(above, name, fd)
                 if found is None:
                     continue
-                yield path, name, fd, found
+                yield above, name, fd, found
                 if stat.S_ISDIR(found.st_mode) and trail.enters(name):
-                    prefix += name + b"/"
-                    levels.append((len(prefix), iter(_listed(trail.fd))))
+                    levels.append((DirectoryPath(above, name), iter(_listed(trail.fd))))
                     break
             else:
                 levels.pop()
@@ -196,12 +201,12 @@ def _listed(fd: int) -> list[bytes]:
     return names
 
 
-def look_at(path: bytes, name: bytes, parent_fd: int) -> os.stat_result | None:
+def look_at(above: DirectoryPath, name: bytes, parent_fd: int) -> os.stat_result | None:
     """Return what is found at a name, or warn that it vanished."""
     try:
         return os.lstat(name, dir_fd=parent_fd)
     except FileNotFoundError:
-        _log.warning("%r vanished while its tree was read: left out", path)
+        _log.warning("%r vanished while its tree was read: left out", above.show(name))
         return None
 
 

@@ -140,7 +140,7 @@ class Client(Driver):
 
     def changes(self, id: str, parent: str = "") -> Sequence[Change]:
         request = messages.ChangesRequest(id, parent)
-        return self._call("Changes", request, messages.ChangesResponse).changes
+        return tuple(self._call("Changes", request, messages.ChangesResponse).changes)
 
     def apply_diff(self, id: str, parent: str, archive: ReadStream) -> int:
         query = urllib.parse.urlencode({"id": id, "parent": parent})

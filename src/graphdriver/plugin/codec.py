@@ -11,18 +11,23 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
 import json
 import re
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 from graphdriver.driver import Capabilities, Change, ChangeKind, IDMap
-from graphdriver.errors import MalformedRequestError
+from graphdriver.errors import MalformedRequestError, UnsupportedError
 from graphdriver.returned import DIRECTORY_RULE, LONGEST_PATH, is_directory_path
 
 LAYER_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
 """What a layer may be called; wide enough for every name that daemons give."""
+
+MOST_CHANGES_SIZE: Final = 64 << 20
+"""Bytes that the JSON of a list of changes may have."""
 
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
@@ -39,10 +44,14 @@ def _no_surrogates(text: str) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Codec:
-    """How one type of member is read (given its name, for errors) and written."""
+    """How one type of member is read (given its name, for errors) and written.
+
+    What may be long is written by ``write`` instead, piece by piece.
+    """
 
     decode: Callable[[str, Any], Any]
     encode: Callable[[Any], Any]
+    write: Callable[[Any, io.BytesIO], None] | None = None
 
 
 def _wrong(member: str, rule: str, value: object) -> MalformedRequestError:
@@ -158,6 +167,26 @@ def _change(member: str, value: object) -> Change:
     return Change(_text(f"{member}.Path", found.get("path", "")), ChangeKind(kind))
 
 
+def _write_changes(changes: Iterable[Change], out: io.BytesIO) -> None:
+    """Write a list of changes as they come, and no more of it than a daemon shall be sent.
+
+    A path takes as much as all names above it together, so what is little on disk can make a list that
+    fills the memory of both.
+    """
+    before = "["
+    for change in changes:
+        path = _quoted(_no_surrogates(change.path))
+        out.write(f'{before}{{"Path":{path},"Kind":{change.kind:d}}}'.encode())
+        before = ","
+        if out.tell() > MOST_CHANGES_SIZE:
+            raise UnsupportedError(
+                f"the list of changes is over {MOST_CHANGES_SIZE >> 20} MiB",
+                hint="read the changes as a tar instead (Diff, docker commit), or remove from the"
+                " container what has long paths",
+            )
+    out.write(b"[]" if before == "[" else b"]")
+
+
 def _capabilities(member: str, value: object) -> Capabilities:
     if not isinstance(value, dict):
         raise _wrong(member, "an object", value)
@@ -192,10 +221,7 @@ PAIRS = Codec(
     lambda member, value: _list(member, value, _pair),
     lambda pairs: [[_no_surrogates(key), _no_surrogates(value)] for key, value in pairs],
 )
-CHANGES = Codec(
-    lambda member, value: _list(member, value, _change),
-    lambda changes: [{"Path": _no_surrogates(c.path), "Kind": int(c.kind)} for c in changes],
-)
+CHANGES = Codec(lambda member, value: _list(member, value, _change), _as_is, _write_changes)
 CAPABILITIES = Codec(
     _capabilities, lambda value: {"ReproducesExactDiffs": value.reproduces_exact_diffs}
 )
@@ -238,13 +264,23 @@ def _shape(kind: type[Message]) -> list[tuple[str, str, Codec, bool]]:
 
 
 def encode(message: Message) -> bytes:
-    """Return a message's JSON."""
-    return _JSON.encode(
-        {
-            member: codec.encode(getattr(message, name))
-            for name, member, codec, _ in _shape(type(message))
-        }
-    ).encode()
+    """Return a message's JSON.
+
+    Raises:
+        UnsupportedError: it would be too long.
+    """
+    out = io.BytesIO()
+    before = b"{"
+    for name, member, codec, _ in _shape(type(message)):
+        out.write(b'%b"%b":' % (before, member.encode()))
+        before = b","
+        value = getattr(message, name)
+        if codec.write:
+            codec.write(value, out)
+        else:
+            out.write(_JSON.encode(codec.encode(value)).encode())
+    out.write(b"{}" if before == b"{" else b"}")
+    return out.getvalue()
 
 
 def decode(kind: type[M], body: bytes) -> M:

@@ -197,10 +197,15 @@ class Connection:
         return last
 
     def _send_whole(self, status: int, body: bytes, *, last: bool) -> None:
-        self._send(
-            b"%bContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b"
-            % (_head(status, last), _CONTENT_TYPE, len(body), body)
+        head = b"%bContent-Type: %b\r\nContent-Length: %d\r\n\r\n" % (
+            *(_head(status, last), _CONTENT_TYPE),
+            len(body),
         )
+        if len(body) <= PIECE:
+            self._send(head + body)
+        else:  # not copied: it may be long
+            self._send(head)
+            self._send(body)
 
     def _send_stream(self, status: int, diff: Diff, *, last: bool) -> bool:
         """Send a Diff and close it; tell whether all was sent. What went wrong stands in the log."""

@@ -142,23 +142,27 @@ class Handler:
         call.layer = getattr(message, "id", None)
         call.parent = getattr(message, "parent", None)
         if row.outside:
-            response = row.run(self, message, request)
+            body = self._run(row, message, request)
         else:
             with self._residence:
                 if request.by_hand and row.disturbs:
                     self._residence.refuse_by_hand()
                 if call.layer is None:
-                    response = row.run(self, message, request)
+                    body = self._run(row, message, request)
                 else:
                     with self._locks.held(call.layer, call.parent, alone=row.alone):
-                        response = row.run(self, message, request)
-        if isinstance(response, Diff):
-            response.call = call
-            return Answer(200, response)
-        body = encode(response)
+                        body = self._run(row, message, request)
+        if isinstance(body, Diff):
+            body.call = call
+            return Answer(200, body)
         call.done()
         undo = functools.partial(self._undo, row.undo, message, call) if row.undo else None
         return Answer(200, body, undo)
+
+    def _run(self, row: _Row, message: Any, request: Request) -> bytes | Diff:
+        """Make the call and write its answer: a driver's changes are found while they are written."""
+        response = row.run(self, message, request)
+        return response if isinstance(response, Diff) else encode(response)
 
     def _undo(self, undo: Callable[[Handler, Any], None], message: Any, call: Call) -> None:
         try:
@@ -257,7 +261,7 @@ class Handler:
     ) -> messages.ChangesResponse:
         self._refuse_unfinished(message.id, message.parent)
         found = returned.changes(self.driver.changes(message.id, message.parent))
-        return messages.ChangesResponse(tuple(found))
+        return messages.ChangesResponse(found)
 
     def _diff_size(
         self, message: messages.DiffSizeRequest, _request: Request

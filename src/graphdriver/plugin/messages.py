@@ -6,7 +6,7 @@ Fields are in snake_case here and carry Docker's member names in the JSON.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from graphdriver.driver import Capabilities, Change, IDMap
 from graphdriver.errors import GraphDriverError, Kind
@@ -174,7 +174,7 @@ class ChangesRequest:
 class ChangesResponse:
     """What changed, in no set order."""
 
-    changes: Sequence[Change] = json_member("Changes", CHANGES, ())
+    changes: Iterable[Change] = json_member("Changes", CHANGES, ())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

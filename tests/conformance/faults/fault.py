@@ -78,7 +78,7 @@ class Broken(Driver):
         return self.whole.diff(id, parent)
 
     def changes(self, id: str, parent: str) -> Sequence[Change]:
-        return self.whole.changes(id, parent)
+        return tuple(self.whole.changes(id, parent))
 
     def apply_diff(self, id: str, parent: str, archive: ReadStream) -> int:
         return self.whole.apply_diff(id, parent, archive)

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from graphdriver.drivers.tree_copy import copy_tree
-from graphdriver.layer.changes import changes
+from graphdriver.layer.changed import ChangeList
+from graphdriver.layer.changes import compare
 from graphdriver.layer.lowers import TRUSTED
 from graphdriver.layer.overlay import OVERLAY
 from graphdriver.layer.pack import pack
@@ -95,7 +96,7 @@ class Ground:
     def packed(self, root: int) -> bytes:
         """Return what a Diff would send of what a container sees, whole and against the parent."""
         with opened(self.parent) as parent:
-            listed = changes(root, parent)
+            listed = ChangeList(compare(root, parent))
         found = b""
         for what in (None, listed):
             stream = pack(root, what)

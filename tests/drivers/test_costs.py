@@ -1,0 +1,66 @@
+"""No tree that a container or an image makes costs more than in proportion to what is on disk.
+
+Paths are what is not in proportion: that of a directory is as long as all names above it together, so
+a deep tree's paths take the square of its names. `tests.drivers.costs` does the work.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.drivers.costs import DRIVERS, SHAPES
+from tests.long import times
+
+pytestmark = pytest.mark.root
+
+CALLS = ["Changes", "DiffSize", "Diff", "ApplyDiff", "Create", "usage", "Remove"]
+SIZES = {"deep": (100, times(400, 2500))}
+OTHER_SIZES = (500, times(2000, 20_000))
+
+
+@pytest.fixture(params=DRIVERS)
+def driver(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def folder(request: pytest.FixtureRequest, driver: str) -> Iterator[Path]:
+    above = request.getfixturevalue("btrfs") if driver == "btrfs" else Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=above, prefix="gd-") as path:
+        yield Path(path)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_calls_cost_in_proportion_to_what_is_on_disk(driver: str, folder: Path, shape: str) -> None:
+    sizes = SIZES.get(shape, OTHER_SIZES)
+    program = [sys.executable, "-m", "tests.drivers.costs", driver, shape]
+    done = subprocess.run(
+        [*program, ",".join(map(str, sizes)), str(folder)],
+        env={**os.environ, "MALLOC_ARENA_MAX": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for line in done.stdout.splitlines():
+        call, to_do, calls = line.split()
+        found[call].append((int(to_do), int(calls)))
+    assert list(found) == CALLS
+    too_much = {call: told for call, told in found.items() if not is_in_proportion(*told)}
+    assert too_much == {}, done.stderr[-3000:]
+
+
+def is_in_proportion(small: tuple[int, int], large: tuple[int, int]) -> bool:
+    """Tell whether the larger of two trees took no more for each piece of the work, and no memory."""
+    if small[1] < 0 or large[1] < 0:
+        return False  # it was refused its memory
+    return large[1] <= 1.2 * small[1] * large[0] / small[0] + 500
