@@ -104,13 +104,16 @@ class Home:
         held = os.fstat(self._lock)
         return (there.st_ino, there.st_dev) == (held.st_ino, held.st_dev)
 
-    def claim(self, engine: str, driver: str, home_format: int) -> None:
+    def claim(self, engine: str, driver: str, home_format: int) -> bool:
         """Say whose home it is, or find that it is so already; before the driver touches it.
 
         Args:
             engine: ``docker`` or ``containerd``: neither knows the other's layers.
             driver: the driver's name.
             home_format: the version of its layout on disk.
+
+        Returns:
+            Whether it was so already.
 
         Raises:
             UnsupportedError: it belongs to another engine, driver or version; the text names both.
@@ -125,6 +128,7 @@ class Home:
                 f" {_described(mine)}",
                 hint="use another home, or remove this one with all its layers",
             )
+        return there is not None
 
     def bind(self, exact_diffs: bool) -> None:
         """Hold the driver to what it first promised here about exact diffs.

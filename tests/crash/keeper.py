@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,16 +33,26 @@ class Keeper:
         driver: the driver's name.
         root: where the layers and the snapshots are.
         sync: whether Commit waits until all is on disk.
+        log: its log; beside the root if not given.
+        first: the words before its command, of a program that starts it.
     """
 
-    def __init__(self, driver: str, root: Path, *, sync: bool = True) -> None:
-        self.log = root.with_suffix(".log")
-        with open(self.log, "ab") as log:
+    def __init__(
+        self,
+        driver: str,
+        root: Path,
+        *,
+        sync: bool = True,
+        log: Path | None = None,
+        first: Sequence[str] = (),
+    ) -> None:
+        self.log = log or root.with_suffix(".log")
+        with open(self.log, "ab") as said:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, driver, str(root), "sync" if sync else ""],
+                [*first, sys.executable, "-m", __name__, driver, str(root), "sync" if sync else ""],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=log,
+                stderr=said,
             )
 
     def __enter__(self) -> Self:

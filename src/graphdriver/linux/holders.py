@@ -21,12 +21,14 @@ def holders(point: str) -> list[str]:
         with contextlib.suppress(OSError):
             use = _use(pid, device)
             if use:
-                found.append(f"process {pid} ({_name(pid)}) has {use} there")
+                found.append(f"process {pid} ({process_name(pid)}) has {use} there")
             namespace = os.readlink(f"/proc/{pid}/ns/mnt")
             if namespace not in seen:
                 seen.add(namespace)
                 if any(one.device == device for one in mount_points(pid)):
-                    found.append(f"{namespace} of process {pid} ({_name(pid)}) has it mounted")
+                    found.append(
+                        f"{namespace} of process {pid} ({process_name(pid)}) has it mounted"
+                    )
         if len(found) >= _MOST:
             break
     return found
@@ -50,6 +52,10 @@ def _use(pid: int, device: int) -> str:
     return ""
 
 
-def _name(pid: int) -> str:
-    with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-        return file.read().strip()
+def process_name(pid: int) -> str:
+    """Return the name of a process's program; empty if the process has ended."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

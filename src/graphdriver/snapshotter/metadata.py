@@ -2,7 +2,7 @@
 
 The rules:
 
-- One transaction a call, which is on disk when the call answers (WAL, ``synchronous=FULL``).
+- One transaction a call, which is on disk when the call answers (`graphdriver.snapshotter.database`).
 - A layer is made before the row that owns it, and goes after it. So that a crash between the two
   leaves nothing behind unseen, numbers are reserved a hundred at a time, and what nobody owns of the
   last hundred is an orphan; and a layer whose row is gone stays in ``doomed`` until the driver has
@@ -12,18 +12,18 @@ The rules:
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, TypeVar
 
 from graphdriver.driver import Usage
-from graphdriver.errors import InUseError, LayerExistsError, LayerNotFoundError, UnsupportedError
+from graphdriver.errors import InUseError, LayerExistsError, LayerNotFoundError
+from graphdriver.snapshotter.database import Database, Layout, Run
 
 AT_A_TIME: Final = 100
 """How many numbers are reserved at a time."""
@@ -52,6 +52,10 @@ SELECT s.number, s.key, s.kind, p.key, p.layer, s.layer, s.labels, s.created, s.
   s.inodes
 FROM snapshots s LEFT JOIN snapshots p ON p.number = s.parent
 """
+
+_RESERVED: Final = "SELECT until FROM reserved"
+
+T = TypeVar("T")
 
 
 class SnapshotKind(enum.IntEnum):
@@ -96,52 +100,43 @@ class Metadata:
 
     Args:
         path: the database; it is made if it is not there.
+        layers: the layers that are in the root: beside them a database is not made.
 
     Raises:
+        GraphDriverError: the database is damaged, or is missing beside layers.
+        InUseError: another process keeps it locked; the text names that one.
         UnsupportedError: it was made by another version.
     """
 
-    def __init__(self, path: str) -> None:
-        self._guard = threading.RLock()
+    def __init__(self, path: str, layers: Sequence[str] = ()) -> None:
+        self._guard = threading.Lock()
         self._gone: set[str] = set()
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            self._connection.execute(f"PRAGMA {pragma}")
-        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            with self._transaction() as run:
-                for statement in _SCHEMA.split(";\n"):
-                    run(statement)
-                run(f"PRAGMA user_version={_VERSION}")
-        elif version != _VERSION:
-            raise UnsupportedError(
-                f"{path} is of version {version}, and this knows version {_VERSION}",
-                hint="use the graphdriver that made it, or another root",
-            )
-        (reserved,) = self._connection.execute("SELECT until FROM reserved").fetchone()
-        self._reserved = int(reserved)
-        self._next = self._reserved
+        self._database = Database(path, _LAYOUT, layers)
+        self._reserved = self._next = _reserved(self._database.read(_RESERVED))
 
     def close(self) -> None:
         """Close the database."""
-        with self._guard:
-            self._connection.close()
+        self._database.close()
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[_Run]:
-        with self._guard:
-            run = self._connection.execute
-            run("BEGIN IMMEDIATE")
-            try:
-                yield run
+    def keep_reserve(self) -> None:
+        """Make room for removals again if it was used up, as far as there is some."""
+        self._database.keep_reserve()
+
+    def _write(self, work: Callable[[Run], T], *, frees: bool = False) -> T:
+        """Do some work in a transaction, which takes along what is gone; see `Database.write`."""
+
+        def all_of_it(run: Run) -> tuple[T, set[str]]:
+            done = work(run)
+            with self._guard:
                 gone = set(self._gone)
-                for layer in gone:
-                    run("DELETE FROM doomed WHERE layer = ?", (layer,))
-                run("COMMIT")
-            except BaseException:
-                run("ROLLBACK")
-                raise
+            for layer in gone:
+                run("DELETE FROM doomed WHERE layer = ?", (layer,))
+            return done, gone
+
+        done, gone = self._database.write(all_of_it, frees=frees)
+        with self._guard:
             self._gone -= gone
+        return done
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -151,34 +146,39 @@ class Metadata:
         Raises:
             LayerNotFoundError: there is none of that key.
         """
-        with self._guard:
-            row = self._connection.execute(f"{_SELECT} WHERE s.key = ?", (key,)).fetchone()
-        if row is None:
+        found = self._find("WHERE s.key = ?", key)
+        if not found:
             raise LayerNotFoundError(f"the snapshot {key!r} does not exist")
-        return _snapshot(row)
+        return found[0]
+
+    def _find(self, which: str, *values: object) -> list[Snapshot]:
+        rows = self._database.read(f"{_SELECT} {which}", values)
+        try:
+            return [_snapshot(row) for row in rows]
+        except ValueError as error:
+            raise self._database.damaged(str(error)) from error
 
     def exists(self, key: str) -> bool:
         """Tell whether there is a snapshot of that key."""
-        with self._guard:
-            found = self._connection.execute("SELECT 1 FROM snapshots WHERE key = ?", (key,))
-            return found.fetchone() is not None
+        return bool(self._database.read("SELECT 1 FROM snapshots WHERE key = ?", (key,)))
 
     def all(self) -> list[Snapshot]:
         """Return all snapshots, parents before their children."""
-        with self._guard:
-            rows = self._connection.execute(f"{_SELECT} ORDER BY s.number").fetchall()
-        return [_snapshot(row) for row in rows]
+        return self._find("ORDER BY s.number")
 
     def orphans(self) -> list[str]:
         """Return the layers that may be there and that no snapshot owns."""
         with self._guard:
-            doomed = [one for (one,) in self._connection.execute("SELECT layer FROM doomed")]
             last = range(max(1, self._reserved - AT_A_TIME + 1), self._reserved + 1)
-            owned = self._connection.execute(
-                "SELECT number FROM snapshots WHERE number >= ?", (last.start,)
-            )
-            unowned = {*last} - {number for (number,) in owned}
-        return [one for one in doomed if one not in self._gone] + [str(n) for n in sorted(unowned)]
+        rows = self._database.read(
+            "SELECT layer, NULL FROM doomed"
+            " UNION ALL SELECT NULL, number FROM snapshots WHERE number >= ?",
+            (last.start,),
+        )
+        unowned = {*last} - {number for _, number in rows}
+        with self._guard:
+            doomed = [str(layer) for layer, _ in rows if layer and layer not in self._gone]
+        return doomed + [str(number) for number in sorted(unowned)]
 
     def uncounted(self) -> list[Snapshot]:
         """Return the committed snapshots whose usage is not known."""
@@ -190,13 +190,19 @@ class Metadata:
 
     def next_number(self) -> int:
         """Return a number that no snapshot has had."""
+        while True:
+            with self._guard:
+                if self._next < self._reserved:
+                    self._next += 1
+                    return self._next
+                until = self._reserved + AT_A_TIME
+            self._reserve_numbers(until)
+
+    def _reserve_numbers(self, until: int) -> None:
+        # Several callers may do this at once, and the last one has not always the highest.
+        self._write(lambda run: run("UPDATE reserved SET until = max(until, ?)", (until,)))
         with self._guard:
-            if self._next == self._reserved:
-                with self._transaction() as run:
-                    run("UPDATE reserved SET until = ?", (self._reserved + AT_A_TIME,))
-                self._reserved += AT_A_TIME
-            self._next += 1
-            return self._next
+            self._reserved = max(self._reserved, until)
 
     def add(
         self,
@@ -214,29 +220,24 @@ class Metadata:
             LayerNotFoundError: the parent is gone.
         """
         now = time.time_ns()
-        with self._transaction() as run:
+        below = parent.number if parent else None
+        text = json.dumps(dict(labels))
+
+        def insert(run: Run) -> None:
             if (
                 parent
-                and run("SELECT 1 FROM snapshots WHERE number = ?", (parent.number,)).fetchone()
-                is None
+                and run("SELECT 1 FROM snapshots WHERE number = ?", (below,)).fetchone() is None
             ):
                 raise LayerNotFoundError(f"the parent {parent.key!r} does not exist")
             try:
                 run(
                     "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)",
-                    (
-                        number,
-                        key,
-                        int(kind),
-                        parent.number if parent else None,
-                        layer or None,
-                        json.dumps(dict(labels)),
-                        now,
-                        now,
-                    ),
+                    (number, key, int(kind), below, layer or None, text, now, now),
                 )
             except sqlite3.IntegrityError as error:
                 raise _taken(key) from error
+
+        self._write(insert)
 
     def commit(self, one: Snapshot, name: str, labels: Mapping[str, str]) -> None:
         """Make an active snapshot a committed one.
@@ -245,47 +246,43 @@ class Metadata:
             LayerExistsError: there is a snapshot of that name.
         """
         now = time.time_ns()
-        with self._transaction() as run:
+        text = json.dumps(dict(labels))
+
+        def update(run: Run) -> None:
             try:
                 run(
                     "UPDATE snapshots SET key = ?, kind = ?, labels = ?, created = ?, updated = ?"
                     " WHERE number = ?",
-                    (
-                        name,
-                        int(SnapshotKind.COMMITTED),
-                        json.dumps(dict(labels)),
-                        now,
-                        now,
-                        one.number,
-                    ),
+                    (name, int(SnapshotKind.COMMITTED), text, now, now, one.number),
                 )
             except sqlite3.IntegrityError as error:
                 raise _taken(name) from error
 
+        self._write(update)
+
     def label(self, one: Snapshot, labels: Mapping[str, str]) -> Snapshot:
         """Replace a snapshot's labels."""
-        with self._transaction() as run:
-            run(
-                "UPDATE snapshots SET labels = ?, updated = ? WHERE number = ?",
-                (json.dumps(dict(labels)), time.time_ns(), one.number),
-            )
+        values = (json.dumps(dict(labels)), time.time_ns(), one.number)
+        self._write(
+            lambda run: run("UPDATE snapshots SET labels = ?, updated = ? WHERE number = ?", values)
+        )
         return self.stat(one.key)
 
     def count(self, one: Snapshot, usage: Usage) -> None:
         """Note what a snapshot takes."""
-        with self._transaction() as run:
-            run(
-                "UPDATE snapshots SET size = ?, inodes = ? WHERE number = ?",
-                (usage.size, usage.inodes, one.number),
-            )
+        values = (usage.size, usage.inodes, one.number)
+        self._write(
+            lambda run: run("UPDATE snapshots SET size = ?, inodes = ? WHERE number = ?", values)
+        )
 
     def remove(self, one: Snapshot) -> None:
-        """Forget a snapshot; its layer is doomed from then on.
+        """Forget a snapshot; its layer is doomed from then on. It needs no room.
 
         Raises:
             InUseError: others stand on it.
         """
-        with self._transaction() as run:
+
+        def delete(run: Run) -> None:
             child = run(
                 "SELECT key FROM snapshots WHERE parent = ? LIMIT 1", (one.number,)
             ).fetchone()
@@ -297,16 +294,12 @@ class Metadata:
             if one.layer:
                 run("INSERT OR IGNORE INTO doomed VALUES (?)", (one.layer,))
 
+        self._write(delete, frees=True)
+
     def forget(self, layer: str) -> None:
         """Note that a doomed layer is gone; the next transaction takes that along."""
         with self._guard:
             self._gone.add(layer)
-
-
-class _Run(Protocol):
-    """What `sqlite3.Connection.execute` is."""
-
-    def __call__(self, sql: str, values: tuple[object, ...] = (), /) -> sqlite3.Cursor: ...
 
 
 def _taken(key: str) -> LayerExistsError:
@@ -314,11 +307,14 @@ def _taken(key: str) -> LayerExistsError:
 
 
 def _snapshot(row: tuple[object, ...]) -> Snapshot:
+    """Make a snapshot of a row.
+
+    Raises:
+        ValueError: the row is damaged.
+    """
     number, key, kind, parent, parent_layer, layer, labels, created, updated, size, inodes = row
-    assert isinstance(number, int)
-    assert isinstance(labels, str)
-    assert isinstance(created, int)
-    assert isinstance(updated, int)
+    if not (isinstance(number, int) and isinstance(created, int) and isinstance(updated, int)):
+        raise ValueError(f"the snapshot {key!r} has no number, or no times")  # noqa: TRY004
     usage = Usage(size, inodes) if isinstance(size, int) and isinstance(inodes, int) else None
     return Snapshot(
         number,
@@ -327,8 +323,52 @@ def _snapshot(row: tuple[object, ...]) -> Snapshot:
         str(parent or ""),
         str(parent_layer or ""),
         str(layer or ""),
-        json.loads(labels),
+        _labels(key, labels),
         created,
         updated,
         usage,
     )
+
+
+def _labels(key: object, text: object) -> dict[str, str]:
+    try:
+        found = json.loads(str(text))
+    except RecursionError as error:
+        raise ValueError(f"the labels of the snapshot {key!r} are damaged") from error
+    if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
+        raise ValueError(f"the labels of the snapshot {key!r} are damaged")
+    return found
+
+
+def _reserved(rows: Sequence[tuple[object, ...]]) -> int:
+    """Return up to which number all are reserved.
+
+    Raises:
+        ValueError: the rows of the table are damaged.
+    """
+    (one,) = rows
+    (until,) = one
+    if not isinstance(until, int):
+        raise ValueError("the reserved number is damaged")  # noqa: TRY004 - as other damage
+    return until
+
+
+def _check(run: Run) -> None:
+    """Read all rows; see `Layout`.
+
+    Raises:
+        ValueError: one is damaged.
+    """
+    until = _reserved(run(_RESERVED).fetchall())
+    for one in map(_snapshot, run(_SELECT).fetchall()):
+        if not 0 < one.number <= until:
+            raise ValueError(f"the snapshot {one.key!r} has a number that was never reserved")
+        own = one.kind is not SnapshotKind.VIEW or not one.parent
+        if one.layer != (str(one.number) if own else ""):
+            raise ValueError(f"the snapshot {one.key!r} has another layer than its own")
+    for (layer,) in run("SELECT layer FROM doomed").fetchall():
+        if not str(layer).isdecimal() or int(layer) > until:
+            raise ValueError(f"the layer {layer!r} was never reserved")
+
+
+_LAYOUT: Final = Layout(_VERSION, _SCHEMA.split(";\n"), _check)

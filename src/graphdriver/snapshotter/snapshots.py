@@ -58,6 +58,7 @@ class Snapshots:
     Raises:
         InUseError: another process serves the root.
         UnsupportedError: it belongs to another driver, or to a Docker daemon.
+        GraphDriverError: the database is damaged, or missing beside layers; nothing is changed.
     """
 
     def __init__(
@@ -72,10 +73,17 @@ class Snapshots:
         self._home = Home(root, adopt=adopt)
         try:
             name = driver.driver_name or type(driver).__name__
-            self._home.claim(ENGINE, name, driver.home_format)
-            driver.init(root, options, [], [])
-            self._metadata = Metadata(os.path.join(root, ".graphdriver", "snapshots.db"))
+            was_ours = self._home.claim(ENGINE, name, driver.home_format)
+            # Before the driver, which sweeps and makes directories: a damaged root stays as it is.
+            database = os.path.join(root, ".graphdriver", "snapshots.db")
+            self._metadata = Metadata(database, _layers_in(root) if was_ours else ())
         except BaseException:
+            self._home.close()
+            raise
+        try:
+            driver.init(root, options, [], [])
+        except BaseException:
+            self._metadata.close()
             self._home.close()
             raise
         self._to_count: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -323,6 +331,7 @@ class Snapshots:
             with self._locks.held(layer, alone=True):
                 if layer in self._metadata.orphans() and self._end(layer):
                     freed.append(layer)
+        self._metadata.keep_reserve()  # what was removed before may have made room
         if freed:
             _log.info("removed %d layers that no snapshot owned: %s", len(freed), ", ".join(freed))
         return freed
@@ -350,6 +359,22 @@ class Snapshots:
             except Exception as error:
                 if self._metadata.exists(key):  # else it was removed meanwhile
                     _log.warning("the snapshot %s cannot be counted: %s", key, error)
+
+
+def _layers_in(root: str) -> list[str]:
+    """Return what is in a root besides our own: a driver that is new there has nothing in it."""
+    with os.scandir(root) as entries:
+        return sorted(
+            one.name
+            for one in entries
+            if not one.name.startswith(".")
+            and one.name != "lost+found"
+            and (one.name.isdecimal() or not _is_empty(one))
+        )
+
+
+def _is_empty(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir(follow_symlinks=False) and not os.listdir(entry.path)
 
 
 def _check_key(key: str) -> None:

@@ -1,0 +1,291 @@
+"""A SQLite database beside the layers: opened, checked, read, and written to one transaction at a time.
+
+- A database that is missing, empty or damaged beside layers is not a new one: it is refused, before
+  anything is changed.
+- A transaction is on disk when `Database.write` returns (WAL, ``synchronous=FULL``).
+- It is locked as long as it is open, so that no other process can make a call wait. So SQLite needs no
+  ``-shm`` file, which it would map into memory: on a full btrfs the first write to such a page kills
+  the process (SIGBUS).
+- What frees room needs none: see `graphdriver.snapshotter.reserve`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
+
+from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
+from graphdriver.linux.file_locks import lock_holders
+from graphdriver.snapshotter.reserve import Reserve
+
+PATIENCE: Final = 2.0
+"""How long a start waits for another process to unlock the database, in seconds."""
+
+_PAUSE: Final = 0.02
+_PRAGMAS: Final = (
+    "journal_mode=WAL",  # after the lock: so its index is in this process's own memory
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    # The log, and what it adds to the database, stay smaller than the reserve: 200 pages of 4 KiB.
+    "wal_autocheckpoint=200",
+)
+_BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_NO_ROOM: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+"""A quota makes it an I/O error; where there are no inodes left a file cannot be opened."""
+_DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+T = TypeVar("T")
+
+
+class Run(Protocol):
+    """What `sqlite3.Connection.execute` is."""
+
+    def __call__(self, sql: str, values: tuple[object, ...] = (), /) -> sqlite3.Cursor:
+        """Run one statement."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a database must hold.
+
+    Attributes:
+        version: kept as SQLite's ``user_version``, more than 0.
+        statements: make the tables, in this order.
+        check: reads all rows, and raises a ValueError for one that cannot be.
+    """
+
+    version: int
+    statements: Sequence[str]
+    check: Callable[[Run], object]
+
+
+class Database:
+    """A database, and the reserve beside it.
+
+    Args:
+        path: its file; it is made if it is not there.
+        layout: what it holds.
+        layers: the layers that are there already, for the text of an error.
+
+    Raises:
+        GraphDriverError: it is damaged, or is missing beside layers; nothing was changed.
+        InUseError: another process keeps it locked; the text names that one.
+        UnsupportedError: it was made by another version.
+    """
+
+    def __init__(self, path: str, layout: Layout, layers: Sequence[str] = ()) -> None:
+        self.path = path
+        self._layout = layout
+        self._guard = threading.Lock()
+        self._reserve = Reserve(f"{path}.reserve")
+        try:
+            self._connection = self._open_with_room(layers)
+        except (sqlite3.DatabaseError, MemoryError) as error:
+            raise self._told(error) from error
+        self.keep_reserve()
+
+    def close(self) -> None:
+        """Close the database; the room that its log took may be what the reserve is short of."""
+        with self._guard:
+            self._connection.close()
+        self.keep_reserve()
+
+    def keep_reserve(self) -> None:
+        """Make the reserve again if it was given up, as far as there is room."""
+        self._reserve.make()
+
+    # --- opening ----------------------------------------------------------------------------------
+
+    def _open_with_room(self, layers: Sequence[str]) -> sqlite3.Connection:
+        try:
+            return self._patiently(lambda: self._open(layers))
+        except sqlite3.OperationalError as error:
+            if _code(error) not in _NO_ROOM:
+                raise
+        return self._with_reserve(lambda: self._patiently(lambda: self._open(layers)))
+
+    def _with_reserve(self, attempt: Callable[[], T]) -> T:
+        """Try again as long as there is no room for it, and something is left of the reserve."""
+        with self._reserve.lent() as give:
+            while True:
+                try:
+                    return attempt()
+                except sqlite3.OperationalError as error:
+                    if _code(error) not in _NO_ROOM or not give():
+                        raise
+
+    def _patiently(self, attempt: Callable[[], T]) -> T:
+        """Try again as long as another process keeps the database locked."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return attempt()
+            except sqlite3.OperationalError as error:
+                if _code(error) not in _BUSY or time.monotonic() >= deadline:
+                    raise
+            time.sleep(_PAUSE)
+
+    def _open(self, layers: Sequence[str]) -> sqlite3.Connection:
+        if layers and not os.path.exists(self.path):
+            raise self._lost("missing", layers)
+        connection = sqlite3.connect(
+            self.path, timeout=0, isolation_level=None, check_same_thread=False
+        )
+        try:
+            run = connection.execute
+            run("PRAGMA locking_mode=EXCLUSIVE")
+            there = self._is_whole(run)
+            if layers and not there:
+                raise self._lost("empty", layers)
+            for pragma in _PRAGMAS:
+                run(f"PRAGMA {pragma}")
+            if not there:
+                run("BEGIN IMMEDIATE")
+                for statement in self._layout.statements:
+                    run(statement)
+                run(f"PRAGMA user_version={self._layout.version}")
+                run("COMMIT")
+        except ValueError as error:  # text that is not UTF-8, among others
+            connection.close()
+            raise self.damaged(str(error)) from error
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _is_whole(self, run: Run) -> bool:
+        (version,) = run("PRAGMA user_version").fetchone()
+        found = {text for (text,) in run("SELECT sql FROM sqlite_master WHERE sql NOT NULL")}
+        if not version and not found:
+            return False
+        if version != self._layout.version:
+            raise UnsupportedError(
+                f"{self.path} is of version {version}, and this knows version"
+                f" {self._layout.version}",
+                hint="use the graphdriver that made it, or another root",
+            )
+        if not {text.strip() for text in self._layout.statements if "CREATE" in text} <= found:
+            raise self.damaged("its tables are not those of this version")
+        (said,) = run("PRAGMA integrity_check(1)").fetchone()
+        if said != "ok":
+            raise self.damaged(said)
+        if run("PRAGMA foreign_key_check").fetchone():
+            raise self.damaged("a snapshot has a parent that does not exist")
+        self._layout.check(run)
+        return True
+
+    # --- reading and writing ----------------------------------------------------------------------
+
+    def read(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+        """Return all rows that a query finds.
+
+        Raises:
+            GraphDriverError: it cannot be read.
+        """
+        try:
+            with self._guard:
+                return self._connection.execute(sql, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise self._told(error) from error
+        except ValueError as error:
+            raise self.damaged(str(error)) from error
+
+    def write(self, work: Callable[[Run], T], *, frees: bool = False) -> T:
+        """Do some work in a transaction that is on disk afterwards.
+
+        Args:
+            work: is given what runs SQL; it may be called again from its beginning.
+            frees: it makes room, and so may use the reserve.
+
+        Raises:
+            GraphDriverError: it cannot be written.
+        """
+        try:
+            try:
+                return self._transact(work)
+            except sqlite3.OperationalError as error:
+                if not frees or _code(error) not in _NO_ROOM:
+                    raise
+            return self._with_reserve(lambda: self._transact_anew(work))
+        except sqlite3.DatabaseError as error:
+            raise self._told(error) from error
+        finally:
+            self.keep_reserve()
+
+    def _transact(self, work: Callable[[Run], T]) -> T:
+        with self._guard:
+            run = self._connection.execute
+            run("BEGIN IMMEDIATE")
+            try:
+                done = work(run)
+                run("COMMIT")
+            except BaseException:
+                # Where there is no room SQLite has rolled back already, and refuses to do it again.
+                if self._connection.in_transaction:
+                    run("ROLLBACK")
+                raise
+            return done
+
+    def _transact_anew(self, work: Callable[[Run], T]) -> T:
+        """Do it with a log that begins anew, in the room that it has already."""
+        with contextlib.suppress(sqlite3.OperationalError), self._guard:
+            self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
+        return self._transact(work)
+
+    # --- errors -----------------------------------------------------------------------------------
+
+    def _told(self, error: sqlite3.DatabaseError | MemoryError) -> GraphDriverError:
+        """Return the error that tells what is wrong with the database."""
+        code = _code(error)
+        if code in _BUSY:
+            return InUseError(
+                f"the database {self.path} is locked by {self._holders()}",
+                hint="let that one end its work, or stop it, and try again",
+            )
+        # Text that is not UTF-8 and sizes too large for memory come without a code.
+        without_code = code is None and not isinstance(error, sqlite3.ProgrammingError)
+        if without_code or code in _DAMAGED:
+            return self.damaged(str(error) or type(error).__name__)
+        if code == sqlite3.SQLITE_FULL:
+            return GraphDriverError(
+                f"the database {self.path} cannot grow: its filesystem is full",
+                hint="free some room there",
+            )
+        return GraphDriverError(f"the database {self.path} cannot be used: {error}")
+
+    def _holders(self) -> str:
+        found: list[str] = []
+        with contextlib.suppress(OSError):
+            found = lock_holders((self.path, f"{self.path}-shm"))
+        return _few(found) if found else "a process that cannot be seen from here"
+
+    def _lost(self, how: str, layers: Sequence[str]) -> GraphDriverError:
+        return GraphDriverError(
+            f"{os.path.dirname(self.path)} belongs to layers ({_few(layers)}), and the database of"
+            f" their snapshots, {self.path}, is {how}; nothing was changed",
+            hint="restore it from a copy, or use another root",
+        )
+
+    def damaged(self, how: str) -> GraphDriverError:
+        """Return the error that tells that the database is damaged, and how."""
+        return GraphDriverError(
+            f"the database {self.path} is damaged: {' '.join(how.split())}",
+            hint="restore it from a copy, or use another root",
+        )
+
+
+def _code(error: BaseException) -> int | None:
+    """Return SQLite's primary code for an error, without what is added to it."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")
