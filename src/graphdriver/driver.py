@@ -164,7 +164,13 @@ class ProtoDriver(abc.ABC):
 
     @abc.abstractmethod
     def remove(self, id: str) -> None:
-        """End a layer, mounted or not. Of one that does not exist: succeed."""
+        """End a layer, mounted or not. Of one that does not exist: succeed.
+
+        Raises:
+            InUseError: something needs the layer, such as a layer that stands on it. The driver has
+                touched nothing of it, so Diffs that are being read go on; after any other error they
+                are broken off.
+        """
 
     @abc.abstractmethod
     def get(self, id: str, mount_label: str) -> str:
@@ -245,6 +251,8 @@ class Driver(ProtoDriver):
         Raises:
             BadArchiveError: the tar is damaged or hostile.
             BrokenStreamError: it broke off.
+            InUseError: as for `remove`, before anything is read of the tar. The layer stays as it was;
+                after any other error it is unfinished, and only `remove` is left to it.
         """
 
     @abc.abstractmethod

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from graphdriver import Client, Handler, Server, TCPListener
 from graphdriver.errors import GraphDriverError, RemoteError, UnreachableError, UnsupportedError
+from graphdriver.plugin import requests
 from graphdriver.plugin import server as server_module
 from graphdriver.plugin.connection import Connection
 from graphdriver.plugin.discovery import Address, ClientTLS
@@ -123,6 +124,20 @@ def test_who_shows_none_or_anothers_is_refused(
         with served.client(files) as client, pytest.raises(UnreachableError, match="not answer"):
             client.init(served.home, [], [], [])
     assert served.box.inits == []
+
+
+def test_a_connection_has_one_buffer(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def counted(size: int) -> bytearray:
+        made.append(size)
+        return bytearray(size)
+
+    monkeypatch.setattr(requests, "bytearray", counted, raising=False)
+    with served.dial_tls() as connection:
+        connection.sendall(b"POST /Plugin.Activate HTTP/1.1\r\nHost:\r\nContent-Length: 0\r\n\r\n")
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200 OK")
+    assert len(made) == 1
 
 
 def test_who_speaks_no_tls_is_refused(served: Served) -> None:

@@ -97,8 +97,7 @@ class Connection:
         with self._state:
             secured = tls.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
             self._socket = secured
-        self._reader.close()
-        self._reader = RequestReader(secured, secured.pending)
+        self._reader.read_from(secured, secured.pending)
         try:
             secured.settimeout(seconds)
             secured.do_handshake()

@@ -12,7 +12,8 @@ What holds for every driver is done here, once:
   taken once, and only by the process that made the layer (`graphdriver.home`). A daemon sends
   a call whose connection broke again, and what comes then can be the mere tail of a tar.
 - A Diff's first piece is there before the status line is, so what fails early is an answer; what is
-  done to its layer while it is read breaks it off (`graphdriver.plugin.diffs`).
+  done to its layer while it is read breaks it off (`graphdriver.plugin.diffs`). A call that the driver
+  refuses with `InUseError` leaves Diffs, marks and layer as they were.
 - A Get or a Create whose answer never reached the caller is undone: nobody would Put or Remove it.
 - A layer that is refused is read to its end first, lest the daemon break (`_take_in`).
 - Whatever a driver raises is an answer with its text, completed by call and layer.
@@ -32,6 +33,7 @@ from graphdriver import returned
 from graphdriver.driver import Driver, ProtoDriver, ReadStream
 from graphdriver.errors import (
     GraphDriverError,
+    InUseError,
     Kind,
     LayerExistsError,
     LayerUnfinishedError,
@@ -43,7 +45,7 @@ from graphdriver.naive import NaiveDiffDriver
 from graphdriver.plugin import messages
 from graphdriver.plugin.call_log import Call, CallLog
 from graphdriver.plugin.codec import encode
-from graphdriver.plugin.diffs import PIECE, Diff, Diffs
+from graphdriver.plugin.diffs import PIECE, Archive, Diff, Diffs
 from graphdriver.plugin.request_messages import Request, json_message, query_message
 from graphdriver.plugin.residence import Residence
 
@@ -227,8 +229,8 @@ class Handler:
         return messages.RemoveResponse()
 
     def _end(self, id: str) -> None:
-        self._diffs.break_off(id, "the layer was removed while it was read")
-        self.driver.remove(id)
+        with self._diffs.paused(id, "the layer was removed while it was read"):
+            self.driver.remove(id)
         self._residence.home.created.discard(id)
         self._residence.home.unmark(id)
 
@@ -290,21 +292,29 @@ class Handler:
                 hint="remove it and load again",
             )
         self._refuse_unfinished(message.parent)
-        self._diffs.break_off(message.id, "the layer was applied to while it was read")
-        self._residence.home.created.discard(message.id)
-        home.mark(message.id)
-        filesystem = home.open()
-        try:
-            size = returned.size(
-                "apply_diff", self.driver.apply_diff(message.id, message.parent, request.body)
-            )
-            _expect_end(request.body)
-            if self._residence.syncs:
-                home.unmark_synced(message.id, filesystem)
-            else:
-                home.unmark(message.id)
-        finally:
-            os.close(filesystem)
+        with self._diffs.paused(
+            message.id, "the layer was applied to while it was read"
+        ) as break_off:
+            archive = Archive(request.body, break_off)
+            home.created.discard(message.id)
+            home.mark(message.id)
+            filesystem = home.open()
+            try:
+                size = returned.size(
+                    "apply_diff", self.driver.apply_diff(message.id, message.parent, archive)
+                )
+                _expect_end(request.body)
+                if self._residence.syncs:
+                    home.unmark_synced(message.id, filesystem)
+                else:
+                    home.unmark(message.id)
+            except InUseError:
+                if not archive.begun:  # the driver refused, and the layer is as it was
+                    home.unmark(message.id)
+                    home.created.add(message.id)
+                raise
+            finally:
+                os.close(filesystem)
         return messages.ApplyDiffResponse(size)
 
     def _refuse_unfinished(self, *ids: str) -> None:

@@ -117,12 +117,11 @@ class RequestReader:
 
     Args:
         connection: the socket.
-        pending: tells how many bytes it has that the kernel does not know of, as over TLS.
     """
 
-    def __init__(self, connection: socket.socket, pending: Callable[[], int] | None = None) -> None:
+    def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
-        self._pending = pending
+        self._pending: Callable[[], int] | None = None
         self._parser = httptools.HttpRequestParser(self)
         # One buffer for the connection's life: making a fresh one costs more than a small call.
         self._buffer = memoryview(bytearray(_READ))
@@ -130,6 +129,16 @@ class RequestReader:
         self._fault: GraphDriverError | None = None
         self._between = 0
         self._got_on = False
+
+    def read_from(self, connection: socket.socket, pending: Callable[[], int]) -> None:
+        """Read from another socket from now on: the same connection, over TLS.
+
+        Args:
+            connection: the socket.
+            pending: tells how many bytes it has that the kernel does not know of.
+        """
+        self.socket = connection
+        self._pending = pending
 
     def next(self) -> Message | None:
         """Return the next request as soon as its head is there; None at the connection's end.
