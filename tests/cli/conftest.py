@@ -66,7 +66,7 @@ class Serving:
 
     def ready(self) -> Serving:
         """Wait until it says that it serves."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not (b"dockerd" in self.out.read_bytes() or b'"serving ' in self.log.read_bytes()):
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline
@@ -91,7 +91,7 @@ class Serving:
 
     def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(60)
 
 
 @pytest.fixture

@@ -173,7 +173,7 @@ def test_a_kit_that_is_ended_ends_the_plugin_that_it_started(folder: Path) -> No
     ) as kit:
         wait_until(lambda: _running(folder) != [])
         kit.terminate()
-        assert kit.wait(30) == 130
+        assert kit.wait(60) == 130
     assert _running(folder) == []
     assert os.listdir(folder) == []
 
@@ -201,7 +201,7 @@ def test_a_recorder_writes_until_it_is_stopped(serving: Serving, folder: Path) -
         result = graphdriver("call", "--socket", str(folder / "r.sock"), "Activate")
         assert json.loads(result.stdout) == {"Implements": ["GraphDriver"]}
         recorder.terminate()
-        assert recorder.wait(30) == 0
+        assert recorder.wait(60) == 0
     assert not (folder / "r.sock").exists()
     (line,) = (folder / "t").read_text().splitlines()
     assert '1  Activate  ->  200 {"Implements":["GraphDriver"]}  ' in line

@@ -95,7 +95,7 @@ def test_a_stop_that_another_thread_takes_is_a_stop(serving: Serving) -> None:
         )
         assert connection.recv(1)  # so there is a thread for it, and the main one waits
         signal_another_thread(serving.process.pid, signal.SIGTERM)
-        assert serving.process.wait(30) == 0
+        assert serving.process.wait(60) == 0
 
 
 def test_after_a_kill_it_starts_again_and_knows_the_home(serving: Serving, folder: Path) -> None:

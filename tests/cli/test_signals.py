@@ -34,7 +34,7 @@ class Server:
 
     def says(self, what: str, times: int = 1) -> None:
         """Wait until its log says something, so often."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while self._log.read_text().count(what) < times:
             assert self.process.poll() is None, self._log.read_text()
             assert time.monotonic() < deadline, self._log.read_text()
@@ -91,5 +91,5 @@ def test_signals_that_stop_a_server_remove_its_socket(
     server: Server, number: signal.Signals
 ) -> None:
     server.process.send_signal(number)
-    assert server.process.wait(30) == 0
+    assert server.process.wait(60) == 0
     assert not os.path.exists(server.socket)

@@ -25,7 +25,7 @@ class Hangs(PlainFolders):
 
 
 def wait_for(shown: Callable[[], bool], one: Serving) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not shown():
         assert one.process.poll() is None, one.log.read_text()
         assert time.monotonic() < deadline

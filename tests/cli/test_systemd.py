@@ -49,7 +49,7 @@ class Manager:
         self.log = folder / "log"
         self.out = folder / "out"
         self._told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._told.settimeout(30)
+        self._told.settimeout(60)
         self.process: subprocess.Popen[bytes] | None = None
 
     def listen_to_it(self, address: str) -> dict[str, str]:
@@ -88,7 +88,7 @@ class Manager:
         assert self.process
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(60)
 
     def lines(self) -> list[dict[str, str]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
@@ -135,7 +135,7 @@ def test_systemd_is_told_when_calls_can_be_answered_and_when_it_stops(
     assert manager.process
     manager.process.send_signal(signal.SIGTERM)
     assert manager.hears() == ["STOPPING=1"]
-    assert manager.process.wait(30) == 0
+    assert manager.process.wait(60) == 0
     assert manager.out.read_bytes() == b""  # where nobody reads directions, none are given
     assert manager.said() == f"serving vfs on {path}\nstopping"
 
@@ -158,7 +158,7 @@ def test_a_passed_socket_is_served_and_stays_at_the_end(
     made = os.stat(path)
     for _ in range(2):  # one after the other, on the same socket
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as early:
-            early.settimeout(30)
+            early.settimeout(60)
             early.connect(path)  # what starts the service waits for it
             early.sendall(b"POST /Plugin.Activate HTTP/1.1\r\nHost:\r\nContent-Length: 0\r\n\r\n")
             manager.start("vfs", passing=listening, variables=variables)
@@ -219,7 +219,7 @@ def test_what_was_meant_for_another_process_is_left_alone(
             assert path in process.stdout.readline().decode()
             assert activate(path)
             process.terminate()
-            assert process.wait(30) == 0
+            assert process.wait(60) == 0
         assert not os.path.exists(path)
 
 
@@ -350,6 +350,6 @@ def test_systemds_own_tool_starts_it_with_the_first_call(folder: Path) -> None:
         process.terminate()
         assert process.stderr
         said = process.stderr.read().decode()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     assert os.path.exists(path)
     assert re.search(r'"message": "serving vfs on ', said), said

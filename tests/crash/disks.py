@@ -78,7 +78,7 @@ def _mounted(image: Path, kind: str, place: Path) -> Iterator[Path]:
         yield place
     finally:
         # The helper of a FUSE mount ends some time after the mount.
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while subprocess.run(["umount", "--recursive", str(place)]).returncode:
             if time.monotonic() > deadline:
                 subprocess.run(["umount", "--recursive", "--lazy", str(place)], check=True)

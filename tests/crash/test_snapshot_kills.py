@@ -107,7 +107,7 @@ def _remove(key: str) -> Step:
 
 
 def _counted(scene: Scene) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while any(
         kind == "COMMITTED" and not counted for _, kind, *_, counted in scene.keeper.ask("all")
     ):

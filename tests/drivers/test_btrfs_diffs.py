@@ -88,7 +88,7 @@ def test_no_work_in_a_snapshot_is_missed_and_nothing_is_made_up(
 ) -> None:
     layer(driver, "much", "", much)
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, suppress_health_check=list(HealthCheck))
     @given(tree=TREES, below=DEEDS, deeds=DEEDS, is_still=st.booleans())
     def run(tree: dict[str, object], below: Deeds, deeds: Deeds, is_still: bool) -> None:
         driver.create("a", "much", "", {})

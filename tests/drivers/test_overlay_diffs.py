@@ -57,7 +57,6 @@ def without_folders_times(tree: dict[bytes, Facts]) -> dict[bytes, Facts]:
 
 @settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(base=EDITS, one=EDITS, two=EDITS)

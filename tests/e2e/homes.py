@@ -14,7 +14,7 @@ from tests.e2e.daemon import Daemon
 NAMES_OF_DRIVERS = {"l"}
 """What drivers keep in a home beside layers, other than what begins with a dot."""
 
-SWEEP_TIMEOUT = 20.0
+SWEEP_TIMEOUT = 60.0
 
 
 def home_of(daemon: Daemon) -> Path:

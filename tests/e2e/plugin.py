@@ -27,8 +27,8 @@ from graphdriver.plugin.state import STATES
 from tests.e2e.ground import tool
 from tests.traces import forget
 
-START_TIMEOUT = 20.0
-STOP_TIMEOUT = 30.0
+START_TIMEOUT = 60.0
+STOP_TIMEOUT = 60.0
 SOCKETS = Path("/run/docker/plugins")
 SPECS = Path("/etc/docker/plugins")
 

@@ -233,7 +233,8 @@ def work(root: Path, deed: tuple[Work, int, int, bytes]) -> None:
 
 @pytest.mark.parametrize("with_a_stamp", [True, False], ids=["stamp", "no stamp"])
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(tree=TREES, deeds=DEEDS, at_once=st.booleans())
 def test_no_work_in_a_copy_is_missed_and_nothing_is_made_up(

@@ -17,7 +17,7 @@ OWNERS = st.integers(0, 2**32 - 2)
 KEYS = st.binary(min_size=1, max_size=40).map(lambda key: b"user." + key.replace(b"\0", b"="))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     name=NAME_BYTES,
     link=NAME_BYTES,

@@ -43,7 +43,9 @@ def forget_peak() -> None:
 
 
 @settings(
-    max_examples=600, deadline=LONGEST, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=600,
+    deadline=LONGEST,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     layers=st.lists(st.lists(ENTRIES, max_size=8), min_size=1, max_size=2),

@@ -75,7 +75,7 @@ def test_what_tar_programs_write_is_read_alike(differences: dict[str, list[str]]
     }
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(TREES)
 def test_what_we_pack_is_read_alike(things: list[Thing]) -> None:
     with folders("tree") as (tree,):

@@ -155,7 +155,7 @@ def seen(layer: Layer, but: set[str]) -> dict[str, tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data(), TREES)
 def test_the_order_of_a_tar_makes_no_difference(
     form: str, data: st.DataObject, lower: Tree

@@ -491,7 +491,7 @@ def grow(root: Path, tree: dict[str, object], stamp: int) -> None:
         os.utime(at, ns=(stamp, stamp + len(data)), follow_symlinks=False)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ROOTS, ROOTS)
 def test_what_changed_packed_and_unpacked_upon_the_parent_is_the_child(
     before: dict[str, object], after: dict[str, object]

@@ -83,7 +83,7 @@ def remove_some(tree: Path, numbers: list[int]) -> None:
                     remove_tree(above, name)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(TREES)
 def test_a_tree_packed_and_unpacked_is_the_same_tree(things: list[Thing]) -> None:
     with folders("one", "plain", "upper") as (one, plain, upper):
@@ -98,7 +98,7 @@ def test_a_tree_packed_and_unpacked_is_the_same_tree(things: list[Thing]) -> Non
             assert packed(tree) == tar
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(TREES)
 def test_a_copy_of_a_tree_is_the_same_tree_and_no_change(things: list[Thing]) -> None:
     with folders("one", "copy") as (one, copy):
@@ -109,7 +109,7 @@ def test_a_copy_of_a_tree_is_the_same_tree_and_no_change(things: list[Thing]) ->
             assert list(compare(upper, lower)) == []
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(TREES, EDITS, TREES)
 def test_what_a_child_changed_makes_the_child_again_of_the_parent(
     below: list[Thing], removed: list[int], added: list[Thing]

@@ -73,7 +73,6 @@ def read(packer: UpperPacker) -> bytes:
 
 RANDOM = settings(
     max_examples=120,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

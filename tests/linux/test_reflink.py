@@ -74,7 +74,8 @@ def test_holes_stay_holes(kind: str, places: dict[str, Path], tmp_path: Path) ->
     tail=st.integers(0, 3 * _BLOCK),
 )
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_content_is_equal_whatever_holes_there_are(
     tmp_path: Path, blocks: list[tuple[int, int]], tail: int

@@ -48,7 +48,7 @@ class Plugin:
         self.start()
 
     def client(self) -> Client:
-        return Client(self.path, timeout=20)
+        return Client(self.path, timeout=60)
 
     def wire(self, *, tcp: bool = False) -> Wire:
         return Wire(("127.0.0.1", self.port) if tcp else self.path)
@@ -56,7 +56,7 @@ class Plugin:
     def raw(self, *pieces: bytes, until_closed: bool = True) -> bytes:
         """Send bytes as they are and return what comes back."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(20)
+            connection.settimeout(60)
             connection.connect(self.path)
             for piece in pieces:
                 connection.sendall(piece)

@@ -193,7 +193,7 @@ def written(pairs: Pairs) -> bytes:
     return f"{{{inside}}}".encode()
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(
     st.sampled_from(list(RULES)).flatmap(lambda method: st.tuples(st.just(method), _pairs(method)))
 )

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphdriver import ClosableStream, Handler, IDMap, ReadStream
@@ -196,7 +196,7 @@ def _call(draw: st.DrawFn, *, init: bool = True) -> bytes:
 _bad_ends = st.sampled_from([b"", b"", *(sent for sent, _ in BAD.values() if len(sent) < 5000)])
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(st.lists(_call(), min_size=1, max_size=8), _bad_ends, _cuts)
 def test_however_calls_are_cut_the_answers_are_the_same(
     bench: Bench, calls: list[bytes], end: bytes, cuts: list[int]
@@ -282,7 +282,7 @@ _edit = st.tuples(
 )
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=600)
 @given(
     # without Init: one whose home was mutated could make folders anywhere on this machine
     st.lists(_call(init=False), min_size=1, max_size=4),
@@ -332,7 +332,7 @@ def unexpected() -> Iterator[list[logging.LogRecord]]:
         logging.getLogger("graphdriver").removeHandler(handler)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(
         st.sampled_from([sent[:4000] for sent, _ in BAD.values()]) | st.binary(max_size=60),
@@ -354,7 +354,7 @@ def test_no_bytes_at_all_do_more_than_be_refused(
 # --- the log does not lie about them --------------------------------------------------------------
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(_call(), min_size=1, max_size=5))
 def test_each_call_has_exactly_one_line_in_the_log(bench: Bench, calls: list[bytes]) -> None:
     lines: list[dict[str, Any]] = []

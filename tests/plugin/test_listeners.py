@@ -141,14 +141,14 @@ def test_a_daemon_on_this_machine_is_told_an_address_that_it_can_dial(
     try:
         assert listener.address == f"tcp://{dialled}:{listener.port}"
         found = Address.parse(listener.address)
-        socket.create_connection((found.host, found.port), timeout=20).close()
+        socket.create_connection((found.host, found.port), timeout=60).close()
     finally:
         listener.close()
 
 
 def test_small_answers_go_out_at_once_and_dead_callers_are_found_out() -> None:
     listener = TCPListener("127.0.0.1", 0)
-    with socket.create_connection(("127.0.0.1", listener.port), timeout=20):
+    with socket.create_connection(("127.0.0.1", listener.port), timeout=60):
         accepted, _ = listener.socket.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -64,7 +64,7 @@ class Script:
                 stderr=log,
                 env=environment(**variables),
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while ready not in self.log.read_text()[before:]:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline
@@ -73,11 +73,11 @@ class Script:
     def kill(self) -> None:
         assert self.process
         self.process.kill()
-        self.process.wait(30)
+        self.process.wait(60)
 
     def client(self) -> Client:
         spec = Path(f"/etc/docker/plugins/{self._folder.name}.spec")
-        return Client(spec.read_text() if spec.exists() else self.path, timeout=20)
+        return Client(spec.read_text() if spec.exists() else self.path, timeout=60)
 
 
 @pytest.fixture(params=SERVES)
@@ -123,14 +123,14 @@ def test_a_log_of_the_programs_own_is_left_to_it(folder: Path) -> None:
 def test_a_service_manager_is_told_how_it_stands(folder: Path) -> None:
     script = Script(folder, SERVES["serve_unix"])
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.settimeout(30)
+        manager.settimeout(60)
         manager.bind(f"{folder}/notify")
         script.start(NOTIFY_SOCKET=f"{folder}/notify")
         assert manager.recv(4096).startswith(b"READY=1\nSTATUS=serving ")
         assert script.process
         script.process.terminate()
         assert manager.recv(4096) == b"STOPPING=1"
-        assert script.process.wait(30) == 0
+        assert script.process.wait(60) == 0
 
 
 def test_a_state_directory_that_cannot_be_made_is_an_error_that_names_it(folder: Path) -> None:
@@ -153,7 +153,7 @@ def test_what_a_daemon_that_called_cleanup_said_is_forgotten_at_the_stop(folder:
         client.cleanup()
     assert script.process
     script.process.terminate()
-    assert script.process.wait(30) == 0
+    assert script.process.wait(60) == 0
     script.start()
     with script.client() as client, pytest.raises(GraphDriverError, match="Init"):
         client.exists("a")

@@ -118,10 +118,13 @@ def test_while_there_are_no_calls_nothing_runs(process: Process) -> None:
     with Wire(process.path) as one:
         for _ in range(3):
             assert one.ask(ACTIVATE).status == 200
-            threading.Event().wait(1)
-            before = process.wake_ups()
-            threading.Event().wait(1)
-            assert process.wake_ups() == before
+            wait_until(lambda: sleeps_for_a_second(process))
+
+
+def sleeps_for_a_second(process: Process) -> bool:
+    before = process.wake_ups()
+    threading.Event().wait(1)
+    return process.wake_ups() == before
 
 
 def test_without_threads_a_stop_is_a_stop(process: Process) -> None:

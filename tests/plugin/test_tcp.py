@@ -29,7 +29,7 @@ def served(folder: Path) -> Iterator[str]:
 
 
 def init(address: str, home: Path) -> None:
-    with Client(address, timeout=20) as daemon:
+    with Client(address, timeout=60) as daemon:
         daemon.init(str(home), [], [], [])
 
 
@@ -50,7 +50,7 @@ def test_a_second_daemon_with_another_home_is_refused_as_long_as_the_first_may_l
         refused(address, one, two)
     with served(tmp_path) as address:  # the plugin, started again
         refused(address, one, two)
-        with Client(address, timeout=20) as daemon:
+        with Client(address, timeout=60) as daemon:
             assert not daemon.exists("a")
             daemon.cleanup()
         init(address, two)

@@ -64,10 +64,10 @@ class Served:
         self.server.close()
 
     def client(self, tls: ClientTLS | None) -> Client:
-        return Client(Address(host="127.0.0.1", port=self.port, tls=tls), timeout=20)
+        return Client(Address(host="127.0.0.1", port=self.port, tls=tls), timeout=60)
 
     def dial(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
     def dial_tls(self) -> ssl.SSLSocket:
         side = client_side(self.certificates.daemon)
@@ -151,7 +151,7 @@ def test_a_plugin_of_another_authority_or_host_is_not_believed(
 ) -> None:
     mine = served.certificates.daemon
     trusts_others = served.client(dataclasses.replace(mine, ca_file=others["ca"]))
-    dials_a_name = Client(Address(host="localhost", port=served.port, tls=mine), timeout=20)
+    dials_a_name = Client(Address(host="localhost", port=served.port, tls=mine), timeout=60)
     for refusing, said in (
         (trusts_others, "certificate verify failed"),
         (dials_a_name, "ostname mismatch"),
@@ -224,7 +224,7 @@ def test_a_stop_ends_a_handshake_that_is_under_way(
     served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(server_module, "HANDSHAKE", 600.0)
-    monkeypatch.setattr(server_module, "GRACE", 5.0)
+    monkeypatch.setattr(server_module, "GRACE", 60.0)
     with served.dial():
         wait_until(lambda: connections() == 1)
         served.stop()
@@ -377,8 +377,7 @@ def test_both_sides_are_tried_on_each_other_before_a_daemon_comes(
 
 @settings(
     max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     st.binary(max_size=300)
@@ -387,6 +386,7 @@ def test_both_sides_are_tried_on_each_other_before_a_daemon_comes(
 def test_no_bytes_at_all_stop_the_plugin_or_leave_anything_open(
     served: Served, sent: bytes
 ) -> None:
+    is_served(served)  # what a server opens for its first caller is open
     before = len(os.listdir("/proc/self/fd"))
     with served.dial() as connection, contextlib.suppress(OSError):
         connection.sendall(sent)
@@ -394,7 +394,11 @@ def test_no_bytes_at_all_stop_the_plugin_or_leave_anything_open(
         while connection.recv(4096):
             pass
     wait_until(lambda: connections() == 0)
-    assert len(os.listdir("/proc/self/fd")) == before
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) == before)
+    is_served(served)
+
+
+def is_served(served: Served) -> None:
     with served.client(served.certificates.daemon) as client:
         assert client.activate() == ("GraphDriver",)
     wait_until(lambda: connections() == 0)
@@ -412,7 +416,7 @@ def test_who_has_sent_all_may_say_so_and_still_reads_the_answer(served: Served) 
         wait_until(lambda: served.box.inside.get("a"))
         end_politely(connection)
         served.box.pause.set()
-        connection.settimeout(20)
+        connection.settimeout(60)
         answer = b"".join(iter(lambda: connection.recv(4096), b""))
     assert answer.startswith(b"HTTP/1.1 200 OK")
     assert answer.endswith(b"{}")

@@ -238,7 +238,7 @@ def test_a_stop_that_another_thread_takes_is_a_stop(folder: Path) -> None:
     with Snapshotter(folder, "vfs") as one:
         assert one.process
         signal_another_thread(one.process.pid, signal.SIGTERM)
-        assert one.process.wait(30) == 0
+        assert one.process.wait(60) == 0
         assert not os.path.exists(one.address)
 
 
