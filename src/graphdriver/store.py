@@ -36,6 +36,7 @@ from graphdriver.layer.walk import remove_tree
 from graphdriver.linux import inheritance, inode_flags, projects
 from graphdriver.linux.folders import make_own
 from graphdriver.linux.reserve import Reserve
+from graphdriver.linux.resources import in_words
 
 _STAGING: Final = ".staging"
 _TRASH: Final = ".trash"
@@ -311,7 +312,7 @@ class Store:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.EXDEV:
         return f"something is mounted on {error.filename!r} in it"
-    return str(error)
+    return in_words(error) if isinstance(error, OSError) else str(error)
 
 
 @contextlib.contextmanager

@@ -119,7 +119,11 @@ class BareError(GraphDriverError):
             FileNotFoundError(2, "No such file or directory", "/x"),
             "get a: No such file or directory: /x",
         ),
-        (OSError(28, "No space left on device"), "get a: No space left on device"),
+        (OSError(5, "Input/output error"), "get a: Input/output error"),
+        (
+            OSError(28, "No space left on device"),
+            "get a: no space or no inodes are left on the filesystem",
+        ),
         (OSError("odd"), "get a: OSError: odd"),
         (KeyError("a"), "get a: KeyError: 'a'"),
         (RecursionError(), "get a: RecursionError: "),

@@ -41,6 +41,7 @@ class Cursor:
         folder: where it is, if anywhere.
         way_changed: something was replaced that the way to it may lead through; see `look_again`.
         inodes: how many things it made on the way.
+        root_fd: the tree's root.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Cursor:
         self.folder: Folder | None = None
         self.way_changed = False
         self.inodes = 0
+        self.root_fd = root.fd
         self._root = root
         self._form = form
         self._uid_maps = uid_maps

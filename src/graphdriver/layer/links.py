@@ -126,7 +126,7 @@ class HardLinks:
             except BadArchiveError as error:
                 raise BadArchiveError(f"{show(link.entry.name)}: {error.problem}") from error
             except OSError as error:
-                raise_about(link.entry, error)
+                raise_about(link.entry, error, self._cursor.root_fd)
             if outcome is _Outcome.NO_TARGET:
                 raise BadArchiveError(
                     f"{show(link.entry.name)} is a hard link to {show(link.entry.link)},"

@@ -42,6 +42,7 @@ from graphdriver.linux.regular import (
     open_and_stat,
     open_and_stat_deviceless,
 )
+from graphdriver.linux.resources import in_words
 
 _PIECE = 256 << 10
 _GATHERED = 128 << 10
@@ -360,4 +361,4 @@ def _content(entry: Entry, fd: int, shown: str) -> Iterator[bytes]:
 
 
 def _unreadable(shown: str, error: OSError) -> GraphDriverError:
-    return GraphDriverError(f"{shown} cannot be read: {error.strerror}")
+    return GraphDriverError(f"{shown} cannot be read: {in_words(error)}")

@@ -32,6 +32,7 @@ from graphdriver.layer.losses import Losses
 from graphdriver.linux import xattr
 from graphdriver.linux.inheritance import drop_acl, drop_acls
 from graphdriver.linux.namespaces import in_user_namespace
+from graphdriver.linux.resources import filesystem, has_room, in_words
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -43,6 +44,7 @@ _DEVICE_MODE = {
 _BIG = 64 << 10
 _HOLE = 4096
 _NOT_KEPT = frozenset({errno.EOPNOTSUPP, errno.EPERM})
+_LONGEST_ATTRIBUTE = 255, 1 << 16  # its name and its value (linux/limits.h)
 _IS_TYPE = {
     EntryType.SYMLINK: stat.S_ISLNK,
     EntryType.CHARACTER_DEVICE: stat.S_ISCHR,
@@ -228,12 +230,33 @@ def _set_xattrs(target: int | bytes, entry: Entry, losses: Losses) -> None:
         try:
             xattr.set(target, name, value)
         except OSError as error:
-            problem = (
-                f"{show(entry.name)}: the attribute {show(name)} cannot be kept: {error.strerror}"
-            )
+            where = f"{show(entry.name)}: the attribute {show(name)} cannot be kept"
             if error.errno not in _NOT_KEPT or is_vital(name):
-                raise UnsupportedError(problem) from error
-            losses.note(f"attributes {name.partition(b'.')[0]!r}", problem)
+                raise _not_kept(where, target, name, value, error) from error
+            losses.note(f"attributes {name.partition(b'.')[0]!r}", f"{where}: {error.strerror}")
+
+
+def _not_kept(
+    where: str, target: int | bytes, name: bytes, value: bytes, error: OSError
+) -> GraphDriverError:
+    """Tell why an attribute cannot be set; what the kernel says of large ones is misleading."""
+    longest_name, longest_value = _LONGEST_ATTRIBUTE
+    match error.errno:
+        case errno.ERANGE:
+            reason = f"its name has {len(name)} bytes, and Linux takes {longest_name}"
+        case errno.E2BIG if len(value) > longest_value:
+            reason = f"it has {len(value)} bytes, and Linux takes {longest_value}"
+        case errno.E2BIG | errno.ENOSPC if error.errno == errno.E2BIG or has_room(target):
+            where_to = filesystem(target)
+            return UnsupportedError(
+                f"{where}: its {len(value)} bytes are more than {where_to} holds for one file",
+                hint="keep layers on XFS, which holds attributes of 64 KiB",
+            )
+        case errno.ENOSPC | errno.EDQUOT:
+            return GraphDriverError(f"{where}: {in_words(error, target)}")
+        case _:
+            reason = in_words(error, target)
+    return UnsupportedError(f"{where}: {reason}")
 
 
 def _set_time(target: int | bytes, entry: Entry, losses: Losses) -> None:

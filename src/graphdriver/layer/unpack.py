@@ -98,7 +98,7 @@ def unpack(
     except OSError as error:
         if entry is None:
             raise
-        raise_about(entry, error)
+        raise_about(entry, error, root_fd)
     finally:
         unpacker.close()
     return Unpacked(size, unpacker.inodes)

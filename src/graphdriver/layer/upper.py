@@ -24,6 +24,7 @@ from graphdriver.layer.pack import Packer
 from graphdriver.layer.walk import Trail, walk_to_files
 from graphdriver.layer.whiteout import OPAQUE, PREFIX, mark
 from graphdriver.linux import xattr
+from graphdriver.linux.resources import in_words
 
 
 def compare_upper(
@@ -218,7 +219,7 @@ class UpperPacker(Packer):
         try:
             return xattr.get_at(parent_fd, name, self._marks.opaque) == b"y"
         except OSError as error:
-            raise GraphDriverError(f"{os.fsdecode(name)!r}: {error.strerror}") from error
+            raise GraphDriverError(f"{os.fsdecode(name)!r}: {in_words(error)}") from error
 
     def _hides(self, name: bytes, *, folder: bool = False) -> bool:
         """Tell whether there is something below a mark; below that of a folder it must be one, too."""

@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from graphdriver.driver import Mount
 from graphdriver.errors import GraphDriverError, Kind
+from graphdriver.linux.resources import in_words
 from graphdriver.snapshotter import _messages_pb2 as pb
 from graphdriver.snapshotter.metadata import Snapshot
 from graphdriver.snapshotter.snapshots import Snapshots
@@ -144,13 +145,19 @@ def _refuse(
     name: str, request: Any, context: grpc.ServicerContext, error: Exception, began: float
 ) -> None:
     """Answer with a code and a text; `grpc.ServicerContext.abort` ends the call."""
-    told = error if isinstance(error, GraphDriverError) else GraphDriverError(str(error))
+    told = error if isinstance(error, GraphDriverError) else GraphDriverError(_in_words(error))
     told.about(name.lower(), None)
     expected = isinstance(error, GraphDriverError | OSError)
     code = CODES.get(told.kind, grpc.StatusCode.INTERNAL)
     members = _members(name, request, began) | {"status": code.name}
     _log.warning("%s", told, exc_info=None if expected else error, extra={"graphdriver": members})
     context.abort(code, str(told))
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{in_words(error)}{f': {error.filename}' if error.filename else ''}"
+    return str(error)
 
 
 def _members(name: str, request: Any, began: float) -> dict[str, object]:

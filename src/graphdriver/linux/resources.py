@@ -1,0 +1,139 @@
+"""Which resource ran out: the kernel tells only that one did (errno(3)), often of another name.
+
+``ENOSPC`` is said of bytes, of inodes, of a project's limit and of one file's attributes alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+from collections.abc import Iterator
+from typing import Final
+
+from graphdriver.linux.mountinfo import fstype_of, mount_points
+
+Place = int | str | bytes
+"""An open descriptor or a path on the filesystem that was worked on."""
+
+_MUCH: Final = 1 << 20
+"""With so many bytes free, bytes are not what a filesystem has run out of."""
+
+_FILE_MAX: Final = "/proc/sys/fs/file-max"
+MOUNT_MAX: Final = "/proc/sys/fs/mount-max"
+
+
+def in_words(error: OSError, place: Place | None = None) -> str:
+    """Return an error's text, which names the resource if one ran out.
+
+    Args:
+        error: any.
+        place: where it was; the file that the error names, if not given.
+    """
+    place = error.filename if place is None else place
+    match error.errno:
+        case errno.ENOSPC:
+            return _no_space(place)
+        case errno.EDQUOT:
+            return (
+                "a quota is used up: the layer's size limit, or one that the filesystem sets for a"
+                " user, a group, a project or a subvolume"
+            )
+        case errno.EFBIG:
+            return (
+                f"the file is larger than {filesystem(place)} allows, or than {_limit_of_files()}"
+            )
+        case errno.ENAMETOOLONG:
+            return f"a name or a path is longer than {filesystem(place)} or Linux allows"
+        case errno.EMFILE:
+            most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            return f"this process has {most} files open, as many as it may (RLIMIT_NOFILE)"
+        case errno.ENFILE:
+            return f"the machine has as many files open as it may ({_FILE_MAX})"
+        case errno.E2BIG:
+            return "the arguments of a program, or an attribute, are longer than Linux allows"
+        case _:
+            return error.strerror or str(error)
+
+
+def mount_in_words(error: OSError, place: Place) -> str:
+    """Return the text of a mount's error, which may also be that there are too many mounts.
+
+    Args:
+        error: any.
+        place: where it was to be made.
+    """
+    if error.errno == errno.ENOSPC:
+        with contextlib.suppress(OSError), open(MOUNT_MAX, encoding="ascii") as file:
+            most = int(file.read())
+            if sum(1 for _ in mount_points()) >= most:
+                return f"there are {most} mounts, as many as there may be ({MOUNT_MAX})"
+    return in_words(error, place)
+
+
+def filesystem(place: Place | None) -> str:
+    """Return the name of a filesystem as an error's text says it."""
+    with contextlib.suppress(OSError), _held(place) as fd:
+        return f"the filesystem ({fstype_of(fd)})"
+    return "the filesystem"
+
+
+def has_room(place: Place) -> bool:
+    """Tell whether there are bytes and inodes left, so that something else is why a call got ENOSPC.
+
+    Raises:
+        OSError: it cannot be told.
+    """
+    with _held(place) as fd:
+        found = os.fstatvfs(fd)
+    return found.f_bavail * found.f_frsize >= _MUCH and not _lacks_inodes(found)
+
+
+def _no_space(place: Place | None) -> str:
+    try:
+        with _held(place) as fd:
+            found = os.fstatvfs(fd)
+    except OSError:
+        return "no space or no inodes are left on the filesystem"
+    if _lacks_inodes(found):
+        return f"no inodes are left on {filesystem(place)}: all {found.f_files} are in use"
+    free = found.f_bavail * found.f_frsize
+    if free < _MUCH:
+        return f"no space is left on {filesystem(place)}: {free} bytes are free"
+    return (
+        f"no room is left on {filesystem(place)}, though {free} bytes are free: a quota of a project is"
+        " used up, or what it keeps for metadata"
+    )
+
+
+def _lacks_inodes(found: os.statvfs_result) -> bool:
+    return bool(found.f_files) and not found.f_favail
+
+
+def _limit_of_files() -> str:
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    unlimited = most == resource.RLIM_INFINITY
+    return f"this process may write (RLIMIT_FSIZE: {'unlimited' if unlimited else most})"
+
+
+@contextlib.contextmanager
+def _held(place: Place | None) -> Iterator[int]:
+    """Hold something on a filesystem; of a path that is not there, what is above it.
+
+    Raises:
+        OSError: nothing is known to be on it.
+    """
+    if isinstance(place, int):
+        yield place
+        return
+    path = os.fsencode(place or b"")
+    if not path.startswith(b"/"):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
