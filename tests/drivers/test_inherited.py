@@ -110,7 +110,7 @@ def everything(driver: Driver) -> object:
             seen(driver, id),
             told(driver, id, ""),
             told(driver, id, parent),
-            driver.changes(id, parent),
+            list(driver.changes(id, parent)),
         )
         for id, parent in parents.items()
     }

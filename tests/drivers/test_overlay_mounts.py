@@ -333,7 +333,7 @@ def test_no_tar_can_bring_overlayfs_a_deletion(
     driver.apply_diff(upper, "lower", io.BytesIO(tar))
     shown = recorded(driver, upper)
     assert shown == recorded(driver, "lower")
-    assert driver.changes(upper, "lower") == []
+    assert list(driver.changes(upper, "lower")) == []
 
 
 def test_a_layer_that_others_stand_on_is_not_applied_to(home: Path, take_up: TakeUp) -> None:
