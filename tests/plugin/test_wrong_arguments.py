@@ -14,9 +14,11 @@ from tests.plugin.tarbox import TarBox
 
 @pytest.mark.parametrize("what", [TarBox, object(), None, "vfs"])
 def test_a_handler_takes_a_driver_that_is_made(what: object) -> None:
-    with pytest.raises(TypeError, match="Handler takes a driver, an object of a ProtoDriver, not "):
+    with pytest.raises(
+        TypeError, match="a driver is an object of a class that extends ProtoDriver, not "
+    ):
         Handler(what)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="Handler takes a driver"):
+    with pytest.raises(TypeError, match="a driver is an object of a class"):
         serve(what)  # type: ignore[arg-type]
 
 
@@ -35,10 +37,15 @@ def test_a_server_takes_one_listener_or_several(several: bool) -> None:
 
 @pytest.mark.parametrize("listeners", ["/run/p.sock", ["/run/p.sock"], None, [None], 7])
 def test_a_server_takes_nothing_else(listeners: object) -> None:
-    with pytest.raises(
-        TypeError, match=r"Server takes listeners, not .*make one with UnixListener"
-    ):
+    with pytest.raises(TypeError, match=r"come from listeners, not .*make one with UnixListener"):
         Server(Handler(TarBox()), listeners)  # type: ignore[arg-type]
+
+
+def test_what_nobody_could_reach_is_not_served() -> None:
+    with pytest.raises(TypeError, match="serve takes at least one listener"):
+        serve(TarBox())
+    with pytest.raises(TypeError, match="come from listeners, not "):
+        serve(TarBox(), "/run/p.sock")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("what", [TarBox(), TarBox, None])

@@ -89,8 +89,7 @@ class Handler:
         state_dir: str | None = None,
         options: Sequence[str] = (),
     ) -> None:
-        if not isinstance(driver, ProtoDriver):
-            raise TypeError(f"Handler takes a driver, an object of a ProtoDriver, not {driver!r}")
+        expect_driver(driver)
         self.driver: Driver = driver if isinstance(driver, Driver) else NaiveDiffDriver(driver)
         self._residence = Residence(self.driver, state_dir, tuple(options))
         self._locks = LayerLocks()
@@ -324,6 +323,18 @@ class Handler:
                 raise LayerUnfinishedError(
                     f"layer {id} was never applied to its end", hint="remove it and load it again"
                 )
+
+
+def expect_driver(driver: object) -> None:
+    """See that something is a driver, and not its class, before it is served.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(driver, ProtoDriver):
+        raise TypeError(
+            f"a driver is an object of a class that extends ProtoDriver, not {driver!r}"
+        )
 
 
 def _take_in(body: ReadStream) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from graphdriver.driver import ProtoDriver
-from graphdriver.plugin.handler import Handler
+from graphdriver.plugin.handler import Handler, expect_driver
 from graphdriver.plugin.listeners import Listener, TCPListener, UnixListener
-from graphdriver.plugin.server import Server
+from graphdriver.plugin.server import Server, several
 from graphdriver.plugin.spec import SpecFile
 from graphdriver.plugin.state import state_directory, state_of
 from graphdriver.plugin.systemd import Notifier
@@ -44,6 +44,10 @@ def serve(driver: ProtoDriver | Handler, *listeners: Listener) -> None:
 
 
 def _serve(driver: ProtoDriver | Handler, listeners: Sequence[Listener], name: str = "") -> None:
+    if not isinstance(driver, Handler):
+        expect_driver(driver)
+    if not several(listeners):
+        raise TypeError("serve takes at least one listener; make one with UnixListener(address)")
     with contextlib.ExitStack() as held:
         for listener in listeners:
             held.callback(listener.close)

@@ -75,7 +75,7 @@ class Server:
                 f"Server takes a Handler, not {handler!r}; make one with Handler(driver)"
             )
         self._handler = handler
-        self._listeners = _several(listeners)
+        self._listeners = several(listeners)
         self._connections: set[Connection] = set()
         self._most = min(MOST, max(64, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
         self._changed = threading.Condition()
@@ -237,11 +237,16 @@ class Server:
             self._in_trouble = True
 
 
-def _several(listeners: Listener | Iterable[Listener]) -> list[Listener]:
-    several = list(listeners) if isinstance(listeners, Iterable) else [listeners]
-    for one in several:
+def several(listeners: Listener | Iterable[Listener]) -> list[Listener]:
+    """Return one listener, or several, as a list.
+
+    Raises:
+        TypeError: one of them is something else.
+    """
+    found = list(listeners) if isinstance(listeners, Iterable) else [listeners]
+    for one in found:
         if not hasattr(one, "socket"):
             raise TypeError(
-                f"Server takes listeners, not {listeners!r}; make one with UnixListener(address)"
+                f"calls come from listeners, not {listeners!r}; make one with UnixListener(address)"
             )
-    return several
+    return found
