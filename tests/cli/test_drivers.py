@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from graphdriver.cli.main import main
 from tests.cli.conftest import Serving, environment, graphdriver
 
 
@@ -41,6 +46,24 @@ def test_each_driver_is_told_with_whether_it_works_and_why() -> None:
         "fuse-overlayfs  works: layers share all that they do not change, by a"
     )
     assert lines[2] == "vfs             works: works on every filesystem, by full copies"
+
+
+def test_programs_read_the_same() -> None:
+    result = graphdriver("drivers", "--data-root", "/tmp/not/there/yet", "--json")
+    assert result.returncode == 0
+    found = json.loads(result.stdout)
+    assert [one["name"] for one in found if one["works"]][:2] == ["overlay2", "fuse-overlayfs"]
+    assert {"name", "works", "rank", "reason"} == set(found[0])
+    lines = graphdriver("drivers", "--data-root", "/tmp/not/there/yet").stdout.decode().splitlines()
+    assert [line.split()[0] for line in lines] == [one["name"] for one in found]
+
+
+def test_who_is_not_root_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert main(["drivers"]) == 7
+    assert "which only root can make; run it as root" in capsys.readouterr().err
 
 
 def test_the_drivers_of_other_packages_are_beside_ours(folder: Path) -> None:

@@ -7,8 +7,17 @@ import importlib.metadata
 import pytest
 
 from graphdriver.cli.exit_codes import CODES
+from graphdriver.cli.main import COMMANDS
 from graphdriver.errors import Kind
 from tests.cli.conftest import graphdriver
+
+NEEDED = {
+    "snapshotter": ["--address=/nowhere"],
+    "call": ["--plugin=nobody", "Status"],
+    "record": ["--plugin=nobody", "/nowhere"],
+    "conform": ["--plugin=nobody"],
+}
+"""What a command must be given before it looks at what it does not know."""
 
 
 def test_the_version_is_the_packages() -> None:
@@ -25,6 +34,15 @@ def test_help_has_examples_and_exit_codes(command: str) -> None:
 
 def test_every_kind_of_error_has_an_exit_code() -> None:
     assert CODES.keys() == set(Kind)
+
+
+@pytest.mark.parametrize("command", [one.name for one in COMMANDS])
+def test_an_unknown_option_is_answered_with_the_commands_own_usage(command: str) -> None:
+    done = graphdriver(command, *NEEDED.get(command, []), "--no-such-option")
+    assert done.returncode == 2
+    said = done.stderr.decode()
+    assert said.startswith(f"usage: graphdriver {command} ")
+    assert said.endswith(f"graphdriver {command}: error: unknown arguments: --no-such-option\n")
 
 
 def test_no_command_is_wrong_usage() -> None:

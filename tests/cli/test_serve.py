@@ -158,11 +158,11 @@ def test_a_bad_option_is_wrong_usage() -> None:
 
 
 def test_the_drivers_own_options_reach_init(folder: Path) -> None:
-    one = Serving(folder, "vfs", "--opt", "size=10G").ready()
+    one = Serving(folder, "plain_folders:PlainFolders", "--opt", "adopt=yes").ready()
     try:
-        result = one.call("Init", f"Home={folder}/home")
-        assert result.returncode == 7
-        assert b"init: vfs cannot limit the size of a layer; leave size= out" in result.stderr
+        (folder / "home").mkdir()
+        (folder / "home/theirs").touch()
+        assert one.call("Init", f"Home={folder}/home").returncode == 0
     finally:
         one.end()
 
@@ -261,7 +261,7 @@ def test_as_text_too_each_call_has_its_layer_and_duration(folder: Path) -> None:
         (["nope"], 7, "there is no driver 'nope'"),
         (["vfs", "--group", "no-such-group"], 7, "there is no group no-such-group"),
         (["vfs", "--name", "overlay2"], 2, "choose another name, such as py-overlay2"),
-        (["failing:Failing"], 1, "this driver has a bug"),
+        (["failing:Failing"], 7, "this driver has a bug"),
     ],
 )
 def test_where_machines_read_the_log_what_ends_the_plugin_is_a_line_too(
@@ -278,7 +278,7 @@ def test_where_machines_read_the_log_what_ends_the_plugin_is_a_line_too(
     (line,) = map(json.loads, result.stderr.splitlines())
     assert line["level"] == "critical"
     assert said in line["message"]
-    assert ("in __init__" in line.get("trace", "")) == (words == ["failing:Failing"])
+    assert "trace" not in line
     assert result.stdout == b""
     assert not (folder / f"{folder.name}.sock").exists()
 

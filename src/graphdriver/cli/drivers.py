@@ -7,12 +7,15 @@ import os
 from typing import Final
 
 from graphdriver.cli.command import Command
+from graphdriver.cli.exit_codes import OK
 from graphdriver.cli.serve import DATA_ROOT
+from graphdriver.process import rights
 
 _EXAMPLES = """\
 examples:
   graphdriver drivers
   graphdriver drivers --data-root /mnt/fast/docker
+  graphdriver drivers --json | jq -r 'map(select(.works))[0].name'
 """
 
 
@@ -23,17 +26,28 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the daemon's, which need not exist yet (default: %(default)s)",
     )
+    parser.add_argument("--json", action="store_true", help="print it for programs")
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from graphdriver.drivers.choice import survey
 
+    rights.expect_root()
     findings = survey(os.path.abspath(arguments.data_root))
+    if arguments.json:
+        import json
+
+        found = [
+            {"name": one.name, "works": one.cls is not None, "rank": one.rank, "reason": one.reason}
+            for one in findings
+        ]
+        print(json.dumps(found, indent=2))
+        return OK
     width = max((len(finding.name) for finding in findings), default=0)
     for finding in findings:
         verdict = "works" if finding.cls else "does not work"
         print(f"{finding.name:<{width}}  {verdict}: {finding.reason}")
-    return 0
+    return OK
 
 
 COMMAND: Final = Command(

@@ -80,7 +80,9 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=_CommandParser
+    )
     for command in COMMANDS:
         one = commands.add_parser(
             command.name,
@@ -93,6 +95,18 @@ def _parser() -> argparse.ArgumentParser:
         command.configure(one)
         one.set_defaults(command=command)
     return parser
+
+
+class _CommandParser(argparse.ArgumentParser):
+    """Refuses what a command does not know with that command's usage, not with the whole program's."""
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unknown arguments: {' '.join(unknown)}")
+        return found, unknown
 
 
 class _Version(argparse.Action):

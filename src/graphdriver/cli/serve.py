@@ -48,9 +48,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     configure_options(parser, ", before the daemon's own")
     parser.add_argument(
         "--data-root",
-        default=DATA_ROOT,
         metavar="DIR",
-        help="the daemon's, by which the best driver is chosen (default: %(default)s)",
+        help="the daemon's: the best driver there is chosen, and one that does not work there is"
+        f" refused (default: {DATA_ROOT}, where one that does not work is a warning)",
     )
     configure_log(parser)
 
@@ -72,7 +72,7 @@ def _run_plugin(arguments: argparse.Namespace) -> int:
     if driver is None:
         from graphdriver.drivers.choice import choose
 
-        choice = choose(os.path.abspath(arguments.data_root))
+        choice = choose(_data_root(arguments))
         driver, reason = choice.name, choice.reason
     elif ":" in driver:
         # Last, so that nothing there can pass for a module of the standard library.
@@ -96,22 +96,54 @@ def _serve(
     logs.set_up(verbose=arguments.verbose, form=arguments.log_format)
     stacks.dump_on_signal(arguments.log_format)
 
-    from graphdriver.drivers import make
+    from graphdriver.drivers import load, make
+    from graphdriver.drivers.choice import check
     from graphdriver.plugin.handler import Handler
+    from graphdriver.plugin.residence import split_options
     from graphdriver.plugin.serve import run
-    from graphdriver.plugin.state import state_directory
+    from graphdriver.plugin.state import is_remembered, state_directory
 
     def announce() -> None:
         print(f"serving {driver} ({reason}) on {place}")
-        print(_how_to_use(place.name, os.path.abspath(arguments.data_root)))
+        print(_how_to_use(place.name, _data_root(arguments)))
         sys.stdout.flush()
 
+    check(load(driver), split_options(arguments.opt)[0])
     state_dir = state_directory(place.state)
+    if arguments.driver and (arguments.data_root or not is_remembered(state_dir)):
+        _look_at_home(driver, arguments.data_root)
     handler = Handler(make(driver), state_dir=state_dir, options=arguments.opt)
     is_read_by_people = not (notifier or place.is_inherited or arguments.log_format == "json")
     with place.led_to():
         run(handler, [place.listener], notifier, announce if is_read_by_people else lambda: None)
     return 0
+
+
+def _look_at_home(driver: str, data_root: str | None) -> None:
+    """Refuse a driver that does not work where it was said to; warn of one that only may not."""
+    import logging
+
+    from graphdriver.drivers import load
+    from graphdriver.drivers.choice import look
+    from graphdriver.errors import GraphDriverError, UnsupportedError
+
+    log = logging.getLogger(__name__)
+    try:
+        look(load(driver), os.path.abspath(data_root or DATA_ROOT))
+    except UnsupportedError as error:
+        if data_root:
+            raise
+        log.warning(
+            "%s does not work on a daemon's default data root %s: %s", driver, DATA_ROOT, error
+        )
+    except GraphDriverError as error:
+        log.warning(
+            "whether %s works on %s cannot be told: %s", driver, data_root or DATA_ROOT, error
+        )
+
+
+def _data_root(arguments: argparse.Namespace) -> str:
+    return os.path.abspath(arguments.data_root or DATA_ROOT)
 
 
 def _how_to_use(name: str, data_root: str) -> str:

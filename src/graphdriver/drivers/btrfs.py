@@ -30,6 +30,7 @@ from graphdriver.layer.touched import Touched
 from graphdriver.layer.walk import remove_tree
 from graphdriver.linux import btrfs, btrfs_quota, inode_flags, statfs
 from graphdriver.linux.exclusion import alone_in
+from graphdriver.linux.mount import knows
 from graphdriver.linux.mountinfo import fstype_of
 from graphdriver.linux.sync import syncfs
 from graphdriver.store import Store
@@ -53,6 +54,15 @@ class BtrfsDriver(ProtoDriver):
         _examine(home)
         return Suitability(25, "layers are snapshots; size= works, by simple quotas")
 
+    @classmethod
+    def check(cls, options: Sequence[str]) -> None:
+        """Refuse what would be refused in any home."""
+        _home_size(options)
+        if not knows("btrfs"):
+            raise UnsupportedError(
+                "btrfs: this kernel has no btrfs", hint="load it (modprobe btrfs), or use overlay2"
+            )
+
     def init(
         self,
         home: str,
@@ -61,8 +71,7 @@ class BtrfsDriver(ProtoDriver):
         gid_maps: Sequence[IDMap],
     ) -> None:
         """Take up a home; see `graphdriver.ProtoDriver.init`."""
-        given = (option.partition("=") for option in options)
-        self._size = _size_in({key: value for key, _, value in given}, "of a home")
+        self._size = _home_size(options)
         _examine(home)
         self._owner = host_root(uid_maps), host_root(gid_maps)
         self._store = Store(home, self._owner[1], delete=_delete)
@@ -163,6 +172,11 @@ class BtrfsDriver(ProtoDriver):
             return None
         syncfs(upper_fd)  # what is not written yet is not in the trees
         return touched_since(upper_fd, lower_fd, made.made_in)
+
+
+def _home_size(options: Sequence[str]) -> int:
+    given = (option.partition("=") for option in options)
+    return _size_in({key: value for key, _, value in given}, "of a home")
 
 
 def _size_in(options: Mapping[str, str], of: str) -> int:

@@ -1,14 +1,16 @@
 """Which driver to use in a place: each one is asked how well it would do there.
 
-A driver class may have ``probe(home)``, which looks at an existing folder and returns a
-`Suitability`, or raises a `GraphDriverError` that says why it would not work. One without it works
-everywhere, as far as anybody knows, and is never chosen by itself.
+A driver class may have two class methods. ``probe(home)`` looks at an existing directory and returns a
+`Suitability`, or raises a `GraphDriverError` that says why the driver would not work there. A class
+without it works everywhere, as far as anybody knows, and is never chosen by itself. ``check(options)``
+looks at what is known without a home: the options, a program, the kernel.
 """
 
 from __future__ import annotations
 
 import os
 import reprlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphdriver.driver import ProtoDriver
@@ -39,28 +41,65 @@ def survey(home: str) -> list[Finding]:
     Args:
         home: where layers would be kept. What is not there yet is judged by the folder above it.
     """
-    from graphdriver.drivers import available, described
+    from graphdriver.drivers import available
 
-    while not os.path.isdir(home):
-        home = os.path.dirname(home)
     findings = []
     for name, cls in available().items():
         if isinstance(cls, GraphDriverError):
             findings.append(Finding(name, None, -1, str(cls)))
             continue
-        probe = getattr(cls, "probe", None)
-        if probe is None:
-            findings.append(Finding(name, cls, 0, "says nothing of where it works"))
-            continue
         try:
-            suitability = _checked(probe(home))
+            found = look(cls, home)
         except GraphDriverError as error:
             findings.append(Finding(name, None, -1, str(error)))
-        except (Exception, SystemExit) as error:  # one driver's fault keeps nobody from the others
-            findings.append(Finding(name, None, -1, f"its probe failed: {described(error)}"))
         else:
-            findings.append(Finding(name, cls, suitability.rank, suitability.reason))
+            findings.append(Finding(name, cls, found.rank, found.reason))
     return sorted(findings, key=lambda finding: (-finding.rank, finding.name))
+
+
+def look(cls: type[ProtoDriver], home: str) -> Suitability:
+    """Ask a driver how well it would do in a place.
+
+    Args:
+        cls: the driver.
+        home: as for `survey`.
+
+    Raises:
+        UnsupportedError: it would not do.
+        GraphDriverError: that cannot be told; the text says why.
+    """
+    from graphdriver.drivers import described
+
+    while not os.path.isdir(home):
+        home = os.path.dirname(home)
+    probe = getattr(cls, "probe", None)
+    if probe is None:
+        return Suitability(0, "says nothing of where it works")
+    try:
+        return _checked(probe(home))
+    except GraphDriverError:
+        raise
+    except (Exception, SystemExit) as error:  # one driver's fault keeps nobody from the others
+        raise GraphDriverError(f"its probe failed: {described(error)}") from error
+
+
+def check(cls: type[ProtoDriver], options: Sequence[str]) -> None:
+    """Refuse a driver that cannot work with these options, or on this machine, in any home.
+
+    Raises:
+        GraphDriverError: it cannot; the text says why.
+    """
+    from graphdriver.drivers import described
+
+    checks = getattr(cls, "check", None)
+    if checks is None:
+        return
+    try:
+        checks(list(options))
+    except GraphDriverError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise GraphDriverError(f"the driver's check failed: {described(error)}") from error
 
 
 def _checked(found: object) -> Suitability:

@@ -96,6 +96,19 @@ class FuseMounter(Mounter):
         self._shown.end()
 
 
+def expect_program() -> None:
+    """See whether the program is there, and this kernel has what it needs.
+
+    Raises:
+        UnsupportedError: one of them is missing.
+    """
+    _program()
+    if not calls.knows("fuse"):
+        raise UnsupportedError(
+            f"{PROGRAM}: this kernel has no FUSE", hint="load it (modprobe fuse), or use vfs"
+        )
+
+
 def _program() -> str:
     found = shutil.which(PROGRAM, path=_PATH)
     if not found:

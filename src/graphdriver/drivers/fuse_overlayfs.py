@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from graphdriver.drivers.choice import Suitability
-from graphdriver.drivers.fuse_mount import FuseMounter
+from graphdriver.drivers.fuse_mount import FuseMounter, expect_program
 from graphdriver.drivers.overlay_driver import OverlayDriver
 from graphdriver.drivers.overlay_ground import Ground
 from graphdriver.drivers.overlay_mount import Overlay
@@ -31,6 +31,8 @@ from graphdriver.drivers.overlay_probe import trial
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.layer.lowers import is_whiteout
 from graphdriver.linux import xattr
+
+_KNOWN: Final = ("size",)
 
 
 class FuseOverlayfsDriver(OverlayDriver):
@@ -46,9 +48,15 @@ class FuseOverlayfsDriver(OverlayDriver):
         return Suitability(22, f"layers share all that they do not change, by a program, on {kind}")
 
     @classmethod
+    def check(cls, options: Sequence[str]) -> None:
+        """Refuse what would be refused in any home."""
+        HomeOptions.parse(options, cls.driver_name, _KNOWN)
+        expect_program()
+
+    @classmethod
     def survey(cls, home: str, options: Sequence[str]) -> Ground:
         """Look at a home by mounting something there; see `OverlayDriver.survey`."""
-        parsed = HomeOptions.parse(options, cls.driver_name, ("size",))
+        parsed = HomeOptions.parse(options, cls.driver_name, _KNOWN)
         kind, is_native = _examine(home)
         return Ground(cls.driver_name, FuseMounter(home), parsed, kind, is_native)
 

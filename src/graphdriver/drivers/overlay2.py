@@ -24,7 +24,7 @@ from graphdriver.drivers.overlay_driver import OverlayDriver
 from graphdriver.drivers.overlay_ground import Ground
 from graphdriver.drivers.overlay_mount import KernelMounter
 from graphdriver.drivers.overlay_options import KNOWN, HomeOptions
-from graphdriver.drivers.overlay_probe import examine
+from graphdriver.drivers.overlay_probe import examine, expect_overlayfs
 
 
 class Overlay2Driver(OverlayDriver):
@@ -37,6 +37,12 @@ class Overlay2Driver(OverlayDriver):
         """Tell how well the driver would do in a folder, which exists."""
         kind = examine(home)
         return Suitability(30, f"layers share all that they do not change, on {kind}")
+
+    @classmethod
+    def check(cls, options: Sequence[str]) -> None:
+        """Refuse what would be refused in any home."""
+        HomeOptions.parse(options, cls.driver_name, KNOWN)
+        expect_overlayfs()
 
     @classmethod
     def survey(cls, home: str, options: Sequence[str]) -> Ground:

@@ -44,14 +44,23 @@ def examine(home: str, options: HomeOptions = HomeOptions()) -> str:  # noqa: B0
         UnsupportedError: they cannot; the text says what is missing and what to do.
         OSError: nothing can be written there.
     """
-    if "overlay" not in _filesystems() and not calls.accepts("overlay", "index", "off"):
+    expect_overlayfs()
+    with trial(home) as (folder, kind):
+        _examine(home, folder, kind, options)
+    return kind
+
+
+def expect_overlayfs() -> None:
+    """See whether this kernel has overlayfs.
+
+    Raises:
+        UnsupportedError: it has none.
+    """
+    if not calls.knows("overlay"):
         raise UnsupportedError(
             "overlay2: this kernel has no overlay filesystem",
             hint="load it (modprobe overlay), or use vfs",
         )
-    with trial(home) as (folder, kind):
-        _examine(home, folder, kind, options)
-    return kind
 
 
 @contextlib.contextmanager
@@ -132,8 +141,3 @@ def _clear(shown: Shown, home_fd: int) -> None:
     Shown(shown.path).end()  # of a mounter that shows it once more, and was killed
     shown.end()
     remove_tree(home_fd, os.fsencode(_FOLDER))
-
-
-def _filesystems() -> set[str]:
-    with open("/proc/filesystems", encoding="ascii") as file:
-        return {line.split()[-1] for line in file}

@@ -45,6 +45,11 @@ class VfsDriver(ProtoDriver):
             return Suitability(20, "copies share their blocks (reflink)")
         return Suitability(10, "works on every filesystem, by full copies")
 
+    @classmethod
+    def check(cls, options: Sequence[str]) -> None:
+        """Refuse what would be refused in any home."""
+        _refuse_options([option.partition("=")[0] for option in options])
+
     def init(
         self,
         home: str,
@@ -53,7 +58,7 @@ class VfsDriver(ProtoDriver):
         gid_maps: Sequence[IDMap],
     ) -> None:
         """Take up a home; see `graphdriver.ProtoDriver.init`."""
-        _refuse_options([option.partition("=")[0] for option in options])
+        self.check(options)
         self._owner = host_root(uid_maps), host_root(gid_maps)
         self._store = Store(home, self._owner[1])
 

@@ -146,6 +146,18 @@ def mount_copy(folder_fd: int, attributes: int, namespace: int = 0) -> int:
     return copy
 
 
+def knows(fstype: str) -> bool:
+    """Tell whether the kernel has a filesystem, or has it now that it was asked to load its module."""
+    with open("/proc/filesystems", encoding="ascii") as file:
+        if any(line.split()[-1] == fstype for line in file):
+            return True
+    try:
+        os.close(_call(_SYS_FSOPEN, os.fsencode(fstype), _FSOPEN_CLOEXEC))
+    except MountError:
+        return False
+    return True
+
+
 def accepts(fstype: str, key: str, value: str) -> bool:
     """Tell whether a filesystem takes a setting; nothing is mounted.
 

@@ -17,12 +17,15 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
+from typing import Final
 
 from graphdriver.errors import MalformedRequestError
 from graphdriver.linux.exclusion import alone_in
 from graphdriver.linux.folders import make_folders, make_own, write_whole
 from graphdriver.plugin.codec import decode, encode
 from graphdriver.plugin.messages import InitRequest
+
+INIT: Final = "init.json"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,6 +89,10 @@ class Daemon:
         """Tell whether it runs, or may run: that cannot be told and it has not called Cleanup."""
         return not self.left if self.peer is None else self.peer.is_alive()
 
+    def may_call(self) -> bool:
+        """Tell whether it may still make calls without another Init."""
+        return not self.left and self.may_live()
+
     def may_be_replaced_by(self, said: InitRequest, peer: Peer | None) -> bool:
         """Tell whether another Init may take this one's place.
 
@@ -108,7 +115,7 @@ class DaemonFile:
 
     def __init__(self, state_dir: str) -> None:
         self._directory = state_dir
-        self._path = os.path.join(state_dir, "init.json")
+        self._path = os.path.join(state_dir, INIT)
 
     def write(self, daemon: Daemon) -> None:
         """Remember a daemon."""

@@ -146,20 +146,30 @@ class Residence:
     def resume(self) -> None:
         """Take up what was remembered, at the start of a process; calls wait meanwhile.
 
-        A former process is given time to end its last calls. What goes wrong is told by the calls
-        that need a home; each of them tries again.
-        """
-        self._resume(PATIENCE, at_start=True)
+        A former process is given time to end its last calls. What else goes wrong is told by the
+        calls that need a home; each of them tries again.
 
-    def _resume(self, patience: float, *, at_start: bool = False) -> None:
+        Raises:
+            UnsupportedError: the driver cannot serve that home, and its daemon may still call.
+        """
+        trouble = self._resume(PATIENCE, at_start=True)
+        daemon = self._daemon
+        if isinstance(trouble, UnsupportedError) and daemon and daemon.may_call():
+            raise UnsupportedError(
+                f"cannot serve {daemon.said.home} for {daemon}: {trouble}",
+                hint="start it as it was started before, or stop that daemon first",
+            ) from trouble
+
+    def _resume(self, patience: float, *, at_start: bool = False) -> Exception | None:
+        """Take up what was remembered; return what went wrong."""
         with self._gate.alone():
             if self._is_served():
-                return
+                return None
             try:
                 if self._daemon is None and self._file:
                     self._daemon = self._file.read()
                 if self._daemon is None or (at_start and self._daemon.left):
-                    return
+                    return None
                 home = self._daemon.said.home
                 self._home = self._held_at(os.path.normpath(home))
                 if not os.path.isdir(home):
@@ -172,8 +182,9 @@ class Residence:
                 if trouble != self._trouble:
                     _log.warning("%s", trouble)
                 self._trouble = trouble
-            else:
-                _log.info("took up %s again", home)
+                return error
+            _log.info("took up %s again", home)
+            return None
 
     def left(self, peer: Peer | None) -> None:
         """Note that the daemon has called Cleanup, for who is inside.
@@ -194,8 +205,7 @@ class Residence:
         self._home = self._file = self._daemon = None
 
     def _take_up(self, said: InitRequest, patience: float = 0) -> Home:
-        options, adopt = split_adopt((*self._options, *said.options))
-        options, syncs = _split_sync(options)
+        options, adopt, syncs = split_options((*self._options, *said.options))
         path = os.path.normpath(said.home)
         # A driver knows one home, and after an init that failed perhaps none rightly. So there is none
         # until all is well, and if it never is, the next call takes up again what is remembered.
@@ -233,11 +243,16 @@ class Residence:
         self._daemon = daemon
 
 
-def _split_sync(options: Sequence[str]) -> tuple[list[str], bool]:
-    """Take ``sync=…``, which is the framework's, out of a driver's options."""
+def split_options(options: Sequence[str]) -> tuple[list[str], bool, bool]:
+    """Return a driver's options without the framework's, and these: ``adopt`` and ``sync``.
+
+    Raises:
+        UnsupportedError: one of the framework's has a value that it does not know.
+    """
+    others, adopt = split_adopt(options)
     syncs = True
     rest = []
-    for option in options:
+    for option in others:
         key, _, value = option.partition("=")
         if key != "sync":
             rest.append(option)
@@ -245,4 +260,4 @@ def _split_sync(options: Sequence[str]) -> tuple[list[str], bool]:
             syncs = value == "layer"
         else:
             raise UnsupportedError(f"option {option}: sync is 'layer' (the default) or 'none'")
-    return rest, syncs
+    return rest, adopt, syncs

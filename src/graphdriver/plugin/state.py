@@ -16,7 +16,7 @@ from graphdriver.errors import UnsupportedError
 from graphdriver.linux.exclusion import alone_in
 from graphdriver.linux.folders import make_own
 from graphdriver.linux.runtime import RUNTIME, file_name, path_of
-from graphdriver.plugin.daemon import Daemon, DaemonFile
+from graphdriver.plugin.daemon import INIT, Daemon, DaemonFile
 from graphdriver.plugin.listeners import PLUGIN_SOCKETS, Listener
 
 STATES: Final = f"{RUNTIME}/plugins"
@@ -65,6 +65,11 @@ def state_directory(state: str, states: str = STATES) -> str:
     return path
 
 
+def is_remembered(directory: str) -> bool:
+    """Tell whether a daemon's Init is remembered in a plugin's directory."""
+    return os.path.lexists(os.path.join(directory, INIT))
+
+
 def _sweep(states: str, mine: str) -> None:
     with alone_in(states):
         for state in sorted(set(os.listdir(states)) - {mine}):
@@ -86,7 +91,7 @@ def _has_socket(state: str) -> bool:
 
 
 def _is_gone(daemon: Daemon) -> bool:
-    if daemon.left or not daemon.may_live():
+    if not daemon.may_call():
         return True
     # Whether one without a process lives cannot be told; without its home it has no use for a plugin.
     return daemon.peer is None and not os.path.isdir(daemon.said.home)
