@@ -44,6 +44,7 @@ class Home:
     Raises:
         InUseError: another process holds it; the text names both.
         UnsupportedError: it holds other files, or belongs to another user.
+        GraphDriverError: it cannot be made.
     """
 
     def __init__(
@@ -54,20 +55,20 @@ class Home:
         *,
         adopt: bool = False,
     ) -> None:
-        if not adopt:
-            refuse_others(path)
         self.path = path
         self.created: set[str] = set()
-        group = host_root(gid_maps)
-        make_folders(os.path.dirname(path), 0o711)
-        make_plain(path, 0o710)
-        keep_own(path, 0o710)
-        if os.stat(path).st_gid != group:  # a kill may have come between the two
-            os.chown(path, -1, group)
         own = os.path.join(path, _FOLDER)
         self._marks = os.path.join(own, "applying")
-        make_own(own, 0o700)
-        make_own(self._marks, 0o700)
+        try:
+            if not adopt:
+                refuse_others(path)
+            self._make(own, host_root(gid_maps))
+        except OSError as error:
+            raise GraphDriverError(
+                f"the home {path} cannot be made or used: {os.fsdecode(error.filename or path)}:"
+                f" {error.strerror or error}",
+                hint="choose another home",
+            ) from error
         self._identity = os.path.join(path, IDENTITY)
         self._lock_path = os.path.join(own, "lock")
         self._lock = self._take_lock(self._lock_path, patience)
@@ -76,6 +77,15 @@ class Home:
         except BaseException:
             self.close()
             raise
+
+    def _make(self, own: str, group: int) -> None:
+        make_folders(os.path.dirname(self.path), 0o711)
+        make_plain(self.path, 0o710)
+        keep_own(self.path, 0o710)
+        if os.stat(self.path).st_gid != group:  # a kill may have come between the two
+            os.chown(self.path, -1, group)
+        make_own(own, 0o700)
+        make_own(self._marks, 0o700)
 
     def _take_lock(self, path: str, patience: float) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -50,8 +50,8 @@ def test_no_command_is_wrong_usage() -> None:
 
 
 def test_what_the_kernel_refuses_is_told_with_the_path_and_no_number() -> None:
-    done = graphdriver("snapshotter", "vfs", "--root=/proc/nope", "--address=/proc/nope/x.sock")
+    done = graphdriver("record", "--socket=/nowhere.sock", "--output=/proc/nope", "/nowhere.sock")
     assert done.returncode == 1
     assert done.stderr.decode().splitlines()[-1] == (
-        "graphdriver snapshotter: /proc/nope: No such file or directory"
+        "graphdriver record: /proc/nope: No such file or directory"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from typing import Self
 from graphdriver.conformance.snapshots.calls import Calls
 
 TIMEOUT = 60.0
+_SERVES = re.compile(rb'(INFO    |")serving ')
+"""In the log as text, or as JSON."""
 
 
 class Snapshotter:
@@ -50,7 +53,7 @@ class Snapshotter:
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
         deadline = time.monotonic() + TIMEOUT
-        while b"INFO    serving" not in self.log.read_bytes()[at:]:
+        while not _SERVES.search(self.log.read_bytes()[at:]):
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.02)

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import re
+import shlex
 import socket
 import sys
 from typing import Final
@@ -70,15 +71,15 @@ def _run_snapshotter(arguments: argparse.Namespace) -> int:
     from graphdriver.process import rights
     from graphdriver.snapshotter.config import config
 
-    told = config(name, address, os.uname().machine)
+    root = os.path.abspath(arguments.root or f"{ROOTS}/io.containerd.snapshotter.v1.{name}")
     if arguments.print_config:
-        print(told, end="")
+        print(config(name, address, root, os.uname().machine), end="")
         return 0
     rights.prepare()
-    return _serve(arguments, name, address, told)
+    return _serve(arguments, name, address, root)
 
 
-def _serve(arguments: argparse.Namespace, name: str, address: str, told: str) -> int:
+def _serve(arguments: argparse.Namespace, name: str, address: str, root: str) -> int:
     import logging
 
     from graphdriver.drivers import make
@@ -89,7 +90,6 @@ def _serve(arguments: argparse.Namespace, name: str, address: str, told: str) ->
     raise_until_served()
     logs.set_up(verbose=arguments.verbose, form=arguments.log_format)
     stacks.dump_on_signal(arguments.log_format)
-    root = os.path.abspath(arguments.root or f"{ROOTS}/io.containerd.snapshotter.v1.{name}")
     driver, reason = arguments.driver, "it was asked for"
     if driver is None:
         from graphdriver.drivers.choice import choose
@@ -118,10 +118,11 @@ def _serve(arguments: argparse.Namespace, name: str, address: str, told: str) ->
     with server, contextlib.closing(signals):
         if notifier:
             notifier.tell("READY=1", f"STATUS=serving {driver} on {address}")
-        else:
+        elif arguments.log_format == "text":
             print(f"serving {driver} ({reason}) on {address}, layers in {root}")
-            print(f"tell containerd of it, in /etc/containerd/config.toml:\n\n{told}")
-            sys.stdout.flush()
+            command = ["graphdriver", "snapshotter", "--address", address, "--name", name]
+            shown = shlex.join([*command, "--root", root, "--print-config"])
+            print(f"for /etc/containerd/config.toml: {shown}", flush=True)
         log.info("serving %s on %s", driver, address)
         while not signals.note(numbers.recv(64)):
             pass

@@ -17,6 +17,10 @@ version = 2
   # containerd 2.x, Linux 5.19: containers with ids of their own, without a copy of their image
   # capabilities = ["remap-ids"]
 
+# Kubernetes: where kubelet measures how full the disk of images and containers is (containerd 2.x)
+[proxy_plugins."{name}".exports]
+  root = "{root}"
+
 # Kubernetes: images and containers of the CRI plugin (containerd 1.6 and 1.7)
 [plugins."io.containerd.grpc.v1.cri".containerd]
   snapshotter = "{name}"
@@ -35,15 +39,22 @@ version = 2
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7"}
 
 
-def config(name: str, address: str, machine: str) -> str:
+def config(name: str, address: str, root: str, machine: str) -> str:
     """Return what belongs into ``/etc/containerd/config.toml``.
 
     Args:
         name: what containerd calls the snapshotter.
         address: the absolute path of its socket.
+        root: the absolute path of the directory with its layers.
         machine: the processor, as uname(2) names it.
     """
-    quoted = address.replace("\\", "\\\\").replace('"', '\\"')
     return _CONFIG.format(
-        name=name, address=quoted, architecture=_ARCHITECTURES.get(machine, machine)
+        name=name,
+        address=_quoted(address),
+        root=_quoted(root),
+        architecture=_ARCHITECTURES.get(machine, machine),
     )
+
+
+def _quoted(path: str) -> str:
+    return path.replace("\\", "\\\\").replace('"', '\\"')

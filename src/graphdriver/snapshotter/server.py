@@ -51,13 +51,19 @@ class SnapshotterServer:
         self.address = os.path.abspath(address)
         gid = group_id(group)
         folder = os.path.dirname(self.address)
-        make_folders(folder, 0o755)
+        try:
+            make_folders(folder, 0o755)
+        except OSError as error:
+            raise _no_socket(self.address, error) from error
         self._lock = _locked(self.address)
         try:
             self._pool = concurrent.futures.ThreadPoolExecutor(THREADS, "snapshotter")
             self._server = grpc.server(self._pool)
             self._server.add_generic_rpc_handlers((handlers(snapshots),))
             self._bind(folder, gid)
+        except OSError as error:
+            self._lock.release()
+            raise _no_socket(self.address, error) from error
         except BaseException:
             self._lock.release()
             raise
@@ -110,3 +116,9 @@ def _locked(address: str) -> PathLock:
     except BaseException:
         lock.release()
         raise
+
+
+def _no_socket(address: str, error: OSError) -> UnsupportedError:
+    return UnsupportedError(
+        f"no socket can be made at {address}: {error.strerror or error}", hint="choose another path"
+    )
