@@ -49,6 +49,12 @@ def test_a_filesystem_without_space(tiny: Path) -> None:
     assert in_words(error) == "no space or no inodes are left on the filesystem"
 
 
+@pytest.mark.parametrize("name", [0, "/proc/self/fd/0", b"/proc/self/fd/0", "relative", "", None])
+def test_an_error_that_names_no_lasting_place(name: object) -> None:
+    text = in_words(OSError(errno.ENOSPC, "No space left on device", name))
+    assert text == "no space or no inodes are left on the filesystem"
+
+
 def test_a_refusal_on_a_filesystem_that_has_room(tmp_path: Path) -> None:
     assert "though" in in_words(OSError(errno.ENOSPC, ""), str(tmp_path / "not/there"))
 

@@ -67,7 +67,7 @@ def mount_id(fd: int) -> int:
     Raises:
         OSError: /proc cannot be read.
     """
-    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+    with open(f"/proc/self/fdinfo/{fd}", encoding="utf-8") as file:
         said = dict(line.split(":", 1) for line in file if ":" in line)
     return int(said["mnt_id"])
 

@@ -21,6 +21,7 @@ _MUCH: Final = 1 << 20
 """With so many bytes free, bytes are not what a filesystem has run out of."""
 
 _FILE_MAX: Final = "/proc/sys/fs/file-max"
+_DESCRIPTORS: Final = b"/proc/self/fd/"
 MOUNT_MAX: Final = "/proc/sys/fs/mount-max"
 
 
@@ -29,9 +30,10 @@ def in_words(error: OSError, place: Place | None = None) -> str:
 
     Args:
         error: any.
-        place: where it was; the file that the error names, if not given.
+        place: where it was; the path that the error names, if not given.
     """
-    place = error.filename if place is None else place
+    if place is None:
+        place = _place_of(error)
     match error.errno:
         case errno.ENOSPC:
             return _no_space(place)
@@ -65,7 +67,7 @@ def mount_in_words(error: OSError, place: Place) -> str:
         place: where it was to be made.
     """
     if error.errno == errno.ENOSPC:
-        with contextlib.suppress(OSError), open(MOUNT_MAX, encoding="ascii") as file:
+        with contextlib.suppress(OSError), open(MOUNT_MAX, encoding="utf-8") as file:
             most = int(file.read())
             if sum(1 for _ in mount_points()) >= most:
                 return f"there are {most} mounts, as many as there may be ({MOUNT_MAX})"
@@ -88,6 +90,14 @@ def has_room(place: Place) -> bool:
     with _held(place) as fd:
         found = os.fstatvfs(fd)
     return found.f_bavail * found.f_frsize >= _MUCH and not _lacks_inodes(found)
+
+
+def _place_of(error: OSError) -> Place | None:
+    """Return the path that an error names; not a descriptor, which may be another file's by now."""
+    path = error.filename
+    if not isinstance(path, str | bytes) or os.fsencode(path).startswith(_DESCRIPTORS):
+        return None
+    return path
 
 
 def _no_space(place: Place | None) -> str:
