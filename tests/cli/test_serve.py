@@ -206,6 +206,7 @@ def test_each_call_is_a_line_of_json_with_call_layer_and_duration(
     serving.call("Create", "ID=b", "Parent=a")
     serving.call("Get", "ID=missing")
     serving.end()
+    assert serving.out.read_bytes() == b""  # all that is written is the log
     calls = [line for line in serving.lines if "call" in line]
     assert [(one["call"], one.get("layer"), one.get("parent"), one["status"]) for one in calls] == [
         ("Init", None, None, 200),

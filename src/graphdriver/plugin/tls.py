@@ -7,7 +7,9 @@ oldest that is spoken. All files are PEM; a key must not ask for a passphrase.
 from __future__ import annotations
 
 import contextlib
+import os
 import ssl
+import stat
 from typing import NoReturn
 
 from graphdriver.errors import UnsupportedError
@@ -86,6 +88,7 @@ def expect_agreement(plugin: ssl.SSLContext, daemon: ssl.SSLContext, host: str) 
 
 def _load_authority(context: ssl.SSLContext, ca_file: str) -> None:
     try:
+        _refuse_others(ca_file, "write to", 0o022)
         context.load_verify_locations(ca_file)
     except OSError as error:
         raise UnsupportedError(
@@ -101,11 +104,30 @@ def _load_own(context: ssl.SSLContext, cert_file: str, key_file: str) -> None:
         )
 
     try:
+        _refuse_others(key_file or cert_file, "read", 0o027)
         context.load_cert_chain(cert_file, key_file or None, refuse_to_ask)
     except OSError as error:
         raise UnsupportedError(
             f"the certificate {cert_file} and its key {key_file} cannot be used: {_reason(error)}"
         ) from error
+
+
+def _refuse_others(path: str, verb: str, forbidden: int) -> None:
+    """Refuse a file by which another user could become root: its owner, or one whom its mode lets.
+
+    Members of a key's group may read it: some systems give keys to services in this way.
+    """
+    there = os.stat(path)
+    if there.st_uid not in (0, os.geteuid()):
+        problem = f"belongs to user {there.st_uid}"
+    elif there.st_mode & forbidden:
+        problem = f"has mode {stat.S_IMODE(there.st_mode):04o}"
+    else:
+        return
+    raise UnsupportedError(
+        f"the file {path} {problem}: another user can {verb} it, and become root by it",
+        hint=f"make a new key if that was so for long; chown root {path}; chmod 0600 {path}",
+    )
 
 
 def _reason(error: OSError) -> str:
