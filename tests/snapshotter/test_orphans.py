@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from graphdriver.drivers.vfs import VfsDriver
+from graphdriver.snapshotter import got
 from graphdriver.snapshotter.metadata import AT_A_TIME, Metadata
 from graphdriver.snapshotter.snapshots import Snapshots
 from tests.plugin.waiting import wait_until
@@ -35,6 +40,93 @@ class Unshowable(VfsDriver):
         if not self.shows:
             raise OSError(5, "nothing to show")
         return super().get(id, mount_label)
+
+
+class Counting(VfsDriver):
+    """A driver that counts gets, and knows its counts after a restart, but not after a boot."""
+
+    driver_name = "vfs"
+    counts: ClassVar[Counter[str]] = Counter()
+
+    def daemon_began(self) -> None:
+        raise AssertionError("no daemon says Init to a snapshotter")
+
+    def get(self, id: str, mount_label: str) -> str:
+        self.counts[id] += 1
+        return super().get(id, mount_label)
+
+    def put(self, id: str) -> None:
+        assert self.counts[id], f"{id} is put more often than it was got"
+        self.counts[id] -= 1
+        super().put(id)
+
+
+@pytest.fixture
+def counts() -> Iterator[Counter[str]]:
+    Counting.counts.clear()
+    yield Counting.counts
+    Counting.counts.clear()
+
+
+@contextlib.contextmanager
+def counting(folder: Path) -> Iterator[Snapshots]:
+    with contextlib.closing(Snapshots(Counting(), str(folder / "root"))) as snapshots:
+        yield snapshots
+        wait_until(lambda: not snapshots._metadata.uncounted())
+
+
+def test_what_a_driver_counts_is_put_by_whoever_serves_when_the_snapshot_goes(
+    folder: Path, counts: Counter[str]
+) -> None:
+    with counting(folder) as snapshots:
+        snapshots.prepare("a", "", {})
+        snapshots.commit("A", "a", {})
+        for key in ("one", "two"):
+            snapshots.view(key, "A", {})
+        snapshots.prepare("b", "A", {})
+    assert counts == {"1": 3, "4": 1}
+    with counting(folder) as snapshots:
+        for key in ("one", "two", "b"):
+            snapshots.mounts(key)
+        assert counts == {"1": 3, "4": 1}
+        snapshots.remove("one")
+        assert counts["1"] == 2
+    with counting(folder) as snapshots:
+        for key in ("two", "b", "A"):
+            snapshots.remove(key)
+    assert not counts.total()
+    assert not any((folder / "root/.graphdriver/got").iterdir())
+
+
+def test_what_was_got_before_a_boot_is_put_by_nobody(
+    folder: Path, counts: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with counting(folder) as snapshots:
+        snapshots.prepare("a", "", {})
+        snapshots.commit("A", "a", {})
+        for key in ("one", "two"):
+            snapshots.view(key, "A", {})
+    counts.clear()
+    monkeypatch.setattr(got, "boot_id", lambda: "the next boot")
+    with counting(folder) as snapshots:
+        snapshots.mounts("one")
+        assert counts == {"1": 1}
+        for key in ("one", "two"):
+            snapshots.remove(key)
+    assert not counts.total()
+
+
+def test_what_was_got_for_a_snapshot_that_was_never_noted_is_put_at_the_next_start(
+    folder: Path, counts: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with counting(folder) as snapshots:
+        snapshots.prepare("a", "", {})
+        snapshots.commit("A", "a", {})
+        monkeypatch.setattr(snapshots._metadata, "add", lambda *_: None)  # as a kill before it
+        snapshots.view("lost", "A", {})
+        assert counts == {"1": 2}
+    with counting(folder):
+        assert counts == {"1": 1}
 
 
 def test_a_layer_that_was_made_for_no_snapshot_goes_at_the_next_start(folder: Path) -> None:

@@ -12,6 +12,7 @@ import errno
 import os
 from typing import Final
 
+from graphdriver.linux.boot import boot_id
 from graphdriver.linux.folders import make_folders
 from graphdriver.linux.runtime import RUNTIME, file_name, path_of
 
@@ -33,8 +34,7 @@ class Holds:
     def __init__(self, home: str, folder: str = FOLDER) -> None:
         _sweep(folder)
         self._folder = os.path.join(folder, file_name(home))
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            self._boot = file.read().strip()
+        self._boot = boot_id()
         self._counts: dict[str, int] = {}
 
     def of(self, id: str, mounted: bool) -> int:

@@ -37,6 +37,7 @@ from graphdriver.layer.usage import disk_usage
 from graphdriver.linux.sync import syncfs
 from graphdriver.locks import LayerLocks
 from graphdriver.snapshotter.filters import fields_of, parse_all
+from graphdriver.snapshotter.got import Got
 from graphdriver.snapshotter.metadata import Metadata, Snapshot, SnapshotKind
 from graphdriver.snapshotter.remap import remap_of
 
@@ -67,7 +68,6 @@ class Snapshots:
         self._driver = driver
         self._sync = sync
         self._locks = LayerLocks()
-        self._got: set[int] = set()
         self._warned = False
         options, adopt = split_adopt(options)
         self._home = Home(root, adopt=adopt)
@@ -81,6 +81,8 @@ class Snapshots:
             self._home.close()
             raise
         try:
+            got = os.path.join(root, ".graphdriver", "got")
+            self._got = Got(got, kept=hasattr(driver, "daemon_began"))
             driver.init(root, options, [], [])
         except BaseException:
             self._metadata.close()
@@ -90,6 +92,7 @@ class Snapshots:
         self._closing = False
         self._counter = threading.Thread(target=self._count, name="usage", daemon=True)
         self._counter.start()
+        self._put_unnoted()
         self.cleanup()
         for one in self._metadata.uncounted():
             self._to_count.put(one.key)
@@ -154,7 +157,7 @@ class Snapshots:
                     mounts = [remap.shown(one, is_new=True) for one in mounts]
                 self._metadata.add(number, key, kind, below, layer, labels)
             except BaseException:
-                self._let_go(number, layer or below_layer)
+                self._let_go(number)
                 if layer:
                     self._driver.remove(layer)
                 raise
@@ -196,7 +199,7 @@ class Snapshots:
         path = returned.directory(self._driver.get(layer, ""))
         if number in self._got:
             self._driver.put(layer)  # it is held already, and once is enough
-        self._got.add(number)
+        self._got.add(number, layer)
         return (Mount("bind", path, ("ro" if read_only else "rw", "rbind")),)
 
     def commit(self, name: str, key: str, labels: Mapping[str, str]) -> None:
@@ -234,21 +237,28 @@ class Snapshots:
         if not one.layer:
             with self._locks.held(f"view-{one.number}", one.parent_layer):
                 self._metadata.remove(one)
-                self._let_go(one.number, one.parent_layer)
+                self._let_go(one.number)
             return
         with self._locks.held(one.layer, alone=True):
             self._metadata.remove(one)
-            self._let_go(one.number, one.layer)
+            self._let_go(one.number)
             self._end(one.layer)
 
-    def _let_go(self, number: int, layer: str) -> None:
+    def _let_go(self, number: int) -> None:
         """Put what was got for a snapshot, if something was."""
-        if number in self._got:
-            self._got.discard(number)
-            try:
-                self._driver.put(layer)
-            except Exception:
-                _log.exception("the layer %s cannot be put", layer)
+        layer = self._got.pop(number)
+        if layer is None:
+            return
+        try:
+            self._driver.put(layer)
+        except Exception:
+            _log.exception("the layer %s cannot be put", layer)
+
+    def _put_unnoted(self) -> None:
+        """Put what was got for snapshots that a kill kept from being noted, or from being put."""
+        noted = {one.number for one in self._metadata.all()}
+        for number in self._got.numbers() - noted:
+            self._let_go(number)
 
     def _end(self, layer: str) -> bool:
         """Remove a doomed layer; one that cannot be removed holds up nobody."""
