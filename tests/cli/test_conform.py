@@ -134,7 +134,12 @@ def test_every_case_is_listed_with_its_reason() -> None:
         ),
         (["--exec", "true"], 2, "put {socket} where its command takes the path of its socket"),
         (["--socket", "/nowhere.sock"], 11, "/nowhere.sock does not answer"),
-        (["--snapshotter", "/nowhere.sock"], 11, "no snapshotter listens at /nowhere.sock"),
+        (["--snapshotter", "/nowhere.sock"], 2, "--snapshotter needs --home"),
+        (
+            ["--snapshotter", "/nowhere.sock", "--home", "/nowhere"],
+            11,
+            "no snapshotter listens at /nowhere.sock",
+        ),
         (["--list", "--only", "layrs"], 2, "no case is called 'layrs'"),
         (["--exec", "x {socket}", "--home", "/etc"], 2, "--home /etc is not empty"),
         (["--exec", "no-such-program {socket}"], 1, "no-such-program"),

@@ -38,7 +38,9 @@ def overlayfs() -> Iterator[SnapshotterSubject]:
         with containerd.running():
             # What a lease holds is no garbage.
             containerd.ctr("--namespace", "conform", "leases", "create", "--id", "conform")
-            with SnapshotterSubject(f"{folder}/c.sock", Path(folder), OwnOverlayfs) as subject:
+            with SnapshotterSubject(
+                f"{folder}/c.sock", Path(folder), f"{folder}/root", OwnOverlayfs
+            ) as subject:
                 yield subject
 
 

@@ -27,11 +27,14 @@ DRIVERS = ("vfs", "overlay2", "btrfs", "fuse-overlayfs")
 
 
 @contextlib.contextmanager
-def started(command: list[str], folder: Path) -> Iterator[SnapshotterSubject]:
+def started(
+    command: list[str], folder: Path, root: Path | None = None
+) -> Iterator[SnapshotterSubject]:
     """Start a snapshotter, and stop it at the end."""
     process = Process(shlex.join([sys.executable, *command]), folder)
+    home = str(root or f"{process.socket}.root")
     try:
-        with SnapshotterSubject(process.socket, folder) as subject:
+        with SnapshotterSubject(process.socket, folder, home) as subject:
             yield subject
     finally:
         process.end(signal.SIGTERM)
@@ -45,7 +48,7 @@ def snapshotter(request: pytest.FixtureRequest) -> Iterator[SnapshotterSubject]:
         if request.param == "btrfs":
             place = held.enter_context(loop("btrfs", folder))
         words = ["-m", "graphdriver", "snapshotter", request.param, "--root", str(place / "root")]
-        yield held.enter_context(started([*words, "--address", "{socket}"], folder))
+        yield held.enter_context(started([*words, "--address", "{socket}"], folder, place / "root"))
 
 
 @pytest.mark.conformance(strict=True)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.conformance.snapshots.mounting import mounted
 from graphdriver.snapshotter import _messages_pb2 as pb
 from tests.crash.disks import Disk
 from tests.crash.endless import Endless
@@ -26,6 +25,7 @@ from tests.crash.test_power_cuts import (
     committing,
     ground,
 )
+from tests.snapshotter.mounting import mounted
 
 __all__ = ["ground"]
 

@@ -8,10 +8,10 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from graphdriver.conformance.snapshots.mounting import mount
 from graphdriver.linux.idmapped import idmapped, user_namespace
 from graphdriver.linux.libc import libc, raise_errno
 from graphdriver.snapshotter import _messages_pb2 as pb
+from tests.snapshotter.mounting import mount
 
 _SYS_MOVE_MOUNT = 429
 _FROM_EMPTY_PATH = 0x4

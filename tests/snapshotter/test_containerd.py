@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.conformance.snapshots.mounting import mount
 from graphdriver.conformance.tree import Facts, record
 from graphdriver.linux.mountinfo import mount_points
 from tests.e2e.ground import tool
 from tests.snapshotter.containerd import Containerd
 from tests.snapshotter.images import busybox, chain_id, ten_layers, write_image
+from tests.snapshotter.mounting import mount
 from tests.snapshotter.served import Snapshotter
 
 FILES = 20_000

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.conformance.snapshots.mounting import mounted
 from graphdriver.driver import Mount
 from graphdriver.errors import UnsupportedError
 from graphdriver.snapshotter.remap import GIDS, UIDS, remap_of
 from tests.e2e.ground import tool
 from tests.snapshotter.containerd import Containerd
 from tests.snapshotter.images import busybox
+from tests.snapshotter.mounting import mounted
 from tests.snapshotter.served import Snapshotter
 from tests.snapshotter.shifting import shifted
 from tests.snapshotter.test_containerd import IMAGE, imported

@@ -16,7 +16,6 @@ import grpc
 import pytest
 
 from graphdriver.conformance.snapshots.calls import Calls
-from graphdriver.conformance.snapshots.mounting import mounted
 from graphdriver.drivers.vfs import VfsDriver
 from graphdriver.errors import UnsupportedError
 from graphdriver.home import Home
@@ -24,6 +23,7 @@ from graphdriver.snapshotter import _messages_pb2 as pb
 from graphdriver.snapshotter.snapshots import Snapshots
 from tests.plugin.waiting import wait_until
 from tests.signals import signal_another_thread
+from tests.snapshotter.mounting import mounted
 from tests.snapshotter.served import Snapshotter
 
 NOT_FOUND = grpc.StatusCode.NOT_FOUND

@@ -30,7 +30,7 @@ examples:
   graphdriver conform --exec "./my-plugin --listen {socket}"
   graphdriver conform --exec "node plain-folders.js {socket}" --only layers,whiteouts/*
   graphdriver conform --plugin my-plugin --junit report.xml
-  graphdriver conform --snapshotter /run/my-snapshotter/my.sock
+  graphdriver conform --snapshotter /run/my-snapshotter/my.sock --home /var/lib/my-snapshotter
   graphdriver conform --list
 
 With --exec the plugin is started, killed and started again, which some cases need. Never name a plugin
@@ -56,8 +56,8 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--home",
         metavar="DIR",
-        help="where the plugin is to keep layers, which is what filesystem is examined "
-        "(default: a new folder below TMPDIR, removed at the end)",
+        help="where the plugin is to keep layers, an empty directory: which filesystem is examined "
+        "(default: a new one below TMPDIR); with --snapshotter, where it keeps its snapshots",
     )
     parser.add_argument(
         "--only",
@@ -91,9 +91,14 @@ def _run(arguments: argparse.Namespace) -> int:
             from graphdriver.conformance.snapshots.kit import SnapshotterSubject
         except ImportError as error:
             raise needs_grpc(error) from error
-        address = os.path.abspath(arguments.snapshotter)
+        if not arguments.home:
+            raise MalformedRequestError(
+                "--snapshotter needs --home, outside of which nothing is mounted or written to",
+                hint="name the directory where the snapshotter keeps its snapshots",
+            )
+        address, home = os.path.abspath(arguments.snapshotter), os.path.abspath(arguments.home)
         return _examine(
-            arguments, SNAPSHOT_GROUPS, lambda: SnapshotterSubject(address, Path(folder))
+            arguments, SNAPSHOT_GROUPS, lambda: SnapshotterSubject(address, Path(folder), home)
         )
 
 

@@ -74,7 +74,10 @@ class Homes:
 
     def __init__(self, home: str, kept: Sequence[str | Path]) -> None:
         # By the mounts, not by device numbers: those are used again once a filesystem is gone.
-        self._mounted_before = frozenset(mount_points())
+        below = os.fsencode(os.path.realpath(home)) + b"/"
+        self._mounted_before = frozenset(
+            one for one in mount_points() if not one.point.startswith(below)
+        )
         self._kept = {str(path): _place_to_be(os.path.realpath(path)) for path in (home, *kept)}
         self._homes = [_place_to_be(os.path.realpath(home))]
         _expect_a_kernel_that_copies()
@@ -108,20 +111,27 @@ class Homes:
             Mismatch: it cannot be a layer's; nothing was read or written there.
         """
         fd, is_on_the_homes = self._open(what, path)
-        try:
-            copy = mount_copy(fd, _HARMLESS | (MOUNT_ATTR_RDONLY if is_read else 0))
-        except OSError as error:
-            raise Mismatch(what, f"{path!r}: {error}", "a directory that can be bound") from error
-        finally:
-            os.close(fd)
-        try:
-            root = Path(f"/proc/{os.getpid()}/fd/{copy}")
+        with self.copied(fd, is_read=is_read) as root:
             if is_new and (found := sorted(os.listdir(root))):
                 saw = f"{path!r}, which holds {found[0]!r}"
                 raise Mismatch(what, saw, "an empty directory, since the layer is new")
             if is_on_the_homes and not is_read:
                 _expect_files_of_its_own(what, root)
             yield root
+
+    @contextlib.contextmanager
+    def copied(self, fd: int, *, is_read: bool) -> Iterator[Path]:
+        """Give a checked directory, which is open, in a private copy of its mount; close it.
+
+        Raises:
+            OSError: EINVAL where its mount must not be copied (MS_UNBINDABLE).
+        """
+        try:
+            copy = mount_copy(fd, _HARMLESS | (MOUNT_ATTR_RDONLY if is_read else 0))
+        finally:
+            os.close(fd)
+        try:
+            yield Path(f"/proc/{os.getpid()}/fd/{copy}")
         finally:
             os.close(copy)
 
@@ -178,7 +188,7 @@ def _clean(what: str, path: object) -> bytes:
     if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
         raise Mismatch(what, path if path else f"{path!r}", "an absolute path")
     raw = path.encode("utf-8", "surrogateescape")
-    if path == "/" or os.path.normpath(path) != path or len(raw) > _LONGEST:
+    if path[:2] in ("/", "//") or os.path.normpath(path) != path or len(raw) > _LONGEST:
         raise Mismatch(what, path, "a clean path of a directory below the home")
     return raw
 

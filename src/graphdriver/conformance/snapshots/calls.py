@@ -8,11 +8,15 @@ from typing import Any, ClassVar, Final
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from graphdriver.conformance.expect import Mismatch
 from graphdriver.snapshotter import _messages_pb2 as pb
 from graphdriver.snapshotter.service import SERVICE
 
 _ANSWER_IN: Final = 60.0
 """Seconds that a snapshotter has for one answer."""
+
+_MOST_LISTED: Final = 100_000
+"""How many snapshots one List may tell; gRPC itself bounds every other answer."""
 
 
 class Calls:
@@ -83,7 +87,13 @@ class Calls:
         )
         request = pb.ListSnapshotsRequest(snapshotter=self.snapshotter, filters=filters)
         answers = call(request, metadata=self.metadata, timeout=_ANSWER_IN)
-        return [info for answer in answers for info in answer.info]
+        found: list[pb.Info] = []
+        for answer in answers:
+            found += answer.info
+            if len(found) > _MOST_LISTED:
+                answers.cancel()
+                raise Mismatch("List", f"over {_MOST_LISTED} snapshots", "those that there are")
+        return found
 
     def usage(self, key: str) -> pb.UsageResponse:
         """Ask what a snapshot takes by itself."""

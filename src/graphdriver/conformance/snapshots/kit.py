@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
@@ -14,11 +16,13 @@ import grpc
 
 from graphdriver.conformance.case import Need
 from graphdriver.conformance.expect import Mismatch
+from graphdriver.conformance.homes import Homes
 from graphdriver.conformance.run import cleared
 from graphdriver.conformance.snapshots.calls import Calls
-from graphdriver.conformance.snapshots.mounting import mounted
+from graphdriver.conformance.snapshots.mounting import shown
 from graphdriver.conformance.tree import Facts, record
 from graphdriver.errors import UnreachableError
+from graphdriver.snapshotter import _messages_pb2 as pb
 
 NOT_FOUND: Final = grpc.StatusCode.NOT_FOUND
 EXISTS: Final = grpc.StatusCode.ALREADY_EXISTS
@@ -36,10 +40,12 @@ class SnapshotKit:
         scratch: a folder of the case's own, empty.
     """
 
-    def __init__(self, calls: Calls, scratch: Path) -> None:
+    def __init__(self, calls: Calls, homes: Homes, scratch: Path) -> None:
         self.calls = calls
+        self._homes = homes
         self.scratch = scratch
         self._keys: list[str] = []
+        self._places = itertools.count(1)
         self._prefix = f"conform/{secrets.token_hex(4)}"
 
     def key(self, name: str = "key") -> str:
@@ -52,9 +58,21 @@ class SnapshotKit:
         key = self.key("active")
         mounts = self.calls.prepare(key, parent)
         if write:
-            with mounted(mounts, self.scratch / "place") as root:
+            with self.shown(mounts, is_new=not parent) as root:
                 write(root)
         return key
+
+    def shown(
+        self, mounts: Sequence[pb.Mount], *, is_new: bool = False
+    ) -> contextlib.AbstractContextManager[Path]:
+        """Give what mounts show for the length of a ``with`` block, once they are checked.
+
+        Args:
+            mounts: what a call has answered.
+            is_new: it is a new snapshot without a parent, and so must be empty.
+        """
+        place = self.scratch / f"place-{next(self._places)}"
+        return shown(mounts, self._homes, place, is_new=is_new)
 
     def committed(self, parent: str = "", write: Write | None = None) -> str:
         """Prepare, write and commit a snapshot; return its name."""
@@ -66,7 +84,7 @@ class SnapshotKit:
     def viewed(self, parent: str) -> Iterator[Path]:
         """Show a committed snapshot for the length of a ``with`` block."""
         key = self.key("view")
-        with mounted(self.calls.view(key, parent), self.scratch / "place") as root:
+        with self.shown(self.calls.view(key, parent)) as root:
             yield root
         self.calls.remove(key)
 
@@ -103,6 +121,7 @@ class SnapshotterSubject:
     Args:
         address: the absolute path of its unix socket.
         folder: a folder for what the cases need.
+        home: the snapshotter's root; nothing that its mounts name elsewhere is mounted or written to.
         calls: how it is called, if not in the way of a proxy.
 
     Raises:
@@ -111,7 +130,7 @@ class SnapshotterSubject:
 
     offers: ClassVar[frozenset[Need]] = frozenset()
 
-    def __init__(self, address: str, folder: Path, calls: type[Calls] = Calls) -> None:
+    def __init__(self, address: str, folder: Path, home: str, calls: type[Calls] = Calls) -> None:
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(address)
@@ -121,6 +140,7 @@ class SnapshotterSubject:
                     hint="start it first",
                 ) from error
         self._folder = folder
+        self._homes = Homes(home, [folder, os.getcwd()])
         self._calls = calls(address)
 
     def __enter__(self) -> Self:
@@ -131,7 +151,7 @@ class SnapshotterSubject:
 
     def kit(self) -> contextlib.AbstractContextManager[SnapshotKit]:
         """Give one case what it works with; what it left is removed at the end."""
-        return cleared(self._folder, lambda scratch: SnapshotKit(self._calls, scratch))
+        return cleared(self._folder, lambda scratch: SnapshotKit(self._calls, self._homes, scratch))
 
     def revive(self) -> str:
         """Tell nothing: it is not ours to start."""

@@ -10,7 +10,6 @@ from graphdriver.conformance.case import Group
 from graphdriver.conformance.expect import expect, expect_tree
 from graphdriver.conformance.snapshots import issues
 from graphdriver.conformance.snapshots.kit import SnapshotKit
-from graphdriver.conformance.snapshots.mounting import mounted
 from graphdriver.conformance.tree import build, remove
 
 GROUP: Group[SnapshotKit] = Group("content", "what is written, and seen from above")
@@ -154,7 +153,7 @@ def root_folders_mode_is_kept(kit: SnapshotKit) -> None:
 def written_again_before_commit(kit: SnapshotKit) -> None:
     """What is written through Mounts after Prepare's mount is gone is there at Commit as well."""
     key = kit.active(write=lambda root: (root / "first").touch())
-    with mounted(kit.calls.mounts(key), kit.scratch / "place") as root:
+    with kit.shown(kit.calls.mounts(key)) as root:
         expect("what is there", os.listdir(root), ["first"])
         (root / "second").touch()
     name = kit.key("committed")

@@ -9,7 +9,6 @@ from graphdriver.conformance.case import Group
 from graphdriver.conformance.expect import Mismatch, expect
 from graphdriver.conformance.snapshots import issues
 from graphdriver.conformance.snapshots.kit import SnapshotKit
-from graphdriver.conformance.snapshots.mounting import mounted
 
 GROUP: Group[SnapshotKit] = Group("mounts", "how snapshots are shown")
 
@@ -90,7 +89,7 @@ def views_cannot_be_written_to(kit: SnapshotKit) -> None:
     """A view, of nothing, of one layer or of several, cannot be written to."""
     for parent in ("", kit.committed(), kit.committed(kit.committed())):
         mounts = kit.calls.view(kit.key("view"), parent)
-        with mounted(mounts, kit.scratch / "place") as root:
+        with kit.shown(mounts) as root:
             try:
                 (root / "file").touch()
             except OSError:
@@ -101,7 +100,7 @@ def views_cannot_be_written_to(kit: SnapshotKit) -> None:
 @GROUP.case(issues.ROOT)
 def root_folder_is_open(kit: SnapshotKit) -> None:
     """The root folder of a first snapshot is 0755 and root's."""
-    with mounted(kit.calls.prepare(kit.key("active")), kit.scratch / "place") as root:
+    with kit.shown(kit.calls.prepare(kit.key("active")), is_new=True) as root:
         found = root.stat()
     expect("mode of the root folder", oct(found.st_mode & 0o7777), oct(0o755))
     expect("owner of the root folder", (found.st_uid, found.st_gid), (0, 0))
@@ -112,8 +111,8 @@ def views_at_once(kit: SnapshotKit) -> None:
     """Several views of one snapshot are mounted at once, and one goes while another stays."""
     name = kit.committed(write=lambda root: (root / "file").write_text("x"))
     keys = [kit.key("view") for _ in range(2)]
-    with mounted(kit.calls.view(keys[0], name), kit.scratch / "one") as first:
-        with mounted(kit.calls.view(keys[1], name), kit.scratch / "two") as second:
+    with kit.shown(kit.calls.view(keys[0], name)) as first:
+        with kit.shown(kit.calls.view(keys[1], name)) as second:
             found = [os.listdir(first), os.listdir(second)]
         kit.calls.remove(keys[1])
         expect("what both show", found, [["file"], ["file"]])
