@@ -8,8 +8,11 @@ import os
 import pty
 import re
 import shlex
+import signal
+import socketserver
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -53,7 +56,7 @@ def test_a_wrong_plugins_author_is_told_all_that_helps_to_mend_it() -> None:
     assert told.startswith(
         f"failed    {REMOVE}  T s\n\n{REMOVE} failed\n  checks:   Remove of a layer"
     )
-    for line in ("  why:      A daemon", "  what:     a call", "  expected: success"):
+    for line in ("  why:      A daemon", "  what:     Remove", "  expected: success"):
         assert f"\n{line}" in told
     assert "  saw:      RemoteError: " in told
     assert told.endswith("\n\n0 passed, 1 failed, in T s\n")
@@ -130,7 +133,7 @@ def test_every_case_is_listed_with_its_reason() -> None:
         (
             ["--exec", "true {socket}"],
             11,
-            "the plugin ended with 0; the last that it wrote: nothing",
+            "the plugin ended with 0; it wrote nothing",
         ),
         (["--exec", "true"], 2, "put {socket} where its command takes the path of its socket"),
         (["--socket", "/nowhere.sock"], 11, "/nowhere.sock does not answer"),
@@ -153,21 +156,157 @@ def test_what_cannot_be_examined_is_told(words: list[str], code: int, text: str)
     assert result.stdout == b""
 
 
-def test_layers_are_kept_where_home_says(folder: Path) -> None:
-    home = folder / "new" / "home"
-    assert conform("--exec", plugin(), "--only", NEST, "--home", str(home)).returncode == 0
-    assert (home / ".graphdriver").is_dir()
+def test_layers_are_kept_where_home_says_and_it_is_left_as_it_was(folder: Path) -> None:
+    home = folder / "home"
+    home.mkdir()
+    os.utime(home, (0, 0))
+    for _ in range(2):  # a home that was left with something in it is refused
+        result = conform("--exec", plugin(), "--only", NEST, "--home", str(home))
+        assert result.returncode == 0, result.stderr
+        assert os.listdir(home) == []
+    assert home.stat().st_mtime > 0
+    new = folder / "new" / "home"
+    assert conform("--exec", plugin(), "--only", NEST, "--home", str(new)).returncode == 0
+    assert not new.exists()
 
 
-def test_nothing_is_left_behind(folder: Path) -> None:
+@pytest.mark.parametrize("option", ["--junit", "--json"])
+def test_a_file_that_cannot_be_written_is_told_before_the_run(option: str, folder: Path) -> None:
+    result = conform("--exec", plugin(), "--only", NEST, option, f"{folder}/missing/report")
+    assert (result.returncode, result.stdout) == (1, b"")
+    assert f"{folder}/missing/report: No such file or directory" in result.stderr.decode()
+
+
+def test_the_list_is_told_to_programs_as_well(folder: Path) -> None:
+    result = conform("--list", "--json", f"{folder}/cases", "--only", "layers")
+    assert (result.returncode, result.stdout) == (0, b"")
+    (group,) = [group for group in GROUPS if group.name == "layers"]
+    told = json.loads((folder / "cases").read_text())
+    assert [one["id"] for one in told] == [case.id for case in group.cases]
+    assert told[0]["checks"] == group.cases[0].checks
+    assert told[0]["why"] == group.cases[0].why.text
+
+
+@pytest.mark.parametrize("option", ["--junit", "--home", "--plugin-log"])
+def test_an_option_that_would_be_ignored_is_refused(option: str, folder: Path) -> None:
+    result = conform("--list", option, f"{folder}/x")
+    assert result.returncode == 2
+    assert f"{option} means nothing with --list" in result.stderr.decode()
+    assert not (folder / "x").exists()
+
+
+def test_an_interrupt_leaves_a_summary_and_the_reports(folder: Path) -> None:
+    files = ["--junit", f"{folder}/junit", "--json", f"{folder}/json"]
+    words = ["conform", "--only", f"{NEST},activation/idle*", "--exec", plugin(), *files]
+    with subprocess.Popen(
+        [sys.executable, "-m", "graphdriver", *words],
+        env=environment(path=str(ROOT)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as kit:
+        assert kit.stdout and kit.stderr
+        told = kit.stdout.readline()  # the case that waits is the next one
+        kit.send_signal(signal.SIGINT)
+        told += kit.stdout.read()
+        assert b"interrupted: 1 of 2 cases were not run" in kit.stderr.read()
+        assert kit.wait(60) == 130
+    assert b"\n1 passed, 0 failed" in told
+    assert ElementTree.parse(folder / "junit").getroot().get("tests") == "1"
+    assert len(json.loads((folder / "json").read_text())) == 1
+
+
+def test_a_plugin_that_refuses_everything_without_a_word_is_told_by_call_and_status(
+    folder: Path,
+) -> None:
+    path = folder / "mute.sock"
+    with socketserver.ThreadingUnixStreamServer(str(path), _Mute) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        result = conform("--socket", str(path))
+        server.shutdown()
+    assert result.returncode == 1
+    assert result.stderr.decode() == (
+        "graphdriver conform: Activate: the plugin answered with status 404 and no text; "
+        "expected 200, or a text that tells what is wrong\n"
+    )
+
+
+class _Mute(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        while self.rfile.readline().strip():
+            pass
+        self.wfile.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+
+
+@pytest.mark.parametrize("driver", ["vfs", "overlay2"])
+def test_nothing_is_left_behind(driver: str, folder: Path) -> None:
     environment_of_it = {**environment(path=str(ROOT)), "TMPDIR": str(folder)}
+    command = shlex.join([sys.executable, "-m", "graphdriver", "serve", driver])
+    cases = "layers,inits,restart/daemon*,references/cleanup*"
+    words = ["--exec", f"{command} --socket {{socket}}", "--only", cases]
     subprocess.run(
-        [sys.executable, "-m", "graphdriver", "conform", "--exec", plugin(), "--only", "layers"],
+        [sys.executable, "-m", "graphdriver", "conform", *words],
         check=True,
         capture_output=True,
         env=environment_of_it,
     )
     assert os.listdir(folder) == []
+    states = [path.name for path in Path("/run/graphdriver").rglob("*")]
+    assert [name for name in states if folder.name in name] == []
+
+
+MODULES = {
+    "broken": ("class Driver(:\n    pass\n", "SyntaxError: invalid syntax"),
+    "missing": ("import no_such_module\n", "No module named 'no_such_module'"),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_driver_that_cannot_be_served_is_told_with_its_last_lines(
+    name: str, folder: Path
+) -> None:
+    text, expected = MODULES[name]
+    (folder / f"{name}_driver.py").write_text(text)
+    result = graphdriver(
+        "conform", "--exec", f"{SERVE} {name}_driver:Driver --socket {{socket}}", path=str(folder)
+    )
+    assert result.returncode == 11
+    told = result.stderr.decode()
+    assert "graphdriver conform: the plugin ended with" in told
+    assert "; its last lines:\n" in told
+    assert expected in told
+
+
+SERVE = f"{shlex.quote(sys.executable)} -m graphdriver serve"
+RAISES = """\
+from graphdriver.drivers.vfs import VfsDriver
+
+
+class Driver(VfsDriver):
+    def get(self, id, mount_label):
+        return 1 // 0
+"""
+
+
+def test_a_driver_that_raises_is_told_with_the_line_and_what_the_plugin_wrote(
+    folder: Path,
+) -> None:
+    (folder / "raises.py").write_text(RAISES)
+    log = folder / "log"
+    words = ["--exec", f"{SERVE} raises:Driver --socket {{socket}}", "--plugin-log", str(log)]
+    result = graphdriver("conform", *words, "--only", NEST, path=str(folder))
+    assert result.returncode == 1, result.stderr
+    told = result.stdout.decode()
+    assert "\n  what:     Get\n" in told
+    assert "\n  log:      " in told
+    assert f'File "{folder}/raises.py", line 6, in get' in told
+    assert "ZeroDivisionError" in told
+    assert f'File "{folder}/raises.py", line 6, in get' in log.read_text()
+
+
+def test_the_plugins_log_is_only_there_where_the_kit_starts_the_plugin() -> None:
+    result = conform("--socket", "/nowhere.sock", "--plugin-log", "/nowhere/log")
+    assert result.returncode == 2
+    assert "--plugin-log needs --exec" in result.stderr.decode()
 
 
 def test_a_kit_that_is_ended_ends_the_plugin_that_it_started(folder: Path) -> None:
@@ -200,9 +339,13 @@ def test_a_recorder_writes_until_it_is_stopped(serving: Serving, folder: Path) -
     with subprocess.Popen(
         [sys.executable, "-m", "graphdriver", *words, str(folder / "r.sock")],
         env=environment(),
+        stderr=subprocess.PIPE,
     ) as recorder:
-        while not (folder / "r.sock").exists():
-            assert recorder.poll() is None
+        assert recorder.stderr
+        ready = recorder.stderr.readline().decode()
+        assert ready == (
+            f"recording unix://{serving.socket} at unix://{folder}/r.sock; stop with Ctrl-C\n"
+        )
         result = graphdriver("call", "--socket", str(folder / "r.sock"), "Activate")
         assert json.loads(result.stdout) == {"Implements": ["GraphDriver"]}
         recorder.terminate()

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from graphdriver import UnixListener
+from graphdriver.conformance.process import Process
 from graphdriver.conformance.record import Recorder
-from graphdriver.conformance.subject import Process
 from graphdriver.plugin.discovery import Address
 from tests.e2e.daemon import Daemon
 from tests.e2e.engines import Engines

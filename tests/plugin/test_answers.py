@@ -27,6 +27,10 @@ from graphdriver.plugin import answers
 from tests.plugin.conftest import Plugin
 from tests.plugin.waiting import wait_until
 
+NO_TEXT = (
+    "Get: the plugin answered with status 404 and no text; "
+    "expected 200, or a text that tells what is wrong"
+)
 CALLS: dict[str, Callable[[Client], object]] = {
     "Activate": lambda client: client.activate(),
     "Init": lambda client: client.init("/home"),
@@ -284,8 +288,8 @@ def test_a_refusal_of_no_known_kind_is_a_plain_one(kind: object) -> None:
     [
         (of(Err="in Err"), "in Err"),
         (b"as plain text\n", "as plain text"),
-        (b"", "Get: the plugin answered with status 404 and no text"),
-        (b" \n", "Get: the plugin answered with status 404 and no text"),
+        (b"", NO_TEXT),
+        (b" \n", NO_TEXT),
         (b"[" * 9999, "[" * 9999),
         (b"x" * (1 << 20), "x" * answers.REFUSAL_LIMIT),
     ],

@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +16,7 @@ from graphdriver.cli.extra import needs_grpc
 from graphdriver.errors import MalformedRequestError, UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from typing import Any
 
@@ -66,44 +65,46 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         help="groups and cases, by comma; * and ? stand for any, ! before one leaves it out",
     )
     parser.add_argument("--junit", metavar="FILE", help="write the results there, as JUnit's XML")
-    parser.add_argument("--json", metavar="FILE", help="write the results there, as JSON")
+    parser.add_argument(
+        "--json", metavar="FILE", help="write the results there, as JSON; with --list, the cases"
+    )
+    parser.add_argument(
+        "--plugin-log",
+        metavar="FILE",
+        help="with --exec: add there what the plugin writes (the last lines are shown with a failure)",
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from graphdriver.conformance.cases import GROUPS
-
     if arguments.list:
-        _list(arguments.only)
+        for option in ("junit", "home", "plugin_log"):
+            if getattr(arguments, option):
+                name = option.replace("_", "-")
+                raise MalformedRequestError(f"--{name} means nothing with --list: no case is run")
+        _list(arguments.only, arguments.json)
         return OK
+    if arguments.plugin_log and not arguments.exec:
+        raise MalformedRequestError(
+            "--plugin-log needs --exec: only then does the plugin write where the kit can read it"
+        )
     if os.geteuid() != 0:
         raise UnsupportedError(
             "layers hold owners and devices, which root alone can make", hint="run it as root"
         )
     # Ended in good order: a plugin that was started here must not stay behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with tempfile.TemporaryDirectory(
-        prefix="graphdriver-conform-", ignore_cleanup_errors=True
-    ) as folder:
-        if not arguments.snapshotter:
-            return _examine(arguments, GROUPS, lambda: _subject(arguments, Path(folder)))
-        try:
-            from graphdriver.conformance.snapshots.cases import GROUPS as SNAPSHOT_GROUPS
-            from graphdriver.conformance.snapshots.kit import SnapshotterSubject
-        except ImportError as error:
-            raise needs_grpc(error) from error
-        if not arguments.home:
-            raise MalformedRequestError(
-                "--snapshotter needs --home, outside of which nothing is mounted or written to",
-                hint="name the directory where the snapshotter keeps its snapshots",
-            )
-        address, home = os.path.abspath(arguments.snapshotter), os.path.abspath(arguments.home)
-        return _examine(
-            arguments, SNAPSHOT_GROUPS, lambda: SnapshotterSubject(address, Path(folder), home)
-        )
+
+    from graphdriver.conformance.scratch import scratch_directory
+
+    with scratch_directory(prefix="graphdriver-conform-") as folder:
+        if arguments.snapshotter:
+            return _examine_a_snapshotter(arguments, folder)
+        return _examine_a_plugin(arguments, folder)
 
 
-def _list(only: str) -> None:
+def _list(only: str, file: str | None) -> None:
     from graphdriver.conformance.cases import GROUPS
+    from graphdriver.conformance.files import listed
     from graphdriver.conformance.run import chosen
 
     every: list[Group[Any]] = list(GROUPS)
@@ -111,9 +112,61 @@ def _list(only: str) -> None:
         from graphdriver.conformance.snapshots.cases import GROUPS as SNAPSHOT_GROUPS
 
         every += SNAPSHOT_GROUPS
-    for case in chosen(every, only):
+    cases = chosen(every, only)
+    if file:
+        Path(file).write_text(listed(cases), encoding="utf-8")
+        return
+    for case in cases:
         optional = "" if case.required else " (optional)"
         print(f"{case.id}{optional}\n  {case.checks}\n  Why: {case.why.text}")
+
+
+def _examine_a_snapshotter(arguments: argparse.Namespace, folder: Path) -> int:
+    try:
+        from graphdriver.conformance.snapshots.cases import GROUPS
+        from graphdriver.conformance.snapshots.kit import SnapshotterSubject
+    except ImportError as error:
+        raise needs_grpc(error) from error
+    if not arguments.home:
+        raise MalformedRequestError(
+            "--snapshotter needs --home, outside of which nothing is mounted or written to",
+            hint="name the directory where the snapshotter keeps its snapshots",
+        )
+    address, home = os.path.abspath(arguments.snapshotter), os.path.abspath(arguments.home)
+    return _examine(arguments, GROUPS, lambda: SnapshotterSubject(address, folder, home))
+
+
+def _examine_a_plugin(arguments: argparse.Namespace, folder: Path) -> int:
+    from graphdriver.conformance.cases import GROUPS
+
+    with _home(arguments.home, folder) as home:
+        return _examine(arguments, GROUPS, lambda: _subject(arguments, folder, home))
+
+
+@contextlib.contextmanager
+def _home(given: str | None, folder: Path) -> Iterator[str]:
+    """Give the plugin's home for the length of a ``with`` block; it is left as it was found."""
+    from graphdriver.conformance.scratch import empty, scratch_directory
+
+    if not given:
+        with scratch_directory(folder, "home-") as new:
+            yield str(new)
+        return
+    home = os.path.realpath(given)
+    is_new = not os.path.isdir(home)
+    os.makedirs(home, mode=0o710, exist_ok=True)
+    if os.listdir(home):
+        raise MalformedRequestError(
+            f"--home {given} is not empty",
+            hint="layers are made and removed there: name a new directory",
+        )
+    try:
+        yield home
+    finally:
+        empty(home)
+        if is_new:
+            with contextlib.suppress(OSError):  # the plugin may still write there
+                os.rmdir(home)
 
 
 def _examine(
@@ -123,40 +176,47 @@ def _examine(
 ) -> int:
     from graphdriver.conformance.files import as_json, junit
     from graphdriver.conformance.report import summary, watcher
-    from graphdriver.conformance.run import chosen, run
+    from graphdriver.conformance.run import Result, chosen, run
 
     cases = chosen(groups, arguments.only)
-    with begin() as subject:
-        results = run(cases, subject, watcher(sys.stdout, groups, cases))
-    print("\n" + summary(results))
-    for name, write in ((arguments.junit, junit), (arguments.json, as_json)):
-        if name:
-            Path(name).write_text(write(results), encoding="utf-8")
+    results: list[Result[K]] = []
+    with contextlib.ExitStack() as held:
+        # Opened before the run: a file that cannot be written must not cost one.
+        files = [
+            (held.enter_context(open(name, "w", encoding="utf-8")), write)
+            for name, write in ((arguments.junit, junit), (arguments.json, as_json))
+            if name
+        ]
+        try:
+            with begin() as subject:
+                for result in run(cases, subject, watcher(sys.stdout, groups, cases)):
+                    results.append(result)
+        except KeyboardInterrupt:
+            left = len(cases) - len(results)
+            print(f"\ninterrupted: {left} of {len(cases)} cases were not run", file=sys.stderr)
+            raise
+        finally:
+            if results:
+                print("\n" + summary(results))
+            for file, write in files:
+                file.write(write(results))
     return FAILED if any(result.is_bad for result in results) else OK
 
 
-def _subject(arguments: argparse.Namespace, folder: Path) -> ExecSubject | SocketSubject:
+def _subject(arguments: argparse.Namespace, folder: Path, home: str) -> ExecSubject | SocketSubject:
     from graphdriver.conformance.subject import ExecSubject, SocketSubject
     from graphdriver.plugin.discovery import Address, find
 
-    home = arguments.home or ""
-    if home:
-        os.makedirs(home, mode=0o710, exist_ok=True)
-        if os.listdir(home):
-            raise MalformedRequestError(
-                f"--home {home} is not empty",
-                hint="layers are made and removed there: name a new folder",
-            )
-        home = os.path.abspath(home)
     if arguments.exec:
         if "{socket}" not in arguments.exec:
             raise MalformedRequestError(
                 "--exec does not say where the plugin is to listen",
                 hint="put {socket} where its command takes the path of its socket",
             )
-        return ExecSubject(arguments.exec, folder, home)
+        log = Path(arguments.plugin_log).absolute() if arguments.plugin_log else None
+        return ExecSubject(arguments.exec, folder, home, log)
     address = Address.parse(arguments.socket) if arguments.socket else find(arguments.plugin)
-    return SocketSubject(address, folder, home or tempfile.mkdtemp(dir=folder, prefix="home-"))
+    return SocketSubject(address, folder, home)
 
 
 COMMAND: Final = Command(

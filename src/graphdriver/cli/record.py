@@ -54,6 +54,8 @@ def _run(arguments: argparse.Namespace) -> int:
         # Another thread's: a handler runs between two steps of the main one, which may hold a lock.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: threading.Thread(target=recorder.stop).start())
+        print(f"recording {plugin} at {listener.address}; stop with Ctrl-C", file=sys.stderr)
+        sys.stderr.flush()
         recorder.run()
     return OK
 

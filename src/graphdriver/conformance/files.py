@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from graphdriver.conformance.case import K
+from graphdriver.conformance.case import Case, K
 from graphdriver.conformance.report import explanation
 from graphdriver.conformance.run import Outcome, Result
 
@@ -44,22 +44,34 @@ def _printable(text: str) -> str:
     return _NOT_XML.sub("\ufffd", text)
 
 
+def listed(cases: Sequence[Case[K]]) -> str:
+    """Return cases as JSON: a list of objects, the beginning of what `as_json` tells of each."""
+    return json.dumps([_told(case) for case in cases], indent=2)
+
+
+def _told(case: Case[K]) -> dict[str, object]:
+    return {
+        "id": case.id,
+        "checks": case.checks,
+        "why": case.why.text,
+        "references": case.why.references,
+        "required": case.required,
+    }
+
+
 def as_json(results: Sequence[Result[K]]) -> str:
     """Return a run as JSON: a list of objects, one for each case."""
     return json.dumps(
         [
             {
-                "id": result.case.id,
-                "checks": result.case.checks,
-                "why": result.case.why.text,
-                "references": result.case.why.references,
-                "required": result.case.required,
+                **_told(result.case),
                 "outcome": result.outcome.value,
                 "seconds": round(result.seconds, 3),
                 "what": result.what,
                 "saw": result.saw,
                 "expected": result.expected,
                 "note": result.note,
+                "log": list(result.log),
             }
             for result in results
         ],

@@ -74,7 +74,8 @@ def _check(case: Case[K], strict: bool) -> Callable[[Examined[K]], None]:
             pytest.skip(result.what)
         if result.outcome is Outcome.FAILED:
             if strict or case.required:
-                pytest.fail(explanation(result), pytrace=False)
+                told, raised = explanation(result), result.raised
+                raise pytest.fail.Exception(told, pytrace=raised is not None) from raised
             pytest.xfail(explanation(result))
 
     return check

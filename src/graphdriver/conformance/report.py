@@ -109,7 +109,9 @@ def explanation(result: Result[K]) -> str:
         "see": ", ".join(case.why.references),
     }
     title = f"{case.id} failed" if case.required else f"{case.id} failed (optional)"
-    return "\n".join([title, *(_paragraph(name, text) for name, text in said.items() if text)])
+    log = [f"  {'' if number else 'log:':<10}{line}" for number, line in enumerate(result.log)]
+    told = [_paragraph(name, text) for name, text in said.items() if text]
+    return "\n".join([title, *told, *log])
 
 
 def _paragraph(name: str, text: str) -> str:

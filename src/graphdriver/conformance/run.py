@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from graphdriver.conformance.case import Case, Group, K, Need
-from graphdriver.conformance.expect import Mismatch, NotOffered, shown
+from graphdriver.conformance.expect import Mismatch, NotOffered
+from graphdriver.conformance.raised import call_of, text_of
 from graphdriver.conformance.scratch import scratch_directory
 from graphdriver.errors import GraphDriverError, MalformedRequestError
 
@@ -30,6 +31,10 @@ class Examined(Protocol[K_co]):
 
     def kit(self) -> AbstractContextManager[K_co]:
         """Give one case what it works with; what it left is removed at the end."""
+        ...
+
+    def written(self) -> Sequence[str]:
+        """Return the last lines that the plugin has written since the last `kit`."""
         ...
 
     def revive(self) -> str:
@@ -57,6 +62,8 @@ class Result(Generic[K]):
         saw: what that was.
         expected: what it should have been.
         note: what became of the plugin besides, or empty.
+        log: the last lines that the plugin wrote meanwhile, if it failed.
+        raised: the error of a call, if that is why it failed.
     """
 
     case: Case[K]
@@ -66,6 +73,8 @@ class Result(Generic[K]):
     saw: str = ""
     expected: str = ""
     note: str = ""
+    log: Sequence[str] = ()
+    raised: Exception | None = None
 
     @property
     def is_bad(self) -> bool:
@@ -120,6 +129,7 @@ def run_case(case: Case[K], examined: Examined[K]) -> Result[K]:
         return Result(case, Outcome.NOT_RUN, what=what)
     began = time.monotonic()
     what = saw = expected = ""
+    raised = None
     try:
         with examined.kit() as kit:
             case.check(kit)
@@ -131,29 +141,25 @@ def run_case(case: Case[K], examined: Examined[K]) -> Result[K]:
         what, saw, expected = mismatch.what, mismatch.saw, mismatch.expected
     except Exception as error:
         outcome = Outcome.FAILED
-        what, saw, expected = "a call", shown(f"{type(error).__name__}: {error}"), "success"
+        what, saw, expected, raised = call_of(error), text_of(error), "success", error
     try:
         note = examined.revive()
     except GraphDriverError as error:
         note = f"it cannot be started again: {error}"
     if note:
         outcome = Outcome.FAILED
-    return Result(case, outcome, time.monotonic() - began, what, saw, expected, note)
+    log = examined.written() if outcome is Outcome.FAILED else ()
+    seconds = time.monotonic() - began
+    return Result(case, outcome, seconds, what, saw, expected, note, log, raised)
 
 
-def run(
-    cases: Iterable[Case[K]], examined: Examined[K], watcher: Watcher | None = None
-) -> list[Result[K]]:
-    """Run cases in their order."""
-    results = []
+def run(cases: Iterable[Case[K]], examined: Examined[K], watcher: Watcher) -> Iterator[Result[K]]:
+    """Run cases in their order, and yield each result as it is there."""
     for case in cases:
-        if watcher:
-            watcher.began(case)
+        watcher.began(case)
         result = run_case(case, examined)
-        results.append(result)
-        if watcher:
-            watcher.ended(result)
-    return results
+        yield result  # first: an interrupt from then on finds it among the results
+        watcher.ended(result)
 
 
 def chosen(groups: Sequence[Group[K]], patterns: str = "") -> list[Case[K]]:

@@ -6,13 +6,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import shlex
 import signal
 import socket
 import struct
-import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
@@ -21,6 +17,7 @@ from graphdriver.conformance.case import Need
 from graphdriver.conformance.daemon import another_daemon
 from graphdriver.conformance.homes import Homes
 from graphdriver.conformance.kit import Kit
+from graphdriver.conformance.process import Process
 from graphdriver.conformance.run import cleared
 from graphdriver.conformance.scratch import scratch_directory
 from graphdriver.conformance.wire import Wire
@@ -33,10 +30,6 @@ from graphdriver.plugin.discovery import Address
 ANSWER_IN = 60.0
 """Seconds that a plugin has for one answer."""
 
-START_IN = 30.0
-"""Seconds that a plugin has until it answers at its socket."""
-
-_LOG_LINES = 10
 _HOME = "home: "
 """How the names of homes begin: with what programs may split at."""
 
@@ -84,6 +77,9 @@ class _Subject:
 
     def unused(self) -> contextlib.AbstractContextManager[Wire]:
         raise _lacking(Need.PROCESS)
+
+    def written(self) -> Sequence[str]:
+        return ()
 
     def revive(self) -> str:
         return ""
@@ -196,74 +192,6 @@ class SocketSubject(_Subject):
         return int(struct.unpack("iII", found)[0])
 
 
-class Process:
-    """A plugin that a command starts.
-
-    Args:
-        command: the command; ``{socket}`` in it stands for the socket's path.
-        folder: a folder of its own.
-    """
-
-    def __init__(self, command: str, folder: Path) -> None:
-        # A name of its own: a plugin may write it where daemons look for plugins.
-        self.socket = str(folder / f"conform-{secrets.token_hex(4)}.sock")
-        self._log = folder / "plugin.log"
-        self._words = [word.replace("{socket}", self.socket) for word in shlex.split(command)]
-        self._running: subprocess.Popen[bytes] | None = None
-        self.start()
-
-    def start(self) -> None:
-        """Start it, and wait until it takes connections.
-
-        Raises:
-            UnreachableError: it ended, or took too long.
-        """
-        with self._log.open("ab") as log:
-            self._running = subprocess.Popen(
-                self._words, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-        try:
-            self._wait_until_it_listens()
-        except BaseException:  # whatever ends the waiting: nobody knows of the process yet
-            self.end(signal.SIGKILL)
-            raise
-
-    def _wait_until_it_listens(self) -> None:
-        deadline = time.monotonic() + START_IN
-        while time.monotonic() < deadline:
-            if died := self.died():
-                raise UnreachableError(f"the plugin {died}")
-            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
-                probe.connect(self.socket)
-                return
-            time.sleep(0.01)
-        raise UnreachableError(
-            f"the plugin does not listen at {self.socket} after {START_IN:.0f} s",
-            hint="its command is to listen at the path that stands for {socket}",
-        )
-
-    def died(self) -> str:
-        """Tell how it ended, with the last of what it wrote; "" while it runs."""
-        code = self._running.poll() if self._running else None
-        if code is None:
-            return ""
-        said = self._log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-        return f"{how}; the last that it wrote: {' / '.join(said) or 'nothing'}"
-
-    def end(self, how: int, patience: float = START_IN) -> bool:
-        """Send a signal and wait until it is gone; then SIGKILL. Tell whether the first did it."""
-        if self._running and self._running.poll() is None:
-            self._running.send_signal(how)
-            try:
-                self._running.wait(patience)
-            except subprocess.TimeoutExpired:
-                self._running.kill()
-                self._running.wait()
-                return False
-        return True
-
-
 class ExecSubject(_Subject):
     """A command that starts a plugin; the plugin is ours to kill.
 
@@ -271,25 +199,38 @@ class ExecSubject(_Subject):
         command: as for `Process`.
         folder: a folder for what the cases need, and for homes.
         home: where the plugin is to keep its layers; "" for a new one.
+        log: where what the plugin writes is added; by default it goes with the rest.
     """
 
     offers = frozenset({Need.SOCKET, Need.PROCESS, Need.HOMES})
 
-    def __init__(self, command: str, folder: Path, home: str = "") -> None:
+    def __init__(self, command: str, folder: Path, home: str = "", log: Path | None = None) -> None:
         self._held = contextlib.ExitStack()
         with self._held:
             home = home or str(self._held.enter_context(scratch_directory(folder, "home-")))
             super().__init__(folder, home)
             self._command = command
             run = self._held.enter_context(scratch_directory(folder, "run-"))
-            self._process = Process(command, run)
+            self._log = log or run / "plugin.log"
+            self._process = Process(command, run, self._log)
             self._held.callback(self._process.end, signal.SIGTERM)
             self._socket = self._begin()
             self._held = self._held.pop_all()
 
     def _begin(self) -> SocketSubject:
         address = Address.parse(self._process.socket)
-        return SocketSubject(address, self._folder, self.home, self.homes)
+        try:
+            return SocketSubject(address, self._folder, self.home, self.homes)
+        except UnreachableError as error:  # it took the connection, and ended
+            raise self._process.ended(patience=5.0) from error
+
+    def kit(self) -> contextlib.AbstractContextManager[Kit]:
+        """Give one case what it works with; what it left is removed at the end."""
+        self._process.look()
+        return super().kit()
+
+    def written(self) -> Sequence[str]:
+        return self._process.written()
 
     def __enter__(self) -> Self:
         return self
@@ -320,11 +261,16 @@ class ExecSubject(_Subject):
             scratch_directory(self._folder, "home-") as new,
             self.homes.admitted(home or str(new)),
         ):
-            process = Process(self._command, run)
+            process = Process(self._command, run, self._log)
             try:
                 with Client(process.socket, ANSWER_IN) as client:
                     client.init(home or str(new), options, maps, maps)
-                    yield client
+                    try:
+                        yield client
+                    except BaseException:
+                        with contextlib.suppress(GraphDriverError):
+                            client.cleanup()
+                        raise
                     client.cleanup()
             finally:
                 process.end(signal.SIGTERM)
@@ -338,11 +284,13 @@ class ExecSubject(_Subject):
     @contextlib.contextmanager
     def unused(self) -> Iterator[Wire]:
         with scratch_directory(self._folder, "run-") as run:
-            process = Process(self._command, run)
+            process = Process(self._command, run, self._log)
             try:
                 with Wire(process.socket) as wire:
                     yield wire
             finally:
+                with contextlib.suppress(GraphDriverError), Client(process.socket, 10) as client:
+                    client.cleanup()
                 process.end(signal.SIGTERM)
 
     def start(self) -> None:

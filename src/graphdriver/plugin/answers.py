@@ -111,7 +111,10 @@ def refusal_of(call: str, answer: http.client.HTTPResponse) -> RemoteError:
             refusal = decode(messages.ErrorResponse, body)
             if refusal.err:
                 return _error(refusal, answer.status)
-    said = text.strip() or f"{call}: the plugin answered with status {answer.status} and no text"
+    said = text.strip() or (
+        f"{call}: the plugin answered with status {answer.status} and no text; "
+        "expected 200, or a text that tells what is wrong"
+    )
     return RemoteError(said, answer.status)
 
 

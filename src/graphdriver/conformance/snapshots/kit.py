@@ -153,6 +153,10 @@ class SnapshotterSubject:
         """Give one case what it works with; what it left is removed at the end."""
         return cleared(self._folder, lambda scratch: SnapshotKit(self._calls, self._homes, scratch))
 
+    def written(self) -> Sequence[str]:
+        """Return nothing: it is not ours to read."""
+        return ()
+
     def revive(self) -> str:
         """Tell nothing: it is not ours to start."""
         return ""
