@@ -1,7 +1,6 @@
-"""A complete storage driver: every layer is a folder, copied from its parent with GNU cp.
+"""A complete storage driver: every layer is a directory, copied from its parent with GNU cp.
 
-As root: `python examples/plain_folders.py NAME`, then `dockerd --experimental -s NAME`.
-"""
+As root: `python examples/plain_folders.py NAME`, then `dockerd --experimental -s NAME`."""
 
 import os
 import shutil
@@ -28,7 +27,8 @@ class PlainFolders(ProtoDriver):
         self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
     ) -> None:
         source = self.get(parent, "") if parent else ""
-        os.mkdir(self._path(id), 0o755)
+        os.mkdir(self._path(id))
+        os.chmod(self._path(id), 0o755)  # whatever the umask is
         os.chown(self._path(id), *self.root)
         if parent:
             subprocess.run(

@@ -3,14 +3,49 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
+PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/*.md"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of code in a page."""
+
+    page: str
+    language: str
+    text: str
+
+    @property
+    def first_line(self) -> str:
+        """Name it among the blocks of all pages."""
+        return self.text.splitlines()[0]
+
+
+def pages() -> dict[str, str]:
+    """Return the text of each page of the documentation, by its path."""
+    found = sorted(path for page in PAGES for path in ROOT.glob(page))
+    return {str(path.relative_to(ROOT)): path.read_text() for path in found}
+
+
+def blocks() -> list[Block]:
+    """Return all blocks of code."""
+    fence = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+    return [
+        Block(page, language, code)
+        for page, text in pages().items()
+        for language, code in fence.findall(text)
+    ]
+
 
 def block(page: str, language: str, holding: str) -> str:
     """Return the one block of code in a page that holds these words."""
-    text = (ROOT / page).read_text()
-    blocks = re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    (found,) = [each for each in blocks if holding in each]
-    return str(found)
+    (found,) = [
+        one.text
+        for one in blocks()
+        if (one.page, one.language) == (page, language) and holding in one.text
+    ]
+    return found

@@ -1,0 +1,312 @@
+"""What the documentation shows runs as it stands: its Python, its commands, and the names in it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import re
+import secrets
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from graphdriver import Client
+from graphdriver.cli import main
+from tests import certificates
+from tests.cli.conftest import environment
+from tests.documented import ROOT, Block, blocks, pages
+
+pytestmark = pytest.mark.root
+
+SHORT = " --only layers"
+"""What a run of the kit is cut down to: whole runs are in tests/conformance."""
+
+
+@dataclass
+class Ground:
+    """An empty directory in which examples run, and a name that no other plugin has."""
+
+    directory: Path
+    name: str = field(default_factory=lambda: f"py-vfs-{secrets.token_hex(4)}")
+
+    def environment(self) -> dict[str, str]:
+        programs = Path(sys.executable).parent
+        return environment(path=str(self.directory)) | {
+            "PATH": f"{programs}:{os.environ['PATH']}:/usr/sbin:/sbin"
+        }
+
+    def run(self, command: str, cwd: Path | None = None) -> str:
+        """Run a command of the shell to its end, and return what it wrote."""
+        done = subprocess.run(
+            ["sh", "-euc", command],
+            cwd=cwd or self.directory,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    @contextlib.contextmanager
+    def running(self, command: str, is_ready: Callable[[], bool]) -> Iterator[None]:
+        """Run a command in the background for as long as the block lasts."""
+        log = self.directory / f"{command.split()[1]}.log"
+        with (
+            open(log, "wb") as output,
+            subprocess.Popen(
+                ["sh", "-euc", f"exec {command}"],
+                cwd=self.directory,
+                env=self.environment(),
+                stdout=output,
+                stderr=output,
+            ) as process,
+        ):
+            try:
+                deadline = time.monotonic() + 60
+                while not is_ready():
+                    assert process.poll() is None, log.read_text()
+                    assert time.monotonic() < deadline, log.read_text()
+                    time.sleep(0.05)
+                yield
+            finally:
+                process.terminate()
+
+    def serves(self) -> contextlib.AbstractContextManager[None]:
+        """Serve vfs under the name."""
+        return self.running(f"graphdriver serve vfs --name {self.name}", self.answers(self.name))
+
+    def answers(self, plugin: str) -> Callable[[], bool]:
+        """Return what tells whether a plugin answers."""
+
+        def is_ready() -> bool:
+            with contextlib.suppress(Exception), Client(plugin, timeout=10) as client:
+                return "GraphDriver" in client.activate()
+            return False
+
+        return is_ready
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Ground:
+    return Ground(tmp_path)
+
+
+# --- how each example is run ----------------------------------------------------------------------
+
+
+def make_targets(text: str, ground: Ground) -> None:
+    ground.run(re.sub(r"^make ", "make --dry-run ", text, flags=re.MULTILINE), cwd=ROOT)
+
+
+def examines_the_example(text: str, ground: Ground) -> None:
+    assert " 0 failed" in ground.run(text.strip() + SHORT, cwd=ROOT)
+
+
+def examines_a_program(text: str, ground: Ground) -> None:
+    program = ground.directory / "my-plugin"
+    program.write_text(f'#!/bin/sh\nexec python {ROOT}/examples/plain_folders.py "$2"\n')
+    program.chmod(0o755)
+    assert " 0 failed" in ground.run(text.strip() + SHORT)
+
+
+def examines_by_pytest(text: str, ground: Ground) -> None:
+    driver = "from graphdriver.drivers.vfs import VfsDriver\nclass MyDriver(VfsDriver): pass\n"
+    (ground.directory / "my_driver.py").write_text(driver)
+    (ground.directory / "test_it.py").write_text(text)
+    said = ground.run("python -m pytest -q -p no:cacheprovider -k layers test_it.py")
+    assert re.search(r"^[1-9]\d* passed", said, re.MULTILINE), said
+    assert "skipped" not in said
+
+
+def examines_a_snapshotter(text: str, ground: Ground) -> None:
+    there = str(ground.directory)
+    text = text.replace("/run/s", there).replace("/var/lib/s", f"{there}/root")
+    serving, examining = text.splitlines()
+    with ground.running(serving, lambda: os.path.exists(f"{there}/s.sock")):
+        ground.run(f"{examining} --only metadata")
+
+
+def serves_containerd(text: str, ground: Ground) -> None:
+    _, *commands = text.replace("/run/gd", str(ground.directory)).splitlines()  # one installs
+    for command in commands:
+        root = f" --root {ground.directory}/root-{len(command)}"
+        place = ground.directory / "mine.sock"
+        with ground.running(command.partition("#")[0] + root, place.exists):
+            pass
+
+
+def records(text: str, ground: Ground) -> None:
+    taped = f"taped-{ground.name}"
+    recording, _ = text.replace("my-plugin", ground.name).replace("taped", taped).splitlines()
+    with ground.serves(), ground.running(recording, ground.answers(taped)):
+        pass
+    assert "Activate  ->  200" in (ground.directory / "record.log").read_text()
+
+
+def uses_the_client(text: str, ground: Ground) -> None:
+    home = str(ground.directory / "home")
+    (ground.directory / "it.py").write_text(
+        text.replace("py-vfs", ground.name).replace("/var/lib/graphdriver-test", home)
+    )
+    with ground.serves():
+        size, refusal = ground.run("python it.py").splitlines()
+    assert int(size) % 512 == 0
+    assert refusal == "get nothing: the layer does not exist"
+
+
+def serves_what_was_ported(text: str, ground: Ground) -> None:
+    (ground.directory / "it.py").write_text(text.replace('"folders"', f'"{ground.name}"'))
+    with (
+        ground.running("python it.py", ground.answers(ground.name)),
+        Client(ground.name, timeout=60) as client,
+    ):
+        client.init(str(ground.directory / "home"))
+        client.create("base")
+        (Path(client.get("base")) / "file").write_text("text")
+        client.put("base")
+        client.create("top", "base")
+        assert (Path(client.get("top")) / "file").read_text() == "text"
+        assert Path(client.get("top")).stat().st_mode & 0o777 == 0o755
+        client.remove("top")
+        assert not client.exists("top")
+
+
+def calls_a_plugin(text: str, ground: Ground) -> None:
+    with ground.serves():
+        with Client(ground.name, timeout=60) as client:
+            client.init(str(ground.directory / "home"))
+        said = ground.run(text.replace("py-vfs", ground.name)).splitlines()
+        assert said[-1] == '{"Exists": false}'
+
+
+def serves_tls(text: str, ground: Ground) -> None:
+    made = certificates.make(ground.directory / "tls")
+    for file in made.folder.iterdir():
+        os.link(file, ground.directory / file.name)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = text.strip().replace("2377", str(port)) + f" --name {ground.name}"
+    with ground.running(command, ground.answers(ground.name)):
+        pass
+
+
+RUN: dict[str, Callable[[str, Ground], None]] = {
+    "make run     # makes the environment and serves the best driver that works here": make_targets,
+    "make test                     # everything; as root on Debian 12 with docker.io installed, real"
+    " daemons too": make_targets,
+    'graphdriver conform --exec "python examples/plain_folders.py {socket}"': examines_the_example,
+    'graphdriver conform --exec "./my-plugin --listen {socket}"': examines_a_program,
+    "import pytest": examines_by_pytest,
+    "graphdriver snapshotter overlay2 --address /run/s/s.sock --root /var/lib/s": (
+        examines_a_snapshotter
+    ),
+    "pip install 'graphdriver[containerd]'": serves_containerd,
+    "graphdriver record --plugin my-plugin taped": records,
+    "from graphdriver import Client": uses_the_client,
+    "import os": serves_what_was_ported,
+    "graphdriver call --plugin py-vfs Status": calls_a_plugin,
+    "graphdriver serve vfs --tcp 127.0.0.1:2377 \\": serves_tls,
+}
+"""What runs an example, by its first line."""
+
+ELSEWHERE = {
+    "import os, shutil, subprocess, sys": "tests/project/test_structure.py",  # the example's own
+    "python examples/plain_folders.py plain-folders": "tests/e2e/test_examples.py",
+    "dockerd --experimental -s py-overlay2": "tests/e2e/test_overlay2.py",
+    "ctr image import --snapshotter mine image.tar": "tests/snapshotter/test_containerd.py",
+    "umask 077": "tests/certificates.py",
+    "python3 -m venv /opt/graphdriver": "tests/cli/test_systemd.py",
+    "systemctl kill --signal=SIGUSR1 --kill-whom=main py-vfs.service": "tests/cli/test_stacks.py",
+}
+"""Where else an example is run: it needs a daemon, or systemd, or changes the machine."""
+
+
+def examples() -> list[Block]:
+    return [one for one in blocks() if one.language in ("python", "sh")]
+
+
+def test_every_example_is_run_somewhere() -> None:
+    shown = [one.first_line for one in examples()]
+    assert sorted(shown) == sorted([*RUN, *ELSEWHERE])
+    assert all((ROOT / file).exists() for file in ELSEWHERE.values())
+
+
+@pytest.mark.parametrize(
+    "example",
+    [one for one in examples() if one.first_line in RUN],
+    ids=lambda one: f"{one.page}: {one.first_line[:40]}",
+)
+def test_an_example_runs(example: Block, ground: Ground) -> None:
+    RUN[example.first_line](example.text, ground)
+
+
+# --- commands and names ---------------------------------------------------------------------------
+
+
+def commands() -> list[str]:
+    """Return all commands of ours that are shown: in blocks, in lines of text, and by ``--help``."""
+    helps = [command.examples for command in main.COMMANDS] + [main._EXAMPLES]
+    texts = [one.text.replace("\\\n", " ") for one in blocks()] + helps
+    lines = [line.strip() for text in texts for line in text.splitlines()]
+    found = [line for line in lines if line.startswith("graphdriver ")]
+    for text in pages().values():
+        prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+        found += re.findall(r"`(graphdriver [^`…]+)`", prose)
+    return sorted(set(found))
+
+
+def words(command: str) -> Sequence[str]:
+    """Return a command's arguments: without a comment, an explanation beside it, or a redirection."""
+    command = re.split(r"\s#|\s[<>]\s|\s{2,}(?=[^-\s])", command)[0]
+    return shlex.split(command)[1:]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_that_is_shown_is_one(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    given = words(command)
+    try:
+        main._parser().parse_args(given)
+    except SystemExit as end:
+        said = capsys.readouterr().err
+        # A line of text may name a command or an option alone.
+        is_short = "the following arguments are required" in said or "is required" in said
+        assert end.code == 0 or is_short, said
+
+
+def test_what_is_no_command_would_be_seen() -> None:
+    for command in ("graphdriver fly", "graphdriver serve --flying", "graphdriver call --by x"):
+        with pytest.raises(SystemExit) as caught:
+            main._parser().parse_args(words(command))
+        assert caught.value.code == 2
+
+
+def names(pattern: str) -> list[tuple[str, str]]:
+    return sorted(
+        {(page, found) for page, text in pages().items() for found in re.findall(pattern, text)}
+    )
+
+
+@pytest.mark.parametrize(("page", "name"), names(r"`(graphdriver(?:\.\w+)+)`"))
+def test_a_name_in_python_is_there(page: str, name: str) -> None:
+    parts = name.split(".")
+    found: object = importlib.import_module(parts[0])
+    for at, part in enumerate(parts[1:], 2):
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(".".join(parts[:at]))
+        found = getattr(found, part)
+
+
+@pytest.mark.parametrize(
+    ("page", "path"), names(r"[`(]((?:\.\./)?(?:src|docs|tests|examples)/[\w./-]+)")
+)
+def test_a_file_that_is_named_is_there(page: str, path: str) -> None:
+    assert (ROOT / path.removeprefix("../")).exists()
