@@ -27,11 +27,21 @@ def tmpfs(place: Path, pages: int) -> Iterator[Path]:
 def fill(place: Path, *, leave: int = 0) -> None:
     """Fill a filesystem with a file called ``filler``; of a tmpfs leave so many pages free."""
     with open(place / "filler", "ab", buffering=0) as file:
-        piece = bytes(1 << 20)
-        while piece:
+        size, piece = 0, 1 << 30
+        while piece >= PAGE:
             try:
-                file.write(piece)
+                os.posix_fallocate(file.fileno(), size, piece)
             except OSError as error:
                 assert error.errno in (errno.ENOSPC, errno.EDQUOT), error
-                piece = piece[: len(piece) // 2]
-        file.truncate(max(file.tell() - leave * PAGE, 0))
+                piece //= 2
+            else:
+                size += piece
+        file.truncate(max(size - leave * PAGE, 0))
+
+
+def use_up_inodes(place: Path) -> None:
+    """Make files until there is no inode left."""
+    (place / "fillers").mkdir()
+    with contextlib.suppress(OSError):
+        for number in range(100_000):
+            os.close(os.open(place / "fillers" / str(number), os.O_CREAT | os.O_WRONLY))

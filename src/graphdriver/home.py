@@ -27,6 +27,7 @@ from graphdriver.linux.folders import keep_own, make_folders, make_own, make_pla
 from graphdriver.linux.sync import syncfs
 
 _FOLDER = ".graphdriver"
+_OWN_FILE = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Home:
@@ -88,7 +89,8 @@ class Home:
         make_own(self._marks, 0o700)
 
     def _take_lock(self, path: str, patience: float) -> int:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        # Not for writing: a read-only home can be locked, and one that is held be made read-only.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | _OWN_FILE, 0o600)
         if not _is_locked_within(descriptor, patience):
             holder = os.pread(descriptor, 64, 0).decode("ascii", "replace").strip()
             os.close(descriptor)
@@ -98,7 +100,11 @@ class Home:
             )
         # For messages alone, so a full disk does not matter; and where there was room once, there is.
         with contextlib.suppress(OSError):
-            os.pwrite(descriptor, b"%-20d\n" % os.getpid(), 0)
+            writable = os.open(path, os.O_WRONLY | _OWN_FILE)
+            try:
+                os.pwrite(writable, b"%-20d\n" % os.getpid(), 0)
+            finally:
+                os.close(writable)
         return descriptor
 
     def is_current(self) -> bool:
@@ -202,7 +208,8 @@ class Home:
             exists: tells whether there is such a layer.
         """
         for id in [id for id in self._unfinished if not exists(id)]:
-            self.unmark(id)
+            with contextlib.suppress(OSError):  # a filesystem that was made read-only is read
+                self.unmark(id)
 
     def unmark_synced(self, id: str, filesystem: int) -> None:
         """Take the mark off once the layer is on disk, for good.

@@ -17,6 +17,7 @@ _OURS: Final = frozenset(
         ".staging",
         ".trash",
         ".reserve",
+        ".probed",
         ".overlay-probe",
         ".btrfs-probe",
         "lost+found",

@@ -39,7 +39,7 @@ from graphdriver.linux.reserve import Reserve
 from graphdriver.linux.resources import in_words
 
 _STAGING: Final = ".staging"
-_TRASH: Final = ".trash"
+TRASH: Final = ".trash"
 _RESERVE: Final = ".reserve"
 _RESERVED: Final = 1 << 20  # bytes; btrfs counts some 200 KiB of a quota for one rename
 
@@ -80,7 +80,7 @@ class Store:
         """What could not be deleted of the trash, and why."""
         self._remover: threading.Thread | None = None
         self._guard = threading.Lock()
-        for name in (_STAGING, _TRASH):
+        for name in (_STAGING, TRASH):
             make_own(os.path.join(home, name), 0o700)
         self._sweep()
         self._reserve.make()
@@ -182,7 +182,7 @@ class Store:
             return ()
         count = f"{len(reasons)} removed layer{'s' if len(reasons) > 1 else ''}"
         return (
-            ("Undeleted", f"{count} in {self.home}/{_TRASH}: {reasons[0]}; tried with each Remove"),
+            ("Undeleted", f"{count} in {self.home}/{TRASH}: {reasons[0]}; tried with each Remove"),
         )
 
     def _make_plain(self, staged: str) -> None:
@@ -213,7 +213,7 @@ class Store:
 
     def _rename(self, directory: str, name: str, trashed: str) -> None:
         path = os.path.join(self.home, directory, name)
-        target = os.path.join(self.home, _TRASH, trashed)
+        target = os.path.join(self.home, TRASH, trashed)
         try:
             os.rename(path, target)
         except FileNotFoundError:
@@ -256,7 +256,7 @@ class Store:
                 remover.start()
             except (RuntimeError, MemoryError) as error:
                 # The layer is gone all the same, so whoever removed it is not told.
-                _log.warning("%s cannot be emptied now: %s", os.path.join(self.home, _TRASH), error)
+                _log.warning("%s cannot be emptied now: %s", os.path.join(self.home, TRASH), error)
                 self._undeleted |= dict.fromkeys(self._doomed, str(error))
                 self._doomed.clear()
             else:
@@ -267,14 +267,14 @@ class Store:
             self._doomed.extend(self._undeleted)
         while (name := self._next_doomed()) is not None:
             try:
-                with _opened(os.path.join(self.home, _TRASH)) as trash:
+                with _opened(os.path.join(self.home, TRASH)) as trash:
                     self._delete(trash, os.fsencode(name))
             except Exception as error:
                 with self._guard:
                     is_known = name in self._undeleted
                     self._undeleted[name] = _reason(error)
                 if not is_known:
-                    _log.exception("%s/%s/%s cannot be deleted", self.home, _TRASH, name)
+                    _log.exception("%s/%s/%s cannot be deleted", self.home, TRASH, name)
             else:
                 with self._guard:
                     self._undeleted.pop(name, None)
@@ -297,7 +297,7 @@ class Store:
                 _log.info("going on with the removal of the layer %s", name)
                 self._ending.add(name)
                 self._sweep_away("", name)
-        for name in os.listdir(os.path.join(self.home, _TRASH)):
+        for name in os.listdir(os.path.join(self.home, TRASH)):
             self._doom(name)
 
     def _sweep_away(self, directory: str, name: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from graphdriver.drivers.holds import FOLDER
 from graphdriver.linux.mountinfo import mount_points
 
-OUR_OWN = {".graphdriver", ".reserve", ".staging", ".trash"}
+OUR_OWN = {".graphdriver", ".probed", ".reserve", ".staging", ".trash"}
 LINKS = "l"
 SETTLED_WITHIN = 30.0
 

@@ -14,8 +14,10 @@ import pytest
 _MAKE = {
     "ext4": ("mkfs.ext4", "-q"),
     "ext4-1k": ("mkfs.ext4", "-q", "-b", "1024"),
+    "ext4-few-inodes": ("mkfs.ext4", "-q", "-N", "160"),
     "ext4-untyped": ("mkfs.ext4", "-q", "-O", "^filetype"),
     "xfs": ("mkfs.xfs", "-q", "-m", "reflink=1"),
+    "xfs-few-inodes": ("mkfs.xfs", "-q", "-m", "reflink=1", "-i", "maxpct=1"),
     "btrfs": ("mkfs.btrfs", "-q"),
 }
 

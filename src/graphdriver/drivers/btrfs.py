@@ -24,6 +24,7 @@ from graphdriver.driver import IDMap, ProtoDriver, host_root
 from graphdriver.drivers import btrfs_subvolumes
 from graphdriver.drivers.btrfs_touched import touched_since
 from graphdriver.drivers.choice import Suitability
+from graphdriver.drivers.probed import probed
 from graphdriver.drivers.sizes import size_of
 from graphdriver.errors import UnsupportedError
 from graphdriver.layer.touched import Touched
@@ -51,6 +52,7 @@ class BtrfsDriver(ProtoDriver):
     @classmethod
     def probe(cls, home: str) -> Suitability:
         """Tell how well the driver would do in a folder, which exists."""
+        _expect_btrfs(home)
         _examine(home)
         return Suitability(25, "layers are snapshots; size= works, by simple quotas")
 
@@ -72,7 +74,8 @@ class BtrfsDriver(ProtoDriver):
     ) -> None:
         """Take up a home; see `graphdriver.ProtoDriver.init`."""
         self._size = _home_size(options)
-        _examine(home)
+        _expect_btrfs(home)
+        probed(home, lambda: _examine(home))
         self._owner = host_root(uid_maps), host_root(gid_maps)
         self._store = Store(home, self._owner[1], delete=_delete)
 
@@ -200,7 +203,16 @@ def _delete(dir_fd: int, name: bytes) -> None:
     remove_tree(dir_fd, name)
 
 
-def _examine(home: str) -> None:
+def _expect_btrfs(home: str) -> None:
+    with _opened_home(home) as fd:
+        if statfs.filesystem_of(fd) != statfs.BTRFS:
+            raise UnsupportedError(
+                f"btrfs: {home} is on {fstype_of(fd)}",
+                hint="set the daemon's data-root to a btrfs filesystem, or use overlay2",
+            )
+
+
+def _examine(home: str) -> Mapping[str, object]:
     """See whether subvolumes can be made in a folder, found in trees and destroyed, by doing it.
 
     Raises:
@@ -208,11 +220,6 @@ def _examine(home: str) -> None:
         OSError: nothing can be written there.
     """
     with alone_in(home), _opened_home(home) as fd:
-        if statfs.filesystem_of(fd) != statfs.BTRFS:
-            raise UnsupportedError(
-                f"btrfs: {home} is on {fstype_of(fd)}",
-                hint="set the daemon's data-root to a btrfs filesystem, or use overlay2",
-            )
         try:
             _clear_probe(fd)
             os.mkdir(_PROBE, 0o700, dir_fd=fd)
@@ -226,6 +233,7 @@ def _examine(home: str) -> None:
                 " takes CAP_SYS_ADMIN outside of all user namespaces",
                 hint="use overlay2 or vfs",
             ) from error
+    return {}
 
 
 def _clear_probe(fd: int) -> None:

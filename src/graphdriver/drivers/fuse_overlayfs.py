@@ -28,6 +28,7 @@ from graphdriver.drivers.overlay_ground import Ground
 from graphdriver.drivers.overlay_mount import Overlay
 from graphdriver.drivers.overlay_options import HomeOptions
 from graphdriver.drivers.overlay_probe import trial
+from graphdriver.drivers.probed import probed
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.layer.lowers import is_whiteout
 from graphdriver.linux import xattr
@@ -44,7 +45,7 @@ class FuseOverlayfsDriver(OverlayDriver):
     @classmethod
     def probe(cls, home: str) -> Suitability:
         """Tell how well the driver would do in a folder, which exists."""
-        kind, _ = _examine(home)
+        kind = _examine(home)["backing"]
         return Suitability(22, f"layers share all that they do not change, by a program, on {kind}")
 
     @classmethod
@@ -57,15 +58,23 @@ class FuseOverlayfsDriver(OverlayDriver):
     def survey(cls, home: str, options: Sequence[str]) -> Ground:
         """Look at a home by mounting something there; see `OverlayDriver.survey`."""
         parsed = HomeOptions.parse(options, cls.driver_name, _KNOWN)
-        kind, is_native = _examine(home)
-        return Ground(cls.driver_name, FuseMounter(home), parsed, kind, is_native)
+        found = probed(home, lambda: _examine(home))
+        # What is not known is not built upon: the naive differ is right with any marks.
+        return Ground(
+            cls.driver_name,
+            FuseMounter(home),
+            parsed,
+            str(found.get("backing", "unknown")),
+            found.get("native") is True,
+        )
 
 
-def _examine(home: str) -> tuple[str, bool]:
+def _examine(home: str) -> dict[str, object]:
     """See whether overlays can be mounted in a folder, by mounting one.
 
     Returns:
-        The filesystem's name, and whether the marks in upper folders are those that are expected.
+        ``backing``, the filesystem's name, and ``native``: whether the marks in upper directories are
+        those that are expected.
 
     Raises:
         UnsupportedError: they cannot be.
@@ -91,4 +100,4 @@ def _examine(home: str) -> tuple[str, bool]:
             and is_whiteout(os.lstat(whiteout))
             and xattr.get(opaque, mounter.marks.opaque) == b"y"
         )
-    return kind, is_native
+    return {"backing": kind, "native": is_native}

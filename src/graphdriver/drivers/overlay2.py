@@ -25,6 +25,7 @@ from graphdriver.drivers.overlay_ground import Ground
 from graphdriver.drivers.overlay_mount import KernelMounter
 from graphdriver.drivers.overlay_options import KNOWN, HomeOptions
 from graphdriver.drivers.overlay_probe import examine, expect_overlayfs
+from graphdriver.drivers.probed import probed
 
 
 class Overlay2Driver(OverlayDriver):
@@ -48,5 +49,7 @@ class Overlay2Driver(OverlayDriver):
     def survey(cls, home: str, options: Sequence[str]) -> Ground:
         """Look at a home by mounting something there; see `OverlayDriver.survey`."""
         parsed = HomeOptions.parse(options, cls.driver_name, KNOWN)
-        backing = examine(home, parsed)
-        return Ground(cls.driver_name, KernelMounter(home), parsed, backing)
+        found = probed(home, lambda: {"backing": examine(home, parsed)})
+        return Ground(
+            cls.driver_name, KernelMounter(home), parsed, str(found.get("backing", "unknown"))
+        )

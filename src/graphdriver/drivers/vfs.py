@@ -22,6 +22,7 @@ from typing import ClassVar
 
 from graphdriver.driver import IDMap, ProtoDriver, host_root
 from graphdriver.drivers.choice import Suitability
+from graphdriver.drivers.probed import probed
 from graphdriver.drivers.tree_copy import copy_tree
 from graphdriver.errors import UnsupportedError
 from graphdriver.linux import reflink
@@ -60,6 +61,7 @@ class VfsDriver(ProtoDriver):
         """Take up a home; see `graphdriver.ProtoDriver.init`."""
         self.check(options)
         self._owner = host_root(uid_maps), host_root(gid_maps)
+        self._shares = probed(home, lambda: {"reflink": _shares_blocks(home)}).get("reflink")
         self._store = Store(home, self._owner[1])
 
     def create(
@@ -95,8 +97,8 @@ class VfsDriver(ProtoDriver):
 
     def status(self) -> Sequence[tuple[str, str]]:
         """Tell how layers are copied here."""
-        shares = _shares_blocks(self._store.home)
-        return (("Copies", "reflink" if shares else "full"), *self._store.status())
+        copies = "unknown" if self._shares is None else "reflink" if self._shares else "full"
+        return (("Copies", copies), *self._store.status())
 
     def get_metadata(self, id: str) -> Mapping[str, str]:
         """Return nothing, as Docker's own vfs does."""
