@@ -11,6 +11,9 @@ from tests.e2e.plugin import Plugin
 
 RETRY_TIMEOUT = 60.0
 
+pytestmark = pytest.mark.parametrize("driver", ["overlay2"], indirect=True)
+"""That a daemon dials again does not depend on the driver."""
+
 
 def wait_until_it_tries_again(daemon: Daemon, since: int) -> None:
     """Wait until the daemon has dialled in vain twice: after 1 s again, and next after 2 s."""

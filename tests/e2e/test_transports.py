@@ -15,6 +15,9 @@ from tests.e2e.daemon import DockerError
 from tests.e2e.engines import Engines
 from tests.e2e.plugin import SOCKETS, SPECS
 
+pytestmark = pytest.mark.parametrize("driver", ["overlay2"], indirect=True)
+"""How a daemon comes to a plugin does not depend on the driver."""
+
 Way = Callable[[Path], list[str]]
 
 

@@ -1,9 +1,9 @@
-"""Twenty gigabytes into a plugin and out of it, over its socket, in the memory of a small layer.
+"""Gigabytes into a plugin and out of it, over its socket, in the memory of a small layer.
 
-So much fits on no disk or tmpfs here. On the way in the tar is really parsed, and its files are
-really written and given their metadata, but a second thread deletes each when it is whole
-(`tests.layer.flood`). On the way out all files share the blocks of one (reflinks on XFS), and each is
-read from the disk again, byte for byte.
+In `make test-long` they are twenty, more than fits on a disk or tmpfs here. On the way in the tar is
+really parsed, and its files are really written and given their metadata, but a second thread deletes
+each when it is whole (`tests.layer.flood`). On the way out all files share the blocks of one (reflinks
+on XFS), and each is read from the disk again, byte for byte.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ from tests.cli.conftest import ROOT, Serving
 from tests.drivers.filesystems import loop
 from tests.layer.bounded import Pieces
 from tests.layer.flood import KEPT
+from tests.long import times
 
 MIB = 1 << 20
 FILE = 128 * MIB
-FILES = 150
+FILES = times(gate=15, long=150)
 ALL = FILES * FILE
 MARK = b"real bytes"
 PIECE = os.urandom(MIB - len(MARK)) + MARK
 
 GROWTH = 8 * MIB
-"""How much more memory the plugin may have for twenty gigabytes than for a few bytes."""
+"""How much more memory the plugin may have for gigabytes than for a few bytes."""
 
 SPACE = 64 * MIB
 """How much address space is left to it (RLIMIT_AS): threads reserve 8 MiB for their stacks."""
@@ -91,7 +92,7 @@ def large_layer() -> Iterator[bytes]:
     yield tars.END
 
 
-def test_twenty_gigabytes_go_in(folder: Path) -> None:
+def test_gigabytes_go_in(folder: Path) -> None:
     def apply(client: Client) -> None:
         client.create("large", "", "", {})
         assert client.apply_diff("large", "", Pieces(large_layer())) == ALL
@@ -100,7 +101,7 @@ def test_twenty_gigabytes_go_in(folder: Path) -> None:
         assert grown(plugin, apply) < GROWTH
 
 
-def test_twenty_gigabytes_come_out(folder: Path) -> None:
+def test_gigabytes_come_out(folder: Path) -> None:
     def read(client: Client) -> None:
         client.create(f"{KEPT}-large", "", "", {})
         with (

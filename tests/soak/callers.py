@@ -421,7 +421,7 @@ class Crowd:
             fresh = isinstance(low, tuple) and low[1]
             expected = "ok" if fresh else "remove it"
             if fresh and is_held:
-                then, expected = (UNFINISHED, high), "it is stood on"
+                expected = "it is stood on"  # and stays as it was
             elif fresh and did.call == "break":
                 then, expected = (UNFINISHED, high), "it broke off"
             elif fresh:

@@ -98,7 +98,7 @@ class WaitsForItsDaemon(Broken):
 
     def __init__(self) -> None:
         super().__init__()
-        atexit.register(time.sleep, 12)
+        atexit.register(time.sleep, 4)
 
 
 class _Busy(Broken):
