@@ -6,13 +6,14 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from graphdriver import Handler, Server, UnixListener
 from graphdriver.conformance import kit as kit_of_cases
+from graphdriver.conformance import scratch, wire
 from graphdriver.conformance import subject as subjects
-from graphdriver.conformance import wire
 from graphdriver.conformance.cases import GROUPS
 from graphdriver.conformance.kit import Kit
 from graphdriver.conformance.report import explanation
@@ -20,6 +21,7 @@ from graphdriver.conformance.run import Outcome, Result, chosen, run_case
 from graphdriver.conformance.scratch import scratch_directory
 from graphdriver.conformance.subject import SocketSubject
 from graphdriver.drivers.vfs import VfsDriver
+from graphdriver.linux.mount import MS_BIND, mount, unmount
 from graphdriver.plugin.discovery import Address
 from tests.conformance.faults.proxy import Proxy, ProxyServer
 from tests.conformance.hostile.answers import ATTACKS, Attack, Hostile
@@ -124,12 +126,23 @@ def test_a_plugin_that_says_yes_to_everything_fails_every_case_that_needs_a_laye
     assert not any(result.seconds > 30 for result in results)
 
 
-def test_what_is_mounted_in_a_temporary_directory_outlives_it(ground: Ground) -> None:
-    from graphdriver.linux.mount import MS_BIND, mount
-
-    with ground.canary.unharmed(), scratch_directory(ground.folder) as scratch:
+def test_what_is_mounted_in_a_temporary_directory_outlives_it(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mount_the_host(place: Path) -> None:
         for name in ("a", "b"):
-            (scratch / name / "deep").mkdir(parents=True)
-            (scratch / name / "file").write_text("x")
-            mount(str(ground.canary.root), str(scratch / name / "deep"), "", MS_BIND, "")
-    assert not scratch.exists()
+            (place / name / "deep").mkdir(parents=True)
+            (place / name / "file").write_text("x")
+            mount(str(ground.canary.root), str(place / name / "deep"), "", MS_BIND, "")
+        mount(str(ground.canary.root), str(place), "", MS_BIND, "")
+
+    with ground.canary.unharmed(), scratch_directory(ground.folder) as one:
+        mount_the_host(one)
+    assert not one.exists()
+    # A plugin that mounts faster than it is unmounted.
+    with monkeypatch.context() as patch, ground.canary.unharmed():
+        patch.setattr(scratch, "unmount", lambda *_: None)
+        with scratch_directory(ground.folder) as other:
+            mount_the_host(other)
+    unmount(str(other))
+    assert (other / "a" / "deep" / "folder" / "file").exists()

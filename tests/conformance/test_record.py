@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 import re
+import socketserver
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -140,3 +142,42 @@ def test_a_call_that_nobody_answered_is_told_at_the_end(
         wait_until(lambda: "Exists" in recorded.out.getvalue())
         hanging.set()
     assert 'Exists {"ID": "a"}  ->  no answer, the recorder was stopped' in recorded.out.getvalue()
+
+
+def test_what_a_plugin_says_cannot_command_a_terminal_nor_fill_the_memory(
+    recorded: Recorded,
+) -> None:
+    os.unlink(recorded.plugin.path)
+    said = b"\x1b]0;owned\x07" + b"x" * (8 << 20)
+    with socketserver.ThreadingUnixStreamServer(recorded.plugin.path, _Loud) as plugin:
+        _Loud.said = said
+        threading.Thread(target=plugin.serve_forever, daemon=True).start()
+        with Wire(recorded.path) as daemon:
+            answer = daemon.ask(wire.call("Get", ID="a"))
+        plugin.shutdown()
+    assert answer.body == said
+    (line,) = recorded.lines(1)
+    assert line.isprintable()
+    assert len(line) < 3000
+    assert f"({len(said)} B in all)" in line
+
+
+class _Loud(socketserver.StreamRequestHandler):
+    said = b""
+
+    def handle(self) -> None:
+        while self.rfile.readline().strip():
+            pass
+        head = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: %d\r\n\r\n"
+        self.wfile.write(head % len(self.said) + self.said)
+
+
+def test_a_target_that_comes_in_pieces_is_one_call(recorded: Recorded) -> None:
+    whole = wire.call("Exists", ID="a")
+    with Wire(recorded.path) as daemon:
+        daemon.ask(wire.call("Init", Home=recorded.plugin.home))
+        at = whole.index(b"Driver.Exi")
+        daemon.send(whole[:at])
+        time.sleep(0.05)  # so that the two pieces are read apart
+        assert daemon.ask(whole[at:]).said == {"Exists": False}
+    assert recorded.lines(2)[1] == '1  Exists {"ID": "a"}  ->  200 {"Exists":false}  T ms'

@@ -146,7 +146,7 @@ def _examine_a_plugin(arguments: argparse.Namespace, folder: Path) -> int:
 @contextlib.contextmanager
 def _home(given: str | None, folder: Path) -> Iterator[str]:
     """Give the plugin's home for the length of a ``with`` block; it is left as it was found."""
-    from graphdriver.conformance.scratch import empty, scratch_directory
+    from graphdriver.conformance.scratch import emptied, scratch_directory
 
     if not given:
         with scratch_directory(folder, "home-") as new:
@@ -160,13 +160,11 @@ def _home(given: str | None, folder: Path) -> Iterator[str]:
             f"--home {given} is not empty",
             hint="layers are made and removed there: name a new directory",
         )
-    try:
+    with emptied(home):
         yield home
-    finally:
-        empty(home)
-        if is_new:
-            with contextlib.suppress(OSError):  # the plugin may still write there
-                os.rmdir(home)
+    if is_new:
+        with contextlib.suppress(OSError):  # the plugin may still write there
+            os.rmdir(home)
 
 
 def _examine(

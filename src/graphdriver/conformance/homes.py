@@ -75,9 +75,9 @@ class Homes:
     def __init__(self, home: str, kept: Sequence[str | Path]) -> None:
         # By the mounts, not by device numbers: those are used again once a filesystem is gone.
         below = os.fsencode(os.path.realpath(home)) + b"/"
-        self._mounted_before = frozenset(
-            one for one in mount_points() if not one.point.startswith(below)
-        )
+        self._mounted_before = {
+            _identity(one) for one in mount_points() if not one.point.startswith(below)
+        }
         self._kept = {str(path): _place_to_be(os.path.realpath(path)) for path in (home, *kept)}
         self._homes = [_place_to_be(os.path.realpath(home))]
         _expect_a_kernel_that_copies()
@@ -161,6 +161,8 @@ class Homes:
 
     def _expect_in_a_home(self, what: str, path: object, fd: int) -> bool:
         table = {one.id: one for one in mount_points()}
+        if mount_id(fd) not in table:
+            raise Mismatch(what, f"{path!r}, which is unmounted already", _EXPECTED)
         place, mount = _place(fd, table)
         start = os.readlink(b"/proc/self/fd/%d" % fd) + b"/"
         for one in table.values():
@@ -172,7 +174,10 @@ class Homes:
                 raise Mismatch(what, f"{path!r}, which holds {kept!r} or is the same", _EXPECTED)
         if any(home != place and home.holds(place) for home in self._homes):
             return True
-        if place.device in {one.device for one in self._mounted_before & set(table.values())}:
+        if any(
+            one.device == place.device and _identity(one) in self._mounted_before
+            for one in table.values()
+        ):
             raise Mismatch(what, f"{path!r}, which belongs to the host", _EXPECTED)
         if upper := _UPPER.search(mount.options):
             self.check(f"the upper directory of {path!r}", os.fsdecode(plain(upper[1])))
@@ -181,6 +186,11 @@ class Homes:
     def check(self, what: str, path: object) -> None:
         """Check a directory that will be used by its path."""
         os.close(self.open(what, path))
+
+
+def _identity(mount: MountPoint) -> tuple[int, int, bytes, bytes]:
+    """Return what is the same of a mount as long as it is there; its options may change."""
+    return mount.id, mount.device, mount.root, mount.point
 
 
 def _clean(what: str, path: object) -> bytes:

@@ -23,6 +23,7 @@ from typing import Final, TextIO
 
 import httptools
 
+from graphdriver.conformance.expect import shown
 from graphdriver.plugin.discovery import Address
 from graphdriver.plugin.listeners import Listener
 
@@ -85,8 +86,7 @@ class _Call:
     def __init__(self, target: str) -> None:
         self.began = time.monotonic()
         self.at = datetime.datetime.now().astimezone()
-        name = target.rpartition("/")[2]
-        self.name = name.partition(".")[2] or name
+        self.target = target
         self.sent = bytearray()
         self.came = bytearray()
         self.sent_size = self.came_size = 0
@@ -94,31 +94,42 @@ class _Call:
         self.first = 0.0
 
     @property
+    def name(self) -> str:
+        name = self.target.rpartition("/")[2]
+        return name.partition(".")[2] or name
+
+    @property
     def kind(self) -> str:
         return self.name.partition("?")[0]
 
     def line(self, number: int, ending: str = "") -> str:
-        asked = self.name
+        asked = shown(self.name)
         if self.kind == "ApplyDiff":
             asked += f"  {_size(self.sent_size)} in"
         elif self.sent.strip():
-            asked += f" {_text(self.sent)}"
+            asked += f" {_text(self.sent, self.sent_size)}"
         answer = f"{self.status}" if self.status else "no answer"
         if self.status == 200 and self.kind == "Diff":
             answer += (
                 f" {_size(self.came_size)} out, the first after {_ms(self.first - self.began)}"
             )
         elif self.came.strip():
-            answer += f" {_text(self.came)}"
+            answer += f" {_text(self.came, self.came_size)}"
         if ending:
             answer += f", {ending}"
         took = _ms(time.monotonic() - self.began)
         return f"{self.at:%H:%M:%S.%f}"[:12] + f"  {number:<3}{asked}  ->  {answer}  {took}"
 
 
-def _text(body: bytearray) -> str:
-    text = " ".join(body.decode("utf-8", "backslashreplace").split())
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}… ({len(text)} in all)"
+def _text(body: bytearray, size: int) -> str:
+    """Return what was kept of a body for a line of a terminal, which obeys control characters."""
+    text = shown(" ".join(body.decode("utf-8", "backslashreplace").split()))
+    return text if len(body) == size else f"{text}… ({size} B in all)"
+
+
+def _keep(kept: bytearray, piece: bytes) -> None:
+    """Add to the beginning of a body, of which a line holds no more than that."""
+    kept += piece[: max(0, _LONGEST_TEXT - len(kept))]
 
 
 def _size(count: int) -> str:
@@ -222,14 +233,20 @@ class _Requests(_Reader):
     def __init__(self, calls: deque[_Call]) -> None:
         super().__init__(calls, httptools.HttpRequestParser(self).feed_data)
 
+    def on_message_begin(self) -> None:
+        self._call = _Call("")
+
     def on_url(self, url: bytes) -> None:
-        self._call = _Call(url.decode("utf-8", "backslashreplace"))
-        self._calls.append(self._call)
+        """Take a target, or a part of one: a parser tells each piece that it is fed."""
+        if not self._call.target:
+            self._calls.append(self._call)
+        if len(self._call.target) < _LONGEST_TEXT:
+            self._call.target += url.decode("utf-8", "backslashreplace")
 
     def on_body(self, body: bytes) -> None:
         self._call.sent_size += len(body)
         if self._call.kind != "ApplyDiff":
-            self._call.sent += body[:_LONGEST_TEXT]
+            _keep(self._call.sent, body)
 
 
 class _Answers(_Reader):
@@ -248,7 +265,7 @@ class _Answers(_Reader):
     def on_body(self, body: bytes) -> None:
         self._call.came_size += len(body)
         if self._call.kind != "Diff" or self._call.status != 200:
-            self._call.came += body[:_LONGEST_TEXT]
+            _keep(self._call.came, body)
 
     def on_message_complete(self) -> None:
         if self._calls:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from graphdriver.errors import BrokenStreamError
@@ -24,34 +24,42 @@ def scratch_directory(above: str | Path | None = None, prefix: str = "") -> Iter
     """
     path = Path(tempfile.mkdtemp(dir=above, prefix=prefix)).resolve()
     try:
-        yield path
+        with emptied(path):
+            yield path
     finally:
-        empty(path)
-        with contextlib.suppress(
-            OSError
-        ):  # what is mounted there again stays, and so does its place
+        with contextlib.suppress(OSError):  # where something is mounted again, its place stays
             path.rmdir()
 
 
-def empty(path: str | Path) -> None:
-    """Delete all that is in a directory, and nothing of what a plugin has mounted there.
+@contextlib.contextmanager
+def emptied(path: str | Path) -> Iterator[None]:
+    """Delete all that is in a directory at the end of a ``with`` block, and nothing else.
 
-    A plugin may mount a directory of the host's there at any moment. So this is done in a copy of the
-    directory's own mount, which shows nothing that is mounted further below.
+    A plugin may mount a directory of the host's anywhere, also at the directory itself. So what was
+    mounted meanwhile is unmounted, and the files are deleted in a copy of the mount that the directory
+    was on at first, which shows nothing that is mounted there or further below.
     """
-    start = os.fsencode(path) + b"/"
-    for one in reversed(list(mount_points())):
-        if one.point.startswith(start):
-            with contextlib.suppress(OSError):
-                unmount(os.fsdecode(one.point), MNT_DETACH)
+    mounted_before = {one.id for one in mount_points()}
     fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        copy = mount_copy(fd, 0)
+        yield
     finally:
-        os.close(fd)
-    try:
-        for name in os.listdir(f"/proc/self/fd/{copy}"):
-            with contextlib.suppress(OSError, BrokenStreamError):
-                remove_tree(copy, os.fsencode(name))
-    finally:
-        os.close(copy)
+        _unmount(os.fsencode(path), mounted_before)
+        try:
+            copy = mount_copy(fd, 0)
+        finally:
+            os.close(fd)
+        try:
+            for name in os.listdir(f"/proc/self/fd/{copy}"):
+                with contextlib.suppress(OSError, BrokenStreamError):
+                    remove_tree(copy, os.fsencode(name))
+        finally:
+            os.close(copy)
+
+
+def _unmount(path: bytes, mounted_before: Container[int]) -> None:
+    """Unmount what was mounted at a path or below it meanwhile, the last mount first."""
+    for one in reversed(list(mount_points())):
+        if (one.point + b"/").startswith(path + b"/") and one.id not in mounted_before:
+            with contextlib.suppress(OSError):
+                unmount(os.fsdecode(one.point), MNT_DETACH)

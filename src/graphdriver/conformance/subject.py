@@ -108,9 +108,10 @@ class LocalSubject(_Subject):
     ) -> None:
         self._new = new
         self._retire = retire
-        self._held = contextlib.ExitStack()
-        super().__init__(folder, str(self._held.enter_context(scratch_directory(folder, _HOME))))
-        self._driver = self._held.enter_context(self._one((), (), self.home))
+        with contextlib.ExitStack() as held:
+            super().__init__(folder, str(held.enter_context(scratch_directory(folder, _HOME))))
+            self._driver = held.enter_context(self._one((), (), self.home))
+            self._held = held.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -205,17 +206,16 @@ class ExecSubject(_Subject):
     offers = frozenset({Need.SOCKET, Need.PROCESS, Need.HOMES})
 
     def __init__(self, command: str, folder: Path, home: str = "", log: Path | None = None) -> None:
-        self._held = contextlib.ExitStack()
-        with self._held:
-            home = home or str(self._held.enter_context(scratch_directory(folder, "home-")))
+        with contextlib.ExitStack() as held:
+            home = home or str(held.enter_context(scratch_directory(folder, "home-")))
             super().__init__(folder, home)
             self._command = command
-            run = self._held.enter_context(scratch_directory(folder, "run-"))
+            run = held.enter_context(scratch_directory(folder, "run-"))
             self._log = log or run / "plugin.log"
             self._process = Process(command, run, self._log)
-            self._held.callback(self._process.end, signal.SIGTERM)
+            held.callback(self._process.end, signal.SIGTERM)
             self._socket = self._begin()
-            self._held = self._held.pop_all()
+            self._held = held.pop_all()
 
     def _begin(self) -> SocketSubject:
         address = Address.parse(self._process.socket)
