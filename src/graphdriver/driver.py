@@ -277,6 +277,28 @@ class CountsGets(Protocol):
         ...
 
 
+class FindsLeftovers(Protocol):
+    """What a driver may offer besides: one that knows what a killed daemon left behind.
+
+    Called when another daemon says Init, after `CountsGets.daemon_began`, if the former one is known to
+    be gone: on a unix socket, its process has ended.
+    """
+
+    def release_leftovers(self) -> None:
+        """Unmount each layer that another one stands on, unless the mount is in use (EBUSY).
+
+        A layer without a child stays mounted: a container may live on in it.
+        """
+        ...
+
+    def is_leftover(self, id: str) -> bool:
+        """Tell whether no layer stands on ``id`` and nothing is mounted for it.
+
+        Asked of a layer whose `Driver.apply_diff` never came to its end; if so, it is removed.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Mount:
     """How to show a layer in a folder: what mount(8) is told. ``options`` may hold ``ro`` or ``rw``."""

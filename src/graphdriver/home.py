@@ -190,6 +190,10 @@ class Home:
         """Tell whether the layer bears the mark."""
         return id in self._unfinished
 
+    def unfinished(self) -> list[str]:
+        """Return the layers that bear the mark."""
+        return sorted(self._unfinished)
+
     def mark(self, id: str) -> None:
         """Mark a layer before the first byte of its ApplyDiff is written."""
         os.close(os.open(self._mark(id), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))

@@ -154,6 +154,19 @@ class BtrfsDriver(ProtoDriver):
         """Wait until what was removed is deleted, so that the filesystem can be unmounted."""
         self._store.settle()
 
+    def release_leftovers(self) -> None:
+        """Do nothing: nothing is ever mounted (`graphdriver.driver.FindsLeftovers`)."""
+
+    def is_leftover(self, id: str) -> bool:
+        """Tell whether no layer is a snapshot of this one (`graphdriver.driver.FindsLeftovers`)."""
+        with _opened(self.get(id, "")) as fd:
+            uuid = btrfs.subvolume_of(fd).uuid
+        for other in self._store.layers():
+            with contextlib.suppress(FileNotFoundError), _opened(self.get(other, "")) as fd:
+                if btrfs.subvolume_of(fd).parent_uuid == uuid:
+                    return False
+        return True
+
     def untouched_since(self, id: str, parent: str) -> int | None:
         """Return when the layer was made as a snapshot of ``parent``, in nanoseconds, for the differ.
 

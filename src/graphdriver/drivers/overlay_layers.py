@@ -73,6 +73,25 @@ class OverlayLayers(ProtoDriver):
         """Count each layer that is mounted once: who got it before is gone (`CountsGets`)."""
         self._holds.forget_all()
 
+    def release_leftovers(self) -> None:
+        """Unmount layers with a child that nobody uses (`graphdriver.driver.FindsLeftovers`)."""
+        for id in self._store.layers():
+            merged = self._path(id, MERGED)
+            if not self._lineage.first_child(id) or not is_mounted(merged):
+                continue
+            try:
+                unmount(merged)  # never lazily: whoever uses it keeps it
+            except OSError as error:
+                _log.info("%s stays mounted: %s", merged, error.strerror)
+            else:
+                self._unmounted(id)
+                self._holds.set(id, 0)
+                _log.info("unmounted %s, which a former daemon had left", merged)
+
+    def is_leftover(self, id: str) -> bool:
+        """Tell whether a layer has no child and no mount (`graphdriver.driver.FindsLeftovers`)."""
+        return not self._lineage.first_child(id) and not is_mounted(self._path(id, MERGED))
+
     def create(
         self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
     ) -> None:
@@ -360,8 +379,12 @@ class OverlayLayers(ProtoDriver):
             who = "; ".join(holders(merged)) or "nobody that can be seen"
             _log.warning("%s is busy: %s; unmounted lazily", merged, who)
             unmount(merged, MNT_DETACH)
+        self._unmounted(id)
+
+    def _unmounted(self, id: str) -> None:
+        """Leave nothing of a mount that was ended."""
         with contextlib.suppress(OSError):
-            os.rmdir(merged)
+            os.rmdir(self._path(id, MERGED))
         if self._files.is_volatile(id):
             self._clear_volatile(id, unmounted=True)
 

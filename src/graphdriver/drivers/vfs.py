@@ -15,6 +15,7 @@ after a power cut no container shall run on half an image.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -108,6 +109,20 @@ class VfsDriver(ProtoDriver):
     def cleanup(self) -> None:
         """Wait until what was removed is deleted, so that the filesystem can be unmounted."""
         self._store.settle()
+
+    def release_leftovers(self) -> None:
+        """Do nothing: nothing is ever mounted (`graphdriver.driver.FindsLeftovers`)."""
+
+    def is_leftover(self, id: str) -> bool:
+        """Tell whether no layer is a copy of this one (`graphdriver.driver.FindsLeftovers`)."""
+        for other in self._store.layers():
+            with (
+                contextlib.suppress(FileNotFoundError),
+                open(os.path.join(self._store.path(other), _MADE), encoding="ascii") as made,
+            ):
+                if made.read() == id:
+                    return False
+        return True
 
     def untouched_since(self, id: str, parent: str) -> int | None:
         """Return when the layer was a finished copy of ``parent``, in nanoseconds, for the differ.

@@ -104,6 +104,18 @@ class Daemon:
             return True
         return self.peer is not None and (peer == self.peer or not self.peer.is_alive())
 
+    def is_followed_by(self, said: InitRequest, peer: Peer | None) -> bool:
+        """Tell whether another process serves the same home now, and this one is known to be gone.
+
+        A process that cannot be told (a caller over TCP) is never known to be gone.
+        """
+        return (
+            said.home == self.said.home
+            and self.peer is not None
+            and peer not in {None, self.peer}
+            and not self.peer.is_alive()
+        )
+
     def __str__(self) -> str:
         if self.peer is None:
             return "a daemon whose process cannot be told, and which has not said Cleanup"

@@ -22,6 +22,7 @@ from graphdriver.driver import Driver
 from graphdriver.errors import InUseError, NotReadyError, UnsupportedError
 from graphdriver.home import Home
 from graphdriver.home_contents import split_adopt
+from graphdriver.plugin import leftovers
 from graphdriver.plugin.daemon import Daemon, DaemonFile, Peer
 from graphdriver.plugin.gate import Gate
 from graphdriver.plugin.messages import InitRequest
@@ -115,11 +116,14 @@ class Residence:
                     hint="give each daemon a plugin of its own"
                     + ("" if current.peer else f"; if that one is gone, {_CLEAN_UP}"),
                 )
-            self._take_up(said).created.clear()  # a daemon that just began has created nothing
+            home = self._take_up(said)
+            home.created.clear()  # a daemon that just began has created nothing
             if current is None or peer is None or peer != current.peer:
                 daemon_began = getattr(self._driver, "daemon_began", None)
                 if daemon_began:
                     daemon_began()
+            if current and not by_hand and current.is_followed_by(said, peer):
+                leftovers.sweep(self._driver, home)
             # Behind an Init that was made by hand there is no daemon.
             self._remember(Daemon(said, None, left=True) if by_hand else Daemon(said, peer))
 
