@@ -29,7 +29,7 @@ class Unreadable:
 
 
 class Stream(io.BytesIO):
-    """Gives what it is told to."""
+    """Returns the value that the test chose."""
 
     def __init__(self, given: object) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ def test_the_naive_differ_opens_no_path_that_is_relative(
 
 
 class Namer(TarBox):
-    """Offers what a snapshotter asks for besides, and returns what it is told to."""
+    """Offers what a snapshotter asks for besides; returns the values that the test chose."""
 
     named: Any = (Mount("bind", "/a", ("ro",)),)
     used: Any = Usage(1, 1)

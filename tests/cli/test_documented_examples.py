@@ -266,7 +266,7 @@ def commands() -> list[str]:
 
 def words(command: str) -> Sequence[str]:
     """Return a command's arguments: without a comment, an explanation beside it, or a redirection."""
-    command = re.split(r"\s#|\s[<>]\s|\s{2,}(?=[^-\s])", command)[0]
+    command = re.split(r"\s#|\s[<>|]\s|\s{2,}(?=[^-\s])", command)[0]
     return shlex.split(command)[1:]
 
 

@@ -1,4 +1,4 @@
-"""A driver of somebody's that cannot be used is told in one line, and harms no other."""
+"""A driver of another package that cannot be used is reported in one line and harms no other."""
 
 from __future__ import annotations
 
@@ -34,9 +34,12 @@ ON_IMPORT = {
     "raise RuntimeError('two\\nlines')": "RuntimeError: two lines ({file}, line 1)",
     "raise Exception": "Exception ({file}, line 1)",
     "from graphdriver.errors import *\nraise UnsupportedError('not here')": "not here ({file}, line 2)",
+    "class E(Exception):\n def __str__(self): 1 / 0\nraise E": (
+        "E: an error that has no text ({file}, line 3)"
+    ),
     "Other = 1": "has no attribute 'Driver'",
 }
-"""What a module may say, and what is told of it."""
+"""Modules, and how the error describes each."""
 
 AS_A_CLASS = {
     "Driver = 7": "is no driver: it does not extend ProtoDriver",
@@ -77,22 +80,22 @@ def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sys.modules.pop("faulty", None)
 
 
-def told(error: Exception) -> str:
+def line(error: Exception) -> str:
     assert "\n" not in str(error)
     return str(error)
 
 
 @pytest.mark.parametrize(("text", "said"), [*ON_IMPORT.items(), *AS_A_CLASS.items()])
 @pytest.mark.parametrize("spec", ["faulty", "faulty:Driver"])
-def test_a_driver_that_cannot_be_loaded_is_told_in_a_line(
+def test_a_driver_that_cannot_be_loaded_is_one_line(
     faulty: Path, spec: str, text: str, said: str
 ) -> None:
     faulty.write_text(text)
     for use in (load, make):
         with pytest.raises(UnsupportedError) as caught:
             use(spec)
-        assert said.format(file=faulty) in told(caught.value)
-        assert spec in told(caught.value)
+        assert said.format(file=faulty) in line(caught.value)
+        assert spec in line(caught.value)
 
 
 @pytest.mark.parametrize(("text", "said"), [*ON_IMPORT.items(), *AS_A_CLASS.items()])
@@ -108,13 +111,13 @@ def test_it_hides_no_other_driver(faulty: Path, text: str, said: str, tmp_path: 
 
 
 @pytest.mark.parametrize(("constructor", "said"), WHEN_MADE.items())
-def test_a_driver_that_cannot_be_made_is_told_in_a_line(
+def test_a_driver_that_cannot_be_made_is_one_line(
     faulty: Path, constructor: str, said: str
 ) -> None:
     faulty.write_text(WHOLE.replace("pass", constructor))
     with pytest.raises(UnsupportedError) as caught:
         make("faulty")
-    assert said in told(caught.value)
+    assert said in line(caught.value)
 
 
 def test_a_constructor_may_have_defaults(faulty: Path) -> None:
@@ -133,6 +136,28 @@ def test_a_probe_that_fails_is_that_drivers_trouble_alone(
     assert said.format(file=faulty) in finding.reason
     assert "\n" not in finding.reason
     assert choice.choose(str(tmp_path)).name != "faulty"
+
+
+@pytest.mark.parametrize("place", ["", "faulty", "faulty:", ":Driver", "a b", "[x]", "faulty:a.b"])
+def test_an_entry_point_that_names_no_class_hides_no_other_driver(
+    faulty: Path, place: str, tmp_path: Path
+) -> None:
+    faulty.write_text(WHOLE)
+    entries = tmp_path / "faulty-1.dist-info/entry_points.txt"
+    entries.write_text(f"[graphdriver.drivers]\nfaulty = {place}\n")
+    found = available()
+    assert isinstance(found["vfs"], type)
+    assert isinstance(found["faulty"], UnsupportedError)
+    assert "cannot be imported" in line(found["faulty"])
+    with pytest.raises(UnsupportedError, match="driver faulty cannot be imported"):
+        make("faulty")
+
+
+def test_an_entry_point_may_have_extras(faulty: Path, tmp_path: Path) -> None:
+    faulty.write_text(WHOLE)
+    entries = tmp_path / "faulty-1.dist-info/entry_points.txt"
+    entries.write_text("[graphdriver.drivers]\nfaulty = faulty:Driver [fast]\n")
+    assert isinstance(make("faulty"), ProtoDriver)
 
 
 # --- as users see it ------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ def test_of_a_daemon_over_tcp_only_its_cleanup_tells_that_it_is_gone(plugin: Plu
         client.init(plugin.home, [], [], [])
         client.create("a", "", "", {})
     for method in DISTURBING:
-        assert "process cannot be told" in refusal(plugin.path, method, plugin.home, MARK)
+        assert "process is unknown" in refusal(plugin.path, method, plugin.home, MARK)
     with Client(f"tcp://127.0.0.1:{plugin.port}") as client:
         client.cleanup()
     for method in DISTURBING:
@@ -153,7 +153,7 @@ def test_a_plugin_in_another_pid_namespace_goes_by_cleanup(
     with running(*command):
         wait_until(lambda: os.path.exists(path))
         with daemon(path, home) as process:
-            assert "process cannot be told" in refusal(path, "Remove", home, MARK)
+            assert "process is unknown" in refusal(path, "Remove", home, MARK)
             assert process.stdin
             assert process.stdout
             process.stdin.write(b"clean up\n")

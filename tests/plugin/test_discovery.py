@@ -53,7 +53,7 @@ def test_a_plugin_is_found_where_a_daemon_looks_in_its_order(folder: str) -> Non
         for suffix in (".json", ".spec")
         for stem in ("p/p", "p")
     ]
-    for port, path in enumerate(found_last_first):
+    for port, path in enumerate(found_last_first, 1):
         address = f"tcp://127.0.0.1:{port}"
         write(path, json.dumps({"Addr": address}) if path.endswith("json") else f"{address}\n")
         assert find("p", sockets, (first, second)) == Address(host="127.0.0.1", port=port), path
@@ -67,12 +67,36 @@ def test_a_plugin_is_found_where_a_daemon_looks_in_its_order(folder: str) -> Non
 
 
 def test_what_no_daemon_could_read_is_no_address() -> None:
-    for text in ("", "p.sock", "tcp://127.0.0.1", "unix://relative", "ftp://h:1", "tcp://:1"):
+    none = ["", "p.sock", "tcp://127.0.0.1", "unix://relative", "ftp://h:1", "tcp://:1", "/a\0b"]
+    none += ["tcp://h:0", "tcp://h:65536", "tcp://h:" + "9" * 9999, "tcp://h:\N{SUPERSCRIPT TWO}"]
+    none += [f"tcp://{'a' * 300}:1", "tcp://a..b:1", "tcp://a b:1", "unix:///%00"]
+    for text in none:
         with pytest.raises(MalformedRequestError, match="no plugin's address"):
             Address.parse(text)
 
 
-@pytest.mark.parametrize("text", ["[]", "{", '{"Name": "p"}', '{"Addr": 1}', "\udcff"])
+@pytest.mark.parametrize("name", ["", "a\0b", "../p", "a/b"])
+def test_what_can_be_no_name_is_not_looked_for(name: str) -> None:
+    with pytest.raises(MalformedRequestError, match="is no plugin's name"):
+        find(name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{",
+        "7",
+        '{"Name": "p"}',
+        '{"Addr": 1}',
+        '{"Addr": "tcp://h:99999"}',
+        '{"Addr": "https://h:1", "TLSConfig": [1]}',
+        '{"Addr": "https://h:1", "TLSConfig": {"CAFile": 7}}',
+        '{"Addr": "https://h:1", "TLSConfig": {"KeyFile": ["a"]}}',
+        "\udcff",
+        "[" * 100_000,
+    ],
+)
 def test_a_json_file_that_describes_no_plugin_is_named(folder: str, text: str) -> None:
     with open(f"{folder}/p.json", "w", errors="surrogateescape") as file:
         file.write(text)
@@ -81,11 +105,16 @@ def test_a_json_file_that_describes_no_plugin_is_named(folder: str, text: str) -
 
 
 @given(
-    st.builds(Address, path=st.text(min_size=1).map(lambda text: f"/{text}"))
+    st.builds(
+        Address,
+        path=st.text(st.characters(exclude_characters="\0"), min_size=1).map(
+            lambda text: f"/{text}"
+        ),
+    )
     | st.builds(
         Address,
         host=st.sampled_from(["127.0.0.1", "::1", "plugin.example"]),
-        port=st.integers(0, 65535),
+        port=st.integers(1, 65535),
         tls=st.sampled_from([None, TLS]),
     )
 )

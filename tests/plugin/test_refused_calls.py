@@ -25,7 +25,7 @@ CALLS = {
 
 
 class Deciding:
-    """A call of the driver that waits until it is told what to do."""
+    """A call of the driver that waits until the test decides what it does."""
 
     def __init__(self, plugin: Plugin, call: str, *, reads: bool = False) -> None:
         self.inside = threading.Event()

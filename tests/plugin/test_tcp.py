@@ -34,7 +34,7 @@ def init(address: str, home: Path) -> None:
 
 
 def refused(address: str, home: Path, other: Path) -> None:
-    said = f"this plugin serves {home} for a daemon whose process cannot be told.*{other}.*Cleanup"
+    said = f"this plugin serves {home} for a daemon whose process is unknown.*{other}.*Cleanup"
     with pytest.raises(RemoteError, match=said):
         init(address, other)
 

@@ -24,7 +24,7 @@ def available() -> dict[str, type[ProtoDriver] | GraphDriverError]:
     found: dict[str, type[ProtoDriver] | GraphDriverError] = {}
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         try:
-            found[point.name] = load(f"{point.module}:{point.attr}")
+            found[point.name] = load(_place(point))
         except GraphDriverError as error:
             found[point.name] = error
     return found
@@ -47,7 +47,7 @@ def load(spec: str) -> type[ProtoDriver]:
                 f"there is no driver {spec!r}",
                 hint=f"installed are {', '.join(sorted(points.names))}; or name module:Class",
             )
-        module, name = points[spec].module, points[spec].attr
+        module, _, name = _place(points[spec]).partition(":")
     try:
         found: object = importlib.import_module(module)
         for part in name.split("."):
@@ -63,6 +63,12 @@ def load(spec: str) -> type[ProtoDriver]:
             hint="write these methods; graphdriver.driver tells what each one does",
         )
     return found
+
+
+def _place(point: importlib.metadata.EntryPoint) -> str:
+    """Return what an entry point names, as ``module:Class``: without its extras, well-formed or not."""
+    place = point.value.partition("[")[0].strip()
+    return place if ":" in place else f"{place}:"
 
 
 def make(spec: str) -> ProtoDriver:
@@ -89,7 +95,10 @@ def make(spec: str) -> ProtoDriver:
 
 def described(error: BaseException) -> str:
     """Put what somebody's code raised into one line: its text, its type, and where it was raised."""
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = "an error that has no text"
     if isinstance(error, SyntaxError):  # which tells the place itself
         return f"{type(error).__name__}: {text}"
     if not isinstance(error, ImportError | AttributeError | OSError) or not text:

@@ -86,7 +86,7 @@ class Daemon:
     """It called Cleanup: it does not need the plugin any more."""
 
     def may_live(self) -> bool:
-        """Tell whether it runs, or may run: that cannot be told and it has not called Cleanup."""
+        """Tell whether it runs, or may run: its process is unknown and it has not called Cleanup."""
         return not self.left if self.peer is None else self.peer.is_alive()
 
     def may_call(self) -> bool:
@@ -97,7 +97,7 @@ class Daemon:
         """Tell whether another Init may take this one's place.
 
         It may if it names the same home, comes from the same process, or this daemon is gone. One
-        whose process cannot be told (a caller over TCP) is gone only when it has said Cleanup: two
+        whose process is unknown (a caller over TCP) is gone only when it has called Cleanup: two
         such daemons cannot be told apart, and the first one's layers would be lost to it.
         """
         if self.left or said.home == self.said.home:
@@ -118,7 +118,7 @@ class Daemon:
 
     def __str__(self) -> str:
         if self.peer is None:
-            return "a daemon whose process cannot be told, and which has not said Cleanup"
+            return "a daemon whose process is unknown and which has not called Cleanup"
         return f"{self.peer}, which lives"
 
 

@@ -50,7 +50,7 @@ class Diffs:
 
         Args:
             id: the layer, of which no Diff can begin meanwhile.
-            why: what readers are told.
+            why: the text of the error that readers get.
 
         Yields:
             What breaks them off before the end.

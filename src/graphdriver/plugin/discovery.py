@@ -62,17 +62,31 @@ class Address:
             MalformedRequestError: it is none of these.
         """
         scheme, separator, rest = text.strip().partition("://")
-        if not separator and text.startswith("/"):
-            return cls(path=text)
-        if scheme == "unix" and rest.startswith("/"):
-            return cls(path=urllib.parse.unquote(rest, errors="surrogateescape"))
+        path = text if not separator else ""
+        if scheme == "unix":
+            path = urllib.parse.unquote(rest, errors="surrogateescape")
+        if path.startswith("/") and "\0" not in path:
+            return cls(path=path)
         host, _, port = rest.rpartition(":")
-        if scheme in ("tcp", "http", "https") and host and port.isdecimal():
+        if scheme in ("tcp", "http", "https") and _is_host(host) and _is_port(port):
             side = (tls or ClientTLS()) if scheme == "https" else None
             return cls(host=host.strip("[]"), port=int(port), tls=side)
         raise MalformedRequestError(
             f"{text!r} is no plugin's address", hint="write unix:///path.sock or tcp://host:port"
         )
+
+
+def _is_host(text: str) -> bool:
+    """Tell whether a host can have this name or number; nobody is asked whether there is one."""
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        return False
+    return bool(text) and text.isprintable() and " " not in text
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 5 and 0 < int(text) < 1 << 16
 
 
 def find(
@@ -81,8 +95,11 @@ def find(
     """Return where a plugin listens.
 
     Raises:
+        MalformedRequestError: no plugin can have that name.
         UnreachableError: there is no plugin of that name; the text lists where it was looked for.
     """
+    if not name or "/" in name or "\0" in name:
+        raise MalformedRequestError(f"{name!r} is no plugin's name")
     for path in (f"{sockets}/{name}.sock", f"{sockets}/{name}/{name}.sock"):
         if _is_socket(path):
             return Address(path=path)
@@ -117,12 +134,10 @@ def read_spec(path: str) -> Address:
                 return Address.parse(file.read())
             config = json.load(file)
         tls = config.get("TLSConfig") or {}
-        side = ClientTLS(
-            tls.get("CAFile", ""),
-            tls.get("CertFile", ""),
-            tls.get("KeyFile", ""),
-            not tls.get("InsecureSkipVerify", False),
-        )
+        ca, cert, key = (tls.get(name) or "" for name in ("CAFile", "CertFile", "KeyFile"))
+        if not all(isinstance(file, str) and "\0" not in file for file in (ca, cert, key)):
+            raise ValueError("a file in TLSConfig is no path")
+        side = ClientTLS(ca, cert, key, not tls.get("InsecureSkipVerify", False))
         return Address.parse(config.get("Addr", ""), side)
-    except (ValueError, AttributeError, MalformedRequestError) as error:
+    except (ValueError, AttributeError, RecursionError, MalformedRequestError) as error:
         raise UnreachableError(f"{path} describes no plugin: {error}") from error

@@ -24,8 +24,8 @@ QUERY_LIMIT: Final = 16
 class Request:
     """A call as it came.
 
-    ``peer`` is the calling process, where that can be told. ``by_hand`` says that a person makes the
-    call, and no daemon.
+    ``peer`` is the calling process, or None where the kernel does not name it. ``by_hand`` says that a
+    person makes the call, and no daemon.
     """
 
     method: str

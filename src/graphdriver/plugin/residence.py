@@ -131,12 +131,12 @@ class Residence:
         """Refuse a call that is made by hand while the daemon of the last Init lives.
 
         Raises:
-            InUseError: it lives, or that cannot be told.
+            InUseError: it lives, or may live.
         """
         try:
             daemon = self._daemon or (self._file.read() if self._file else None)
         except ValueError as error:
-            served = f"a daemon that is not known ({error})"
+            served = f"a daemon that is unknown ({error})"
         else:
             if daemon is None or not daemon.may_live():
                 return
