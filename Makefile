@@ -25,6 +25,7 @@ test: $(READY)
 
 test-long: $(READY)
 	GRAPHDRIVER_LONG=1 $(VENV)/bin/pytest -m "" --timeout 7200 $(ARGS)
+	$(if $(ARGS),,GRAPHDRIVER_LONG=1 tests/on_debian sid -m "" --timeout 7200 tests/newer)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check

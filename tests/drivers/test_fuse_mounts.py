@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import stat
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.conformance import tars
 from graphdriver.drivers import fuse_mount
 from graphdriver.drivers.fuse_overlayfs import FuseOverlayfsDriver
 from graphdriver.errors import UnsupportedError
@@ -204,3 +206,16 @@ def test_on_a_home_that_keeps_no_devices_diffs_are_made_by_comparing(home: Path)
         driver.cleanup()
         driver._layers._store.settle()
         subprocess.run(["umount", home / "m"], check=True)
+
+
+def test_a_name_that_its_mounts_cannot_have_is_refused_with_the_reason(
+    home: Path, take_up: TakeUp
+) -> None:
+    driver = take_up()
+    driver.create("below", "", "", {})
+    driver.create("layer", "below", "", {})
+    Path(driver.get("layer", ""), "written").touch()  # so the tar goes through the mount
+    driver.put("layer")
+    path = tars.pax([(b"path", b"n" * 252)])
+    with pytest.raises(UnsupportedError, match=r"has 252 bytes, .*fuse-overlayfs\) takes 251"):
+        driver.apply_diff("layer", "below", io.BytesIO(tars.tar(path, tars.file(b"n", b"x"))))

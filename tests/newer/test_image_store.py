@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from graphdriver.linux.mountinfo import mount_points
 from tests.e2e.daemon import Daemon
-from tests.e2e.ground import Docker, engine, new_folder
 from tests.plugin.waiting import wait_until
-from tests.snapshotter.containerd import Containerd
 from tests.snapshotter.served import Snapshotter
 
 CHANGES = "echo new > /data/new; echo more >> /data/file; rm -r /bin/tail; mkdir /made; sync"
@@ -22,20 +18,6 @@ FROM changed
 RUN ["/bin/sh", "-c", "cat /data/new /data/file > /built && rm /data/new"]
 CMD ["cat", "/built"]
 """
-
-
-@pytest.fixture
-def daemon(folder: Path, snapshotter: Snapshotter, tmp_path: Path) -> Iterator[Daemon]:
-    config = {
-        "containerd": str(folder / "c.sock"),
-        "features": {"containerd-snapshotter": True},
-    }
-    docker = Docker(engine("dockerd"), engine("docker"), "")
-    with Containerd(folder, snapshotter.address).running():
-        one = Daemon(docker, new_folder(), tmp_path / "log", "ours", config)
-        with contextlib.closing(one) as daemon:
-            daemon.start()
-            yield daemon
 
 
 @pytest.mark.root
