@@ -15,7 +15,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -66,21 +66,24 @@ class Homes:
 
     Args:
         home: what the plugin is told to keep its layers in; it need not exist yet.
-        kept: directories that no answer may name, nor one above them.
+        scratch: where the kit makes its own directories.
 
     Raises:
         UnsupportedError: the kernel cannot make the copies that the cases work in.
     """
 
-    def __init__(self, home: str, kept: Sequence[str | Path]) -> None:
+    def __init__(self, home: str, scratch: str | Path) -> None:
         # By the mounts, not by device numbers: those are used again once a filesystem is gone.
         below = os.fsencode(os.path.realpath(home)) + b"/"
         self._mounted_before = {
             _identity(one) for one in mount_points() if not one.point.startswith(below)
         }
-        self._kept = {str(path): _place_to_be(os.path.realpath(path)) for path in (home, *kept)}
+        # What no answer may name, nor a directory above it.
+        self._kept = {
+            str(path): _place_to_be(os.path.realpath(path)) for path in (home, scratch, os.getcwd())
+        }
         self._homes = [_place_to_be(os.path.realpath(home))]
-        _expect_a_kernel_that_copies()
+        _expect_a_kernel_that_copies(scratch)
 
     @contextlib.contextmanager
     def admitted(self, home: str) -> Iterator[None]:
@@ -245,8 +248,8 @@ def _expect_files_of_its_own(what: str, root: Path) -> None:
             raise Mismatch(what, saw, "files of the layer alone")
 
 
-def _expect_a_kernel_that_copies() -> None:
-    fd = os.open("/", os.O_PATH)
+def _expect_a_kernel_that_copies(path: str | Path) -> None:
+    fd = os.open(path, os.O_PATH)
     try:
         os.close(mount_copy(fd, _HARMLESS))
     except OSError as error:

@@ -41,7 +41,7 @@ class _Subject:
 
     def __init__(self, folder: Path, home: str, homes: Homes | None = None) -> None:
         self.home = os.path.realpath(home)
-        self.homes = homes or Homes(self.home, [folder, os.getcwd()])
+        self.homes = homes or Homes(self.home, folder)
         self._folder = folder
 
     @property

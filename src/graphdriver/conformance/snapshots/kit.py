@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import secrets
 import socket
 import time
@@ -140,7 +139,7 @@ class SnapshotterSubject:
                     hint="start it first",
                 ) from error
         self._folder = folder
-        self._homes = Homes(home, [folder, os.getcwd()])
+        self._homes = Homes(home, folder)
         self._calls = calls(address)
 
     def __enter__(self) -> Self:
