@@ -143,9 +143,11 @@ def test_what_is_of_no_use_to_anybody_goes_when_another_plugin_starts(
     ]
     useless[-1].write_text("{")
     os.mkdir(f"{states}/never-used")
+    Path(states, "a-file").touch()
+    Path(states, "a-directory", "init.json").mkdir(parents=True)
     mine = state_directory("mine", states)
     assert sorted(os.listdir(states)) == sorted(
-        [*(one.parent.name for one in of_use), os.path.basename(mine)]
+        [*(one.parent.name for one in of_use), os.path.basename(mine), "a-file", "a-directory"]
     )
     assert all(one.exists() for one in of_use)
 

@@ -81,6 +81,9 @@ def _sweep(states: str, mine: str) -> None:
             except ValueError as error:
                 _log.warning("removing it: %s", error)
                 daemon = None
+            except OSError as error:  # nothing of ours, and no reason not to start
+                _log.warning("leaving %s/%s as it is: %s", states, state, error.strerror)
+                continue
             if daemon is None or _is_gone(daemon):
                 file.remove()
 
