@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver import Client
+from graphdriver.cli.main import main
 from graphdriver.conformance import wire
 from graphdriver.errors import (
     BY_KIND,
@@ -281,6 +282,7 @@ def test_a_refusal_of_no_known_kind_is_a_plain_one(kind: object) -> None:
         with pytest.raises(RemoteError) as caught:
             client.get("a")
         assert caught.value.kind is Kind.FAILED
+        assert str(caught.value) == "no"
 
 
 @pytest.mark.parametrize(
@@ -301,6 +303,16 @@ def test_a_refusal_has_a_text(body: bytes, text: str) -> None:
             client.get("a")
         assert str(caught.value) == text
         assert caught.value.status == 404
+
+
+def test_a_refusal_does_not_reach_the_terminal_as_it_came(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    body = of(Err="\x1b]0;title\x07 \x9b2J \N{RIGHT-TO-LEFT OVERRIDE} na\xefve\nline")
+    with answering(whole(body, "500 Internal Server Error")) as (_, impostor):
+        assert main(["call", "--socket", impostor.path, "Status"]) == 1
+    said = capfd.readouterr().err
+    assert said == ("graphdriver call: \\x1b]0;title\\x07 \\x9b2J \\u202e na\xefve\nline\n")
 
 
 def test_a_diff_is_let_go_of_at_the_end_of_its_block(ready: Plugin) -> None:

@@ -68,7 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(command: Command, text: str) -> None:
-    print(f"graphdriver {command.name}: {text}", file=sys.stderr)
+    # Much of it is a plugin's text or a file's name: no control character of theirs reaches a terminal.
+    plain = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    print(f"graphdriver {command.name}: {plain}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

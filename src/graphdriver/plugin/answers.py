@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 from typing import Final, TypeVar
 
 from graphdriver.errors import (
@@ -20,7 +19,7 @@ from graphdriver.errors import (
     RemoteError,
 )
 from graphdriver.plugin import messages
-from graphdriver.plugin.codec import Message, decode
+from graphdriver.plugin.codec import Message, decode, from_members, read_members
 
 LIMIT: Final = 1 << 20
 """The largest answer, in bytes, but for lists of changes."""
@@ -92,10 +91,11 @@ def read_answer(kind: type[M], answer: http.client.HTTPResponse) -> M:
     limit = CHANGES_LIMIT if kind is messages.ChangesResponse else LIMIT
     body = AnswerBody(answer).whole(limit)
     try:
-        refusal = decode(messages.ErrorResponse, body)
+        members = read_members(body)
+        refusal = from_members(messages.ErrorResponse, members)
         if refusal.err:
             raise _error(refusal, answer.status)
-        return decode(kind, body)
+        return from_members(kind, members)
     except MalformedRequestError as error:
         raise BadAnswerError(f"the answer breaks the protocol: {error}") from error
 
@@ -105,13 +105,11 @@ def refusal_of(call: str, answer: http.client.HTTPResponse) -> RemoteError:
     body = b""
     with contextlib.suppress(BrokenStreamError):
         body = AnswerBody(answer).read(REFUSAL_LIMIT)
-    text = body.decode("utf-8", "replace")
-    with contextlib.suppress(ValueError, RecursionError, MalformedRequestError):
-        if isinstance(json.loads(text), dict):
-            refusal = decode(messages.ErrorResponse, body)
-            if refusal.err:
-                return _error(refusal, answer.status)
-    said = text.strip() or (
+    with contextlib.suppress(MalformedRequestError):
+        refusal = decode(messages.ErrorResponse, body)
+        if refusal.err:
+            return _error(refusal, answer.status)
+    said = body.decode("utf-8", "replace").strip() or (
         f"{call}: the plugin answered with status {answer.status} and no text; "
         "expected 200, or a text that tells what is wrong"
     )

@@ -67,6 +67,10 @@ def _text(member: str, value: object) -> str:
     return _no_surrogates(value)
 
 
+def _optional_text(_: str, value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
 def _boolean(member: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise _wrong(member, "true or false", value)
@@ -200,6 +204,8 @@ def _as_is(value: Any) -> Any:
 
 
 TEXT = Codec(_text, _no_surrogates)
+OPTIONAL_TEXT = Codec(_optional_text, _as_is)
+"""Where another plugin may mean something else by the name: what is no text is taken for none."""
 BOOLEAN = Codec(_boolean, _as_is)
 SIZE = Codec(_size, _as_is)
 LAYER = Codec(_layer_id, _as_is)
@@ -293,6 +299,15 @@ def decode(kind: type[M], body: bytes) -> M:
     Raises:
         MalformedRequestError: it is not such a message; the text names the member and the rule.
     """
+    return from_members(kind, read_members(body))
+
+
+def read_members(body: bytes) -> dict[str, Any]:
+    """Read the members of a JSON object, of whatever message.
+
+    Raises:
+        MalformedRequestError: it is no JSON object.
+    """
     try:
         value = _READER.decode(body.decode("utf-8", "surrogatepass")) if body.strip() else {}
     except (ValueError, RecursionError) as error:
@@ -301,7 +316,7 @@ def decode(kind: type[M], body: bytes) -> M:
         value = {}
     if not isinstance(value, dict):
         raise _wrong("the body", "a JSON object", value)
-    return from_members(kind, value)
+    return value
 
 
 def from_members(kind: type[M], members: Mapping[str, Any]) -> M:

@@ -18,6 +18,7 @@ from graphdriver.plugin.codec import (
     HOME,
     ID_MAPS,
     LAYER,
+    OPTIONAL_TEXT,
     PAIRS,
     PARENT,
     SIZE,
@@ -232,7 +233,7 @@ class ErrorResponse:
     """
 
     err: str = json_member("Err", TEXT, "")
-    kind: str = json_member("Kind", TEXT, "")
+    kind: str = json_member("Kind", OPTIONAL_TEXT, "")
 
 
 def new_error_response(error: Exception) -> ErrorResponse:
