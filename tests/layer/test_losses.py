@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from graphdriver.conformance import tars
 from graphdriver.errors import UnsupportedError
 from graphdriver.layer.unpack import Unpacked, unpack
 
+NOBODY = 0xFFFFFFFF
 FAR = {b"past": -(1 << 63), b"future": (1 << 63) - 1}
 
 
@@ -99,6 +101,18 @@ def test_what_can_have_no_attributes_of_users_is_made_without(
     assert told.getMessage().startswith(
         "'e': the attribute 'user.k' cannot be kept: Operation not p"
     )
+
+
+def test_an_access_control_list_of_a_link_is_left_out(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Linux has none: the permissions of a link are never looked at."""
+    acl = struct.pack("<IHHIHHIHHI", 2, 1, 7, NOBODY, 4, 5, NOBODY, 32, 5, NOBODY)
+    listed = tars.pax([(b"SCHILY.xattr.system.posix_acl_access", acl)])
+    unpack_into(place, tars.tar(listed, tars.symlink(b"s", b"f")))
+    assert os.listxattr(place / "s", follow_symlinks=False) == []
+    (told,) = caplog.records
+    assert "'system.posix_acl_access' cannot be kept" in told.getMessage()
 
 
 NEAREST = {

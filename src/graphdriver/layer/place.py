@@ -226,12 +226,13 @@ def _chown(target: int | bytes, entry: Entry) -> None:
 
 
 def _set_xattrs(target: int | bytes, entry: Entry, losses: Losses) -> None:
+    is_link = entry.type is EntryType.SYMLINK  # nothing runs or guards a link itself
     for name, value in entry.xattrs.items():
         try:
             xattr.set(target, name, value)
         except OSError as error:
             where = f"{show(entry.name)}: the attribute {show(name)} cannot be kept"
-            if error.errno not in _NOT_KEPT or is_vital(name):
+            if error.errno not in _NOT_KEPT or (is_vital(name) and not is_link):
                 raise _not_kept(where, target, name, value, error) from error
             losses.note(f"attributes {name.partition(b'.')[0]!r}", f"{where}: {error.strerror}")
 
