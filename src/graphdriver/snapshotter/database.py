@@ -5,7 +5,8 @@
 - A transaction is on disk when `Database.write` returns (WAL, ``synchronous=FULL``).
 - It is locked as long as it is open, so that no other process can make a call wait. So SQLite needs no
   ``-shm`` file, which it would map into memory: on a full btrfs the first write to such a page kills
-  the process (SIGBUS).
+  the process (SIGBUS). Nothing else in this process may open the file: to close it again would end the
+  lock (fcntl(2)).
 - What frees room needs none: see `graphdriver.snapshotter.reserve`.
 """
 

@@ -20,6 +20,7 @@ from graphdriver.errors import InUseError, UnsupportedError
 from graphdriver.linux.exclusion import PathLock
 from graphdriver.linux.folders import make_folders
 from graphdriver.linux.groups import group_id
+from graphdriver.snapshotter.callers import Callers
 from graphdriver.snapshotter.service import handlers
 from graphdriver.snapshotter.snapshots import Snapshots
 
@@ -59,7 +60,8 @@ class SnapshotterServer:
         try:
             self._pool = concurrent.futures.ThreadPoolExecutor(THREADS, "snapshotter")
             self._server = grpc.server(self._pool)
-            self._server.add_generic_rpc_handlers((handlers(snapshots),))
+            self._callers = Callers()
+            self._server.add_generic_rpc_handlers((handlers(snapshots, self._callers),))
             self._bind(folder, gid)
         except OSError as error:
             self._lock.release()
@@ -77,6 +79,7 @@ class SnapshotterServer:
                     f"{self.address} is longer than a unix socket's path can be, or nearly so",
                     hint="choose a shorter one",
                 )
+            self._callers.bound = bound
             self._server.add_insecure_port(f"unix:{bound}")
             self._server.start()
             os.chown(bound, -1, gid)

@@ -15,6 +15,7 @@ from graphdriver.driver import Mount
 from graphdriver.errors import GraphDriverError, Kind
 from graphdriver.linux.resources import in_words
 from graphdriver.snapshotter import _messages_pb2 as pb
+from graphdriver.snapshotter.callers import Callers
 from graphdriver.snapshotter.metadata import Snapshot
 from graphdriver.snapshotter.snapshots import Snapshots
 
@@ -35,9 +36,9 @@ _AT_A_TIME: Final = 100
 _log = logging.getLogger("graphdriver.calls")
 
 
-def handlers(snapshots: Snapshots) -> grpc.GenericRpcHandler:
+def handlers(snapshots: Snapshots, callers: Callers) -> grpc.GenericRpcHandler:
     """Return what answers the service's calls, for `grpc.Server.add_generic_rpc_handlers`."""
-    service = _Service(snapshots)
+    service = _Service(snapshots, callers)
     single: dict[str, tuple[Callable[[Any], Any], Any]] = {
         "Prepare": (service.prepare, pb.PrepareSnapshotRequest),
         "View": (service.view, pb.ViewSnapshotRequest),
@@ -64,8 +65,9 @@ def handlers(snapshots: Snapshots) -> grpc.GenericRpcHandler:
 
 
 class _Service:
-    def __init__(self, snapshots: Snapshots) -> None:
+    def __init__(self, snapshots: Snapshots, callers: Callers) -> None:
         self._all = snapshots
+        self._callers = callers
 
     @property
     def _snapshots(self) -> Snapshots:
@@ -101,6 +103,8 @@ class _Service:
         return pb.UpdateSnapshotResponse(info=_info(new))
 
     def list(self, request: pb.ListSnapshotsRequest) -> Iterator[pb.ListSnapshotsResponse]:
+        if not request.filters:  # so a garbage collection begins
+            self._callers.warn_of_two()
         found = self._snapshots.find(request.filters)
         for at in range(0, len(found), _AT_A_TIME):
             some = (_info(one) for one in found[at : at + _AT_A_TIME])
