@@ -144,19 +144,34 @@ class Kit:
         Raises:
             Mismatch: it does not end, or not in time.
         """
-        deadline = time.monotonic() + _DIFF_IN
-        found = bytearray()
+        return b"".join(self.pieces(id, parent, driver))
+
+    def pieces(
+        self, id: str, parent: str = "", driver: Driver | None = None, longest: int = 0
+    ) -> Iterator[bytes]:
+        """Yield a diff as it comes.
+
+        Args:
+            id: the layer.
+            parent: what it is compared with.
+            driver: another one than the subject's.
+            longest: how many bytes it may have, if that is more than other cases' have.
+
+        Raises:
+            Mismatch: as for `diff`.
+        """
+        left, deadline = longest or _LONGEST_DIFF, time.monotonic() + _DIFF_IN
         with contextlib.closing((driver or self.driver).diff(id, parent)) as stream:
             while piece := stream.read(_PIECE):
-                found += piece
-                if len(found) > _LONGEST_DIFF:
-                    raise Mismatch(
-                        "a Diff", f"over {_LONGEST_DIFF} bytes", "the layer, and its end"
-                    )
-                if time.monotonic() > deadline:
-                    saw = f"{len(found)} bytes in {_DIFF_IN:.0f} s, and no end"
+                yield piece
+                left -= len(piece)
+                if left < 0:
+                    saw = f"over {longest or _LONGEST_DIFF} bytes"
                     raise Mismatch("a Diff", saw, "the layer, and its end")
-        return bytes(found)
+                if time.monotonic() > deadline:
+                    raise Mismatch(
+                        "a Diff", f"no end in {_DIFF_IN:.0f} s", "the layer, and its end"
+                    )
 
     def opened(
         self, named: object, *, is_new: bool = False, is_read: bool = False
