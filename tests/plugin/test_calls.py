@@ -264,6 +264,7 @@ def test_a_home_of_another_driver_is_refused_naming_both_before_it_is_touched(
         pass
 
     ready.stop()
+    os.unlink(ready.folder / "state/init.json")  # else it does not start
     ready.box = Other()
     ready.start()
     with ready.client() as client, pytest.raises(RemoteError, match=r"'TarBox'.*'Other'"):
@@ -273,6 +274,7 @@ def test_a_home_of_another_driver_is_refused_naming_both_before_it_is_touched(
 
 def test_a_home_is_bound_to_what_was_promised_about_exact_diffs(ready: Plugin) -> None:
     ready.stop()
+    os.unlink(ready.folder / "state/init.json")  # else it does not start
     ready.box = TarBox()
     ready.box.exact = False
     ready.start()
