@@ -24,6 +24,7 @@ from graphdriver.driver import IDMap, host_root
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
 from graphdriver.home_contents import IDENTITY, refuse_others
 from graphdriver.linux.folders import keep_own, make_folders, make_own, make_plain, write_whole
+from graphdriver.linux.small_files import read_object
 from graphdriver.linux.sync import syncfs
 
 _FOLDER = ".graphdriver"
@@ -92,10 +93,11 @@ class Home:
         # Not for writing: a read-only home can be locked, and one that is held be made read-only.
         descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | _OWN_FILE, 0o600)
         if not _is_locked_within(descriptor, patience):
-            holder = os.pread(descriptor, 64, 0).decode("ascii", "replace").strip()
+            holder = os.pread(descriptor, 64, 0).strip()
             os.close(descriptor)
+            process = f"process {int(holder)}" if holder.isdigit() else "another process"
             raise InUseError(
-                f"the home {self.path} is served by process {holder}, and this is {os.getpid()}",
+                f"the home {self.path} is served by {process}, and this is {os.getpid()}",
                 hint="stop that one first, or use another home",
             )
         # For messages alone, so a full disk does not matter; and where there was room once, there is.
@@ -167,15 +169,14 @@ class Home:
 
     def _read_identity(self) -> dict[str, object] | None:
         try:
-            with open(self._identity, encoding="utf-8") as file:
-                there = json.load(file)
-            if not isinstance(there, dict):
-                raise ValueError("it holds no object")  # noqa: TRY004 - as bad JSON is
+            there = read_object(self._identity)
+            if wrong := _wrong_member(there):
+                raise ValueError(f"{wrong} is wrong or missing")
         except FileNotFoundError:
             return None
         except ValueError as error:
             raise GraphDriverError(
-                f"{self._identity} cannot be read, so nobody knows whose home this is: {error}",
+                f"{self._identity} is damaged, so nobody knows whose home this is: {error}",
                 hint="restore it, or remove the home with all its layers",
             ) from error
         return there
@@ -253,6 +254,17 @@ def _is_locked_within(descriptor: int, seconds: float) -> bool:
             time.sleep(0.02)
         else:
             return True
+
+
+def _wrong_member(identity: dict[str, object]) -> str:
+    for name in ("engine", "driver"):
+        value = identity.get(name)
+        if not (isinstance(value, str) and value.isprintable()):
+            return name
+    if type(identity.get("format")) is not int:
+        return "format"
+    promised = identity.get("reproduces_exact_diffs", False)
+    return "" if isinstance(promised, bool) else "reproduces_exact_diffs"
 
 
 def _described(identity: dict[str, object]) -> str:

@@ -9,18 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
+import re
 from typing import Final
 
 from graphdriver.linux.boot import boot_id
 from graphdriver.linux.folders import make_folders
 from graphdriver.linux.runtime import RUNTIME, file_name, path_of
+from graphdriver.linux.small_files import read_text
 
 FOLDER: Final = f"{RUNTIME}/held"
+
+_STORED: Final = re.compile(r"(?P<boot>[0-9a-f-]{36}) (?P<count>[0-9]{1,9}) *")
 
 _COUNT: Final = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
 _LENGTH: Final = 64
 """Bytes of a count's file: always as many, so that one write replaces it whole."""
+
+_log = logging.getLogger(__name__)
 
 
 class Holds:
@@ -66,6 +73,7 @@ class Holds:
             # In place, for that needs no room: a Put works where nothing new can be written.
             if os.pwrite(fd, f"{self._boot} {count}".ljust(_LENGTH).encode(), 0) != _LENGTH:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+            os.ftruncate(fd, _LENGTH)  # one that was damaged may be longer
         except BaseException:
             if os.fstat(fd).st_size != _LENGTH:  # it is new, and not whole
                 os.unlink(path)
@@ -87,12 +95,17 @@ class Holds:
         return self._stored(id) or 1
 
     def _stored(self, id: str) -> int | None:
+        path = os.path.join(self._folder, id)
         try:
-            with open(os.path.join(self._folder, id), encoding="ascii") as file:
-                boot, _, count = file.read().strip().partition(" ")
+            found = _STORED.fullmatch(read_text(path))
+            if found is None:
+                raise ValueError("it holds something else than a count")
         except FileNotFoundError:
             return None
-        return int(count) if boot == self._boot and count.isdecimal() else None
+        except ValueError as error:
+            _log.warning("%s is damaged (%s); layer %s counts as held once", path, error, id)
+            return None
+        return int(found["count"]) if found["boot"] == self._boot else None
 
 
 def _sweep(folder: str) -> None:
@@ -100,7 +113,7 @@ def _sweep(folder: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(folder):
             home = path_of(name)
-            if home and not os.path.isdir(home):
+            if home and home.startswith("/") and not os.path.isdir(home):
                 _remove_all(os.path.join(folder, name))
 
 

@@ -15,8 +15,10 @@ from typing import Final
 
 from graphdriver.errors import GraphDriverError
 from graphdriver.linux.folders import make_own, write_whole
+from graphdriver.linux.small_files import read_text
 
 DIFF: Final = "diff"
+WORK: Final = "work"
 LINKS: Final = "l"
 
 _LINK: Final = "link"
@@ -25,6 +27,7 @@ _COMMITTED: Final = "committed"
 _VOLATILE: Final = ".volatile"
 _NAME_LENGTH: Final = 26
 _NAME: Final = re.compile(r"l/[A-Z0-9]{26}")
+_TARGET: Final = re.compile(rf"\.\./([^/]+)/{DIFF}")
 
 
 class LayerFiles:
@@ -109,11 +112,14 @@ class LayerFiles:
         Raises:
             GraphDriverError: it was lost.
         """
-        with contextlib.suppress(FileNotFoundError):
-            link = f"{LINKS}/{_read(self._path(id, _LINK))}"
-            if _NAME.fullmatch(link):
-                return link
-        raise _lost(f"the link of layer {id}")
+        path = self._path(id, _LINK)
+        try:
+            link = f"{LINKS}/{read_text(path).strip()}"
+        except (FileNotFoundError, ValueError) as error:
+            raise _lost(f"the link of layer {id}", path) from error
+        if _NAME.fullmatch(link):
+            return link
+        raise _lost(f"the link of layer {id}", path)
 
     def lowers(self, id: str) -> list[str]:
         """Return the links of the layers below one, nearest first, relative to the home.
@@ -121,29 +127,42 @@ class LayerFiles:
         Raises:
             GraphDriverError: they were lost.
         """
+        path = self._path(id, _LOWER)
         try:
-            text = _read(self._path(id, _LOWER))
+            names = read_text(path).strip().split(":")
         except FileNotFoundError:
-            return []
-        names = text.split(":")
+            if not os.path.isdir(self._path(id, WORK)):  # which only a layer upon others has
+                return []
+            raise _lost(f"what layer {id} stands on", path) from None
+        except ValueError as error:
+            raise _lost(f"what layer {id} stands on", path) from error
         if not all(map(_NAME.fullmatch, names)):
-            raise _lost(f"what layer {id} stands on")
+            raise _lost(f"what layer {id} stands on", path)
         return names
 
     def lower_directories(self, id: str) -> list[str]:
         """Return the paths of the directories of the layers below one, nearest first.
 
         Raises:
-            GraphDriverError: they were lost.
-            OSError: one of them is not there.
+            GraphDriverError: they were lost, or one of the links was.
         """
-        targets = (os.readlink(self._path(one)) for one in self.lowers(id))
-        return [os.path.normpath(self._path(LINKS, target)) for target in targets]
+        return [self._path(self._led_to(one, id), DIFF) for one in self.lowers(id)]
 
     def parent_of(self, id: str) -> str:
         """Return the layer that another stands on, or ``""``; errors as of `lower_directories`."""
         lowers = self.lowers(id)
-        return os.readlink(self._path(lowers[0])).split("/")[1] if lowers else ""
+        return self._led_to(lowers[0], id) if lowers else ""
+
+    def _led_to(self, link: str, id: str) -> str:
+        """Return the layer that a link of those of ``id`` leads to."""
+        path = self._path(link)
+        try:
+            found = _TARGET.fullmatch(os.readlink(path))
+        except OSError:
+            found = None
+        if not found:
+            raise _lost(f"what layer {id} stands on", f"{path} or {self._path(id, _LOWER)}")
+        return found[1]
 
     # --- the start --------------------------------------------------------------------------------
 
@@ -165,27 +184,11 @@ class LayerFiles:
         return os.path.join(self._home, *parts)
 
 
-def _lost(what: str) -> GraphDriverError:
+def _lost(what: str, path: str) -> GraphDriverError:
     return GraphDriverError(
-        f"{what} was lost, in a power cut most likely",
+        f"{what} was lost, in a power cut most likely: {path} is damaged or missing",
         hint="remove it; an image can be loaded again",
     )
-
-
-def _read(path: str) -> str:
-    """Return what a small file holds, without white space around it.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        held = b""
-        while more := os.read(fd, 65536):
-            held += more
-    finally:
-        os.close(fd)
-    return held.decode("utf-8", "replace").strip()
 
 
 def _write(path: str, text: str) -> None:

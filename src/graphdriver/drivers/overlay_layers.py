@@ -13,7 +13,7 @@ from typing import Final
 
 from graphdriver.driver import IDMap, ProtoDriver, Usage, host_root
 from graphdriver.drivers.holds import Holds
-from graphdriver.drivers.overlay_files import DIFF, LINKS, LayerFiles
+from graphdriver.drivers.overlay_files import DIFF, LINKS, WORK, LayerFiles
 from graphdriver.drivers.overlay_ground import Ground
 from graphdriver.drivers.overlay_lineage import Lineage
 from graphdriver.drivers.overlay_mount import Overlay, is_dead, is_mounted
@@ -28,7 +28,6 @@ from graphdriver.linux.holders import holders
 from graphdriver.linux.mount import MNT_DETACH, unmount
 from graphdriver.store import Store
 
-WORK: Final = "work"
 MERGED: Final = "merged"
 
 MOST_LAYERS: Final = 500
@@ -326,8 +325,8 @@ class OverlayLayers(ProtoDriver):
         """Open the folders of the layers below one, nearest first."""
         with contextlib.ExitStack() as held:
             fds = []
-            for link in self._files.lowers(id):  # the links are the driver's own
-                fds.append(os.open(self._path(link), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            for path in self._files.lower_directories(id):
+                fds.append(os.open(path, _FOLDER))
                 held.callback(os.close, fds[-1])
             yield fds
 
@@ -352,6 +351,7 @@ class OverlayLayers(ProtoDriver):
         except BaseException:
             with contextlib.suppress(OSError):
                 os.rmdir(self._path(target))
+            self._files.lower_directories(id)  # raises a better error if one of them is lost
             raise
 
     def _end_mount(self, id: str) -> None:

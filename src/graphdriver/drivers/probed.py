@@ -17,6 +17,7 @@ from typing import Final
 
 from graphdriver.errors import GraphDriverError
 from graphdriver.linux.folders import write_whole
+from graphdriver.linux.small_files import read_object
 from graphdriver.store import TRASH
 
 FILE: Final = ".probed"
@@ -58,11 +59,12 @@ def probed(home: str, probe: Callable[[], Mapping[str, object]]) -> Mapping[str,
 
 def _read(path: str) -> dict[str, object]:
     try:
-        with open(path, encoding="utf-8") as file:
-            found = json.load(file)
-    except (OSError, ValueError):  # it is not there, or damaged: then nothing is known
+        return read_object(path)
+    except FileNotFoundError:
         return {}
-    return found if isinstance(found, dict) else {}
+    except ValueError as error:
+        _log.warning("%s is damaged (%s), and is made anew", path, error)
+        return {}
 
 
 def _can_write(home: str, error: BaseException | None) -> bool:

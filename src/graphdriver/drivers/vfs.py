@@ -16,6 +16,7 @@ after a power cut no container shall run on half an image.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -28,11 +29,14 @@ from graphdriver.drivers.tree_copy import copy_tree
 from graphdriver.errors import UnsupportedError
 from graphdriver.linux import reflink
 from graphdriver.linux.folders import write_whole
+from graphdriver.linux.small_files import read_text
 from graphdriver.linux.sync import syncfs
 from graphdriver.store import Store
 
 _ROOT = "root"
 _MADE = "made"
+
+_log = logging.getLogger(__name__)
 
 
 class VfsDriver(ProtoDriver):
@@ -129,8 +133,12 @@ class VfsDriver(ProtoDriver):
 
         None if it never was: ``parent`` is another layer than the one it was made of.
         """
-        with open(os.path.join(self._store.path(id), _MADE), encoding="ascii") as made:
-            return os.fstat(made.fileno()).st_ctime_ns if made.read() == parent else None
+        made = os.path.join(self._store.path(id), _MADE)
+        try:
+            return os.stat(made).st_ctime_ns if read_text(made) == parent else None
+        except (FileNotFoundError, ValueError) as error:
+            _log.warning("%s is damaged (%s); layer %s is compared as a whole", made, error, id)
+            return None
 
 
 def _refuse_options(names: Mapping[str, str] | Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from typing import Final
 from graphdriver.errors import InUseError
 from graphdriver.linux.folders import make_own
 from graphdriver.linux.runtime import RUNTIME, file_name
+from graphdriver.linux.small_files import read_text
 
 PATIENCE: Final = 10.0
 """How long to wait for another process, in seconds."""
@@ -66,8 +67,8 @@ class PathLock:
         return False
 
     def _holder(self) -> str:
-        with contextlib.suppress(OSError), open(self._file, encoding="ascii") as file:
-            return file.read(64).strip()
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return str(int(read_text(self._file)))
         return "?"
 
     def release(self) -> None:

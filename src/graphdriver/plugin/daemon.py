@@ -22,6 +22,7 @@ from typing import Final
 from graphdriver.errors import MalformedRequestError
 from graphdriver.linux.exclusion import alone_in
 from graphdriver.linux.folders import make_folders, make_own, write_whole
+from graphdriver.linux.small_files import read_object
 from graphdriver.plugin.codec import decode, encode
 from graphdriver.plugin.messages import InitRequest
 
@@ -147,15 +148,13 @@ class DaemonFile:
             ValueError: the file is damaged.
         """
         try:
-            with open(self._path, encoding="utf-8") as file:
-                kept = json.load(file)
-            said = decode(InitRequest, json.dumps(kept["init"]).encode())
-            peer = Peer(**kept["peer"]) if kept["peer"] else None
-            return Daemon(said, peer, bool(kept["left"]))
+            kept = read_object(self._path)
+            said = decode(InitRequest, json.dumps(kept.get("init")).encode())
+            return Daemon(said, _peer(kept.get("peer")), _left(kept.get("left")))
         except FileNotFoundError:
             return None
-        except (KeyError, TypeError, ValueError, MalformedRequestError) as error:
-            raise ValueError(f"{self._path} is damaged: {error!r}") from error
+        except (ValueError, RecursionError, MalformedRequestError) as error:
+            raise ValueError(f"{self._path} is damaged: {error}") from error
 
     def remove(self) -> None:
         """Forget it, and the directory if nothing else is there."""
@@ -163,6 +162,22 @@ class DaemonFile:
             os.unlink(self._path)
         with contextlib.suppress(OSError):
             os.rmdir(self._directory)
+
+
+def _peer(kept: object) -> Peer | None:
+    if kept is None:
+        return None
+    if isinstance(kept, dict) and kept.keys() == {"pid", "start"}:
+        pid, start = kept["pid"], kept["start"]
+        if type(pid) is int and type(start) is int:
+            return Peer(pid, start)
+    raise ValueError("peer is wrong")
+
+
+def _left(kept: object) -> bool:
+    if isinstance(kept, bool):
+        return kept
+    raise ValueError("left is wrong")
 
 
 def with_options(said: InitRequest, first: Sequence[str]) -> InitRequest:

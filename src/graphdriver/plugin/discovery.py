@@ -7,13 +7,13 @@ which hold one line, the address, and ``.json`` files, which also hold the daemo
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import urllib.parse
 from dataclasses import dataclass
 
 from graphdriver.errors import MalformedRequestError, UnreachableError
+from graphdriver.linux.small_files import read_object, read_text
 from graphdriver.plugin.listeners import PLUGIN_SOCKETS
 
 PLUGIN_SPECS = "/etc/docker/plugins"
@@ -72,7 +72,8 @@ class Address:
             side = (tls or ClientTLS()) if scheme == "https" else None
             return cls(host=host.strip("[]"), port=int(port), tls=side)
         raise MalformedRequestError(
-            f"{text!r} is no plugin's address", hint="write unix:///path.sock or tcp://host:port"
+            f"{text[:200]!r} is no plugin's address",
+            hint="write unix:///path.sock or tcp://host:port",
         )
 
 
@@ -129,15 +130,27 @@ def read_spec(path: str) -> Address:
         UnreachableError: it names no address.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            if path.endswith(".spec"):
-                return Address.parse(file.read())
-            config = json.load(file)
+        if path.endswith(".spec"):
+            return Address.parse(read_text(path))
+        config = read_object(path)
         tls = config.get("TLSConfig") or {}
-        ca, cert, key = (tls.get(name) or "" for name in ("CAFile", "CertFile", "KeyFile"))
-        if not all(isinstance(file, str) and "\0" not in file for file in (ca, cert, key)):
-            raise ValueError("a file in TLSConfig is no path")
-        side = ClientTLS(ca, cert, key, not tls.get("InsecureSkipVerify", False))
-        return Address.parse(config.get("Addr", ""), side)
-    except (ValueError, AttributeError, RecursionError, MalformedRequestError) as error:
-        raise UnreachableError(f"{path} describes no plugin: {error}") from error
+        if not isinstance(tls, dict):
+            raise ValueError("TLSConfig is not an object")  # noqa: TRY004 - as other damage is
+        side = ClientTLS(
+            _file(tls, "CAFile"),
+            _file(tls, "CertFile"),
+            _file(tls, "KeyFile"),
+            not tls.get("InsecureSkipVerify", False),
+        )
+        return Address.parse(_file(config, "Addr"), side)
+    except (FileNotFoundError, ValueError, MalformedRequestError) as error:
+        raise UnreachableError(
+            f"{path} describes no plugin: {error}", hint="remove it, or write it anew"
+        ) from error
+
+
+def _file(config: dict[str, object], member: str) -> str:
+    value = config.get(member) or ""
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError(f"{member} is not a path or address")
+    return value

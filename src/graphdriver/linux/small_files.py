@@ -1,0 +1,60 @@
+"""Reading small files of ours, which may be damaged in any way: by a crash, by a disk, by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from typing import Final
+
+LIMIT: Final = 4 << 20
+"""Bytes that a small file may have, far more than any has that is whole."""
+
+# Opening a FIFO that somebody put in its place must not wait for a writer.
+_READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def read_text(path: str) -> str:
+    """Return what a small file holds.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it is damaged, or cannot be read; the text says how, in one line.
+    """
+    try:
+        fd = os.open(path, _READ)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise ValueError("it is not a regular file")
+            held = b""
+            while (piece := os.read(fd, LIMIT)) and len(held) <= LIMIT:
+                held += piece
+        finally:
+            os.close(fd)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(str(error.strerror)) from error
+    if len(held) > LIMIT:
+        raise ValueError(f"it has more than {LIMIT} bytes")
+    try:
+        return held.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8 at byte {error.start}") from error
+
+
+def read_object(path: str) -> dict[str, object]:
+    """Return the JSON object that a small file holds.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it is damaged, or cannot be read; the text says how, in one line.
+    """
+    text = read_text(path)
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError("it is not a JSON object")  # noqa: TRY004 - as other damage is
+    return found
