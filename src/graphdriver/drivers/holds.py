@@ -118,7 +118,7 @@ def _sweep(folder: str) -> None:
 
 
 def _remove_all(counts: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a file there is nobody's
         for id in os.listdir(counts):
             os.unlink(os.path.join(counts, id))
         os.rmdir(counts)
