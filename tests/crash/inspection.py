@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from graphdriver.drivers.holds import FOLDER
 from graphdriver.linux.mountinfo import mount_points
+from graphdriver.linux.runtime import file_name
 
 OUR_OWN = {".graphdriver", ".probed", ".reserve", ".staging", ".trash"}
 LINKS = "l"
@@ -35,7 +35,7 @@ def mounted(home: Path) -> list[str]:
 
 def counts(home: Path) -> dict[str, str]:
     """Return what is kept of a home's layers being held, as it stands."""
-    folder = Path(FOLDER, hashlib.sha256(os.fsencode(home)).hexdigest()[:16])
+    folder = Path(FOLDER, file_name(str(home)))
     if not folder.exists():
         return {}
     return {file.name: file.read_text() for file in folder.iterdir()}

@@ -115,7 +115,7 @@ class Served:
         found = []
         for name in os.listdir(self.home):
             path = os.path.join(self.home, name)
-            if name == ".reserve":
+            if name in (".reserve", ".probed"):
                 continue
             if name == ".graphdriver":
                 path += "/applying"
