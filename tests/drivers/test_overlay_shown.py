@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,3 +101,25 @@ def test_what_is_shown_of_a_directory_that_is_gone_is_ended_by_the_next(
     assert [os.path.exists(one.path) for one in (gone, stays, never)] == [False, True, False]
     assert times_mounted(stays.path) == 1
     stays.end()
+
+
+def test_a_process_with_mounts_of_its_own_leaves_what_it_does_not_see(
+    shown: Shown, home: Path
+) -> None:
+    """It sees no mount on the directory; to remove that would end the mount here."""
+    (home / "file").touch()
+    shown.show()
+    other = home / "other"
+    other.mkdir()
+    program = (
+        "import sys; from graphdriver.drivers.overlay_shown import Shown;"
+        "one = Shown(sys.argv[1]); one.show(); one.end()"
+    )
+    namespace = ["unshare", "--mount", "--propagation", "private", "sh", "-c"]
+    # Nothing that was mounted before is seen in it.
+    script = 'umount "$1" && exec "$2" -c "$3" "$4"'
+    subprocess.run(
+        [*namespace, script, "sh", shown.path, sys.executable, program, str(other)], check=True
+    )
+    assert os.listdir(shown.path)
+    assert times_mounted(shown.path) == 1

@@ -38,7 +38,7 @@ class Shown:
         self._guard = threading.Lock()
         # A digest: these paths are told to mounts, which have little room for them.
         name = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()
-        self.path = os.path.join(FOLDER, name)
+        self.path = os.path.join(FOLDER, f"{name}{_own_suffix()}")
         """The second place."""
 
     def show(self) -> None:
@@ -82,10 +82,19 @@ class Shown:
         return any(one.point == os.fsencode(self.path) for one in mount_points())
 
 
+def _own_suffix() -> str:
+    """Return how names of this mount namespace end.
+
+    In another one nobody sees what is mounted here; to remove a directory there ends its mounts here.
+    """
+    return f".{os.stat('/proc/self/ns/mnt').st_ino}"
+
+
 def _sweep() -> None:
     """Show no longer what was deleted since, and remove what nothing is shown in."""
     roots = {one.point: one.root for one in mount_points()}
-    for name in os.listdir(FOLDER):
+    suffix = _own_suffix()
+    for name in (name for name in os.listdir(FOLDER) if name.endswith(suffix)):
         path = os.path.join(FOLDER, name)
         root = roots.get(os.fsencode(path))
         with contextlib.suppress(OSError):  # what is in use stays
