@@ -33,6 +33,7 @@ MERGED: Final = "merged"
 MOST_LAYERS: Final = 500
 """How many lower folders a mount may have (OVL_MAX_STACK in the kernel's fs/overlayfs)."""
 
+_SHORT_OF: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _BUSY_TRIES: Final = 5
 _BUSY_PAUSE: Final = 0.02
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -422,6 +423,8 @@ class OverlayLayers(ProtoDriver):
             try:
                 parents[id] = self._files.parent_of(id)
             except (GraphDriverError, OSError) as error:
+                if isinstance(error, OSError) and error.errno in _SHORT_OF:
+                    raise  # the layer is well, and what it stands on must be known
                 _log.warning("layer %s cannot be used: %s", id, error)
         return parents
 

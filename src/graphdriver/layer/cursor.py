@@ -72,7 +72,12 @@ class Cursor:
             if len(parts) > depth and parts[:depth] == folder.parts:
                 fd = self._root.open_below(folder.fd, parts[depth:])
                 path = folder.path + parts[depth:]
-            self.leave()
+            try:
+                self.leave()
+            except BaseException:
+                if fd is not None:
+                    os.close(fd)
+                raise
         if fd is None:
             fd, path = self._root.open_folder(parts, self._make_missing)
         try:

@@ -76,7 +76,11 @@ class Trail:
         self._keep = keep
         self.fd = os.open(".", _FOLDER, dir_fd=root_fd)
         self._open = [self.fd]
-        self._known = [_identity(self.fd)]
+        try:
+            self._known = [_identity(self.fd)]
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
