@@ -247,50 +247,63 @@ class Trial:
             self._measure("DiffSize", lambda: self._driver.diff_size(self._layer, self._base))
             self._measure("Diff", lambda: self._diff(tar))
             self._driver.create(self._again, self._base, "", {})
-            size = tar.tell()
             tar.seek(0)
-            self._measure("ApplyDiff", lambda: self._apply(tar), size)
-        self._measure("Create", lambda: self._driver.create(self._child, self._layer, "", {}))
+            self._measure("ApplyDiff", lambda: self._apply(tar))
+        self._measure("Create", self._create)
         self._measure("usage", self._usage)
         self._measure("Remove", self._remove)
 
-    def _measure(self, call: str, do: Callable[[], object], given: int = 0) -> None:
-        """Print what there is to do, in inodes and pages of what is given, and what was done."""
-        calls = -1
+    def _measure(self, call: str, do: Callable[[], int]) -> None:
+        """Print what there is to do, in inodes and pages of what is given in or out, and what was done.
+
+        Args:
+            call: its name.
+            do: makes it and returns how many bytes were given in or out.
+        """
+        calls, given = -1, 0
         with enough_if_it_ends(), limited(8 * MIB + 2 * self._size):
             with Counter() as counter:
-                do()
+                given = do()
             calls = counter.count
         print(call, self._inodes + given // 4096, calls, flush=True)
 
-    def _changes(self) -> None:
+    def _changes(self) -> int:
         with contextlib.suppress(UnsupportedError):  # the answer would be too long
             codec.encode(ChangesResponse(self._driver.changes(self._layer, self._base)))
+        return 0  # however long they are, each takes as many calls
 
-    def _diff(self, out: BinaryIO) -> None:
+    def _diff(self, out: BinaryIO) -> int:
         stream = self._driver.diff(self._layer, self._base)
         with contextlib.closing(stream):
             while piece := stream.read(32 << 10):
                 out.write(piece)
+        return out.tell()
 
-    def _apply(self, tar: BinaryIO) -> None:
+    def _apply(self, tar: BinaryIO) -> int:
         self._driver.apply_diff(self._again, self._base, tar)
+        return tar.tell()
 
-    def _usage(self) -> None:
+    def _create(self) -> int:
+        self._driver.create(self._child, self._layer, "", {})
+        return 0
+
+    def _usage(self) -> int:
         counts = getattr(self._driver, "usage", None)
         if counts:
             counts(self._layer)
-            return
-        with opened(self._driver, self._layer) as fd:
-            disk_usage(fd)
+        else:
+            with opened(self._driver, self._layer) as fd:
+                disk_usage(fd)
+        return 0
 
-    def _remove(self) -> None:
+    def _remove(self) -> int:
         store = vars(vars(self._driver)["proto"])["_store"]
         for id in (self._child, self._again, self._layer, self._base):
             self._driver.remove(id)
             store.settle()
         if left := os.listdir(os.path.join(store.home, ".trash")):
             raise MemoryError(f"left in the trash: {left}")
+        return 0
 
 
 def main(name: str, shape: str, sizes: str, path: str) -> None:
