@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphdriver.errors import UnsupportedError
 from graphdriver.layer.format import END, file_header, header
 from graphdriver.layer.header import Entry, EntryType
 from graphdriver.layer.parse import TarReader
@@ -86,3 +87,14 @@ def test_the_short_way_for_files_gives_the_same_bytes(
     name = name.replace(b"\0", b"0")
     entry = Entry(name, EntryType.FILE, 0o644, owner, 0, size, mtime_ns, stored=size)
     assert file_header(name, 0o644, owner, 0, size, mtime_ns) == header(entry)
+
+
+def test_what_no_reader_takes_is_refused_where_it_is_written() -> None:
+    attributes = {b"user.%d" % number: bytes(65536) for number in range(16)}
+    with pytest.raises(UnsupportedError, match=r"'f': its name and attributes take 104\d{4} bytes"):
+        header(Entry(b"f", EntryType.FILE, xattrs=attributes))
+    with pytest.raises(UnsupportedError) as refused:
+        header(Entry(b"d/" * 600_000, EntryType.FOLDER))
+    assert len(str(refused.value)) < 1000
+    attributes.popitem()
+    assert len(header(Entry(b"f", EntryType.FILE, xattrs=attributes))) > 15 * 65536

@@ -17,6 +17,8 @@ import zlib
 from collections.abc import Sequence
 
 from graphdriver.errors import UnsupportedError
+from graphdriver.layer import pax
+from graphdriver.layer.fields import show
 from graphdriver.layer.header import Entry, EntryType
 
 BLOCK = 512
@@ -35,7 +37,8 @@ def header(entry: Entry) -> bytes:
         entry: of a sparse file, ``stored`` is the length of its ranges together.
 
     Raises:
-        UnsupportedError: no tar can hold it (a NUL in a name, a device number of 2^21 or more).
+        UnsupportedError: no tar can hold it (a NUL in a name, a device number of 2^21 or more,
+            a mebibyte of attributes).
     """
     if b"\0" in entry.name or b"\0" in entry.link:
         raise UnsupportedError(f"{entry.name!r}: a tar holds no name with a NUL")
@@ -85,6 +88,12 @@ def header(entry: Entry) -> bytes:
     if recorded and not _is_utf8(recorded):
         records[b"hdrcharset"] = b"BINARY"
     body = b"".join(_record(key, records[key]) for key in sorted(records))
+    if len(body) > pax.LIMIT:  # the daemon reads no more either, so no image could be made of it
+        raise UnsupportedError(
+            f"{show(entry.name)}: its name and attributes take {len(body)} bytes, and the header of a"
+            f" tar's entry has {pax.LIMIT} at most",
+            hint="remove some of its extended attributes",
+        )
     extended = _block(
         b"PaxHeaders.0/" + _base(entry.name)[:87], 0o644, 0, 0, len(body), 0, b"x", b"", (0, 0), b""
     )
