@@ -38,7 +38,7 @@ def counts(home: Path) -> dict[str, str]:
     folder = Path(FOLDER, file_name(str(home)))
     if not folder.exists():
         return {}
-    return {file.name: file.read_text() for file in folder.iterdir()}
+    return {file.name: file.read_text() for file in folder.iterdir() if file.name[0] != "."}
 
 
 def holds(home: Path) -> dict[str, int]:

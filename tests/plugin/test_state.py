@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from graphdriver import UnixListener
 from graphdriver.errors import UnsupportedError
-from graphdriver.linux.runtime import file_name, path_of
+from graphdriver.linux.runtime import file_name, mark_view, path_of
 from graphdriver.plugin.daemon import Daemon, DaemonFile, Peer
 from graphdriver.plugin.listeners import PLUGIN_SOCKETS
 from graphdriver.plugin.messages import InitRequest
@@ -109,6 +110,7 @@ def remembered(
     states: str, state: str, home: Path, peer: Peer | None, *, left: bool = False
 ) -> Path:
     DaemonFile(os.path.join(states, state)).write(Daemon(InitRequest(str(home), ()), peer, left))
+    mark_view(os.path.join(states, state))
     return Path(states, state, "init.json")
 
 
@@ -143,6 +145,7 @@ def test_what_is_of_no_use_to_anybody_goes_when_another_plugin_starts(
     ]
     useless[-1].write_text("{")
     os.mkdir(f"{states}/never-used")
+    mark_view(f"{states}/never-used")
     Path(states, "a-file").touch()
     Path(states, "a-directory", "init.json").mkdir(parents=True)
     mine = state_directory("mine", states)
@@ -165,6 +168,20 @@ def test_what_a_killed_plugin_knew_stays_while_its_socket_does(states: str, tmp_
     state_directory("mine", states)
     assert not kept.exists()
     assert mine.exists()
+
+
+@pytest.mark.root
+def test_what_other_namespaces_know_is_left_alone(states: str, tmp_path: Path) -> None:
+    theirs = remembered(states, "theirs", tmp_path / "not-seen-here", gone())
+    sweep = (
+        f"from graphdriver.plugin.state import state_directory; state_directory('p', {states!r})"
+    )
+    program = [sys.executable, "-c", sweep]
+    subprocess.run(["unshare", "--mount", *program], check=True)
+    subprocess.run(["unshare", "--pid", "--fork", *program], check=True)
+    assert theirs.exists()
+    subprocess.run(program, check=True)
+    assert not theirs.exists()
 
 
 def test_a_state_directory_that_cannot_be_made_is_named() -> None:

@@ -16,7 +16,7 @@ from typing import Final
 
 from graphdriver.linux.boot import boot_id
 from graphdriver.linux.folders import make_folders
-from graphdriver.linux.runtime import RUNTIME, file_name, path_of
+from graphdriver.linux.runtime import RUNTIME, file_name, is_of_this_view, mark_view, path_of
 from graphdriver.linux.small_files import read_text
 
 FOLDER: Final = f"{RUNTIME}/held"
@@ -68,6 +68,7 @@ class Holds:
             fd = os.open(path, _COUNT, 0o600)
         except FileNotFoundError:
             make_folders(self._folder, 0o700)
+            mark_view(self._folder)
             fd = os.open(path, _COUNT, 0o600)
         try:
             # In place, for that needs no room: a Put works where nothing new can be written.
@@ -112,9 +113,10 @@ def _sweep(folder: str) -> None:
     """Remove the counts of homes that are gone: nothing can be mounted there."""
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(folder):
-            home = path_of(name)
-            if home and home.startswith("/") and not os.path.isdir(home):
-                _remove_all(os.path.join(folder, name))
+            home, counts = path_of(name) or "", os.path.join(folder, name)
+            is_gone = home.startswith("/") and not os.path.isdir(home)
+            if is_gone and is_of_this_view(counts):
+                _remove_all(counts)
 
 
 def _remove_all(counts: str) -> None:

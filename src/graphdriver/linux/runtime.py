@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Final
 
 RUNTIME: Final = "/run/graphdriver"
 """Root's own; nobody else can open anything in it."""
+
+_VIEW: Final = ".view"
 
 _LONGEST: Final = 255  # NAME_MAX of linux/limits.h
 
@@ -30,3 +33,35 @@ def path_of(name: str) -> str | None:
     if "=" in name:
         return None
     return name.replace("%2F", "/").replace("%3D", "=").replace("%25", "%")
+
+
+def mark_view(directory: str) -> None:
+    """Note in a directory from which namespaces its paths and process IDs were seen."""
+    mark = os.path.join(directory, _VIEW)
+    if not is_of_this_view(directory):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(mark)
+        with contextlib.suppress(FileExistsError):
+            os.symlink(_view(), mark)
+
+
+def is_of_this_view(directory: str) -> bool:
+    """Tell whether they were seen from this process's namespaces.
+
+    In others a home, a socket or a process may live that is not to be seen here.
+    """
+    with contextlib.suppress(OSError):
+        return os.readlink(os.path.join(directory, _VIEW)) == _view()
+    return False
+
+
+def remove_directory(directory: str) -> None:
+    """Remove a directory that holds nothing more than the mark of `mark_view`, if anything."""
+    with contextlib.suppress(OSError):
+        if os.listdir(directory) == [_VIEW]:
+            os.unlink(os.path.join(directory, _VIEW))
+        os.rmdir(directory)
+
+
+def _view() -> str:
+    return " ".join(os.readlink(f"/proc/self/ns/{kind}") for kind in ("mnt", "pid"))

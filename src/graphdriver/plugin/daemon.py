@@ -22,6 +22,7 @@ from typing import Final
 from graphdriver.errors import MalformedRequestError
 from graphdriver.linux.exclusion import alone_in
 from graphdriver.linux.folders import make_folders, make_own, write_whole
+from graphdriver.linux.runtime import remove_directory
 from graphdriver.linux.small_files import read_object
 from graphdriver.plugin.codec import decode, encode
 from graphdriver.plugin.messages import InitRequest
@@ -160,8 +161,7 @@ class DaemonFile:
         """Forget it, and the directory if nothing else is there."""
         with contextlib.suppress(OSError):
             os.unlink(self._path)
-        with contextlib.suppress(OSError):
-            os.rmdir(self._directory)
+        remove_directory(self._directory)
 
 
 def _peer(kept: object) -> Peer | None:

@@ -3,6 +3,7 @@
 Each plugin has a directory below `STATES`, named after the place where it listens. It goes when the
 plugin ends after its daemon called Cleanup. Others go when another plugin starts: those whose socket is
 gone, and whose daemon has called Cleanup, is known to be gone, or was over TCP and has lost its home.
+What a plugin in other namespaces left stays: its socket and its daemon may not be visible from here.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final
 from graphdriver.errors import UnsupportedError
 from graphdriver.linux.exclusion import alone_in
 from graphdriver.linux.folders import make_own
-from graphdriver.linux.runtime import RUNTIME, file_name, path_of
+from graphdriver.linux.runtime import RUNTIME, file_name, is_of_this_view, mark_view, path_of
 from graphdriver.plugin.daemon import INIT, Daemon, DaemonFile
 from graphdriver.plugin.listeners import PLUGIN_SOCKETS, Listener
 
@@ -56,6 +57,7 @@ def state_directory(state: str, states: str = STATES) -> str:
     try:
         for one in (os.path.dirname(states), states, path):
             make_own(one, 0o700)
+        mark_view(path)
         _sweep(states, state)
     except OSError as error:
         raise UnsupportedError(
@@ -73,16 +75,17 @@ def is_remembered(directory: str) -> bool:
 def _sweep(states: str, mine: str) -> None:
     with alone_in(states):
         for state in sorted(set(os.listdir(states)) - {mine}):
-            if _has_socket(state):
+            directory = os.path.join(states, state)
+            if _has_socket(state) or not is_of_this_view(directory):
                 continue
-            file = DaemonFile(os.path.join(states, state))
+            file = DaemonFile(directory)
             try:
                 daemon = file.read()
             except ValueError as error:
                 _log.warning("removing it: %s", error)
                 daemon = None
             except OSError as error:  # nothing of ours, and no reason not to start
-                _log.warning("leaving %s/%s as it is: %s", states, state, error.strerror)
+                _log.warning("leaving %s as it is: %s", directory, error.strerror)
                 continue
             if daemon is None or _is_gone(daemon):
                 file.remove()
