@@ -38,7 +38,7 @@ from tests.plugin.tarbox import TarBox
 pytestmark = pytest.mark.root
 
 SEED = os.environ.get("GRAPHDRIVER_DAMAGE_SEED") or secrets.token_hex(4)
-TIMES = times(gate=60, long=1000)
+TIMES = times(gate=40, long=1000)
 
 
 @contextlib.contextmanager

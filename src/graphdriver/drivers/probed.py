@@ -60,7 +60,7 @@ def probed(home: str, probe: Callable[[], Mapping[str, object]]) -> Mapping[str,
 def _read(path: str) -> dict[str, object]:
     try:
         return read_object(path)
-    except FileNotFoundError:
+    except OSError:
         return {}
     except ValueError as error:
         _log.warning("%s is damaged (%s), and is made anew", path, error)

@@ -67,7 +67,7 @@ class PathLock:
         return False
 
     def _holder(self) -> str:
-        with contextlib.suppress(FileNotFoundError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
             return str(int(read_text(self._file)))
         return "?"
 

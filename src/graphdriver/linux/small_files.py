@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -9,6 +10,10 @@ from typing import Final
 
 LIMIT: Final = 4 << 20
 """Bytes that a small file may have, far more than any has that is whole."""
+
+_AT_ONCE: Final = 1 << 16
+
+_NO_FILE: Final = (errno.EISDIR, errno.ELOOP, errno.ENXIO)
 
 # Opening a FIFO that somebody put in its place must not wait for a writer.
 _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
@@ -19,7 +24,8 @@ def read_text(path: str) -> str:
 
     Raises:
         FileNotFoundError: it is not there.
-        ValueError: it is damaged, or cannot be read; the text says how, in one line.
+        OSError: it cannot be read now, which says nothing of what it holds.
+        ValueError: it is damaged; the text says how, in one line.
     """
     try:
         fd = os.open(path, _READ)
@@ -27,14 +33,14 @@ def read_text(path: str) -> str:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise ValueError("it is not a regular file")
             held = b""
-            while (piece := os.read(fd, LIMIT)) and len(held) <= LIMIT:
+            while (piece := os.read(fd, _AT_ONCE)) and len(held) <= LIMIT:
                 held += piece
         finally:
             os.close(fd)
-    except FileNotFoundError:
-        raise
     except OSError as error:
-        raise ValueError(str(error.strerror)) from error
+        if error.errno in _NO_FILE:
+            raise ValueError(f"it is not a file ({error.strerror})") from error
+        raise
     if len(held) > LIMIT:
         raise ValueError(f"it has more than {LIMIT} bytes")
     try:
@@ -48,7 +54,8 @@ def read_object(path: str) -> dict[str, object]:
 
     Raises:
         FileNotFoundError: it is not there.
-        ValueError: it is damaged, or cannot be read; the text says how, in one line.
+        OSError: it cannot be read now, which says nothing of what it holds.
+        ValueError: it is damaged; the text says how, in one line.
     """
     text = read_text(path)
     try:
