@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import graphdriver
 from tests.e2e.daemon import Daemon
 from tests.e2e.engines import Engines
 
@@ -172,3 +173,31 @@ def test_a_container_does_not_notice_that_its_daemon_is_killed_and_started(
 
         container.stop()
         all_can_go(daemon, small)
+
+
+@pytest.mark.reaches(
+    *("Create", "ApplyDiff", "CreateReadWrite", "Get", "Put", "Remove"),
+    failing=("Cleanup", "Put", "Remove", "Init", "Create"),
+)
+def test_a_container_does_not_notice_what_somebody_calls_by_hand(
+    engines: Engines, driver: str, small: Path
+) -> None:
+    with engines.on_plugin(driver) as (daemon, plugin):
+        daemon.docker("load", "--input", str(small))
+        container = Appender(daemon)
+        (layer,) = (daemon.root / "image" / plugin.name / "layerdb").glob("mounts/*/mount-id")
+        id = f"ID={layer.read_text()}"
+        home = f"Home={daemon.root}/{plugin.name}"
+        for call in (["Cleanup"], ["Put", id], ["Remove", id], ["Init", home], ["Create", "ID=a"]):
+            refused = graphdriver("call", "--plugin", plugin.name, *call)
+            assert refused.returncode == 5, refused.stderr
+            assert f"for process {daemon.pid}, which lives".encode() in refused.stderr
+            container.goes_on()
+        assert graphdriver("call", "--plugin", plugin.name, "Exists", id).stdout == (
+            b'{"Exists": true}\n'
+        )
+        container.stop()
+        all_can_go(daemon, small)
+        daemon.stop()
+        assert graphdriver("call", "--plugin", plugin.name, "Cleanup").returncode == 0
+        daemon.start()
