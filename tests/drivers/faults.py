@@ -55,6 +55,14 @@ INTERRUPTED = {"ioctl", "flock", *OF_LIBC}
 OURS = os.sep + os.path.join("src", "graphdriver") + os.sep
 
 
+KILL = -1
+"""In place of an error: this call and all after it are never made, as if the process was killed."""
+
+
+class KilledError(BaseException):
+    """The end of a process that only seems to be killed; nothing but a test may catch it."""
+
+
 class Faults:
     """Makes one call fail.
 
@@ -67,6 +75,7 @@ class Faults:
         self._guard = threading.Lock()
         self._at = 0
         self._error = 0
+        self._killed = False
         self.seen = 0
         self.failed = ""
 
@@ -74,6 +83,7 @@ class Faults:
     def armed(self, at: int, error: int) -> Iterator[None]:
         """Let the ``at``th call fail with an error, 0 for want of memory, within the block."""
         self._at, self._error, self.seen, self.failed = at, error, 0, ""
+        self._killed = False
         try:
             yield
         finally:
@@ -117,22 +127,32 @@ class Faults:
             return False
         with self._guard:
             self.seen += 1
+            if self._killed:
+                return True
             if self.seen != self._at:
                 return False
+            self._killed = self._error == KILL
             if self._error == errno.EINTR and name not in INTERRUPTED:
                 return False
             self.failed = f"{name} at {caller.f_code.co_filename}:{caller.f_lineno}"
             return True
 
     def _raise(self, name: str) -> None:
+        self._end_if_killed()
         if not self._error:
             raise MemoryError
         raise OSError(self._error, os.strerror(self._error), name)
 
+    def _end_if_killed(self) -> None:
+        if self._killed:
+            raise KilledError
+
     def _no_thread(self, _name: str) -> None:
+        self._end_if_killed()
         raise RuntimeError("can't start new thread")
 
     def _minus_one(self, name: str) -> int:
+        self._end_if_killed()
         if not self._error:
             raise MemoryError
         ctypes.set_errno(self._error)

@@ -19,6 +19,7 @@ _MAKE = {
     "xfs": ("mkfs.xfs", "-q", "-m", "reflink=1"),
     "xfs-few-inodes": ("mkfs.xfs", "-q", "-m", "reflink=1", "-i", "maxpct=1"),
     "btrfs": ("mkfs.btrfs", "-q"),
+    "btrfs-small-metadata": ("mkfs.btrfs", "-q", "-m", "single", "-d", "single"),
 }
 
 
