@@ -214,3 +214,25 @@ def test_a_home_that_something_is_mounted_over_is_another(tiny: Path) -> None:
         subprocess.run(["umount", tiny], check=True)
     assert home.is_current()
     home.close()
+
+
+@pytest.mark.parametrize("call", ["open", "unlink", "fsync"])
+def test_a_mark_that_cannot_be_taken_off_for_good_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    home = Home(str(tmp_path / "home"))
+    home.mark("layer")
+    filesystem = home.open()
+
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as broken, pytest.raises(OSError, match="Input/output"):
+        broken.setattr(os, call, fail)
+        home.unmark_synced("layer", filesystem)
+    assert home.is_unfinished("layer")
+    assert os.listdir(tmp_path / "home/.graphdriver/applying") == ["layer"]
+    home.unmark_synced("layer", filesystem)
+    assert not home.is_unfinished("layer")
+    os.close(filesystem)
+    home.close()

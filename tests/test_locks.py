@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
+import pytest
+
 from graphdriver.locks import HeldLock, LayerLocks
 from tests.plugin.waiting import wait_until
 
@@ -138,3 +140,20 @@ def test_calls_that_name_each_others_layers_as_parents_never_wait_for_each_other
         thread.start()
     wait_until(lambda: len(done) == len(threads) or wrong)
     assert wrong == []
+
+
+@pytest.mark.parametrize("fails", ["take", "stand"])
+@pytest.mark.parametrize(("id", "parent"), [("a", "b"), ("b", "a")])
+def test_a_hold_that_fails_half_way_holds_nothing(
+    monkeypatch: pytest.MonkeyPatch, fails: str, id: str, parent: str
+) -> None:
+    locks = LayerLocks()
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as broken, pytest.raises(MemoryError):
+        broken.setattr(locks, fails, fail)
+        with locks.held(id, parent):
+            pass
+    assert not locks._locks

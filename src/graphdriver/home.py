@@ -92,8 +92,13 @@ class Home:
     def _take_lock(self, path: str, patience: float) -> int:
         # Not for writing: a read-only home can be locked, and one that is held be made read-only.
         descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | _OWN_FILE, 0o600)
-        if not _is_locked_within(descriptor, patience):
-            holder = os.pread(descriptor, 64, 0).strip()
+        try:
+            is_locked = _is_locked_within(descriptor, patience)
+            holder = b"" if is_locked else os.pread(descriptor, 64, 0).strip()
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if not is_locked:
             os.close(descriptor)
             process = f"process {int(holder)}" if holder.isdigit() else "another process"
             raise InUseError(
@@ -228,12 +233,17 @@ class Home:
             OSError: something could not be written; the mark stays.
         """
         syncfs(filesystem)
-        self.unmark(id)
         descriptor = os.open(self._marks, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.fsync(descriptor)
+            os.unlink(self._mark(id))
+            try:
+                os.fsync(descriptor)
+            except BaseException:
+                self.mark(id)  # the caller is told that the layer is not on disk
+                raise
         finally:
             os.close(descriptor)
+        self._unfinished.discard(id)
 
     def open(self) -> int:
         """Return a descriptor on the home, for `unmark_synced`; the caller closes it."""

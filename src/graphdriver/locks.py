@@ -106,11 +106,22 @@ class HeldLock:
         self._alone = alone
 
     def __enter__(self) -> None:
-        if self._parent and self._parent < self._id:
+        if self._parent is None:
+            self._locks.take(self._id, self._alone)
+        elif self._parent < self._id:
             self._locks.stand(self._parent)
-        self._locks.take(self._id, self._alone)
-        if self._parent and self._parent > self._id:
-            self._locks.stand(self._parent)
+            try:
+                self._locks.take(self._id, self._alone)
+            except BaseException:
+                self._locks.step_off(self._parent)
+                raise
+        else:
+            self._locks.take(self._id, self._alone)
+            try:
+                self._locks.stand(self._parent)
+            except BaseException:
+                self._locks.release(self._id)
+                raise
 
     def __exit__(self, *exc: object) -> None:
         self._locks.release(self._id)

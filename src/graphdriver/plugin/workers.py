@@ -96,7 +96,11 @@ class Workers(Generic[C]):
             if not self._threads:
                 self._start_one()
             self._connections[connection.fileno()] = connection
-            self._epoll.register(connection, select.EPOLLIN)
+            try:
+                self._epoll.register(connection, select.EPOLLIN)
+            except BaseException:
+                del self._connections[connection.fileno()]
+                raise
 
     def close(self, *, wait: bool) -> None:
         """End the threads that serve nobody now, and the others when they are done.
