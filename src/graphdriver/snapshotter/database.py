@@ -73,7 +73,7 @@ class Database:
     Args:
         path: its file; it is made if it is not there.
         layout: what it holds.
-        layers: the layers that are there already, for the text of an error.
+        layers: the layers that are there already; beside them no database is made.
 
     Raises:
         GraphDriverError: it is damaged, or is missing beside layers; nothing was changed.
@@ -269,8 +269,8 @@ class Database:
 
     def _lost(self, how: str, layers: Sequence[str]) -> GraphDriverError:
         return GraphDriverError(
-            f"{os.path.dirname(self.path)} belongs to layers ({_few(layers)}), and the database of"
-            f" their snapshots, {self.path}, is {how}; nothing was changed",
+            f"there are layers ({_few(layers)}), and the database of their snapshots, {self.path},"
+            f" is {how}; nothing was changed",
             hint="restore it from a copy, or use another root",
         )
 

@@ -18,12 +18,12 @@ class Got:
     """The snapshots that hold a Get.
 
     Args:
-        folder: where files are kept; it is made with the first.
+        directory: where files are kept; it is made with the first.
         kept: whether the driver's counts outlive this process.
     """
 
-    def __init__(self, folder: str, *, kept: bool) -> None:
-        self._folder = folder
+    def __init__(self, directory: str, *, kept: bool) -> None:
+        self._directory = directory
         self._kept = kept
         self._boot = boot_id()
         self._layers = self._read() if kept else dict[int, str]()
@@ -43,7 +43,7 @@ class Got:
         """
         self._layers[number] = layer
         if self._kept:
-            make_folders(self._folder, 0o700)
+            make_folders(self._directory, 0o700)
             # Not synced: after a crash of the machine it is another boot.
             write_whole(self._path(number), f"{self._boot} {layer}", 0o600, sync=False)
 
@@ -59,12 +59,12 @@ class Got:
             os.unlink(self._path(number))
 
     def _path(self, number: int) -> str:
-        return os.path.join(self._folder, str(number))
+        return os.path.join(self._directory, str(number))
 
     def _read(self) -> dict[int, str]:
         names: list[str] = []
         with contextlib.suppress(FileNotFoundError):
-            names = os.listdir(self._folder)
+            names = os.listdir(self._directory)
         found = {}
         for number in (int(name) for name in names if name.isdecimal()):
             with open(self._path(number), encoding="utf-8", errors="replace") as file:

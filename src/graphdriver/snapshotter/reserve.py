@@ -27,23 +27,23 @@ class Reserve:
     """The reserve of one database.
 
     Args:
-        folder: where its files are; it and missing directories above it are made with the first.
+        directory: where its files are; it and missing directories above it are made with the first.
     """
 
-    def __init__(self, folder: str) -> None:
-        self._files = [os.path.join(folder, str(number)) for number in range(FILES)]
-        self._folder = folder
+    def __init__(self, directory: str) -> None:
+        self._files = [os.path.join(directory, str(number)) for number in range(FILES)]
+        self._directory = directory
         self._lock = threading.Lock()
         self._is_whole = False
 
     def make(self) -> None:
-        """Make what is missing of the reserve, as far as there is room, and unless somebody uses it."""
+        """Make the missing files of the reserve, as far as there is room; not while it is lent."""
         if self._is_whole or not self._lock.acquire(blocking=False):
             return
         try:
-            # Whatever is in the way: nobody's call fails because there is no reserve.
+            # No call fails because there is no room for a reserve.
             with contextlib.suppress(OSError):
-                make_folders(self._folder, 0o700)
+                make_folders(self._directory, 0o700)
                 for path in self._files:
                     _allocate(path)
                 self._is_whole = True
@@ -52,9 +52,10 @@ class Reserve:
 
     @contextlib.contextmanager
     def lent(self) -> Iterator[Callable[[], bool]]:
-        """Keep the reserve for who works in a ``with`` block; nobody makes it again meanwhile.
+        """Lend the reserve for the length of a ``with`` block; nobody makes it again meanwhile.
 
-        It gives what deletes one more file of it, and returns False when none is left.
+        Yields:
+            A function that deletes one more file of it, and returns False when none is left.
         """
         with self._lock:
             self._is_whole = False
@@ -62,7 +63,7 @@ class Reserve:
 
             def give() -> bool:
                 for path in left:
-                    with contextlib.suppress(FileNotFoundError):
+                    with contextlib.suppress(OSError):  # it may be gone already
                         os.unlink(path)
                         self._settle()
                         return True
@@ -72,7 +73,7 @@ class Reserve:
 
     def _settle(self) -> None:
         """Wait until the room can be used: on btrfs that is so after a commit."""
-        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             with contextlib.suppress(OSError):
                 syncfs(descriptor)

@@ -372,7 +372,7 @@ class Snapshots:
 
 
 def _layers_in(root: str) -> list[str]:
-    """Return what is in a root besides our own: a driver that is new there has nothing in it."""
+    """Return the entries of a root that may be layers: not our own, no empty ones of a driver."""
     with os.scandir(root) as entries:
         return sorted(
             one.name
