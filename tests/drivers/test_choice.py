@@ -11,6 +11,7 @@ from graphdriver.driver import ProtoDriver
 from graphdriver.drivers import available, choice, load
 from graphdriver.drivers.vfs import VfsDriver
 from graphdriver.errors import GraphDriverError, UnsupportedError
+from graphdriver.home import Home
 
 _MODULE = """
 from graphdriver.drivers.choice import Suitability
@@ -150,3 +151,19 @@ def test_where_nothing_works_each_drivers_reason_is_told(
     importlib.invalidate_caches()
     with pytest.raises(UnsupportedError, match=r"no driver works on .*silent: .*never: .*not here"):
         choice.choose(str(tmp_path))
+
+
+@pytest.mark.parametrize("claimed", ["vfs", "overlay2"])
+def test_a_home_with_layers_is_not_probed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, claimed: str
+) -> None:
+    """On a full filesystem no probe would find a driver, and another one would be refused."""
+    home = Home(str(tmp_path / "home"))
+    home.claim("containerd", claimed, 1)
+    home.close()
+    monkeypatch.setattr(choice, "survey", lambda _home: [])
+    assert choice.choose(home.path).name == claimed
+    for damaged in ("", "[]", "{}", '{"driver": 1}', '{"driver": "of nobody"}'):
+        (tmp_path / "home/.graphdriver/home.json").write_text(damaged)
+        with pytest.raises(UnsupportedError, match="no driver works"):
+            choice.choose(home.path)

@@ -8,6 +8,7 @@ looks at what is known without a home: the options, a program, the kernel.
 
 from __future__ import annotations
 
+import json
 import os
 import reprlib
 from collections.abc import Sequence
@@ -117,14 +118,31 @@ def _checked(found: object) -> Suitability:
 
 
 def choose(home: str) -> Finding:
-    """Return the best driver for a place.
+    """Return the best driver for a place; of a home with layers, the one that keeps them.
 
     Raises:
         UnsupportedError: none works there; the text says why of each.
     """
+    if keeper := _keeper_of(home):
+        return keeper  # unprobed: nothing can be written to a home that is full
     findings = survey(home)
     best = next((finding for finding in findings if finding.rank > 0), None)
     if best is None:
         reasons = "; ".join(f"{finding.name}: {finding.reason}" for finding in findings)
         raise UnsupportedError(f"no driver works on {home}: {reasons}")
     return best
+
+
+def _keeper_of(home: str) -> Finding | None:
+    """Return the driver that a home was claimed for; None if there is none, or it is not installed."""
+    from graphdriver.drivers import available
+
+    try:
+        with open(os.path.join(home, ".graphdriver", "home.json"), encoding="utf-8") as file:
+            claimed = json.load(file)["driver"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    for name, cls in available().items():
+        if isinstance(cls, type) and claimed == (cls.driver_name or cls.__name__):
+            return Finding(name, cls, 0, "it keeps the layers that are there")
+    return None
