@@ -82,8 +82,8 @@ class Store:
         self._guard = threading.Lock()
         for name in (_STAGING, TRASH):
             make_own(os.path.join(home, name), 0o700)
+        self._reserve.make()  # before there is a remover, which makes it too
         self._sweep()
-        self._reserve.make()
 
     def path(self, id: str) -> str:
         """Return a layer's directory.
@@ -201,9 +201,12 @@ class Store:
             try:
                 self._rename(directory, name, trashed)
             except OSError as error:
-                if error.errno not in _NO_ROOM or not self._reserve.give_up():
+                if error.errno not in _NO_ROOM:
                     raise
-                self._rename(directory, name, trashed)
+                with self._reserve.lent() as give:
+                    if not give():
+                        raise
+                    self._rename(directory, name, trashed)
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise

@@ -107,6 +107,22 @@ class Plugin:
                 raise PluginError(f"the plugin does not listen\n{self.tail()}")
             time.sleep(0.02)
 
+    def refuse_to_start(self) -> str:
+        """Start a plugin that cannot serve, see that it ends by itself, and return what it wrote."""
+        begun = self.mark()
+        with open(self.log, "ab") as log:
+            done = subprocess.run(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                timeout=START_TIMEOUT,
+                check=False,
+            )
+        if done.returncode == 0:
+            raise PluginError(f"the plugin ended with 0\n{self.tail()}")
+        return self.log.read_bytes()[begun:].decode()
+
     def stop(self) -> None:
         """Stop the plugin in good order: it ends with 0 and takes with it what leads to it."""
         assert self._process

@@ -1,9 +1,15 @@
-"""Room on a filesystem that is given up when there is no other, so that what makes room needs none."""
+"""Room on a filesystem that is given up when there is no other, so that what makes room needs none.
+
+It is kept as files of allocated blocks. They are deleted, one after the other, when something is to be
+removed and there is no room for that, and made again when there is.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import threading
+from collections.abc import Callable, Iterator
 
 from graphdriver.linux.folders import make_folders
 from graphdriver.linux.sync import syncfs
@@ -14,57 +20,67 @@ class Reserve:
 
     Args:
         directory: where they are; it and missing directories above it are made with the first.
-        files: how many: as many inodes are kept.
+        files: how many; as many inodes are kept, too.
         size: bytes of each.
     """
 
     def __init__(self, directory: str, files: int, size: int) -> None:
+        self._files = [os.path.join(directory, str(number)) for number in range(files)]
         self._directory = directory
-        self._paths = [os.path.join(directory, str(number)) for number in range(files)]
         self._size = size
+        self._lock = threading.Lock()
         self._is_whole = False
 
     def make(self) -> None:
-        """Make what is missing of it, as far as there is room. Nothing fails for the lack of it."""
-        if self._is_whole:
+        """Make what is missing of it, as far as there is room; not while it is lent."""
+        if self._is_whole or not self._lock.acquire(blocking=False):
             return
-        with contextlib.suppress(OSError):
-            make_folders(self._directory, 0o700)
-            for path in self._paths:
-                self._allocate(path)
-            self._is_whole = True
+        try:
+            # No call fails because there is no room for a reserve.
+            with contextlib.suppress(OSError):
+                make_folders(self._directory, 0o700)
+                for path in self._files:
+                    self._allocate(path)
+                self._is_whole = True
+        finally:
+            self._lock.release()
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[Callable[[], bool]]:
+        """Lend the reserve for the length of a ``with`` block; nobody makes it again meanwhile.
+
+        Yields:
+            A function that deletes one more file of it, and returns False when none is left.
+        """
+        with self._lock:
+            self._is_whole = False
+            left = iter(self._files)
+
+            def give() -> bool:
+                for path in left:
+                    with contextlib.suppress(OSError):  # it may be gone already
+                        os.unlink(path)
+                        self._settle()
+                        return True
+                return False
+
+            yield give
+
+    def _settle(self) -> None:
+        """Wait until the room can be used: on btrfs that is so after a commit."""
+        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with contextlib.suppress(OSError):
+                syncfs(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _allocate(self, path: str) -> None:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            os.posix_fallocate(fd, 0, self._size)
+            os.posix_fallocate(descriptor, 0, self._size)
         except OSError:
             os.unlink(path)
             raise
         finally:
-            os.close(fd)
-
-    def give_up(self) -> bool:
-        """Delete it; return whether there was any of it.
-
-        Raises:
-            OSError: it cannot be deleted.
-        """
-        self._is_whole = False
-        given_up = False
-        for path in self._paths:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-                given_up = True
-        if given_up:
-            self._wait_for_room()
-        return given_up
-
-    def _wait_for_room(self) -> None:
-        """Wait until the room can be used: on btrfs, for the transaction to be committed."""
-        fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            with contextlib.suppress(OSError):  # an earlier error of writing is not this one's
-                syncfs(fd)
-        finally:
-            os.close(fd)
+            os.close(descriptor)

@@ -7,7 +7,8 @@
   ``-shm`` file, which it would map into memory: on a full btrfs the first write to such a page kills
   the process (SIGBUS). Nothing else in this process may open the file: to close it again would end the
   lock (fcntl(2)).
-- What frees room needs none: see `graphdriver.snapshotter.reserve`.
+- What frees room needs none (`graphdriver.linux.reserve`): to delete a row SQLite writes its log first,
+  and to open a database it makes the file of that log.
 """
 
 from __future__ import annotations
@@ -23,10 +24,14 @@ from typing import Final, Protocol, TypeVar
 
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
 from graphdriver.linux.file_locks import lock_holders
-from graphdriver.snapshotter.reserve import Reserve
+from graphdriver.linux.reserve import Reserve
 
 PATIENCE: Final = 2.0
 """How long a start waits for another process to unlock the database, in seconds."""
+
+RESERVE_FILES: Final = 16
+RESERVE_SIZE: Final = 128 << 10
+"""Bytes of each file of the reserve, which is more than one removal writes."""
 
 _PAUSE: Final = 0.02
 _PRAGMAS: Final = (
@@ -85,7 +90,7 @@ class Database:
         self.path = path
         self._layout = layout
         self._guard = threading.Lock()
-        self._reserve = Reserve(f"{path}.reserve")
+        self._reserve = Reserve(f"{path}.reserve", RESERVE_FILES, RESERVE_SIZE)
         try:
             self._connection = self._open_with_room(layers)
         except (sqlite3.DatabaseError, MemoryError) as error:
