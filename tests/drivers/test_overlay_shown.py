@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver.drivers.overlay_shown import Shown
+from graphdriver.linux.exclusion import alone_in
 from graphdriver.linux.mount import MS_NODEV
 from graphdriver.linux.mountinfo import mount_points
 
@@ -101,6 +102,15 @@ def test_what_is_shown_of_a_directory_that_is_gone_is_ended_by_the_next(
     assert [os.path.exists(one.path) for one in (gone, stays, never)] == [False, True, False]
     assert times_mounted(stays.path) == 1
     stays.end()
+
+
+def test_a_process_that_stopped_in_its_middle_holds_up_no_other(shown: Shown, home: Path) -> None:
+    stopped = Shown(str(home / "stopped"))
+    os.makedirs(stopped.path)
+    with alone_in(os.path.dirname(stopped.path)), alone_in(stopped.path):
+        shown.show()
+        assert os.path.exists(stopped.path)
+    os.rmdir(stopped.path)
 
 
 def test_a_process_with_mounts_of_its_own_leaves_what_it_does_not_see(

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from graphdriver import UnixListener
 from graphdriver.errors import UnsupportedError
+from graphdriver.linux.exclusion import alone_in
 from graphdriver.linux.runtime import file_name, mark_view, path_of
 from graphdriver.plugin.daemon import Daemon, DaemonFile, Peer
 from graphdriver.plugin.listeners import PLUGIN_SOCKETS
@@ -153,6 +154,14 @@ def test_what_is_of_no_use_to_anybody_goes_when_another_plugin_starts(
         [*(one.parent.name for one in of_use), os.path.basename(mine), "a-file", "a-directory"]
     )
     assert all(one.exists() for one in of_use)
+
+
+def test_a_plugin_that_stopped_in_its_middle_holds_up_no_other(states: str, tmp_path: Path) -> None:
+    stopped = remembered(states, "stopped", tmp_path, gone())
+    with alone_in(states), alone_in(str(stopped.parent)):
+        state_directory("mine", states)
+        remembered(states, "mine", tmp_path, gone())
+    assert stopped.exists()
 
 
 def test_what_a_killed_plugin_knew_stays_while_its_socket_does(states: str, tmp_path: Path) -> None:

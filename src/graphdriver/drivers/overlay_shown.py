@@ -12,6 +12,7 @@ import os
 import threading
 from typing import Final
 
+from graphdriver.errors import InUseError
 from graphdriver.linux import mount as calls
 from graphdriver.linux.exclusion import alone_in
 from graphdriver.linux.folders import make_folders, make_own
@@ -52,8 +53,8 @@ class Shown:
                 self._end()
             if not self._is_shown():
                 make_folders(FOLDER, 0o700)
-                with alone_in(FOLDER):
-                    _sweep()
+                _sweep()
+                with alone_in(self.path):  # nobody sweeps it before it is mounted
                     make_own(self.path, 0o700)
                     calls.mount(self._folder, self.path, "", calls.MS_BIND, "")
             # Each time: who mounted it may have been killed before the rest.
@@ -92,12 +93,12 @@ def _own_suffix() -> str:
 
 def _sweep() -> None:
     """Show no longer what was deleted since, and remove what nothing is shown in."""
-    roots = {one.point: one.root for one in mount_points()}
     suffix = _own_suffix()
     for name in (name for name in os.listdir(FOLDER) if name.endswith(suffix)):
         path = os.path.join(FOLDER, name)
-        root = roots.get(os.fsencode(path))
-        with contextlib.suppress(OSError):  # what is in use stays
+        # What is in use, or about to be, stays. Nobody waits: a process may stop in its middle.
+        with contextlib.suppress(OSError, InUseError), alone_in(path, patience=0):
+            root = next((one.root for one in mount_points() if one.point == path.encode()), None)
             if root is not None and root.endswith(_DELETED):
                 calls.unmount(path, calls.MNT_DETACH)
                 root = None

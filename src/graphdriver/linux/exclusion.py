@@ -79,14 +79,18 @@ class PathLock:
 
 
 @contextlib.contextmanager
-def alone_in(directory: str) -> Iterator[None]:
+def alone_in(directory: str, patience: float = PATIENCE) -> Iterator[None]:
     """Keep others of ours out of a directory, from looking at a name to having replaced it.
+
+    Args:
+        directory: its path; it need not exist.
+        patience: how long to wait for another process, in seconds.
 
     Raises:
         InUseError: another process is in it, and stays.
         OSError: the directory of the locks cannot be made.
     """
-    lock = PathLock(directory)
+    lock = PathLock(directory, patience)
     try:
         yield
     finally:

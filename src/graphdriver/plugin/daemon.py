@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from graphdriver.errors import MalformedRequestError
-from graphdriver.linux.exclusion import alone_in
+from graphdriver.linux.exclusion import PATIENCE, alone_in
 from graphdriver.linux.folders import make_folders, make_own, write_whole
 from graphdriver.linux.runtime import remove_directory
 from graphdriver.linux.small_files import read_object
@@ -136,11 +136,18 @@ class DaemonFile:
         peer = dataclasses.asdict(daemon.peer) if daemon.peer else None
         said = json.loads(encode(daemon.said))
         text = json.dumps({"init": said, "peer": peer, "left": daemon.left})
-        above = os.path.dirname(self._directory)
-        make_folders(above, 0o700)
-        with alone_in(above):  # nobody sweeps it as the former daemon's meanwhile
+        make_folders(os.path.dirname(self._directory), 0o700)
+        with self.locked():  # nobody sweeps it as the former daemon's meanwhile
             make_own(self._directory, 0o700)
             write_whole(self._path, text, 0o600)
+
+    def locked(self, patience: float = PATIENCE) -> contextlib.AbstractContextManager[None]:
+        """Keep other processes from writing or removing it for the length of a ``with`` block.
+
+        Raises:
+            InUseError: another one does so, and goes on for longer than ``patience`` seconds.
+        """
+        return alone_in(self._directory, patience)
 
     def read(self) -> Daemon | None:
         """Return the daemon that was remembered, if there is one.

@@ -8,13 +8,13 @@ What a plugin in other namespaces left stays: its socket and its daemon may not 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 from typing import Final
 
-from graphdriver.errors import UnsupportedError
-from graphdriver.linux.exclusion import alone_in
+from graphdriver.errors import InUseError, UnsupportedError
 from graphdriver.linux.folders import make_own
 from graphdriver.linux.runtime import RUNTIME, file_name, is_of_this_view, mark_view, path_of
 from graphdriver.plugin.daemon import INIT, Daemon, DaemonFile
@@ -73,12 +73,13 @@ def is_remembered(directory: str) -> bool:
 
 
 def _sweep(states: str, mine: str) -> None:
-    with alone_in(states):
-        for state in sorted(set(os.listdir(states)) - {mine}):
-            directory = os.path.join(states, state)
-            if _has_socket(state) or not is_of_this_view(directory):
-                continue
-            file = DaemonFile(directory)
+    for state in sorted(set(os.listdir(states)) - {mine}):
+        directory = os.path.join(states, state)
+        if _has_socket(state) or not is_of_this_view(directory):
+            continue
+        file = DaemonFile(directory)
+        # What is being written stays. Nobody waits: a process may stop in its middle.
+        with contextlib.suppress(InUseError), file.locked(patience=0):
             try:
                 daemon = file.read()
             except ValueError as error:
