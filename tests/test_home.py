@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
 import stat
@@ -185,6 +187,28 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic links"):
         Home(str(home))
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_home_is_locked_where_only_files_that_are_open_for_writing_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is on NFS."""
+
+    def on_nfs(descriptor: int, operation: int) -> None:
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flock(descriptor, operation)
+
+    flock = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", on_nfs)
+    before = os.listdir("/proc/self/fd")
+    home = Home(str(tmp_path / "home"))
+    with pytest.raises(InUseError, match=f"is served by process {os.getpid()}"):
+        Home(str(tmp_path / "home"))
+    assert home.is_current()
+    home.close()
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    Home(str(tmp_path / "home")).close()
 
 
 def test_a_home_knows_whether_its_path_leads_to_it(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ filesystem's journal, so no crash leaves content without it. It is removed only 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -93,7 +94,13 @@ class Home:
         # Not for writing: a read-only home can be locked, and one that is held be made read-only.
         descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | _OWN_FILE, 0o600)
         try:
-            is_locked = _is_locked_within(descriptor, patience)
+            try:
+                is_locked = _is_locked_within(descriptor, patience)
+            except OSError as error:
+                if error.errno != errno.EBADF:
+                    raise
+                _open_for_writing(descriptor, path)
+                is_locked = _is_locked_within(descriptor, patience)
             holder = b"" if is_locked else os.pread(descriptor, 64, 0).strip()
         except BaseException:
             os.close(descriptor)
@@ -251,6 +258,18 @@ class Home:
 
     def _mark(self, id: str) -> str:
         return os.path.join(self._marks, id)
+
+
+def _open_for_writing(descriptor: int, path: str) -> None:
+    """Open a lock's file anew under the same descriptor: NFS locks only what is open for writing.
+
+    The rule is in nfs4_proc_lock (fs/nfs/nfs4proc.c in the kernel); see also flock(2).
+    """
+    writable = os.open(path, os.O_RDWR | _OWN_FILE)
+    try:
+        os.dup2(writable, descriptor, inheritable=False)
+    finally:
+        os.close(writable)
 
 
 def _is_locked_within(descriptor: int, seconds: float) -> bool:
