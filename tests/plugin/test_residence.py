@@ -14,6 +14,7 @@ import pytest
 from graphdriver.driver import IDMap
 from graphdriver.errors import InUseError, NotReadyError, UnsupportedError
 from graphdriver.home import Home
+from graphdriver.plugin import gate
 from graphdriver.plugin.daemon import Peer
 from graphdriver.plugin.messages import InitRequest
 from graphdriver.plugin.residence import Residence
@@ -287,3 +288,40 @@ def test_a_plugin_that_starts_after_a_cleanup_waits_for_a_call(
     with later:
         assert later.home.path == str(home)
     later.close()
+
+
+def test_what_the_next_process_remembers_stays_when_the_former_one_ends(
+    residence: Residence, me: Peer, somebody: Peer, tmp_path: Path
+) -> None:
+    residence.init(init(tmp_path / "home"), me)
+    with residence:
+        residence.left(me)
+    later = Residence(Picky(), str(tmp_path / "state"), ())
+    later.init(init(tmp_path / "home"), somebody)
+    residence.close()
+    last = Residence(Picky(), str(tmp_path / "state"), ())
+    later.close()
+    last.resume()
+    with last:
+        assert last.home.path == str(tmp_path / "home")
+        last.left(somebody)
+    last.close()
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(("name", "by_hand"), [("home", True), ("another", False)])
+def test_an_init_that_is_refused_holds_up_no_call(
+    residence: Residence,
+    me: Peer,
+    somebody: Peer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    by_hand: bool,
+) -> None:
+    """It would wait for the calls that run, and newcomers for it."""
+    monkeypatch.setattr(gate, "PATIENCE", 0.1)
+    residence.init(init(tmp_path / "home"), somebody)
+    refusal = "made by hand would disturb" if by_hand else "and cannot serve"
+    with residence, pytest.raises(InUseError, match=refusal):
+        residence.init(init(tmp_path / name), me, by_hand=by_hand)

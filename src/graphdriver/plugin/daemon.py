@@ -13,13 +13,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import socket
 import struct
 from collections.abc import Sequence
 from typing import Final
 
-from graphdriver.errors import MalformedRequestError
+from graphdriver.errors import GraphDriverError, MalformedRequestError
 from graphdriver.linux.exclusion import PATIENCE, alone_in
 from graphdriver.linux.folders import make_folders, make_own, write_whole
 from graphdriver.linux.runtime import remove_directory
@@ -28,6 +29,8 @@ from graphdriver.plugin.codec import decode, encode
 from graphdriver.plugin.messages import InitRequest
 
 INIT: Final = "init.json"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -163,6 +166,19 @@ class DaemonFile:
             return None
         except (ValueError, RecursionError, MalformedRequestError) as error:
             raise ValueError(f"{self._path} is damaged: {error}") from error
+
+    def forget(self, daemon: Daemon) -> None:
+        """Remove it at the end of a process, if it is still this daemon that it tells of.
+
+        The next process may listen already, and have a daemon of its own. What fails is logged: the
+        next plugin that starts removes what is of no use.
+        """
+        try:
+            with self.locked():
+                if self.read() == daemon:
+                    self.remove()
+        except (GraphDriverError, OSError, ValueError) as error:
+            _log.warning("leaving %s as it is: %s", self._path, error)
 
     def remove(self) -> None:
         """Forget it, and the directory if nothing else is there."""

@@ -105,17 +105,11 @@ class Residence:
             InUseError: another daemon, or another process, is at it.
             UnsupportedError: the home is another driver's, or an option is not known.
         """
+        # Before it is waited for, too: who is refused must not hold up the daemon's calls.
+        self._refuse_another(said, peer, by_hand=by_hand)
         with self._gate.alone():
-            if by_hand:
-                self.refuse_by_hand()
+            self._refuse_another(said, peer, by_hand=by_hand)
             current = self._daemon
-            if current and not current.may_be_replaced_by(said, peer):
-                raise InUseError(
-                    f"this plugin serves {current.said.home} for {current}, and cannot serve"
-                    f" {said.home} for {peer or 'another daemon'} as well",
-                    hint="give each daemon a plugin of its own"
-                    + ("" if current.peer else f"; if that one is gone, {_CLEAN_UP}"),
-                )
             home = self._take_up(said)
             home.created.clear()  # a daemon that just began has created nothing
             if current is None or peer is None or peer != current.peer:
@@ -126,6 +120,19 @@ class Residence:
                 leftovers.sweep(self._driver, home)
             # Behind an Init that was made by hand there is no daemon.
             self._remember(Daemon(said, None, left=True) if by_hand else Daemon(said, peer))
+
+    def _refuse_another(self, said: InitRequest, peer: Peer | None, *, by_hand: bool) -> None:
+        """Refuse an Init that would take the place of a daemon that lives."""
+        if by_hand:
+            self.refuse_by_hand()
+        current = self._daemon
+        if current and not current.may_be_replaced_by(said, peer):
+            raise InUseError(
+                f"this plugin serves {current.said.home} for {current}, and cannot serve"
+                f" {said.home} for {peer or 'another daemon'} as well",
+                hint="give each daemon a plugin of its own"
+                + ("" if current.peer else f"; if that one is gone, {_CLEAN_UP}"),
+            )
 
     def refuse_by_hand(self) -> None:
         """Refuse a call that is made by hand while the daemon of the last Init lives.
@@ -205,7 +212,7 @@ class Residence:
         if self._home:
             self._home.close()
         if self._file and self._daemon and self._daemon.left:
-            self._file.remove()
+            self._file.forget(self._daemon)
         self._home = self._file = self._daemon = None
 
     def _take_up(self, said: InitRequest, patience: float = 0) -> Home:
