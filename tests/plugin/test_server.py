@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import signal
@@ -12,12 +13,16 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from graphdriver import Client, Handler, Server, UnixListener
 from graphdriver.conformance import wire
 from graphdriver.conformance.wire import Wire
+from graphdriver.errors import InUseError
+from graphdriver.home import Home
+from graphdriver.plugin import listeners
 from graphdriver.plugin import server as server_module
 from tests.plugin.conftest import Plugin
 from tests.plugin.tarbox import TarBox
@@ -278,6 +283,31 @@ def test_a_server_that_never_served_is_closed_and_may_be_closed_again() -> None:
     server = Server(Handler(TarBox()), [])
     server.close()
     server.close()
+
+
+@pytest.mark.parametrize(
+    "error", [InUseError("in use by process 1"), OSError(errno.EMFILE, "Too many open files")]
+)
+def test_a_stop_that_cannot_remove_the_socket_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def locked(_directory: str) -> NoReturn:
+        raise error
+
+    path, home = str(tmp_path / "p.sock"), str(tmp_path / "home")
+    server = Server(Handler(TarBox()), UnixListener(path))
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    with Client(path) as client:
+        client.init(home)
+    server.stop()
+    serving.join()
+    with monkeypatch.context() as patched:
+        patched.setattr(listeners, "alone_in", locked)
+        server.close()
+    Home(home).close()
+    UnixListener(path).close()
+    assert not os.path.lexists(path)
 
 
 def test_a_stop_ends_idle_and_half_begun_connections_at_once(ready: Plugin) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import socket
 import stat
@@ -27,6 +28,8 @@ PLUGIN_SOCKETS = "/run/docker/plugins"
 
 _BACKLOG = 512
 _LONGEST_PATH = 107  # sun_path of unix(7), less its NUL
+
+_log = logging.getLogger(__name__)
 
 
 class Listener(Protocol):
@@ -111,12 +114,18 @@ class UnixListener:
         self.socket.shutdown(socket.SHUT_RD)
 
     def close(self) -> None:
-        """Stop listening and remove the socket, if it is still ours."""
+        """Stop listening and remove the socket, if it is still ours; never raises.
+
+        What is left is found to be stale by the next one that listens there.
+        """
         self.socket.close()
-        with contextlib.suppress(FileNotFoundError), alone_in(os.path.dirname(self.path)):
-            now = os.lstat(self.path)
-            if (now.st_dev, now.st_ino) == self._made:
-                os.unlink(self.path)
+        try:
+            with contextlib.suppress(FileNotFoundError), alone_in(os.path.dirname(self.path)):
+                now = os.lstat(self.path)
+                if (now.st_dev, now.st_ino) == self._made:
+                    os.unlink(self.path)
+        except (GraphDriverError, OSError) as error:  # the rest of a stop must go on
+            _log.warning("leaving the socket %s: %s", self.path, error)
 
 
 class TCPListener:

@@ -95,10 +95,13 @@ class SpecFile:
         _log.warning("replacing %s, left behind by a plugin at %s: %s", self.path, address, trouble)
 
     def close(self) -> None:
-        """Remove the file, if it is still ours. May be repeated."""
-        with contextlib.suppress(FileNotFoundError), alone_in(os.path.dirname(self.path)):
-            if _text(self.path) == self._text:
-                os.unlink(self.path)
+        """Remove the file, if it is still ours; never raises. May be repeated."""
+        try:
+            with contextlib.suppress(FileNotFoundError), alone_in(os.path.dirname(self.path)):
+                if _text(self.path) == self._text:
+                    os.unlink(self.path)
+        except (GraphDriverError, OSError) as error:  # of both errors the first must be known
+            _log.warning("leaving %s: %s", self.path, error)
 
 
 def _text(path: str) -> str | None:
