@@ -5,6 +5,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -261,3 +262,41 @@ def test_a_deleted_link_is_not_followed_any_more(child: Layer) -> None:
     child.unpack(tars.tar(tars.file(b"l/one"), tars.whiteout(b"l/.wh.s"), tars.file(b"l/two")))
     assert {b"d/one", b"d/two"} <= set(child.names())
     assert stat.S_ISDIR(child.stat("d/s").st_mode)
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        [tars.symlink(b"s", b"x"), tars.symlink(b"s", b"x"), tars.whiteout(b".wh.f")],
+        [tars.whiteout(b".wh..wh..opq"), tars.whiteout(b".wh.f")],
+        [tars.folder(b"o"), tars.whiteout(b".wh.o"), tars.whiteout(b".wh.f")],
+    ],
+    ids=["replaced links", "opaque marks", "deleted folders"],
+)
+def test_a_folder_far_down_is_looked_up_below_once(
+    layer: Layer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: list[bytes]
+) -> None:
+    """Else each such entry would cost as many steps as it is deep, in each of the layers below."""
+
+    def opens(depth: int) -> int:
+        way = b"d/" * depth
+        lower, upper = tmp_path / f"lower-{depth}", Layer(tmp_path / f"upper-{depth}")
+        os.makedirs(lower / os.fsdecode(way))
+        (lower / os.fsdecode(way) / "f").touch()
+        upper.root.mkdir()
+        calls = 0
+        real_open = os.open
+
+        def counted(*arguments: Any, **more: Any) -> int:
+            nonlocal calls
+            calls += 1
+            return real_open(*arguments, **more)
+
+        placed = [tars.gnu_long(b"L", way + entry[:100].rstrip(b"\0")) + entry for entry in again]
+        with opened(lower) as fds, monkeypatch.context() as patched:
+            patched.setattr(os, "open", counted)
+            upper.unpack(tars.tar(*placed * 20), form=lambda fd: OVERLAY(fd, fds))
+        return calls
+
+    way_down = opens(60) - opens(10)
+    assert way_down < 50 * 10

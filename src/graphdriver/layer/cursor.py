@@ -118,7 +118,7 @@ class Cursor:
         if found is not None:
             if not stat.S_ISREG(found.st_mode):
                 self.way_changed = True
-                self._form.way_changed()
+                self._form.way_changed([*folder.path, name])
             remove_tree(folder.fd, name)
 
     def withdraw(self, folder: Folder, name: bytes) -> None:

@@ -215,19 +215,31 @@ class Descent:
             self._path.append(name)
         return Level(self._folders, self._marks)
 
-    def forget(self) -> None:
-        """Begin at the root again: a folder on the way may have become opaque."""
-        self._path = None
+    def removed(self, path: list[bytes]) -> None:
+        """Take note that a folder is removed; begin at the root again if it led here."""
+        if self._leads_here(path):
+            self._path = None
+
+    def became_opaque(self, path: list[bytes]) -> None:
+        """Take note that a folder hides all below it, here too if it led here."""
+        if self._leads_here(path):
+            self._close_folders()
+
+    def _leads_here(self, path: list[bytes]) -> bool:
+        return self._path is not None and self._path[: len(path)] == path
 
     def close(self) -> None:
         """Close what is open."""
         self._path = None
         self._let_go()
 
-    def _let_go(self) -> None:
+    def _close_folders(self) -> None:
         for _, fd in self._folders:
             os.close(fd)
         self._folders = []
+
+    def _let_go(self) -> None:
+        self._close_folders()
         if self._upper >= 0:
             os.close(self._upper)
             self._upper = -1

@@ -88,9 +88,9 @@ class OVERLAY(whiteout.Form):
             # A whiteout, or a file, hid the folder below; the new one must not bring it back.
             self._make_opaque(fd)
 
-    def way_changed(self) -> None:
-        """Look the directories below up anew."""
-        self._below.forget()
+    def way_changed(self, path: list[bytes]) -> None:
+        """Look the directories below up anew if that was one of them."""
+        self._below.removed(path)
 
     def hide(self, fd: int, inode: int, path: list[bytes], name: bytes) -> None:
         """Put a whiteout there, or make the layer's own folder opaque.
@@ -111,10 +111,11 @@ class OVERLAY(whiteout.Form):
                 return  # the layer's own file hides what is below as well
             try:
                 self._make_opaque(folder)
+                self._below.became_opaque([*path, name])
             finally:
                 os.close(folder)
 
-    def hide_all(self, fd: int, inode: int) -> None:
+    def hide_all(self, fd: int, inode: int, path: list[bytes]) -> None:
         """Make the folder opaque.
 
         The root of a mount is merged whatever its attributes say, so there each name gets a whiteout.
@@ -125,6 +126,7 @@ class OVERLAY(whiteout.Form):
         else:
             self._clear(fd, inode, names_in(fd))
         self._make_opaque(fd)
+        self._below.became_opaque(path)
 
     def can_hold(self, entry: Entry) -> bool:
         """Tell whether it is no deletion to overlayfs."""
@@ -152,7 +154,6 @@ class OVERLAY(whiteout.Form):
 
     def _make_opaque(self, fd: int) -> None:
         xattr.set(fd, self._marks.opaque, b"y")
-        self._below.forget()
 
 
 class MERGED(whiteout.PLAIN):

@@ -237,7 +237,7 @@ class _Unpacker:
 
     def _delete(self, folder: Folder, name: bytes) -> None:
         if name == whiteout.OPAQUE:
-            self._form.hide_all(folder.fd, folder.inode)
+            self._form.hide_all(folder.fd, folder.inode, folder.path)
         elif not name.startswith(whiteout.META_PREFIX):
             self._form.hide(folder.fd, folder.inode, folder.path, whiteout.target(name))
 

@@ -117,13 +117,13 @@ class Form(Protocol):
     def folder_made(self, fd: int, replaced: os.stat_result | None) -> None:
         """Take note of a new folder, and of what stood there before that was none."""
 
-    def way_changed(self) -> None:
+    def way_changed(self, path: list[bytes]) -> None:
         """Take note that a directory or a link is removed, through which ways may have led."""
 
     def hide(self, fd: int, inode: int, path: list[bytes], name: bytes) -> None:
         """Delete what the layers below have of this name in this folder."""
 
-    def hide_all(self, fd: int, inode: int) -> None:
+    def hide_all(self, fd: int, inode: int, path: list[bytes]) -> None:
         """Delete all that the layers below have in this folder."""
 
     def can_hold(self, entry: Entry) -> bool:
@@ -190,7 +190,7 @@ class PLAIN(Form):
         if inode not in self._all_own:
             remove_foreign(fd, inode, [name], self)
 
-    def hide_all(self, fd: int, inode: int) -> None:
+    def hide_all(self, fd: int, inode: int, path: list[bytes]) -> None:
         """Remove all that was there."""
         if inode not in self._all_own:
             remove_foreign(fd, inode, names_in(fd), self)
