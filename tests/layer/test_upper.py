@@ -25,6 +25,7 @@ from graphdriver.layer.lowers import FUSE
 from graphdriver.layer.overlay import OVERLAY
 from graphdriver.layer.unpack import unpack
 from graphdriver.layer.upper import UpperPacker
+from graphdriver.linux import xattr
 from tests.layer.listed import changes, upper_changes
 from tests.layer.overlays import EDITS, Edit, mounted_overlay, opened
 
@@ -377,3 +378,22 @@ def test_what_is_taken_for_granted_of_the_layers_below_has_an_end(
     finally:
         for fd in fds:
             os.close(fd)
+
+
+def test_a_directory_that_is_removed_while_it_is_packed_breaks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "upper/gone").mkdir(parents=True)
+    (tmp_path / "upper/stays").mkdir()
+    real = xattr.get_at
+
+    def removed_first(dir_fd: int, name: bytes, attribute: bytes) -> bytes | None:
+        if name == b"gone":
+            os.rmdir(name, dir_fd=dir_fd)
+        return real(dir_fd, name, attribute)
+
+    monkeypatch.setattr(xattr, "get_at", removed_first)
+    with opened(tmp_path / "upper") as (upper,):
+        tar = read(UpperPacker(upper))
+    with tarfile.open(fileobj=io.BytesIO(tar)) as found:
+        assert "stays" in found.getnames()

@@ -218,6 +218,8 @@ class UpperPacker(Packer):
     def _has_opaque_mark(self, parent_fd: int, name: bytes) -> bool:
         try:
             return xattr.get_at(parent_fd, name, self._marks.opaque) == b"y"
+        except FileNotFoundError:  # it was removed meanwhile, so it hides nothing
+            return False
         except OSError as error:
             raise GraphDriverError(f"{os.fsdecode(name)!r}: {in_words(error)}") from error
 
