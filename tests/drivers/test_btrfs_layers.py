@@ -335,3 +335,12 @@ def test_a_home_that_was_copied_file_by_file_says_what_it_lacks(home: Path, btrf
     driver.remove("a")
     driver.create("a", "", "", {})
     driver.create("b", "a", "", {})
+
+
+def test_what_is_no_directory_in_the_trash_is_deleted(home: Path) -> None:
+    taken_up(home).cleanup()
+    (home / ".trash/file").touch()
+    (home / ".trash/layer").mkdir()
+    (home / ".trash/layer/root").touch()
+    taken_up(home).cleanup()
+    assert os.listdir(home / ".trash") == []

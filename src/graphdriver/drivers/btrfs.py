@@ -208,7 +208,8 @@ def _size_in(options: Mapping[str, str], of: str) -> int:
 
 def _delete(dir_fd: int, name: bytes) -> None:
     """Delete what was a layer's folder, finished or not; what is no subvolume in it, too."""
-    with contextlib.suppress(FileNotFoundError), _opened(name, dir_fd=dir_fd) as folder:
+    absent = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+    with absent, _opened(name, dir_fd=dir_fd) as folder:
         with _opened(_ROOT, dir_fd=folder) as root:
             is_subvolume = btrfs.is_subvolume(root)
         if is_subvolume:
