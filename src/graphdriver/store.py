@@ -308,6 +308,8 @@ class Store:
             self._throw_away(directory, name)
         except OSError as error:  # on a read-only filesystem, most likely
             _log.warning("%s cannot be swept: %s", os.path.join(self.home, directory, name), error)
+            if directory:
+                self._left_staged.add(name)
         else:
             self._ending.discard(name)
 

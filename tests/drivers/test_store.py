@@ -136,6 +136,23 @@ def test_what_a_crash_left_is_swept(tmp_path: Path) -> None:
     assert Path(store.path("kept"), "content").read_text() == "whole"
 
 
+def test_a_layer_can_be_made_whose_leftover_could_not_be_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".staging" / "half" / "root").mkdir(parents=True)
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", refused)
+        store = Store(str(tmp_path))
+    assert in_staging(store) == ["half"]
+    make(store, "half", "whole")
+    assert os.listdir(store.path("half")) == ["content"]
+    store.settle()
+
+
 @contextlib.contextmanager
 def undeletable(folder: Path) -> Iterator[None]:
     """Mount something on a folder for a while, so that nobody may empty it, wherever it is moved."""
