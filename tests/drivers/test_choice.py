@@ -163,7 +163,8 @@ def test_a_home_with_layers_is_not_probed(
     home.close()
     monkeypatch.setattr(choice, "survey", lambda _home: [])
     assert choice.choose(home.path).name == claimed
-    for damaged in ("", "[]", "{}", '{"driver": 1}', '{"driver": "of nobody"}'):
+    too_deep = '{"driver": ' + "[" * 100_000
+    for damaged in ("", "[]", "{}", '{"driver": 1}', '{"driver": "of nobody"}', too_deep):
         (tmp_path / "home/.graphdriver/home.json").write_text(damaged)
         with pytest.raises(UnsupportedError, match="no driver works"):
             choice.choose(home.path)

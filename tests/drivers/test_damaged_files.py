@@ -21,6 +21,7 @@ from graphdriver.driver import mounted
 from graphdriver.drivers import load
 from graphdriver.drivers.holds import Holds
 from graphdriver.drivers.probed import FILE as PROBED
+from graphdriver.drivers.vfs import VfsDriver
 from graphdriver.errors import GraphDriverError, InUseError
 from graphdriver.home import Home
 from graphdriver.plugin import spec
@@ -251,6 +252,15 @@ def test_what_vfs_notes_of_a_copy(home: Path, caplog: pytest.LogCaptureFixture) 
             for _ in each:
                 assert list(driver.changes("layer", "base")) == expected[0]
                 assert read_diff(driver, "layer", "base") == expected[1]
+
+
+def test_a_damaged_note_of_a_copy_keeps_no_leftover(home: Path) -> None:
+    driver = VfsDriver()
+    driver.init(str(home), [], [], [])
+    for id in ("half", "other"):
+        driver.create(id, "", "", {})
+    (home / "other/made").write_bytes(b"\xff")
+    assert driver.is_leftover("half")
 
 
 @pytest.mark.parametrize("name", ["vfs", "overlay2", "fuse-overlayfs"])

@@ -8,7 +8,6 @@ looks at what is known without a home: the options, a program, the kernel.
 
 from __future__ import annotations
 
-import json
 import os
 import reprlib
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 
 from graphdriver.driver import ProtoDriver
 from graphdriver.errors import GraphDriverError, UnsupportedError
+from graphdriver.linux.small_files import read_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +138,8 @@ def _keeper_of(home: str) -> Finding | None:
     from graphdriver.drivers import available
 
     try:
-        with open(os.path.join(home, ".graphdriver", "home.json"), encoding="utf-8") as file:
-            claimed = json.load(file)["driver"]
-    except (OSError, ValueError, TypeError, KeyError):
+        claimed = read_object(os.path.join(home, ".graphdriver", "home.json"))["driver"]
+    except (OSError, ValueError, KeyError):
         return None
     for name, cls in available().items():
         if isinstance(cls, type) and claimed == (cls.driver_name or cls.__name__):

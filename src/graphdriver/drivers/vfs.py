@@ -120,11 +120,9 @@ class VfsDriver(ProtoDriver):
     def is_leftover(self, id: str) -> bool:
         """Tell whether no layer is a copy of this one (`graphdriver.driver.FindsLeftovers`)."""
         for other in self._store.layers():
-            with (
-                contextlib.suppress(FileNotFoundError),
-                open(os.path.join(self._store.path(other), _MADE), encoding="ascii") as made,
-            ):
-                if made.read() == id:
+            # One whose file is damaged needs no parent: a layer is a whole tree.
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                if read_text(os.path.join(self._store.path(other), _MADE)) == id:
                     return False
         return True
 
