@@ -186,11 +186,11 @@ class Server:
         return True
 
     def _start(self, start: Callable[[], None], connection: Connection) -> None:
-        """Do what needs a thread for a connection as soon as there is one."""
+        """Do what needs a thread, or room in the kernel, for a connection as soon as there is one."""
         while True:
             try:
                 start()
-            except RuntimeError as error:
+            except (RuntimeError, OSError) as error:
                 self._tell_trouble(f"cannot serve a connection, which waits: {error}")
                 if self._stopping:
                     self._end(connection)

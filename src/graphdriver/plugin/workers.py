@@ -89,6 +89,7 @@ class Workers(Generic[C]):
 
         Raises:
             RuntimeError: there is no thread that could, and none can be started; or all is over.
+            OSError: the kernel has no room for one more that is waited for.
         """
         with self._state:
             if self._closing:
