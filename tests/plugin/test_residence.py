@@ -325,3 +325,13 @@ def test_an_init_that_is_refused_holds_up_no_call(
     refusal = "made by hand would disturb" if by_hand else "and cannot serve"
     with residence, pytest.raises(InUseError, match=refusal):
         residence.init(init(tmp_path / name), me, by_hand=by_hand)
+
+
+def test_a_home_has_one_path_however_many_slashes_it_is_written_with(
+    residence: Residence, driver: Picky, me: Peer, tmp_path: Path
+) -> None:
+    """No driver's Get may return a path that begins with two."""
+    for written in (f"/{tmp_path}/home", f"//{tmp_path}//home/", f"{tmp_path}/home"):
+        residence.init(InitRequest(written), me)
+        with residence:
+            assert residence.home.path == driver.home == str(tmp_path / "home")

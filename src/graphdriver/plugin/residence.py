@@ -182,7 +182,7 @@ class Residence:
                 if self._daemon is None or (at_start and self._daemon.left):
                     return None
                 home = self._daemon.said.home
-                self._home = self._held_at(os.path.normpath(home))
+                self._home = self._held_at(_path_of(self._daemon.said))
                 if not os.path.isdir(home):
                     raise NotReadyError(f"{home} is not there any more")
                 self._take_up(self._daemon.said, patience)
@@ -217,7 +217,7 @@ class Residence:
 
     def _take_up(self, said: InitRequest, patience: float = 0) -> Home:
         options, adopt, syncs = split_options((*self._options, *said.options))
-        path = os.path.normpath(said.home)
+        path = _path_of(said)
         # A driver knows one home, and after an init that failed perhaps none rightly. So there is none
         # until all is well, and if it never is, the next call takes up again what is remembered.
         home, self._home = self._held_at(path), None
@@ -252,6 +252,11 @@ class Residence:
         if self._file:
             self._file.write(daemon)
         self._daemon = daemon
+
+
+def _path_of(said: InitRequest) -> str:
+    """Return a home's path in its shortest form; `os.path.normpath` keeps two slashes at its start."""
+    return f"/{os.path.normpath(said.home).lstrip('/')}"
 
 
 def split_options(options: Sequence[str]) -> tuple[list[str], bool, bool]:
