@@ -163,6 +163,16 @@ def test_a_spec_file_that_somebody_else_wrote_is_not_removed(folder: str, name: 
     assert os.path.exists(spec.path)
 
 
+def test_a_spec_file_of_the_next_process_is_not_removed(folder: str, name: str) -> None:
+    """It says the same, and is written while the former process still ends its calls."""
+    former = SpecFile(name, "tcp://127.0.0.1:2", folder=folder)
+    later = SpecFile(name, "tcp://127.0.0.1:2", folder=folder)
+    former.close()
+    assert read(later.path) == "tcp://127.0.0.1:2"
+    later.close()
+    assert os.listdir(folder) == []
+
+
 def test_what_a_killed_plugin_left_behind_is_replaced_with_a_warning(
     folder: str, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:

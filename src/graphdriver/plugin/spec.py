@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class SpecFile:
-    """A spec file that is removed again on `close`, if it still says what we wrote.
+    """A spec file that is removed again on `close`, if it is still the one that we wrote.
 
     Make it once the plugin listens.
 
@@ -58,6 +58,7 @@ class SpecFile:
             with alone_in(folder):
                 self._clear_stale()
                 write_whole(self.path, self._text, 0o644)
+                self._made = _identity(self.path)
         except OSError as error:
             raise GraphDriverError(
                 f"{self.path}, which would lead a daemon to the plugin, cannot be written:"
@@ -98,10 +99,16 @@ class SpecFile:
         """Remove the file, if it is still ours; never raises. May be repeated."""
         try:
             with contextlib.suppress(FileNotFoundError), alone_in(os.path.dirname(self.path)):
-                if _text(self.path) == self._text:
+                # The next process writes the same, and may have done so already.
+                if _identity(self.path) == self._made and _text(self.path) == self._text:
                     os.unlink(self.path)
         except (GraphDriverError, OSError) as error:  # of both errors the first must be known
             _log.warning("leaving %s: %s", self.path, error)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    there = os.lstat(path)
+    return there.st_dev, there.st_ino
 
 
 def _text(path: str) -> str | None:
