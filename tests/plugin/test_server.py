@@ -11,18 +11,17 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 from graphdriver import Client, Handler, Server, UnixListener
 from graphdriver.conformance import wire
 from graphdriver.conformance.wire import Wire
-from graphdriver.errors import InUseError
 from graphdriver.home import Home
-from graphdriver.plugin import listeners
+from graphdriver.linux.exclusion import alone_in
 from graphdriver.plugin import server as server_module
 from graphdriver.plugin.connection import Connection
 from tests.plugin.conftest import Plugin
@@ -313,15 +312,19 @@ def test_a_server_that_never_served_is_closed_and_may_be_closed_again() -> None:
     server.close()
 
 
-@pytest.mark.parametrize(
-    "error", [InUseError("in use by process 1"), OSError(errno.EMFILE, "Too many open files")]
-)
-def test_a_stop_that_cannot_remove_the_socket_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    def locked(_directory: str) -> NoReturn:
-        raise error
+@contextlib.contextmanager
+def without_descriptors() -> Iterator[None]:
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (least, most))
 
+
+@pytest.mark.parametrize("is_locked", [True, False])
+def test_a_stop_that_cannot_remove_the_socket_goes_on(tmp_path: Path, is_locked: bool) -> None:
+    """Another process holds the lock and was stopped; or no descriptor is left for one."""
     path, home = str(tmp_path / "p.sock"), str(tmp_path / "home")
     server = Server(Handler(TarBox()), UnixListener(path))
     serving = threading.Thread(target=server.serve_forever)
@@ -330,9 +333,11 @@ def test_a_stop_that_cannot_remove_the_socket_goes_on(
         client.init(home)
     server.stop()
     serving.join()
-    with monkeypatch.context() as patched:
-        patched.setattr(listeners, "alone_in", locked)
+    with alone_in(str(tmp_path)) if is_locked else without_descriptors():
+        before = time.monotonic()
         server.close()
+        assert time.monotonic() - before < 5
+    assert os.path.lexists(path)
     Home(home).close()
     UnixListener(path).close()
     assert not os.path.lexists(path)

@@ -21,6 +21,9 @@ from graphdriver.linux.small_files import read_text
 PATIENCE: Final = 10.0
 """How long to wait for another process, in seconds."""
 
+PATIENCE_AT_A_STOP: Final = 0.5
+"""How long to wait for what can be left to the next start: a process that ends has little time."""
+
 _PAUSE: Final = 0.02
 
 

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from graphdriver.errors import GraphDriverError, MalformedRequestError
-from graphdriver.linux.exclusion import PATIENCE, alone_in
+from graphdriver.linux.exclusion import PATIENCE, PATIENCE_AT_A_STOP, alone_in
 from graphdriver.linux.folders import make_folders, make_own, write_whole
 from graphdriver.linux.runtime import remove_directory
 from graphdriver.linux.small_files import read_object
@@ -174,7 +174,7 @@ class DaemonFile:
         next plugin that starts removes what is of no use.
         """
         try:
-            with self.locked():
+            with self.locked(PATIENCE_AT_A_STOP):
                 if self.read() == daemon:
                     self.remove()
         except (GraphDriverError, OSError, ValueError) as error:

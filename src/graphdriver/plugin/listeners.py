@@ -16,7 +16,7 @@ import stat
 from typing import TYPE_CHECKING, Protocol
 
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
-from graphdriver.linux.exclusion import alone_in
+from graphdriver.linux.exclusion import PATIENCE_AT_A_STOP, alone_in
 from graphdriver.linux.folders import make_folders
 from graphdriver.linux.groups import group_id
 
@@ -120,7 +120,8 @@ class UnixListener:
         """
         self.socket.close()
         try:
-            with contextlib.suppress(FileNotFoundError), alone_in(os.path.dirname(self.path)):
+            above = os.path.dirname(self.path)
+            with contextlib.suppress(FileNotFoundError), alone_in(above, PATIENCE_AT_A_STOP):
                 now = os.lstat(self.path)
                 if (now.st_dev, now.st_ino) == self._made:
                     os.unlink(self.path)

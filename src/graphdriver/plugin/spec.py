@@ -14,7 +14,7 @@ import os
 import socket
 
 from graphdriver.errors import GraphDriverError, InUseError
-from graphdriver.linux.exclusion import alone_in
+from graphdriver.linux.exclusion import PATIENCE_AT_A_STOP, alone_in
 from graphdriver.linux.folders import make_folders, write_whole
 from graphdriver.plugin.discovery import PLUGIN_SPECS, Address, ClientTLS, find, read_spec
 from graphdriver.plugin.listeners import PLUGIN_SOCKETS
@@ -98,7 +98,8 @@ class SpecFile:
     def close(self) -> None:
         """Remove the file, if it is still ours; never raises. May be repeated."""
         try:
-            with contextlib.suppress(FileNotFoundError), alone_in(os.path.dirname(self.path)):
+            above = os.path.dirname(self.path)
+            with contextlib.suppress(FileNotFoundError), alone_in(above, PATIENCE_AT_A_STOP):
                 # The next process writes the same, and may have done so already.
                 if _identity(self.path) == self._made and _text(self.path) == self._text:
                     os.unlink(self.path)
