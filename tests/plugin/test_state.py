@@ -19,6 +19,7 @@ from graphdriver import UnixListener
 from graphdriver.errors import UnsupportedError
 from graphdriver.linux.exclusion import alone_in
 from graphdriver.linux.runtime import file_name, mark_view, path_of
+from graphdriver.plugin import state
 from graphdriver.plugin.daemon import Daemon, DaemonFile, Peer
 from graphdriver.plugin.listeners import PLUGIN_SOCKETS
 from graphdriver.plugin.messages import InitRequest
@@ -154,6 +155,22 @@ def test_what_is_of_no_use_to_anybody_goes_when_another_plugin_starts(
         [*(one.parent.name for one in of_use), os.path.basename(mine), "a-file", "a-directory"]
     )
     assert all(one.exists() for one in of_use)
+
+
+def test_two_plugins_that_start_do_not_sweep_each_other(
+    states: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one, over TCP, has the directory of one that was killed, and is about to mark it."""
+
+    def mark(directory: str) -> None:
+        monkeypatch.undo()
+        state_directory("other", states)
+        mark_view(directory)
+
+    remembered(states, "name=mine", tmp_path / "lost", None)
+    monkeypatch.setattr(state, "mark_view", mark)
+    state_directory("name=mine", states)
+    assert os.listdir(states) == ["name=mine"]  # the other one does not listen anywhere
 
 
 def test_a_plugin_that_stopped_in_its_middle_holds_up_no_other(states: str, tmp_path: Path) -> None:

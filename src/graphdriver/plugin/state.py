@@ -55,9 +55,13 @@ def state_directory(state: str, states: str = STATES) -> str:
     """
     path = os.path.join(states, state)
     try:
-        for one in (os.path.dirname(states), states, path):
+        for one in (os.path.dirname(states), states):
             make_own(one, 0o700)
-        mark_view(path)
+        with DaemonFile(
+            path
+        ).locked():  # or another plugin that starts would sweep it between the two
+            make_own(path, 0o700)
+            mark_view(path)
         _sweep(states, state)
     except OSError as error:
         raise UnsupportedError(
