@@ -236,7 +236,7 @@ def test_what_is_ours_can_be_written_by_root_alone(serving: Serving, folder: Pat
     state = state_of_socket(serving.socket)
     assert (state / "init.json").exists()
     ours = [folder / "new", *(folder / "new").rglob("*"), state.parent, state, *state.iterdir()]
-    for path in ours:
+    for path in (path for path in ours if not path.is_symlink()):  # a link's mode says nothing
         assert path.stat().st_mode & 0o022 == 0, path
 
 

@@ -137,6 +137,7 @@ class Scene:
             assert self.driver.exists(id) == (id in there), id
         if hasattr(self.driver, "_layers"):
             layers = self.driver._layers
+            layers._first_child("")  # reads what could not be read at the start
             assert layers._lineage._parents == {id: layers._files.parent_of(id) for id in there}
             counted = inspection.counts(self.home)
             assert set(counted) <= there

@@ -36,7 +36,8 @@ def is_mounted(home: Path, id: str) -> bool:
 def counts(driver: Overlay2Driver) -> list[Path]:
     """Return the files of counts of a driver's layers."""
     folder = Path(driver._layers._holds._folder)
-    return [*folder.iterdir()] if folder.exists() else []
+    found = folder.iterdir() if folder.exists() else ()
+    return [path for path in found if not path.name.startswith(".")]
 
 
 def pair(driver: Overlay2Driver) -> str:

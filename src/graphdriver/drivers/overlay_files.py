@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -145,6 +146,7 @@ class LayerFiles:
 
         Raises:
             GraphDriverError: they were lost, or one of the links was.
+            OSError: they cannot be read now.
         """
         return [self._path(self._led_to(one, id), DIFF) for one in self.lowers(id)]
 
@@ -156,10 +158,12 @@ class LayerFiles:
     def _led_to(self, link: str, id: str) -> str:
         """Return the layer that a link of those of ``id`` leads to."""
         path = self._path(link)
+        found = None
         try:
             found = _TARGET.fullmatch(os.readlink(path))
-        except OSError:
-            found = None
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EINVAL):  # else it is missing, or no link
+                raise
         if not found:
             raise _lost(f"what layer {id} stands on", f"{path} or {self._path(id, _LOWER)}")
         return found[1]

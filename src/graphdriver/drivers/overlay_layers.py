@@ -67,6 +67,8 @@ class OverlayLayers(ProtoDriver):
         self._holds = Holds(home)
         self._family = threading.Lock()
         self._files = LayerFiles(home)
+        self._unread: set[str] = set()
+        """Layers of which it could not be read what they stand on."""
         self._lineage = Lineage(self._take_stock())
 
     def daemon_began(self) -> None:
@@ -77,7 +79,7 @@ class OverlayLayers(ProtoDriver):
         """Unmount layers with a child that nobody uses (`graphdriver.driver.FindsLeftovers`)."""
         for id in self._store.layers():
             merged = self._path(id, MERGED)
-            if not self._lineage.first_child(id) or not is_mounted(merged):
+            if not self._first_child(id) or not is_mounted(merged):
                 continue
             try:
                 unmount(merged)  # never lazily: whoever uses it keeps it
@@ -90,7 +92,7 @@ class OverlayLayers(ProtoDriver):
 
     def is_leftover(self, id: str) -> bool:
         """Tell whether a layer has no child and no mount (`graphdriver.driver.FindsLeftovers`)."""
-        return not self._lineage.first_child(id) and not is_mounted(self._path(id, MERGED))
+        return not self._first_child(id) and not is_mounted(self._path(id, MERGED))
 
     def create(
         self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
@@ -183,6 +185,7 @@ class OverlayLayers(ProtoDriver):
         finally:
             if not self._store.exists(id):
                 self._lineage.discard(id)
+                self._unread.discard(id)
                 with contextlib.suppress(OSError):  # what stays of links is swept at the next start
                     if link:
                         self._files.remove_link(link)
@@ -197,7 +200,7 @@ class OverlayLayers(ProtoDriver):
             self._refuse_if_stood_upon(id)
 
     def _refuse_if_stood_upon(self, id: str) -> None:
-        if child := self._lineage.first_child(id):
+        if child := self._first_child(id):
             raise InUseError(f"the layer {child} stands on it", hint="remove that one first")
 
     def get(self, id: str, mount_label: str) -> str:
@@ -422,11 +425,22 @@ class OverlayLayers(ProtoDriver):
         for id in self._store.layers():
             try:
                 parents[id] = self._files.parent_of(id)
-            except (GraphDriverError, OSError) as error:
-                if isinstance(error, OSError) and error.errno in _SHORT_OF:
+            except OSError as error:
+                if error.errno in _SHORT_OF:
                     raise  # the layer is well, and what it stands on must be known
+                self._unread.add(id)
+                _log.warning("layer %s cannot be used now: %s", id, error)
+            except GraphDriverError as error:
                 _log.warning("layer %s cannot be used: %s", id, error)
         return parents
+
+    def _first_child(self, id: str) -> str:
+        """Return the child of a layer whose ID comes first; ``""`` if there is none."""
+        for unread in list(self._unread):  # it may be read by now, and stand on this one
+            with contextlib.suppress(GraphDriverError, OSError):
+                self._lineage.add(unread, self._files.parent_of(unread))
+                self._unread.discard(unread)
+        return self._lineage.first_child(id)
 
     def _path(self, *parts: str) -> str:
         return os.path.join(self._store.home, *parts)

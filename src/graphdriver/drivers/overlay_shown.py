@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import threading
+from collections.abc import Iterable
 from typing import Final
 
 from graphdriver.errors import InUseError
@@ -94,13 +95,17 @@ def _own_suffix() -> str:
 def _sweep() -> None:
     """Show no longer what was deleted since, and remove what nothing is shown in."""
     suffix = _own_suffix()
-    for name in (name for name in os.listdir(FOLDER) if name.endswith(suffix)):
-        path = os.path.join(FOLDER, name)
-        # What is in use, or about to be, stays. Nobody waits: a process may stop in its middle.
+    for path in _useless(name for name in os.listdir(FOLDER) if name.endswith(suffix)):
+        # What is about to be used stays. Nobody waits: a process may stop in its middle.
         with contextlib.suppress(OSError, InUseError), alone_in(path, patience=0):
-            root = next((one.root for one in mount_points() if one.point == path.encode()), None)
-            if root is not None and root.endswith(_DELETED):
-                calls.unmount(path, calls.MNT_DETACH)
-                root = None
-            if root is None:
-                os.rmdir(path)
+            for still_useless in _useless([os.path.basename(path)]):
+                with contextlib.suppress(OSError):  # nothing is mounted there
+                    calls.unmount(still_useless, calls.MNT_DETACH)
+                os.rmdir(still_useless)
+
+
+def _useless(names: Iterable[str]) -> list[str]:
+    """Return the paths of those in which nothing is shown, or what was deleted since."""
+    roots = {one.point: one.root for one in mount_points()}
+    paths = [os.path.join(FOLDER, name) for name in names]
+    return [path for path in paths if roots.get(os.fsencode(path), _DELETED).endswith(_DELETED)]

@@ -76,9 +76,11 @@ class PathLock:
 
     def release(self) -> None:
         """Let go of it, once."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._file)
-        os.close(self._fd)
+        try:
+            with contextlib.suppress(OSError):  # a file that nobody holds is in nobody's way
+                os.unlink(self._file)
+        finally:
+            os.close(self._fd)
 
 
 @contextlib.contextmanager
