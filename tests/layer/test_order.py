@@ -235,3 +235,26 @@ def test_a_link_that_waits_hides_what_the_parent_has_of_its_name(stack: UponPare
     )
     with stack.shown() as shown:
         assert [shown.read(name) for name in "ahi"] == [b"own"] * 3
+
+
+def test_an_emptied_root_stays_so_though_a_link_that_waits_is_replaced(stack: UponParent) -> None:
+    stack.below(tars.tar(tars.folder(b"h"), tars.file(b"h/below")))
+    stack.unpack(
+        tars.tar(
+            tars.whiteout(b".wh..wh..opq"),
+            tars.hard_link(b"h", b"a"),
+            tars.folder(b"h"),
+            tars.file(b"a"),
+        )
+    )
+    with stack.shown() as shown:
+        assert shown.names() == [b"a", b"h"]
+
+
+@pytest.mark.parametrize("deletion", [b"d/.wh.e", b"d/.wh..wh..opq"])
+def test_a_folder_that_was_made_anew_is_the_layers_own(stack: UponParent, deletion: bytes) -> None:
+    stack.below(tars.tar(tars.folder(b"d"), tars.folder(b"d/e"), tars.file(b"d/e/f")))
+    taken_for_granted = tars.whiteout(b"d/e/.wh.f")
+    stack.unpack(tars.tar(*[taken_for_granted, tars.whiteout(deletion)] * 2))
+    with stack.shown() as shown:
+        assert shown.names() == [b"d", b"d/e"]

@@ -96,14 +96,15 @@ class OVERLAY(whiteout.Form):
         """Put a whiteout there, or make the layer's own folder opaque.
 
         Not where nothing is below: of a folder that it does not merge with another the kernel lists
-        all that is in it, whiteouts too.
+        all that is in it, whiteouts too. The root is always merged, opaque or not.
         """
-        if self._is_first or not self._below.level(path):
+        if self._is_first or not (self._below.level(path) or inode == self._root_inode):
             return
         self._clear(fd, inode, [name])
         try:
             os.mknod(name, stat.S_IFCHR, 0, dir_fd=fd)
             self._has_whiteouts = True
+            self._brought.discard(inode, name)
         except FileExistsError:
             try:
                 folder = os.open(name, _FOLDER, dir_fd=fd)
@@ -125,6 +126,7 @@ class OVERLAY(whiteout.Form):
                 self.hide(fd, inode, [], name)
         else:
             self._clear(fd, inode, names_in(fd))
+            self._brought.cleared(inode)
         self._make_opaque(fd)
         self._below.became_opaque(path)
 
