@@ -8,7 +8,7 @@ which no ID does:
 - ``.reserve``: some room, given up for that rename where there is no other.
 
 So a layer is there or not, at every instant. Where there is not even room for that rename, a layer is
-deleted where it is. Its directory gets mode 0000 first, by which it is no layer any more.
+deleted where it is. Its directory gets mode 1000 first, by which it is no layer any more.
 
 A layer's directory takes no access control list and no group from the home: what is made in it must be
 what the layer says. Its project it does take; what an administrator has set for storage stays.
@@ -42,6 +42,9 @@ _STAGING: Final = ".staging"
 TRASH: Final = ".trash"
 _RESERVE: Final = ".reserve"
 _RESERVED: Final = 1 << 20  # bytes; btrfs counts some 200 KiB of a quota for one rename
+
+_ENDING: Final = stat.S_ISVTX
+"""The mode of a directory that is being deleted where it is: one that nobody gives by hand."""
 
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -243,7 +246,7 @@ class Store:
         with _opened(os.path.join(self.home, directory)) as above:
             if not directory:
                 self._ending.add(name)
-                os.chmod(name, 0, dir_fd=above)
+                os.chmod(name, _ENDING, dir_fd=above)
             self._delete(above, os.fsencode(name))
 
     # --- the trash --------------------------------------------------------------------------------
@@ -296,7 +299,7 @@ class Store:
             _log.info("sweeping the unfinished layer %s", name)
             self._sweep_away(_STAGING, name)
         for name in self.layers():
-            if not stat.S_IMODE(os.stat(os.path.join(self.home, name)).st_mode):
+            if stat.S_IMODE(os.stat(os.path.join(self.home, name)).st_mode) == _ENDING:
                 _log.info("going on with the removal of the layer %s", name)
                 self._ending.add(name)
                 self._sweep_away("", name)

@@ -297,6 +297,14 @@ def test_the_drivers_own_directory_is_no_layer_to_be_removed(tmp_path: Path) -> 
     assert (tmp_path / "l").is_dir()
 
 
+def test_a_layer_that_an_administrator_has_closed_stays(store: Store) -> None:
+    make(store, "a", "content")
+    os.chmod(store.path("a"), 0)
+    again = Store(store.home)
+    again.settle()
+    assert Path(again.path("a"), "content").read_text() == "content"
+
+
 def test_only_the_owning_group_passes_through_a_layers_folder(tmp_path: Path) -> None:
     store = Store(str(tmp_path), group=100_000)
     make(store, "a")
