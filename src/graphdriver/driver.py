@@ -280,8 +280,8 @@ class CountsGets(Protocol):
 class FindsLeftovers(Protocol):
     """What a driver may offer besides: one that knows what a killed daemon left behind.
 
-    Called when another daemon says Init, after `CountsGets.daemon_began`, if the former one is known to
-    be gone: on a unix socket, its process has ended.
+    Called when another daemon sends Init, after `CountsGets.daemon_began`, if the former one is known
+    to be gone: on a unix socket, its process has ended.
     """
 
     def release_leftovers(self) -> None:

@@ -204,7 +204,7 @@ class Home:
         return id in self._unfinished
 
     def unfinished(self) -> list[str]:
-        """Return the layers that bear the mark."""
+        """Return the layers that have the mark."""
         return sorted(self._unfinished)
 
     def mark(self, id: str) -> None:

@@ -22,7 +22,7 @@ def layers(home: Path) -> set[str]:
 
 
 def marked(home: Path) -> set[str]:
-    """Return the layers that bear the mark."""
+    """Return the layers that have the mark."""
     return set(os.listdir(home / ".graphdriver/applying"))
 
 

@@ -81,7 +81,7 @@ class Faults:
 
     @contextlib.contextmanager
     def armed(self, at: int, error: int) -> Iterator[None]:
-        """Let the ``at``th call fail with an error, 0 for want of memory, within the block."""
+        """Let the ``at``th call fail with an error, 0 for a lack of memory, within the block."""
         self._at, self._error, self.seen, self.failed = at, error, 0, ""
         self._killed = False
         try:

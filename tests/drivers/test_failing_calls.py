@@ -185,7 +185,7 @@ def play(
         assert recorded(scene.driver, "b") == tree
         if not scene.driver.exists("new"):
             assert committed.exists() == had_child or not hasattr(scene.driver, "_layers")
-        if act is apply:  # it bears the framework's mark now
+        if act is apply:  # it has the framework's mark now
             scene.driver.remove("fresh")
         else:
             repeat(scene.driver, act)

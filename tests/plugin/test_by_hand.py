@@ -35,7 +35,7 @@ with Client(sys.argv[1]) as client:
         print("clean", flush=True)
     sys.stdin.read()
 """
-"""Says Init and lives; calls Cleanup when it is given a line."""
+"""Sends Init and lives; calls Cleanup when it is given a line."""
 
 PLUGIN = """
 import sys
@@ -84,7 +84,7 @@ def running(*command: str) -> Iterator[subprocess.Popen[bytes]]:
 
 @contextlib.contextmanager
 def daemon(path: str, home: str, *prefix: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that has said Init, made a layer, and lives."""
+    """A process that has sent Init, made a layer, and lives."""
     with running(*prefix, sys.executable, "-c", DAEMON, path, home) as process:
         assert process.stdout
         assert process.stdout.readline() == b"there\n"
@@ -184,7 +184,7 @@ def test_after_an_init_by_hand_no_daemon_is_disturbed(plugin: Plugin) -> None:
             plugin.restart()
         with daemon(plugin.path, plugin.home):
             assert refusal(plugin.path, "Init", plugin.home, MARK)
-    # This very process has said Init and lives; but it did so by hand.
+    # This very process has sent Init and lives; but it did so by hand.
     with Client(f"tcp://127.0.0.1:{plugin.port}", by_hand=True) as client:
         client.init(plugin.home, [], [], [])
         client.create("b", "", "", {})

@@ -49,7 +49,7 @@ class Counting(VfsDriver):
     counts: ClassVar[Counter[str]] = Counter()
 
     def daemon_began(self) -> None:
-        raise AssertionError("no daemon says Init to a snapshotter")
+        raise AssertionError("no daemon sends Init to a snapshotter")
 
     def get(self, id: str, mount_label: str) -> str:
         self.counts[id] += 1

@@ -134,7 +134,7 @@ def choose(home: str) -> Finding:
 
 
 def _keeper_of(home: str) -> Finding | None:
-    """Return the driver that a home was claimed for; None if there is none, or it is not installed."""
+    """Return the driver that a home was claimed for; None if no driver has, or it is not installed."""
     from graphdriver.drivers import available
 
     try:

@@ -95,7 +95,7 @@ class HardLinks:
     def leave_out(self, folder: Folder, name: bytes) -> None:
         """Leave out what an entry brings, and whatever is linked to it later.
 
-        What the tar brought under this name before goes as well; what lies below stays.
+        What the tar had under this name before goes as well; what lies below stays.
 
         Raises:
             BadArchiveError: it is more than anybody can take note of.

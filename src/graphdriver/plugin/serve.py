@@ -72,7 +72,7 @@ def run(
     Args:
         handler: answers the calls; its former home is taken up again first.
         listeners: where calls come from; they are closed at the end.
-        notifier: whom to tell how it stands.
+        notifier: tells systemd how the plugin stands.
         ready: called when calls can be answered.
     """
     driver = handler.driver.driver_name or type(handler.driver).__name__

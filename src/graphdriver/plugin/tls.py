@@ -113,7 +113,7 @@ def _load_own(context: ssl.SSLContext, cert_file: str, key_file: str) -> None:
 
 
 def _refuse_others(path: str, verb: str, forbidden: int) -> None:
-    """Refuse a file by which another user could become root: its owner, or one whom its mode lets.
+    """Refuse a file by which another user could become root: its owner, or one that its mode lets.
 
     Members of a key's group may read it: some systems give keys to services in this way.
     """

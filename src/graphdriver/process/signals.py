@@ -1,7 +1,7 @@
 """The signals of a server: some stop it in good order, some are ignored.
 
 SIGHUP and SIGUSR2 would end a process that does not handle them, and leave its socket behind. Other
-services take them for "read your configuration again", so people send them; there is none to read here.
+services take them for "read your configuration again", so people send them; a plugin reads none.
 """
 
 from __future__ import annotations
