@@ -8,7 +8,9 @@ import shlex
 import signal
 import socket
 import subprocess
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -46,11 +48,11 @@ class Process:
         Raises:
             UnreachableError: it ended, or took too long.
         """
-        with self._log.open("ab") as log:
-            self._running = subprocess.Popen(
-                self._words, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
         try:
+            with self._log.open("ab") as log, _uninterrupted():
+                self._running = subprocess.Popen(
+                    self._words, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                )
             self._wait_until_it_listens()
         except BaseException:  # whatever ends the waiting: nobody knows of the process yet
             self.end(signal.SIGKILL)
@@ -115,3 +117,26 @@ class Process:
                 self._running.wait()
                 return False
         return True
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold back the signals that end the kit for the length of a ``with`` block.
+
+    Else one may come when a process was started and nobody knows of it yet.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone takes signals
+        yield
+        return
+    came: list[int] = []
+    former = {
+        number: signal.signal(number, lambda number, _: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+        for each in came:
+            signal.raise_signal(each)
