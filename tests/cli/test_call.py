@@ -98,6 +98,18 @@ def test_each_kind_of_refusal_has_the_exit_code_that_the_help_promises(
     assert code("Cleanup") == 0
 
 
+def test_a_call_without_a_method_asks_for_the_method_alone() -> None:
+    result = graphdriver("call", "--plugin", "any")
+    assert result.returncode == 2
+    assert result.stderr.endswith(b"the following arguments are required: METHOD\n"), result.stderr
+
+
+def test_a_socket_that_does_not_exist_is_reported_without_an_error_number() -> None:
+    result = graphdriver("call", "--socket", "/nowhere.sock", "Status")
+    assert result.returncode == 11
+    assert b"/nowhere.sock does not answer: No such file or directory; see" in result.stderr
+
+
 def test_no_plugin_is_an_exit_code_of_its_own(folder: Path) -> None:
     assert graphdriver("call", "--socket", f"{folder}/none", "Status").returncode == 11
     result = graphdriver("call", "--plugin", f"none-{os.getpid()}", "Status")

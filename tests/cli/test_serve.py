@@ -260,6 +260,13 @@ def test_as_text_too_each_call_has_its_layer_and_duration(folder: Path) -> None:
     ("words", "code", "said"),
     [
         (["nope"], 7, "there is no driver 'nope'"),
+        (
+            ["examples/mine.py"],
+            7,
+            "is a path, not a module; change to the file's directory and name mine:Class",
+        ),
+        (["./mine.py:Mine"], 7, "change to the file's directory and name mine:Mine"),
+        (["mine.py"], 7, "change to the file's directory and name mine:Class"),
         (["vfs", "--group", "no-such-group"], 7, "there is no group no-such-group"),
         (["vfs", "--name", "overlay2"], 2, "choose another name, such as py-overlay2"),
         (["failing:Failing"], 7, "this driver has a bug"),

@@ -172,6 +172,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "members",
         nargs="*",
+        default=[],  # without it argparse calls these required where METHOD is missing
         type=key_value,
         metavar="KEY=VALUE",
         help="ID=, Parent=, MountLabel=, Home=; Opt=KEY=VALUE for options, any number of times",

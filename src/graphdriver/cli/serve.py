@@ -162,7 +162,7 @@ def _how_to_use(name: str, data_root: str) -> str:
 
 def _plain_name(driver: str) -> str:
     """Return what a driver is called: of ``module:Class``, its own name for itself."""
-    if ":" not in driver:
+    if ":" not in driver and "/" not in driver:  # load() explains a path
         return driver
     from graphdriver.drivers import load
 

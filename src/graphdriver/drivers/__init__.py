@@ -40,6 +40,12 @@ def load(spec: str) -> type[ProtoDriver]:
         UnsupportedError: there is no such driver, or it cannot be imported, or is none.
     """
     module, colon, name = spec.partition(":")
+    if "/" in module or module.endswith(".py"):
+        plain = os.path.basename(module).removesuffix(".py")
+        raise UnsupportedError(
+            f"driver {spec}: {module} is a path, not a module",
+            hint=f"change to the file's directory and name {plain}:{name or 'Class'}",
+        )
     if not colon:
         points = importlib.metadata.entry_points(group=ENTRY_POINTS)
         if spec not in points.names:

@@ -186,8 +186,9 @@ class Client(Driver):
             try:
                 answer, connected = self._exchange(connection, target, body)
             except (OSError, http.client.HTTPException) as error:
+                reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 raise UnreachableError(
-                    f"the plugin at {self.address} does not answer: {error or type(error).__name__}",
+                    f"the plugin at {self.address} does not answer: {reason}",
                     hint="see whether it runs, and its log",
                 ) from error
             if answer.status != 200:
