@@ -14,6 +14,7 @@ import os
 import resource
 import stat
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -220,9 +221,8 @@ def enough_if_it_ends() -> Iterator[None]:
 class Trial:
     """The calls on one tree."""
 
-    def __init__(self, driver: Driver, shape: str, size: int, folder: Path) -> None:
+    def __init__(self, driver: Driver, shape: str, size: int) -> None:
         self._driver = driver
-        self._folder = folder
         self._base, self._layer, self._child, self._again = (
             f"{name}{size}" for name in ("base", "layer", "child", "again")
         )
@@ -242,7 +242,8 @@ class Trial:
         self._size += ground.size
 
     def run(self) -> None:
-        with open(self._folder / "diff.tar", "w+b") as tar:
+        # Elsewhere: a deep tree's tar takes much more than the tree, and more than a small disk has.
+        with tempfile.TemporaryFile(dir="/dev/shm") as tar:
             self._measure("Changes", self._changes)
             self._measure("DiffSize", lambda: self._driver.diff_size(self._layer, self._base))
             self._measure("Diff", lambda: self._diff(tar))
@@ -316,7 +317,7 @@ def main(name: str, shape: str, sizes: str, path: str) -> None:
     driver.init(str(folder / "home"), [], [], [])
     try:
         for size in sizes.split(","):
-            Trial(driver, shape, int(size), folder).run()
+            Trial(driver, shape, int(size)).run()
     finally:
         driver.cleanup()
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.layer.walk import remove_tree
 from tests.drivers.costs import DRIVERS, SHAPES
 from tests.long import times
 
@@ -34,8 +35,13 @@ def driver(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def folder(request: pytest.FixtureRequest, driver: str) -> Iterator[Path]:
     above = request.getfixturevalue("btrfs") if driver == "btrfs" else Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=above, prefix="gd-") as path:
-        yield Path(path)
+    path = Path(tempfile.mkdtemp(dir=above, prefix="gd-"))
+    yield path
+    fd = os.open(above, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        remove_tree(fd, os.fsencode(path.name))  # however deep the tree is that a failure left
+    finally:
+        os.close(fd)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
