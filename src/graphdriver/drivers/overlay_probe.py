@@ -79,8 +79,8 @@ def trial(home: str) -> Iterator[tuple[str, str]]:
     """
     folder = os.path.join(home, _FOLDER)
     with alone_in(home):
-        fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         shown = Shown(folder)
+        fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             _clear(shown, fd)
             try:
