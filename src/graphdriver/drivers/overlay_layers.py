@@ -435,7 +435,7 @@ class OverlayLayers(ProtoDriver):
         return parents
 
     def _first_child(self, id: str) -> str:
-        """Return the child of a layer whose ID comes first; ``""`` if there is none."""
+        """Return the child of a layer whose ID comes first; ``""`` if it has no child."""
         for unread in list(self._unread):  # it may be read by now, and stand on this one
             with contextlib.suppress(GraphDriverError, OSError):
                 self._lineage.add(unread, self._files.parent_of(unread))
