@@ -19,10 +19,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from graphdriver.conformance.snapshots.calls import Calls
-from tests.snapshotter.containerd import Containerd
-from tests.snapshotter.images import ten_layers, write_image
-from tests.snapshotter.served import Snapshotter
+from graphdriver.conformance.snapshotter.calls import Calls
+from tests.containerd.containerd import Containerd
+from tests.containerd.images import ten_layers, write_image
+from tests.containerd.served import Snapshotter
 
 CALLS = 300
 IMAGE = "docker.io/library/image:latest"

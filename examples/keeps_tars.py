@@ -12,7 +12,7 @@ import os
 import sys
 
 from graphdriver import Capabilities, ClosableStream, NaiveDiffDriver, ReadStream, serve_unix
-from graphdriver.drivers.vfs import VfsDriver
+from graphdriver.drivers.vfs.driver import VfsDriver
 
 
 class KeepsTars(NaiveDiffDriver):

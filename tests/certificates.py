@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from graphdriver.plugin.discovery import ClientTLS
+from graphdriver.docker.address.discovery import ClientTLS
 from tests.documented import block
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from graphdriver.driver import IDMap
 from graphdriver.errors import InUseError, UnsupportedError
-from graphdriver.home import Home
+from graphdriver.serving.home import Home
 
 MAPS = (IDMap(0, 100_000, 65_536),)
 

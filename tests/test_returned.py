@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from graphdriver import Capabilities, Change, ChangeKind, Handler, NaiveDiffDriver
+from graphdriver.containerd.snapshots import Snapshots
+from graphdriver.docker.codec import encode
+from graphdriver.docker.messages import InitRequest
+from graphdriver.docker.request_messages import Request
 from graphdriver.driver import Mount, Usage
 from graphdriver.errors import GraphDriverError, RemoteError
-from graphdriver.plugin.codec import encode
-from graphdriver.plugin.messages import InitRequest
-from graphdriver.plugin.request_messages import Request
-from graphdriver.snapshotter.snapshots import Snapshots
-from tests.plugin.conftest import Plugin, plugin, ready  # noqa: F401
-from tests.plugin.tarbox import TarBox
+from tests.docker.conftest import Plugin, plugin, ready  # noqa: F401
+from tests.docker.tarbox import TarBox
 
 
 class Unreadable:

@@ -6,9 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
+from graphdriver.docker.address.listeners import PLUGIN_SOCKETS
+from graphdriver.docker.state import STATES
 from graphdriver.linux.runtime import file_name
-from graphdriver.plugin.listeners import PLUGIN_SOCKETS
-from graphdriver.plugin.state import STATES
 
 SPECS = Path("/etc/docker/plugins")
 

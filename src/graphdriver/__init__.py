@@ -10,6 +10,11 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from graphdriver.docker.address.listeners import TCPListener, UnixListener
+    from graphdriver.docker.client import Client
+    from graphdriver.docker.handler import Handler
+    from graphdriver.docker.http.server import Server
+    from graphdriver.docker.serve import serve, serve_tcp, serve_unix
     from graphdriver.driver import (
         DEFAULT_DOCKER_ROOT_DIRECTORY,
         Capabilities,
@@ -24,11 +29,6 @@ if TYPE_CHECKING:
     )
     from graphdriver.errors import GraphDriverError
     from graphdriver.naive import NaiveDiffDriver
-    from graphdriver.plugin.client import Client
-    from graphdriver.plugin.handler import Handler
-    from graphdriver.plugin.listeners import TCPListener, UnixListener
-    from graphdriver.plugin.serve import serve, serve_tcp, serve_unix
-    from graphdriver.plugin.server import Server
 
 __all__ = [
     "DEFAULT_DOCKER_ROOT_DIRECTORY",
@@ -56,11 +56,11 @@ __all__ = [
 _PLACES = {
     "graphdriver.errors": ("GraphDriverError",),
     "graphdriver.naive": ("NaiveDiffDriver",),
-    "graphdriver.plugin.client": ("Client",),
-    "graphdriver.plugin.handler": ("Handler",),
-    "graphdriver.plugin.listeners": ("TCPListener", "UnixListener"),
-    "graphdriver.plugin.serve": ("serve", "serve_tcp", "serve_unix"),
-    "graphdriver.plugin.server": ("Server",),
+    "graphdriver.docker.client": ("Client",),
+    "graphdriver.docker.handler": ("Handler",),
+    "graphdriver.docker.address.listeners": ("TCPListener", "UnixListener"),
+    "graphdriver.docker.serve": ("serve", "serve_tcp", "serve_unix"),
+    "graphdriver.docker.http.server": ("Server",),
 }
 _ELSEWHERE = {name: place for place, names in _PLACES.items() for name in names}
 

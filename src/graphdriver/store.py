@@ -32,7 +32,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final
 
 from graphdriver.errors import LayerExistsError, LayerNotFoundError, UnsupportedError
-from graphdriver.layer.walk import remove_tree
+from graphdriver.layer.tree.walk import remove_tree
 from graphdriver.linux import inheritance, inode_flags, projects
 from graphdriver.linux.folders import make_own
 from graphdriver.linux.reserve import Reserve

@@ -18,9 +18,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from graphdriver.conformance.cases import GROUPS
+from graphdriver.conformance.plugin.cases import GROUPS
 from tests.cli.conftest import ROOT, Serving, environment, graphdriver
-from tests.plugin.waiting import wait_until
+from tests.docker.waiting import wait_until
 
 REMOVE = "layers/remove-of-nothing-succeeds"
 NEST = "layers/gets-nest"
@@ -278,7 +278,7 @@ def test_a_driver_that_cannot_be_served_is_told_with_its_last_lines(
 
 SERVE = f"{shlex.quote(sys.executable)} -m graphdriver serve"
 RAISES = """\
-from graphdriver.drivers.vfs import VfsDriver
+from graphdriver.drivers.vfs.driver import VfsDriver
 
 
 class Driver(VfsDriver):

@@ -119,7 +119,9 @@ def examines_a_program(text: str, ground: Ground) -> None:
 
 
 def examines_by_pytest(text: str, ground: Ground) -> None:
-    driver = "from graphdriver.drivers.vfs import VfsDriver\nclass MyDriver(VfsDriver): pass\n"
+    driver = (
+        "from graphdriver.drivers.vfs.driver import VfsDriver\nclass MyDriver(VfsDriver): pass\n"
+    )
     (ground.directory / "my_driver.py").write_text(driver)
     (ground.directory / "test_it.py").write_text(text)
     said = ground.run("python -m pytest -q -p no:cacheprovider -k layers test_it.py")
@@ -222,7 +224,7 @@ ELSEWHERE = {
     "import os, shutil, subprocess, sys": "tests/project/test_structure.py",  # the example's own
     "python examples/plain_folders.py plain-folders": "tests/e2e/test_examples.py",
     "dockerd --experimental -s py-overlay2": "tests/e2e/test_overlay2.py",
-    "ctr image import --snapshotter mine image.tar": "tests/snapshotter/test_containerd.py",
+    "ctr image import --snapshotter mine image.tar": "tests/containerd/test_containerd.py",
     "umask 077": "tests/certificates.py",
     "python3 -m venv /opt/graphdriver": "tests/cli/test_systemd.py",
     "systemctl kill --signal=SIGUSR1 --kill-whom=main py-vfs.service": "tests/cli/test_stacks.py",

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from graphdriver.process import logs
+from graphdriver.serving import logs
 
 log = logging.getLogger("graphdriver.calls")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.plugin.discovery import Address
+from graphdriver.docker.address.discovery import Address
 from tests.certificates import Certificates, make
 from tests.cli.conftest import Serving, graphdriver
 
@@ -182,7 +182,7 @@ def test_who_does_not_want_tls_does_not_pay_for_it(folder: Path, place: str) -> 
         assert graphdriver("call", "--plugin", folder.name, "Init", f"Home={folder}/h").stdout
         said = graphdriver("call", "--plugin", folder.name, "Status").stdout
         modules = {name for name, _ in json.loads(said)["Status"]}
-        assert "graphdriver.plugin.server" in modules
+        assert "graphdriver.docker.http.server" in modules
         assert not {"ssl", "_ssl"} & modules
     finally:
         one.end()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Serving, environment
-from tests.snapshotter.served import Snapshotter
+from tests.containerd.served import Snapshotter
 from tests.traces import socket_in
 
 SCRIPT = """

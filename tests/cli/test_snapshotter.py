@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import graphdriver
+from tests.containerd.served import Snapshotter
 from tests.e2e.ground import engine
-from tests.snapshotter.served import Snapshotter
 
 
 def printed_config(*words: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from graphdriver.snapshotter.server import SnapshotterServer
+from graphdriver.containerd.server import SnapshotterServer
 from tests.conformance.snapshot_faults.every import FAULTS
 from tests.conformance.snapshot_faults.fault import Broken
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.conformance.cases import GROUPS, concurrency, leftovers, restart
+from graphdriver.conformance.kit.run import Outcome, chosen, run_case
+from graphdriver.conformance.plugin.cases import GROUPS, concurrency, leftovers, restart
+from graphdriver.conformance.plugin.subject import ExecSubject
 from graphdriver.conformance.pytest_plugin import Check
-from graphdriver.conformance.run import Outcome, chosen, run_case
-from graphdriver.conformance.subject import ExecSubject
 from graphdriver.linux.mountinfo import mount_points
 from tests.conformance.faults.every import FAULTS
 from tests.conformance.faults.fault import Fault

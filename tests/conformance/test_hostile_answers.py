@@ -11,18 +11,19 @@ from pathlib import Path
 import pytest
 
 from graphdriver import Handler, Server, UnixListener
-from graphdriver.conformance import kit as kit_of_cases
-from graphdriver.conformance import scratch, wire
-from graphdriver.conformance import subject as subjects
-from graphdriver.conformance.cases import GROUPS
-from graphdriver.conformance.kit import Kit
-from graphdriver.conformance.report import explanation
-from graphdriver.conformance.run import Outcome, Result, chosen, run_case
-from graphdriver.conformance.scratch import scratch_directory
-from graphdriver.conformance.subject import SocketSubject
-from graphdriver.drivers.vfs import VfsDriver
+from graphdriver.conformance.kit import scratch
+from graphdriver.conformance.kit.report import explanation
+from graphdriver.conformance.kit.run import Outcome, Result, chosen, run_case
+from graphdriver.conformance.kit.scratch import scratch_directory
+from graphdriver.conformance.plugin import kit as kit_of_cases
+from graphdriver.conformance.plugin import subject as subjects
+from graphdriver.conformance.plugin import wire
+from graphdriver.conformance.plugin.cases import GROUPS
+from graphdriver.conformance.plugin.kit import Kit
+from graphdriver.conformance.plugin.subject import SocketSubject
+from graphdriver.docker.address.discovery import Address
+from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.linux.mount import MS_BIND, mount, unmount
-from graphdriver.plugin.discovery import Address
 from tests.conformance.faults.proxy import Proxy, ProxyServer
 from tests.conformance.hostile.answers import ATTACKS, Attack, Hostile
 from tests.conformance.hostile.ground import Ground

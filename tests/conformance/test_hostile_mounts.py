@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from graphdriver.conformance.report import explanation
-from graphdriver.conformance.run import Outcome, chosen, run_case
-from graphdriver.conformance.scratch import scratch_directory
-from graphdriver.conformance.snapshots.cases import GROUPS
-from graphdriver.conformance.snapshots.kit import SnapshotterSubject
+from graphdriver.conformance.kit.report import explanation
+from graphdriver.conformance.kit.run import Outcome, chosen, run_case
+from graphdriver.conformance.kit.scratch import scratch_directory
+from graphdriver.conformance.snapshotter.cases import GROUPS
+from graphdriver.conformance.snapshotter.kit import SnapshotterSubject
+from graphdriver.containerd.server import SnapshotterServer
 from graphdriver.linux.mountinfo import mount_points
-from graphdriver.snapshotter.server import SnapshotterServer
 from tests.conformance.hostile.ground import Ground
 from tests.conformance.hostile.mounts import ATTACKS, Attack
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.conformance.plugin.subject import ExecSubject
 from graphdriver.conformance.pytest_plugin import Check
-from graphdriver.conformance.subject import ExecSubject
 
 PLUGIN = Path(__file__).parents[2] / "examples" / "node" / "plugin.mjs"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.conformance.plugin.subject import ExecSubject
 from graphdriver.conformance.pytest_plugin import Check
-from graphdriver.conformance.subject import ExecSubject
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "plain_folders.py"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from graphdriver.conformance.process import Process
+from graphdriver.conformance.kit.process import Process
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.conformance.cases import GROUPS
+from graphdriver.conformance.kit.run import Outcome, chosen, run_case
+from graphdriver.conformance.plugin.cases import GROUPS
+from graphdriver.conformance.plugin.subject import LocalSubject
 from graphdriver.conformance.pytest_plugin import Check, _check
-from graphdriver.conformance.run import Outcome, chosen, run_case
-from graphdriver.conformance.subject import LocalSubject
 from graphdriver.driver import Change, ClosableStream
-from graphdriver.drivers.vfs import VfsDriver
+from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.naive import NaiveDiffDriver
 
 pytestmark = pytest.mark.root

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from graphdriver import UnixListener
-from graphdriver.conformance import wire
-from graphdriver.conformance.record import Recorder
-from graphdriver.conformance.wire import Wire
-from graphdriver.plugin.discovery import Address
-from tests.plugin.conftest import Plugin
-from tests.plugin.waiting import wait_until
+from graphdriver.conformance.plugin import wire
+from graphdriver.conformance.plugin.wire import Wire
+from graphdriver.docker.address.discovery import Address
+from graphdriver.docker.recorder import Recorder
+from tests.docker.conftest import Plugin
+from tests.docker.waiting import wait_until
 
 TAR = bytes(1024)
 

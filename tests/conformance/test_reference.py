@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.conformance.case import Case
-from graphdriver.conformance.run import Outcome, run_case
-from graphdriver.conformance.snapshots.calls import Calls
-from graphdriver.conformance.snapshots.cases import GROUPS
-from graphdriver.conformance.snapshots.kit import SnapshotKit, SnapshotterSubject
-from tests.snapshotter.containerd import Containerd
+from graphdriver.conformance.kit.case import Case
+from graphdriver.conformance.kit.run import Outcome, run_case
+from graphdriver.conformance.snapshotter.calls import Calls
+from graphdriver.conformance.snapshotter.cases import GROUPS
+from graphdriver.conformance.snapshotter.kit import SnapshotKit, SnapshotterSubject
+from tests.containerd.containerd import Containerd
 
 DIFFERENT = {
     "metadata/labels-are-kept": "a label without a value is dropped",

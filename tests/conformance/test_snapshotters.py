@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.conformance.process import Process
+from graphdriver.conformance.kit.process import Process
+from graphdriver.conformance.kit.run import Outcome, chosen, run_case
 from graphdriver.conformance.pytest_plugin import SnapshotCheck
-from graphdriver.conformance.run import Outcome, chosen, run_case
-from graphdriver.conformance.snapshots.cases import GROUPS
-from graphdriver.conformance.snapshots.kit import SnapshotterSubject
+from graphdriver.conformance.snapshotter.cases import GROUPS
+from graphdriver.conformance.snapshotter.kit import SnapshotterSubject
 from tests.conformance.snapshot_faults.every import FAULTS
 from tests.conformance.snapshot_faults.fault import Fault
 from tests.drivers.filesystems import loop

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from graphdriver.drivers.holds import FOLDER
+from graphdriver.drivers.overlay.reference_counts import FOLDER
 from graphdriver.linux.mountinfo import mount_points
 from graphdriver.linux.runtime import file_name
 

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.drivers import load
 from graphdriver.errors import GraphDriverError
-from graphdriver.snapshotter.snapshots import Snapshots
 
 TIMEOUT = 60.0
 

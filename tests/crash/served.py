@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Self
 
-from graphdriver.plugin.client import Client
-from graphdriver.plugin.discovery import PLUGIN_SPECS
+from graphdriver.docker.address.discovery import PLUGIN_SPECS
+from graphdriver.docker.client import Client
 from tests.traces import state_of_socket
 
 TIMEOUT = 60.0

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.conformance import tars
-from graphdriver.conformance.tree import record
+from graphdriver.conformance.kit.tree import record
+from graphdriver.conformance.plugin import tars
+from graphdriver.docker.client import Client
 from graphdriver.errors import RemoteError
-from graphdriver.plugin.client import Client
 
 Tree = Mapping[bytes, object]
 

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.containerd.test_full_disk import Filler, tmpfs
 from tests.crash import strace
 from tests.crash.keeper import Keeper, KilledError
 from tests.crash.test_kills import NotReachedError, until_reached
 from tests.e2e.ground import require
-from tests.snapshotter.test_full_disk import Filler, tmpfs
 
 VIEWS = 3
 FEWEST = 12

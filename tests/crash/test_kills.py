@@ -23,7 +23,7 @@ from typing import Self
 
 import pytest
 
-from graphdriver.conformance.tree import record
+from graphdriver.conformance.kit.tree import record
 from graphdriver.errors import BrokenStreamError, RemoteError, UnreachableError
 from tests.crash import inspection, strace
 from tests.crash.served import Served

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.conformance.tree import record
+from graphdriver.conformance.kit.tree import record
 from graphdriver.errors import RemoteError
 from tests.crash import inspection, strace
 from tests.crash.disks import Disk, disk

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.snapshotter import _messages_pb2 as pb
+from graphdriver.containerd import _messages_pb2 as pb
+from tests.containerd.mounting import mounted
 from tests.crash.disks import Disk
 from tests.crash.endless import Endless
 from tests.crash.keeper import TIMEOUT, Keeper
@@ -25,7 +26,6 @@ from tests.crash.test_power_cuts import (
     committing,
     ground,
 )
-from tests.snapshotter.mounting import mounted
 
 __all__ = ["ground"]
 

@@ -7,9 +7,9 @@ import random
 import threading
 from dataclasses import dataclass, field
 
-from graphdriver.conformance import tars
-from graphdriver.conformance.tree import Facts
-from graphdriver.plugin.client import Client
+from graphdriver.conformance.kit.tree import Facts
+from graphdriver.conformance.plugin import tars
+from graphdriver.docker.client import Client
 from tests.crash.endless import Endless
 from tests.crash.served import TIMEOUT
 from tests.crash.story import TIME, Tree

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.drivers.overlay2 import Overlay2Driver
+from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from tests.drivers.filesystems import loop
 
 

@@ -21,16 +21,16 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from graphdriver import Driver, NaiveDiffDriver
+from graphdriver.docker import codec
+from graphdriver.docker.messages import ChangesResponse
 from graphdriver.driver import ProtoDriver, mounted
-from graphdriver.drivers.btrfs import BtrfsDriver
-from graphdriver.drivers.fuse_overlayfs import FuseOverlayfsDriver
-from graphdriver.drivers.overlay2 import Overlay2Driver
-from graphdriver.drivers.overlay_driver import OverlayDriver
-from graphdriver.drivers.vfs import VfsDriver
+from graphdriver.drivers.btrfs.driver import BtrfsDriver
+from graphdriver.drivers.overlay.driver import OverlayDriver
+from graphdriver.drivers.overlay.fuse_overlayfs import FuseOverlayfsDriver
+from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
+from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.errors import UnsupportedError
-from graphdriver.layer.usage import disk_usage
-from graphdriver.plugin import codec
-from graphdriver.plugin.messages import ChangesResponse
+from graphdriver.layer.tree.usage import disk_usage
 
 MIB = 1 << 20
 INODE = 256

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from graphdriver import Driver, NaiveDiffDriver, ProtoDriver
-from graphdriver.drivers.btrfs import BtrfsDriver
-from graphdriver.drivers.fuse_overlayfs import FuseOverlayfsDriver
-from graphdriver.drivers.overlay2 import Overlay2Driver
-from graphdriver.drivers.vfs import VfsDriver
+from graphdriver.drivers.btrfs.driver import BtrfsDriver
+from graphdriver.drivers.overlay.fuse_overlayfs import FuseOverlayfsDriver
+from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
+from graphdriver.drivers.vfs.driver import VfsDriver
 
 EVERY: Final[dict[str, Callable[[], ProtoDriver]]] = {
     "vfs": VfsDriver,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from graphdriver import Driver
-from graphdriver.conformance.tree import Facts, record
+from graphdriver.conformance.kit.tree import Facts, record
 from graphdriver.driver import mounted
 
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from graphdriver import Change, ChangeKind, NaiveDiffDriver
-from graphdriver.drivers.btrfs import BtrfsDriver
+from graphdriver.drivers.btrfs.driver import BtrfsDriver
 from graphdriver.layer.touched import Touched
 from graphdriver.linux import btrfs as calls
 from tests.drivers.layers import layer, read_diff

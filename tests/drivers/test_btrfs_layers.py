@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.drivers.btrfs import BtrfsDriver
+from graphdriver.drivers.btrfs.driver import BtrfsDriver
 from graphdriver.errors import UnsupportedError
-from graphdriver.layer import walk
+from graphdriver.layer.tree import walk
 from graphdriver.linux import btrfs as calls
 from graphdriver.linux import btrfs_quota
 from tests.drivers.filesystems import loop
@@ -92,7 +92,7 @@ def test_to_remove_a_layer_no_folder_of_it_is_walked(
             os.close(folder)
         walk.remove_tree(dir_fd, name)
 
-    monkeypatch.setattr("graphdriver.drivers.btrfs.remove_tree", remove_tree)
+    monkeypatch.setattr("graphdriver.drivers.btrfs.driver.remove_tree", remove_tree)
     driver.remove("a")
     driver._store.settle()
     assert left == [[]]
@@ -313,7 +313,7 @@ def test_it_says_where_it_works(home: Path) -> None:
 
 def test_in_a_user_namespace_it_says_why_not_and_leaves_nothing(home: Path) -> None:
     home.chmod(0o755)
-    ask = f"from graphdriver.drivers.btrfs import BtrfsDriver; BtrfsDriver.probe({str(home)!r})"
+    ask = f"from graphdriver.drivers.btrfs.driver import BtrfsDriver; BtrfsDriver.probe({str(home)!r})"
     command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", ask]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1

@@ -9,13 +9,13 @@ import pytest
 
 from graphdriver.driver import ProtoDriver
 from graphdriver.drivers import available, choice, load
-from graphdriver.drivers.vfs import VfsDriver
+from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.errors import GraphDriverError, UnsupportedError
-from graphdriver.home import Home
+from graphdriver.serving.home import Home
 
 _MODULE = """
 from graphdriver.drivers.choice import Suitability
-from graphdriver.drivers.vfs import VfsDriver
+from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.errors import UnsupportedError
 
 class Best(VfsDriver):
@@ -75,7 +75,7 @@ def test_another_packages_driver_is_found_by_name(install: Install) -> None:
 
 
 def test_a_driver_is_found_by_module_and_class() -> None:
-    assert load("graphdriver.drivers.vfs:VfsDriver") is VfsDriver
+    assert load("graphdriver.drivers.vfs.driver:VfsDriver") is VfsDriver
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
@@ -87,7 +87,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     ("spec", "text"),
     [
         ("no.such.module:Driver", "cannot be imported: No module named 'no'"),
-        ("graphdriver.drivers.vfs:Missing", "cannot be imported: .*Missing"),
+        ("graphdriver.drivers.vfs.driver:Missing", "cannot be imported: .*Missing"),
         ("others_drivers:Stranger", "is no driver"),
         ("os:path", "is no driver"),
     ],
@@ -145,7 +145,7 @@ def test_where_nothing_works_each_drivers_reason_is_told(
 ) -> None:
     # Our own drivers work anywhere: an installation without them has a path of its own.
     install(never="others_drivers:Never", silent="others_drivers:Silent")
-    load("graphdriver.drivers.vfs:VfsDriver")
+    load("graphdriver.drivers.vfs.driver:VfsDriver")
     __import__("others_drivers")
     monkeypatch.setattr(sys, "path", [str(tmp_path / "packages")])
     importlib.invalidate_caches()

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.conformance.cases import GROUPS
+from graphdriver.conformance.kit.run import Outcome, chosen, run_case
+from graphdriver.conformance.plugin.cases import GROUPS
+from graphdriver.conformance.plugin.subject import ExecSubject, LocalSubject
 from graphdriver.conformance.pytest_plugin import Check
-from graphdriver.conformance.run import Outcome, chosen, run_case
-from graphdriver.conformance.subject import ExecSubject, LocalSubject
-from graphdriver.drivers.btrfs import BtrfsDriver
-from graphdriver.drivers.fuse_overlayfs import FuseOverlayfsDriver
-from graphdriver.drivers.overlay2 import Overlay2Driver
-from graphdriver.drivers.vfs import VfsDriver
+from graphdriver.drivers.btrfs.driver import BtrfsDriver
+from graphdriver.drivers.overlay.fuse_overlayfs import FuseOverlayfsDriver
+from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
+from graphdriver.drivers.vfs.driver import VfsDriver
 from tests.drivers.every import retire
 
 pytestmark = pytest.mark.root

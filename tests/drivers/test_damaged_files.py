@@ -16,25 +16,25 @@ from pathlib import Path
 import pytest
 
 from graphdriver import Driver, NaiveDiffDriver
-from graphdriver.conformance.tree import build
+from graphdriver.conformance.kit.tree import build
+from graphdriver.containerd.got import Got
+from graphdriver.docker.address import spec_files as spec
+from graphdriver.docker.address.discovery import ClientTLS, find
+from graphdriver.docker.address.spec_files import SpecFile
+from graphdriver.docker.daemon import Daemon, DaemonFile, Peer
+from graphdriver.docker.messages import InitRequest
+from graphdriver.docker.residence import Residence
 from graphdriver.driver import mounted
 from graphdriver.drivers import load
-from graphdriver.drivers.holds import Holds
+from graphdriver.drivers.overlay.reference_counts import Holds
 from graphdriver.drivers.probed import FILE as PROBED
-from graphdriver.drivers.vfs import VfsDriver
+from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.errors import GraphDriverError, InUseError
-from graphdriver.home import Home
-from graphdriver.plugin import spec
-from graphdriver.plugin.daemon import Daemon, DaemonFile, Peer
-from graphdriver.plugin.discovery import ClientTLS, find
-from graphdriver.plugin.messages import InitRequest
-from graphdriver.plugin.residence import Residence
-from graphdriver.plugin.spec import SpecFile
-from graphdriver.snapshotter.got import Got
+from graphdriver.serving.home import Home
+from tests.docker.tarbox import TarBox
 from tests.drivers.damage import damaged
 from tests.drivers.layers import layer, read_diff
 from tests.long import times
-from tests.plugin.tarbox import TarBox
 
 pytestmark = pytest.mark.root
 

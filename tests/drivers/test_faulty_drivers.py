@@ -16,7 +16,7 @@ from tests.cli.conftest import graphdriver
 from tests.cli.test_drivers import install
 
 WHOLE = """
-from graphdriver.drivers.vfs import VfsDriver
+from graphdriver.drivers.vfs.driver import VfsDriver
 class Driver(VfsDriver):
     pass
 """

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.conformance import tars
-from graphdriver.drivers import fuse_mount
-from graphdriver.drivers.fuse_overlayfs import FuseOverlayfsDriver
+from graphdriver.conformance.plugin import tars
+from graphdriver.drivers.overlay import fuse as fuse_mount
+from graphdriver.drivers.overlay.fuse_overlayfs import FuseOverlayfsDriver
 from graphdriver.errors import UnsupportedError
+from tests.docker.waiting import wait_until
 from tests.drivers.layers import recorded
 from tests.drivers.test_overlay_mounts import mounts_in
-from tests.plugin.waiting import wait_until
 
 TakeUp = Callable[..., FuseOverlayfsDriver]
 
@@ -79,7 +79,7 @@ def test_a_helper_is_in_a_session_of_its_own(home: Path, take_up: TakeUp) -> Non
 
 _OTHER = """
 import os, sys
-from graphdriver.drivers.fuse_overlayfs import FuseOverlayfsDriver
+from graphdriver.drivers.overlay.fuse_overlayfs import FuseOverlayfsDriver
 driver = FuseOverlayfsDriver()
 driver.init(sys.argv[1], [], (), ())
 driver.create("lower", "", "", {})

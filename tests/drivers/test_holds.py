@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from graphdriver.drivers.holds import Holds
+from graphdriver.drivers.overlay.reference_counts import Holds
 
 
 def test_homes_that_are_not_the_same_have_not_the_same_counts(tmp_path: Path) -> None:
@@ -25,7 +25,9 @@ def test_the_counts_of_a_home_that_is_gone_go_when_another_one_is_taken_up(tmp_p
         (tmp_path / name).mkdir()
         Holds(str(tmp_path / name), str(held)).set("layer", 2)
     (tmp_path / "gone").rmdir()
-    look = f"from graphdriver.drivers.holds import Holds; Holds('/', {str(held)!r})"
+    look = (
+        f"from graphdriver.drivers.overlay.reference_counts import Holds; Holds('/', {str(held)!r})"
+    )
     subprocess.run(["unshare", "--mount", sys.executable, "-c", look], check=True)
     assert len(os.listdir(held)) == 2  # it may be there where that process does not see it
     stays = Holds(str(tmp_path / "stays"), str(held))

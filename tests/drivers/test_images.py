@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver import Driver
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from graphdriver.driver import mounted
 from tests.drivers.every import EVERY, OVERLAYS, serving
 from tests.drivers.layers import apply, read_diff, recorded

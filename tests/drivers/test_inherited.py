@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver import Driver
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from graphdriver.driver import mounted
 from graphdriver.linux import projects
 from tests.drivers.every import EVERY, serving

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from graphdriver import Driver
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from graphdriver.drivers import load
-from graphdriver.drivers.overlay_shown import Shown
+from graphdriver.drivers.overlay.aliases import Shown
 from graphdriver.linux import btrfs as calls
 from graphdriver.naive import NaiveDiffDriver
 from tests.drivers.layers import read_diff, recorded

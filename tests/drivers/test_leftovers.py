@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from graphdriver import Driver, NaiveDiffDriver
+from graphdriver.docker.daemon import Peer
+from graphdriver.docker.messages import InitRequest
+from graphdriver.docker.residence import Residence
 from graphdriver.driver import ProtoDriver
-from graphdriver.drivers.btrfs import BtrfsDriver
-from graphdriver.drivers.fuse_overlayfs import FuseOverlayfsDriver
-from graphdriver.drivers.overlay2 import Overlay2Driver
-from graphdriver.drivers.vfs import VfsDriver
-from graphdriver.plugin.daemon import Peer
-from graphdriver.plugin.messages import InitRequest
-from graphdriver.plugin.residence import Residence
+from graphdriver.drivers.btrfs.driver import BtrfsDriver
+from graphdriver.drivers.overlay.fuse_overlayfs import FuseOverlayfsDriver
+from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
+from graphdriver.drivers.vfs.driver import VfsDriver
 
 pytestmark = pytest.mark.root
 

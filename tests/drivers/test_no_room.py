@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from graphdriver import Client, Handler, Server, UnixListener
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from graphdriver.drivers import load
 from graphdriver.errors import RemoteError
 from tests.drivers.filesystems import loop

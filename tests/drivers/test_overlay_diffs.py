@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 
 from graphdriver import Driver, NaiveDiffDriver
-from graphdriver.conformance.tree import Facts
+from graphdriver.conformance.kit.tree import Facts
 from graphdriver.driver import mounted
-from graphdriver.drivers.overlay2 import Overlay2Driver
+from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from tests.drivers.conftest import TakeUp
 from tests.drivers.layers import apply, read_diff, recorded
 from tests.layer.overlays import EDITS, Edit

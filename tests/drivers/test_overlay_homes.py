@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.drivers.overlay2 import Overlay2Driver
-from graphdriver.drivers.overlay_layers import MOST_LAYERS
-from graphdriver.drivers.overlay_mount import KernelMounter, Overlay
+from graphdriver.drivers.overlay.layers import MOST_LAYERS
+from graphdriver.drivers.overlay.mounts import KernelMounter, Overlay
+from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from graphdriver.errors import (
     GraphDriverError,
     InUseError,

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphdriver.drivers.overlay_lineage import Lineage
+from graphdriver.drivers.overlay.lineage import Lineage
 
 IDS = st.sampled_from("abcdef")
 STEPS = st.lists(

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.conformance import tars
-from graphdriver.drivers import overlay_layers
-from graphdriver.drivers.overlay2 import Overlay2Driver
+from graphdriver.conformance.plugin import tars
+from graphdriver.drivers.overlay import layers as overlay_layers
+from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from graphdriver.errors import GraphDriverError
 from graphdriver.linux.mount import unmount
 from graphdriver.linux.mountinfo import MountPoint, mount_points

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from graphdriver.drivers.overlay2 import Overlay2Driver
-from graphdriver.drivers.overlay_mount import KernelMounter, Overlay
-from graphdriver.drivers.overlay_options import KNOWN, HomeOptions, LayerOptions
+from graphdriver.drivers.overlay.mounts import KernelMounter, Overlay
+from graphdriver.drivers.overlay.options import KNOWN, HomeOptions, LayerOptions
+from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from graphdriver.drivers.sizes import size_of
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.linux import mount as calls

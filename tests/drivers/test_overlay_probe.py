@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from graphdriver.drivers import choice
-from graphdriver.drivers.fuse_mount import FuseMounter
-from graphdriver.drivers.fuse_overlayfs import FuseOverlayfsDriver
-from graphdriver.drivers.overlay2 import Overlay2Driver
-from graphdriver.drivers.overlay_mount import KernelMounter, Mounter, Overlay
-from graphdriver.drivers.overlay_probe import examine, trial
-from graphdriver.drivers.overlay_shown import Shown
+from graphdriver.drivers.overlay.aliases import Shown
+from graphdriver.drivers.overlay.fuse import FuseMounter
+from graphdriver.drivers.overlay.fuse_overlayfs import FuseOverlayfsDriver
+from graphdriver.drivers.overlay.mounts import KernelMounter, Mounter, Overlay
+from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
+from graphdriver.drivers.overlay.probe import examine, trial
 from graphdriver.errors import UnsupportedError
 from graphdriver.linux import mount as calls
 from graphdriver.linux.mountinfo import mount_points
@@ -168,9 +168,9 @@ def test_a_daemon_that_starts_during_a_probe_does_not_hide_what_that_mounts(
 
 _KILLED = """
 import os, sys
-from graphdriver.drivers.fuse_mount import FuseMounter
-from graphdriver.drivers.overlay_mount import KernelMounter, Mounter, Overlay
-from graphdriver.drivers.overlay_probe import trial
+from graphdriver.drivers.overlay.fuse import FuseMounter
+from graphdriver.drivers.overlay.mounts import KernelMounter, Mounter, Overlay
+from graphdriver.drivers.overlay.probe import trial
 with trial(sys.argv[2]) as (folder, _):
     mounter = FuseMounter(folder) if sys.argv[1] == "fuse-overlayfs" else KernelMounter(folder)
     mounter.mount(Overlay(["lower"], "merged", "upper", "work"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.drivers.overlay_shown import Shown
+from graphdriver.drivers.overlay.aliases import Shown
 from graphdriver.linux.exclusion import alone_in
 from graphdriver.linux.mount import MS_NODEV
 from graphdriver.linux.mountinfo import mount_points
@@ -122,7 +122,7 @@ def test_a_process_with_mounts_of_its_own_leaves_what_it_does_not_see(
     other = home / "other"
     other.mkdir()
     program = (
-        "import sys; from graphdriver.drivers.overlay_shown import Shown;"
+        "import sys; from graphdriver.drivers.overlay.aliases import Shown;"
         "one = Shown(sys.argv[1]); one.show(); one.end()"
     )
     namespace = ["unshare", "--mount", "--propagation", "private", "sh", "-c"]

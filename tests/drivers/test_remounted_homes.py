@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from graphdriver import Client, mounted
-from graphdriver.conformance import tars, wire
-from graphdriver.conformance.wire import Wire
+from graphdriver.conformance.plugin import tars, wire
+from graphdriver.conformance.plugin.wire import Wire
 from graphdriver.errors import GraphDriverError
 from tests.cli.conftest import Serving
 from tests.layer.bounded import Pieces

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from graphdriver.conformance.tree import record
+from graphdriver.conformance.kit.tree import record
 from graphdriver.drivers import load
 from graphdriver.store import Store
 from tests.drivers.faults import KILL, Faults, KilledError

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
+from graphdriver.docker.client import Client
 from graphdriver.driver import Change, ChangeKind
 from graphdriver.errors import RemoteError
-from graphdriver.plugin.client import Client
 from tests.drivers.subordinate import FIRST, give_ids
 from tests.e2e.ground import require, tool
 

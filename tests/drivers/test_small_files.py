@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.docker.address.spec_files import SpecFile
+from graphdriver.docker.daemon import Daemon, DaemonFile
+from graphdriver.docker.messages import InitRequest
 from graphdriver.drivers import load
-from graphdriver.drivers.holds import Holds
+from graphdriver.drivers.overlay.reference_counts import Holds
 from graphdriver.errors import GraphDriverError
-from graphdriver.home import Home
 from graphdriver.linux.folders import write_whole
-from graphdriver.plugin.daemon import Daemon, DaemonFile
-from graphdriver.plugin.messages import InitRequest
-from graphdriver.plugin.spec import SpecFile
+from graphdriver.serving.home import Home
 from tests.e2e.ground import require
 from tests.full import PAGE, fill, tmpfs
 

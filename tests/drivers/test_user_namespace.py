@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.conformance.case import Need
-from graphdriver.conformance.cases import GROUPS
-from graphdriver.conformance.run import chosen
+from graphdriver.conformance.kit.case import Need
+from graphdriver.conformance.kit.run import chosen
+from graphdriver.conformance.plugin.cases import GROUPS
 from graphdriver.linux.namespaces import in_user_namespace
 from tests.drivers.conftest import TakeUp
 

@@ -9,7 +9,7 @@ import pytest
 
 from graphdriver import NaiveDiffDriver
 from graphdriver.driver import mounted
-from graphdriver.drivers.vfs import VfsDriver
+from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.errors import UnsupportedError
 from tests.drivers.layers import layer
 

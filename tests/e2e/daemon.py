@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from graphdriver.drivers.overlay_shown import FOLDER as SHOWN
+from graphdriver.drivers.overlay.aliases import FOLDER as SHOWN
 from tests.e2e import leftovers
 from tests.e2e.ground import Docker
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from graphdriver.drivers.overlay_shown import FOLDER as SHOWN
+from graphdriver.drivers.overlay.aliases import FOLDER as SHOWN
 from graphdriver.linux import statfs
 from graphdriver.linux.mountinfo import mount_points
 

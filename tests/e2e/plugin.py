@@ -21,9 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from graphdriver.docker.address.discovery import Address, find
+from graphdriver.docker.state import STATES
 from graphdriver.errors import UnreachableError
-from graphdriver.plugin.discovery import Address, find
-from graphdriver.plugin.state import STATES
 from tests.e2e.ground import tool
 from tests.traces import forget
 

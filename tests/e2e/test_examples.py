@@ -14,7 +14,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "plain_folders.py"
 
 WITH_A_LOG = """
 import runpy, sys
-from graphdriver.process import logs
+from graphdriver.serving import logs
 logs.set_up(verbose=True, form="json")
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.conformance import tars
-from graphdriver.plugin.client import Client
+from graphdriver.conformance.plugin import tars
+from graphdriver.docker.client import Client
 from tests.e2e import homes, leftovers
 from tests.e2e.daemon import Daemon
 from tests.e2e.engines import Engines

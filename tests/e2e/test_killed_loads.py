@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.docker.client import Client
 from graphdriver.driver import mounted
 from graphdriver.errors import RemoteError
-from graphdriver.plugin.client import Client
 from tests.e2e import homes, leftovers
 from tests.e2e.daemon import Daemon
 from tests.e2e.engines import Engines

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from graphdriver import UnixListener
-from graphdriver.conformance.process import Process
-from graphdriver.conformance.record import Recorder
-from graphdriver.plugin.discovery import Address
+from graphdriver.conformance.kit.process import Process
+from graphdriver.docker.address.discovery import Address
+from graphdriver.docker.recorder import Recorder
 from tests.e2e.daemon import Daemon
 from tests.e2e.engines import Engines
 from tests.e2e.test_examples import work

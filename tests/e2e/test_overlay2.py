@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.docker.client import Client
 from graphdriver.linux.mountinfo import MountPoint, mount_points
-from graphdriver.plugin.client import Client
 from tests.e2e import homes
 from tests.e2e.daemon import Daemon, DockerError
 from tests.e2e.engines import Engines

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.docker.client import Client
 from graphdriver.driver import mounted
-from graphdriver.plugin.client import Client
 from tests.e2e import homes
 from tests.e2e.daemon import Daemon
 from tests.e2e.engines import Engines

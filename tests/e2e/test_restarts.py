@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.plugin.client import Client
+from graphdriver.docker.client import Client
 from tests.e2e import homes
 from tests.e2e.engines import Engines
 from tests.e2e.plugin import Plugin

@@ -14,17 +14,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from graphdriver.driver import ReadStream
-from graphdriver.drivers.tree_copy import copy_tree
+from graphdriver.drivers.vfs.tree_copy import copy_tree
 from graphdriver.errors import GraphDriverError
 from graphdriver.layer.changed import ChangeList
 from graphdriver.layer.changes import compare
-from graphdriver.layer.overlay import OVERLAY
+from graphdriver.layer.overlay.form import OVERLAY
+from graphdriver.layer.overlay.upper import compare_upper
 from graphdriver.layer.pack import pack
+from graphdriver.layer.tree.walk import remove_tree
 from graphdriver.layer.unpack import unpack
-from graphdriver.layer.upper import compare_upper
-from graphdriver.layer.walk import remove_tree
 from graphdriver.layer.whiteout import PLAIN, Form
 
 MIB = 1 << 20

@@ -11,8 +11,8 @@ import pytest
 
 from graphdriver.driver import IDMap
 from graphdriver.layer import pack as pack_module
+from graphdriver.layer.tree.walk import remove_tree, walk
 from graphdriver.layer.unpack import Unpacked, unpack
-from graphdriver.layer.walk import remove_tree, walk
 from graphdriver.layer.whiteout import PLAIN, Form
 from graphdriver.linux.regular import deviceless
 from tests.drivers.filesystems import loop

@@ -10,7 +10,7 @@ import os
 import struct
 import threading
 
-from graphdriver.drivers.vfs import VfsDriver
+from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.linux.libc import libc
 
 KEPT = "kept"

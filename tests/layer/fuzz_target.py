@@ -11,12 +11,12 @@ import os
 import re
 import tarfile
 
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from graphdriver.driver import ReadStream
 from graphdriver.errors import BadArchiveError
-from graphdriver.layer.format import header
-from graphdriver.layer.header import Entry, EntryType
-from graphdriver.layer.parse import TarReader
+from graphdriver.layer.tar.entry import Entry, EntryType
+from graphdriver.layer.tar.reader import TarReader
+from graphdriver.layer.tar.writer import header
 from tests.layer.hostile.corpus import CORPUS
 
 ENOUGH = 8192

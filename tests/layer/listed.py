@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from graphdriver.driver import Change, ChangeKind
 from graphdriver.layer.changed import Changed, ChangeList, Way
 from graphdriver.layer.changes import compare
-from graphdriver.layer.upper import compare_upper
+from graphdriver.layer.overlay.upper import compare_upper
 
 
 def changes(upper: int, lower: int | None, untouched_before_ns: int | None = None) -> list[Change]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 
 NAMES = st.sampled_from(
     b"a a/b a/b/c b b/l l l/a . .. a/../../x /a  .wh.a a/.wh.b a/.wh..wh..opq"

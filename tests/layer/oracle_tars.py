@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from tests.layer import mutations
 from tests.layer.hostile.corpus import CORPUS
 from tests.layer.mutations import Mutation, mutate

@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from graphdriver.errors import BadArchiveError
-from graphdriver.layer.header import EntryType
-from graphdriver.layer.parse import TarReader
+from graphdriver.layer.tar.entry import EntryType
+from graphdriver.layer.tar.reader import TarReader
 
 MOST = 16 << 20
 """How much of what bsdtar writes is looked at."""

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.conformance import tars
-from graphdriver.layer.overlay import OVERLAY
+from graphdriver.conformance.plugin import tars
+from graphdriver.layer.overlay.form import OVERLAY
 from tests.layer.conftest import Layer
 
 NOBODY = 0xFFFFFFFF

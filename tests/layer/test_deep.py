@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.conformance import tars
-from graphdriver.layer.overlay import OVERLAY
+from graphdriver.conformance.plugin import tars
+from graphdriver.layer.overlay.form import OVERLAY
 from graphdriver.layer.whiteout import PLAIN, Form
 from tests.layer.conftest import Layer, remove
 from tests.layer.test_changes import compare

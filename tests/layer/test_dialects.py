@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from graphdriver.errors import BadArchiveError
-from graphdriver.layer.header import EntryType
-from graphdriver.layer.parse import TarReader
+from graphdriver.layer.tar.entry import EntryType
+from graphdriver.layer.tar.reader import TarReader
 from tests.layer.conftest import Layer
 
 LONG = "/".join(["a-folder-with-a-long-name"] * 38) + "/file"  # about 1,000 bytes

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.layer.parse import TarReader
-from graphdriver.layer.rootfd import clean
+from graphdriver.layer.tar.reader import TarReader
+from graphdriver.layer.tree.resolver import clean
 from graphdriver.layer.unpack import unpack
 from tests.layer.extraction_differences import ALLOWED
 from tests.layer.extractors import EXTRACTORS, MAKERS, facts, made_by

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver import Client, mounted
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from graphdriver.linux import reflink
 from tests.cli.conftest import ROOT, Serving
 from tests.drivers.filesystems import loop

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphdriver.errors import UnsupportedError
-from graphdriver.layer.format import END, file_header, header
-from graphdriver.layer.header import Entry, EntryType
-from graphdriver.layer.parse import TarReader
+from graphdriver.layer.tar.entry import Entry, EntryType
+from graphdriver.layer.tar.reader import TarReader
+from graphdriver.layer.tar.writer import END, file_header, header
 
 NAME_BYTES = st.binary(min_size=1, max_size=1000).map(lambda name: name.replace(b"\0", b"/"))
 OWNERS = st.integers(0, 2**32 - 2)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.layer import parse
-from graphdriver.layer.header import Entry
+from graphdriver.layer.tar import reader as parse
+from graphdriver.layer.tar.entry import Entry
 from tests.layer.fuzz_target import seeds, target
 from tests.long import times
 

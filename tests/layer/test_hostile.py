@@ -14,18 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from graphdriver.errors import BadArchiveError, UnsupportedError
-from graphdriver.layer.overlay import OVERLAY
-from graphdriver.layer.walk import names_in, remove_tree
+from graphdriver.layer.overlay.form import OVERLAY
+from graphdriver.layer.tree.walk import names_in, remove_tree
 from graphdriver.layer.whiteout import PLAIN
+from tests.docker import test_hostile_ids
 from tests.layer import test_races
 from tests.layer.canary import SECRET
 from tests.layer.hostile import hard_links, links, names, whiteouts
 from tests.layer.hostile.attack import Attack
 from tests.layer.hostile.corpus import CORPUS, MODULES, Maker
 from tests.layer.hostile.ground import Ground, content_of, opened
-from tests.plugin import test_hostile_ids
 
 REFUSALS = (BadArchiveError, UnsupportedError)
 
@@ -156,7 +156,7 @@ logging.disable()
 from graphdriver.errors import GraphDriverError
 from graphdriver.layer.pack import pack
 from graphdriver.layer.unpack import unpack
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from tests.layer import test_races
 from tests.layer.hostile.corpus import CORPUS
 root = os.open(".", os.O_RDONLY)

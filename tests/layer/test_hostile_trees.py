@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from graphdriver.driver import ClosableStream
-from graphdriver.drivers.tree_copy import copy_tree
+from graphdriver.drivers.vfs.tree_copy import copy_tree
 from graphdriver.errors import GraphDriverError
 from graphdriver.layer.changed import changed_size
 from graphdriver.layer.changes import compare
+from graphdriver.layer.overlay.upper import UpperPacker
 from graphdriver.layer.pack import pack
-from graphdriver.layer.upper import UpperPacker
-from graphdriver.layer.walk import remove_tree
+from graphdriver.layer.tree.walk import remove_tree
 from tests.layer.canary import SECRET, Canary
 from tests.layer.hostile.ground import opened
 from tests.layer.listed import changes, upper_changes

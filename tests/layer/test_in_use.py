@@ -15,7 +15,7 @@ from graphdriver.errors import BrokenStreamError
 from graphdriver.layer.changed import ChangeList
 from graphdriver.layer.changes import CLOCK_TICK_NS, compare
 from graphdriver.layer.pack import pack
-from graphdriver.layer.walk import names_in, remove_tree, walk
+from graphdriver.layer.tree.walk import names_in, remove_tree, walk
 from tests.layer.listed import changes
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY

@@ -5,7 +5,7 @@ import tracemalloc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphdriver.layer.inodes import InodeSet
+from graphdriver.layer.tree.inodes import InodeSet
 
 
 @given(st.sets(st.integers(1, 5000)), st.sets(st.integers(1, (1 << 64) - 1)))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from graphdriver.errors import BadArchiveError
 from tests.layer.conftest import Layer
 
@@ -100,7 +100,7 @@ def test_targets_that_aufs_keeps_aside_are_linked_and_do_not_stay(layer: Layer) 
 def test_too_many_links_that_wait_are_an_error(
     layer: Layer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graphdriver.layer.links.MOST", 10)
+    monkeypatch.setattr("graphdriver.layer.write.hard_links.MOST", 10)
     with pytest.raises(BadArchiveError, match="too many hard links"):
         layer.unpack(tars.tar(*[tars.hard_link(b"%d" % n, b"x") for n in range(11)]))
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.layer.overlay.upper import UpperPacker
 from graphdriver.layer.pack import Packer, pack
-from graphdriver.layer.upper import UpperPacker
 from tests.layer.hostile.ground import opened
 from tests.linux.opens import watched
 

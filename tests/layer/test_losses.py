@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from graphdriver.errors import UnsupportedError
 from graphdriver.layer.unpack import Unpacked, unpack
 

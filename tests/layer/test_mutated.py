@@ -14,13 +14,13 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from graphdriver.errors import BadArchiveError, GraphDriverError
-from graphdriver.layer.overlay import OVERLAY
+from graphdriver.layer.overlay.form import OVERLAY
 from graphdriver.layer.pack import pack
-from graphdriver.layer.parse import TarReader
+from graphdriver.layer.tar.reader import TarReader
+from graphdriver.layer.tree.walk import walk
 from graphdriver.layer.unpack import unpack
-from graphdriver.layer.walk import walk
 from graphdriver.layer.whiteout import PLAIN, Form
 from tests.layer.canary import SECRET, Canary
 from tests.layer.conftest import remove

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from tests.layer.conftest import Layer
 from tests.layer.upon_parent import FORMS, UponParent
 

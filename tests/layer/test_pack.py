@@ -19,14 +19,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphdriver.conformance.tree import build, record
+from graphdriver.conformance.kit.tree import build, record
 from graphdriver.driver import Change, ChangeKind, IDMap
 from graphdriver.errors import BrokenStreamError, GraphDriverError, UnsupportedError
 from graphdriver.layer.changed import ChangeList
 from graphdriver.layer.changes import compare
-from graphdriver.layer.format import END, file_header, header
-from graphdriver.layer.header import Entry, EntryType
 from graphdriver.layer.pack import pack
+from graphdriver.layer.tar.entry import Entry, EntryType
+from graphdriver.layer.tar.writer import END, file_header, header
 from graphdriver.layer.unpack import Unpacked, unpack
 from tests.drivers.filesystems import loop
 from tests.layer.listed import change_list

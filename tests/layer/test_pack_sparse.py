@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphdriver.errors import BrokenStreamError
-from graphdriver.layer import holes
-from graphdriver.layer.holes import BLOCK, data_ranges
 from graphdriver.layer.pack import pack
+from graphdriver.layer.tree import holes
+from graphdriver.layer.tree.holes import BLOCK, data_ranges
 from tests.drivers.filesystems import loop
 from tests.layer.test_pack import FOLDER, unpacked
 

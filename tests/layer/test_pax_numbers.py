@@ -7,7 +7,7 @@ import tarfile
 
 import pytest
 
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from graphdriver.errors import BadArchiveError
 from tests.layer.conftest import Layer
 

@@ -20,13 +20,13 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.conformance import tars
-from graphdriver.drivers.tree_copy import copy_tree
+from graphdriver.conformance.plugin import tars
+from graphdriver.drivers.vfs.tree_copy import copy_tree
 from graphdriver.errors import GraphDriverError
-from graphdriver.layer.overlay import OVERLAY
+from graphdriver.layer.overlay.form import OVERLAY
 from graphdriver.layer.pack import pack
+from graphdriver.layer.tree.walk import remove_tree, walk
 from graphdriver.layer.unpack import unpack
-from graphdriver.layer.walk import remove_tree, walk
 from graphdriver.layer.whiteout import PLAIN, Form
 from tests.layer.canary import SECRET, Canary
 from tests.layer.hostile.ground import content_of, opened

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from tests.layer.test_losses import unpack_into
 

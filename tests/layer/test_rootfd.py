@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphdriver.errors import BadArchiveError
-from graphdriver.layer.rootfd import RootFd, clean
+from graphdriver.layer.tree.resolver import RootFd, clean
 from tests.layer.conftest import remove
 
 
@@ -130,7 +130,7 @@ def test_going_in_and_out_by_links_has_an_end(
     tmp_path: Path, root: RootFd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "root" / "l").symlink_to("d/e/../../" * 10 + "d")
-    monkeypatch.setattr("graphdriver.layer.rootfd._LOOKUPS_BACK", 100)
+    monkeypatch.setattr("graphdriver.layer.tree.resolver._LOOKUPS_BACK", 100)
     paths = [[b"l", b"%d" % n] for n in range(20)]
     with pytest.raises(OSError, match="symbolic links"):
         for path in paths:

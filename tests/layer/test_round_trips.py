@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphdriver.driver import ClosableStream
-from graphdriver.drivers.tree_copy import copy_tree
+from graphdriver.drivers.vfs.tree_copy import copy_tree
 from graphdriver.layer.changed import ChangeList
 from graphdriver.layer.changes import compare
-from graphdriver.layer.overlay import OVERLAY
+from graphdriver.layer.overlay.form import OVERLAY
+from graphdriver.layer.overlay.upper import UpperPacker
 from graphdriver.layer.pack import pack
+from graphdriver.layer.tree.walk import remove_tree
 from graphdriver.layer.unpack import unpack
-from graphdriver.layer.upper import UpperPacker
-from graphdriver.layer.walk import remove_tree
 from graphdriver.layer.whiteout import PLAIN
 from tests.layer.hostile.ground import OVERLAY_OPTIONS, opened
 from tests.layer.trees import TREES, Thing, make, recorded

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from graphdriver.driver import IDMap
 from graphdriver.errors import (
     BadArchiveError,

@@ -16,15 +16,15 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from graphdriver.conformance import tars
-from graphdriver.conformance.tree import Facts, record
+from graphdriver.conformance.kit.tree import Facts, record
+from graphdriver.conformance.plugin import tars
 from graphdriver.driver import ChangeKind
-from graphdriver.drivers.tree_copy import copy_tree
+from graphdriver.drivers.vfs.tree_copy import copy_tree
 from graphdriver.errors import BadArchiveError, GraphDriverError
-from graphdriver.layer.lowers import FUSE
-from graphdriver.layer.overlay import OVERLAY
+from graphdriver.layer.overlay.form import OVERLAY
+from graphdriver.layer.overlay.lowers import FUSE
+from graphdriver.layer.overlay.upper import UpperPacker
 from graphdriver.layer.unpack import unpack
-from graphdriver.layer.upper import UpperPacker
 from graphdriver.linux import xattr
 from tests.layer.listed import changes, upper_changes
 from tests.layer.overlays import EDITS, Edit, mounted_overlay, opened
@@ -364,7 +364,7 @@ def _without_new_times(found: dict[bytes, Facts], began: int) -> dict[bytes, Fac
 def test_what_is_taken_for_granted_of_the_layers_below_has_an_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graphdriver.layer.overlay.MOST_NAMES_SIZE", 2000)
+    monkeypatch.setattr("graphdriver.layer.overlay.form.MOST_NAMES_SIZE", 2000)
     upper, lower = tmp_path / "upper", tmp_path / "lower"
     for folder in (upper, lower):
         folder.mkdir()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver.errors import BrokenStreamError
-from graphdriver.layer.walk import OPEN_FOLDERS, Trail, remove_tree, walk
+from graphdriver.layer.tree.walk import OPEN_FOLDERS, Trail, remove_tree, walk
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY
 DEPTH = 3000

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from graphdriver.errors import BadArchiveError
-from graphdriver.layer.overlay import OVERLAY
+from graphdriver.layer.overlay.form import OVERLAY
 from tests.layer.conftest import Layer
 from tests.layer.overlays import opened
 

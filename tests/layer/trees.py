@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from graphdriver.layer.walk import walk
+from graphdriver.layer.tree.walk import walk
 from graphdriver.linux import xattr
 from graphdriver.linux.regular import open_regular
 

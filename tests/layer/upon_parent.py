@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from graphdriver.driver import IDMap
-from graphdriver.layer.overlay import OVERLAY
+from graphdriver.layer.overlay.form import OVERLAY
 from graphdriver.layer.unpack import Unpacked
 from tests.layer.conftest import Layer, remove
 from tests.layer.overlays import mounted_overlay, opened

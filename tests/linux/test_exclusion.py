@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from graphdriver import UnixListener
-from graphdriver.drivers.btrfs import BtrfsDriver
-from graphdriver.drivers.overlay2 import Overlay2Driver
+from graphdriver.docker.address.spec_files import SpecFile
+from graphdriver.drivers.btrfs.driver import BtrfsDriver
+from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from graphdriver.errors import InUseError, UnsupportedError
 from graphdriver.linux.exclusion import PathLock, alone_in
-from graphdriver.plugin.spec import SpecFile
 from tests.drivers.filesystems import loop
 
 HOLDS = """

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.containerd.conftest import folder, snapshotter
+from tests.containerd.containerd import Containerd
+from tests.containerd.served import Snapshotter
 from tests.e2e.conftest import busybox, small
 from tests.e2e.daemon import Daemon
 from tests.e2e.ground import ELSEWHERE, Docker, engine, new_folder
-from tests.snapshotter.conftest import folder, snapshotter
-from tests.snapshotter.containerd import Containerd
-from tests.snapshotter.served import Snapshotter
 
 __all__ = ["busybox", "folder", "small", "snapshotter"]
 

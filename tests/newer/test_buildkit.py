@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.containerd.served import Snapshotter
+from tests.docker.waiting import wait_until
 from tests.e2e.daemon import Daemon
 from tests.e2e.tars import LayerTar, image_archive
 from tests.long import times
 from tests.newer.conftest import OnSnapshotter
-from tests.plugin.waiting import wait_until
-from tests.snapshotter.served import Snapshotter
 
 pytestmark = [pytest.mark.root, pytest.mark.docker]
 

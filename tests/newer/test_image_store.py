@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from graphdriver.linux.mountinfo import mount_points
+from tests.containerd.served import Snapshotter
+from tests.docker.waiting import wait_until
 from tests.e2e.daemon import Daemon
-from tests.plugin.waiting import wait_until
-from tests.snapshotter.served import Snapshotter
 
 CHANGES = "echo new > /data/new; echo more >> /data/file; rm -r /bin/tail; mkdir /made; sync"
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.containerd.containerd import Containerd
+from tests.containerd.images import busybox
+from tests.containerd.served import Snapshotter
+from tests.containerd.test_containerd import imported
+from tests.containerd.test_remap import CONTAINER, MAP, WITHIN, owners_inside
 from tests.e2e.ground import engine
-from tests.snapshotter.containerd import Containerd
-from tests.snapshotter.images import busybox
-from tests.snapshotter.served import Snapshotter
-from tests.snapshotter.test_containerd import imported
-from tests.snapshotter.test_remap import CONTAINER, MAP, WITHIN, owners_inside
 
 CAPABILITIES = ["", "remap-ids"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from graphdriver.conformance.case import Group, K
-from graphdriver.conformance.cases import GROUPS
-from graphdriver.conformance.snapshots.cases import GROUPS as SNAPSHOT_GROUPS
+from graphdriver.conformance.kit.case import Group, K
+from graphdriver.conformance.plugin.cases import GROUPS
+from graphdriver.conformance.snapshotter.cases import GROUPS as SNAPSHOT_GROUPS
 
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
 HEADING = "## The cases\n"

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphdriver.conformance.case import Group
-from graphdriver.conformance.cases import GROUPS
-from graphdriver.conformance.snapshots.cases import GROUPS as SNAPSHOT_GROUPS
+from graphdriver.conformance.kit.case import Group
+from graphdriver.conformance.plugin.cases import GROUPS
+from graphdriver.conformance.snapshotter.cases import GROUPS as SNAPSHOT_GROUPS
 from tests.project.documented_cases import HEADING, PAGE, text
 
 

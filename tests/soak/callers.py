@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from graphdriver.conformance import wire
-from graphdriver.conformance.wire import Answer, Wire
-from tests.plugin.waiting import wait_until
+from graphdriver.conformance.plugin import wire
+from graphdriver.conformance.plugin.wire import Answer, Wire
+from tests.docker.waiting import wait_until
 from tests.soak import content
 from tests.soak.content import Tree
 from tests.soak.history import Did, State, outcomes

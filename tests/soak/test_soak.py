@@ -24,10 +24,10 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.conformance import wire
-from graphdriver.plugin.workers import SPARE
+from graphdriver.conformance.plugin import wire
+from graphdriver.docker.http.workers import SPARE
+from tests.docker.waiting import wait_until
 from tests.long import times
-from tests.plugin.waiting import wait_until
 from tests.soak import content
 from tests.soak.callers import Caller, Crowd, Layer, Owner, Plugin
 from tests.traces import forget, socket_in

@@ -11,7 +11,7 @@ from graphdriver.cli.command import Command, key_value
 from graphdriver.errors import MalformedRequestError
 
 if TYPE_CHECKING:
-    from graphdriver.plugin.client import Client
+    from graphdriver.docker.client import Client
 
 _PIECE: Final = 1 << 20
 
@@ -182,8 +182,8 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     import json
 
-    from graphdriver.plugin.client import Client
-    from graphdriver.plugin.discovery import find
+    from graphdriver.docker.address.discovery import find
+    from graphdriver.docker.client import Client
 
     required, optional, make = _CALLS[arguments.method]
     given = _Arguments(arguments.members, required, optional)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Any
 
-    from graphdriver.conformance.case import Group, K
-    from graphdriver.conformance.run import Examined
-    from graphdriver.conformance.subject import ExecSubject, SocketSubject
+    from graphdriver.conformance.kit.case import Group, K
+    from graphdriver.conformance.kit.run import Examined
+    from graphdriver.conformance.plugin.subject import ExecSubject, SocketSubject
 
 _EXAMPLES = """\
 examples:
@@ -94,7 +94,7 @@ def _run(arguments: argparse.Namespace) -> int:
     # Ended in good order: a plugin that was started here must not stay behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
-    from graphdriver.conformance.scratch import scratch_directory
+    from graphdriver.conformance.kit.scratch import scratch_directory
 
     with scratch_directory(prefix="graphdriver-conform-") as folder:
         if arguments.snapshotter:
@@ -103,13 +103,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _list(only: str, file: str | None) -> None:
-    from graphdriver.conformance.cases import GROUPS
-    from graphdriver.conformance.files import listed
-    from graphdriver.conformance.run import chosen
+    from graphdriver.conformance.kit.files import listed
+    from graphdriver.conformance.kit.run import chosen
+    from graphdriver.conformance.plugin.cases import GROUPS
 
     every: list[Group[Any]] = list(GROUPS)
     with contextlib.suppress(ImportError):  # the extra for containerd is not installed
-        from graphdriver.conformance.snapshots.cases import GROUPS as SNAPSHOT_GROUPS
+        from graphdriver.conformance.snapshotter.cases import GROUPS as SNAPSHOT_GROUPS
 
         every += SNAPSHOT_GROUPS
     cases = chosen(every, only)
@@ -123,8 +123,8 @@ def _list(only: str, file: str | None) -> None:
 
 def _examine_a_snapshotter(arguments: argparse.Namespace, folder: Path) -> int:
     try:
-        from graphdriver.conformance.snapshots.cases import GROUPS
-        from graphdriver.conformance.snapshots.kit import SnapshotterSubject
+        from graphdriver.conformance.snapshotter.cases import GROUPS
+        from graphdriver.conformance.snapshotter.kit import SnapshotterSubject
     except ImportError as error:
         raise needs_grpc(error) from error
     if not arguments.home:
@@ -137,7 +137,7 @@ def _examine_a_snapshotter(arguments: argparse.Namespace, folder: Path) -> int:
 
 
 def _examine_a_plugin(arguments: argparse.Namespace, folder: Path) -> int:
-    from graphdriver.conformance.cases import GROUPS
+    from graphdriver.conformance.plugin.cases import GROUPS
 
     with _home(arguments.home, folder) as home:
         return _examine(arguments, GROUPS, lambda: _subject(arguments, folder, home))
@@ -146,7 +146,7 @@ def _examine_a_plugin(arguments: argparse.Namespace, folder: Path) -> int:
 @contextlib.contextmanager
 def _home(given: str | None, folder: Path) -> Iterator[str]:
     """Give the plugin's home for the length of a ``with`` block; it is left as it was found."""
-    from graphdriver.conformance.scratch import emptied, scratch_directory
+    from graphdriver.conformance.kit.scratch import emptied, scratch_directory
 
     if not given:
         with scratch_directory(folder, "home-") as new:
@@ -172,9 +172,9 @@ def _examine(
     groups: Sequence[Group[K]],
     begin: Callable[[], AbstractContextManager[Examined[K]]],
 ) -> int:
-    from graphdriver.conformance.files import as_json, junit
-    from graphdriver.conformance.report import summary, watcher
-    from graphdriver.conformance.run import Result, chosen, run
+    from graphdriver.conformance.kit.files import as_json, junit
+    from graphdriver.conformance.kit.report import summary, watcher
+    from graphdriver.conformance.kit.run import Result, chosen, run
 
     cases = chosen(groups, arguments.only)
     results: list[Result[K]] = []
@@ -202,8 +202,8 @@ def _examine(
 
 
 def _subject(arguments: argparse.Namespace, folder: Path, home: str) -> ExecSubject | SocketSubject:
-    from graphdriver.conformance.subject import ExecSubject, SocketSubject
-    from graphdriver.plugin.discovery import Address, find
+    from graphdriver.conformance.plugin.subject import ExecSubject, SocketSubject
+    from graphdriver.docker.address.discovery import Address, find
 
     if arguments.exec:
         if "{socket}" not in arguments.exec:

@@ -9,7 +9,7 @@ from typing import Final
 from graphdriver.cli.command import Command
 from graphdriver.cli.exit_codes import OK
 from graphdriver.cli.serve import DATA_ROOT
-from graphdriver.process import rights
+from graphdriver.serving import rights
 
 _EXAMPLES = """\
 examples:

@@ -16,17 +16,17 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from graphdriver.errors import MalformedRequestError, UnreachableError
-from graphdriver.plugin.listeners import (
+from graphdriver.docker.address.listeners import (
     PLUGIN_SOCKETS,
     Listener,
     TCPListener,
     UnixListener,
     dialled_host,
 )
+from graphdriver.errors import MalformedRequestError, UnreachableError
 
 if TYPE_CHECKING:
-    from graphdriver.plugin.discovery import ClientTLS
+    from graphdriver.docker.address.discovery import ClientTLS
 
 BUILT_IN: Final = frozenset(
     {"vfs", "overlay2", "btrfs", "fuse-overlayfs", "overlay", "aufs", "zfs", "devicemapper"}
@@ -81,7 +81,7 @@ class Place:
     @property
     def state(self) -> str:
         """The name of the directory for what is remembered."""
-        from graphdriver.plugin.state import state_of
+        from graphdriver.docker.state import state_of
 
         # A port of ours may be the kernel's choice; systemd's is in its unit.
         return state_of(self.listener, "" if self.is_inherited else self.name)
@@ -100,7 +100,7 @@ class Place:
         there: then it is the administrator's, and only asked for.
 
         Raises:
-            InUseError: see `graphdriver.plugin.spec.SpecFile`.
+            InUseError: see `graphdriver.docker.address.spec_files.SpecFile`.
         """
         if self.is_found_by_name:
             yield
@@ -108,7 +108,7 @@ class Place:
             self._ask_for_a_file()
             yield
         else:
-            from graphdriver.plugin.spec import SpecFile
+            from graphdriver.docker.address.spec_files import SpecFile
 
             with contextlib.closing(SpecFile(self.name, self.listener.address, self.daemon_tls)):
                 yield
@@ -116,7 +116,7 @@ class Place:
     def _ask_for_a_file(self) -> None:
         import logging
 
-        from graphdriver.plugin.discovery import PLUGIN_SPECS, find
+        from graphdriver.docker.address.discovery import PLUGIN_SPECS, find
 
         here = self.listener.address
         with contextlib.suppress(UnreachableError):
@@ -142,7 +142,7 @@ def open_place(
 
     Raises:
         MalformedRequestError: the options do not go together, or the name will not do.
-        UnsupportedError: see the listeners, and `graphdriver.plugin.tls`.
+        UnsupportedError: see the listeners, and `graphdriver.docker.address.tls`.
         InUseError: somebody listens there.
     """
     if inherited is not None:
@@ -170,8 +170,8 @@ def _tcp(arguments: argparse.Namespace, default_name: Callable[[], str]) -> Plac
     if not files:
         return Place(name, TCPListener(host, port, allow_plain=arguments.allow_plain_tcp))
 
-    from graphdriver.plugin.discovery import ClientTLS
-    from graphdriver.plugin.tls import client_side, expect_agreement, server_side
+    from graphdriver.docker.address.discovery import ClientTLS
+    from graphdriver.docker.address.tls import client_side, expect_agreement, server_side
 
     _refuse(arguments, "TLS", "--allow-plain-tcp")
     authority, certificate, key, daemons_certificate, daemons_key = files
@@ -184,14 +184,14 @@ def _tcp(arguments: argparse.Namespace, default_name: Callable[[], str]) -> Plac
 def _inherited(
     arguments: argparse.Namespace, inherited: socket.socket, default_name: Callable[[], str]
 ) -> Place:
-    from graphdriver.plugin.systemd import InheritedListener
+    from graphdriver.docker.address.systemd import InheritedListener
 
     _refuse(arguments, "systemd's socket", "--socket", "--tcp", "--group", *_DAEMONS)
     if inherited.family == socket.AF_UNIX:
         _refuse(arguments, "a unix socket", *_OURS, "--allow-plain-tcp")
     tls = None
     if files := _files(arguments, *_OURS):
-        from graphdriver.plugin.tls import server_side
+        from graphdriver.docker.address.tls import server_side
 
         _refuse(arguments, "TLS", "--allow-plain-tcp")
         tls = server_side(*files)

@@ -35,9 +35,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from graphdriver.conformance.record import Recorder
-    from graphdriver.plugin.discovery import Address, find
-    from graphdriver.plugin.listeners import UnixListener
+    from graphdriver.docker.address.discovery import Address, find
+    from graphdriver.docker.address.listeners import UnixListener
+    from graphdriver.docker.recorder import Recorder
 
     plugin = Address.parse(arguments.socket) if arguments.socket else find(arguments.plugin)
     if not plugin.path:

@@ -19,11 +19,11 @@ from graphdriver.cli.serving import (
     configure_options,
     run_logged,
 )
-from graphdriver.process import rights
-from graphdriver.process.signals import raise_until_served
+from graphdriver.serving import rights
+from graphdriver.serving.signals import raise_until_served
 
 if TYPE_CHECKING:
-    from graphdriver.plugin.systemd import Notifier
+    from graphdriver.docker.address.systemd import Notifier
 
 DATA_ROOT: Final = "/var/lib/docker"
 """Where a daemon keeps all its data by default."""
@@ -65,7 +65,7 @@ def _run_plugin(arguments: argparse.Namespace) -> int:
     raise_until_served()
     inherited, notifier = None, None
     if "LISTEN_PID" in os.environ or "NOTIFY_SOCKET" in os.environ:
-        from graphdriver.plugin.systemd import Notifier, inherited_socket
+        from graphdriver.docker.address.systemd import Notifier, inherited_socket
 
         inherited, notifier = inherited_socket(), Notifier.wanted()
     driver, reason = arguments.driver, "it was asked for"
@@ -91,17 +91,17 @@ def _serve(
     driver: str,
     reason: str,
 ) -> int:
-    from graphdriver.process import logs, stacks
+    from graphdriver.serving import logs, stacks
 
     logs.set_up(verbose=arguments.verbose, form=arguments.log_format)
     stacks.dump_on_signal(arguments.log_format)
 
+    from graphdriver.docker.handler import Handler
+    from graphdriver.docker.residence import split_options
+    from graphdriver.docker.serve import run
+    from graphdriver.docker.state import is_remembered, state_directory
     from graphdriver.drivers import load, make
     from graphdriver.drivers.choice import check
-    from graphdriver.plugin.handler import Handler
-    from graphdriver.plugin.residence import split_options
-    from graphdriver.plugin.serve import run
-    from graphdriver.plugin.state import is_remembered, state_directory
 
     def announce() -> None:
         print(f"serving {driver} ({reason}) on {place}")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from graphdriver.cli.command import key_value
 from graphdriver.cli.exit_codes import FAILED, OK, exit_code
 from graphdriver.errors import GraphDriverError
-from graphdriver.process.signals import StoppedError
+from graphdriver.serving.signals import StoppedError
 
 
 def configure_driver(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +55,7 @@ def run_logged(arguments: argparse.Namespace, run: Callable[[argparse.Namespace]
             raise
         import logging
 
-        from graphdriver.process import logs
+        from graphdriver.serving import logs
 
         logs.set_up(verbose=arguments.verbose, form=arguments.log_format)
         expected = isinstance(error, GraphDriverError | OSError)

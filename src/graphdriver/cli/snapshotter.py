@@ -68,8 +68,8 @@ def _run_snapshotter(arguments: argparse.Namespace) -> int:
         raise MalformedRequestError(
             f"{name!r} is no name of a snapshotter, {_NAME.pattern}", hint="give it one with --name"
         )
-    from graphdriver.process import rights
-    from graphdriver.snapshotter.config import config
+    from graphdriver.containerd.config import config
+    from graphdriver.serving import rights
 
     root = os.path.abspath(arguments.root or f"{ROOTS}/io.containerd.snapshotter.v1.{name}")
     if arguments.print_config:
@@ -82,10 +82,10 @@ def _run_snapshotter(arguments: argparse.Namespace) -> int:
 def _serve(arguments: argparse.Namespace, name: str, address: str, root: str) -> int:
     import logging
 
+    from graphdriver.docker.address.systemd import Notifier
     from graphdriver.drivers import make
-    from graphdriver.plugin.systemd import Notifier
-    from graphdriver.process import logs, stacks
-    from graphdriver.process.signals import Signals, raise_until_served
+    from graphdriver.serving import logs, stacks
+    from graphdriver.serving.signals import Signals, raise_until_served
 
     raise_until_served()
     logs.set_up(verbose=arguments.verbose, form=arguments.log_format)
@@ -99,8 +99,8 @@ def _serve(arguments: argparse.Namespace, name: str, address: str, root: str) ->
     elif ":" in driver:
         sys.path.append(os.getcwd())  # last, as in `serve`
     try:
-        from graphdriver.snapshotter.server import SnapshotterServer
-        from graphdriver.snapshotter.snapshots import Snapshots
+        from graphdriver.containerd.server import SnapshotterServer
+        from graphdriver.containerd.snapshots import Snapshots
     except ImportError as error:
         raise needs_grpc(error) from error
 

@@ -22,10 +22,10 @@ from typing import Any
 
 import pytest
 
-from graphdriver.conformance.case import Case, Group, K
-from graphdriver.conformance.kit import Kit
-from graphdriver.conformance.report import explanation
-from graphdriver.conformance.run import Examined, Outcome, chosen, run_case
+from graphdriver.conformance.kit.case import Case, Group, K
+from graphdriver.conformance.kit.report import explanation
+from graphdriver.conformance.kit.run import Examined, Outcome, chosen, run_case
+from graphdriver.conformance.plugin.kit import Kit
 
 Check = Callable[[Examined[Kit]], None]
 """What the fixture ``conformance_case`` is: runs one case, and fails or skips the test."""
@@ -43,11 +43,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make a test of each case."""
     if "conformance_case" in metafunc.fixturenames:
-        from graphdriver.conformance.cases import GROUPS
+        from graphdriver.conformance.plugin.cases import GROUPS
 
         _parametrize(metafunc, "conformance_case", GROUPS)
     if "snapshot_case" in metafunc.fixturenames:
-        from graphdriver.conformance.snapshots.cases import GROUPS as SNAPSHOT_GROUPS
+        from graphdriver.conformance.snapshotter.cases import GROUPS as SNAPSHOT_GROUPS
 
         _parametrize(metafunc, "snapshot_case", SNAPSHOT_GROUPS)
 

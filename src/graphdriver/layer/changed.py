@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from graphdriver.driver import Change, ChangeKind
-from graphdriver.layer.directory_path import DirectoryPath
-from graphdriver.layer.walk import Trail
+from graphdriver.layer.tree.directory_path import DirectoryPath
+from graphdriver.layer.tree.walk import Trail
 
 
 class Changed(NamedTuple):

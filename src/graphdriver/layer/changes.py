@@ -33,7 +33,7 @@ from graphdriver.driver import ChangeKind
 from graphdriver.layer.attributes import is_content
 from graphdriver.layer.changed import Changed, Way
 from graphdriver.layer.touched import Touched
-from graphdriver.layer.walk import Trail, names_in, walk
+from graphdriver.layer.tree.walk import Trail, names_in, walk
 from graphdriver.linux import statfs, xattr
 from graphdriver.linux.regular import open_regular
 

@@ -27,14 +27,15 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from graphdriver.driver import ChangeKind, IDMap
 from graphdriver.errors import BrokenStreamError, GraphDriverError, UnsupportedError
-from graphdriver.layer import holes, whiteout
+from graphdriver.layer import whiteout
 from graphdriver.layer.attributes import is_content
 from graphdriver.layer.changed import ChangeList
-from graphdriver.layer.directory_path import DirectoryPath
-from graphdriver.layer.format import BLOCK, END, file_header, header
-from graphdriver.layer.header import Entry, EntryType
 from graphdriver.layer.idmap import attribute_to_container, to_container
-from graphdriver.layer.walk import look_at, walk_to_files
+from graphdriver.layer.tar.entry import Entry, EntryType
+from graphdriver.layer.tar.writer import BLOCK, END, file_header, header
+from graphdriver.layer.tree import holes
+from graphdriver.layer.tree.directory_path import DirectoryPath
+from graphdriver.layer.tree.walk import look_at, walk_to_files
 from graphdriver.linux import xattr
 from graphdriver.linux.regular import (
     NotRegularError,

@@ -2,8 +2,8 @@
 
 The rules:
 
-- Every entry is made in one open folder, its parent (`graphdriver.layer.cursor`); nothing else stays
-  open.
+- Every entry is made in one open directory, its parent (`graphdriver.layer.write.cursor`); nothing
+  else stays open.
 - The later entry of a name wins. A folder over a folder keeps what is in it; whatever else is there is
   removed first, also what a hard link shares with a layer below.
 - Parents that are missing are made, 0755 and root's. What a layer below has in their place goes; an
@@ -24,19 +24,20 @@ from dataclasses import dataclass
 
 from graphdriver.driver import IDMap, ReadStream
 from graphdriver.errors import BadArchiveError, GraphDriverError
-from graphdriver.layer import place, whiteout
+from graphdriver.layer import whiteout
 from graphdriver.layer.attributes import is_content, why_not_content
-from graphdriver.layer.blame import raise_about
-from graphdriver.layer.cursor import Cursor, times_of
-from graphdriver.layer.fields import show
-from graphdriver.layer.header import Entry, EntryType
 from graphdriver.layer.idmap import attribute_to_host, to_host
-from graphdriver.layer.links import HardLinks
-from graphdriver.layer.losses import Losses
-from graphdriver.layer.parse import TarReader
-from graphdriver.layer.place import Folder
-from graphdriver.layer.rootfd import RootFd, clean
-from graphdriver.layer.walk import remove_tree
+from graphdriver.layer.tar.entry import Entry, EntryType
+from graphdriver.layer.tar.fields import show
+from graphdriver.layer.tar.reader import TarReader
+from graphdriver.layer.tree.resolver import RootFd, clean
+from graphdriver.layer.tree.walk import remove_tree
+from graphdriver.layer.write import entry as place
+from graphdriver.layer.write.blame import raise_about
+from graphdriver.layer.write.cursor import Cursor, times_of
+from graphdriver.layer.write.entry import Folder
+from graphdriver.layer.write.hard_links import HardLinks
+from graphdriver.layer.write.losses import Losses
 
 _NO_NAMES = frozenset({b"", b".", b".."})
 

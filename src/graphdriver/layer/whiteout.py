@@ -11,7 +11,7 @@ this layer's own, because it made or emptied them; in other folders, the inodes 
 names of its hard links, whose inodes may be the parent's. A first layer remembers its folders alone.
 
 A tree's *form* says which of two things it is: `PLAIN`, a whole tree in which deletions delete, or
-`graphdriver.layer.overlay.OVERLAY`, the upper folder of an overlay mount, in which they are marks.
+`graphdriver.layer.overlay.form.OVERLAY`, the upper folder of an overlay mount, in which they are marks.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import stat
 from typing import Protocol
 
 from graphdriver.errors import BadArchiveError
-from graphdriver.layer.header import Entry, EntryType
-from graphdriver.layer.inodes import InodeSet
-from graphdriver.layer.walk import Trail, names_in
+from graphdriver.layer.tar.entry import Entry, EntryType
+from graphdriver.layer.tree.inodes import InodeSet
+from graphdriver.layer.tree.walk import Trail, names_in
 
 PREFIX = b".wh."
 """What the name of a whiteout begins with; the rest is the name that it deletes."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from graphdriver.conformance.tree import CAPABILITY
+from graphdriver.conformance.kit.tree import CAPABILITY
 from graphdriver.driver import ClosableStream, IDMap, ReadStream, mounted
 from graphdriver.errors import GraphDriverError
 from tests.conformance.faults.fault import Broken, caught_by

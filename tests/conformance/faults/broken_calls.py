@@ -10,7 +10,7 @@ import urllib.parse
 from collections.abc import Iterator
 from typing import ClassVar
 
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from graphdriver.driver import ClosableStream, ReadStream
 from graphdriver.errors import GraphDriverError
 from tests.conformance.faults.fault import Broken, caught_by

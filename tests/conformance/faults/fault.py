@@ -16,7 +16,7 @@ from graphdriver.driver import (
     ProtoDriver,
     ReadStream,
 )
-from graphdriver.drivers.vfs import VfsDriver
+from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.naive import NaiveDiffDriver
 from tests.conformance.faults.proxy import Proxy
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from graphdriver.driver import ReadStream, mounted
-from graphdriver.drivers.overlay2 import Overlay2Driver
+from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from graphdriver.errors import GraphDriverError
 from tests.conformance.faults.fault import Broken, caught_by
 

@@ -6,7 +6,7 @@ import io
 import tarfile
 from collections.abc import Iterator
 
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from graphdriver.driver import Capabilities, ClosableStream, ReadStream
 from graphdriver.errors import GraphDriverError
 from tests.conformance.faults.fault import Broken, caught_by

@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from graphdriver.driver import ClosableStream, ReadStream, mounted
 from graphdriver.errors import GraphDriverError
 from tests.conformance.faults.fault import Broken

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from graphdriver.driver import mounted
 from graphdriver.errors import GraphDriverError
 from tests.conformance.faults.fault import caught_by

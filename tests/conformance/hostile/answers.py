@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from graphdriver.linux.mount import MS_BIND, mount
 from tests.conformance.faults.proxy import Answer, Proxy, Request
 from tests.conformance.hostile.ground import Ground

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from graphdriver.driver import Mount
-from graphdriver.drivers.overlay2 import Overlay2Driver
+from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from graphdriver.linux.mount import MS_BIND, mount
 from tests.conformance.hostile.ground import Ground
 from tests.conformance.snapshot_faults.fault import Broken, Labels, Shown

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.driver import Mount, ProtoDriver
-from graphdriver.drivers.vfs import VfsDriver
-from graphdriver.snapshotter.snapshots import Snapshots
+from graphdriver.drivers.vfs.driver import VfsDriver
 
 Labels = Mapping[str, str]
 

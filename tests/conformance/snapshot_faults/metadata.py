@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from graphdriver.containerd.metadata import Snapshot, SnapshotKind
 from graphdriver.driver import Mount, Usage
 from graphdriver.errors import GraphDriverError, LayerNotFoundError, MalformedRequestError
-from graphdriver.snapshotter.metadata import Snapshot, SnapshotKind
 from tests.conformance.snapshot_faults.fault import Broken, Labels, caught_by
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from graphdriver.containerd.metadata import SnapshotKind
 from graphdriver.driver import Mount
 from graphdriver.errors import (
     GraphDriverError,
@@ -13,7 +14,6 @@ from graphdriver.errors import (
     MalformedRequestError,
     UnsupportedError,
 )
-from graphdriver.snapshotter.metadata import SnapshotKind
 from tests.conformance.snapshot_faults.fault import Broken, Labels, caught_by
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from graphdriver.driver import Mount
-from graphdriver.drivers.overlay2 import Overlay2Driver
+from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from graphdriver.errors import InUseError, UnsupportedError
 from tests.conformance.snapshot_faults.fault import Broken, Labels, Shown, caught_by
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from graphdriver.layer.overlay import OVERLAY
+from graphdriver.layer.overlay.form import OVERLAY
 from graphdriver.layer.whiteout import PLAIN, Form
 
 BOTH: tuple[type[Form], ...] = (PLAIN, OVERLAY)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from graphdriver.conformance import tars
-from graphdriver.layer.overlay import OVERLAY
+from graphdriver.conformance.plugin import tars
+from graphdriver.layer.overlay.form import OVERLAY
 from graphdriver.layer.whiteout import PLAIN
 from tests.layer.hostile.attack import Attack
 

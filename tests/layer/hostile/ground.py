@@ -11,14 +11,14 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from graphdriver.drivers.tree_copy import copy_tree
+from graphdriver.drivers.vfs.tree_copy import copy_tree
 from graphdriver.layer.changed import ChangeList
 from graphdriver.layer.changes import compare
-from graphdriver.layer.lowers import TRUSTED
-from graphdriver.layer.overlay import OVERLAY
+from graphdriver.layer.overlay.form import OVERLAY
+from graphdriver.layer.overlay.lowers import TRUSTED
 from graphdriver.layer.pack import pack
+from graphdriver.layer.tree.walk import Node, remove_tree, walk
 from graphdriver.layer.unpack import unpack
-from graphdriver.layer.walk import Node, remove_tree, walk
 from graphdriver.layer.whiteout import PLAIN, Form
 from graphdriver.linux import xattr
 from graphdriver.linux.regular import open_regular

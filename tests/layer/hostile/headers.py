@@ -7,7 +7,7 @@ import gzip
 import lzma
 import os
 
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from tests.layer.hostile.attack import Attack
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphdriver.conformance import tars
+from graphdriver.conformance.plugin import tars
 from tests.layer.hostile.attack import Attack
 
 

@@ -1,0 +1,1 @@
+"""What the cases of both kits are run with."""

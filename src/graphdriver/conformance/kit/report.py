@@ -1,0 +1,126 @@
+"""What a person sees of a run: a live table on a terminal, plain lines otherwise, and a summary."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Final, TextIO
+
+from graphdriver.conformance.kit.case import Case, Group, K
+from graphdriver.conformance.kit.run import Outcome, Result, Watcher
+
+_WIDTH: Final = 96
+_UP: Final = "\x1b[{}A"
+_CLEAR: Final = "\x1b[K"
+_RED: Final = "\x1b[31m{}\x1b[0m"
+
+
+def watcher(out: TextIO, groups: Sequence[Group[K]], cases: Sequence[Case[K]]) -> Watcher:
+    """Return what fits the place that is written to."""
+    if not out.isatty():
+        return _Lines(out)
+    counts = {group.name: 0 for group in groups}
+    for case in cases:
+        counts[case.group] += 1
+    return _Table(out, {name: count for name, count in counts.items() if count})
+
+
+class _Lines:
+    """A line for each case, once it is over."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def began(self, case: Case[K]) -> None:
+        pass
+
+    def ended(self, result: Result[K]) -> None:
+        print(_line(result), file=self._out, flush=True)
+
+
+class _Table:
+    """A row for each group; each is written anew as its cases are run."""
+
+    def __init__(self, out: TextIO, counts: dict[str, int]) -> None:
+        self._out = out
+        self._counts = counts
+        self._done = {name: dict.fromkeys(Outcome, 0) for name in counts}
+        self._running = ""
+        self._is_drawn = False
+
+    def began(self, case: Case[K]) -> None:
+        self._running = case.id
+        self._draw()
+
+    def ended(self, result: Result[K]) -> None:
+        self._running = ""
+        self._done[result.case.group][result.outcome] += 1
+        self._draw()
+
+    def _draw(self) -> None:
+        rows = []
+        for name, count in self._counts.items():
+            done = self._done[name]
+            failed = f"{done[Outcome.FAILED]:>3} failed"
+            running = self._running if self._running.partition("/")[0] == name else ""
+            rows.append(
+                f"{name:<20}{done[Outcome.PASSED]:>4} of {count:<4}"
+                f"{_RED.format(failed) if done[Outcome.FAILED] else ' ' * len(failed)}  {running}"
+            )
+        up = _UP.format(len(rows)) if self._is_drawn else ""
+        self._is_drawn = True
+        print(up + "\n".join(row + _CLEAR for row in rows), file=self._out, flush=True)
+
+
+def _line(result: Result[K]) -> str:
+    case = result.case
+    optional = "" if case.required else "  (optional)"
+    if result.outcome is Outcome.NOT_RUN:
+        return f"{result.outcome.value:<8}  {case.id}{optional}: {result.what}"
+    return f"{result.outcome.value:<8}  {case.id}{optional}  {result.seconds:.2f} s"
+
+
+def summary(results: Sequence[Result[K]]) -> str:
+    """Tell what failed, with all that helps to mend it, and how many cases there were."""
+    failed = [result for result in results if result.outcome is Outcome.FAILED]
+    parts = [explanation(result) for result in failed]
+    passed = sum(result.outcome is Outcome.PASSED for result in results)
+    left = sum(result.outcome is Outcome.NOT_RUN for result in results)
+    bad = sum(result.is_bad for result in results)
+    seconds = sum(result.seconds for result in results)
+    total = f"{passed} passed, {bad} failed"
+    if optional := len(failed) - bad:
+        total += f", {optional} optional failed"
+    if left:
+        total += f", {left} not run"
+    return "\n\n".join([*parts, f"{total}, in {seconds:.1f} s"])
+
+
+def explanation(result: Result[K]) -> str:
+    """Tell all of a case that failed."""
+    case = result.case
+    said = {
+        "checks": case.checks,
+        "why": case.why.text,
+        "what": result.what,
+        "saw": result.saw,
+        "expected": result.expected,
+        "besides": result.note,
+        "see": ", ".join(case.why.references),
+    }
+    title = f"{case.id} failed" if case.required else f"{case.id} failed (optional)"
+    log = [f"  {'' if number else 'log:':<10}{line}" for number, line in enumerate(result.log)]
+    told = [_paragraph(name, text) for name, text in said.items() if text]
+    return "\n".join([title, *told, *log])
+
+
+def _paragraph(name: str, text: str) -> str:
+    start = f"  {name + ':':<10}"
+    lines = textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines)

@@ -1,0 +1,65 @@
+"""Temporary directories, emptied without touching what a plugin has mounted in them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Container, Iterator
+from pathlib import Path
+
+from graphdriver.errors import BrokenStreamError
+from graphdriver.layer.tree.walk import remove_tree
+from graphdriver.linux.mount import MNT_DETACH, mount_copy, unmount
+from graphdriver.linux.mountinfo import mount_points
+
+
+@contextlib.contextmanager
+def scratch_directory(above: str | Path | None = None, prefix: str = "") -> Iterator[Path]:
+    """Make a directory for the length of a ``with`` block.
+
+    Args:
+        above: where it is made; None for the system's directory for temporary files.
+        prefix: how its name begins.
+    """
+    path = Path(tempfile.mkdtemp(dir=above, prefix=prefix)).resolve()
+    try:
+        with emptied(path):
+            yield path
+    finally:
+        with contextlib.suppress(OSError):  # where something is mounted again, its place stays
+            path.rmdir()
+
+
+@contextlib.contextmanager
+def emptied(path: str | Path) -> Iterator[None]:
+    """Delete all that is in a directory at the end of a ``with`` block, and nothing else.
+
+    A plugin may mount a directory of the host's anywhere, also at the directory itself. So what was
+    mounted meanwhile is unmounted, and the files are deleted in a copy of the mount that the directory
+    was on at first, which shows nothing that is mounted there or further below.
+    """
+    mounted_before = {one.id for one in mount_points()}
+    fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield
+    finally:
+        _unmount(os.fsencode(path), mounted_before)
+        try:
+            copy = mount_copy(fd, 0)
+        finally:
+            os.close(fd)
+        try:
+            for name in os.listdir(f"/proc/self/fd/{copy}"):
+                with contextlib.suppress(OSError, BrokenStreamError):
+                    remove_tree(copy, os.fsencode(name))
+        finally:
+            os.close(copy)
+
+
+def _unmount(path: bytes, mounted_before: Container[int]) -> None:
+    """Unmount what was mounted at a path or below it meanwhile, the last mount first."""
+    for one in reversed(list(mount_points())):
+        if (one.point + b"/").startswith(path + b"/") and one.id not in mounted_before:
+            with contextlib.suppress(OSError):
+                unmount(os.fsdecode(one.point), MNT_DETACH)

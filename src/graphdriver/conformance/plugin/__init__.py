@@ -1,0 +1,1 @@
+"""What any graph driver plugin must do."""

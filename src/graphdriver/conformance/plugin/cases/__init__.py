@@ -1,0 +1,58 @@
+"""All cases for graph drivers, a module for each group."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from graphdriver.conformance.kit.case import Group
+from graphdriver.conformance.plugin.cases import (
+    activation,
+    attributes,
+    broken_calls,
+    chains,
+    changes,
+    concurrency,
+    dialects,
+    errors,
+    hostile_tars,
+    id_maps,
+    inits,
+    layers,
+    leftovers,
+    links,
+    references,
+    restart,
+    round_trips,
+    sizes,
+    special_files,
+    streams,
+    whiteouts,
+    written,
+)
+from graphdriver.conformance.plugin.kit import Kit
+
+GROUPS: Final[tuple[Group[Kit], ...]] = (
+    activation.GROUP,
+    inits.GROUP,
+    layers.GROUP,
+    references.GROUP,
+    errors.GROUP,
+    chains.GROUP,
+    written.GROUP,
+    round_trips.GROUP,
+    dialects.GROUP,
+    changes.GROUP,
+    sizes.GROUP,
+    whiteouts.GROUP,
+    links.GROUP,
+    attributes.GROUP,
+    special_files.GROUP,
+    id_maps.GROUP,
+    broken_calls.GROUP,
+    concurrency.GROUP,
+    restart.GROUP,
+    hostile_tars.GROUP,
+    streams.GROUP,
+    leftovers.GROUP,
+)
+"""All groups, in the order in which they are run: what stands later relies on what stands before."""

@@ -1,0 +1,132 @@
+"""How a daemon begins to speak, and what every answer has in common."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from graphdriver.conformance.kit.case import Group, Need
+from graphdriver.conformance.kit.expect import Mismatch, expect
+from graphdriver.conformance.plugin import wire, wire_issues
+from graphdriver.conformance.plugin.kit import Kit
+
+GROUP: Group[Kit] = Group("activation", "how a daemon begins, and what all answers have in common")
+
+_IDLE = 6.5
+"""Seconds that a connection is left alone; servers that close idle ones often do so after five."""
+
+
+@GROUP.case(wire_issues.HANDSHAKE, Need.SOCKET)
+def implements_graphdriver(kit: Kit) -> None:
+    """Activate, with an empty body, is answered with what the plugin implements: GraphDriver."""
+    with kit.subject.wire() as daemon:
+        answer = daemon.ask(wire.head("/Plugin.Activate", "Content-Length: 0"))
+    expect("the status of Activate", answer.status, 200)
+    expect("Implements", answer.said.get("Implements"), ["GraphDriver"])
+
+
+@GROUP.case(wire_issues.HANDSHAKE, Need.SOCKET)
+def capabilities_are_told(kit: Kit) -> None:
+    """Capabilities is answered with a map of them, or with 404, which means all defaults."""
+    with kit.subject.wire() as daemon:
+        answer = daemon.ask(wire.call("Capabilities"))
+    if answer.status == 404:
+        return
+    expect("the status of Capabilities", answer.status, 200)
+    found = answer.said.get("Capabilities")
+    if not isinstance(found, dict):
+        raise Mismatch("Capabilities", found, "a map")
+    exact = found.get("ReproducesExactDiffs", False)
+    expect("the type of ReproducesExactDiffs", type(exact), bool)
+
+
+@GROUP.case(wire_issues.HANDSHAKE, Need.SOCKET)
+def status_is_pairs(kit: Kit) -> None:
+    """Status is answered with a list of pairs of text, for docker info."""
+    with kit.subject.wire() as daemon:
+        answer = daemon.ask(wire.call("Status"))
+    expect("the status of Status", answer.status, 200)
+    pairs = answer.said.get("Status") or []
+    if not isinstance(pairs, list):
+        raise Mismatch("Status", pairs, "a list")
+    for pair in pairs:
+        is_pair = isinstance(pair, list) and [type(text) for text in pair] == [str, str]
+        expect(f"whether {pair!r} is a pair of text", is_pair, True)
+
+
+@GROUP.case(wire_issues.EMPTY_HOST, Need.SOCKET)
+def empty_host_is_served(kit: Kit) -> None:
+    """A call with an empty Host header is served."""
+    call = wire.call("Exists", ID=kit.id()).replace(b"Host: plugin.moby.localhost", b"Host:")
+    with kit.subject.wire() as daemon:
+        expect("the status of a call without a host", daemon.ask(call).status, 200)
+
+
+@GROUP.case(wire_issues.EMPTY_MEMBERS, Need.SOCKET)
+def empty_members_may_be_left_out(kit: Kit) -> None:
+    """Create with an ID alone makes a layer upon nothing, without options; null means empty."""
+    first, second = kit.id(), kit.id()
+    with kit.subject.wire() as daemon:
+        answer = daemon.ask(wire.call("Create", ID=first))
+        expect("the refusal of a Create with an ID alone", answer.refusal, "")
+        null = wire.call("Create", ID=second, Parent=first, MountLabel=None, StorageOpt=None)
+        expect("the refusal of a Create with null for empty", daemon.ask(null).refusal, "")
+    expect("Exists of both", [kit.driver.exists(id) for id in (first, second)], [True, True])
+
+
+@GROUP.case(wire_issues.GO_JSON, Need.SOCKET, required=False)
+def member_names_in_any_case(kit: Kit) -> None:
+    """Names of members are taken in any letter case."""
+    id = kit.layer()
+    body = json.dumps({"id": id}).encode()
+    head = wire.head("/GraphDriver.Exists", f"Content-Length: {len(body)}")
+    with kit.subject.wire() as daemon:
+        answer = daemon.ask(head, body)
+    expect("Exists, with the member's name in lower case", answer.said.get("Exists"), True)
+
+
+@GROUP.case(wire_issues.UNKNOWN_CALL, Need.SOCKET)
+def unknown_call_is_no_success(kit: Kit) -> None:
+    """A call that there is not is refused."""
+    with kit.subject.wire() as daemon:
+        answer = daemon.ask(wire.call("Frobnicate", ID=kit.id()))
+    if not answer.refusal:
+        raise Mismatch("a call that there is not", f"success: {answer.body!r}", "404, or Err")
+
+
+@GROUP.case(wire_issues.HANDSHAKE, Need.SOCKET, required=False)
+def answers_say_their_type(kit: Kit) -> None:
+    """Answers carry the content type application/vnd.docker.plugins.v1.1+json, or another of v1."""
+    with kit.subject.wire() as daemon:
+        answer = daemon.ask(wire.call("Exists", ID=kit.id()))
+    said = answer.headers.get("content-type", "nothing")
+    if not (said.startswith("application/vnd.docker.plugins.v1") and "json" in said):
+        raise Mismatch("Content-Type", said, "application/vnd.docker.plugins.v1.1+json")
+
+
+@GROUP.case(wire_issues.KEPT_CONNECTION, Need.SOCKET)
+def connections_are_kept(kit: Kit) -> None:
+    """Many calls may be made on one connection, one after the other, refused ones among them."""
+    id = kit.layer()
+    with kit.subject.wire() as daemon:
+        for _ in range(20):
+            expect("Exists", daemon.ask(wire.call("Exists", ID=id)).said, {"Exists": True})
+            refused = daemon.ask(wire.call("Get", ID=kit.id())).refusal
+            expect("whether Get of a layer that is not there is refused", bool(refused), True)
+
+
+@GROUP.case(wire_issues.KEPT_CONNECTION, Need.SOCKET)
+def idle_connections_are_kept(kit: Kit) -> None:
+    """A connection on which nothing was said for some seconds still takes a call."""
+    id = kit.layer()
+    with kit.subject.wire() as daemon:
+        daemon.ask(wire.call("Exists", ID=id))
+        time.sleep(_IDLE)
+        try:
+            answer = daemon.ask(wire.call("Exists", ID=id))
+        except (OSError, Mismatch) as error:
+            saw = f"the plugin had closed it: {error}"
+            raise Mismatch(
+                f"a connection after {_IDLE} s without a call", saw, "an answer"
+            ) from error
+    expect("Exists", answer.said, {"Exists": True})

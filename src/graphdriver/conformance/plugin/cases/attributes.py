@@ -1,0 +1,170 @@
+"""Modes, owners, times and extended attributes."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from graphdriver.conformance.kit.case import Group
+from graphdriver.conformance.kit.expect import expect, expect_tree
+from graphdriver.conformance.kit.tree import CAPABILITY
+from graphdriver.conformance.plugin import content_issues as issues
+from graphdriver.conformance.plugin import tars
+from graphdriver.conformance.plugin.cases.chains import build_at
+from graphdriver.conformance.plugin.kit import Kit
+
+GROUP: Group[Kit] = Group("attributes", "modes, owners, times and extended attributes")
+
+_CAPABILITY = "security.capability"
+
+
+def _passed_on(kit: Kit, layer: str) -> dict[str, str]:
+    """Return layers that hold what a layer holds: itself, its child, one made of its Diff."""
+    return {
+        "the layer": layer,
+        "its child": kit.layer(layer),
+        "a layer made of its Diff": kit.applied(kit.diff(layer)),
+    }
+
+
+@GROUP.case(issues.MODES)
+def modes(kit: Kit) -> None:
+    """Modes arrive as they are, set-ID and sticky bits too, whoever the owner, whatever the umask."""
+    files = {b"f%04o" % mode: mode for mode in (0o4755, 0o2755, 0o6711, 0o1644, 0o666, 0o777, 0)}
+    folders = {b"d%04o" % mode: mode for mode in (0o1777, 0o2775, 0o777, 0o555)}
+    layer = kit.applied(
+        tars.tar(
+            *(tars.file(name, mode=mode, uid=33, gid=44) for name, mode in files.items()),
+            *(tars.folder(name, mode, uid=33, gid=44) for name, mode in folders.items()),
+        )
+    )
+    expected = {name: oct(stat.S_IFREG | mode) for name, mode in files.items()}
+    expected |= {name: oct(stat.S_IFDIR | mode) for name, mode in folders.items()}
+    for what, one in _passed_on(kit, layer).items():
+        found = {name: facts.mode for name, facts in kit.record(one).items()}
+        expect(f"modes in {what}", found, expected)
+
+
+@GROUP.case(issues.MODES, required=False)
+def folders_keep_their_mode_when_written_into(kit: Kit) -> None:
+    """A folder of the image keeps its mode, set-ID bits too, when a container writes into it."""
+    folders = {b"d%04o" % mode: mode for mode in (0o2775, 0o1777, 0o4711, 0o700)}
+    base = kit.applied(tars.tar(*(tars.folder(name, mode) for name, mode in folders.items())))
+
+    def write(root: Path) -> None:
+        for name in folders:
+            (root / os.fsdecode(name) / "new").touch()
+
+    layer = kit.layer(base, write)
+    expected = {name: oct(stat.S_IFDIR | mode) for name, mode in folders.items()}
+    found = {name: facts.mode for name, facts in kit.record(layer).items() if name in folders}
+    expect("modes", found, expected)
+
+
+@GROUP.case(issues.LAYERS_TRAVEL)
+def owners(kit: Kit) -> None:
+    """Owners and groups of files, folders, links and devices arrive as numbers, whatever names say."""
+    layer = kit.applied(
+        tars.tar(
+            tars.file(b"file", uid=1234, gid=4321),
+            tars.folder(b"folder", uid=1234, gid=4321),
+            tars.symlink(b"link", b"file", uid=1234, gid=4321),
+            tars.header(b"device", b"3", device=(1, 3), uid=1234, gid=4321),
+        )
+    )
+    for what, one in _passed_on(kit, layer).items():
+        found = {name: (facts.uid, facts.gid) for name, facts in kit.record(one).items()}
+        expect(f"owners in {what}", found, dict.fromkeys(found, (1234, 4321)))
+
+
+@GROUP.case(issues.CAPABILITIES)
+def capabilities(kit: Kit) -> None:
+    """A file's capability arrives, and is there in a child and in a copy."""
+    record = (b"SCHILY.xattr.security.capability", CAPABILITY)
+    tar = tars.tar(tars.pax([record]), tars.file(b"ping", mode=0o755, uid=7), tars.file(b"no"))
+    for what, one in _passed_on(kit, kit.applied(tar)).items():
+        found = {name: facts.attributes for name, facts in kit.record(one).items()}
+        expect(f"capabilities in {what}", found, {b"ping": {_CAPABILITY: CAPABILITY}, b"no": {}})
+
+
+@GROUP.case(issues.CAPABILITIES)
+def capability_given_by_a_container(kit: Kit) -> None:
+    """A capability that a container gives a file of its image, or takes, is so in a copy too."""
+    base = kit.layer(fill=build_at)
+
+    def change(root: Path) -> None:
+        os.removexattr(root / "bin" / "ping", _CAPABILITY)
+        os.setxattr(root / "bin" / "wall", _CAPABILITY, CAPABILITY)
+
+    layer = kit.layer(base, change)
+    copy = kit.applied(kit.diff(layer, base), base)
+    expect_tree("a layer made of the Diff", kit.record(copy), kit.record(layer))
+    found = kit.record(copy)
+    attributes = [_CAPABILITY in found[name].attributes for name in (b"bin/ping", b"bin/wall")]
+    expect("whether ping, and wall, have a capability", attributes, [False, True])
+
+
+@GROUP.case(issues.ATTRIBUTES)
+def any_bytes_in_attributes(kit: Kit) -> None:
+    """Extended attributes of files and folders arrive, whatever bytes are in them."""
+    value = bytes(range(256)) + b"\n=\n"
+    record = tars.pax([(b"SCHILY.xattr.trusted.note", value)])
+    layer = kit.applied(tars.tar(record, tars.file(b"file"), record, tars.folder(b"folder")))
+    for what, one in _passed_on(kit, layer).items():
+        found = {name: facts.attributes for name, facts in kit.record(one).items()}
+        expected = {name: {"trusted.note": value} for name in (b"file", b"folder")}
+        expect(f"attributes in {what}", found, expected)
+
+
+@GROUP.case(issues.OVER_THE_EXISTING, required=False)
+def folder_over_a_folder_has_its_own_attributes(kit: Kit) -> None:
+    """A folder over a folder of the layer below has no attributes but those of its own entry."""
+    old = tars.pax([(b"SCHILY.xattr.trusted.old", b"1")])
+    new = tars.pax([(b"SCHILY.xattr.trusted.new", b"2")])
+    base = kit.applied(tars.tar(old, tars.folder(b"d")))
+    layer = kit.applied(tars.tar(new, tars.folder(b"d")), base)
+    expect("attributes", kit.record(layer)[b"d"].attributes, {"trusted.new": b"2"})
+
+
+@GROUP.case(issues.TIMES, required=False)
+def times_to_the_nanosecond(kit: Kit) -> None:
+    """Times in PAX headers arrive to the nanosecond, of links and folders too, and before 1970."""
+    times = {b"1234567890.123456789": 1_234_567_890_123_456_789, b"-1.5": -1_500_000_000}
+    entries: list[bytes] = []
+    expected: dict[bytes, int] = {}
+    for number, (said, nanoseconds) in enumerate(times.items()):
+        header = tars.pax([(b"mtime", said)])
+        entries += [header, tars.file(b"f%d" % number), header, tars.folder(b"d%d" % number)]
+        entries += [header, tars.symlink(b"l%d" % number, b"x")]
+        expected |= {name + b"%d" % number: nanoseconds for name in (b"f", b"d", b"l")}
+    for what, one in _passed_on(kit, kit.applied(tars.tar(*entries))).items():
+        found = {name: facts.mtime_ns for name, facts in kit.record(one).items()}
+        expect(f"times in {what}", found, expected)
+
+
+@GROUP.case(issues.FOLDERS_TIMES)
+def folders_have_the_time_of_their_entry(kit: Kit) -> None:
+    """A folder has its entry's time, whatever was put into it or deleted there after that."""
+    base = kit.applied(tars.tar(tars.folder(b"d", mtime=3), tars.file(b"d/gone")))
+    layer = kit.applied(
+        tars.tar(
+            tars.folder(b"d", mtime=5),
+            tars.folder(b"d/e", mtime=6),
+            tars.file(b"d/e/file"),
+            tars.whiteout(b"d/.wh.gone"),
+            tars.hard_link(b"d/link", b"d/e/file"),
+        ),
+        base,
+    )
+    found = kit.record(layer)
+    times = {name: found[name].mtime_ns // 10**9 for name in (b"d", b"d/e")}
+    expect("times of folders, in seconds", times, {b"d": 5, b"d/e": 6})
+
+
+@GROUP.case(issues.FOLDERS_TIMES, required=False)
+def folder_without_an_entry_keeps_its_time(kit: Kit) -> None:
+    """A folder of the layer below that a tar only puts something into keeps its time."""
+    base = kit.applied(tars.tar(tars.folder(b"d", mtime=3)))
+    layer = kit.applied(tars.tar(tars.file(b"d/new")), base)
+    expect("its time, in seconds", kit.record(layer)[b"d"].mtime_ns // 10**9, 3)

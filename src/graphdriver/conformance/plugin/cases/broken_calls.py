@@ -1,0 +1,258 @@
+"""Calls that break off, and calls that come again, as daemons make them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from typing import Final
+
+from graphdriver.conformance.kit.case import Group, Need
+from graphdriver.conformance.kit.expect import Mismatch, expect
+from graphdriver.conformance.plugin import tars, wire, wire_issues
+from graphdriver.conformance.plugin.diffs import entries
+from graphdriver.conformance.plugin.kit import Kit
+from graphdriver.conformance.plugin.wire import LAST_CHUNK
+
+GROUP: Group[Kit] = Group("broken-calls", "calls that break off, and calls that come again")
+
+_SIZE: Final = 60_000
+_FILES: Final = [
+    tars.file(b"file-%d" % number, bytes([65 + number]) * _SIZE) for number in range(3)
+]
+_TAR: Final = tars.tar(*_FILES)
+_NAMES: Final = [b"file-0", b"file-1", b"file-2"]
+
+_BIG: Final = 24 << 20
+"""Bytes of a Diff that no buffer between plugin and daemon holds."""
+
+_EARLY: Final = 1.0
+"""Seconds in which an answer comes that is not held back."""
+
+_NEEDING: Final[dict[str, dict[str, str]]] = {
+    "Create": {"ID": ""},
+    "CreateReadWrite": {"ID": ""},
+    "Get": {"ID": ""},
+    "Put": {"ID": ""},
+    "Remove": {"ID": ""},
+    "Changes": {"ID": ""},
+    "DiffSize": {"ID": ""},
+    "Diff": {"ID": ""},
+    "Init": {"Home": ""},
+}
+"""Calls that mean nothing without a body."""
+
+
+@GROUP.case(wire_issues.SENT_AGAIN, Need.SOCKET)
+def json_call_sent_again_is_no_success(kit: Kit) -> None:
+    """A call that needs an ID or a home, and comes with an empty body, is refused."""
+    for name in _NEEDING:
+        with kit.subject.wire() as daemon:
+            if not daemon.ask(wire.sent_again(name)).refusal:
+                raise Mismatch(f"{name} with an empty body", "success", "an error")
+
+
+@GROUP.case(wire_issues.SENT_AGAIN, Need.SOCKET)
+def half_a_json_call_does_nothing(kit: Kit) -> None:
+    """A JSON call whose body breaks off changes nothing."""
+    id, kept = kit.id(), kit.layer()
+    create, remove = wire.call("Create", ID=id), wire.call("Remove", ID=kept)
+    for whole in (create, remove):
+        with kit.subject.wire() as daemon:
+            daemon.send(whole[:-4]).end_sending()
+            daemon.rest()
+    found = [kit.driver.exists(one) for one in (id, kept)]
+    expect("Exists of the layer to create, and of the one to remove", found, [False, True])
+
+
+def _breaks_off(kit: Kit, sent: Iterable[bytes], what: str) -> None:
+    """Send a part of a layer and break off; see that it is no success, and can be mended."""
+    id = kit.id()
+    with kit.subject.wire() as daemon:
+        expect("the refusal of Create", daemon.ask(wire.call("Create", ID=id)).refusal, "")
+        daemon.send(wire.apply_head(id), *sent).end_sending()
+        answer = None
+        try:
+            answer = daemon.answer()
+        except wire.SilentError:
+            raise
+        except Mismatch:  # no answer, or a part of one, is none
+            pass
+        if answer and answer.is_whole and not answer.refusal:
+            asked = f"the answer to an ApplyDiff that broke off {what}"
+            raise Mismatch(asked, f"success: {answer.body!r}", "an error, or none")
+    with kit.subject.wire() as daemon:
+        refusal = daemon.ask(wire.call("Remove", ID=id)).refusal
+        expect(f"the refusal of Remove after a transfer that broke {what}", refusal, "")
+        expect("the refusal of Create after it", daemon.ask(wire.call("Create", ID=id)).refusal, "")
+        again = daemon.ask(wire.apply(id, _TAR))
+        expect("the refusal of ApplyDiff after it", again.refusal, "")
+        expect("Size", again.said.get("Size"), 3 * _SIZE)
+    expect("what the layer shows then", sorted(kit.record(id)), _NAMES)
+
+
+_CHUNKS: Final = list(wire.chunks(_TAR, 20_000))
+
+
+@GROUP.case(wire_issues.BROKEN_TRANSFER, Need.SOCKET)
+def transfer_broken_in_a_chunk(kit: Kit) -> None:
+    """An ApplyDiff that breaks off within a chunk is no success; removed, it can be loaded again."""
+    _breaks_off(kit, [*_CHUNKS[:3], _CHUNKS[3][:10_000]], "within a chunk")
+
+
+@GROUP.case(wire_issues.BROKEN_TRANSFER, Need.SOCKET)
+def transfer_broken_between_chunks(kit: Kit) -> None:
+    """An ApplyDiff that breaks off between two chunks, and between two files, is no success."""
+    pieces = [chunk for file in _FILES[:2] for chunk in wire.chunks(file)]
+    _breaks_off(kit, pieces, "between two chunks")
+
+
+@GROUP.case(wire_issues.BROKEN_TRANSFER, Need.SOCKET)
+def transfer_without_its_last_chunk(kit: Kit) -> None:
+    """An ApplyDiff of a whole tar without the chunk that ends a body is no success."""
+    _breaks_off(kit, _CHUNKS, "before the chunk that ends it")
+
+
+@GROUP.case(wire_issues.BROKEN_TRANSFER, Need.SOCKET)
+def transfer_that_breaks_at_once(kit: Kit) -> None:
+    """An ApplyDiff without a byte of a body, as it comes again, is no success."""
+    _breaks_off(kit, [], "at once")
+
+
+@GROUP.case(wire_issues.BROKEN_TRANSFER, Need.SOCKET, required=False)
+def broken_layer_is_shown_to_nobody(kit: Kit) -> None:
+    """Until it is removed, a layer whose transfer broke off is refused by Get and as a parent."""
+    id = kit.id()
+    with kit.subject.wire() as daemon:
+        daemon.ask(wire.call("Create", ID=id))
+        daemon.send(wire.apply_head(id), *_CHUNKS[:4]).end_sending()
+        daemon.rest()
+    with kit.subject.wire() as daemon:
+        for call in (wire.call("Get", ID=id), wire.call("Create", ID=kit.id(), Parent=id)):
+            if not daemon.ask(call).refusal:
+                what = "Get of a layer whose transfer broke off, or Create upon it"
+                raise Mismatch(what, "success", "an error")
+
+
+@GROUP.case(wire_issues.TAIL, Need.SOCKET, required=False)
+def tail_of_a_broken_transfer_is_refused(kit: Kit) -> None:
+    """After a transfer that broke off, a second one with a well-formed tail of the tar is refused."""
+    _sends_a_tail(kit)
+
+
+@GROUP.case(wire_issues.TAIL, Need.SOCKET)
+def tail_is_refused_where_diffs_are_exact(kit: Kit) -> None:
+    """A plugin that says ReproducesExactDiffs refuses the tail of a transfer that broke off."""
+    if kit.driver.capabilities().reproduces_exact_diffs:
+        _sends_a_tail(kit)
+
+
+def _sends_a_tail(kit: Kit) -> None:
+    id = kit.id()
+    with kit.subject.wire() as daemon:
+        daemon.ask(wire.call("Create", ID=id))
+        daemon.send(wire.apply_head(id), *_CHUNKS[:4]).end_sending()
+        daemon.rest()
+    with kit.subject.wire() as daemon:
+        answer = daemon.ask(wire.apply(id, tars.tar(_FILES[2])))
+    if not answer.refusal:
+        raise Mismatch("a second ApplyDiff with the tail of the first", "success", "an error")
+
+
+@GROUP.case(wire_issues.EMPTY_LAYER, Need.SOCKET)
+def empty_body_is_an_empty_layer(kit: Kit) -> None:
+    """A whole body of no bytes, or of zero blocks, makes an empty layer of size 0."""
+    for body in (b"", bytes(512), bytes(1024), bytes(10_240)):
+        id = kit.layer()
+        with kit.subject.wire() as daemon:
+            answer = daemon.ask(wire.apply(id, body))
+        expect(f"the refusal of a layer of {len(body)} zero bytes", answer.refusal, "")
+        expect("Size", answer.said.get("Size", 0), 0)
+        expect("what the layer shows", kit.record(id), {})
+
+
+@GROUP.case(wire_issues.CHUNKS, Need.SOCKET)
+def chunks_of_any_size(kit: Kit) -> None:
+    """A layer is the same, whether it came in chunks of 1, 512, 32,768 or a million bytes."""
+    small = tars.tar(tars.file(b"a", b"x" * 700), tars.folder(b"d"), tars.file(b"d/b", b"y"))
+    for data, size in ((small, 1), (_TAR, 512), (_TAR, 32 << 10), (_TAR, 1 << 20)):
+        id = kit.layer()
+        with kit.subject.wire() as daemon:
+            daemon.send(wire.apply_head(id), b"".join(wire.chunks(data, size)), LAST_CHUNK)
+            expect(f"the refusal of chunks of {size} bytes", daemon.answer().refusal, "")
+        names = _NAMES if data is _TAR else [b"a", b"d", b"d/b"]
+        expect(f"what a layer in chunks of {size} bytes shows", sorted(kit.record(id)), names)
+
+
+@GROUP.case(wire_issues.OTHER_CLIENTS, Need.SOCKET, required=False)
+def body_of_known_length(kit: Kit) -> None:
+    """An ApplyDiff with Content-Length in place of chunks is taken."""
+    id = kit.layer()
+    target = f"/GraphDriver.ApplyDiff?id={id}&parent="
+    with kit.subject.wire() as daemon:
+        answer = daemon.ask(wire.head(target, f"Content-Length: {len(_TAR)}"), _TAR)
+    expect("the refusal of a body of known length", answer.refusal, "")
+    expect("what the layer shows", sorted(kit.record(id)), _NAMES)
+
+
+@GROUP.case(wire_issues.READER_GONE, Need.SOCKET)
+def reader_of_a_diff_goes_away(kit: Kit) -> None:
+    """A Diff whose reader is gone leaves its layer as it was: it can be read again, and removed."""
+    id = kit.applied(tars.tar(tars.file(b"big", bytes(8 << 20))))
+    for _ in range(3):
+        with kit.subject.wire() as daemon:
+            daemon.send(wire.call("Diff", ID=id))
+            daemon.take(5000)
+    whole = kit.diff(id)
+    expect("whether a later Diff is whole", len(whole) > 8 << 20, True)
+    kit.driver.remove(id)
+    expect("Exists after Remove", kit.driver.exists(id), False)
+
+
+@GROUP.case(wire_issues.SHRUNK, Need.SOCKET)
+def file_that_shrinks_under_a_diff(kit: Kit) -> None:
+    """A Diff of a file that is cut while it is read breaks off, or is a whole tar all the same."""
+    id = kit.applied(tars.tar(tars.file(b"big", bytes(_BIG)), tars.file(b"last")))
+    with kit.shown(id) as root, kit.subject.wire() as daemon:
+        daemon.send(wire.call("Diff", ID=id))
+        begun = daemon.take(100_000)
+        os.truncate(root / "big", 1 << 20)
+        answer = daemon.answer(begun)
+    if answer.is_whole and answer.status == 200:
+        found = [name for name, entry in entries(answer.body).items() if not entry.isdir()]
+        expect("the names in a Diff that did not break off", found, ["big", "last"])
+
+
+@GROUP.case(wire_issues.EARLY_ERROR, Need.SOCKET)
+def refusal_reaches_who_still_sends(kit: Kit) -> None:
+    """A tar that is damaged at its start, with megabytes behind, is refused with an answer."""
+    id = kit.layer()
+    with kit.subject.wire() as daemon:
+        # A plugin may close early, as soon as its answer is there to be read.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            daemon.send(wire.apply_head(id))
+            for _ in range(64):
+                daemon.send(*wire.chunks(b"no tar at all. " * 4096))
+            daemon.send(LAST_CHUNK)
+        answer = daemon.answer()
+    if not answer.refusal:
+        raise Mismatch("ApplyDiff of what is no tar", "success", "an error")
+
+
+@GROUP.case(wire_issues.EARLY_ANSWER, Need.SOCKET, required=False)
+def refusal_waits_for_the_body(kit: Kit) -> None:
+    """An ApplyDiff that is refused at its start is answered when its whole body has come."""
+    id = kit.layer()
+    with kit.subject.wire() as daemon:
+        daemon.send(wire.apply_head(id), *wire.chunks(b"no tar at all. " * 4096))
+        daemon.socket.settimeout(_EARLY)
+        try:
+            found = daemon.take(12) or b"the connection's end"
+        except wire.SilentError:
+            found = b""
+        if found:
+            asked = "what comes of a refused ApplyDiff before its last chunk was sent"
+            raise Mismatch(asked, found, "nothing yet")
+        daemon.socket.settimeout(wire.TIMEOUT)
+        if not daemon.ask(LAST_CHUNK).refusal:
+            raise Mismatch("ApplyDiff of what is no tar", "success", "an error")

@@ -1,0 +1,175 @@
+"""Layers upon layers: children, siblings, and as many below as daemons take."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+
+from graphdriver.conformance.kit.case import Group
+from graphdriver.conformance.kit.expect import expect, expect_tree
+from graphdriver.conformance.kit.tree import build, edit
+from graphdriver.conformance.plugin import content_issues as issues
+from graphdriver.conformance.plugin import tars
+from graphdriver.conformance.plugin.diffs import expect_changes
+from graphdriver.conformance.plugin.kit import Kit
+
+GROUP: Group[Kit] = Group("chains", "layers upon layers, as many as daemons take")
+
+
+def build_at(root: Path) -> None:
+    """Fill a layer with all that there is."""
+    build(str(root))
+
+
+@GROUP.case(issues.CHILD_IS_A_SNAPSHOT)
+def child_shows_its_parent(kit: Kit) -> None:
+    """A new child shows all that its parent shows, whether made with Create or CreateReadWrite."""
+    parent = kit.layer(fill=build_at)
+    expected = kit.record(parent)
+    for name, create in (
+        ("Create", kit.driver.create),
+        ("CreateReadWrite", kit.driver.create_read_write),
+    ):
+        child = kit.id()
+        create(child, parent, "", {})
+        expect_tree(f"what a child made with {name} shows", kit.record(child), expected)
+
+
+@GROUP.case(issues.ROOT_FOLDER, required=False)
+def child_has_its_parents_root_folder(kit: Kit) -> None:
+    """A new child's root folder has the mode, owner and attributes of its parent's."""
+
+    def dress(root: Path) -> None:
+        os.chown(root, 3, 4)
+        os.chmod(root, 0o1700)
+        os.setxattr(root, "trusted.root", b"yes")
+
+    child = kit.layer(kit.layer(fill=dress))
+    with kit.shown(child) as root:
+        found = os.stat(root)
+        expect("mode of the root folder", oct(found.st_mode & 0o7777), oct(0o1700))
+        expect("owner of the root folder", (found.st_uid, found.st_gid), (3, 4))
+        expect("attributes of the root folder", os.listxattr(root), ["trusted.root"])
+
+
+@GROUP.case(issues.CHILD_IS_A_SNAPSHOT)
+def siblings_are_apart(kit: Kit) -> None:
+    """What is written to a child, over a file of its parent too, shows in that child alone."""
+    parent = kit.layer(fill=build_at)
+    before = kit.record(parent)
+    other = kit.layer(parent)
+
+    def overwrite(root: Path) -> None:
+        with open(root / "big", "r+b") as file:
+            file.write(b"overwritten in place")
+        os.chmod(root / "etc", 0o700)
+        (root / "holes").write_bytes(b"shorter")
+
+    edited = kit.layer(parent, edit)
+    overwritten = kit.layer(parent, overwrite)
+    expect("whether a child shows what was changed", kit.record(edited) == before, False)
+    expect_tree("what the parent shows", kit.record(parent), before)
+    expect_tree("what another child shows", kit.record(other), before)
+    kit.driver.remove(edited)
+    kit.driver.remove(overwritten)
+    expect_tree("what the parent shows, its children removed", kit.record(parent), before)
+
+
+@GROUP.case(issues.LONG_CHAINS)
+def ten_written_layers(kit: Kit) -> None:
+    """Ten layers, each written to through Get, show the sum, and so do layers made of their Diffs."""
+    written = [""]
+    for number in range(10):
+
+        def fill(root: Path, number: int = number) -> None:
+            (root / f"f{number}").write_text(str(number))
+            (root / "same").write_text(str(number))
+            if number >= 5:
+                (root / f"f{number - 5}").unlink()
+
+        written.append(kit.layer(written[-1], fill))
+    _expect_sum(kit, written)
+    applied = ""
+    for parent, child in itertools.pairwise(written):
+        applied = kit.applied(kit.diff(child, parent), applied)
+    expect_tree("what ten applied layers show", kit.record(applied), kit.record(written[-1]))
+
+
+@GROUP.case(issues.LONG_CHAINS)
+def fifty_layers(kit: Kit) -> None:
+    """Fifty layers show the sum."""
+    _applied(kit, 50)
+
+
+@GROUP.case(issues.LONG_CHAINS)
+def hundred_and_twenty_five_layers(kit: Kit) -> None:
+    """As many layers as a daemon takes, 125, show the sum; a container can stand on them."""
+    chain = _applied(kit, 125)
+    init = kit.id()
+    kit.driver.create_read_write(init, chain[-1], "", {})
+    with kit.shown(init) as root:
+        (root / "new").write_text("written on 125 layers")
+    expect_changes("Changes of a layer upon 125", kit.driver, init, chain[-1], ["A /new"])
+
+
+@GROUP.case(issues.LONGER_CHAINS, required=False)
+def two_hundred_layers(kit: Kit) -> None:
+    """More layers than a daemon takes, 200, show the sum."""
+    _applied(kit, 200)
+
+
+@GROUP.case(issues.LONG_CHAINS)
+def reading_through_a_hundred_layers(kit: Kit) -> None:
+    """Each of a hundred layers' files reads at the top as it was written, down to the lowest."""
+    layer = kit.layer(fill=build_at)
+    expected = kit.record(layer)
+    for number in range(100):
+        layer = kit.applied(tars.tar(tars.file(b"shared/%03d" % number, b"%d" % number)), layer)
+    found = kit.record(layer)
+    own = {path: facts.content for path, facts in found.items() if path.startswith(b"shared/")}
+    expect(
+        "a folder to which each of 100 layers brought a file",
+        own,
+        {b"shared/%03d" % number: b"%d" % number for number in range(100)},
+    )
+    lowest = {path: facts for path, facts in found.items() if not path.startswith(b"shared")}
+    expect_tree("what the lowest of 101 layers brought", lowest, expected)
+
+
+def _applied(kit: Kit, count: int) -> list[str]:
+    """Apply layers, each of which brings, changes and deletes something; see what the top shows."""
+    chain = [""]
+    for number in range(count):
+        entries = [
+            tars.file(b"same", b"%d" % number, mtime=number),
+            tars.file(b"f%d" % number, b""),
+        ]
+        if number >= 5:
+            entries.append(tars.whiteout(b".wh.f%d" % (number - 5)))
+        chain.append(kit.applied(tars.tar(*entries), chain[-1]))
+    _expect_sum(kit, chain)
+    return chain
+
+
+def _expect_sum(kit: Kit, chain: list[str]) -> None:
+    """See that the top shows the last five layers' own files, and the file that all have brought."""
+    last = len(chain) - 2
+    kept = [f"f{number}" for number in range(last - 4, last + 1)]
+    with kit.shown(chain[-1]) as root:
+        expect("names in the topmost layer", sorted(os.listdir(root)), sorted([*kept, "same"]))
+        expect("a file that each layer brought", (root / "same").read_text(), str(last))
+    with kit.shown(chain[4]) as root:
+        expect("that file in the fourth layer", (root / "same").read_text(), "3")
+    gone = f"D /f{last - 5}"
+    expect_changes(
+        "Changes of the topmost layer",
+        kit.driver,
+        chain[-1],
+        chain[-2],
+        [gone, f"A /{kept[-1]}", "C /same"],
+    )
+    since_first = [f"A /{name}" for name in kept] + ["C /same", "D /f0"]
+    expect_changes("Changes since the first layer", kit.driver, chain[-1], chain[1], since_first)
+    again = kit.applied(kit.diff(chain[-1], chain[-2]), chain[-2])
+    expect_tree("the topmost layer's Diff, applied", kit.record(again), kit.record(chain[-1]))

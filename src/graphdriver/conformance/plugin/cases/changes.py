@@ -1,0 +1,188 @@
+"""Changes, as ``docker diff`` shows them; their order is nobody's business."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from graphdriver.conformance.kit.case import Group
+from graphdriver.conformance.kit.expect import expect
+from graphdriver.conformance.kit.tree import LONG, ODD_NAMES, edit, remove
+from graphdriver.conformance.plugin import content_issues as issues
+from graphdriver.conformance.plugin import tars
+from graphdriver.conformance.plugin.cases.chains import build_at
+from graphdriver.conformance.plugin.diffs import expect_changes, line
+from graphdriver.conformance.plugin.kit import Kit
+
+GROUP: Group[Kit] = Group("changes", "Changes, as docker diff shows them")
+
+
+def _expect(kit: Kit, fill: object, *expected: str) -> None:
+    """Change what `build` made, and compare Changes."""
+    base = kit.layer(fill=build_at)
+    layer = kit.layer(base, fill)  # type: ignore[arg-type]
+    expect_changes("Changes", kit.driver, layer, base, expected)
+
+
+@GROUP.case(issues.DOCKER_DIFF)
+def all_kinds(kit: Kit) -> None:
+    """What was added, modified or deleted is listed, and the folders that it is in as modified."""
+    _expect(
+        kit,
+        edit,
+        "C /bin",
+        "C /bin/ping",
+        "C /bin/wall",
+        "D /deep",
+        "C /etc",
+        "C /etc/empty-folder",
+        "D /etc/passwd",
+        "C /hard",
+        "A /hard/new",
+        "A /hard/new2",
+        "C /link",
+        "A /link/inside",
+        "C /odd",
+        "A /odd/new",
+        *(line("D", b"odd/" + name) for name in ODD_NAMES if len(name) < LONG),
+        "C /tmp",
+    )
+
+
+@GROUP.case(issues.DOCKER_DIFF)
+def against_nothing(kit: Kit) -> None:
+    """Against nothing all that the layer shows is added, and the root folder is not listed."""
+    layer = kit.layer(fill=build_at)
+    expected = [line("A", path) for path in kit.record(layer)]
+    expect_changes("Changes", kit.driver, layer, "", expected)
+
+
+@GROUP.case(issues.ANY_ANCESTOR)
+def against_any_ancestor(kit: Kit) -> None:
+    """Against a layer further below, what was changed and changed back is not listed."""
+    one = kit.layer(fill=build_at)
+    two = kit.layer(one, lambda root: (root / "passing").touch())
+    three = kit.layer(two, lambda root: os.rename(root / "passing", root / "etc" / "lasting"))
+    expect_changes("Changes", kit.driver, three, one, ["C /etc", "A /etc/lasting"])
+    expect_changes(
+        "Changes against the parent",
+        kit.driver,
+        three,
+        two,
+        ["C /etc", "A /etc/lasting", "D /passing"],
+    )
+
+
+@GROUP.case(issues.DOCKER_DIFF)
+def deleted_folder_is_one_change(kit: Kit) -> None:
+    """Of a folder that was deleted, or became a file, nothing that was in it is listed."""
+
+    def change(root: Path) -> None:
+        remove(root / "deep")
+        remove(root / "hard")
+        (root / "hard").write_text("a file")
+
+    _expect(kit, change, "D /deep", "C /hard")
+
+
+@GROUP.case(issues.DOCKER_DIFF)
+def what_was_only_copied_up(kit: Kit) -> None:
+    """What was opened for writing, or given the mode it had, and is the same as below is not listed."""
+
+    def touch(root: Path) -> None:
+        with open(root / "etc" / "passwd", "r+b"):
+            pass
+        os.chmod(root / "tmp", 0o1777)
+        os.chmod(root / "etc" / "empty-folder", 0o700)
+        os.chown(root / "etc" / "empty", 1000, 1001)
+
+    _expect(kit, touch)
+
+
+@GROUP.case(issues.DOCKER_DIFF)
+def folders_by_mode_and_owner(kit: Kit) -> None:
+    """A folder is modified by mode, owner or attributes, not by time; the root is never listed."""
+
+    def change(root: Path) -> None:
+        os.utime(root / "devices", (1, 1))
+        os.chmod(root / "hard", 0o700)
+        os.chown(root / "etc" / "empty-folder", 5, 5)
+        os.setxattr(root / "bin", "trusted.new", b"1")
+        os.chmod(root, 0o711)
+
+    _expect(kit, change, "C /bin", "C /etc", "C /etc/empty-folder", "C /hard")
+
+
+@GROUP.case(issues.DOCKER_DIFF)
+def files_by_all_they_are(kit: Kit) -> None:
+    """A file is modified by mode, owner, time, size, type or capability, one alone being enough."""
+
+    def change(root: Path) -> None:
+        os.chmod(root / "etc" / "passwd", 0o600)
+        os.chown(root / "etc" / "empty", 1000, 1000)
+        os.utime(root / "holes", ns=(5, 1_000_000_005))
+        times = os.stat(root / "bin" / "su")
+        with open(root / "bin" / "su", "ab") as file:
+            file.write(b"x")
+        os.utime(root / "bin" / "su", ns=(times.st_atime_ns, times.st_mtime_ns))
+        os.removexattr(root / "bin" / "ping", "security.capability")
+        os.unlink(root / "dangling")
+        (root / "dangling").write_text("a file where a link was")
+
+    _expect(
+        kit,
+        change,
+        "C /bin",
+        "C /bin/ping",
+        "C /bin/su",
+        "C /dangling",
+        "C /etc",
+        "C /etc/empty",
+        "C /etc/passwd",
+        "C /holes",
+    )
+
+
+@GROUP.case(issues.UNSEEN_CHANGES, required=False)
+def same_size_and_time(kit: Kit) -> None:
+    """A file of other content and a link of another text, of the same size and time, are modified."""
+    base = kit.layer(fill=build_at)
+
+    def disguise(root: Path) -> None:
+        before = os.stat(root / "etc" / "passwd")
+        (root / "etc" / "passwd").write_text("toor" + (root / "etc" / "passwd").read_text()[4:])
+        os.utime(root / "etc" / "passwd", ns=(before.st_atime_ns, before.st_mtime_ns))
+        before = os.lstat(root / "link")
+        (root / "link").unlink()
+        (root / "link").symlink_to("etc/PASSWD")
+        os.chown(root / "link", before.st_uid, before.st_gid, follow_symlinks=False)
+        times = (before.st_atime_ns, before.st_mtime_ns)
+        os.utime(root / "link", ns=times, follow_symlinks=False)
+
+    layer = kit.layer(base, disguise)
+    expected = ["C /etc", "C /etc/passwd", "C /link"]
+    expect_changes("Changes", kit.driver, layer, base, expected)
+    found = kit.record(kit.applied(kit.diff(layer, base), base))
+    expect("the file's content", found[b"etc/passwd"].content[:4], b"toor")
+
+
+@GROUP.case(issues.DOCKER_DIFF, required=False)
+def times_without_nanoseconds(kit: Kit) -> None:
+    """Two times within a second are the same if either has no nanoseconds, as many tars do not."""
+    base = kit.applied(tars.tar(tars.file(b"same", mtime=5), tars.file(b"other", mtime=5)))
+
+    def change(root: Path) -> None:
+        os.utime(root / "same", ns=(0, 5_500_000_000))
+        os.utime(root / "other", ns=(0, 6_500_000_000))
+
+    layer = kit.layer(base, change)
+    expect_changes("Changes", kit.driver, layer, base, ["C /other"])
+
+
+@GROUP.case(issues.DOCKER_DIFF, required=False)
+def sorted_by_name(kit: Kit) -> None:
+    """Changes come in the order of their names."""
+    base = kit.layer(fill=build_at)
+    layer = kit.layer(base, edit)
+    paths = [line("", change.path) for change in kit.driver.changes(layer, base)]
+    expect("the order of Changes", paths, sorted(paths))

@@ -1,0 +1,153 @@
+"""Many callers at once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from graphdriver.conformance.kit.case import Group, Need
+from graphdriver.conformance.kit.expect import Mismatch, expect
+from graphdriver.conformance.plugin import tars, wire, wire_issues
+from graphdriver.conformance.plugin.kit import Kit
+
+GROUP: Group[Kit] = Group("concurrency", "many callers at once")
+
+_PATIENCE: Final = 10.0
+"""Seconds that a call may take while another one is under way."""
+
+_BIG: Final = 24 << 20
+"""Bytes of a Diff that no buffer between plugin and daemon holds."""
+
+
+def _at_once(count: int, work: Callable[[int], object]) -> None:
+    with ThreadPoolExecutor(count) as pool:
+        for future in [pool.submit(work, number) for number in range(count)]:
+            future.result()
+
+
+@GROUP.case(wire_issues.DIFF_WHILE_APPLYING, Need.SOCKET)
+def applied_while_a_diff_is_read(kit: Kit) -> None:
+    """While the body of a Diff is half read, Create, ApplyDiff and Get run on a second connection."""
+    base = kit.applied(tars.tar(tars.file(b"big", bytes(_BIG))))
+    id = kit.id()
+    with kit.subject.wire() as reader, kit.subject.wire() as other:
+        reader.send(wire.call("Diff", ID=base))
+        reader.take(100_000)
+        other.socket.settimeout(_PATIENCE)
+        tar = tars.tar(tars.file(b"new", b"x"))
+        for call in (
+            wire.call("Create", ID=id, Parent=base),
+            wire.apply(id, tar, base),
+            wire.call("Get", ID=id),
+            wire.call("Put", ID=id),
+        ):
+            try:
+                refusal = other.ask(call).refusal
+            except wire.SilentError as silent:
+                what = "a call on a second connection while a Diff is read"
+                raise Mismatch(what, silent.saw, "an answer") from None
+            expect("the refusal of a call while a Diff is read", refusal, "")
+        left = len(reader.rest_of_chunks())
+    expect("whether the rest of the Diff came", left > _BIG - 200_000, True)
+    expect("what the new layer shows", sorted(kit.record(id)), [b"big", b"new"])
+
+
+@GROUP.case(wire_issues.DIFFS_AT_ONCE)
+def diffs_at_once(kit: Kit) -> None:
+    """The Diffs of eight layers are read at once, a piece of each in turn, and all are whole."""
+    layers: list[str] = []
+    for number in range(8):
+        fill = tars.file(b"big", bytes([65 + number]) * (4 << 20))
+        layers.append(kit.applied(tars.tar(fill), layers[-1] if layers else ""))
+    expected = [kit.diff(id, parent) for id, parent in zip(layers, ["", *layers], strict=False)]
+    with contextlib.ExitStack() as held:
+        streams = [
+            held.enter_context(contextlib.closing(kit.driver.diff(id, parent)))
+            for id, parent in zip(layers, ["", *layers], strict=False)
+        ]
+        found = [b""] * len(streams)
+        for number in [*range(8)] * 3:
+            found[number] += streams[number].read(1 << 20)
+        for number, stream in enumerate(streams):
+            while piece := stream.read(1 << 20):
+                found[number] += piece
+    same = [one == other for one, other in zip(found, expected, strict=True)]
+    expect("whether each is what it is when read alone", same, [True] * 8)
+
+
+@GROUP.case(wire_issues.MANY_CALLERS, Need.SOCKET)
+def sixty_four_connections(kit: Kit) -> None:
+    """With 64 connections open, a call on each is answered."""
+    id = kit.layer()
+    with contextlib.ExitStack() as held:
+        daemons = [held.enter_context(kit.subject.wire()) for _ in range(64)]
+        for daemon in reversed(daemons):
+            daemon.socket.settimeout(_PATIENCE)
+            try:
+                answer = daemon.ask(wire.call("Exists", ID=id))
+            except wire.SilentError as silent:
+                what = "a call on one of 64 connections"
+                raise Mismatch(what, silent.saw, "an answer") from None
+            expect("Exists", answer.said, {"Exists": True})
+
+
+@GROUP.case(wire_issues.MANY_CALLERS)
+def callers_with_layers_of_their_own(kit: Kit) -> None:
+    """Eight callers make, write, read and remove layers at once, and each sees its own."""
+    base = kit.layer(fill=lambda root: (root / "base").write_text("base"))
+
+    def call(caller: int) -> None:
+        text = f"caller {caller}"
+        for _ in range(5):
+            id = kit.layer(base, lambda root: (root / "mine").write_text(text))
+            copy = kit.applied(kit.diff(id, base), base)
+            for one in (id, copy):
+                with kit.shown(one) as root:
+                    found = (root / "base").read_text(), (root / "mine").read_text()
+                expect("what a caller's layer shows", found, ("base", text))
+            for one in (copy, id):
+                kit.driver.remove(one)
+                expect("Exists after Remove", kit.driver.exists(one), False)
+
+    _at_once(8, call)
+    expect("what the common parent shows", list(kit.record(base)), [b"base"])
+
+
+@GROUP.case(wire_issues.MANY_CALLERS)
+def children_of_one_parent_at_once(kit: Kit) -> None:
+    """Sixteen layers are made upon one parent at once, while others show it."""
+    base = kit.applied(tars.tar(*(tars.file(b"%d" % n, b"x" * n) for n in range(200))))
+    before = kit.record(base)
+
+    def make(number: int) -> None:
+        id = kit.layer(base)
+        expect(f"what child {number} shows", kit.record(id) == before, True)
+
+    _at_once(16, make)
+    expect("what the parent shows", kit.record(base) == before, True)
+
+
+@GROUP.case(wire_issues.MANY_CALLERS, Need.SOCKET)
+def same_layer_from_many(kit: Kit) -> None:
+    """Of eight Creates of one ID at once, one is a success; Gets and Puts of it at once all are."""
+    id = kit.id()
+    made: list[bool] = []
+    folders: list[object] = []
+
+    def create(_: int) -> None:
+        with kit.subject.wire() as daemon:
+            made.append(not daemon.ask(wire.call("Create", ID=id)).refusal)
+
+    def get_and_put(_: int) -> None:
+        with kit.subject.wire() as daemon:
+            answer = daemon.ask(wire.call("Get", ID=id))
+            expect("the refusal of a Get", answer.refusal, "")
+            folders.append(answer.said.get("Dir"))
+            expect("the refusal of a Put", daemon.ask(wire.call("Put", ID=id)).refusal, "")
+
+    _at_once(8, create)
+    expect("how many Creates of one ID were a success", made.count(True), 1)
+    _at_once(8, get_and_put)
+    expect("how many folders were shown", len(set(folders)), 1)

@@ -1,0 +1,281 @@
+"""The tar of a layer as tar programs write it, entries in any order."""
+
+from __future__ import annotations
+
+import stat
+
+from graphdriver.conformance.kit.case import Group
+from graphdriver.conformance.kit.expect import expect
+from graphdriver.conformance.plugin import content_issues as issues
+from graphdriver.conformance.plugin import tars
+from graphdriver.conformance.plugin.kit import Kit
+
+GROUP: Group[Kit] = Group("dialects", "the tar of a layer as tar programs write it, in any order")
+
+_FOLDERS = b"/".join([b"d" * 60] * 4)
+"""A folder whose name is longer than a header's field, and than both of ustar's together."""
+
+
+@GROUP.case(issues.DIALECTS)
+def ustar(kit: Kit) -> None:
+    """A ustar's names in two parts, owners, modes and times arrive; zeros at its end are nothing."""
+    data = tars.tar(
+        tars.folder(b"etc/", mode=0o750, uid=3, gid=4, mtime=1_600_000_000),
+        tars.file(b"f" * 90, b"x" * 700, prefix=b"etc/" + b"p" * 100, uid=1000, mtime=7),
+    )
+    found = kit.record(kit.applied(data.ljust(10_240, b"\0")))
+    name = b"etc/" + b"p" * 100 + b"/" + b"f" * 90
+    expect("names", set(found), {b"etc", b"etc/" + b"p" * 100, name})
+    folder = found[b"etc"]
+    expect(
+        "mode, owner and time of a folder",
+        (folder.mode, folder.uid, folder.gid, folder.mtime_ns),
+        (oct(stat.S_IFDIR | 0o750), 3, 4, 1_600_000_000 * 10**9),
+    )
+    expect("content of a file", found[name].content, b"x" * 700)
+    expect("owner and time of a file", (found[name].uid, found[name].mtime_ns), (1000, 7 * 10**9))
+
+
+@GROUP.case(issues.DIALECTS)
+def gnu_long_names(kit: Kit) -> None:
+    """GNU's long names and long targets of links (types L and K) arrive."""
+    name = _FOLDERS + b"/f"
+    layer = kit.applied(
+        tars.tar(
+            tars.gnu_long(b"L", name),
+            tars.file(name[:100], b"far", magic=tars.GNU),
+            tars.gnu_long(b"K", name),
+            tars.symlink(b"symbolic", name[:100], magic=tars.GNU),
+            tars.gnu_long(b"K", name),
+            tars.header(b"hard", b"1", link=name[:100], magic=tars.GNU),
+        )
+    )
+    _expect_far(kit, layer, name)
+
+
+@GROUP.case(issues.DIALECTS)
+def pax_names(kit: Kit) -> None:
+    """PAX's long names and long targets of links arrive, and those that are not ASCII."""
+    name = _FOLDERS + b"/caf\xc3\xa9"
+    layer = kit.applied(
+        tars.tar(
+            tars.pax([(b"path", name)]),
+            tars.file(b"cut", b"far"),
+            tars.pax([(b"linkpath", name)]),
+            tars.symlink(b"symbolic", b"cut"),
+            tars.pax([(b"linkpath", name)]),
+            tars.hard_link(b"hard", b"cut"),
+        )
+    )
+    _expect_far(kit, layer, name)
+
+
+def _expect_far(kit: Kit, layer: str, name: bytes) -> None:
+    found = kit.record(layer)
+    files = {path for path, facts in found.items() if not facts.mode.startswith("0o4")}
+    expect("names of files", files, {name, b"symbolic", b"hard"})
+    expect("content of the file with a long name", found[name].content, b"far")
+    expect("text of a symbolic link", found[b"symbolic"].content, name)
+    expect("content of a hard link", found[b"hard"].content, b"far")
+
+
+@GROUP.case(issues.DIALECTS)
+def large_numbers(kit: Kit) -> None:
+    """Owners and times too large or small for octal digits arrive, in base-256 and in PAX."""
+    early, late = -1_500_000_000, 9_000_000_000
+    times = [(b"mtime", str(early).encode())]
+    layer = kit.applied(
+        tars.tar(
+            tars.file(b"base-256", uid=3_000_000, gid=2_100_000, mtime=late, magic=tars.GNU),
+            tars.file(b"early", mtime=early, magic=tars.GNU),
+            tars.pax([(b"uid", b"3000000"), (b"gid", b"2100000"), *times]),
+            tars.file(b"pax"),
+        )
+    )
+    found = kit.record(layer)
+    seconds = {path: facts.mtime_ns // 10**9 for path, facts in found.items()}
+    expect("times, in seconds", seconds, {b"base-256": late, b"early": early, b"pax": early})
+    for name in (b"base-256", b"pax"):
+        expect(f"owner of {name!r}", (found[name].uid, found[name].gid), (3_000_000, 2_100_000))
+
+
+@GROUP.case(issues.PAX_SIZE)
+def pax_size_wins(kit: Kit) -> None:
+    """A size in a PAX header counts, and not that of the file's own header."""
+    hidden = tars.file(b"hidden", b"hidden")
+    layer = kit.applied(
+        tars.tar(
+            tars.pax([(b"size", str(len(hidden)).encode())]),
+            tars.header(b"file", size=0) + tars.padded(hidden),
+            tars.file(b"next", b"next"),
+        )
+    )
+    found = {path: facts.content for path, facts in kit.record(layer).items()}
+    expect("names and content", found, {b"file": hidden, b"next": b"next"})
+
+
+@GROUP.case(issues.DIALECTS)
+def pax_for_all(kit: Kit) -> None:
+    """A global PAX header, as git writes it, is no file, and what follows arrives."""
+    comment = (b"comment", b"7fd1a60b01f91b314f59955a4e4d4e80d8edf11d")
+    layer = kit.applied(tars.tar(tars.pax([comment], b"g"), tars.file(b"f", b"data")))
+    found = {path: facts.content for path, facts in kit.record(layer).items()}
+    expect("names and content", found, {b"f": b"data"})
+
+
+@GROUP.case(issues.SPARSE)
+def sparse_files(kit: Kit) -> None:
+    """A file whose holes were left out arrives as it was, in GNU's old form and in PAX's three."""
+    # Three bytes at 0, and two at 512 of a thousand.
+    numbers = (0, 3, 512, 2)
+    listed = b",".join(b"%d" % number for number in numbers)
+    old = b"".join(tars.octal(number, 12) for number in numbers).ljust(96, b"\0")
+    old_header = tars.header(b"old", b"S", size=5, magic=tars.GNU)
+    old_header = old_header[:386] + old + b"\0" + tars.octal(1000, 12) + old_header[495:]
+    size = (b"GNU.sparse.size", b"1000")
+    pairs = [
+        (b"GNU.sparse.offset", b"0"),
+        (b"GNU.sparse.numbytes", b"3"),
+        (b"GNU.sparse.offset", b"512"),
+        (b"GNU.sparse.numbytes", b"2"),
+    ]
+    version_1 = [(b"GNU.sparse.major", b"1"), (b"GNU.sparse.minor", b"0")]
+    version_1 += [(b"GNU.sparse.name", b"1.0"), (b"GNU.sparse.realsize", b"1000")]
+    in_front = tars.padded(b"2\n" + b"".join(b"%d\n" % number for number in numbers))
+    count = (b"GNU.sparse.numblocks", b"2")
+    name = (b"GNU.sparse.name", b"0.1")
+    layer = kit.applied(
+        tars.tar(
+            tars.checked(old_header) + tars.padded(b"abcde"),
+            tars.pax([size, count, *pairs]),
+            tars.file(b"0.0", b"abcde"),
+            tars.pax([size, count, name, (b"GNU.sparse.map", listed)]),
+            tars.file(b"GNUSparseFile.1/0.1", b"abcde"),
+            tars.pax(version_1),
+            tars.file(b"GNUSparseFile.1/1.0", in_front + b"abcde"),
+            tars.file(b"next", b"next"),
+        )
+    )
+    whole = b"abc".ljust(512, b"\0") + b"de".ljust(488, b"\0")
+    found = kit.record(layer)
+    expect("names", sorted(found), [b"0.0", b"0.1", b"1.0", b"next", b"old"])
+    for path in (b"old", b"0.0", b"0.1", b"1.0"):
+        expect(f"whether the sparse file {path!r} is whole", found[path].content == whole, True)
+
+
+@GROUP.case(issues.ANY_ORDER)
+def entries_in_any_order(kit: Kit) -> None:
+    """A folder's entry may come after what is in it: it describes the folder, and all stays."""
+    layer = kit.applied(
+        tars.tar(
+            tars.file(b"a/b/file"),
+            tars.folder(b"a/b", 0o711, uid=5, mtime=8),
+            tars.symlink(b"a/link", b"b"),
+            tars.folder(b"a", 0o700, mtime=9),
+        )
+    )
+    found = kit.record(layer)
+    expect("names", sorted(found), [b"a", b"a/b", b"a/b/file", b"a/link"])
+    for path, mode, uid, seconds in ((b"a", 0o700, 0, 9), (b"a/b", 0o711, 5, 8)):
+        facts = found[path]
+        expect(
+            f"mode, owner and time of {path!r}",
+            (facts.mode, facts.uid, facts.mtime_ns),
+            (oct(stat.S_IFDIR | mode), uid, seconds * 10**9),
+        )
+
+
+@GROUP.case(issues.MISSING_PARENTS)
+def missing_parents_are_made(kit: Kit) -> None:
+    """Folders without an entry are made, 0755 and root's; those of the layer below stay as they are."""
+    base = kit.applied(tars.tar(tars.folder(b"old", 0o700, uid=7), tars.file(b"old/kept")))
+    layer = kit.applied(
+        tars.tar(tars.file(b"new/deep/file"), tars.folder(b"old/sub/folder"), tars.file(b"old/f")),
+        base,
+    )
+    found = kit.record(layer)
+    made = {path: (found[path].mode, found[path].uid) for path in (b"new", b"new/deep", b"old/sub")}
+    expected = (oct(stat.S_IFDIR | 0o755), 0)
+    expect("folders that were missing", made, dict.fromkeys(made, expected))
+    below = found[b"old"]
+    expect("a folder of the layer below", (below.mode, below.uid), ("0o40700", 7))
+    expect("whether what it held is there", b"old/kept" in found, True)
+
+
+@GROUP.case(issues.OVER_THE_EXISTING)
+def later_of_two_wins(kit: Kit) -> None:
+    """Of two entries of one name the later counts, and a folder over a folder keeps what is in it."""
+    layer = kit.applied(
+        tars.tar(
+            tars.file(b"file", b"longer than the second"),
+            tars.file(b"file", b"second", uid=3),
+            tars.folder(b"folder", 0o700),
+            tars.file(b"folder/kept"),
+            tars.folder(b"folder", 0o711),
+            tars.symlink(b"link", b"file"),
+            tars.file(b"link", b"no link"),
+        )
+    )
+    found = kit.record(layer)
+    expect("names", sorted(found), [b"file", b"folder", b"folder/kept", b"link"])
+    expect("content of a file", (found[b"file"].content, found[b"file"].uid), (b"second", 3))
+    expect("mode of a folder", found[b"folder"].mode, oct(stat.S_IFDIR | 0o711))
+    expect(
+        "a file where a link was",
+        (found[b"link"].mode, found[b"link"].content[:2]),
+        ("0o100644", b"no"),
+    )
+
+
+@GROUP.case(issues.OVER_THE_EXISTING)
+def takes_the_place_of_what_is_below(kit: Kit) -> None:
+    """An entry takes the place of what the layer below has there; a folder over a folder joins it."""
+    base = kit.applied(
+        tars.tar(
+            tars.file(b"a-folder/in"),
+            tars.file(b"a-file", b"old"),
+            tars.symlink(b"a-link", b"a-file"),
+            tars.folder(b"both", 0o700, uid=4),
+            tars.file(b"both/old"),
+        )
+    )
+    layer = kit.applied(
+        tars.tar(
+            tars.file(b"a-folder", b"file"),
+            tars.folder(b"a-file"),
+            tars.file(b"a-file/in"),
+            tars.file(b"a-link", b"new"),
+            tars.folder(b"both", 0o750, uid=5),
+            tars.file(b"both/new"),
+        ),
+        base,
+    )
+    found = kit.record(layer)
+    names = [b"a-file", b"a-file/in", b"a-folder", b"a-link", b"both", b"both/new", b"both/old"]
+    expect("names", sorted(found), names)
+    expect("a file over a folder", found[b"a-folder"].content, b"file")
+    expect(
+        "a file over a link",
+        (found[b"a-link"].mode, found[b"a-link"].content),
+        ("0o100644", b"new"),
+    )
+    both = found[b"both"]
+    expect("a folder over a folder", (both.mode, both.uid), (oct(stat.S_IFDIR | 0o750), 5))
+
+
+@GROUP.case(issues.DIALECTS)
+def names_are_spelt_in_many_ways(kit: Kit) -> None:
+    """Names that begin with ./ or /, or end in /, are the same names; one may be the root's own."""
+    layer = kit.applied(
+        tars.tar(
+            tars.folder(b"./", 0o711),
+            tars.folder(b"./a/"),
+            tars.file(b"./a/f", b"1"),
+            tars.file(b"/a/g", b"2"),
+            tars.file(b"a//h", b"3"),
+        )
+    )
+    found = {path: facts.content for path, facts in kit.record(layer).items()}
+    expect("names", found, {b"a": b"", b"a/f": b"1", b"a/g": b"2", b"a/h": b"3"})
+    with kit.shown(layer) as root:
+        expect("mode of the root folder", oct(root.stat().st_mode & 0o7777), oct(0o711))

@@ -1,0 +1,114 @@
+"""Refusals: what must be one, what it says, and that the plugin lives on."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Final
+
+from graphdriver.conformance.kit.case import Group, Need
+from graphdriver.conformance.kit.expect import Mismatch, expect, refused
+from graphdriver.conformance.plugin import issues, wire, wire_issues
+from graphdriver.conformance.plugin.kit import Kit
+from graphdriver.driver import Driver
+
+GROUP: Group[Kit] = Group("errors", "what must be refused, and how")
+
+_Call = Callable[[Driver, str], object]
+
+_ASKED: Final[dict[str, _Call]] = {
+    "Get": lambda driver, layer: driver.get(layer, ""),
+    "Diff": lambda driver, layer: driver.diff(layer, ""),
+    "Changes": lambda driver, layer: driver.changes(layer, ""),
+    "DiffSize": lambda driver, layer: driver.diff_size(layer, ""),
+    "ApplyDiff": lambda driver, layer: driver.apply_diff(layer, "", io.BytesIO(bytes(1024))),
+}
+
+
+@GROUP.case(issues.LIFE_OF_A_LAYER)
+def missing_layer_is_an_error(kit: Kit) -> None:
+    """Get, Diff, Changes, DiffSize and ApplyDiff of a layer that does not exist are refused."""
+    id = kit.id()
+    for name, call in _ASKED.items():
+        with refused(f"{name} of a layer that does not exist"):
+            call(kit.driver, id)
+        expect(f"Exists after {name} of what does not exist", kit.driver.exists(id), False)
+
+
+@GROUP.case(issues.LIFE_OF_A_LAYER, required=False)
+def missing_layer_is_an_error_to_put_and_metadata(kit: Kit) -> None:
+    """Put and GetMetadata of a layer that does not exist are refused."""
+    with refused("Put of a layer that does not exist"):
+        kit.driver.put(kit.id())
+    with refused("GetMetadata of a layer that does not exist"):
+        kit.driver.get_metadata(kit.id())
+
+
+@GROUP.case(issues.LIFE_OF_A_LAYER)
+def comparison_with_a_missing_parent_is_an_error(kit: Kit) -> None:
+    """Diff, Changes and DiffSize against a parent that does not exist are refused."""
+    id = kit.layer()
+    for name in ("diff", "changes", "diff_size"):
+        with refused(f"{name} against a parent that does not exist"):
+            getattr(kit.driver, name)(id, kit.id())
+
+
+@GROUP.case(wire_issues.SHOWN_TO_USERS, Need.SOCKET, required=False)
+def errors_name_the_layer(kit: Kit) -> None:
+    """The text of a refusal names the layer that was asked of, and a parent that is not there."""
+    id = kit.id()
+    for name, call in _ASKED.items():
+        with refused(f"{name} of a layer that does not exist", id):
+            call(kit.driver, id)
+    with refused("Create upon a parent that does not exist", id):
+        kit.driver.create(kit.id(), id, "", {})
+
+
+@GROUP.case(wire_issues.TAKES_EVERY_200, Need.SOCKET)
+def error_of_diff_is_no_200(kit: Kit) -> None:
+    """A Diff that fails before its first byte has another status than 200."""
+    with kit.subject.wire() as daemon:
+        answer = daemon.ask(wire.call("Diff", ID=kit.id()))
+    if answer.status == 200:
+        saw = f"200 and {answer.body[:200]!r}"
+        raise Mismatch("the answer to Diff of a layer that does not exist", saw, "another status")
+
+
+@GROUP.case(wire_issues.SHOWN_TO_USERS, Need.SOCKET)
+def errors_have_a_text(kit: Kit) -> None:
+    """A refusal has a text: Err in its JSON, or its body."""
+    with kit.subject.wire() as daemon:
+        answer = daemon.ask(wire.call("Get", ID=kit.id()))
+    if not answer.refusal.strip() or not answer.body.strip():
+        raise Mismatch("the text of a refusal", answer.body, "what a user can act on")
+
+
+@GROUP.case(wire_issues.SHOWN_TO_USERS, Need.SOCKET, required=False)
+def errors_are_json(kit: Kit) -> None:
+    """A refusal is a JSON object with its text in Err, and another status than 200."""
+    with kit.subject.wire() as daemon:
+        answer = daemon.ask(wire.call("Get", ID=kit.id()))
+    if not answer.error:
+        raise Mismatch("Err", answer.error, "a text")
+
+
+@GROUP.case(wire_issues.ALIVE, Need.SOCKET)
+def malformed_json_is_refused(kit: Kit) -> None:
+    """A body that is no JSON object is refused, and the plugin goes on to serve others."""
+    id = kit.layer()
+    for body in (b"{", b"[]", b'"x"', b"\xff\xfe", b'{"ID": 7}', b'{"ID": {"a": 1}}'):
+        head = wire.head("/GraphDriver.Get", f"Content-Length: {len(body)}")
+        with kit.subject.wire() as daemon:
+            if not daemon.ask(head, body).refusal:
+                raise Mismatch(f"Get with the body {body!r}", "success", "an error")
+    expect("Exists after that", kit.driver.exists(id), True)
+
+
+@GROUP.case(wire_issues.ALIVE, Need.SOCKET, required=False)
+def ids_that_are_paths_are_refused(kit: Kit) -> None:
+    """An ID that would lead out of the home is refused, and makes nothing there."""
+    (kit.scratch / "canary").mkdir()
+    for id in ("../canary", "a/b", "..", ".", "/etc", "a\0b", "x" * 300):
+        with refused(f"Create of the layer {id[:20]!r}"):
+            kit.driver.create(id, "", "", {})
+    expect("the folder beside", [one.name for one in kit.scratch.iterdir()], ["canary"])

@@ -1,0 +1,271 @@
+"""Images that nobody should trust: each is refused, or made harmless.
+
+What is outside of the layer is a folder of the case's own, with a canary in it: nothing in it may
+change, and nothing of it may be seen through the layer.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import struct
+from pathlib import Path
+
+from graphdriver.conformance.kit.case import Group, Need
+from graphdriver.conformance.kit.expect import Mismatch, either_way, expect, expect_tree, refused
+from graphdriver.conformance.kit.tree import Facts, record
+from graphdriver.conformance.plugin import tars, wire, wire_issues
+from graphdriver.conformance.plugin.kit import Kit
+
+GROUP: Group[Kit] = Group("hostile-tars", "images that are refused, or made harmless")
+
+_SECRET = b"only the host may read this"
+
+
+class _Outside:
+    """A folder outside of every layer."""
+
+    def __init__(self, kit: Kit) -> None:
+        self.folder = kit.scratch / "outside"
+        self.folder.mkdir(mode=0o750)
+        (self.folder / "canary").write_bytes(_SECRET)
+        (self.folder / "sub").mkdir()
+        (self.folder / "sub" / "file").write_bytes(_SECRET)
+        self.path = os.fsencode(self.folder)
+        """Absolute."""
+        self.up = b"../" * 40 + self.path[1:]
+        """The same from within a layer, if ``..`` led out of it."""
+        self._kit = kit
+        self._before = self._look()
+
+    def _look(self) -> dict[bytes, Facts]:
+        found = os.stat(self.folder)
+        itself = Facts(oct(found.st_mode), found.st_uid, found.st_gid, 0, 0, {}, b"", b".")
+        return {**record(str(self.folder)), b".": itself}
+
+    def apply(self, *entries: bytes, parent: str = "") -> str:
+        """Apply a tar, refused or not, and see that nothing outside has changed; return the layer."""
+        id = self._kit.id()
+        self._kit.driver.create(id, parent, "", {})
+        with either_way() as refusal:
+            self._kit.driver.apply_diff(id, parent, io.BytesIO(tars.tar(*entries)))
+        expect_tree("a folder outside of the layer", self._look(), self._before)
+        return "" if refusal.was else id
+
+    def is_not_seen_in(self, id: str) -> None:
+        """See that no file of a layer is one of the folder's."""
+        if not id:
+            return
+        kept = {one.stat().st_ino for one in self.folder.rglob("*")}
+        with self._kit.shown(id, is_read=True) as root:
+            for path in root.rglob("*"):
+                found = path.lstat()
+                if stat.S_ISREG(found.st_mode):
+                    is_secret = found.st_size == len(_SECRET) and path.read_bytes() == _SECRET
+                    is_same = found.st_ino in kept and found.st_dev == self.folder.stat().st_dev
+                    if is_secret or is_same:
+                        raise Mismatch(f"{path.name} in the layer", "a file of the host's", "none")
+
+
+def _named(name: bytes, entry: bytes) -> bytes:
+    """Give an entry a name that its header may have no room for."""
+    return tars.pax([(b"path", name)]) + entry
+
+
+def _leading(to: bytes, entry: bytes) -> bytes:
+    """Give a link a target that its header may have no room for."""
+    return tars.pax([(b"linkpath", to)]) + entry
+
+
+@GROUP.case(wire_issues.ESCAPE)
+def names_that_climb(kit: Kit) -> None:
+    """Entries named with `..` reach nothing outside of the layer."""
+    outside = _Outside(kit)
+    for name in (outside.up + b"/canary", b"a/b/" + outside.up + b"/new", b"./" + outside.up):
+        outside.apply(
+            tars.folder(b"a"), tars.folder(b"a/b"), _named(name, tars.file(b"x", b"overwritten"))
+        )
+    outside.apply(_named(outside.up + b"/sub", tars.folder(b"x", 0o777, uid=1234)))
+
+
+@GROUP.case(wire_issues.ESCAPE)
+def absolute_names(kit: Kit) -> None:
+    """Entries with absolute names are within the layer, or refused."""
+    outside = _Outside(kit)
+    outside.apply(_named(outside.path + b"/canary", tars.file(b"x", b"overwritten")))
+    outside.apply(_named(outside.path, tars.folder(b"x", 0o777, uid=1234)))
+
+
+@GROUP.case(wire_issues.ESCAPE)
+def writing_through_a_symbolic_link(kit: Kit) -> None:
+    """A symbolic link to a folder of the host's, and entries through it, reach nothing outside."""
+    outside = _Outside(kit)
+    for target in (outside.path, outside.up):
+        link = _leading(target, tars.symlink(b"a", b"x"))
+        outside.apply(link, tars.file(b"a/canary", b"overwritten"))
+        outside.apply(link, tars.file(b"a/new", b"new"))
+        outside.apply(link, tars.folder(b"a/sub", 0o777, uid=1234))
+        outside.apply(link, tars.symlink(b"a/new", b"x"))
+        outside.apply(link, tars.folder(b"a", 0o777, uid=1234))
+        outside.apply(link, tars.symlink(b"b", b"a"), tars.file(b"b/new", b"new"))
+
+
+@GROUP.case(wire_issues.ESCAPE)
+def writing_to_a_symbolic_link(kit: Kit) -> None:
+    """A file in the place of a symbolic link replaces the link, and not what it leads to."""
+    outside = _Outside(kit)
+    link = _leading(outside.path + b"/canary", tars.symlink(b"a", b"x"))
+    id = outside.apply(link, tars.file(b"a", b"overwritten", mode=0o777, uid=1234))
+    if id:
+        with kit.shown(id) as root:
+            expect("what stands in the link's place", (root / "a").read_bytes(), b"overwritten")
+
+
+@GROUP.case(wire_issues.ESCAPE)
+def links_of_the_layer_below(kit: Kit) -> None:
+    """Entries through a symbolic link that the layer below holds reach nothing outside."""
+    outside = _Outside(kit)
+
+    def link(root: Path) -> None:
+        (root / "a").symlink_to(outside.folder)
+
+    for entry in (
+        tars.file(b"a/canary", b"x"),
+        tars.file(b"a/new", b"x"),
+        tars.folder(b"a/sub", 0),
+    ):
+        outside.apply(entry, parent=kit.layer(fill=link))
+
+
+@GROUP.case(wire_issues.ESCAPE)
+def hard_links_to_the_host(kit: Kit) -> None:
+    """Hard links to files of the host's, by any way, give the layer nothing of them."""
+    outside = _Outside(kit)
+    canary = outside.path + b"/canary"
+    through = _leading(outside.path, tars.symlink(b"a", b"x"))
+    for entries in (
+        [_leading(canary, tars.hard_link(b"x", b"y"))],
+        [_leading(outside.up + b"/canary", tars.hard_link(b"x", b"y"))],
+        [through, tars.hard_link(b"x", b"a/canary")],
+        [_leading(canary, tars.symlink(b"s", b"x")), tars.hard_link(b"x", b"s")],
+    ):
+        outside.is_not_seen_in(outside.apply(*entries))
+        outside.apply(*entries, tars.file(b"x", b"overwritten"))
+
+
+@GROUP.case(wire_issues.ESCAPE)
+def whiteouts_that_reach_outside(kit: Kit) -> None:
+    """Whiteouts of `..`, or through symbolic links, delete nothing outside of the layer."""
+    outside = _Outside(kit)
+
+    def link(root: Path) -> None:
+        (root / "a").symlink_to(outside.folder)
+
+    base = kit.layer(fill=link)
+    for name in (
+        b".wh...",
+        b".wh..",
+        b".wh.",
+        b"a/.wh.canary",
+        b"a/.wh.sub",
+        b"a/.wh..wh..opq",
+        outside.up + b"/.wh.canary",
+        outside.path + b"/.wh.canary",
+    ):
+        outside.apply(_named(name, tars.whiteout(b"x")), parent=base)
+        outside.apply(
+            _leading(outside.path, tars.symlink(b"a", b"x")), _named(name, tars.whiteout(b"x"))
+        )
+
+
+@GROUP.case(wire_issues.ORDERS)
+def attributes_are_no_orders(kit: Kit) -> None:
+    """trusted.overlay.* attributes in a tar hide nothing, and show nothing else."""
+
+    def fill(root: Path) -> None:
+        for name in ("shown", "other"):
+            (root / name).mkdir()
+            (root / name / "file").write_text(name)
+
+    base = kit.layer(fill=fill)
+    for space in (b"trusted", b"user"):
+        for name, value in ((b"opaque", b"y"), (b"redirect", b"/other"), (b"metacopy", b"")):
+            key = b"SCHILY.xattr.%b.overlay.%b" % (space, name)
+            for parent in (base, kit.layer(base)):
+                id = kit.id()
+                kit.driver.create(id, parent, "", {})
+                data = tars.tar(tars.pax([(key, value)]), tars.folder(b"shown"))
+                with either_way() as refusal:
+                    kit.driver.apply_diff(id, parent, io.BytesIO(data))
+                if refusal.was:
+                    continue
+                with kit.shown(id) as root:
+                    found = sorted(os.listdir(root / "shown")), os.listdir(root / "other")
+                    text = (root / "shown" / "file").read_text() if found[0] else "nothing"
+                what = f"a folder with the attribute {key.decode()}"
+                expect(what, (found, text), ((["file"], ["file"]), "shown"))
+
+
+@GROUP.case(wire_issues.ORDERS)
+def zero_devices_are_no_orders(kit: Kit) -> None:
+    """A character device 0:0 in a tar deletes nothing: it is refused, left out, or shown as it is."""
+    base = kit.layer(fill=lambda root: (root / "file").write_text("x"))
+    id = kit.id()
+    kit.driver.create(id, base, "", {})
+    data = tars.tar(tars.header(b"file", b"3", device=(0, 0)))
+    with either_way() as refusal:
+        kit.driver.apply_diff(id, base, io.BytesIO(data))
+    if not refusal.was:
+        expect("what the layer shows", list(kit.record(id)), [b"file"])
+
+
+@GROUP.case(wire_issues.ROOT_ENTRY)
+def root_is_a_folder(kit: Kit) -> None:
+    """An entry for the layer's root that is no folder is refused, or ignored."""
+    outside = _Outside(kit)
+    for name in (b".", b"./", b"/"):
+        for entry in (
+            _leading(outside.path, tars.symlink(name, b"x")),
+            tars.file(name, b"x"),
+            tars.hard_link(name, b"x"),
+        ):
+            id = outside.apply(tars.file(b"x", b"x"), entry, tars.file(b"canary", b"overwritten"))
+            outside.is_not_seen_in(id)
+            if id:
+                with kit.shown(id, is_read=True):  # which no link or file can be
+                    pass
+
+
+@GROUP.case(wire_issues.HUGE_HEADERS, Need.SOCKET)
+def headers_that_claim_gigabytes(kit: Kit) -> None:
+    """Names and PAX headers of gigabytes, and sizes below zero, are refused; the plugin lives on."""
+    for type in (b"L", b"K", b"x", b"g"):
+        for size in (8 << 30, (1 << 62), -512):
+            id = kit.layer()
+            header = tars.header(b"././@LongLink", type, size=size, magic=tars.GNU)
+            with kit.subject.wire() as daemon:
+                daemon.send(
+                    wire.apply_head(id), *wire.chunks(header + bytes(4096)), wire.LAST_CHUNK
+                )
+                if not daemon.answer().refusal:
+                    what = f"a header of type {type.decode()} that claims {size} bytes"
+                    raise Mismatch(what, "success", "an error")
+    expect("Exists after that", kit.driver.exists(id), True)
+
+
+@GROUP.case(wire_issues.DAMAGED)
+def damaged_tars(kit: Kit) -> None:
+    """A tar with a wrong checksum, that ends within a file, or that is none, is refused."""
+    good = tars.file(b"good", b"x" * 5000)
+    wrong = bytearray(tars.file(b"wrong", b"x"))
+    wrong[148:156] = struct.pack("8s", b"000000\0 ")
+    for what, data in (
+        ("a header with a wrong checksum", good + bytes(wrong) + tars.END),
+        ("a tar that ends within a file", good[:2048]),
+        ("a tar that ends within a header", good + good[:100]),
+        ("what is no tar", b"no tar at all " * 1000),
+    ):
+        id = kit.layer()
+        with refused(f"ApplyDiff of {what}"):
+            kit.driver.apply_diff(id, "", io.BytesIO(data))

@@ -1,0 +1,137 @@
+"""ID maps, as a daemon with --userns-remap says them with Init."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from graphdriver.conformance.kit.case import Group, Need
+from graphdriver.conformance.kit.expect import NotOffered, either_way, expect, refused
+from graphdriver.conformance.kit.tree import CAPABILITY
+from graphdriver.conformance.plugin import content_issues as issues
+from graphdriver.conformance.plugin import tars
+from graphdriver.conformance.plugin.diffs import entries
+from graphdriver.conformance.plugin.kit import Kit
+from graphdriver.driver import Driver, IDMap, mounted
+
+GROUP: Group[Kit] = Group("id-maps", "ID maps, as a daemon with --userns-remap says them")
+
+_ROOT: Final = 100_000
+_MAPS: Final = (IDMap(0, _ROOT, 1000), IDMap(1000, 500_000, 1000))
+_STRANGER: Final = 1_777_777
+"""An owner outside the maps; of so many digits that no layer's ID holds it by chance."""
+_ON_DISK: Final = {0: 100_000, 999: 100_999, 1000: 500_000, 1999: 500_999}
+
+
+@contextlib.contextmanager
+def _mapped(kit: Kit) -> Iterator[Driver]:
+    """Give a plugin that was told of maps; one that refuses them is right, and not examined further."""
+    with contextlib.ExitStack() as held:
+        with either_way() as refusal:
+            driver = held.enter_context(kit.subject.another(maps=_MAPS))
+        if refusal.was:
+            raise NotOffered(f"the plugin refuses ID maps: {refusal.text}")
+        yield driver
+
+
+@GROUP.case(issues.ID_MAPS, Need.HOMES)
+def owners_are_mapped_both_ways(kit: Kit) -> None:
+    """Owners in a tar are the container's; on disk they are mapped, and a Diff maps them back."""
+    data = tars.tar(
+        *(tars.file(b"%d" % id, uid=id, gid=1999 - id) for id in _ON_DISK),
+        tars.folder(b"folder", uid=1, gid=1),
+        tars.symlink(b"link", b"0", uid=1, gid=1),
+    )
+    expected = {b"%d" % id: (_ON_DISK[id], _ON_DISK[1999 - id]) for id in _ON_DISK}
+    expected |= dict.fromkeys((b"folder", b"link"), (_ROOT + 1, _ROOT + 1))
+    inside = {str(id): (id, 1999 - id) for id in _ON_DISK} | {"folder": (1, 1), "link": (1, 1)}
+    with _mapped(kit) as driver:
+        layer = kit.applied(data, driver=driver)
+        child = kit.layer(layer, driver=driver)
+        for what, one in (("the layer", layer), ("its child", child)):
+            found = kit.record(one, driver)
+            owners = {name: (facts.uid, facts.gid) for name, facts in found.items()}
+            expect(f"owners on disk in {what}", owners, expected)
+            told = entries(kit.diff(one, driver=driver))
+            owners_inside = {name: (entry.uid, entry.gid) for name, entry in told.items()}
+            expect(f"owners in the Diff of {what}", owners_inside, inside)
+
+
+@GROUP.case(issues.ID_MAPS, Need.HOMES)
+def new_layers_are_the_containers_roots(kit: Kit) -> None:
+    """A new layer's folder, and folders that were missing in a tar, belong to the container's root."""
+    with _mapped(kit) as driver:
+        layer = kit.layer(driver=driver)
+        with kit.shown(layer, driver) as root:
+            found = os.stat(root)
+            expect("owner of a new layer's folder", (found.st_uid, found.st_gid), (_ROOT, _ROOT))
+        layer = kit.applied(tars.tar(tars.file(b"made/file")), driver=driver)
+        made = kit.record(layer, driver)[b"made"]
+        expect("owner of a folder that was missing", (made.uid, made.gid), (_ROOT, _ROOT))
+
+
+@GROUP.case(issues.ID_MAPS, Need.HOMES, required=False)
+def containers_root_can_reach_its_layer(kit: Kit) -> None:
+    """The folder that Dir is in lets the container's root pass."""
+    with _mapped(kit) as driver:
+        layer = kit.layer(driver=driver)
+        with mounted(driver, layer) as named, kit.opened(named, is_read=True):
+            found = os.stat(os.path.dirname(named))
+            mode = found.st_mode
+            passes = (
+                mode & stat.S_IXOTH
+                or (mode & stat.S_IXGRP and found.st_gid == _ROOT)
+                or (mode & stat.S_IXUSR and found.st_uid == _ROOT)
+            )
+            expect(f"whether user {_ROOT} can pass the folder of Dir", bool(passes), True)
+
+
+@GROUP.case(issues.ID_MAPS, Need.HOMES)
+def written_by_a_container(kit: Kit) -> None:
+    """What a container wrote, as its users on disk, is its users' in the Diff and in a whiteout."""
+    with _mapped(kit) as driver:
+        base = kit.applied(tars.tar(tars.file(b"gone"), tars.file(b"kept", uid=5)), driver=driver)
+
+        def write(root: Path) -> None:
+            (root / "new").touch()
+            os.chown(root / "new", 500_000, 100_007)
+            (root / "gone").unlink()
+
+        layer = kit.layer(base, write, driver)
+        told = entries(kit.diff(layer, base, driver))
+        expect("names in the Diff", sorted(told), [".wh.gone", "new"])
+        expect("owner of what was written", (told["new"].uid, told["new"].gid), (1000, 7))
+        expect("owner of a whiteout", (told[".wh.gone"].uid, told[".wh.gone"].gid), (0, 0))
+
+
+@GROUP.case(issues.UNMAPPED, Need.HOMES)
+def unmapped_owner_is_refused(kit: Kit) -> None:
+    """ApplyDiff of a file with an owner that no map holds is refused."""
+    with _mapped(kit) as driver, refused(f"ApplyDiff with user {_STRANGER}"):
+        kit.applied(tars.tar(tars.file(b"strange", uid=_STRANGER)), driver=driver)
+
+
+@GROUP.case(issues.UNMAPPED, Need.HOMES, required=False)
+def unmapped_owner_is_named(kit: Kit) -> None:
+    """The error of an owner that no map holds names it."""
+    with _mapped(kit) as driver, refused(f"ApplyDiff with user {_STRANGER}", str(_STRANGER)):
+        kit.applied(tars.tar(tars.file(b"strange", uid=_STRANGER)), driver=driver)
+
+
+@GROUP.case(issues.CAPABILITIES, Need.HOMES, required=False)
+def capability_is_the_containers(kit: Kit) -> None:
+    """A file capability holds for the container's root on disk (revision 3), and is plain in a Diff."""
+    record = (b"SCHILY.xattr.security.capability", CAPABILITY)
+    data = tars.tar(tars.pax([record]), tars.file(b"ping", mode=0o755))
+    with _mapped(kit) as driver:
+        layer = kit.applied(data, driver=driver)
+        value = kit.record(layer, driver)[b"ping"].attributes.get("security.capability", b"")
+        expect("size of the capability on disk", len(value), 24)
+        expect("its root user", int.from_bytes(value[-4:], "little"), _ROOT)
+        copy = kit.applied(kit.diff(layer, driver=driver))
+        expected = {"security.capability": CAPABILITY}
+        expect("the capability in the Diff", kit.record(copy)[b"ping"].attributes, expected)

@@ -1,0 +1,117 @@
+"""Homes: what a daemon says at each of its starts."""
+
+from __future__ import annotations
+
+import os
+
+from graphdriver.conformance.kit.case import Group, Need
+from graphdriver.conformance.kit.expect import NotOffered, either_way, expect, refused
+from graphdriver.conformance.plugin import wire, wire_issues
+from graphdriver.conformance.plugin.kit import Kit
+from graphdriver.driver import IDMap
+
+GROUP: Group[Kit] = Group("inits", "homes, and what a daemon says at each of its starts")
+
+
+@GROUP.case(wire_issues.DAEMON_RESTART)
+def init_comes_again(kit: Kit) -> None:
+    """Init of the same home is taken again, and finds the layers that were there."""
+    id = kit.layer(fill=lambda root: (root / "kept").write_text("x"))
+    kit.driver.init(kit.subject.home, [], [], [])
+    expect("Exists after another Init", kit.driver.exists(id), True)
+    expect("what the layer shows", list(kit.record(id)), [b"kept"])
+
+
+@GROUP.case(wire_issues.DAEMON_RESTART, Need.SOCKET)
+def another_daemon_says_init(kit: Kit) -> None:
+    """Init of the same home is taken from another process, and finds the layers that were there."""
+    id = kit.layer(fill=lambda root: (root / "kept").write_text("x"))
+    with kit.subject.another_daemon() as daemon:
+        answer = daemon.ask(wire.call("Init", Home=kit.subject.home, Opts=None, UIDMaps=None))
+        expect("the refusal of another daemon's Init", answer.refusal, "")
+        found = daemon.ask(wire.call("Exists", ID=id)).said
+        expect("Exists, asked by that daemon", found, {"Exists": True})
+    expect("what the layer shows", list(kit.record(id)), [b"kept"])
+
+
+@GROUP.case(wire_issues.CLEANUP)
+def init_after_cleanup(kit: Kit) -> None:
+    """After a Cleanup, the same home is taken up again, and its layers are there."""
+    id = kit.layer(fill=lambda root: (root / "kept").write_text("x"))
+    kit.driver.cleanup()
+    kit.driver.init(kit.subject.home, [], [], [])
+    expect("what a layer shows after Cleanup and Init", list(kit.record(id)), [b"kept"])
+
+
+@GROUP.case(wire_issues.MANAGED_HOME, Need.HOMES)
+def home_of_a_managed_plugin(kit: Kit) -> None:
+    """A home whose parent does not exist, and whose name holds a colon, is made and used."""
+    home = os.path.join(kit.scratch, "mnt", "org", "name:tag")
+    with kit.subject.another(home=home) as driver:
+        below = kit.layer(fill=lambda root: (root / "one").write_text("1"), driver=driver)
+        above = kit.layer(below, lambda root: (root / "two").write_text("2"), driver)
+        expect("what a layer shows there", sorted(kit.record(above, driver)), [b"one", b"two"])
+        for id in (above, below):
+            driver.remove(id)
+
+
+@GROUP.case(wire_issues.NO_INIT, Need.PROCESS)
+def call_before_any_init(kit: Kit) -> None:
+    """Without any Init, Create is refused or done, and never only said to be; then Init is taken."""
+    id = kit.id()
+    home = kit.scratch / "home"
+    with kit.subject.unused() as daemon:
+        made = not daemon.ask(wire.call("Create", ID=id)).refusal
+        if made:
+            found = daemon.ask(wire.call("Exists", ID=id)).said
+            expect("Exists, after a Create without an Init", found, {"Exists": True})
+        got = not daemon.ask(wire.call("Get", ID=id)).refusal
+        expect("whether Get without an Init is a success", got, made)
+        if got:
+            daemon.ask(wire.call("Remove", ID=id))
+        answer = daemon.ask(wire.call("Init", Home=str(home)))
+        expect("the refusal of the Init that comes then", answer.refusal, "")
+        daemon.ask(wire.call("Cleanup"))
+
+
+@GROUP.case(wire_issues.ID_MAP_SPELLINGS, Need.PROCESS, required=False)
+def id_maps_as_the_documentation_spells_them(kit: Kit) -> None:
+    """ID maps are taken as ContainerID, HostID and Size, too."""
+    with either_way() as refusal, kit.subject.another(maps=[IDMap(0, 100_000, 65_536)]):
+        pass
+    if refusal.was:
+        raise NotOffered(f"the plugin refuses ID maps: {refusal.text}")
+    id = kit.id()
+    maps = [{"ContainerID": 0, "HostID": 100_000, "Size": 65_536}]
+    home = str(kit.scratch / "home")
+    with kit.subject.homes.admitted(home), kit.subject.unused() as daemon:
+        for call in (
+            wire.call("Init", Home=home, UIDMaps=maps, GIDMaps=maps),
+            wire.call("Create", ID=id),
+        ):
+            expect("the refusal of a call", daemon.ask(call).refusal, "")
+        named = daemon.ask(wire.call("Get", ID=id)).said.get("Dir")
+        with kit.opened(named, is_read=True) as root:
+            found = os.stat(root)
+        for call in (wire.call("Remove", ID=id), wire.call("Cleanup")):
+            daemon.ask(call)
+    expect("owner of a new layer's folder", (found.st_uid, found.st_gid), (100_000, 100_000))
+
+
+@GROUP.case(wire_issues.UNKNOWN_OPTION, Need.HOMES, required=False)
+def unknown_option_is_refused(kit: Kit) -> None:
+    """An option of the daemon's that the plugin does not know is refused."""
+    with (
+        refused("Init with an option that there is not", "no.such.option"),
+        kit.subject.another(options=["no.such.option=1"]),
+    ):
+        pass
+
+
+@GROUP.case(wire_issues.UNKNOWN_OPTION, required=False)
+def unknown_option_of_a_layer_is_refused(kit: Kit) -> None:
+    """A --storage-opt of a container that the plugin does not know is refused, and makes nothing."""
+    id = kit.id()
+    with refused("CreateReadWrite with an option that there is not"):
+        kit.driver.create_read_write(id, "", "", {"no.such.option": "1"})
+    expect("Exists after that", kit.driver.exists(id), False)

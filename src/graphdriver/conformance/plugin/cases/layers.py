@@ -1,0 +1,108 @@
+"""The life of a layer, from Create to Remove."""
+
+from __future__ import annotations
+
+import os
+
+from graphdriver.conformance.kit.case import Group
+from graphdriver.conformance.kit.expect import expect, refused
+from graphdriver.conformance.plugin import issues
+from graphdriver.conformance.plugin.kit import Kit
+
+GROUP: Group[Kit] = Group("layers", "the life of a layer, from Create to Remove")
+
+
+@GROUP.case(issues.LIFE_OF_A_LAYER)
+def there_from_create_to_remove(kit: Kit) -> None:
+    """A layer exists from its Create to its Remove."""
+    id = kit.id()
+    expect("Exists before Create", kit.driver.exists(id), False)
+    kit.driver.create(id, "", "", {})
+    expect("Exists after Create", kit.driver.exists(id), True)
+    kit.driver.remove(id)
+    expect("Exists after Remove", kit.driver.exists(id), False)
+
+
+@GROUP.case(issues.LIFE_OF_A_LAYER)
+def new_layer_is_empty(kit: Kit) -> None:
+    """A new layer upon nothing is an empty folder, 0755 and root's, at an absolute path."""
+    id = kit.layer()
+    expect("what a new layer shows", kit.record(id), {})
+    with kit.shown(id, is_read=True) as root:
+        found = os.stat(root)
+        expect("mode of the root folder", oct(found.st_mode & 0o7777), oct(0o755))
+        expect("owner of the root folder", (found.st_uid, found.st_gid), (0, 0))
+
+
+@GROUP.case(issues.REMOVE_IS_REPEATED)
+def remove_of_nothing_succeeds(kit: Kit) -> None:
+    """Remove of a layer that does not exist, or not any more, succeeds."""
+    kit.driver.remove(kit.id())
+    id = kit.layer()
+    kit.driver.remove(id)
+    kit.driver.remove(id)
+
+
+@GROUP.case(issues.LIFE_OF_A_LAYER)
+def removed_id_can_be_taken_again(kit: Kit) -> None:
+    """A removed layer's ID can be taken again, and shows nothing of the layer that it was."""
+    id = kit.layer(fill=lambda root: (root / "old").touch())
+    kit.driver.remove(id)
+    kit.driver.create(id, "", "", {})
+    expect("what a layer shows whose ID was used before", kit.record(id), {})
+
+
+@GROUP.case(issues.MOUNTED_AT_REMOVE)
+def got_layer_can_be_removed(kit: Kit) -> None:
+    """A layer that was got and not put can be removed."""
+    id = kit.layer()
+    kit.driver.get(id, "")
+    kit.driver.remove(id)
+    expect("Exists after Remove", kit.driver.exists(id), False)
+
+
+@GROUP.case(issues.LIFE_OF_A_LAYER)
+def id_is_taken_once(kit: Kit) -> None:
+    """Create and CreateReadWrite of an ID that exists are refused, and leave its layer as it was."""
+    id = kit.layer(fill=lambda root: (root / "kept").touch())
+    with refused("Create of an ID that exists"):
+        kit.driver.create(id, "", "", {})
+    with refused("CreateReadWrite of an ID that exists"):
+        kit.driver.create_read_write(id, "", "", {})
+    expect("what the layer shows after that", list(kit.record(id)), [b"kept"])
+
+
+@GROUP.case(issues.LIFE_OF_A_LAYER)
+def parent_must_exist(kit: Kit) -> None:
+    """Create upon a parent that does not exist is refused, and makes nothing."""
+    id = kit.id()
+    with refused("Create upon a parent that does not exist"):
+        kit.driver.create(id, kit.id(), "", {})
+    expect("Exists after a Create that failed", kit.driver.exists(id), False)
+    kit.driver.create(id, "", "", {})
+
+
+@GROUP.case(issues.GETS_NEST)
+def gets_nest(kit: Kit) -> None:
+    """Several Gets of a layer give the same folder, and it stays until the last Put."""
+    id = kit.layer()
+    outer = kit.driver.get(id, "")
+    inner = kit.driver.get(id, "")
+    expect("Dir of a second Get", inner, outer)
+    with kit.opened(inner, is_new=True) as root:
+        (root / "file").write_text("x")
+    kit.driver.put(id)
+    with kit.opened(outer, is_read=True) as root:
+        expect("a file after the first of two Puts", (root / "file").read_text(), "x")
+    kit.driver.put(id)
+    expect("what the layer shows after both", list(kit.record(id)), [b"file"])
+
+
+@GROUP.case(issues.LIFE_OF_A_LAYER)
+def status_and_metadata_are_text(kit: Kit) -> None:
+    """Status is a list of pairs of text, and GetMetadata a map from text to text."""
+    id = kit.layer()
+    for pair in kit.driver.status():
+        expect("a pair of Status", [type(text) for text in pair], [str, str])
+    for pair in kit.driver.get_metadata(id).items():
+        expect("a pair of GetMetadata", [type(text) for text in pair], [str, str])

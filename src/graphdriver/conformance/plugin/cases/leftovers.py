@@ -1,0 +1,172 @@
+"""What is left when all is over: nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from graphdriver.conformance.kit.case import Group, Need
+from graphdriver.conformance.kit.expect import Mismatch
+from graphdriver.conformance.plugin import tars, wire, wire_issues
+from graphdriver.conformance.plugin.cases.references import mounts_below
+from graphdriver.conformance.plugin.kit import Kit
+
+GROUP: Group[Kit] = Group("leftovers", "what is left when all is over")
+
+_PATIENCE: Final = 10.0
+"""Seconds that a plugin has to delete in the background."""
+
+_ROUNDS: Final = 200
+_UNREAD: Final = 30
+
+
+def _soon(what: str, look: Callable[[], str]) -> None:
+    """Wait until a look finds nothing wrong."""
+    deadline = time.monotonic() + _PATIENCE
+    while wrong := look():
+        if time.monotonic() > deadline:
+            raise Mismatch(what, wrong, f"nothing of it within {_PATIENCE:.0f} s")
+        time.sleep(0.1)
+
+
+def _used(home: str) -> int:
+    """Return how many bytes a home takes; what vanishes meanwhile does not count."""
+    total = 0
+    pending = [home]
+    while pending:
+        with contextlib.suppress(OSError), os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+    return total
+
+
+@GROUP.case(wire_issues.DISK_COMES_BACK)
+def disk_comes_back(kit: Kit) -> None:
+    """What layers took is free again soon after their Remove."""
+    before = _used(kit.subject.home)
+    layers: list[str] = []
+    for number in range(3):
+        data = tars.tar(tars.file(b"big%d" % number, os.urandom(16 << 20)))
+        layers.append(kit.applied(data, layers[-1] if layers else ""))
+    for id in reversed(layers):
+        kit.driver.remove(id)
+
+    def look() -> str:
+        more = _used(kit.subject.home) - before
+        return f"{more >> 20} MiB more than before" if more > 4 << 20 else ""
+
+    _soon("what is used below the home", look)
+
+
+@GROUP.case(wire_issues.DISK_COMES_BACK, Need.SOCKET)
+def failed_layer_leaves_nothing(kit: Kit) -> None:
+    """After the Remove of a layer whose transfer failed, what it took is free again."""
+    before = _used(kit.subject.home)
+    data = tars.file(b"big", os.urandom(32 << 20)) + b"no header " * 52
+    id = kit.layer()
+    with kit.subject.wire() as daemon:
+        answer = daemon.ask(wire.apply(id, data))
+    if not answer.refusal:
+        raise Mismatch("ApplyDiff of a damaged tar", "success", "an error")
+    kit.driver.remove(id)
+
+    def look() -> str:
+        more = _used(kit.subject.home) - before
+        return f"{more >> 20} MiB more than before" if more > 4 << 20 else ""
+
+    _soon("what is used below the home", look)
+
+
+@GROUP.case(wire_issues.LEAKS)
+def nothing_is_mounted(kit: Kit) -> None:
+    """After layers were made, got, put, changed and removed, nothing is mounted below the home."""
+    before = mounts_below(kit.subject.home)
+    base = kit.layer(fill=lambda root: (root / "file").write_text("x"))
+    for _ in range(5):
+        id = kit.layer(base, lambda root: (root / "file").unlink())
+        kit.diff(id, base)
+        kit.driver.changes(id, base)
+        kit.driver.diff_size(id, base)
+        kit.driver.diff_size(id, "")
+        kit.driver.remove(id)
+    kit.driver.remove(base)
+
+    def look() -> str:
+        more = set(mounts_below(kit.subject.home)) - set(before)
+        return ", ".join(sorted(more))
+
+    _soon("what is mounted below the home", look)
+
+
+@GROUP.case(wire_issues.READER_GONE, Need.SOCKET, required=False)
+def unread_diffs_leave_no_process(kit: Kit) -> None:
+    """What the plugin starts for a Diff, and opens for it, is gone soon after its reader is."""
+    if not (pid := kit.subject.pid()):
+        return
+    id = kit.applied(tars.tar(tars.file(b"big", bytes(8 << 20))))
+    kit.diff(id)
+    before = _processes(pid), _descriptors(pid)
+    for _ in range(_UNREAD):
+        with kit.subject.wire() as daemon:
+            daemon.send(wire.call("Diff", ID=id)).take(5000)
+
+    def look() -> str:
+        processes, descriptors = _processes(pid) - before[0], _descriptors(pid) - before[1]
+        if processes < _UNREAD // 2 and descriptors < _UNREAD // 2:
+            return ""
+        return f"{processes} more processes and {descriptors} more open files"
+
+    _soon(f"what {_UNREAD} Diffs left whose readers went away", look)
+
+
+@GROUP.case(wire_issues.LEAKS, Need.SOCKET, required=False)
+def descriptors_do_not_grow(kit: Kit) -> None:
+    """The plugin's open files do not grow with the calls that it has served."""
+    if not (pid := kit.subject.pid()):
+        return
+    base = kit.layer(fill=lambda root: (root / "file").write_text("x"))
+
+    def round_of_calls() -> None:
+        id = kit.layer(base)
+        with kit.shown(id) as root:
+            (root / "new").touch()
+        kit.diff(id, base)
+        with kit.subject.wire() as daemon:  # one that goes away in the middle
+            daemon.send(wire.call("Diff", ID=base)).take(10)
+        kit.driver.remove(id)
+
+    for _ in range(20):
+        round_of_calls()
+    before = _descriptors(pid)
+    for _ in range(_ROUNDS):
+        round_of_calls()
+
+    def look() -> str:
+        more = _descriptors(pid) - before
+        return f"{more} more after {_ROUNDS} rounds" if more > 20 else ""
+
+    _soon("the plugin's open files", look)
+
+
+def _processes(pid: int) -> int:
+    """Count the children of a process, and theirs."""
+    count = 0
+    pending = [str(pid)]
+    while pending:
+        for task in Path("/proc", pending.pop(), "task").glob("*/children"):
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                children = task.read_text().split()
+                count += len(children)
+                pending += children
+    return count
+
+
+def _descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))

@@ -1,0 +1,181 @@
+"""Hard links and symbolic links."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from graphdriver.conformance.kit.case import Group
+from graphdriver.conformance.kit.expect import expect, expect_tree
+from graphdriver.conformance.plugin import content_issues as issues
+from graphdriver.conformance.plugin import tars
+from graphdriver.conformance.plugin.diffs import entries
+from graphdriver.conformance.plugin.kit import Kit
+
+GROUP: Group[Kit] = Group("links", "hard links and symbolic links")
+
+
+def _expect_one_file(kit: Kit, layer: str, content: bytes, *names: bytes) -> None:
+    """See that all of these names are one file."""
+    found = kit.record(layer)
+    for name in names:
+        expect(f"whether {name!r} is there", name in found, True)
+        expect(f"content of {name!r}", found[name].content, content)
+        expect(f"the file that {name!r} is", found[name].file, found[names[0]].file)
+
+
+@GROUP.case(issues.HARD_LINKS)
+def names_of_one_file(kit: Kit) -> None:
+    """Hard links within a tar are names of one file, in the layer, in its child and in its Diff."""
+    layer = kit.applied(
+        tars.tar(
+            tars.file(b"a/file", b"shared"),
+            tars.hard_link(b"b/file", b"a/file"),
+            tars.hard_link(b"c", b"b/file"),
+        )
+    )
+    names = (b"a/file", b"b/file", b"c")
+    _expect_one_file(kit, layer, b"shared", *names)
+    found = entries(kit.diff(layer))
+    stored = [name for name in ("a/file", "b/file", "c") if found[name].isreg()]
+    expect("how many times the Diff holds the content", len(stored), 1)
+    _expect_one_file(kit, kit.applied(kit.diff(layer)), b"shared", *names)
+    child = kit.layer(layer)
+    _expect_one_file(kit, child, b"shared", *names)
+
+
+@GROUP.case(issues.HARD_LINKS)
+def to_a_file_of_the_layer_below(kit: Kit) -> None:
+    """A hard link to a file of a layer below is that file: its content, mode and owner."""
+    base = kit.applied(tars.tar(tars.file(b"below", b"old", mode=0o4755, uid=5, mtime=9)))
+    layer = kit.applied(tars.tar(tars.hard_link(b"new/link", b"below")), base)
+    found = kit.record(layer)
+    expect_tree(
+        "a link to a file of the layer below",
+        {b"link": found[b"new/link"]._replace(file=b"")},
+        {b"link": found[b"below"]._replace(file=b"")},
+    )
+    expect("its mode and owner", (found[b"new/link"].mode, found[b"new/link"].uid), ("0o104755", 5))
+
+
+@GROUP.case(issues.HARD_LINKS, required=False)
+def one_file_with_the_layer_below(kit: Kit) -> None:
+    """A hard link to a file of a layer below, and that file's own name, are one file."""
+    base = kit.applied(tars.tar(tars.file(b"below", b"old")))
+    layer = kit.applied(tars.tar(tars.hard_link(b"link", b"below")), base)
+    _expect_one_file(kit, layer, b"old", b"below", b"link")
+
+
+@GROUP.case(issues.HARD_LINKS)
+def made_by_a_container(kit: Kit) -> None:
+    """Hard links that a container makes, to its own files and the image's, are kept in a copy."""
+    base = kit.applied(tars.tar(tars.file(b"below", b"old"), tars.file(b"other", b"x")))
+
+    def link(root: Path) -> None:
+        (root / "new").write_bytes(b"new")
+        os.link(root / "new", root / "new2")
+        os.link(root / "below", root / "below2")
+
+    layer = kit.layer(base, link)
+    copy = kit.applied(kit.diff(layer, base), base)
+    _expect_one_file(kit, copy, b"new", b"new", b"new2")
+    found = {path: facts.content for path, facts in kit.record(copy).items()}
+    expect("the second name of a file of the image", found[b"below2"], b"old")
+    expect("its first name", found[b"below"], b"old")
+
+
+@GROUP.case(issues.LINKS_AS_IN_A_CHROOT)
+def absolute_targets(kit: Kit) -> None:
+    """A hard link's target may be written /d/f, ./d/f or d/f: all are meant from the layer's root."""
+    for target in (b"d/f", b"./d/f", b"/d/f"):
+        layer = kit.applied(tars.tar(tars.file(b"d/f", b"x"), tars.hard_link(b"h", target)))
+        _expect_one_file(kit, layer, b"x", b"d/f", b"h")
+
+
+@GROUP.case(issues.LINKS_AS_IN_A_CHROOT)
+def targets_through_symbolic_links(kit: Kit) -> None:
+    """A hard link's target may lead through symbolic links; absolute ones begin at the layer's root."""
+    layer = kit.applied(
+        tars.tar(
+            tars.file(b"d/f", b"x"),
+            tars.symlink(b"absolute", b"/d"),
+            tars.symlink(b"e/relative", b"../d"),
+            tars.hard_link(b"h", b"absolute/f"),
+            tars.hard_link(b"i", b"e/relative/f"),
+        )
+    )
+    _expect_one_file(kit, layer, b"x", b"d/f", b"h", b"i")
+
+
+@GROUP.case(issues.LINKS_AS_IN_A_CHROOT, required=False)
+def entries_through_symbolic_links(kit: Kit) -> None:
+    """An entry whose folder is a symbolic link of the layer below lands where that leads, inside."""
+    base = kit.applied(tars.tar(tars.folder(b"usr/lib"), tars.symlink(b"lib", b"/usr/lib")))
+    layer = kit.applied(tars.tar(tars.file(b"lib/new", b"x")), base)
+    found = {path: facts.content for path, facts in kit.record(layer).items()}
+    expected = {b"usr": b"", b"usr/lib": b"", b"usr/lib/new": b"x", b"lib": b"/usr/lib"}
+    expect("names and content", found, expected)
+
+
+@GROUP.case(issues.ANY_ORDER, required=False)
+def targets_that_come_later(kit: Kit) -> None:
+    """A hard link may come before its target."""
+    layer = kit.applied(
+        tars.tar(tars.hard_link(b"c", b"b"), tars.hard_link(b"b", b"a"), tars.file(b"a", b"late"))
+    )
+    _expect_one_file(kit, layer, b"late", b"a", b"b", b"c")
+
+
+@GROUP.case(issues.AUFS)
+def targets_that_aufs_put_aside(kit: Kit) -> None:
+    """Hard links to files in .wh..wh.plnk are names of one file, and that folder does not show."""
+    layer = kit.applied(
+        tars.tar(
+            tars.folder(b".wh..wh.plnk"),
+            tars.file(b".wh..wh.plnk/17.5", b"shared"),
+            tars.hard_link(b"a", b".wh..wh.plnk/17.5"),
+            tars.hard_link(b"d/b", b"/.wh..wh.plnk/17.5"),
+        )
+    )
+    expect("names", sorted(kit.record(layer)), [b"a", b"d", b"d/b"])
+    _expect_one_file(kit, layer, b"shared", b"a", b"d/b")
+
+
+@GROUP.case(issues.NAMES_OF_ONE_FILE)
+def replacing_one_name(kit: Kit) -> None:
+    """A file that replaces one name of a file of the layer below leaves its other names as they are."""
+    base = kit.applied(tars.tar(tars.file(b"a", b"old"), tars.hard_link(b"b", b"a")))
+    layer = kit.applied(tars.tar(tars.file(b"a", b"new", mode=0o600)), base)
+    found = kit.record(layer)
+    shown = {path: (facts.content, facts.mode) for path, facts in found.items()}
+    expect("both names", shown, {b"a": (b"new", "0o100600"), b"b": (b"old", "0o100644")})
+    kept = {path: facts.content for path, facts in kit.record(base).items()}
+    expect("both names in the layer below", kept, {b"a": b"old", b"b": b"old"})
+
+
+@GROUP.case(issues.SYMBOLIC_LINKS)
+def symbolic_links_are_kept(kit: Kit) -> None:
+    """A symbolic link keeps its text, owner and time: absolute, dangling, climbing, or to itself."""
+    texts = (b"/etc/passwd", b"no/where", b"../" * 20 + b"etc", b"self", b"x" * 100)
+    data = b"".join(
+        tars.symlink(b"l%d" % number, text, uid=1000 + number, mtime=number)
+        for number, text in enumerate(texts)
+    )
+    first = kit.applied(tars.tar(data, tars.symlink(b"self", b"self")))
+    for layer in (first, kit.applied(kit.diff(first))):
+        found = kit.record(layer)
+        for number, text in enumerate(texts):
+            facts = found[b"l%d" % number]
+            expect(f"text of the link to {text!r}", facts.content, text)
+            expected = (1000 + number, number * 10**9)
+            expect(f"owner and time of the link to {text!r}", (facts.uid, facts.mtime_ns), expected)
+
+
+@GROUP.case(issues.SYMBOLIC_LINKS)
+def file_over_a_symbolic_link(kit: Kit) -> None:
+    """A file that comes where a symbolic link is takes its place, and is not written where it leads."""
+    base = kit.applied(tars.tar(tars.file(b"target", b"old"), tars.symlink(b"link", b"target")))
+    layer = kit.applied(tars.tar(tars.file(b"link", b"new", mode=0o600)), base)
+    found = {path: (facts.content, facts.mode) for path, facts in kit.record(layer).items()}
+    expected = {b"target": (b"old", "0o100644"), b"link": (b"new", "0o100600")}
+    expect("content and mode", found, expected)

@@ -1,0 +1,187 @@
+"""The plugin is killed and started again, while its daemon and its containers go on."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from graphdriver.conformance.kit.case import Group, Need
+from graphdriver.conformance.kit.expect import Mismatch, expect, expect_tree
+from graphdriver.conformance.kit.tree import build
+from graphdriver.conformance.plugin import tars, wire, wire_issues
+from graphdriver.conformance.plugin.kit import Kit
+
+GROUP: Group[Kit] = Group("restart", "the plugin is killed and started again under its daemon")
+
+
+_PATIENCE: Final = 10.0
+"""Seconds that a plugin has to end."""
+
+
+def _again(kit: Kit) -> None:
+    kit.subject.kill()
+    kit.subject.start()
+    kit.driver.init(kit.subject.home, [], [], [])
+
+
+@GROUP.case(wire_issues.PLUGIN_RESTART, Need.PROCESS)
+def layers_outlive_the_plugin(kit: Kit) -> None:
+    """After a kill and a start, with Init, every layer shows what it showed, and can be built upon."""
+    base = kit.layer(fill=lambda root: build(str(root)))
+    above = kit.layer(base, lambda root: (root / "above").write_text("x"))
+    before = kit.record(above)
+    _again(kit)
+    expect("Exists of both", [kit.driver.exists(id) for id in (base, above)], [True, True])
+    expect_tree("what the layer shows after a restart", kit.record(above), before)
+    child = kit.layer(above)
+    expect_tree("what a child that is made then shows", kit.record(child), before)
+    changed = [change.path for change in kit.driver.changes(above, base)]
+    expect("Changes after a restart", changed, ["/above"])
+
+
+@GROUP.case(wire_issues.NO_INIT, Need.PROCESS)
+def calls_without_an_init(kit: Kit) -> None:
+    """Restarted without an Init, a plugin serves calls or refuses them, and denies no layer."""
+    id = kit.layer(fill=lambda root: (root / "kept").write_text("x"))
+    kit.subject.kill()
+    kit.subject.start()
+    try:
+        with kit.subject.wire() as daemon:
+            exists = daemon.ask(wire.call("Exists", ID=id))
+            got = daemon.ask(wire.call("Get", ID=id))
+        if not exists.refusal:
+            expect("Exists without an Init", exists.said.get("Exists"), True)
+        if not got.refusal:
+            found = kit.names(got.said.get("Dir"))
+            expect("what Get shows without an Init", found, ["kept"])
+    finally:
+        kit.driver.init(kit.subject.home, [], [], [])
+    if not got.refusal:
+        kit.driver.put(id)
+    expect("what the layer shows after an Init", list(kit.record(id)), [b"kept"])
+
+
+@GROUP.case(wire_issues.NO_INIT, Need.PROCESS)
+def home_is_remembered(kit: Kit) -> None:
+    """A plugin that was restarted under its daemon serves it without another Init."""
+    id = kit.layer(fill=lambda root: (root / "kept").write_text("x"))
+    kit.subject.kill()
+    kit.subject.start()
+    try:
+        expect("Exists without an Init", kit.driver.exists(id), True)
+        expect("what the layer shows without an Init", list(kit.record(id)), [b"kept"])
+        made = kit.layer(id)
+        expect("what a child shows that is made then", list(kit.record(made)), [b"kept"])
+    finally:
+        kit.driver.init(kit.subject.home, [], [], [])
+
+
+@GROUP.case(wire_issues.CONTAINERS_GO_ON, Need.PROCESS)
+def folder_is_shown_throughout(kit: Kit) -> None:
+    """A folder that was got is read and written to while the plugin is gone, and after its return."""
+    base = kit.layer(fill=lambda root: (root / "below").write_text("below"))
+    id = kit.layer(base)
+    folder = kit.driver.get(id, "")
+    with kit.opened(folder) as root, open(root / "open", "w+", encoding="utf-8") as file:
+        kit.subject.kill()
+        try:
+            with kit.opened(folder) as again:
+                expect("a file of the layer below", (again / "below").read_text(), "below")
+                file.write("written while the plugin was gone")
+                file.flush()
+                (again / "new").write_text("new")
+        finally:
+            kit.subject.start()
+            kit.driver.init(kit.subject.home, [], [], [])
+        found = kit.names(folder)
+        expect("what the folder shows after the plugin's return", found, ["below", "new", "open"])
+    kit.driver.get(id, "")
+    kit.driver.put(id)
+    found = kit.names(folder)
+    expect("what it shows after another Get and Put", found, ["below", "new", "open"])
+    kit.driver.put(id)
+    with kit.shown(id) as root:
+        text = (root / "open").read_text()
+    expect("the file that was open", text, "written while the plugin was gone")
+
+
+@GROUP.case(wire_issues.CONTAINERS_GO_ON, Need.PROCESS)
+def folder_is_shown_after_sigterm(kit: Kit) -> None:
+    """A folder that was got is shown still when the plugin was ended with SIGTERM, as upgrades do."""
+    base = kit.layer(fill=lambda root: (root / "below").write_text("below"))
+    id = kit.layer(base)
+    folder = kit.driver.get(id, "")
+    try:
+        kit.subject.stop(_PATIENCE)
+        with kit.opened(folder) as root:
+            expect("what the folder shows when the plugin has ended", os.listdir(root), ["below"])
+            (root / "new").write_text("new")
+    finally:
+        kit.subject.start()
+        kit.driver.init(kit.subject.home, [], [], [])
+    found = kit.names(folder)
+    expect("what the folder shows after the plugin's return", found, ["below", "new"])
+    kit.driver.put(id)
+    expect("what the layer shows then", sorted(kit.record(id)), [b"below", b"new"])
+
+
+@GROUP.case(wire_issues.ENDS_WHEN_TOLD, Need.PROCESS, required=False)
+def ends_when_it_is_told(kit: Kit) -> None:
+    """SIGTERM ends the plugin within 10 s, also while a daemon holds connections to it."""
+    with kit.subject.wire() as daemon:
+        daemon.ask(wire.call("Exists", ID=kit.id()))
+        try:
+            ended = kit.subject.stop(_PATIENCE)
+        finally:
+            kit.subject.start()
+            kit.driver.init(kit.subject.home, [], [], [])
+    expect(f"whether the plugin ended within {_PATIENCE:.0f} s of SIGTERM", ended, True)
+
+
+@GROUP.case(wire_issues.HALF_LAYER, Need.PROCESS)
+def killed_in_a_transfer(kit: Kit) -> None:
+    """A layer in whose transfer the plugin was killed can be removed, and loaded again whole."""
+    id = kit.id()
+    tar = tars.tar(*(tars.file(b"%d" % number, bytes(100_000)) for number in range(20)))
+    kit.driver.create(id, "", "", {})
+    with kit.subject.wire() as daemon:
+        daemon.send(wire.apply_head(id), *wire.chunks(tar[:1_000_000]))
+        kit.subject.kill()
+    kit.subject.start()
+    kit.driver.init(kit.subject.home, [], [], [])
+    kit.driver.remove(id)
+    expect("Exists after Remove", kit.driver.exists(id), False)
+    kit.driver.create(id, "", "", {})
+    with kit.subject.wire() as daemon:
+        expect("the refusal of ApplyDiff", daemon.ask(wire.apply(id, tar)).refusal, "")
+    expect("how many files the layer shows", len(kit.record(id)), 20)
+
+
+@GROUP.case(wire_issues.HALF_LAYER, Need.PROCESS, required=False)
+def half_layer_is_shown_to_nobody(kit: Kit) -> None:
+    """A layer in whose transfer the plugin was killed is refused by Get until it is removed."""
+    id = kit.id()
+    kit.driver.create(id, "", "", {})
+    with kit.subject.wire() as daemon:
+        half = tars.tar(*(tars.file(b"%d" % number, bytes(100_000)) for number in range(20)))
+        daemon.send(wire.apply_head(id), *wire.chunks(half[:1_000_000]))
+        kit.subject.kill()
+    kit.subject.start()
+    kit.driver.init(kit.subject.home, [], [], [])
+    with kit.subject.wire() as daemon:
+        answer = daemon.ask(wire.call("Get", ID=id))
+    if not answer.refusal:
+        raise Mismatch(
+            "Get of a layer in whose transfer the plugin was killed", "success", "an error"
+        )
+
+
+@GROUP.case(wire_issues.PLUGIN_RESTART, Need.PROCESS)
+def daemon_finds_the_plugin_again(kit: Kit) -> None:
+    """A plugin that was killed listens at its socket again, where its old one is still lying about."""
+    kit.subject.kill()
+    kit.subject.start()
+    kit.driver.init(kit.subject.home, [], [], [])
+    with kit.subject.wire() as daemon:
+        answer = daemon.ask(wire.head("/Plugin.Activate", "Content-Length: 0"))
+    expect("the status of Activate after a restart", answer.status, 200)

@@ -1,0 +1,129 @@
+"""What goes out with Diff comes in with ApplyDiff."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+
+from graphdriver.conformance.kit.case import Group
+from graphdriver.conformance.kit.expect import expect, expect_tree
+from graphdriver.conformance.kit.tree import edit
+from graphdriver.conformance.plugin import content_issues as issues
+from graphdriver.conformance.plugin import tars
+from graphdriver.conformance.plugin.cases.chains import build_at
+from graphdriver.conformance.plugin.diffs import entries, expect_changes
+from graphdriver.conformance.plugin.kit import Kit
+
+GROUP: Group[Kit] = Group("round-trips", "what goes out with Diff comes in with ApplyDiff")
+
+
+@GROUP.case(issues.LAYERS_TRAVEL)
+def whole_tree(kit: Kit) -> None:
+    """A layer's Diff against nothing, applied, shows all that the layer shows."""
+    layer = kit.layer(fill=build_at)
+    copy = kit.applied(kit.diff(layer))
+    expect_tree("what the applied layer shows", kit.record(copy), kit.record(layer))
+
+
+@GROUP.case(issues.LAYERS_TRAVEL)
+def all_kinds_of_changes(kit: Kit) -> None:
+    """A layer's Diff, applied upon its parent, shows all that the layer shows."""
+    base = kit.layer(fill=build_at)
+    layer = kit.layer(base, edit)
+    copy = kit.applied(kit.diff(layer, base), base)
+    expect_tree("what the applied layer shows", kit.record(copy), kit.record(layer))
+
+
+@GROUP.case(issues.SAME_DIGEST)
+def same_bytes_every_time(kit: Kit) -> None:
+    """The same layer's Diff is the same bytes every time."""
+    base = kit.layer(fill=build_at)
+    layer = kit.layer(base, edit)
+    whole, changed = kit.diff(base), kit.diff(layer, base)
+    with kit.shown(base), kit.shown(layer):
+        pass
+    expect("whether a second Diff is the same bytes", kit.diff(base) == whole, True)
+    expect("whether a second Diff against the parent is", kit.diff(layer, base) == changed, True)
+
+
+@GROUP.case(issues.SAME_DIGEST, required=False)
+def same_bytes_of_a_copy(kit: Kit) -> None:
+    """A layer that was made of another one's Diff has the same Diff, byte for byte."""
+    base = kit.layer(fill=build_at)
+    layer = kit.layer(base, edit)
+    whole, changed = kit.diff(base), kit.diff(layer, base)
+    copied_base = kit.applied(whole)
+    copy = kit.applied(changed, copied_base)
+    expect("whether the Diff of a copy is the same bytes", kit.diff(copied_base) == whole, True)
+    expect("whether a Diff upon it is", kit.diff(copy, copied_base) == changed, True)
+
+
+@GROUP.case(issues.ANY_ANCESTOR)
+def diff_against_any_ancestor(kit: Kit) -> None:
+    """A Diff against a layer further below holds all that changed since."""
+    one = kit.applied(tars.tar(tars.file(b"one"), tars.file(b"gone")))
+    two = kit.layer(one, lambda root: (root / "two").touch())
+    three = kit.layer(two, lambda root: os.rename(root / "gone", root / "three"))
+    data = kit.diff(three, one)
+    expect("names in the Diff", sorted(entries(data)), [".wh.gone", "three", "two"])
+    copy = kit.applied(data, one)
+    expect_tree("what the applied layer shows", kit.record(copy), kit.record(three))
+
+
+@GROUP.case(issues.ANY_ANCESTOR)
+def diff_against_nothing(kit: Kit) -> None:
+    """A Diff against nothing holds all that the layer shows, of the layers below too."""
+    base = kit.layer(fill=build_at)
+    layer = kit.layer(base, edit)
+    copy = kit.applied(kit.diff(layer, ""))
+    expect_tree("what the applied layer shows", kit.record(copy), kit.record(layer))
+
+
+@GROUP.case(issues.EMPTY_LAYERS)
+def unchanged_layer(kit: Kit) -> None:
+    """A layer that changed nothing has no Changes, a DiffSize of 0 and a Diff without entries."""
+    base = kit.layer(fill=build_at)
+    layer = kit.layer(base)
+    with kit.shown(layer) as root:
+        (root / "etc" / "passwd").read_bytes()
+    expect_changes("Changes", kit.driver, layer, base, [])
+    expect("DiffSize", kit.driver.diff_size(layer, base), 0)
+    data = kit.diff(layer, base)
+    expect("names in the Diff", sorted(entries(data)), [])
+    copy = kit.applied(data, base)
+    expect_tree("what its Diff, applied, shows", kit.record(copy), kit.record(base))
+
+
+@GROUP.case(issues.EMPTY_LAYERS)
+def empty_streams_are_empty_layers(kit: Kit) -> None:
+    """A whole tar of no bytes, or of zeros alone, is an empty layer of size 0."""
+    base = kit.layer(fill=lambda root: (root / "one").touch())
+    for data in (b"", bytes(512), bytes(1024), bytes(10_240)):
+        layer = kit.id()
+        kit.driver.create(layer, base, "", {})
+        size = kit.driver.apply_diff(layer, base, io.BytesIO(data))
+        expect(f"Size of a tar of {len(data)} bytes of zeros", size, 0)
+        expect_tree("what the layer shows", kit.record(layer), kit.record(base))
+
+
+@GROUP.case(issues.READERS_GO_AWAY)
+def diff_can_be_left_unread(kit: Kit) -> None:
+    """A Diff of which only the first bytes are read holds up nothing: not the next, not Remove."""
+    layer = kit.layer(fill=lambda root: (root / "large").write_bytes(bytes(16 << 20)))
+    for _ in range(2):
+        expect("names in a whole Diff", list(entries(kit.diff(layer))), ["large"])
+        with contextlib.closing(kit.driver.diff(layer, "")) as stream:
+            stream.read(10)
+    kit.driver.remove(layer)
+    expect("Exists after Remove", kit.driver.exists(layer), False)
+
+
+@GROUP.case(issues.EXACT_DIFFS)
+def exact_diffs_are_exact(kit: Kit) -> None:
+    """A driver that says ReproducesExactDiffs gives back the very bytes that were applied."""
+    if not kit.driver.capabilities().reproduces_exact_diffs:
+        return
+    data = tars.tar(tars.file(b"./b", mtime=3), tars.folder(b"a/"), tars.file(b"c")) + bytes(5120)
+    layer = kit.applied(data)
+    expect("whether the Diff is what was applied", kit.diff(layer) == data, True)

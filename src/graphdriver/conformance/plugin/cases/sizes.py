@@ -1,0 +1,91 @@
+"""How large a layer is said to be."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+from graphdriver.conformance.kit.case import Group
+from graphdriver.conformance.kit.expect import expect
+from graphdriver.conformance.plugin import content_issues as issues
+from graphdriver.conformance.plugin import tars
+from graphdriver.conformance.plugin.cases.chains import build_at
+from graphdriver.conformance.plugin.diffs import entries
+from graphdriver.conformance.plugin.kit import Kit
+
+GROUP: Group[Kit] = Group("sizes", "how large a layer is said to be")
+
+
+@GROUP.case(issues.SIZES)
+def size_of_what_was_applied(kit: Kit) -> None:
+    """ApplyDiff answers the sum of the sizes in the tar's headers: no links, no blocks, no padding."""
+    base = kit.applied(tars.tar(tars.file(b"below", bytes(5000))))
+    layer = kit.id()
+    kit.driver.create(layer, base, "", {})
+    data = tars.tar(
+        tars.folder(b"folder"),
+        tars.file(b"folder/one", b"1"),
+        tars.file(b"thousand", bytes(1000)),
+        tars.hard_link(b"hard", b"thousand"),
+        tars.symlink(b"link", b"thousand"),
+        tars.whiteout(b".wh.below"),
+        tars.file(b"empty", b""),
+    )
+    expect("Size", kit.driver.apply_diff(layer, base, io.BytesIO(data)), 1001)
+
+
+@GROUP.case(issues.SIZES)
+def size_of_a_diff_applied(kit: Kit) -> None:
+    """Of the layer's own Diff, ApplyDiff answers the sum of the sizes that its headers say."""
+    data = kit.diff(kit.layer(fill=build_at))
+    expected = sum(entry.size for entry in entries(data).values() if entry.isreg())
+    expect("whether the Diff holds what was written", expected > 1_000_000, True)
+    layer = kit.id()
+    kit.driver.create(layer, "", "", {})
+    expect("Size", kit.driver.apply_diff(layer, "", io.BytesIO(data)), expected)
+
+
+def _three(kit: Kit) -> tuple[str, str, str]:
+    """Make a layer, one that adds to it, and one that takes from it."""
+    one = kit.layer(fill=lambda root: (root / "kept").write_bytes(bytes(100)))
+
+    def add(root: Path) -> None:
+        (root / "new").write_bytes(bytes(2000))
+        os.link(root / "new", root / "new2")
+        (root / "folder").mkdir()
+
+    def take(root: Path) -> None:
+        (root / "new").unlink()
+        (root / "new").write_bytes(bytes(7))
+        (root / "kept").unlink()
+
+    two = kit.layer(one, add)
+    return one, two, kit.layer(two, take)
+
+
+@GROUP.case(issues.SIZES)
+def size_of_what_changed(kit: Kit) -> None:
+    """DiffSize is the sum of the files that were added or modified; what was deleted takes nothing."""
+    one, two, three = _three(kit)
+    for what, layer, parent, size in (
+        ("a first layer", one, "", 100),
+        ("a child that adds", two, one, 2000),
+        ("a child that shortens and deletes", three, two, 7),
+    ):
+        expect(f"DiffSize of {what}", kit.driver.diff_size(layer, parent), size)
+
+
+@GROUP.case(issues.SIZES)
+def names_of_one_file_count_once(kit: Kit) -> None:
+    """DiffSize counts a file once, however many names it has, and against nothing all there is."""
+    _, two, three = _three(kit)
+    expect("DiffSize of a file of two names, and one", kit.driver.diff_size(two, ""), 2100)
+    expect("DiffSize when one name became a file", kit.driver.diff_size(three, ""), 2007)
+
+
+@GROUP.case(issues.SIZES, required=False)
+def links_count_by_their_text(kit: Kit) -> None:
+    """DiffSize counts a symbolic link as long as its text is, as Docker's own drivers do."""
+    layer = kit.layer(fill=lambda root: (root / "link").symlink_to("a" * 50))
+    expect("DiffSize", kit.driver.diff_size(layer, ""), 50)

@@ -1,0 +1,105 @@
+"""Much: files of gigabytes, and many of them."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+from typing import Final
+
+from graphdriver.conformance.kit.case import Group, Need
+from graphdriver.conformance.kit.expect import expect
+from graphdriver.conformance.plugin import tars, wire_issues
+from graphdriver.conformance.plugin.kit import Kit
+
+GROUP: Group[Kit] = Group("streams", "files of gigabytes, and many files")
+
+_GIGABYTE: Final = 1 << 30
+_PIECE: Final = 1 << 20
+_MEMORY: Final = 256 << 20
+_FILES: Final = 20_000
+
+
+class _Pieces:
+    """A stream of pieces."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._held = b""
+
+    def read(self, n: int, /) -> bytes:
+        while not self._held:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return b""
+            self._held = piece
+        piece, self._held = self._held[:n], self._held[n:]
+        return piece
+
+
+def _block(number: int) -> bytes:
+    """Return a piece that is like no other, cheaply."""
+    return hashlib.blake2b(number.to_bytes(8, "big")).digest() * (_PIECE // 64)
+
+
+def _big() -> Iterator[bytes]:
+    yield tars.header(b"big", size=_GIGABYTE)
+    yield from map(_block, range(_GIGABYTE // _PIECE))
+    yield tars.END
+
+
+def _digest(pieces: Iterator[bytes]) -> str:
+    digest = hashlib.blake2b()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+@GROUP.case(wire_issues.BIG_LAYERS)
+def file_of_a_gigabyte(kit: Kit) -> None:
+    """A file of a gigabyte goes in, shows every byte, and comes out again."""
+    id = kit.layer()
+    expect("Size", kit.driver.apply_diff(id, "", _Pieces(_big())), _GIGABYTE)
+    with kit.shown(id, is_read=True) as root, open(root / "big", "rb") as file:
+        pieces = iter(lambda: file.read(_PIECE), b"")
+        shown = _digest(itertools.islice(pieces, _GIGABYTE // _PIECE + 1))
+    expected = _digest(map(_block, range(_GIGABYTE // _PIECE)))
+    expect("the digest of the file that is shown", shown, expected)
+    count = sum(len(piece) for piece in kit.pieces(id, longest=2 * _GIGABYTE))
+    expect("whether the Diff holds all of it", count > _GIGABYTE, True)
+
+
+@GROUP.case(wire_issues.BIG_LAYERS, Need.SOCKET, required=False)
+def little_memory(kit: Kit) -> None:
+    """A layer of 400 MiB goes in and out with the plugin's memory below 256 MiB."""
+    if not (pid := kit.subject.pid()):
+        return
+    size = 400 << 20
+    blocks = map(_block, range(size // _PIECE))
+    header = tars.header(b"big", size=size)
+    id = kit.layer()
+    kit.driver.apply_diff(id, "", _Pieces(itertools.chain([header], blocks, [tars.END])))
+    for _ in kit.pieces(id, longest=2 * size):
+        pass
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        said = dict(line.split(":", 1) for line in file)
+    peak = int(said["VmHWM"].split()[0]) << 10
+    expect(f"whether the plugin's peak of {peak >> 20} MiB is below 256", peak < _MEMORY, True)
+
+
+@GROUP.case(wire_issues.MANY_FILES)
+def twenty_thousand_files(kit: Kit) -> None:
+    """A layer of 20,000 files in 200 folders is whole, and so is its Diff."""
+    folders = (tars.folder(b"d%d" % number) for number in range(200))
+    files = (tars.file(b"d%d/f%d" % (n % 200, n), b"%d" % n) for n in range(_FILES))
+    id = kit.layer()
+    kit.driver.apply_diff(id, "", _Pieces(itertools.chain(folders, files, [tars.END])))
+    with kit.shown(id, is_read=True) as root:
+        found = sum(len(list(folder.iterdir())) for folder in root.iterdir())
+        expect("one file in the midst", (root / "d123" / "f10123").read_text(), "10123")
+    expect("how many files there are", found, _FILES)
+    expect("DiffSize", kit.driver.diff_size(id, ""), sum(len(str(n)) for n in range(_FILES)))
+    again = kit.applied(kit.diff(id))
+    with kit.shown(again, is_read=True) as root:
+        found = sum(len(list(folder.iterdir())) for folder in root.iterdir())
+    expect("how many files there are after Diff and ApplyDiff", found, _FILES)

@@ -1,0 +1,169 @@
+"""What a layer's tar deletes: one name, or all that a folder had."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from pathlib import Path
+
+from graphdriver.conformance.kit.case import Group
+from graphdriver.conformance.kit.expect import expect, expect_tree
+from graphdriver.conformance.kit.tree import remove
+from graphdriver.conformance.plugin import content_issues as issues
+from graphdriver.conformance.plugin import tars
+from graphdriver.conformance.plugin.cases.chains import build_at
+from graphdriver.conformance.plugin.diffs import entries
+from graphdriver.conformance.plugin.kit import Kit
+
+GROUP: Group[Kit] = Group("whiteouts", "what a layer's tar deletes")
+
+_BASE = tars.tar(
+    *(tars.folder(name) for name in (b"d", b"d/sub", b"d/sub/deep", b"e")),
+    *(tars.file(name, b"old") for name in (b"f", b"d/f", b"d/sub/f", b"d/sub/deep/f", b"e/f")),
+    tars.symlink(b"l", b"e"),
+)
+_OPAQUE = b".wh..wh..opq"
+
+
+def _names(kit: Kit, base: str, *entries: bytes) -> list[bytes]:
+    """Apply a tar upon a layer, and return all names that it shows then."""
+    return sorted(kit.record(kit.applied(tars.tar(*entries), base)))
+
+
+@GROUP.case(issues.WHITEOUTS)
+def deletes_what_is_below(kit: Kit) -> None:
+    """A file .wh.NAME deletes NAME of the layers below, a folder with all in it, and does not show."""
+    base = kit.applied(_BASE)
+    whiteouts = (tars.whiteout(name) for name in (b".wh.f", b"d/.wh.sub", b"e/.wh.f"))
+    expect("names", _names(kit, base, *whiteouts), [b"d", b"d/f", b"e", b"l"])
+    expect("names in the layer below", len(kit.record(base)), 10)
+
+
+@GROUP.case(issues.WHITEOUTS)
+def deletes_a_link_and_not_its_target(kit: Kit) -> None:
+    """A whiteout of a symbolic link deletes the link, and leaves what it leads to."""
+    found = _names(kit, kit.applied(_BASE), tars.whiteout(b".wh.l"))
+    expect("names", [name for name in found if name[:1] in b"el"], [b"e", b"e/f"])
+
+
+@GROUP.case(issues.WHITEOUTS)
+def of_nothing(kit: Kit) -> None:
+    """A whiteout of what the layers below do not have, or of a first layer, is no error."""
+    base = kit.applied(_BASE)
+    nothing = tars.whiteout(b".wh.nothing"), tars.whiteout(b"d/.wh.nothing")
+    expect("names", _names(kit, base, *nothing), sorted(kit.record(base)))
+    expect("names in a first layer", _names(kit, "", tars.file(b"g"), nothing[0]), [b"g"])
+
+
+@GROUP.case(issues.WHITEOUTS)
+def spares_the_layers_own(kit: Kit) -> None:
+    """A whiteout hides what is below, not what its own layer brings, in either order."""
+    base = kit.applied(_BASE)
+    for pair in itertools.permutations([tars.whiteout(b".wh.f"), tars.file(b"f", b"new")]):
+        found = kit.record(kit.applied(tars.tar(*pair), base))
+        expect("content of a file", found[b"f"].content if b"f" in found else None, b"new")
+    anew = tars.whiteout(b".wh.d"), tars.folder(b"d"), tars.file(b"d/sub/new")
+    for order in itertools.permutations(anew):
+        names = [name for name in _names(kit, base, *order) if name.startswith(b"d/")]
+        expect("what is in a folder deleted and made anew", names, [b"d/sub", b"d/sub/new"])
+
+
+@GROUP.case(issues.OPAQUE)
+def opaque_folder(kit: Kit) -> None:
+    """The file .wh..wh..opq hides all that the layers below have in its folder, wherever it stands."""
+    base = kit.applied(_BASE)
+    mark, folder = tars.whiteout(b"d/" + _OPAQUE), tars.folder(b"d", 0o700)
+    own = tars.file(b"d/new"), tars.file(b"d/sub/deep/new")
+    expected = [b"d/new", b"d/sub", b"d/sub/deep", b"d/sub/deep/new"]
+    for order in ((folder, mark, *own), (folder, *own, mark), (mark, *own), (*own, folder, mark)):
+        found = _names(kit, base, *order)
+        expect("what an opaque folder shows", [n for n in found if n.startswith(b"d/")], expected)
+        expect("whether another folder is there", b"e/f" in found, True)
+
+
+@GROUP.case(issues.OPAQUE)
+def opaque_folder_stays_so(kit: Kit) -> None:
+    """What an opaque folder hides stays hidden from the layers above, and they can bring it again."""
+    base = kit.applied(_BASE)
+    opaque = kit.applied(tars.tar(tars.folder(b"d"), tars.whiteout(b"d/" + _OPAQUE)), base)
+    above = kit.applied(tars.tar(tars.folder(b"d"), tars.file(b"d/f", b"again")), opaque)
+    found = {path: facts.content for path, facts in kit.record(above).items()}
+    expected = {b"d": b"", b"d/f": b"again", b"e": b"", b"e/f": b"old", b"f": b"old", b"l": b"e"}
+    expect("names and content", found, expected)
+
+
+@GROUP.case(issues.OPAQUE, required=False)
+def opaque_root(kit: Kit) -> None:
+    """The file .wh..wh..opq in the root hides all that the layers below have."""
+    found = _names(kit, kit.applied(_BASE), tars.file(b"e/new"), tars.whiteout(_OPAQUE))
+    expect("names", found, [b"e", b"e/new"])
+
+
+@GROUP.case(issues.OPAQUE)
+def folder_deleted_and_made_anew(kit: Kit) -> None:
+    """A folder that a container deleted and made anew holds only the new, there and in a copy."""
+    base = kit.layer(fill=build_at)
+
+    def renew(root: Path) -> None:
+        for name in ("etc", "hard"):
+            remove(root / name)
+            (root / name).mkdir()
+        (root / "etc" / "new").touch()
+
+    layer = kit.layer(base, renew)
+    shown = kit.record(layer)
+    names = [path for path in shown if path.startswith((b"etc", b"hard"))]
+    expect("what the layer shows of it", names, [b"etc", b"etc/new", b"hard"])
+    copy = kit.applied(kit.diff(layer, base), base)
+    expect_tree("a layer made of the Diff", kit.record(copy), shown)
+
+
+@GROUP.case(issues.WHITEOUTS)
+def diff_says_what_was_deleted(kit: Kit) -> None:
+    """A Diff has an empty file .wh.NAME for what was deleted, and none for what was in a folder."""
+    base = kit.layer(fill=build_at)
+
+    def clear(root: Path) -> None:
+        (root / "etc" / "passwd").unlink()
+        remove(root / "deep")
+
+    found = entries(kit.diff(kit.layer(base, clear), base))
+    expect("names in the Diff", sorted(found.keys() - {"etc"}), [".wh.deep", "etc/.wh.passwd"])
+    for name in (".wh.deep", "etc/.wh.passwd"):
+        entry = found[name]
+        expect(f"whether {name} is an empty file", (entry.isreg(), entry.size), (True, 0))
+
+
+@GROUP.case(issues.SAME_DIGEST)
+def has_no_time_of_its_own(kit: Kit) -> None:
+    """A whiteout in a Diff has a fixed time, and does not tell when something was deleted."""
+    base = kit.layer(fill=build_at)
+    began = time.time() - 60
+    layer = kit.layer(base, lambda root: (root / "etc" / "passwd").unlink())
+    entry = entries(kit.diff(layer, base))["etc/.wh.passwd"]
+    recent = "a time of this last minute" if began < entry.mtime else "another"
+    expect("the whiteout's time", recent, "another")
+
+
+@GROUP.case(issues.WHITEOUTS)
+def what_comes_back(kit: Kit) -> None:
+    """What one layer deleted another can bring again, and delete again."""
+    names = []
+    layer = kit.applied(_BASE)
+    for entry in (tars.whiteout(b".wh.d"), tars.file(b"d/f", b"new"), tars.whiteout(b".wh.d")):
+        layer = kit.applied(tars.tar(entry), layer)
+        names.append([name for name in kit.record(layer) if name.startswith(b"d")])
+    expect("what three layers show of a folder", names, [[], [b"d", b"d/f"], []])
+
+
+@GROUP.case(issues.AUFS)
+def aufs_own_names_are_left_out(kit: Kit) -> None:
+    """Other names that begin with .wh..wh. are AUFS's own, and do not show."""
+    entries = (
+        tars.whiteout(b".wh..wh.aufs"),
+        tars.folder(b".wh..wh.orph"),
+        tars.file(b".wh..wh.orph/x"),
+        tars.folder(b".wh..wh.plnk"),
+        tars.file(b"f"),
+    )
+    expect("names", _names(kit, "", *entries), [b"f"])

@@ -1,0 +1,83 @@
+"""What a Diff and a list of Changes say, read as others read them, and made comparable.
+
+A plugin may write PAX or GNU headers, list a parent folder or not, spell names with ``./``: a case
+compares what is said, not how.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import posixpath
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Iterable
+
+from graphdriver.conformance.kit.expect import Mismatch
+from graphdriver.driver import ChangeKind, Driver
+from graphdriver.errors import GraphDriverError
+from graphdriver.layer.tar.entry import EntryType
+from graphdriver.layer.tar.reader import TarReader
+from graphdriver.layer.tree.resolver import clean
+
+_LETTERS = {ChangeKind.MODIFIED: "C", ChangeKind.ADDED: "A", ChangeKind.DELETED: "D"}
+
+
+def entries(data: bytes) -> dict[str, tarfile.TarInfo]:
+    """Return what a tar holds by its name, without slashes around it; not the root's own entry.
+
+    Raises:
+        Mismatch: it cannot be read, holds a name twice, or one that leads out of the layer.
+    """
+    _expect_no_harm(data)
+    found: dict[str, tarfile.TarInfo] = {}
+    try:
+        # Never "r": that unpacks what is compressed, without a limit.
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:", errors="surrogateescape") as tar:
+            for entry in tar:
+                name = posixpath.normpath("/" + entry.name).lstrip("/")
+                if name in found:
+                    raise Mismatch("the entries of a Diff", f"{name!r} twice", "each name once")
+                found[name] = entry
+    except tarfile.TarError as error:
+        raise Mismatch("a Diff", f"{error} (Python's tarfile)", "a tar") from error
+    found.pop("", None)
+    return found
+
+
+def _expect_no_harm(data: bytes) -> None:
+    """Read a Diff with our own reader first, which no header keeps busy for ever."""
+    reader = TarReader(io.BytesIO(data))
+    try:
+        for entry in reader:
+            clean(entry.name)
+            if entry.type is EntryType.HARD_LINK:
+                clean(entry.link)
+    except GraphDriverError as error:
+        raise Mismatch("a Diff", str(error), "a tar of what is in the layer") from error
+
+
+def expect_changes(
+    what: str, driver: Driver, id: str, parent: str, expected: Iterable[str]
+) -> None:
+    """Compare Changes, in whatever order, with lines as ``docker diff`` shows them.
+
+    Raises:
+        Mismatch: they differ; it holds those lines that only one side has.
+    """
+    changes = driver.changes(id, parent)
+    saw = Counter(line(_LETTERS[change.kind], change.path) for change in changes)
+    wanted = Counter(expected)
+    if saw != wanted:
+        raise Mismatch(
+            f"{what}, where it differs",
+            ", ".join(sorted((saw - wanted).elements())) or "nothing more",
+            ", ".join(sorted((wanted - saw).elements())) or "nothing more",
+        )
+
+
+def line(letter: str, path: str | bytes) -> str:
+    """Return a change as it is shown: ``C /etc``; JSON tells each byte that is not UTF-8 as U+FFFD."""
+    text = "/" + os.fsdecode(path) if isinstance(path, bytes) else path
+    return f"{letter} " + re.sub("[\ud800-\udfff]", "\ufffd", text)

@@ -1,0 +1,305 @@
+"""What is examined: a driver in this process, a plugin behind a socket, or a command to start one."""
+
+# ruff: noqa: D102 - what they share is told in graphdriver.conformance.plugin.kit.Subject
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar, Self
+
+from graphdriver.conformance.kit.case import Need
+from graphdriver.conformance.kit.homes import Homes
+from graphdriver.conformance.kit.process import Process
+from graphdriver.conformance.kit.run import cleared
+from graphdriver.conformance.kit.scratch import scratch_directory
+from graphdriver.conformance.plugin.daemon import another_daemon
+from graphdriver.conformance.plugin.kit import Kit
+from graphdriver.conformance.plugin.wire import Wire
+from graphdriver.docker.address.discovery import Address
+from graphdriver.docker.client import Client
+from graphdriver.driver import Driver, IDMap, ProtoDriver
+from graphdriver.errors import GraphDriverError, UnreachableError, UnsupportedError
+from graphdriver.naive import NaiveDiffDriver
+
+ANSWER_IN = 60.0
+"""Seconds that a plugin has for one answer."""
+
+_HOME = "home: "
+"""How the names of homes begin: with what programs may split at."""
+
+
+class _Subject:
+    """What all of them share."""
+
+    offers: ClassVar[frozenset[Need]] = frozenset()
+
+    def __init__(self, folder: Path, home: str, homes: Homes | None = None) -> None:
+        self.home = os.path.realpath(home)
+        self.homes = homes or Homes(self.home, folder)
+        self._folder = folder
+
+    @property
+    def driver(self) -> Driver:
+        raise NotImplementedError
+
+    def kit(self) -> contextlib.AbstractContextManager[Kit]:
+        """Give one case what it works with; what it left is removed at the end."""
+        return cleared(self._folder, lambda scratch: Kit(self, scratch))
+
+    def another(
+        self, *, maps: Sequence[IDMap] = (), options: Sequence[str] = (), home: str = ""
+    ) -> contextlib.AbstractContextManager[Driver]:
+        raise _lacking(Need.HOMES)
+
+    def wire(self) -> Wire:
+        raise _lacking(Need.SOCKET)
+
+    def another_daemon(self) -> contextlib.AbstractContextManager[Wire]:
+        raise _lacking(Need.SOCKET)
+
+    def pid(self) -> int:
+        raise _lacking(Need.SOCKET)
+
+    def kill(self) -> None:
+        raise _lacking(Need.PROCESS)
+
+    def stop(self, patience: float) -> bool:
+        raise _lacking(Need.PROCESS)
+
+    def start(self) -> None:
+        raise _lacking(Need.PROCESS)
+
+    def unused(self) -> contextlib.AbstractContextManager[Wire]:
+        raise _lacking(Need.PROCESS)
+
+    def written(self) -> Sequence[str]:
+        return ()
+
+    def revive(self) -> str:
+        return ""
+
+
+def _lacking(need: Need) -> UnsupportedError:
+    return UnsupportedError(f"this case needs {need.value} and does not say so")
+
+
+class LocalSubject(_Subject):
+    """A driver in this process.
+
+    Args:
+        new: makes the driver.
+        folder: a folder in which homes are made.
+        retire: ends a driver: unmounts, waits for what it does in the background.
+    """
+
+    offers = frozenset({Need.HOMES})
+
+    def __init__(
+        self,
+        new: Callable[[], ProtoDriver],
+        folder: Path,
+        retire: Callable[[ProtoDriver], None] = lambda driver: driver.cleanup(),
+    ) -> None:
+        self._new = new
+        self._retire = retire
+        with contextlib.ExitStack() as held:
+            super().__init__(folder, str(held.enter_context(scratch_directory(folder, _HOME))))
+            self._driver = held.enter_context(self._one((), (), self.home))
+            self._held = held.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._held.close()
+
+    @property
+    def driver(self) -> Driver:
+        return self._driver
+
+    @contextlib.contextmanager
+    def another(
+        self, *, maps: Sequence[IDMap] = (), options: Sequence[str] = (), home: str = ""
+    ) -> Iterator[Driver]:
+        with (
+            scratch_directory(self._folder, _HOME) as new,
+            self.homes.admitted(home or str(new)),
+            self._one(maps, options, home or str(new)) as driver,
+        ):
+            yield driver
+
+    @contextlib.contextmanager
+    def _one(self, maps: Sequence[IDMap], options: Sequence[str], home: str) -> Iterator[Driver]:
+        os.makedirs(home, mode=0o710, exist_ok=True)  # as the handler does
+        own = self._new()
+        driver = own if isinstance(own, Driver) else NaiveDiffDriver(own)
+        driver.init(home, options, maps, maps)
+        try:
+            yield driver
+        finally:
+            self._retire(own)
+
+
+class SocketSubject(_Subject):
+    """A plugin that runs already, and that no daemon uses.
+
+    Args:
+        address: where it listens.
+        folder: a folder for what the cases need.
+        home: where it is to keep its layers; it is told so here.
+        homes: where its layers may be, if that was known before it was started.
+    """
+
+    offers = frozenset({Need.SOCKET})
+
+    def __init__(
+        self, address: Address, folder: Path, home: str, homes: Homes | None = None
+    ) -> None:
+        super().__init__(folder, home, homes)
+        self._address = address
+        self._client = Client(address, ANSWER_IN)
+        self._client.activate()
+        self._client.init(self.home, [], [], [])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with self._client, contextlib.suppress(GraphDriverError):  # its own case tells
+            self._client.cleanup()
+
+    @property
+    def driver(self) -> Driver:
+        return self._client
+
+    def wire(self) -> Wire:
+        return Wire(self._address.path or (self._address.host, self._address.port))
+
+    def another_daemon(self) -> contextlib.AbstractContextManager[Wire]:
+        return another_daemon(self._address.path) if self._address.path else self.wire()
+
+    def pid(self) -> int:
+        """Ask the kernel who listens (SO_PEERCRED, unix(7)); over TCP it cannot be known."""
+        if not self._address.path:
+            return 0
+        with self.wire() as wire:
+            found = wire.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        return int(struct.unpack("iII", found)[0])
+
+
+class ExecSubject(_Subject):
+    """A command that starts a plugin; the plugin is ours to kill.
+
+    Args:
+        command: as for `Process`.
+        folder: a folder for what the cases need, and for homes.
+        home: where the plugin is to keep its layers; "" for a new one.
+        log: where what the plugin writes is added; by default it goes with the rest.
+    """
+
+    offers = frozenset({Need.SOCKET, Need.PROCESS, Need.HOMES})
+
+    def __init__(self, command: str, folder: Path, home: str = "", log: Path | None = None) -> None:
+        with contextlib.ExitStack() as held:
+            home = home or str(held.enter_context(scratch_directory(folder, "home-")))
+            super().__init__(folder, home)
+            self._command = command
+            run = held.enter_context(scratch_directory(folder, "run-"))
+            self._log = log or run / "plugin.log"
+            self._process = Process(command, run, self._log)
+            held.callback(self._process.end, signal.SIGTERM)
+            self._socket = self._begin()
+            self._held = held.pop_all()
+
+    def _begin(self) -> SocketSubject:
+        address = Address.parse(self._process.socket)
+        try:
+            return SocketSubject(address, self._folder, self.home, self.homes)
+        except UnreachableError as error:  # it took the connection, and ended
+            raise self._process.ended(patience=5.0) from error
+
+    def kit(self) -> contextlib.AbstractContextManager[Kit]:
+        """Give one case what it works with; what it left is removed at the end."""
+        self._process.look()
+        return super().kit()
+
+    def written(self) -> Sequence[str]:
+        return self._process.written()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with self._held:
+            self._socket.__exit__()
+
+    @property
+    def driver(self) -> Driver:
+        return self._socket.driver
+
+    def wire(self) -> Wire:
+        return self._socket.wire()
+
+    def another_daemon(self) -> contextlib.AbstractContextManager[Wire]:
+        return self._socket.another_daemon()
+
+    def pid(self) -> int:
+        return self._socket.pid()
+
+    @contextlib.contextmanager
+    def another(
+        self, *, maps: Sequence[IDMap] = (), options: Sequence[str] = (), home: str = ""
+    ) -> Iterator[Driver]:
+        with (
+            scratch_directory(self._folder, "run-") as run,
+            scratch_directory(self._folder, "home-") as new,
+            self.homes.admitted(home or str(new)),
+        ):
+            process = Process(self._command, run, self._log)
+            try:
+                with Client(process.socket, ANSWER_IN) as client:
+                    client.init(home or str(new), options, maps, maps)
+                    try:
+                        yield client
+                    except BaseException:
+                        with contextlib.suppress(GraphDriverError):
+                            client.cleanup()
+                        raise
+                    client.cleanup()
+            finally:
+                process.end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._process.end(signal.SIGKILL)
+
+    def stop(self, patience: float) -> bool:
+        return self._process.end(signal.SIGTERM, patience)
+
+    @contextlib.contextmanager
+    def unused(self) -> Iterator[Wire]:
+        with scratch_directory(self._folder, "run-") as run:
+            process = Process(self._command, run, self._log)
+            try:
+                with Wire(process.socket) as wire:
+                    yield wire
+            finally:
+                with contextlib.suppress(GraphDriverError), Client(process.socket, 10) as client:
+                    client.cleanup()
+                process.end(signal.SIGTERM)
+
+    def start(self) -> None:
+        self._process.start()
+
+    def revive(self) -> str:
+        """See that the plugin lives; start it anew, on the same home, if it does not."""
+        died = self._process.died()
+        if died:
+            self._process.start()
+            self._socket = self._begin()
+        return f"the plugin {died}" if died else ""

@@ -1,0 +1,299 @@
+"""What a daemon writes and reads, byte for byte, without any client of ours in between."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import socket
+import struct
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Self
+
+from graphdriver.conformance.kit.expect import Mismatch
+
+TIMEOUT = 60.0
+"""Seconds for which a plugin may neither read nor write, and that a whole answer may take."""
+
+LONGEST_ANSWER = 256 << 20
+"""Bytes of an answer that are read; no case makes a layer whose Diff is half as long."""
+
+_LONGEST_LINES = 64 << 10
+"""Bytes of an answer's head, or of the line before a chunk."""
+
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
+
+
+class SilentError(Mismatch):
+    """A plugin neither reads nor writes what it should."""
+
+    def __init__(self, what: str, seconds: float | None) -> None:
+        super().__init__(what, f"nothing for {seconds:.0f} s", "a plugin that goes on with it")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer. ``is_whole`` is false where the connection ended in its middle."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    is_whole: bool
+
+    @property
+    def said(self) -> dict[str, object]:
+        """The JSON object that was answered."""
+        with contextlib.suppress(ValueError, RecursionError):
+            found = json.loads(self.body)
+            if isinstance(found, dict):
+                return found
+        raise Mismatch("the body of an answer", self.body, "a JSON object")
+
+    @property
+    def error(self) -> str:
+        """The text that a daemon would show; the answer must be an error as ours are."""
+        if self.status == 200 or "Err" not in self.said:
+            raise Mismatch("an answer", self, "a status that is not 200, and Err")
+        return str(self.said["Err"])
+
+    @property
+    def refusal(self) -> str:
+        """The text that a daemon would show, or "" if it would take the answer for a success."""
+        with contextlib.suppress(Mismatch):
+            if error := self.said.get("Err"):
+                return str(error)
+        if self.status == 200:
+            return ""
+        return self.body.decode("utf-8", "replace") or f"status {self.status} and no text"
+
+
+def head(target: str, *headers: str) -> bytes:
+    """Return the head of a call as a daemon of 27.5.1 writes it."""
+    lines = [
+        f"POST {target} HTTP/1.1",
+        "Host: plugin.moby.localhost",
+        "User-Agent: Go-http-client/1.1",
+        *headers,
+        "Accept: application/vnd.docker.plugins.v1.2+json",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def call(method: str, **members: object) -> bytes:
+    """Return a JSON call as a daemon writes it: empty members left out, a line feed at the end."""
+    body = json.dumps({key: value for key, value in members.items() if value != ""}) + "\n"
+    return head(f"/GraphDriver.{method}", f"Content-Length: {len(body)}") + body.encode()
+
+
+def sent_again(method: str) -> bytes:
+    """Return what a daemon sends when the connection of a JSON call broke: its body is used up."""
+    return head(f"/GraphDriver.{method}", "Content-Length: 0")
+
+
+def apply_head(id: str, parent: str = "") -> bytes:
+    """Return the head of an ApplyDiff."""
+    target = f"/GraphDriver.ApplyDiff?id={id}&parent={parent}"
+    return head(target, "Transfer-Encoding: chunked")
+
+
+def chunks(data: bytes, size: int = 32 << 10) -> Iterator[bytes]:
+    """Cut data into chunks, without the one that ends them."""
+    for at in range(0, len(data), size):
+        piece = data[at : at + size]
+        yield b"%x\r\n%b\r\n" % (len(piece), piece)
+
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+def apply(id: str, tar: bytes, parent: str = "") -> bytes:
+    """Return a whole ApplyDiff."""
+    return apply_head(id, parent) + b"".join(chunks(tar)) + LAST_CHUNK
+
+
+class Wire:
+    """A connection to a plugin.
+
+    Args:
+        to: a unix socket's path, host and port, or a socket that is connected already.
+    """
+
+    def __init__(self, to: str | tuple[str, int] | socket.socket) -> None:
+        if isinstance(to, socket.socket):
+            self.socket = to
+        else:
+            family = socket.AF_UNIX if isinstance(to, str) else socket.AF_INET
+            self.socket = socket.socket(family, socket.SOCK_STREAM)
+        self.socket.settimeout(TIMEOUT)
+        self._held = bytearray()
+        self._begin()
+        if not isinstance(to, socket.socket):
+            try:
+                self.socket.connect(to)
+            except OSError:
+                self.socket.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close as a program does that exits or is killed: with what is unread left unread."""
+        self.socket.close()
+
+    def reset(self) -> None:
+        """Close so that over TCP the other side sees a reset."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+    def send(self, *pieces: bytes) -> Self:
+        """Write bytes as they are."""
+        self._begin()
+        try:
+            for piece in pieces:
+                self.socket.sendall(piece)
+        except TimeoutError:
+            raise SilentError("a call that is sent", self.socket.gettimeout()) from None
+        return self
+
+    def end_sending(self) -> Self:
+        """Close one direction, as ``nc -N`` does."""
+        self.socket.shutdown(socket.SHUT_WR)
+        return self
+
+    def ask(self, *pieces: bytes) -> Answer:
+        """Write bytes as they are, and read the answer."""
+        return self.send(*pieces).answer()
+
+    def answer(self, begun: bytes = b"") -> Answer:
+        """Read the next answer, of which a caller may have taken the beginning.
+
+        How long its body is stands in RFC 9112, section 6.3: chunks, else Content-Length, else all
+        until the connection's end.
+
+        Raises:
+            Mismatch: there is none, or it is not HTTP.
+            SilentError: it does not come in time.
+        """
+        self._held[:0] = begun
+        lines = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
+        version, _, rest = lines[0].partition(" ")
+        status = rest.partition(" ")[0]
+        if not lines[0]:
+            raise Mismatch("an answer", "the connection's end", "one")
+        if version != "HTTP/1.1" or not (status.isdecimal() and len(status) == 3):
+            raise Mismatch("the first line of an answer", lines[0], "HTTP/1.1 and a status")
+        headers = {}
+        for line in lines[1:]:
+            if line:
+                name, _, value = line.partition(":")
+                headers[name.lower()] = value.strip()
+        if headers.get("transfer-encoding", "").lower() == "chunked":
+            pieces = list(self._chunked())
+            whole = pieces[-1:] == [b""]
+            return Answer(int(status), headers, b"".join(pieces), whole)
+        if "content-length" not in headers:
+            return Answer(int(status), headers, self.rest(), True)
+        said = headers["content-length"]
+        if not (said.isdecimal() and len(said) < 20):
+            raise Mismatch("Content-Length", said, "a number")
+        length = int(said)
+        body = self.take(length)
+        return Answer(int(status), headers, body, len(body) == length)
+
+    def take(self, size: int) -> bytes:
+        """Read so many bytes; fewer only at the connection's end."""
+        while len(self._held) < size and self._fill():
+            pass
+        found = bytes(self._held[:size])
+        del self._held[:size]
+        return found
+
+    def rest_of_chunks(self) -> bytes:
+        """Read until the end of a chunked body is seen, or the connection ends; framing and all."""
+        rest, self._held = self._held, bytearray()
+        while not rest.endswith(b"\r\n0\r\n\r\n"):
+            piece = self._received()
+            if not piece:
+                break
+            rest += piece
+        return bytes(rest)
+
+    def rest(self) -> bytes:
+        """Read until the plugin ends the connection."""
+        rest, self._held = self._held, bytearray()
+        while piece := self._received():
+            rest += piece
+        return bytes(rest)
+
+    def _chunked(self) -> Iterator[bytes]:
+        """Yield pieces, and an empty one only if the stream was ended and not broken off."""
+        while size := self._until(b"\r\n"):
+            count = _size(size)
+            piece = self.take(count)
+            ended = self.take(2) == b"\r\n"
+            if count or ended:
+                yield piece
+            if not count or not ended:
+                return
+
+    def _until(self, mark: bytes) -> bytes:
+        while mark not in self._held:
+            if len(self._held) > _LONGEST_LINES:
+                saw = f"{len(self._held)} bytes without a line's end"
+                raise Mismatch("the lines of an answer", saw, f"at most {_LONGEST_LINES} bytes")
+            if not self._fill():
+                return b""
+        return self.take(self._held.index(mark) + len(mark))
+
+    def _begin(self) -> None:
+        """Count time and bytes anew: another answer is waited for."""
+        self._came = 0
+        self._deadline = time.monotonic() + TIMEOUT
+
+    def _fill(self) -> bool:
+        piece = self._received()
+        self._held += piece
+        return bool(piece)
+
+    def _received(self) -> bytes:
+        """Return what comes next; nothing at the connection's end, however that came.
+
+        Raises:
+            Mismatch: the answer has no end, or none in time.
+        """
+        try:
+            piece = self.socket.recv(1 << 16)
+        except ConnectionError:
+            return b""
+        except TimeoutError:
+            raise SilentError("an answer", self.socket.gettimeout()) from None
+        self._came += len(piece)
+        if self._came > LONGEST_ANSWER:
+            raise Mismatch("an answer", f"over {LONGEST_ANSWER} bytes", "its end")
+        if piece and time.monotonic() > self._deadline:
+            saw = f"{self._came} bytes in {TIMEOUT:.0f} s, and more"
+            raise Mismatch("an answer", saw, "its end")
+        return piece
+
+
+def _size(line: bytes) -> int:
+    """Read the line before a chunk; what follows a semicolon means nothing (RFC 9112, 7.1.1)."""
+    digits = line.partition(b";")[0].strip()
+    if not _CHUNK_SIZE.fullmatch(digits):
+        raise Mismatch("the size of a chunk", digits, "hexadecimal digits")
+    return int(digits, 16)
+
+
+def trickled(data: bytes, sizes: Iterable[int]) -> Iterator[bytes]:
+    """Cut data into pieces of these sizes; the last takes what is left."""
+    at = 0
+    for size in sizes:
+        yield data[at : at + size]
+        at += size
+    yield data[at:]

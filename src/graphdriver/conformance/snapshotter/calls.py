@@ -1,0 +1,112 @@
+"""The calls that containerd makes of a snapshotter, over a connection of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+import grpc
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from graphdriver.conformance.kit.expect import Mismatch
+from graphdriver.containerd import _messages_pb2 as pb
+from graphdriver.containerd.service import SERVICE
+
+_ANSWER_IN: Final = 60.0
+"""Seconds that a snapshotter has for one answer."""
+
+_MOST_LISTED: Final = 100_000
+"""How many snapshots one List may tell; gRPC itself bounds every other answer."""
+
+
+class Calls:
+    """The service's calls; each raises `grpc.RpcError` where it is refused.
+
+    Args:
+        address: the absolute path of a unix socket.
+
+    Attributes:
+        snapshotter: which one is meant, where one socket serves several, as containerd's own does.
+        metadata: gRPC's, sent with each call.
+    """
+
+    snapshotter: ClassVar[str] = ""
+    metadata: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    def __init__(self, address: str) -> None:
+        self._channel = grpc.insecure_channel(f"unix:{address}")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def prepare(self, key: str, parent: str = "", **labels: str) -> list[pb.Mount]:
+        """Make a snapshot to be written to."""
+        request = pb.PrepareSnapshotRequest(key=key, parent=parent, labels=labels)
+        return list(self._call("Prepare", request, pb.PrepareSnapshotResponse).mounts)
+
+    def view(self, key: str, parent: str = "", **labels: str) -> list[pb.Mount]:
+        """Make a snapshot to be read."""
+        request = pb.ViewSnapshotRequest(key=key, parent=parent, labels=labels)
+        return list(self._call("View", request, pb.ViewSnapshotResponse).mounts)
+
+    def mounts(self, key: str) -> list[pb.Mount]:
+        """Ask for a snapshot's mounts again."""
+        return list(self._call("Mounts", pb.MountsRequest(key=key), pb.MountsResponse).mounts)
+
+    def commit(self, name: str, key: str, **labels: str) -> None:
+        """Make a committed snapshot of an active one."""
+        request = pb.CommitSnapshotRequest(name=name, key=key, labels=labels)
+        self._call("Commit", request, pb.CleanupRequest)
+
+    def remove(self, key: str) -> None:
+        """End a snapshot."""
+        self._call("Remove", pb.RemoveSnapshotRequest(key=key), pb.CleanupRequest)
+
+    def stat(self, key: str) -> pb.Info:
+        """Ask what is known of a snapshot."""
+        found: pb.Info = self._call(
+            "Stat", pb.StatSnapshotRequest(key=key), pb.StatSnapshotResponse
+        ).info
+        return found
+
+    def update(self, name: str, labels: Mapping[str, str], paths: Sequence[str] = ()) -> pb.Info:
+        """Change labels; without paths, all of them."""
+        request = pb.UpdateSnapshotRequest(
+            info=pb.Info(name=name, labels=labels), update_mask=FieldMask(paths=paths)
+        )
+        found: pb.Info = self._call("Update", request, pb.UpdateSnapshotResponse).info
+        return found
+
+    def list(self, *filters: str) -> list[pb.Info]:
+        """List snapshots."""
+        call = self._channel.unary_stream(
+            f"/{SERVICE}/List",
+            pb.ListSnapshotsRequest.SerializeToString,
+            pb.ListSnapshotsResponse.FromString,
+        )
+        request = pb.ListSnapshotsRequest(snapshotter=self.snapshotter, filters=filters)
+        answers = call(request, metadata=self.metadata, timeout=_ANSWER_IN)
+        found: list[pb.Info] = []
+        for answer in answers:
+            found += answer.info
+            if len(found) > _MOST_LISTED:
+                answers.cancel()
+                raise Mismatch("List", f"over {_MOST_LISTED} snapshots", "those that there are")
+        return found
+
+    def usage(self, key: str) -> pb.UsageResponse:
+        """Ask what a snapshot takes by itself."""
+        found: pb.UsageResponse = self._call("Usage", pb.UsageRequest(key=key), pb.UsageResponse)
+        return found
+
+    def cleanup(self) -> None:
+        """Have what no snapshot owns removed."""
+        self._call("Cleanup", pb.CleanupRequest(), pb.CleanupRequest)
+
+    def _call(self, name: str, request: Any, answer: Any) -> Any:
+        call = self._channel.unary_unary(
+            f"/{SERVICE}/{name}", type(request).SerializeToString, answer.FromString
+        )
+        request.snapshotter = self.snapshotter
+        return call(request, metadata=self.metadata, timeout=_ANSWER_IN, wait_for_ready=True)

@@ -1,0 +1,161 @@
+"""What is written to snapshots, and seen from those above."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from graphdriver.conformance.kit.case import Group
+from graphdriver.conformance.kit.expect import expect, expect_tree
+from graphdriver.conformance.kit.tree import build, remove
+from graphdriver.conformance.snapshotter import references as issues
+from graphdriver.conformance.snapshotter.kit import SnapshotKit
+
+GROUP: Group[SnapshotKit] = Group("content", "what is written, and seen from above")
+
+
+@GROUP.case(issues.CONTENT)
+def layers_upon_layers(kit: SnapshotKit) -> None:
+    """A snapshot shows what those below hold, and what was changed, added and deleted in it."""
+
+    def change(root: Path) -> None:
+        (root / "kept").write_text("changed")
+        (root / "gone").unlink()
+        (root / "new").write_text("new")
+
+    def fill(root: Path) -> None:
+        for name in ("kept", "gone", "other"):
+            (root / name).write_text(name)
+
+    below = kit.committed(write=fill)
+    above = kit.committed(below, change)
+    found = {name: facts.content for name, facts in kit.record(above).items()}
+    expected = {b"kept": b"changed", b"new": b"new", b"other": b"other"}
+    expect("what the upper one shows", found, expected)
+    found = {name: facts.content for name, facts in kit.record(below).items()}
+    expect("what the lower one shows", found, {n: n for n in (b"gone", b"kept", b"other")})
+
+
+@GROUP.case(issues.CONTENT)
+def whole_tree_is_kept(kit: SnapshotKit) -> None:
+    """Modes, owners, times, attributes, links and special files are kept through two Commits."""
+    below = kit.committed(write=lambda root: build(str(root)))
+    expected = kit.record(below)
+    above = kit.committed(below, lambda root: (root / "new").touch())
+    found = {name: facts for name, facts in kit.record(above).items() if name != b"new"}
+    expect_tree("what the upper one shows", found, expected)
+
+
+@GROUP.case(issues.CONTENT)
+def siblings_are_apart(kit: SnapshotKit) -> None:
+    """What is written to one snapshot is not seen in another upon the same parent, nor in it."""
+    below = kit.committed(write=lambda root: (root / "file").write_text("below"))
+    one = kit.committed(below, lambda root: (root / "file").write_text("one"))
+    other = kit.committed(below, lambda root: (root / "more").touch())
+    for name, text in ((one, b"one"), (other, b"below"), (below, b"below")):
+        expect("the file", kit.record(name)[b"file"].content, text)
+    expect("what the first shows", sorted(kit.record(one)), [b"file"])
+
+
+@GROUP.case(issues.CONTENT)
+def folders_are_removed(kit: SnapshotKit) -> None:
+    """A folder that is removed is gone, and one of its name made anew shows nothing of it."""
+
+    def fill(root: Path) -> None:
+        for folder in ("gone", "again"):
+            (root / folder / "deep").mkdir(parents=True)
+            (root / folder / "deep" / "file").touch()
+
+    def change(root: Path) -> None:
+        remove(root / "gone")
+        remove(root / "again")
+        (root / "again").mkdir()
+        (root / "again" / "new").touch()
+
+    above = kit.committed(kit.committed(write=fill), change)
+    top = kit.committed(above)
+    for name in (above, top):
+        expect("what is left", sorted(kit.record(name)), [b"again", b"again/new"])
+
+
+@GROUP.case(issues.COPY_UP)
+def files_of_below_are_moved(kit: SnapshotKit) -> None:
+    """Files and folders of layers below are renamed, over each other and back."""
+
+    def fill(root: Path) -> None:
+        (root / "folder").mkdir()
+        (root / "folder" / "file").write_text("inside")
+        (root / "one").write_text("one")
+        (root / "two").write_text("two")
+
+    def move(root: Path) -> None:
+        (root / "one").rename(root / "two")
+        shutil.move(root / "folder", root / "moved")
+
+    above = kit.committed(kit.committed(write=fill), move)
+    found = {name: facts.content for name, facts in kit.record(above).items()}
+    expected = {b"moved": b"", b"moved/file": b"inside", b"two": b"one"}
+    expect("what there is after moving", found, expected)
+
+
+@GROUP.case(issues.COPY_UP)
+def owners_and_modes_change(kit: SnapshotKit) -> None:
+    """Chown and chmod of what a layer below holds are seen above, and not below."""
+
+    def fill(root: Path) -> None:
+        (root / "file").write_text("content")
+        (root / "folder").mkdir()
+
+    def change(root: Path) -> None:
+        for name in ("file", "folder"):
+            os.chown(root / name, 1, 2)
+            os.chmod(root / name, 0o750)
+
+    below = kit.committed(write=fill)
+    above = kit.committed(below, change)
+    for name in (b"file", b"folder"):
+        found, before = kit.record(above)[name], kit.record(below)[name]
+        expect("owner above", (found.uid, found.gid), (1, 2))
+        expect("mode above", found.mode[-3:], "750")
+        expect("owner below", (before.uid, before.gid), (0, 0))
+    expect("the file's content", kit.record(above)[b"file"].content, b"content")
+
+
+@GROUP.case(issues.CONTENT)
+def deletions_in_children(kit: SnapshotKit) -> None:
+    """A file is deleted, made anew and deleted again in three layers, and each shows its own state."""
+    one = kit.committed(write=lambda root: (root / "file").write_text("1"))
+    two = kit.committed(one, lambda root: (root / "file").unlink())
+    three = kit.committed(two, lambda root: (root / "file").write_text("3"))
+    four = kit.committed(three, lambda root: (root / "file").unlink())
+    found = [len(kit.record(name)) for name in (one, two, three, four)]
+    expect("how many files each shows", found, [1, 0, 1, 0])
+
+
+@GROUP.case(issues.ROOT)
+def root_folders_mode_is_kept(kit: SnapshotKit) -> None:
+    """Mode and owner that a snapshot's root folder is given are kept by Commit and by children."""
+
+    def dress(root: Path) -> None:
+        os.chown(root, 3, 4)
+        os.chmod(root, 0o1777)
+
+    name = kit.committed(write=dress)
+    for one in (name, kit.committed(name), kit.committed(kit.committed(name))):
+        with kit.viewed(one) as root:
+            found = root.stat()
+            told = (oct(found.st_mode & 0o7777), found.st_uid, found.st_gid)
+        expect("mode and owner of the root folder", told, (oct(0o1777), 3, 4))
+
+
+@GROUP.case(issues.CONTENT)
+def written_again_before_commit(kit: SnapshotKit) -> None:
+    """What is written through Mounts after Prepare's mount is gone is there at Commit as well."""
+    key = kit.active(write=lambda root: (root / "first").touch())
+    with kit.shown(kit.calls.mounts(key)) as root:
+        expect("what is there", os.listdir(root), ["first"])
+        (root / "second").touch()
+    name = kit.key("committed")
+    kit.calls.commit(name, key)
+    expect("what was committed", sorted(kit.record(name)), [b"first", b"second"])

@@ -1,0 +1,203 @@
+"""What is known of snapshots, and how it changes."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from graphdriver.conformance.kit.case import Group
+from graphdriver.conformance.kit.expect import expect
+from graphdriver.conformance.snapshotter import references as issues
+from graphdriver.conformance.snapshotter.kit import INVALID, NOT_FOUND, SnapshotKit, answered, soon
+from graphdriver.containerd import _messages_pb2 as pb
+
+GROUP: Group[SnapshotKit] = Group("metadata", "what is known of snapshots")
+
+_LATE = 5 * 10**9
+"""Nanoseconds by which a clock may be off."""
+
+
+@GROUP.case(issues.METADATA)
+def kinds_names_and_parents(kit: SnapshotKit) -> None:
+    """Stat tells name, parent and kind of active, committed and view snapshots."""
+    below = kit.committed()
+    active = kit.active(below)
+    above = kit.committed(below)
+    view = kit.key("view")
+    kit.calls.view(view, above)
+    for key, parent, kind in (
+        (below, "", pb.COMMITTED),
+        (active, below, pb.ACTIVE),
+        (above, below, pb.COMMITTED),
+        (view, above, pb.VIEW),
+    ):
+        found = kit.calls.stat(key)
+        told = (found.name, found.parent, pb.Kind.Name(found.kind))
+        expect(f"Stat of {key}", told, (key, parent, pb.Kind.Name(kind)))
+
+
+@GROUP.case(issues.METADATA)
+def committed_key_is_gone(kit: SnapshotKit) -> None:
+    """After Commit the active snapshot's key is not known any more, and can be taken again."""
+    active, name = kit.active(), kit.key("committed")
+    kit.calls.commit(name, active)
+    answered("Stat of a key that was committed", NOT_FOUND, lambda: kit.calls.stat(active))
+    kit.calls.prepare(active, name)
+    expect("parent of a snapshot of the same key", kit.calls.stat(active).parent, name)
+
+
+@GROUP.case(issues.TIMES)
+def times_at_creation(kit: SnapshotKit) -> None:
+    """A new snapshot's times are the same, are now, and have nanoseconds."""
+    before = time.time_ns()
+    stats = [kit.calls.stat(kit.active()) for _ in range(4)]
+    for found in stats:
+        expect("whether both times are the same", found.created_at == found.updated_at, True)
+        off = found.created_at.ToNanoseconds() - before
+        expect("whether it is now", -_LATE < off < _LATE, True)
+    finest = any(found.created_at.nanos % 1_000_000 for found in stats)
+    expect("whether times are finer than milliseconds", finest, True)
+
+
+@GROUP.case(issues.LABELS)
+def labels_are_kept(kit: SnapshotKit) -> None:
+    """Labels of Prepare and View are kept as they are."""
+    labels = {"containerd.io/gc.root": "2024-01-01", "plain": "", "odd": 'a,b="c" é'}
+    active, view = kit.key("active"), kit.key("view")
+    kit.calls.prepare(active, "", **labels)
+    kit.calls.view(view, kit.committed(), **labels)
+    for key in (active, view):
+        expect(f"labels of {key}", dict(kit.calls.stat(key).labels), labels)
+
+
+@GROUP.case(issues.LABELS)
+def commit_replaces_labels(kit: SnapshotKit) -> None:
+    """Commit replaces the labels of the active snapshot by its own."""
+    active, name = kit.key("active"), kit.key("committed")
+    kit.calls.prepare(active, "", old="1")
+    kit.calls.commit(name, active, new="2")
+    expect("labels after Commit", dict(kit.calls.stat(name).labels), {"new": "2"})
+
+
+@GROUP.case(issues.UPDATE)
+def update_of_one_label(kit: SnapshotKit) -> None:
+    """Update with the path labels.KEY changes that label, or removes it, and no other."""
+    key = kit.key("active")
+    kit.calls.prepare(key, "", one="1", two="2", three="3")
+    told = kit.calls.update(key, {"one": "x", "three": "y"}, ["labels.one", "labels.two"])
+    expect("labels that Update answers", dict(told.labels), {"one": "x", "three": "3"})
+    expect("labels that Stat tells", dict(kit.calls.stat(key).labels), {"one": "x", "three": "3"})
+
+
+@GROUP.case(issues.UPDATE)
+def update_of_all_labels(kit: SnapshotKit) -> None:
+    """Update with the path labels, or with an empty mask, replaces all labels."""
+    key = kit.key("active")
+    kit.calls.prepare(key, "", old="1")
+    expect("labels", dict(kit.calls.update(key, {"a": "1"}, ["labels"]).labels), {"a": "1"})
+    expect("labels", dict(kit.calls.update(key, {"b": "2"}).labels), {"b": "2"})
+    expect("labels at last", dict(kit.calls.stat(key).labels), {"b": "2"})
+
+
+@GROUP.case(issues.TIMES)
+def update_moves_one_time(kit: SnapshotKit) -> None:
+    """Update moves the time of the last change, and leaves that of the creation."""
+    key = kit.active()
+    created = kit.calls.stat(key).created_at.ToNanoseconds()
+    time.sleep(0.01)
+    told = kit.calls.update(key, {"a": "1"})
+    expect("the time of its creation", told.created_at.ToNanoseconds(), created)
+    expect("whether its change is later", told.updated_at.ToNanoseconds() > created, True)
+
+
+@GROUP.case(issues.UPDATE)
+def update_of_what_cannot_change(kit: SnapshotKit) -> None:
+    """Update of name, parent, kind or times is InvalidArgument, and changes nothing."""
+    key = kit.active()
+    before = kit.calls.stat(key)
+    for path in ("name", "parent", "kind", "created_at", "updated_at"):
+        answered(
+            f"Update of {path}",
+            INVALID,
+            lambda path=path: kit.calls.update(key, {"a": "1"}, [path]),  # type: ignore[misc]
+        )
+    expect("whether Stat tells the same", kit.calls.stat(key) == before, True)
+
+
+@GROUP.case(issues.FILTERS)
+def list_tells_all(kit: SnapshotKit) -> None:
+    """List without a filter tells every snapshot, as Stat does."""
+    below = kit.committed()
+    keys = [below, kit.active(below), kit.committed(below)]
+    found = {info.name: info for info in kit.calls.list()}
+    for key in keys:
+        expect(
+            f"whether List tells {key} as Stat does", found.get(key) == kit.calls.stat(key), True
+        )
+
+
+@GROUP.case(issues.FILTERS)
+def list_with_filters(kit: SnapshotKit) -> None:
+    """List heeds filters: ==, !=, ~=, presence, quotes; all of one hold, and one of several."""
+    below = kit.committed()
+    active, other = kit.key("active"), kit.active(below)
+    kit.calls.prepare(active, below, **{"a.b/c": "d e", "mine": below})
+    quoted = f'labels."a.b/c"=="d e",parent=="{below}"'
+    for filters, expected in (
+        ((f'name=="{active}"',), {active}),
+        ((f'parent=="{below}"',), {active, other}),
+        ((f'parent=="{below}",name!="{other}"',), {active}),
+        ((f'name~="^{below}$"',), {below}),
+        ((quoted,), {active}),
+        ((f'labels.mine,parent=="{below}"',), {active}),
+        ((f'name=="{active}"', f'name=="{below}"'), {active, below}),
+        ((f'kind==committed,name=="{below}"',), {below}),
+        ((f'kind==active,name=="{below}"',), set()),
+    ):
+        found = {info.name for info in kit.calls.list(*filters)}
+        expect(f"what List tells with {filters}", found, expected)
+
+
+@GROUP.case(issues.FILTERS)
+def bad_filters_are_invalid(kit: SnapshotKit) -> None:
+    """List with what is no filter is InvalidArgument."""
+    for text in ("name=", "==x", "name==a b", "name==a,,kind"):
+        answered(f"List with the filter {text!r}", INVALID, lambda t=text: kit.calls.list(t))  # type: ignore[misc]
+
+
+@GROUP.case(issues.USAGE)
+def usage_is_the_snapshots_own(kit: SnapshotKit) -> None:
+    """Usage counts what a snapshot holds itself, hard links once; a view has none."""
+    name = kit.committed(write=lambda root: (root / "file").write_bytes(bytes(200_000)))
+    soon("whether its usage is 200,000 and some", lambda: 0 <= _over(kit, name) < 100_000)
+    view = kit.key("view")
+    kit.calls.view(view, name)
+    expect("usage of a view", kit.calls.usage(view).size, 0)
+
+
+def _over(kit: SnapshotKit, name: str) -> int:
+    return kit.calls.usage(name).size - 200_000
+
+
+@GROUP.case(issues.COLLECTION)
+def cleanup_keeps_snapshots(kit: SnapshotKit) -> None:
+    """Cleanup is answered, and takes nothing that a snapshot owns."""
+    name = kit.committed(write=lambda root: (root / "file").write_text("x"))
+    kit.calls.cleanup()
+    expect("what is there after Cleanup", list(kit.record(name)), [b"file"])
+
+
+@GROUP.case(issues.CALLERS)
+def callers_at_once(kit: SnapshotKit) -> None:
+    """Eight callers prepare, commit and remove upon one parent at once."""
+    below = kit.committed()
+
+    def work(_: int) -> None:
+        for _ in range(5):
+            name = kit.committed(below)
+            expect("its parent", kit.calls.stat(name).parent, below)
+            kit.calls.remove(name)
+
+    with ThreadPoolExecutor(8) as pool:
+        for future in [pool.submit(work, number) for number in range(8)]:
+            future.result()

@@ -1,0 +1,130 @@
+"""How snapshots are shown."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from graphdriver.conformance.kit.case import Group
+from graphdriver.conformance.kit.expect import Mismatch, expect
+from graphdriver.conformance.snapshotter import references as issues
+from graphdriver.conformance.snapshotter.kit import SnapshotKit
+
+GROUP: Group[SnapshotKit] = Group("mounts", "how snapshots are shown")
+
+_KNOWN: Final = {
+    "overlay": frozenset(
+        ("lowerdir=", "upperdir=", "workdir=", "redirect_dir=", "index=off", "userxattr")
+    ),
+    "bind": frozenset(
+        (
+            *("bind", "rbind", "ro", "rw", "defaults", "remount", "sync", "async", "dirsync"),
+            *("dev", "nodev", "suid", "nosuid", "exec", "noexec", "mand", "nomand"),
+            *("atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime"),
+            *("strictatime", "nostrictatime"),
+        )
+    ),
+}
+"""The options that BuildKit knows of an overlay mount, and containerd of a bind mount; one that ends
+with ``=`` may have any value."""
+
+
+@GROUP.case(issues.MOUNTS)
+def prepare_can_be_written_to(kit: SnapshotKit) -> None:
+    """The last mount of a Prepare is never read-only, with or without a parent."""
+    for parent in ("", kit.committed(), kit.committed(kit.committed())):
+        mounts = kit.calls.prepare(kit.key("active"), parent)
+        expect("whether there is a mount", bool(mounts), True)
+        expect("whether the last mount is read-only", "ro" in mounts[-1].options, False)
+
+
+@GROUP.case(issues.MOUNTS)
+def mounts_are_told_again(kit: SnapshotKit) -> None:
+    """Mounts tells what Prepare and View told, as often as it is asked."""
+    below = kit.committed()
+    active, view = kit.key("active"), kit.key("view")
+    for key, told in (
+        (active, kit.calls.prepare(active, below)),
+        (view, kit.calls.view(view, below)),
+    ):
+        for _ in range(2):
+            expect("whether Mounts tells the same", kit.calls.mounts(key) == told, True)
+
+
+@GROUP.case(issues.MOUNTS)
+def overlay_mounts_name_their_folders(kit: SnapshotKit) -> None:
+    """An overlay mount has lowerdir, and to be written to upperdir and workdir; all are there."""
+    mounts = kit.calls.prepare(kit.key("active"), kit.committed(kit.committed()))
+    view = kit.calls.view(kit.key("view"), kit.committed(kit.committed()))
+    for one, names in ((mounts[-1], {"lowerdir", "upperdir", "workdir"}), (view[-1], {"lowerdir"})):
+        if "overlay" not in one.type:
+            continue
+        found = dict(option.split("=", 1) for option in one.options if "dir=" in option)
+        expect("which folders the mount names", names <= found.keys(), True)
+        expect("whether a view names an upperdir", "upperdir" in found, "upperdir" in names)
+        for name in names:
+            for folder in found[name].split(":"):
+                expect(f"whether {name} {folder} is there", os.path.isdir(folder), True)
+
+
+@GROUP.case(issues.OPTIONS)
+def mount_options_are_known(kit: SnapshotKit) -> None:
+    """Overlay and bind mounts have only options that BuildKit and containerd know."""
+    for parent in ("", kit.committed(), kit.committed(kit.committed())):
+        active, view = kit.key("active"), kit.key("view")
+        for one in (*kit.calls.prepare(active, parent), *kit.calls.view(view, parent)):
+            known = _KNOWN.get(one.type)
+            if known is None:  # a program's own, such as fuse3.fuse-overlayfs
+                continue
+            unknown = [
+                option
+                for option in one.options
+                if option not in known and f"{option.partition('=')[0]}=" not in known
+            ]
+            expect(f"options of the {one.type} mount that are not known", unknown, [])
+
+
+@GROUP.case(issues.READ_ONLY)
+def views_cannot_be_written_to(kit: SnapshotKit) -> None:
+    """A view, of nothing, of one layer or of several, cannot be written to."""
+    for parent in ("", kit.committed(), kit.committed(kit.committed())):
+        mounts = kit.calls.view(kit.key("view"), parent)
+        with kit.shown(mounts) as root:
+            try:
+                (root / "file").touch()
+            except OSError:
+                continue
+        raise Mismatch("writing to a view", "success", "an error")
+
+
+@GROUP.case(issues.ROOT)
+def root_folder_is_open(kit: SnapshotKit) -> None:
+    """The root folder of a first snapshot is 0755 and root's."""
+    with kit.shown(kit.calls.prepare(kit.key("active")), is_new=True) as root:
+        found = root.stat()
+    expect("mode of the root folder", oct(found.st_mode & 0o7777), oct(0o755))
+    expect("owner of the root folder", (found.st_uid, found.st_gid), (0, 0))
+
+
+@GROUP.case(issues.CONTENT)
+def views_at_once(kit: SnapshotKit) -> None:
+    """Several views of one snapshot are mounted at once, and one goes while another stays."""
+    name = kit.committed(write=lambda root: (root / "file").write_text("x"))
+    keys = [kit.key("view") for _ in range(2)]
+    with kit.shown(kit.calls.view(keys[0], name)) as first:
+        with kit.shown(kit.calls.view(keys[1], name)) as second:
+            found = [os.listdir(first), os.listdir(second)]
+        kit.calls.remove(keys[1])
+        expect("what both show", found, [["file"], ["file"]])
+        expect("what the first shows without the second", os.listdir(first), ["file"])
+
+
+@GROUP.case(issues.MANY_LAYERS)
+def hundred_and_twenty_eight_layers(kit: SnapshotKit) -> None:
+    """128 snapshots stand on each other, and the topmost shows files of the first and the last."""
+    name = ""
+    for number in range(128):
+        text = str(number)
+        write = (lambda root: (root / text).touch()) if number in (0, 64, 127) else None  # noqa: B023
+        name = kit.committed(name, write)
+    expect("what the topmost shows", sorted(kit.record(name)), [b"0", b"127", b"64"])

@@ -1,0 +1,374 @@
+"""What snapshots there are, in SQLite: nothing about them is kept in memory.
+
+The rules:
+
+- One transaction a call, which is on disk when the call answers (`graphdriver.containerd.database`).
+- A layer is made before the row that owns it, and goes after it. So that a crash between the two
+  leaves nothing behind unseen, numbers are reserved a hundred at a time, and what nobody owns of the
+  last hundred is an orphan; and a layer whose row is gone stays in ``doomed`` until the driver has
+  removed it.
+- A snapshot's parent is a number, so committing one under another name touches its own row alone.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from graphdriver.containerd.database import Database, Layout, Run
+from graphdriver.driver import Usage
+from graphdriver.errors import InUseError, LayerExistsError, LayerNotFoundError
+
+AT_A_TIME: Final = 100
+"""How many numbers are reserved at a time."""
+
+_VERSION: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE snapshots(
+  number INTEGER PRIMARY KEY,
+  key TEXT NOT NULL UNIQUE,
+  kind INTEGER NOT NULL,
+  parent INTEGER REFERENCES snapshots(number),
+  layer TEXT UNIQUE,
+  labels TEXT NOT NULL,
+  created INTEGER NOT NULL,
+  updated INTEGER NOT NULL,
+  size INTEGER,
+  inodes INTEGER
+) STRICT;
+CREATE INDEX children ON snapshots(parent);
+CREATE TABLE doomed(layer TEXT PRIMARY KEY) STRICT;
+CREATE TABLE reserved(until INTEGER NOT NULL) STRICT;
+INSERT INTO reserved VALUES (0);
+"""
+_SELECT: Final = """
+SELECT s.number, s.key, s.kind, p.key, p.layer, s.layer, s.labels, s.created, s.updated, s.size,
+  s.inodes
+FROM snapshots s LEFT JOIN snapshots p ON p.number = s.parent
+"""
+
+_RESERVED: Final = "SELECT until FROM reserved"
+
+T = TypeVar("T")
+
+
+class SnapshotKind(enum.IntEnum):
+    """What may be done with a snapshot; the numbers are containerd's."""
+
+    VIEW = 1
+    ACTIVE = 2
+    COMMITTED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot.
+
+    Attributes:
+        number: its own, for ever.
+        key: what containerd calls it; of a committed one, its name.
+        kind: what may be done with it.
+        parent: the key of the one that it stands on, or ``""``.
+        parent_layer: that one's layer, or ``""``.
+        layer: the driver's layer that is its own; ``""`` for a view, which has none.
+        labels: what containerd has attached to it.
+        created: when it was made or committed, in nanoseconds since 1970.
+        updated: when its labels were last changed, likewise.
+        usage: what it takes by itself; None until that has been counted.
+    """
+
+    number: int
+    key: str
+    kind: SnapshotKind
+    parent: str
+    parent_layer: str
+    layer: str
+    labels: Mapping[str, str]
+    created: int
+    updated: int
+    usage: Usage | None
+
+
+class Metadata:
+    """The snapshots of a root.
+
+    Args:
+        path: the database; it is made if it is not there.
+        layers: the layers that are in the root: beside them a database is not made.
+
+    Raises:
+        GraphDriverError: the database is damaged, or is missing beside layers.
+        InUseError: another process keeps it locked; the text names that one.
+        UnsupportedError: it was made by another version.
+    """
+
+    def __init__(self, path: str, layers: Sequence[str] = ()) -> None:
+        self._guard = threading.Lock()
+        self._gone: set[str] = set()
+        self._database = Database(path, _LAYOUT, layers)
+        self._reserved = self._next = _reserved(self._database.read(_RESERVED))
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def keep_reserve(self) -> None:
+        """Make room for removals again if it was used up, as far as there is some."""
+        self._database.keep_reserve()
+
+    def _write(self, work: Callable[[Run], T], *, frees: bool = False) -> T:
+        """Do some work in a transaction, which takes along what is gone; see `Database.write`."""
+
+        def all_of_it(run: Run) -> tuple[T, set[str]]:
+            done = work(run)
+            with self._guard:
+                gone = set(self._gone)
+            for layer in gone:
+                run("DELETE FROM doomed WHERE layer = ?", (layer,))
+            return done, gone
+
+        done, gone = self._database.write(all_of_it, frees=frees)
+        with self._guard:
+            self._gone -= gone
+        return done
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def stat(self, key: str) -> Snapshot:
+        """Return a snapshot.
+
+        Raises:
+            LayerNotFoundError: there is none of that key.
+        """
+        found = self._find("WHERE s.key = ?", key)
+        if not found:
+            raise LayerNotFoundError(f"the snapshot {key!r} does not exist")
+        return found[0]
+
+    def _find(self, which: str, *values: object) -> list[Snapshot]:
+        rows = self._database.read(f"{_SELECT} {which}", values)
+        try:
+            return [_snapshot(row) for row in rows]
+        except ValueError as error:
+            raise self._database.damaged(str(error)) from error
+
+    def exists(self, key: str) -> bool:
+        """Tell whether there is a snapshot of that key."""
+        return bool(self._database.read("SELECT 1 FROM snapshots WHERE key = ?", (key,)))
+
+    def all(self) -> list[Snapshot]:
+        """Return all snapshots, parents before their children."""
+        return self._find("ORDER BY s.number")
+
+    def orphans(self) -> list[str]:
+        """Return the layers that may be there and that no snapshot owns."""
+        with self._guard:
+            last = range(max(1, self._reserved - AT_A_TIME + 1), self._reserved + 1)
+        rows = self._database.read(
+            "SELECT layer, NULL FROM doomed"
+            " UNION ALL SELECT NULL, number FROM snapshots WHERE number >= ?",
+            (last.start,),
+        )
+        unowned = {*last} - {number for _, number in rows}
+        with self._guard:
+            doomed = [str(layer) for layer, _ in rows if layer and layer not in self._gone]
+        return doomed + [str(number) for number in sorted(unowned)]
+
+    def uncounted(self) -> list[Snapshot]:
+        """Return the committed snapshots whose usage is not known."""
+        return [
+            one for one in self.all() if one.kind is SnapshotKind.COMMITTED and one.usage is None
+        ]
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def next_number(self) -> int:
+        """Return a number that no snapshot has had."""
+        while True:
+            with self._guard:
+                if self._next < self._reserved:
+                    self._next += 1
+                    return self._next
+                until = self._reserved + AT_A_TIME
+            self._reserve_numbers(until)
+
+    def _reserve_numbers(self, until: int) -> None:
+        # Several callers may do this at once, and the last one has not always the highest.
+        self._write(lambda run: run("UPDATE reserved SET until = max(until, ?)", (until,)))
+        with self._guard:
+            self._reserved = max(self._reserved, until)
+
+    def add(
+        self,
+        number: int,
+        key: str,
+        kind: SnapshotKind,
+        parent: Snapshot | None,
+        layer: str,
+        labels: Mapping[str, str],
+    ) -> None:
+        """Note a snapshot.
+
+        Raises:
+            LayerExistsError: there is one of that key.
+            LayerNotFoundError: the parent is gone.
+        """
+        now = time.time_ns()
+        below = parent.number if parent else None
+        text = json.dumps(dict(labels))
+
+        def insert(run: Run) -> None:
+            if (
+                parent
+                and run("SELECT 1 FROM snapshots WHERE number = ?", (below,)).fetchone() is None
+            ):
+                raise LayerNotFoundError(f"the parent {parent.key!r} does not exist")
+            try:
+                run(
+                    "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)",
+                    (number, key, int(kind), below, layer or None, text, now, now),
+                )
+            except sqlite3.IntegrityError as error:
+                raise _taken(key) from error
+
+        self._write(insert)
+
+    def commit(self, one: Snapshot, name: str, labels: Mapping[str, str]) -> None:
+        """Make an active snapshot a committed one.
+
+        Raises:
+            LayerExistsError: there is a snapshot of that name.
+        """
+        now = time.time_ns()
+        text = json.dumps(dict(labels))
+
+        def update(run: Run) -> None:
+            try:
+                run(
+                    "UPDATE snapshots SET key = ?, kind = ?, labels = ?, created = ?, updated = ?"
+                    " WHERE number = ?",
+                    (name, int(SnapshotKind.COMMITTED), text, now, now, one.number),
+                )
+            except sqlite3.IntegrityError as error:
+                raise _taken(name) from error
+
+        self._write(update)
+
+    def label(self, one: Snapshot, labels: Mapping[str, str]) -> Snapshot:
+        """Replace a snapshot's labels."""
+        values = (json.dumps(dict(labels)), time.time_ns(), one.number)
+        self._write(
+            lambda run: run("UPDATE snapshots SET labels = ?, updated = ? WHERE number = ?", values)
+        )
+        return self.stat(one.key)
+
+    def count(self, one: Snapshot, usage: Usage) -> None:
+        """Note what a snapshot takes."""
+        values = (usage.size, usage.inodes, one.number)
+        self._write(
+            lambda run: run("UPDATE snapshots SET size = ?, inodes = ? WHERE number = ?", values)
+        )
+
+    def remove(self, one: Snapshot) -> None:
+        """Forget a snapshot; its layer is doomed from then on. It needs no room.
+
+        Raises:
+            InUseError: others stand on it.
+        """
+
+        def delete(run: Run) -> None:
+            child = run(
+                "SELECT key FROM snapshots WHERE parent = ? LIMIT 1", (one.number,)
+            ).fetchone()
+            if child:
+                raise InUseError(
+                    f"the snapshot {child[0]!r} stands on {one.key!r}", hint="remove that one first"
+                )
+            run("DELETE FROM snapshots WHERE number = ?", (one.number,))
+            if one.layer:
+                run("INSERT OR IGNORE INTO doomed VALUES (?)", (one.layer,))
+
+        self._write(delete, frees=True)
+
+    def forget(self, layer: str) -> None:
+        """Note that a doomed layer is gone; the next transaction takes that along."""
+        with self._guard:
+            self._gone.add(layer)
+
+
+def _taken(key: str) -> LayerExistsError:
+    return LayerExistsError(f"there is a snapshot {key!r} already")
+
+
+def _snapshot(row: tuple[object, ...]) -> Snapshot:
+    """Make a snapshot of a row.
+
+    Raises:
+        ValueError: the row is damaged.
+    """
+    number, key, kind, parent, parent_layer, layer, labels, created, updated, size, inodes = row
+    if not (isinstance(number, int) and isinstance(created, int) and isinstance(updated, int)):
+        raise ValueError(f"the snapshot {key!r} has no number, or no times")  # noqa: TRY004
+    usage = Usage(size, inodes) if isinstance(size, int) and isinstance(inodes, int) else None
+    return Snapshot(
+        number,
+        str(key),
+        SnapshotKind(int(str(kind))),
+        str(parent or ""),
+        str(parent_layer or ""),
+        str(layer or ""),
+        _labels(key, labels),
+        created,
+        updated,
+        usage,
+    )
+
+
+def _labels(key: object, text: object) -> dict[str, str]:
+    try:
+        found = json.loads(str(text))
+    except RecursionError as error:
+        raise ValueError(f"the labels of the snapshot {key!r} are damaged") from error
+    if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
+        raise ValueError(f"the labels of the snapshot {key!r} are damaged")
+    return found
+
+
+def _reserved(rows: Sequence[tuple[object, ...]]) -> int:
+    """Return up to which number all are reserved.
+
+    Raises:
+        ValueError: the rows of the table are damaged.
+    """
+    (one,) = rows
+    (until,) = one
+    if not isinstance(until, int):
+        raise ValueError("the reserved number is damaged")  # noqa: TRY004 - as other damage
+    return until
+
+
+def _check(run: Run) -> None:
+    """Read all rows; see `Layout`.
+
+    Raises:
+        ValueError: one is damaged.
+    """
+    until = _reserved(run(_RESERVED).fetchall())
+    for one in map(_snapshot, run(_SELECT).fetchall()):
+        if not 0 < one.number <= until:
+            raise ValueError(f"the snapshot {one.key!r} has a number that was never reserved")
+        own = one.kind is not SnapshotKind.VIEW or not one.parent
+        if one.layer != (str(one.number) if own else ""):
+            raise ValueError(f"the snapshot {one.key!r} has another layer than its own")
+    for (layer,) in run("SELECT layer FROM doomed").fetchall():
+        if not str(layer).isdecimal() or int(layer) > until:
+            raise ValueError(f"the layer {layer!r} was never reserved")
+
+
+_LAYOUT: Final = Layout(_VERSION, _SCHEMA.split(";\n"), _check)

@@ -1,0 +1,195 @@
+"""The gRPC service ``containerd.services.snapshots.v1.Snapshots``: messages in, messages out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import grpc
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from graphdriver.containerd import _messages_pb2 as pb
+from graphdriver.containerd.callers import Callers
+from graphdriver.containerd.metadata import Snapshot
+from graphdriver.containerd.snapshots import Snapshots
+from graphdriver.driver import Mount
+from graphdriver.errors import GraphDriverError, Kind
+from graphdriver.linux.resources import in_words
+
+SERVICE: Final = "containerd.services.snapshots.v1.Snapshots"
+
+CODES: Final = {
+    Kind.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Kind.EXISTS: grpc.StatusCode.ALREADY_EXISTS,
+    Kind.MALFORMED: grpc.StatusCode.INVALID_ARGUMENT,
+    Kind.IN_USE: grpc.StatusCode.FAILED_PRECONDITION,
+    Kind.UNSUPPORTED: grpc.StatusCode.FAILED_PRECONDITION,
+    Kind.UNFINISHED: grpc.StatusCode.FAILED_PRECONDITION,
+    Kind.NOT_READY: grpc.StatusCode.UNAVAILABLE,
+}
+"""What a kind of error means in gRPC; every other one is INTERNAL."""
+
+_AT_A_TIME: Final = 100
+_log = logging.getLogger("graphdriver.calls")
+
+
+def handlers(snapshots: Snapshots, callers: Callers) -> grpc.GenericRpcHandler:
+    """Return what answers the service's calls, for `grpc.Server.add_generic_rpc_handlers`."""
+    service = _Service(snapshots, callers)
+    single: dict[str, tuple[Callable[[Any], Any], Any]] = {
+        "Prepare": (service.prepare, pb.PrepareSnapshotRequest),
+        "View": (service.view, pb.ViewSnapshotRequest),
+        "Mounts": (service.mounts, pb.MountsRequest),
+        "Commit": (service.commit, pb.CommitSnapshotRequest),
+        "Remove": (service.remove, pb.RemoveSnapshotRequest),
+        "Stat": (service.stat, pb.StatSnapshotRequest),
+        "Update": (service.update, pb.UpdateSnapshotRequest),
+        "Usage": (service.usage, pb.UsageRequest),
+        "Cleanup": (service.cleanup, pb.CleanupRequest),
+    }
+    methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        name: grpc.unary_unary_rpc_method_handler(
+            _answering(name, call), request.FromString, lambda answer: answer.SerializeToString()
+        )
+        for name, (call, request) in single.items()
+    }
+    methods["List"] = grpc.unary_stream_rpc_method_handler(
+        _streaming("List", service.list),
+        pb.ListSnapshotsRequest.FromString,
+        pb.ListSnapshotsResponse.SerializeToString,
+    )
+    return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+
+class _Service:
+    def __init__(self, snapshots: Snapshots, callers: Callers) -> None:
+        self._all = snapshots
+        self._callers = callers
+
+    @property
+    def _snapshots(self) -> Snapshots:
+        """The snapshots, for one call."""
+        self._all.see_root()
+        return self._all
+
+    def prepare(self, request: pb.PrepareSnapshotRequest) -> pb.PrepareSnapshotResponse:
+        made = self._snapshots.prepare(request.key, request.parent, request.labels)
+        return pb.PrepareSnapshotResponse(mounts=_mounts(made))
+
+    def view(self, request: pb.ViewSnapshotRequest) -> pb.ViewSnapshotResponse:
+        made = self._snapshots.view(request.key, request.parent, request.labels)
+        return pb.ViewSnapshotResponse(mounts=_mounts(made))
+
+    def mounts(self, request: pb.MountsRequest) -> pb.MountsResponse:
+        return pb.MountsResponse(mounts=_mounts(self._snapshots.mounts(request.key)))
+
+    def commit(self, request: pb.CommitSnapshotRequest) -> Empty:
+        self._snapshots.commit(request.name, request.key, request.labels)
+        return Empty()
+
+    def remove(self, request: pb.RemoveSnapshotRequest) -> Empty:
+        self._snapshots.remove(request.key)
+        return Empty()
+
+    def stat(self, request: pb.StatSnapshotRequest) -> pb.StatSnapshotResponse:
+        return pb.StatSnapshotResponse(info=_info(self._snapshots.stat(request.key)))
+
+    def update(self, request: pb.UpdateSnapshotRequest) -> pb.UpdateSnapshotResponse:
+        paths = list(request.update_mask.paths)
+        new = self._snapshots.update(request.info.name, request.info.labels, paths)
+        return pb.UpdateSnapshotResponse(info=_info(new))
+
+    def list(self, request: pb.ListSnapshotsRequest) -> Iterator[pb.ListSnapshotsResponse]:
+        if not request.filters:  # so a garbage collection begins
+            self._callers.warn_of_two()
+        found = self._snapshots.find(request.filters)
+        for at in range(0, len(found), _AT_A_TIME):
+            some = (_info(one) for one in found[at : at + _AT_A_TIME])
+            yield pb.ListSnapshotsResponse(info=some)
+
+    def usage(self, request: pb.UsageRequest) -> pb.UsageResponse:
+        usage = self._snapshots.usage(request.key)
+        return pb.UsageResponse(size=usage.size, inodes=usage.inodes)
+
+    def cleanup(self, _request: pb.CleanupRequest) -> Empty:
+        self._snapshots.cleanup()
+        return Empty()
+
+
+def _answering(name: str, call: Callable[[Any], Any]) -> Callable[..., Any]:
+    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+        began = time.monotonic()
+        try:
+            answered = call(request)
+        except Exception as error:
+            _refuse(name, request, context, error, began)
+        else:
+            if _log.isEnabledFor(logging.DEBUG):
+                _log.debug("%s", name, extra={"graphdriver": _members(name, request, began)})
+            return answered
+
+    return answer
+
+
+def _streaming(name: str, call: Callable[[Any], Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    def answer(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        began = time.monotonic()
+        try:
+            yield from call(request)
+        except Exception as error:
+            _refuse(name, request, context, error, began)
+
+    return answer
+
+
+def _refuse(
+    name: str, request: Any, context: grpc.ServicerContext, error: Exception, began: float
+) -> None:
+    """Answer with a code and a text; `grpc.ServicerContext.abort` ends the call."""
+    told = error if isinstance(error, GraphDriverError) else GraphDriverError(_in_words(error))
+    told.about(name.lower(), None)
+    expected = isinstance(error, GraphDriverError | OSError)
+    code = CODES.get(told.kind, grpc.StatusCode.INTERNAL)
+    members = _members(name, request, began) | {"status": code.name}
+    _log.warning("%s", told, exc_info=None if expected else error, extra={"graphdriver": members})
+    context.abort(code, str(told))
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{in_words(error)}{f': {error.filename}' if error.filename else ''}"
+    return str(error)
+
+
+def _members(name: str, request: Any, began: float) -> dict[str, object]:
+    """Return what a line of the log says of a call; times in milliseconds."""
+    members: dict[str, object] = {"call": name}
+    key = getattr(request, "key", "")
+    if key:
+        members["snapshot"] = key
+    members["ms"] = round((time.monotonic() - began) * 1000, 3)
+    return members
+
+
+def _mounts(mounts: Iterable[Mount]) -> list[pb.Mount]:
+    return [pb.Mount(type=one.type, source=one.source, options=one.options) for one in mounts]
+
+
+def _info(one: Snapshot) -> pb.Info:
+    labels: Mapping[str, str] = one.labels
+    return pb.Info(
+        name=one.key,
+        parent=one.parent,
+        kind=pb.Kind.Name(int(one.kind)),
+        created_at=_time(one.created),
+        updated_at=_time(one.updated),
+        labels=labels,
+    )
+
+
+def _time(nanoseconds: int) -> Timestamp:
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return Timestamp(seconds=seconds, nanos=rest)

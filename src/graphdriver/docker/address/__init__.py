@@ -1,0 +1,1 @@
+"""Where a plugin listens, and how a daemon or a client finds it."""

@@ -1,0 +1,146 @@
+"""What systemd hands to a service and is told by it: a listening socket, and how things stand.
+
+The protocols are sd_listen_fds(3) and sd_notify(3); they are a few variables and a datagram, and
+need no library. The variables are taken out of the environment, so that no child of ours believes
+that they are meant for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from typing import TYPE_CHECKING, Final
+
+from graphdriver.docker.address.listeners import (
+    ready_for_calls,
+    refuse_beyond_loopback,
+    tcp_address,
+    unix_address,
+)
+from graphdriver.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    import ssl
+
+_FIRST: Final = 3  # SD_LISTEN_FDS_START
+_log = logging.getLogger(__name__)
+
+
+def inherited_socket() -> socket.socket | None:
+    """Return the listening socket that this process was started with, if it was.
+
+    Raises:
+        UnsupportedError: there are several, or it is something else.
+    """
+    pid, count, _ = (
+        os.environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+    )
+    if pid != str(os.getpid()) or count in ("", "0"):
+        return None
+    if count != "1":
+        raise UnsupportedError(
+            f"systemd passed {count} sockets, and a plugin serves one",
+            hint="leave one ListenStream= in the .socket unit",
+        )
+    try:
+        passed = socket.socket(fileno=_FIRST)
+    except OSError as error:
+        raise UnsupportedError(f"descriptor {_FIRST} is no socket: {error.strerror}") from error
+    passed.set_inheritable(False)
+    listens = passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    if passed.type != socket.SOCK_STREAM or not listens:
+        passed.close()
+        raise UnsupportedError(
+            "systemd passed a socket that takes no connections",
+            hint="use ListenStream= and Accept=no in the .socket unit",
+        )
+    return passed
+
+
+class InheritedListener:
+    """A socket that somebody else bound, and keeps when we are gone.
+
+    Args:
+        inherited: the listening socket, a unix socket with a path, or TCP.
+        tls: the plugin's side of TLS, for TCP.
+        allow_plain: as in `graphdriver.TCPListener`.
+
+    Raises:
+        UnsupportedError: anybody on this machine, or beyond it, could connect.
+    """
+
+    def __init__(
+        self,
+        inherited: socket.socket,
+        *,
+        tls: ssl.SSLContext | None = None,
+        allow_plain: bool = False,
+    ) -> None:
+        self.socket = inherited
+        self.tls = tls
+        self.path = ""
+        where = inherited.getsockname()
+        if inherited.family == socket.AF_UNIX:
+            self.path = _owned_path(where)
+            self.address = unix_address(self.path)
+        elif inherited.family in (socket.AF_INET, socket.AF_INET6):
+            if tls is None and not allow_plain:
+                refuse_beyond_loopback(where[0])
+            ready_for_calls(inherited)
+            self.address = tcp_address(*where[:2], tls=tls is not None)
+        else:
+            raise UnsupportedError(f"systemd passed a socket of family {inherited.family}")
+
+    def refuse(self) -> None:
+        """Do nothing: whoever connects now waits for the next process that is started."""
+
+    def close(self) -> None:
+        """Let go of the socket, which goes on listening."""
+        self.socket.close()
+
+
+def _owned_path(where: object) -> str:
+    if not isinstance(where, str) or not where.startswith("/"):
+        raise UnsupportedError(
+            f"the socket {where!r} has no owner and no mode: anybody here could connect, and be root",
+            hint="use a path in the .socket unit's ListenStream=",
+        )
+    try:
+        mode = os.stat(where).st_mode
+    except OSError as error:
+        raise UnsupportedError(
+            f"cannot tell who may connect to {where}: {error.strerror}"
+        ) from error
+    if mode & 0o002:
+        raise UnsupportedError(
+            f"anybody may connect to {where}, and would be root here",
+            hint="put SocketMode=0660 into the .socket unit",
+        )
+    return where
+
+
+class Notifier:
+    """Tells systemd how the service stands.
+
+    Args:
+        address: a path, or a name after ``@``, as ``NOTIFY_SOCKET`` says it.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    @classmethod
+    def wanted(cls) -> Notifier | None:
+        """Return who tells it, if systemd wants to know."""
+        address = os.environ.pop("NOTIFY_SOCKET", "")
+        return cls(address) if address else None
+
+    def tell(self, *assignments: str) -> None:
+        """Send some of sd_notify(3)'s assignments, such as ``READY=1``."""
+        address = f"\0{self._address[1:]}" if self._address[0] == "@" else self._address
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            try:
+                sender.sendto("\n".join(assignments).encode(), address)
+            except OSError as error:
+                _log.warning("cannot tell systemd at %s: %s", self._address, error.strerror)

@@ -1,0 +1,135 @@
+"""What a plugin answers, checked where it comes in.
+
+A plugin may be anybody's. So no answer is read beyond a limit, each is of the type that the protocol
+says, and one that breaks off is an error and never a shorter answer. A refusal is an error of the kind
+that the plugin names beside its text; of plugins that name none, a plain `RemoteError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+from typing import Final, TypeVar
+
+from graphdriver.docker import messages
+from graphdriver.docker.codec import Message, decode, from_members, read_members
+from graphdriver.errors import (
+    BY_KIND,
+    BadAnswerError,
+    BrokenStreamError,
+    MalformedRequestError,
+    RemoteError,
+)
+
+LIMIT: Final = 1 << 20
+"""The largest answer, in bytes, but for lists of changes."""
+
+CHANGES_LIMIT: Final = 64 << 20
+"""The largest list of changes, in bytes: one of a million paths of 64 bytes."""
+
+REFUSAL_LIMIT: Final = 64 << 10
+"""How much of a refusal's body is read, in bytes."""
+
+_LONGEST: Final = 2000
+"""How much of an answer is shown to people, in characters; it may have millions."""
+
+M = TypeVar("M", bound=Message)
+
+
+_OF_KIND: Final[dict[str, type[RemoteError]]] = {
+    kind.value: type(cls.__name__, (RemoteError, cls), {"__doc__": cls.__doc__})
+    for kind, cls in BY_KIND.items()
+}
+
+
+def shown(found: object) -> str:
+    """Return what a plugin answered in a form that is safe on a terminal.
+
+    Cut where it is long; control characters, which a terminal would obey, are escaped.
+    """
+    text = found if isinstance(found, str) else repr(found)
+    plain = "".join(
+        one if one.isprintable() or one in "\n\t" else repr(one)[1:-1] for one in text[:_LONGEST]
+    )
+    return plain if len(text) <= _LONGEST else f"{plain}… ({len(text)} characters)"
+
+
+class AnswerBody:
+    """The body of an answer; a stream that does not end before the body does."""
+
+    def __init__(self, answer: http.client.HTTPResponse) -> None:
+        self._answer = answer
+        self._broken = ""
+
+    def read(self, n: int, /) -> bytes:
+        """Return up to ``n`` bytes, ``b""`` at the end.
+
+        Raises:
+            BrokenStreamError: the connection ended before the body did.
+        """
+        if self._broken:  # else the next read would find an end
+            raise BrokenStreamError(self._broken)
+        try:
+            piece = self._answer.read(n)
+        except (OSError, http.client.HTTPException) as error:
+            self._broken = f"the plugin's answer broke off: {error!r}"
+            raise BrokenStreamError(self._broken) from error
+        left = self._answer.length
+        if n and not piece and left:  # of a body with Content-Length nobody else tells
+            self._broken = f"the plugin's answer broke off, {left} bytes before its end"
+            raise BrokenStreamError(self._broken)
+        return piece
+
+    def whole(self, limit: int) -> bytes:
+        """Return all of it.
+
+        Raises:
+            BadAnswerError: it is over the limit.
+            BrokenStreamError: as for `read`.
+        """
+        body = bytearray()
+        while piece := self.read(limit + 1 - len(body)):
+            body += piece
+            if len(body) > limit:
+                raise BadAnswerError(f"the answer is over {limit} bytes")
+        return bytes(body)
+
+
+def read_answer(kind: type[M], answer: http.client.HTTPResponse) -> M:
+    """Read a successful answer.
+
+    Raises:
+        BadAnswerError: it is not what the protocol says; the text names the member and the rule.
+        BrokenStreamError: it broke off.
+        RemoteError: it is none: a status of 200 with an error in it.
+    """
+    limit = CHANGES_LIMIT if kind is messages.ChangesResponse else LIMIT
+    body = AnswerBody(answer).whole(limit)
+    try:
+        members = read_members(body)
+        refusal = from_members(messages.ErrorResponse, members)
+        if refusal.err:
+            raise _error(refusal, answer.status)
+        return from_members(kind, members)
+    except MalformedRequestError as error:
+        raise BadAnswerError(f"the answer breaks the protocol: {error}") from error
+
+
+def refusal_of(call: str, answer: http.client.HTTPResponse) -> RemoteError:
+    """Return a refusal as an error: ``Err`` of its JSON, or the whole body as it is."""
+    body = b""
+    with contextlib.suppress(BrokenStreamError):
+        body = AnswerBody(answer).read(REFUSAL_LIMIT)
+    with contextlib.suppress(MalformedRequestError):
+        refusal = decode(messages.ErrorResponse, body)
+        if refusal.err:
+            return _error(refusal, answer.status)
+    said = body.decode("utf-8", "replace").strip() or (
+        f"{call}: the plugin answered with status {answer.status} and no text; "
+        "expected 200, or a text that tells what is wrong"
+    )
+    return RemoteError(said, answer.status)
+
+
+def _error(refusal: messages.ErrorResponse, status: int) -> RemoteError:
+    return _OF_KIND.get(refusal.kind, RemoteError)(refusal.err, status)

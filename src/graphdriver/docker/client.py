@@ -1,0 +1,279 @@
+"""The client: a plugin that runs somewhere, used as a `Driver`.
+
+It finds the plugin as a daemon does and speaks as one, so it works with any graph driver plugin.
+Calls may be made from many threads: each takes a connection of its own, and idle ones are used
+again. What the plugin refuses is a `RemoteError` with the plugin's own words; what it answers is
+checked (`graphdriver.docker.answers`).
+"""
+
+# ruff: noqa: D102 - the calls are told in graphdriver.driver
+from __future__ import annotations
+
+import contextlib
+import http.client
+import select
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, Self, TypeVar
+
+from graphdriver.docker import messages
+from graphdriver.docker.address.discovery import Address, find
+from graphdriver.docker.address.tls import client_side
+from graphdriver.docker.answers import AnswerBody, read_answer, refusal_of
+from graphdriver.docker.codec import Message, encode
+from graphdriver.docker.http.deadlines import Connection, give_time
+from graphdriver.docker.http.requests import BY_HAND
+from graphdriver.driver import Capabilities, Change, Driver, IDMap, ReadStream
+from graphdriver.errors import RemoteError, UnreachableError
+
+_ACCEPT = "application/vnd.docker.plugins.v1.2+json"
+_PIECE = 32 << 10  # what daemons send at a time
+_NO_OPTIONS: Final[Mapping[str, str]] = MappingProxyType({})
+
+M = TypeVar("M", bound=Message)
+
+
+class Client(Driver):
+    """A plugin; a context manager that closes its connections.
+
+    Args:
+        plugin: its name, by which it is found where a daemon would find it; or its address:
+            ``/path.sock``, ``unix:///path.sock``, ``tcp://host:port`` or an `Address`, which may say
+            with which certificate to speak TLS.
+        timeout: how long one answer may take, in seconds; None: as long as it takes.
+        by_hand: mark the calls as a person's: a plugin of ours refuses those that would disturb a
+            daemon that lives.
+
+    Raises:
+        UnreachableError: there is no plugin of that name.
+        MalformedRequestError: it is neither a name nor an address.
+    """
+
+    def __init__(
+        self, plugin: str | Address, timeout: float | None = None, *, by_hand: bool = False
+    ) -> None:
+        self.address = plugin if isinstance(plugin, Address) else _address_of(plugin)
+        self._timeout = timeout
+        self._by_hand = by_hand
+        self._idle: list[http.client.HTTPConnection] = []
+        self._guard = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        with self._guard:
+            while self._idle:
+                self._idle.pop().close()
+
+    # --- the calls --------------------------------------------------------------------------------
+
+    def activate(self) -> Sequence[str]:
+        """Ask what the plugin implements; a graph driver says ``GraphDriver``."""
+        with self._answered("/Plugin.Activate", b"") as (answer, _):
+            return read_answer(messages.ActivateResponse, answer).implements
+
+    def init(
+        self,
+        home: str,
+        options: Sequence[str] = (),
+        uid_maps: Sequence[IDMap] = (),
+        gid_maps: Sequence[IDMap] = (),
+    ) -> None:
+        request = messages.InitRequest(home, options, uid_maps, gid_maps)
+        self._call("Init", request, messages.InitResponse)
+
+    def create(
+        self,
+        id: str,
+        parent: str = "",
+        mount_label: str = "",
+        storage_opt: Mapping[str, str] = _NO_OPTIONS,
+    ) -> None:
+        request = messages.CreateRequest(id, parent, mount_label, storage_opt)
+        self._call("Create", request, messages.CreateResponse)
+
+    def create_read_write(
+        self,
+        id: str,
+        parent: str = "",
+        mount_label: str = "",
+        storage_opt: Mapping[str, str] = _NO_OPTIONS,
+    ) -> None:
+        request = messages.CreateRequest(id, parent, mount_label, storage_opt)
+        self._call("CreateReadWrite", request, messages.CreateResponse)
+
+    def remove(self, id: str) -> None:
+        self._call("Remove", messages.RemoveRequest(id), messages.RemoveResponse)
+
+    def get(self, id: str, mount_label: str = "") -> str:
+        request = messages.GetRequest(id, mount_label)
+        return self._call("Get", request, messages.GetResponse).dir
+
+    def put(self, id: str) -> None:
+        self._call("Put", messages.PutRequest(id), messages.PutResponse)
+
+    def exists(self, id: str) -> bool:
+        return self._call("Exists", messages.ExistsRequest(id), messages.ExistsResponse).exists
+
+    def status(self) -> Sequence[tuple[str, str]]:
+        return self._call("Status", messages.StatusRequest(), messages.StatusResponse).status
+
+    def get_metadata(self, id: str) -> Mapping[str, str]:
+        request = messages.GetMetadataRequest(id)
+        return self._call("GetMetadata", request, messages.GetMetadataResponse).metadata
+
+    def cleanup(self) -> None:
+        self._call("Cleanup", messages.CleanupRequest(), messages.CleanupResponse)
+
+    def diff(self, id: str, parent: str = "") -> RemoteDiff:
+        body = encode(messages.DiffRequest(id, parent))
+        held = contextlib.ExitStack()
+        answer, connected = held.enter_context(self._answered("/GraphDriver.Diff", body))
+        return RemoteDiff(answer, held, lambda: give_time(connected, self._timeout))
+
+    def changes(self, id: str, parent: str = "") -> Sequence[Change]:
+        request = messages.ChangesRequest(id, parent)
+        return tuple(self._call("Changes", request, messages.ChangesResponse).changes)
+
+    def apply_diff(self, id: str, parent: str, archive: ReadStream) -> int:
+        query = urllib.parse.urlencode({"id": id, "parent": parent})
+        with self._answered(f"/GraphDriver.ApplyDiff?{query}", archive) as (answer, _):
+            return read_answer(messages.ApplyDiffResponse, answer).size
+
+    def diff_size(self, id: str, parent: str = "") -> int:
+        request = messages.DiffSizeRequest(id, parent)
+        return self._call("DiffSize", request, messages.DiffSizeResponse).size
+
+    def capabilities(self) -> Capabilities:
+        try:
+            response = self._call(
+                "Capabilities", messages.CapabilitiesRequest(), messages.CapabilitiesResponse
+            )
+        except RemoteError as error:
+            if error.status == 404:  # the one call that a plugin may leave out
+                return Capabilities()
+            raise
+        return response.capabilities
+
+    # --- how they are made ------------------------------------------------------------------------
+
+    def _call(self, name: str, request: Message, response: type[M]) -> M:
+        with self._answered(f"/GraphDriver.{name}", encode(request)) as (answer, _):
+            return read_answer(response, answer)
+
+    @contextlib.contextmanager
+    def _answered(
+        self, target: str, body: bytes | ReadStream
+    ) -> Iterator[tuple[http.client.HTTPResponse, object]]:
+        """Send a call and give its successful answer, and the socket that it comes from.
+
+        The connection is used again if the answer was read to its end.
+
+        Raises:
+            RemoteError: the plugin refused.
+            UnreachableError: there is nobody, or no answer came.
+        """
+        connection = self._connection()
+        reusable = False
+        try:
+            try:
+                answer, connected = self._exchange(connection, target, body)
+            except (OSError, http.client.HTTPException) as error:
+                reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+                raise UnreachableError(
+                    f"the plugin at {self.address} does not answer: {reason}",
+                    hint="see whether it runs, and its log",
+                ) from error
+            if answer.status != 200:
+                raise refusal_of(target.partition("?")[0].partition(".")[2], answer)
+            yield answer, connected
+            reusable = answer.isclosed() and not answer.will_close
+        finally:
+            if reusable:
+                with self._guard:
+                    self._idle.append(connection)
+            else:
+                connection.close()
+
+    def _exchange(
+        self, connection: http.client.HTTPConnection, target: str, body: bytes | ReadStream
+    ) -> tuple[http.client.HTTPResponse, object]:
+        give_time(connection.sock, self._timeout)
+        connection.putrequest("POST", target, skip_accept_encoding=True)
+        connection.putheader("Accept", _ACCEPT)
+        if self._by_hand:
+            connection.putheader(BY_HAND, "1")
+        if isinstance(body, bytes):
+            connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body)
+        else:
+            connection.putheader("Transfer-Encoding", "chunked")
+            connection.endheaders()
+            # A plugin that refuses early closes its side; its answer tells why.
+            with contextlib.suppress(ConnectionError):
+                while piece := body.read(_PIECE):
+                    connection.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+                connection.send(b"0\r\n\r\n")
+        connected = connection.sock  # which `getresponse` forgets where no other call is to follow
+        give_time(connected, self._timeout)
+        return connection.getresponse(), connected
+
+    def _connection(self) -> http.client.HTTPConnection:
+        with self._guard:
+            while self._idle:
+                connection = self._idle.pop()
+                if not select.select([connection.sock], [], [], 0)[0]:
+                    return connection
+                connection.close()  # the plugin has closed it: it was restarted
+        address = self.address
+        if address.path:
+            return Connection(address.path, "plugin.moby.localhost", None, self._timeout)
+        if address.tls is None:
+            return Connection("", address.host, address.port, self._timeout)
+        return http.client.HTTPSConnection(
+            address.host, address.port, timeout=self._timeout, context=client_side(address.tls)
+        )
+
+
+def _address_of(plugin: str) -> Address:
+    return Address.parse(plugin) if "/" in plugin else find(plugin)
+
+
+class RemoteDiff:
+    """A Diff as it comes: a stream, and a context manager that closes it."""
+
+    def __init__(
+        self,
+        answer: http.client.HTTPResponse,
+        held: contextlib.ExitStack,
+        give_time: Callable[[], None],
+    ) -> None:
+        self._body = AnswerBody(answer)
+        self._held = held
+        self._give_time = give_time
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def read(self, n: int, /) -> bytes:
+        """Return up to ``n`` bytes, ``b""`` at the end.
+
+        Raises:
+            BrokenStreamError: it broke off, or these bytes did not come in time.
+        """
+        self._give_time()
+        return self._body.read(n)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._held.close()

@@ -1,0 +1,208 @@
+"""What a daemon said at Init, and which daemon it was, kept for a plugin that is restarted.
+
+A daemon says Init once. A plugin that is restarted under it must know the home, the options and the
+ID maps, so they are written to ``STATE-DIR/init.json`` before Init is answered. The state folder is
+below /run: after a reboot the daemon says Init itself.
+
+Which of two daemons a plugin belongs to is told by the peer of the connection, by its process ID and
+start time, since process IDs are used again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+from graphdriver.docker.codec import decode, encode
+from graphdriver.docker.messages import InitRequest
+from graphdriver.errors import GraphDriverError, MalformedRequestError
+from graphdriver.linux.exclusion import PATIENCE, PATIENCE_AT_A_STOP, alone_in
+from graphdriver.linux.folders import make_folders, make_own, write_whole
+from graphdriver.linux.runtime import remove_directory
+from graphdriver.linux.small_files import read_object
+
+INIT: Final = "init.json"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Peer:
+    """The process at the other end of a unix socket."""
+
+    pid: int
+    start: int
+    """When it started, in clock ticks since boot: proc(5), /proc/PID/stat, field 22."""
+
+    @classmethod
+    def of(cls, connection: socket.socket) -> Peer | None:
+        """Return a connection's peer; None if that cannot be told (TCP, another PID namespace)."""
+        if connection.family != socket.AF_UNIX:
+            return None
+        size = struct.calcsize("3i")
+        pid, _, _ = struct.unpack(
+            "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        )
+        return cls.of_process(pid)
+
+    @classmethod
+    def of_process(cls, pid: int) -> Peer | None:
+        """Return a process as a peer; None if there is no such process."""
+        start = _start_time(pid)
+        return cls(pid, start) if start is not None else None
+
+    def is_alive(self) -> bool:
+        """Tell whether that very process still runs."""
+        return _start_time(self.pid) == self.start
+
+    def __str__(self) -> str:
+        return f"process {self.pid}"
+
+
+def _start_time(pid: int) -> int | None:
+    if pid <= 0:
+        return None
+    try:
+        # A peer's number is that in our PID namespace. Where /proc shows another one, the number is
+        # another process's.
+        if os.readlink("/proc/self") != str(os.getpid()):
+            return None
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Daemon:
+    """A daemon that said Init."""
+
+    said: InitRequest
+    peer: Peer | None
+    left: bool = False
+    """It called Cleanup: it does not need the plugin any more."""
+
+    def may_live(self) -> bool:
+        """Tell whether it runs, or may run: its process is unknown and it has not called Cleanup."""
+        return not self.left if self.peer is None else self.peer.is_alive()
+
+    def may_call(self) -> bool:
+        """Tell whether it may still make calls without another Init."""
+        return not self.left and self.may_live()
+
+    def may_be_replaced_by(self, said: InitRequest, peer: Peer | None) -> bool:
+        """Tell whether another Init may take this one's place.
+
+        It may if it names the same home, comes from the same process, or this daemon is gone. One
+        whose process is unknown (a caller over TCP) is gone only when it has called Cleanup: two
+        such daemons cannot be told apart, and the first one's layers would be lost to it.
+        """
+        if self.left or said.home == self.said.home:
+            return True
+        return self.peer is not None and (peer == self.peer or not self.peer.is_alive())
+
+    def is_followed_by(self, said: InitRequest, peer: Peer | None) -> bool:
+        """Tell whether another process serves the same home now, and this one is known to be gone.
+
+        A process that cannot be told (a caller over TCP) is never known to be gone.
+        """
+        return (
+            said.home == self.said.home
+            and self.peer is not None
+            and peer not in {None, self.peer}
+            and not self.peer.is_alive()
+        )
+
+    def __str__(self) -> str:
+        if self.peer is None:
+            return "a daemon whose process is unknown and which has not called Cleanup"
+        return f"{self.peer}, which lives"
+
+
+class DaemonFile:
+    """``STATE-DIR/init.json``."""
+
+    def __init__(self, state_dir: str) -> None:
+        self._directory = state_dir
+        self._path = os.path.join(state_dir, INIT)
+
+    def write(self, daemon: Daemon) -> None:
+        """Remember a daemon."""
+        peer = dataclasses.asdict(daemon.peer) if daemon.peer else None
+        said = json.loads(encode(daemon.said))
+        text = json.dumps({"init": said, "peer": peer, "left": daemon.left})
+        make_folders(os.path.dirname(self._directory), 0o700)
+        with self.locked():  # nobody sweeps it as the former daemon's meanwhile
+            make_own(self._directory, 0o700)
+            write_whole(self._path, text, 0o600)
+
+    def locked(self, patience: float = PATIENCE) -> contextlib.AbstractContextManager[None]:
+        """Keep other processes from writing or removing it for the length of a ``with`` block.
+
+        Raises:
+            InUseError: another one does so, and goes on for longer than ``patience`` seconds.
+        """
+        return alone_in(self._directory, patience)
+
+    def read(self) -> Daemon | None:
+        """Return the daemon that was remembered, if there is one.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        try:
+            kept = read_object(self._path)
+            said = decode(InitRequest, json.dumps(kept.get("init")).encode())
+            return Daemon(said, _peer(kept.get("peer")), _left(kept.get("left")))
+        except FileNotFoundError:
+            return None
+        except (ValueError, RecursionError, MalformedRequestError) as error:
+            raise ValueError(f"{self._path} is damaged: {error}") from error
+
+    def forget(self, daemon: Daemon) -> None:
+        """Remove it at the end of a process, if it is still this daemon that it tells of.
+
+        The next process may listen already, and have a daemon of its own. What fails is logged: the
+        next plugin that starts removes what is of no use.
+        """
+        try:
+            with self.locked(PATIENCE_AT_A_STOP):
+                if self.read() == daemon:
+                    self.remove()
+        except (GraphDriverError, OSError, ValueError) as error:
+            _log.warning("leaving %s as it is: %s", self._path, error)
+
+    def remove(self) -> None:
+        """Forget it, and the directory if nothing else is there."""
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)
+        remove_directory(self._directory)
+
+
+def _peer(kept: object) -> Peer | None:
+    if kept is None:
+        return None
+    if isinstance(kept, dict) and kept.keys() == {"pid", "start"}:
+        pid, start = kept["pid"], kept["start"]
+        if type(pid) is int and type(start) is int:
+            return Peer(pid, start)
+    raise ValueError("peer is wrong")
+
+
+def _left(kept: object) -> bool:
+    if isinstance(kept, bool):
+        return kept
+    raise ValueError("left is wrong")
+
+
+def with_options(said: InitRequest, first: Sequence[str]) -> InitRequest:
+    """Put the plugin's own options before those that the daemon said."""
+    return dataclasses.replace(said, options=(*first, *said.options))

@@ -1,0 +1,165 @@
+"""Diffs on their way out.
+
+A Diff's first piece is there before its answer begins, so that what fails early is an answer. It is
+read while other calls go on, the layer's own too. While one of them may end the layer or fill it, no
+Diff of that layer gives anything out: what was read meanwhile may be short of something. They are
+broken off as soon as the layer is touched, and go on if the driver refuses the call: then it has
+touched nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from graphdriver import returned
+from graphdriver.driver import ClosableStream, ReadStream
+from graphdriver.errors import BrokenStreamError, GraphDriverError, InUseError
+from graphdriver.serving.call_log import Call
+
+PIECE: Final = 256 << 10
+"""How much of a Diff is asked for at a time, in bytes."""
+
+PATIENCE: Final = 60.0
+"""How long a Diff waits for a call that may touch its layer, in seconds; then it is broken off."""
+
+
+class Diffs:
+    """The Diffs that are being read, by layer."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._decided = threading.Condition(self._guard)
+        self._open: dict[str, list[Diff]] = {}
+
+    def begin(self, id: str, stream: ClosableStream) -> Diff:
+        """Read a Diff's first piece; if that fails the stream is closed."""
+        diff = Diff(self, id, stream)
+        with self._guard:
+            self._open.setdefault(id, []).append(diff)
+        return diff
+
+    @contextlib.contextmanager
+    def paused(self, id: str, why: str) -> Iterator[Callable[[], None]]:
+        """Let no Diff of a layer go on while a call may touch the layer.
+
+        At the end they are broken off, unless the block raises `InUseError`, by which a driver refuses
+        a call and says that it touched nothing.
+
+        Args:
+            id: the layer, of which no Diff can begin meanwhile.
+            why: the text of the error that readers get.
+
+        Yields:
+            What breaks them off before the end.
+        """
+        with self._guard:
+            held = list(self._open.get(id, ()))
+            for diff in held:
+                diff.paused = True
+
+        def go_on(broken: str) -> None:
+            with self._guard:
+                for diff in held:
+                    diff.broken = diff.broken or broken
+                    diff.paused = False
+                self._decided.notify_all()
+
+        try:
+            yield lambda: go_on(why)
+        except InUseError:
+            go_on("")
+            raise
+        except BaseException:
+            go_on(why)
+            raise
+        go_on(why)
+
+    def settle(self, diff: Diff) -> None:
+        """Wait until it is decided whether what a Diff has read is good; see `Diff.broken` then."""
+        with self._guard:
+            if not self._decided.wait_for(lambda: not diff.paused, PATIENCE):
+                diff.broken = f"another call has been at the layer for {PATIENCE:.0f} s"
+
+    def closed(self, id: str, diff: Diff) -> None:
+        """Forget a Diff."""
+        with self._guard:
+            others = self._open[id]
+            others.remove(diff)
+            if not others:
+                del self._open[id]
+
+
+class Diff:
+    """One Diff; a stream. ``call`` is what asked for it, which ends when the stream is closed."""
+
+    def __init__(self, diffs: Diffs, id: str, stream: ClosableStream) -> None:
+        self._diffs = diffs
+        self._id = id
+        self._stream = stream
+        self.call: Call | None = None
+        self.paused = False
+        self.broken = ""
+        try:
+            self._first: bytes | None = returned.piece(stream.read(PIECE))
+        except BaseException:
+            stream.close()
+            raise
+
+    def read(self, n: int, /) -> bytes:
+        """Return the next piece.
+
+        Raises:
+            BrokenStreamError: the layer was removed or applied to meanwhile.
+        """
+        if self._first is not None:
+            piece, self._first = self._first[:n], self._first[n:] or None
+        else:
+            piece = returned.piece(self._stream.read(n))
+        self._diffs.settle(self)
+        if self.broken:
+            raise BrokenStreamError(self.broken)
+        return piece
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Release the layer, and log how it went; never raises.
+
+        Args:
+            error: what broke it off, if something did.
+        """
+        try:
+            self._stream.close()
+        except Exception as trouble:
+            error = error or trouble
+        finally:
+            self._diffs.closed(self._id, self)
+        if self.call and error is None:
+            self.call.done()
+        elif self.call:
+            told = GraphDriverError(f"it broke off: {error or type(error).__name__}")
+            expected = isinstance(error, GraphDriverError | OSError)
+            told.about(self.call.spoken, self.call.layer)
+            self.call.failed(200, told, None if expected else error)
+
+
+class Archive:
+    """The tar that an ApplyDiff brings; ``begun`` tells whether the driver has read any of it.
+
+    Args:
+        body: the tar.
+        begin: is called before the first byte is read, and so before the layer can be filled.
+    """
+
+    def __init__(self, body: ReadStream, begin: Callable[[], None]) -> None:
+        self._body = body
+        self._begin = begin
+        self.begun = False
+
+    def read(self, n: int, /) -> bytes:
+        """Read from the tar."""
+        if not self.begun:
+            self.begun = True
+            self._begin()
+        return self._body.read(n)

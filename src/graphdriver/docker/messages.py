@@ -1,0 +1,242 @@
+"""The messages of the protocol, under Docker's names.
+
+Fields are in snake_case here and carry Docker's member names in the JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+from graphdriver.docker.codec import (
+    BOOLEAN,
+    CAPABILITIES,
+    CHANGES,
+    DIRECTORY,
+    HOME,
+    ID_MAPS,
+    LAYER,
+    OPTIONAL_TEXT,
+    PAIRS,
+    PARENT,
+    SIZE,
+    TEXT,
+    TEXT_MAP,
+    TEXTS,
+    json_member,
+)
+from graphdriver.driver import Capabilities, Change, IDMap
+from graphdriver.errors import GraphDriverError, Kind
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ActivateResponse:
+    """What a plugin is: the answer to ``Plugin.Activate``."""
+
+    implements: Sequence[str] = json_member("Implements", TEXTS, ())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class InitRequest:
+    """See `graphdriver.ProtoDriver.init`."""
+
+    home: str = json_member("Home", HOME)
+    options: Sequence[str] = json_member("Opts", TEXTS, ())
+    uid_maps: Sequence[IDMap] = json_member("UIDMaps", ID_MAPS, ())
+    gid_maps: Sequence[IDMap] = json_member("GIDMaps", ID_MAPS, ())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class InitResponse:
+    """Nothing."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CreateRequest:
+    """See `graphdriver.ProtoDriver.create`; CreateReadWrite is asked with the same."""
+
+    id: str = json_member("ID", LAYER)
+    parent: str = json_member("Parent", PARENT, "")
+    mount_label: str = json_member("MountLabel", TEXT, "")
+    storage_opt: Mapping[str, str] = json_member("StorageOpt", TEXT_MAP, {})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CreateResponse:
+    """Nothing."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RemoveRequest:
+    """See `graphdriver.ProtoDriver.remove`."""
+
+    id: str = json_member("ID", LAYER)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RemoveResponse:
+    """Nothing."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GetRequest:
+    """See `graphdriver.ProtoDriver.get`."""
+
+    id: str = json_member("ID", LAYER)
+    mount_label: str = json_member("MountLabel", TEXT, "")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GetResponse:
+    """``dir`` is the absolute path of the layer's root."""
+
+    dir: str = json_member("Dir", DIRECTORY)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PutRequest:
+    """See `graphdriver.ProtoDriver.put`."""
+
+    id: str = json_member("ID", LAYER)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PutResponse:
+    """Nothing."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ExistsRequest:
+    """See `graphdriver.ProtoDriver.exists`."""
+
+    id: str = json_member("ID", LAYER)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ExistsResponse:
+    """Whether there is such a layer."""
+
+    exists: bool = json_member("Exists", BOOLEAN, default=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StatusRequest:
+    """Nothing."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StatusResponse:
+    """Pairs for ``docker info``, shown in this order."""
+
+    status: Sequence[tuple[str, str]] = json_member("Status", PAIRS, ())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GetMetadataRequest:
+    """See `graphdriver.ProtoDriver.get_metadata`."""
+
+    id: str = json_member("ID", LAYER)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GetMetadataResponse:
+    """What ``docker inspect`` shows of a layer."""
+
+    metadata: Mapping[str, str] = json_member("Metadata", TEXT_MAP, {})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CleanupRequest:
+    """Nothing."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CleanupResponse:
+    """Nothing."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DiffRequest:
+    """See `graphdriver.Driver.diff`; answered with the tar itself."""
+
+    id: str = json_member("ID", LAYER)
+    parent: str = json_member("Parent", PARENT, "")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ChangesRequest:
+    """See `graphdriver.Driver.changes`."""
+
+    id: str = json_member("ID", LAYER)
+    parent: str = json_member("Parent", PARENT, "")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ChangesResponse:
+    """What changed, in no set order."""
+
+    changes: Iterable[Change] = json_member("Changes", CHANGES, ())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ApplyDiffRequest:
+    """See `graphdriver.Driver.apply_diff`.
+
+    It comes as the URL's query, ``?id=…&parent=…``, since the tar is the body.
+    """
+
+    id: str = json_member("id", LAYER)
+    parent: str = json_member("parent", PARENT, "")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ApplyDiffResponse:
+    """The sum of the sizes in the tar's headers, in bytes."""
+
+    size: int = json_member("Size", SIZE, 0)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DiffSizeRequest:
+    """See `graphdriver.Driver.diff_size`."""
+
+    id: str = json_member("ID", LAYER)
+    parent: str = json_member("Parent", PARENT, "")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DiffSizeResponse:
+    """Bytes."""
+
+    size: int = json_member("Size", SIZE, 0)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CapabilitiesRequest:
+    """Nothing."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CapabilitiesResponse:
+    """See `graphdriver.Capabilities`."""
+
+    capabilities: Capabilities = json_member(  # noqa: RUF009 - a field, like all the others
+        "Capabilities", CAPABILITIES, Capabilities()
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ErrorResponse:
+    """What went wrong; the daemon shows ``err`` to its users word for word.
+
+    ``kind`` is the value of a `graphdriver.errors.Kind`, for our own client: daemons ignore it.
+    """
+
+    err: str = json_member("Err", TEXT, "")
+    kind: str = json_member("Kind", OPTIONAL_TEXT, "")
+
+
+def new_error_response(error: Exception) -> ErrorResponse:
+    """Put an exception into words: its text, or its type where it has none; and tell its kind."""
+    kind = error.kind if isinstance(error, GraphDriverError) else Kind.FAILED
+    return ErrorResponse(str(error) or type(error).__name__, kind.value)

@@ -1,0 +1,273 @@
+"""A recorder between a daemon and a plugin: hands on every byte, and writes down each call.
+
+A line is written when a call is over::
+
+    07:12:04.512  1  ApplyDiff?id=4f0c&parent=91aa  1.2 MB in  ->  200 {"Size": 1203712}  81.4 ms
+
+that is when the call began, on which connection, what was asked, what was answered, and how long it
+took from the first byte of the request to the last one of the answer. A body that broke off and a call
+that nobody answered are told as such. To the plugin the recorder is the daemon.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import itertools
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final, TextIO
+
+import httptools
+
+from graphdriver.docker.address.discovery import Address
+from graphdriver.docker.address.listeners import Listener
+from graphdriver.docker.answers import shown
+
+_PIECE: Final = 64 << 10
+_LONGEST_TEXT: Final = 2000
+
+
+class Recorder:
+    """Takes a daemon's connections and makes one to the plugin for each.
+
+    Args:
+        listener: where the daemon finds it.
+        plugin: the plugin's unix socket.
+        out: where lines are written.
+    """
+
+    def __init__(self, listener: Listener, plugin: Address, out: TextIO) -> None:
+        self._listener = listener
+        self._plugin = plugin
+        self._out = out
+        self._guard = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._open: set[_Connection] = set()
+        self._is_stopped = False
+
+    def run(self) -> None:
+        """Record until `stop`; then break off what is open, and tell which calls were not answered."""
+        while True:
+            try:
+                daemon, _ = self._listener.socket.accept()
+            except OSError:
+                break
+            with self._guard:
+                if self._is_stopped:
+                    daemon.close()
+                    break
+                connection = _Connection(next(self._numbers), daemon, self._write, self._forget)
+                self._open.add(connection)
+            connection.start(self._plugin)
+        for connection in list(self._open):
+            connection.end()
+
+    def stop(self) -> None:
+        """Make `run` return; may be called from a signal handler's thread."""
+        self._is_stopped = True
+        self._listener.refuse()
+
+    def _write(self, line: str) -> None:
+        with self._guard:
+            print(line, file=self._out, flush=True)
+
+    def _forget(self, connection: _Connection) -> None:
+        with self._guard:
+            self._open.discard(connection)
+
+
+class _Call:
+    """One call, as far as it has come."""
+
+    def __init__(self, target: str) -> None:
+        self.began = time.monotonic()
+        self.at = datetime.datetime.now().astimezone()
+        self.target = target
+        self.sent = bytearray()
+        self.came = bytearray()
+        self.sent_size = self.came_size = 0
+        self.status = 0
+        self.first = 0.0
+
+    @property
+    def name(self) -> str:
+        name = self.target.rpartition("/")[2]
+        return name.partition(".")[2] or name
+
+    @property
+    def kind(self) -> str:
+        return self.name.partition("?")[0]
+
+    def line(self, number: int, ending: str = "") -> str:
+        asked = shown(self.name)
+        if self.kind == "ApplyDiff":
+            asked += f"  {_size(self.sent_size)} in"
+        elif self.sent.strip():
+            asked += f" {_text(self.sent, self.sent_size)}"
+        answer = f"{self.status}" if self.status else "no answer"
+        if self.status == 200 and self.kind == "Diff":
+            answer += (
+                f" {_size(self.came_size)} out, the first after {_ms(self.first - self.began)}"
+            )
+        elif self.came.strip():
+            answer += f" {_text(self.came, self.came_size)}"
+        if ending:
+            answer += f", {ending}"
+        took = _ms(time.monotonic() - self.began)
+        return f"{self.at:%H:%M:%S.%f}"[:12] + f"  {number:<3}{asked}  ->  {answer}  {took}"
+
+
+def _text(body: bytearray, size: int) -> str:
+    """Return what was kept of a body for a line of a terminal, which obeys control characters."""
+    text = shown(" ".join(body.decode("utf-8", "backslashreplace").split()))
+    return text if len(body) == size else f"{text}… ({size} B in all)"
+
+
+def _keep(kept: bytearray, piece: bytes) -> None:
+    """Add to the beginning of a body, of which a line holds no more than that."""
+    kept += piece[: max(0, _LONGEST_TEXT - len(kept))]
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count} B"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms"
+
+
+class _Connection:
+    """A daemon's connection, and the one to the plugin that it is joined to."""
+
+    def __init__(
+        self,
+        number: int,
+        daemon: socket.socket,
+        write: Callable[[str], None],
+        forget: Callable[[_Connection], None],
+    ) -> None:
+        self._number = number
+        self._daemon = daemon
+        self._plugin = socket.socket(socket.AF_UNIX)
+        self._write = write
+        self._forget = forget
+        self._calls: deque[_Call] = deque()
+        """Calls that are not answered to their end, the oldest first."""
+        self._ending = ""
+        self._thread = threading.Thread(target=self._run)
+
+    def start(self, plugin: Address) -> None:
+        """Join the two; a plugin that is not there is told to the daemon by a closed connection."""
+        try:
+            self._plugin.connect(plugin.path)
+        except OSError as error:
+            self._write(f"{self._number:>14}  the plugin takes no connection: {error.strerror}")
+            self._daemon.close()
+            self._plugin.close()
+            self._forget(self)
+            return
+        self._thread.start()
+
+    def end(self) -> None:
+        """Break off both ways, and wait until that is done."""
+        self._break_off("the recorder was stopped")
+        self._thread.join()
+
+    def _run(self) -> None:
+        down = threading.Thread(target=self._hand_down)
+        with self._daemon, self._plugin:
+            down.start()
+            self._hand_up()
+            down.join()
+        for call in self._calls:
+            self._write(call.line(self._number, self._ending))
+        self._forget(self)
+
+    def _break_off(self, ending: str) -> None:
+        self._ending = self._ending or ending
+        for each in (self._daemon, self._plugin):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def _hand_up(self) -> None:
+        requests = _Requests(self._calls)
+        with contextlib.suppress(OSError):
+            while piece := self._daemon.recv(_PIECE):
+                requests.feed(piece)
+                self._plugin.sendall(piece)
+            self._ending = self._ending or "the daemon closed the connection"
+            self._plugin.shutdown(socket.SHUT_WR)
+
+    def _hand_down(self) -> None:
+        answers = _Answers(self._calls, lambda call: self._write(call.line(self._number)))
+        with contextlib.suppress(OSError):
+            while piece := self._plugin.recv(_PIECE):
+                answers.feed(piece)
+                self._daemon.sendall(piece)
+        self._break_off("the plugin closed the connection")
+
+
+class _Reader:
+    """Feeds a parser until it understands no more; the bytes are handed on all the same."""
+
+    def __init__(self, calls: deque[_Call], parse: Callable[[bytes], None]) -> None:
+        self._calls = calls
+        self._parse = parse
+        self._is_lost = False
+
+    def feed(self, piece: bytes) -> None:
+        if not self._is_lost:
+            try:
+                self._parse(piece)
+            except httptools.HttpParserError:
+                self._is_lost = True
+
+
+class _Requests(_Reader):
+    """What the parser tells of requests."""
+
+    def __init__(self, calls: deque[_Call]) -> None:
+        super().__init__(calls, httptools.HttpRequestParser(self).feed_data)
+
+    def on_message_begin(self) -> None:
+        self._call = _Call("")
+
+    def on_url(self, url: bytes) -> None:
+        """Take a target, or a part of one: a parser tells each piece that it is fed."""
+        if not self._call.target:
+            self._calls.append(self._call)
+        if len(self._call.target) < _LONGEST_TEXT:
+            self._call.target += url.decode("utf-8", "backslashreplace")
+
+    def on_body(self, body: bytes) -> None:
+        self._call.sent_size += len(body)
+        if self._call.kind != "ApplyDiff":
+            _keep(self._call.sent, body)
+
+
+class _Answers(_Reader):
+    """What the parser tells of answers; each belongs to the oldest call that has none."""
+
+    def __init__(self, calls: deque[_Call], ended: Callable[[_Call], None]) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        super().__init__(calls, self._parser.feed_data)
+        self._ended = ended
+
+    def on_headers_complete(self) -> None:
+        self._call = self._calls[0] if self._calls else _Call("an answer to nothing")
+        self._call.status = self._parser.get_status_code()
+        self._call.first = time.monotonic()
+
+    def on_body(self, body: bytes) -> None:
+        self._call.came_size += len(body)
+        if self._call.kind != "Diff" or self._call.status != 200:
+            _keep(self._call.came, body)
+
+    def on_message_complete(self) -> None:
+        if self._calls:
+            self._calls.popleft()
+        self._ended(self._call)

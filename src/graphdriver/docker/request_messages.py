@@ -1,0 +1,68 @@
+"""A call as it came, and its message: read from a JSON body, or from the URL's query."""
+
+from __future__ import annotations
+
+import dataclasses
+import urllib.parse
+from collections.abc import Callable
+from typing import Final
+
+from graphdriver.docker.codec import Message, decode, from_members
+from graphdriver.docker.daemon import Peer
+from graphdriver.docker.messages import ApplyDiffRequest
+from graphdriver.driver import ReadStream
+from graphdriver.errors import MalformedRequestError, TooLargeError
+
+JSON_LIMIT: Final = 1 << 20
+"""The largest JSON body, in bytes."""
+
+QUERY_LIMIT: Final = 16
+"""How many members an ApplyDiff's query may have; it needs two."""
+
+
+@dataclasses.dataclass(slots=True)
+class Request:
+    """A call as it came.
+
+    ``peer`` is the calling process, or None where the kernel does not name it. ``by_hand`` says that a
+    person makes the call, and no daemon.
+    """
+
+    method: str
+    path: str
+    query: str
+    body: ReadStream
+    peer: Peer | None = None
+    by_hand: bool = False
+
+
+def json_message(kind: type[Message], *, ignored: bool = False) -> Callable[[Request], Message]:
+    """Return what reads a message from a JSON body; one that is ignored is only bounded in size."""
+
+    def read(request: Request) -> Message:
+        body = bytearray()
+        while piece := request.body.read(JSON_LIMIT + 1 - len(body)):
+            body += piece
+            if len(body) > JSON_LIMIT:
+                raise TooLargeError(f"the body is over {JSON_LIMIT} bytes")
+        return kind() if ignored else decode(kind, bytes(body))
+
+    return read
+
+
+def query_message(request: Request) -> Message:
+    """Read the message of an ApplyDiff, whose body is the tar."""
+    try:
+        pairs = urllib.parse.parse_qsl(
+            request.query,
+            keep_blank_values=True,
+            max_num_fields=QUERY_LIMIT,
+            errors="surrogateescape",
+        )
+    except ValueError as error:
+        raise MalformedRequestError(f"the query has over {QUERY_LIMIT} members") from error
+    names = [name.casefold() for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise MalformedRequestError(f"{name[:80]} stands in the query more than once")
+    return from_members(ApplyDiffRequest, dict(pairs))

@@ -1,0 +1,144 @@
+"""Serving a driver in a line or two, for programs that do nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from graphdriver.docker.address.listeners import Listener, TCPListener, UnixListener
+from graphdriver.docker.address.spec_files import SpecFile
+from graphdriver.docker.address.systemd import Notifier
+from graphdriver.docker.handler import Handler, expect_driver
+from graphdriver.docker.http.server import Server, several
+from graphdriver.docker.state import state_directory, state_of
+from graphdriver.driver import ProtoDriver
+from graphdriver.serving import logs, rights, stacks
+
+if TYPE_CHECKING:
+    import ssl
+
+    from graphdriver.docker.address.discovery import ClientTLS
+
+_log = logging.getLogger(__name__)
+
+
+def serve(driver: ProtoDriver | Handler, *listeners: Listener) -> None:
+    """Serve a driver until SIGTERM, SIGINT or SIGQUIT.
+
+    What the daemon says at Init is remembered by the place of the first listener, so a plugin that is
+    restarted there knows its home. The process's umask becomes 0. The log goes to stderr if the root
+    logger has no handler; signals are handled if this is the main thread.
+
+    Args:
+        driver: what keeps the layers, or a `Handler` that was made for it, and remembers what it was
+            told to.
+        listeners: where calls come from; they are closed at the end.
+
+    Raises:
+        UnsupportedError: this process is not root's, or nothing can be remembered.
+    """
+    _serve(driver, listeners)
+
+
+def _serve(driver: ProtoDriver | Handler, listeners: Sequence[Listener], name: str = "") -> None:
+    if not isinstance(driver, Handler):
+        expect_driver(driver)
+    if not several(listeners):
+        raise TypeError("serve takes at least one listener; make one with UnixListener(address)")
+    with contextlib.ExitStack() as held:
+        for listener in listeners:
+            held.callback(listener.close)
+        rights.prepare()
+        if not logging.getLogger().handlers:
+            logs.set_up(verbose=False, form="text")
+            if _in_main_thread():
+                stacks.dump_on_signal("text")
+        if not isinstance(driver, Handler):
+            driver = Handler(driver, state_dir=state_directory(state_of(listeners[0], name)))
+        run(driver, listeners, Notifier.wanted())
+
+
+def run(
+    handler: Handler,
+    listeners: Sequence[Listener],
+    notifier: Notifier | None,
+    ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve calls in a process that is prepared, until it is stopped.
+
+    Args:
+        handler: answers the calls; its former home is taken up again first.
+        listeners: where calls come from; they are closed at the end.
+        notifier: tells systemd how the plugin stands.
+        ready: called when calls can be answered.
+    """
+    driver = handler.driver.driver_name or type(handler.driver).__name__
+    where = ", ".join(getattr(one, "path", "") or one.address for one in listeners)
+    with Server(handler, listeners) as server:
+        if _in_main_thread():
+            server.install_signal_handlers()
+        handler.resume()
+        if notifier:
+            addresses = ", ".join(listener.address for listener in listeners)
+            notifier.tell("READY=1", f"STATUS=serving {driver} on {addresses}")
+        ready()
+        _log.info("serving %s on %s", driver, where)
+        server.serve_forever()
+        _log.info("stopping")
+        if notifier:
+            notifier.tell("STOPPING=1")
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def serve_unix(driver: ProtoDriver | Handler, address: str, group: str | int | None = None) -> None:
+    """Serve a driver on a unix socket, as `serve` does.
+
+    Args:
+        driver: what keeps the layers.
+        address: the plugin's name, for ``/run/docker/plugins/NAME.sock``, or an absolute path.
+        group: who besides root may call it: a group's name or number.
+
+    Raises:
+        InUseError: another process listens there.
+        UnsupportedError: the path or the group will not do.
+    """
+    serve(driver, UnixListener(address, group=group))
+
+
+def serve_tcp(
+    driver: ProtoDriver | Handler,
+    name: str,
+    host: str,
+    port: int,
+    *,
+    tls: ssl.SSLContext | None = None,
+    daemon_tls: ClientTLS | None = None,
+    allow_plain: bool = False,
+) -> None:
+    """Serve a driver on TCP, as `serve` does, and write the file by which a daemon finds it.
+
+    Args:
+        driver: what keeps the layers.
+        name: the plugin's name.
+        host: where to listen.
+        port: likewise; 0 lets the kernel choose.
+        tls: the plugin's side of TLS, from `graphdriver.docker.address.tls.server_side`.
+        daemon_tls: the daemon's side of it, for ``NAME.json``.
+        allow_plain: see `TCPListener`.
+
+    Raises:
+        InUseError: the port is taken, or a daemon would find another plugin by this name.
+        UnsupportedError: plain TCP beyond loopback was not allowed.
+    """
+    listener = TCPListener(host, port, tls=tls, allow_plain=allow_plain)
+    with (
+        contextlib.closing(listener),
+        contextlib.closing(SpecFile(name, listener.address, daemon_tls)),
+    ):
+        _serve(driver, [listener], name)

@@ -1,0 +1,108 @@
+"""Where a plugin remembers what its daemon said, and when that goes.
+
+Each plugin has a directory below `STATES`, named after the place where it listens. It goes when the
+plugin ends after its daemon called Cleanup. Others go when another plugin starts: those whose socket is
+gone, and whose daemon has called Cleanup, is known to be gone, or was over TCP and has lost its home.
+What a plugin in other namespaces left stays: its socket and its daemon may not be visible from here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+from typing import Final
+
+from graphdriver.docker.address.listeners import PLUGIN_SOCKETS, Listener
+from graphdriver.docker.daemon import INIT, Daemon, DaemonFile
+from graphdriver.errors import InUseError, UnsupportedError
+from graphdriver.linux.folders import make_own
+from graphdriver.linux.runtime import RUNTIME, file_name, is_of_this_view, mark_view, path_of
+
+STATES: Final = f"{RUNTIME}/plugins"
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_OF_NAME: Final = "name="
+"""Begins the state of a plugin that is found by its name; no escaped path or address has a ``=``."""
+
+_log = logging.getLogger(__name__)
+
+
+def state_of(listener: Listener, name: str = "") -> str:
+    """Return the name of a plugin's directory, another one for each place where plugins can listen.
+
+    Args:
+        listener: where the plugin listens first.
+        name: what a daemon calls it, where it is found by that alone: its port may change.
+    """
+    path: str = getattr(listener, "path", "")
+    if not path:
+        return f"{_OF_NAME}{name}" if name else file_name(listener.address)
+    directory, file = os.path.split(path)
+    directory = os.path.realpath(directory)
+    stem = file.removesuffix(".sock")
+    if directory == PLUGIN_SOCKETS and file != stem and _NAME.fullmatch(stem):
+        return stem
+    return file_name(os.path.join(directory, file))
+
+
+def state_directory(state: str, states: str = STATES) -> str:
+    """Make a plugin's directory, and remove those of plugins that are gone; return its path.
+
+    Raises:
+        UnsupportedError: it cannot be made, or is another user's.
+    """
+    path = os.path.join(states, state)
+    try:
+        for one in (os.path.dirname(states), states):
+            make_own(one, 0o700)
+        with DaemonFile(
+            path
+        ).locked():  # or another plugin that starts would sweep it between the two
+            make_own(path, 0o700)
+            mark_view(path)
+        _sweep(states, state)
+    except OSError as error:
+        raise UnsupportedError(
+            f"the state directory {path} cannot be made: {error.strerror}",
+            hint="a plugin that is restarted finds its home by it; see that /run can be written to",
+        ) from error
+    return path
+
+
+def is_remembered(directory: str) -> bool:
+    """Tell whether a daemon's Init is remembered in a plugin's directory."""
+    return os.path.lexists(os.path.join(directory, INIT))
+
+
+def _sweep(states: str, mine: str) -> None:
+    for state in sorted(set(os.listdir(states)) - {mine}):
+        directory = os.path.join(states, state)
+        if _has_socket(state) or not is_of_this_view(directory):
+            continue
+        file = DaemonFile(directory)
+        # What is being written stays. Nobody waits: a process may stop in its middle.
+        with contextlib.suppress(InUseError), file.locked(patience=0):
+            try:
+                daemon = file.read()
+            except ValueError as error:
+                _log.warning("removing it: %s", error)
+                daemon = None
+            except OSError as error:  # nothing of ours, and no reason not to start
+                _log.warning("leaving %s as it is: %s", directory, error.strerror)
+                continue
+            if daemon is None or _is_gone(daemon):
+                file.remove()
+
+
+def _has_socket(state: str) -> bool:
+    path = path_of(state) or ""
+    return os.path.lexists(path if path.startswith("/") else f"{PLUGIN_SOCKETS}/{state}.sock")
+
+
+def _is_gone(daemon: Daemon) -> bool:
+    if not daemon.may_call():
+        return True
+    # Whether one without a process lives cannot be told; without its home it has no use for a plugin.
+    return daemon.peer is None and not os.path.isdir(daemon.said.home)

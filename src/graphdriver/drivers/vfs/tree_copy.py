@@ -1,0 +1,126 @@
+"""A faithful copy of a layer's whole tree, by descriptor (`graphdriver.layer.tree.copy`).
+
+Hard-link identity is kept: what has more names is also given one in a directory of the copy's own, for
+as long as names are to come. So a link takes one call, however deep its file is, and no path.
+
+Sockets are left out: no tar could bring them on.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+
+from graphdriver.layer.tree.copy import Copier, dress
+from graphdriver.layer.tree.walk import Node, Trail, remove_tree, walk
+from graphdriver.linux import xattr
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def copy_tree(source_fd: int, target_fd: int) -> None:
+    """Copy all that is below ``source_fd``, and its own metadata, into the empty ``target_fd``.
+
+    Raises:
+        OSError: something cannot be read or kept.
+        BrokenStreamError: the source was moved about meanwhile.
+    """
+    links = _Links(target_fd)
+    try:
+        _Copy(source_fd, target_fd, links).run()
+    finally:
+        links.close()
+    dress(target_fd, os.fstat(source_fd), xattr.get_all(source_fd))
+
+
+class _Copy:
+    def __init__(self, source_fd: int, target_fd: int, links: _Links) -> None:
+        self._source_fd = source_fd
+        self._target_fd = target_fd
+        self._links = links
+        self._copier = Copier()
+
+    def run(self) -> None:
+        """Walk the source, and the target along with it.
+
+        A folder gets its metadata when it is left, since what is made in it changes its times.
+        """
+        at: list[tuple[os.stat_result, dict[bytes, bytes]]] = []
+        with Trail(self._target_fd) as trail:
+            for node in walk(self._source_fd):
+                while len(at) > node.above.depth:
+                    self._leave(trail, at)
+                if stat.S_ISDIR(node.stat.st_mode):
+                    os.mkdir(node.name, 0o700, dir_fd=trail.fd)
+                    folder = os.open(node.name, _FOLDER, dir_fd=node.parent_fd)
+                    try:
+                        at.append((node.stat, xattr.get_all(folder)))
+                    finally:
+                        os.close(folder)
+                    trail.enter(node.name)
+                else:
+                    self._copy(node, trail.fd)
+            while at:
+                self._leave(trail, at)
+
+    def _leave(self, trail: Trail, at: list[tuple[os.stat_result, dict[bytes, bytes]]]) -> None:
+        found, attributes = at.pop()
+        dress(trail.fd, found, attributes)
+        trail.leave()
+
+    def _copy(self, node: Node, target: int) -> None:
+        if stat.S_ISSOCK(node.stat.st_mode):
+            return
+        if node.stat.st_nlink == 1:
+            self._copier.copy(node.parent_fd, node.name, node.stat, target)
+        elif not self._links.make(node.stat, node.name, target):
+            self._copier.copy(node.parent_fd, node.name, node.stat, target)
+            self._links.keep(node.stat, node.name, target)
+
+
+class _Links:
+    """What was copied and has more names, by the inode that it is a copy of.
+
+    Args:
+        target_fd: the root of the copy, in which a directory is made if there is any; see `close`.
+    """
+
+    def __init__(self, target_fd: int) -> None:
+        self._target_fd = target_fd
+        self._name = b".links-" + secrets.token_hex(16).encode()
+        self._fd = -1
+        self._to_come: dict[bytes, int] = {}
+
+    def keep(self, found: os.stat_result, name: bytes, folder_fd: int) -> None:
+        """Keep what was just copied, so that it can get its other names."""
+        if self._fd < 0:
+            os.mkdir(self._name, 0o700, dir_fd=self._target_fd)
+            self._fd = os.open(self._name, _FOLDER, dir_fd=self._target_fd)
+        kept = _kept(found)
+        os.link(name, kept, src_dir_fd=folder_fd, dst_dir_fd=self._fd, follow_symlinks=False)
+        self._to_come[kept] = found.st_nlink - 1
+
+    def make(self, found: os.stat_result, name: bytes, folder_fd: int) -> bool:
+        """Give a name to what was copied already, or tell that it was not."""
+        kept = _kept(found)
+        to_come = self._to_come.get(kept)
+        if to_come is None:
+            return False
+        if to_come > 1:
+            self._to_come[kept] = to_come - 1
+            os.link(kept, name, src_dir_fd=self._fd, dst_dir_fd=folder_fd, follow_symlinks=False)
+        else:  # moved: a file may have as many names as the filesystem allows
+            del self._to_come[kept]
+            os.rename(kept, name, src_dir_fd=self._fd, dst_dir_fd=folder_fd)
+        return True
+
+    def close(self) -> None:
+        """Remove what is left of the directory."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            remove_tree(self._target_fd, self._name)
+
+
+def _kept(found: os.stat_result) -> bytes:
+    return b"%d-%d" % (found.st_dev, found.st_ino)

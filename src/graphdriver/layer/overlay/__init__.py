@@ -1,0 +1,1 @@
+"""Upper directories of overlay mounts as layers."""

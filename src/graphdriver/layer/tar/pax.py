@@ -1,0 +1,180 @@
+r"""PAX extended headers: records that say what ustar's fields cannot (POSIX.1-2001, pax).
+
+A record is ``"%d %s=%s\n"``: its own length in decimal, a key, a value of any bytes. The rules are
+strict, since two readers that disagree about a record disagree about where the next file begins:
+
+- the length is digits alone and ends exactly at the newline; ``size``, ``uid`` and ``gid`` are digits
+  alone; names hold no NUL;
+- a number is bounded by its value (leading zeros are padding), as the daemon's reader bounds it;
+- an empty value takes the record back, and the ustar field holds;
+- a whole header is at most a mebibyte (`LIMIT`).
+
+Of global headers only times, owners and extended attributes are believed, as defaults: a path or size
+for all files at once is nobody's layer, and the daemon, which reads the same tar, ignores them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import urllib.parse
+from collections.abc import Iterator
+
+from graphdriver.errors import BadArchiveError
+from graphdriver.layer.tar.entry import Entry, EntryType
+
+LIMIT = 1 << 20
+"""How long a header that describes another entry may be, in bytes."""
+
+Records = dict[bytes, bytes]
+
+SPARSE_MAP = b"GNU.sparse.map"
+_SPARSE_PIECE = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
+_SCHILY = b"SCHILY.xattr."
+_LIBARCHIVE = b"LIBARCHIVE.xattr."
+_GLOBAL = (b"mtime", b"uid", b"gid")
+_TIME = re.compile(rb"(-?)([0-9]+)(?:\.([0-9]*))?")
+_NO_NUL = frozenset({b"path", b"linkpath", b"GNU.sparse.name"})
+_LIMIT = 1 << 63
+_MOST_DIGITS = len(str(_LIMIT))
+
+
+def parse(data: bytes) -> Records:
+    """Return the records of an extended header, the last of each key.
+
+    The pairs of sparse version 0.0, the only records that repeat, are returned as the map that 0.1
+    would say.
+
+    Raises:
+        BadArchiveError: a record is damaged.
+    """
+    records: Records = {}
+    sparse: list[bytes] = []
+    for key, value in _split(data):
+        if key in _SPARSE_PIECE:
+            if key != _SPARSE_PIECE[len(sparse) % 2]:
+                raise BadArchiveError("the map of its holes is damaged")
+            sparse.append(value)
+        else:
+            records[key] = value
+    if sparse:
+        records[SPARSE_MAP] = b",".join(sparse)
+    return records
+
+
+def parse_global(data: bytes) -> Records:
+    """Return those records of a global header that are believed.
+
+    Raises:
+        BadArchiveError: a record is damaged.
+    """
+    return {
+        key: value
+        for key, value in _split(data)
+        if key in _GLOBAL or key.startswith((_SCHILY, _LIBARCHIVE))
+    }
+
+
+def _split(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = 0
+    while at < len(data):
+        space = data.find(b" ", at)
+        length = _bounded(data[at:space]) if space > at else None
+        if length is None:
+            raise BadArchiveError("its extended header is damaged")
+        end = at + length
+        key, equals, value = data[space + 1 : end - 1].partition(b"=")
+        if end > len(data) or end <= space or data[end - 1 : end] != b"\n" or not equals or not key:
+            raise BadArchiveError("its extended header is damaged")
+        if b"\0" in key or (key in _NO_NUL and b"\0" in value):
+            raise BadArchiveError("its extended header has a name with a NUL")
+        yield key, value
+        at = end
+
+
+def apply(entry: Entry, records: Records) -> None:
+    """Let records override what the ustar fields said. Sizes are the caller's.
+
+    Raises:
+        BadArchiveError: a value is not what its key calls for.
+    """
+    major, minor = entry.device
+    for key, value in records.items():
+        if not value and not key.startswith((_SCHILY, _LIBARCHIVE)):
+            continue
+        match key:
+            case b"path":
+                entry.name = value
+            case b"linkpath":
+                entry.link = value
+            case b"mtime":
+                entry.mtime_ns = _time(value)
+            case b"uid":
+                entry.uid = number(value)
+            case b"gid":
+                entry.gid = number(value)
+            case b"SCHILY.devmajor":
+                major = number(value)
+            case b"SCHILY.devminor":
+                minor = number(value)
+            case _:
+                _apply_xattr(entry, key, value, records)
+    if entry.type in {EntryType.CHARACTER_DEVICE, EntryType.BLOCK_DEVICE}:
+        entry.device = (major, minor)
+
+
+def number(value: bytes) -> int:
+    """Return a decimal number from 0 to 2^63-1.
+
+    Raises:
+        BadArchiveError: it is none.
+    """
+    found = _bounded(value)
+    if found is None or found >= _LIMIT:
+        raise BadArchiveError("its extended header has a number that is none, or above 2^63-1")
+    return found
+
+
+def _time(value: bytes) -> int:
+    found = _TIME.fullmatch(value)
+    seconds = _bounded(found[2]) if found else None
+    if not found or seconds is None:
+        raise BadArchiveError("its extended header has a time that is none")
+    nanoseconds = seconds * 1_000_000_000 + int((found[3] or b"")[:9].ljust(9, b"0"))
+    time = -nanoseconds if found[1] else nanoseconds
+    if not -_LIMIT <= time // 1_000_000_000 < _LIMIT:
+        raise BadArchiveError("its extended header has a time that is none of 64 bits")
+    return time
+
+
+def _bounded(digits: bytes) -> int | None:
+    """Return a decimal number; None if it is none, or has more digits than any number of 64 bits.
+
+    Those are never converted, which would take time that grows with the square of their count.
+    """
+    digits = digits.lstrip(b"0") or digits[-1:]
+    return int(digits) if digits.isdigit() and len(digits) <= _MOST_DIGITS else None
+
+
+def _apply_xattr(entry: Entry, key: bytes, value: bytes, records: Records) -> None:
+    if key.startswith(_SCHILY):
+        entry.xattrs[_xattr_name(key[len(_SCHILY) :])] = value
+    elif key.startswith(_LIBARCHIVE):
+        # bsdtar writes both spellings; this one only where the other cannot say it.
+        name = _xattr_name(urllib.parse.unquote_to_bytes(key[len(_LIBARCHIVE) :]))
+        if _SCHILY + name in records:
+            return
+        try:
+            padded = value + b"=" * (-len(value) % 4)
+            entry.xattrs[name] = base64.b64decode(padded, validate=True)
+        except binascii.Error:
+            raise BadArchiveError(
+                "its extended header has an attribute that is no base64"
+            ) from None
+
+
+def _xattr_name(name: bytes) -> bytes:
+    if not name or b"\0" in name:
+        raise BadArchiveError("its extended header has an attribute without a name")
+    return name

@@ -1,0 +1,230 @@
+"""An entry as tar headers: the smallest form that holds it.
+
+That is one ustar header (POSIX pax, "ustar Interchange Format") where everything fits, and a PAX
+extended header before it for what does not: long names, big numbers, times with nanoseconds or
+before 1970, and extended attributes (``SCHILY.xattr.*``, as GNU tar and Go write them; a record's
+key ends at its first ``=``, so an attribute with one in its name is ``LIBARCHIVE.xattr.*``, where it
+is escaped). A sparse file is one of version 1.0 ("Sparse Formats" in GNU tar's manual), whose map
+stands in front of the data: GNU tar, bsdtar, Python and Go read it. Nothing depends on where or when it
+is written, so the same entry is the same bytes always.
+"""
+
+from __future__ import annotations
+
+import base64
+import urllib.parse
+import zlib
+from collections.abc import Sequence
+
+from graphdriver.errors import UnsupportedError
+from graphdriver.layer.tar import pax
+from graphdriver.layer.tar.entry import Entry, EntryType
+from graphdriver.layer.tar.fields import show
+
+BLOCK = 512
+END = bytes(2 * BLOCK)
+"""What ends an archive."""
+
+_BIG_OCTAL = 8**11
+_SMALL_OCTAL = 8**7
+_SECOND = 1_000_000_000
+
+
+def header(entry: Entry) -> bytes:
+    """Return an entry's headers, a whole number of blocks; its data follows them.
+
+    Args:
+        entry: of a sparse file, ``stored`` is the length of its ranges together.
+
+    Raises:
+        UnsupportedError: no tar can hold it (a NUL in a name, a device number of 2^21 or more,
+            a mebibyte of attributes).
+    """
+    if b"\0" in entry.name or b"\0" in entry.link:
+        raise UnsupportedError(f"{entry.name!r}: a tar holds no name with a NUL")
+    if entry.device != (0, 0) and max(entry.device) >= _SMALL_OCTAL:
+        raise UnsupportedError(f"{entry.name!r}: a tar holds no device number {entry.device}")
+    records: dict[bytes, bytes] = {}
+    recorded = b""  # the names in records, which are UTF-8 unless another record says otherwise
+    stored = entry.stored
+    ranges = b""
+    if entry.sparse is not None:
+        ranges = _ranges(entry.sparse, entry.size)
+        stored += len(ranges)
+        records[b"GNU.sparse.major"], records[b"GNU.sparse.minor"] = b"1", b"0"
+        records[b"GNU.sparse.name"] = recorded = entry.name
+        records[b"GNU.sparse.realsize"] = b"%d" % entry.size
+        # A program that does not know of all this shall not take it for the file.
+        prefix, name = b"", b"GNUSparseFile.0/" + _base(entry.name)[:84]
+    else:
+        prefix, name = _split(entry.name)
+    if not name:
+        records[b"path"] = recorded = entry.name
+        # A slash at the cut would make a folder of a file for programs that know no PAX.
+        name = entry.name[:100].rstrip(b"/")
+    link = entry.link
+    if len(link) > 100:
+        records[b"linkpath"] = link
+        recorded += b"/" + link
+        link = link[:100]
+    uid = _number(records, b"uid", entry.uid, _SMALL_OCTAL)
+    gid = _number(records, b"gid", entry.gid, _SMALL_OCTAL)
+    size = _number(records, b"size", stored, _BIG_OCTAL)
+    seconds, nanoseconds = divmod(entry.mtime_ns, _SECOND)
+    if nanoseconds or not 0 <= seconds < _BIG_OCTAL:
+        records[b"mtime"] = _time(entry.mtime_ns)
+        seconds = min(max(seconds, 0), _BIG_OCTAL - 1)
+    for key, value in entry.xattrs.items():
+        if b"=" in key:
+            escaped = urllib.parse.quote_from_bytes(key, safe="").encode()
+            records[b"LIBARCHIVE.xattr." + escaped] = base64.b64encode(value).rstrip(b"=")
+        else:
+            records[b"SCHILY.xattr." + key] = value
+    main = _block(
+        name, entry.mode, uid, gid, size, seconds, entry.type.value, link, entry.device, prefix
+    )
+    if not records:
+        return main
+    if recorded and not _is_utf8(recorded):
+        records[b"hdrcharset"] = b"BINARY"
+    body = b"".join(_record(key, records[key]) for key in sorted(records))
+    if len(body) > pax.LIMIT:  # the daemon reads no more either, so no image could be made of it
+        raise UnsupportedError(
+            f"{show(entry.name)}: its name and attributes take {len(body)} bytes, and the header of a"
+            f" tar's entry has {pax.LIMIT} at most",
+            hint="remove some of its extended attributes",
+        )
+    extended = _block(
+        b"PaxHeaders.0/" + _base(entry.name)[:87], 0o644, 0, 0, len(body), 0, b"x", b"", (0, 0), b""
+    )
+    return extended + body + bytes(-len(body) % BLOCK) + main + ranges
+
+
+def file_header(name: bytes, mode: int, uid: int, gid: int, size: int, mtime_ns: int) -> bytes:
+    """Return what `header` does, of a file with nothing else to say; for most in half of the time.
+
+    Raises:
+        UnsupportedError: no tar can hold it.
+    """
+    seconds, nanoseconds = divmod(mtime_ns, _SECOND)
+    if (
+        not 0 <= seconds < _BIG_OCTAL
+        or size >= _BIG_OCTAL
+        or max(uid, gid) >= _SMALL_OCTAL
+        or len(name) > 100
+    ):
+        return header(Entry(name, EntryType.FILE, mode, uid, gid, size, mtime_ns, stored=size))
+    fields = name.ljust(100, b"\0"), mode, uid, gid, size, seconds, b"0", _NO_LINK
+    main = _summed(_HEAD % fields, _PLAIN)
+    if not nanoseconds:
+        return main
+    fraction = (b"%09d" % nanoseconds).rstrip(b"0")
+    body = b"%d mtime=%d.%b\n" % (len(fraction) + len(str(seconds)) + 11, seconds, fraction)
+    extended_name = b"PaxHeaders.0/" + _base(name)[:87]
+    extended = _block(extended_name, 0o644, 0, 0, len(body), 0, b"x", b"", (0, 0), b"")
+    return extended + body.ljust(BLOCK, b"\0") + main
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _base(name: bytes) -> bytes:
+    return name.rstrip(b"/").rpartition(b"/")[2]
+
+
+def _ranges(ranges: Sequence[tuple[int, int]], size: int) -> bytes:
+    """Return a map of version 1.0: how many ranges, then each one's offset and length, in lines."""
+    if not ranges or sum(ranges[-1]) < size:
+        ranges = [*ranges, (size, 0)]  # GNU tar makes a file no longer than its last range
+    text = b"%d\n" % len(ranges) + b"".join(b"%d\n%d\n" % each for each in ranges)
+    return text + bytes(-len(text) % BLOCK)
+
+
+def _split(name: bytes) -> tuple[bytes, bytes]:
+    """Split a name into ustar's prefix and name; two empty ones if it does not fit."""
+    if len(name) <= 100:
+        return b"", name
+    if len(name) <= 256:
+        cut = name.find(b"/", len(name) - 101, len(name) - 1)
+        if 0 < cut <= 155:
+            return name[:cut], name[cut + 1 :]
+    return b"", b""
+
+
+def _number(records: dict[bytes, bytes], key: bytes, value: int, limit: int) -> int:
+    if 0 <= value < limit:
+        return value
+    records[key] = b"%d" % value
+    return 0
+
+
+def _time(mtime_ns: int) -> bytes:
+    sign = b"-" if mtime_ns < 0 else b""
+    seconds, nanoseconds = divmod(abs(mtime_ns), _SECOND)
+    fraction = (b".%09d" % nanoseconds).rstrip(b"0") if nanoseconds else b""
+    return sign + b"%d" % seconds + fraction
+
+
+def _record(key: bytes, value: bytes) -> bytes:
+    """Return a PAX record: its own length in decimal, then ``key=value`` and a newline."""
+    rest = len(key) + len(value) + 3
+    length = rest + len(str(rest))
+    if rest + len(str(length)) != length:
+        length = rest + len(str(length))
+    return b"%d %b=%b\n" % (length, key, value)
+
+
+def _block(
+    name: bytes,
+    mode: int,
+    uid: int,
+    gid: int,
+    size: int,
+    seconds: int,
+    kind: bytes,
+    link: bytes,
+    device: tuple[int, int],
+    prefix: bytes,
+) -> bytes:
+    head = _HEAD % (
+        name.ljust(100, b"\0"),
+        mode,
+        uid,
+        gid,
+        size,
+        seconds,
+        kind,
+        link.ljust(100, b"\0"),
+    )
+    return _summed(head, _PLAIN if device == (0, 0) and not prefix else _tail(device, prefix))
+
+
+def _summed(head: bytes, rest: tuple[bytes, int]) -> bytes:
+    """Return a block whose sum is yet to be written into its `_HEAD`; the rest is of `_tail`."""
+    tail, tail_sum = rest
+    return b"%b%06o\0 %b%b" % (head[:148], _sum(head) + tail_sum, head[156:], tail)
+
+
+def _tail(device: tuple[int, int], prefix: bytes) -> tuple[bytes, int]:
+    """Return what stands in a block behind the link's name, and its sum."""
+    tail = b"ustar\00000%b%07o\0%07o\0%b" % (bytes(64), *device, prefix.ljust(167, b"\0"))
+    return tail, _sum(tail)
+
+
+def _sum(block: bytes) -> int:
+    # The low half of Adler-32 is the sum of the bytes and 1, modulo 65,521, which 256 bytes never
+    # reach: a fraction of what sum() takes.
+    adler = zlib.adler32
+    return (adler(block[:128]) & 0xFFFF) + (adler(block[128:]) & 0xFFFF) - 2
+
+
+_HEAD = b"%b%07o\0%07o\0%07o\0%011o\0%011o\0        %b%b"
+"""A block up to the link's name, with spaces where its sum is written."""
+
+_NO_LINK = bytes(100)
+_PLAIN = _tail((0, 0), b"")

@@ -1,0 +1,1 @@
+"""Directory trees by descriptor: resolve, walk, copy, remove, measure."""

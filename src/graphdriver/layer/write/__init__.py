@@ -1,0 +1,1 @@
+"""Making an entry of a tar in a tree."""

@@ -1,1 +1,0 @@
-"""What makes a process a server of layers, whichever engine it serves: its rights, log and signals."""

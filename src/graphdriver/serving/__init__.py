@@ -1,0 +1,1 @@
+"""A driver at work in a home, whichever engine asks."""

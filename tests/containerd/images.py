@@ -1,0 +1,99 @@
+"""Images as archives that ``ctr image import`` takes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from graphdriver.conformance.kit.tree import CAPABILITY
+from graphdriver.conformance.plugin import tars
+from tests.e2e.ground import tool
+
+
+def chain_id(layers: Sequence[bytes]) -> str:
+    """Return the name that a chain of layers has in containerd (OCI image-spec, config.md)."""
+    chain = ""
+    for layer in layers:
+        diff = f"sha256:{hashlib.sha256(layer).hexdigest()}"
+        chain = (
+            f"sha256:{hashlib.sha256(f'{chain} {diff}'.encode()).hexdigest()}" if chain else diff
+        )
+    return chain
+
+
+def write_image(path: Path, name: str, layers: Sequence[bytes]) -> None:
+    """Write an image with these layers."""
+    ids = [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers]
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {"Cmd": ["/bin/sh"]},
+        "rootfs": {"type": "layers", "diff_ids": ids},
+    }
+    names = [f"layer{number}.tar" for number in range(len(layers))]
+    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": names}]
+    with tarfile.open(path, "w") as archive:
+        _add(archive, "config.json", json.dumps(config).encode())
+        for one, layer in zip(names, layers, strict=True):
+            _add(archive, one, layer)
+        _add(archive, "manifest.json", json.dumps(manifest).encode())
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(data)
+    archive.addfile(entry, io.BytesIO(data))
+
+
+def busybox() -> bytes:
+    """Return a layer with a shell and its programs."""
+    program = Path(shutil.which("busybox") or tool("busybox")).read_bytes()
+    links = [tars.symlink(b"bin/" + name, b"busybox") for name in (b"sh", b"cat", b"sleep", b"ls")]
+    return tars.tar(
+        tars.folder(b"bin"),
+        tars.file(b"bin/busybox", program, mode=0o755),
+        *links,
+        *(tars.folder(name) for name in (b"proc", b"dev", b"sys", b"etc", b"tmp")),
+    )
+
+
+def ten_layers(files: int) -> list[bytes]:
+    """Return the layers of an image with deletions, links, capabilities and so many files.
+
+    Each names the folders that it changes, whose times would be those of the unpacking otherwise.
+    """
+    many = [
+        tars.file(b"many/%d/%d" % (n // 500, n), b"%d" % n, mtime=1_000_000_000 + n)
+        for n in range(files)
+    ]
+    folders = [tars.folder(b"many/%d" % n) for n in range(files // 500 + 1)]
+    capable = tars.pax([(b"SCHILY.xattr.security.capability", CAPABILITY)])
+    return [
+        busybox(),
+        tars.tar(tars.folder(b"many"), *folders, *many),
+        tars.tar(tars.folder(b"srv"), tars.file(b"srv/one", b"one"), tars.file(b"srv/two", b"two")),
+        tars.tar(tars.whiteout(b"srv/.wh.one"), tars.file(b"srv/three", os.urandom(5000))),
+        tars.tar(tars.folder(b"bin"), capable, tars.file(b"bin/ping", b"ping", mode=0o755)),
+        # Not to a layer below: in an overlay containerd's own differ fails at that.
+        tars.tar(
+            tars.file(b"srv/first", b"first"),
+            tars.hard_link(b"srv/again", b"srv/first"),
+            tars.symlink(b"srv/link", b"/srv/two"),
+        ),
+        tars.tar(
+            tars.whiteout(b"many/1/.wh..wh..opq"), tars.folder(b"many/1"), tars.file(b"many/1/new")
+        ),
+        tars.tar(
+            tars.whiteout(b"many/.wh.2"),
+            tars.file(b"many/2b", mode=0o4755, uid=1000, gid=7),
+            tars.folder(b"many"),
+        ),
+        tars.tar(tars.whiteout(b".wh.srv"), tars.file(b"srv-is-gone")),
+        tars.tar(tars.folder(b"srv", mode=0o1777), tars.file(b"srv/again", b"another")),
+    ]

@@ -1,0 +1,337 @@
+"""Which home is served and for whom, when something went wrong on the way."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from graphdriver.docker.daemon import Peer
+from graphdriver.docker.messages import InitRequest
+from graphdriver.docker.residence import Residence
+from graphdriver.driver import IDMap
+from graphdriver.errors import InUseError, NotReadyError, UnsupportedError
+from graphdriver.serving import init_lock as gate
+from graphdriver.serving.home import Home
+from tests.docker.tarbox import TarBox
+
+
+class Picky(TarBox):
+    """Refuses the option ``bad``, but only when it has half taken up the home."""
+
+    def init(
+        self,
+        home: str,
+        options: Sequence[str],
+        uid_maps: Sequence[IDMap],
+        gid_maps: Sequence[IDMap],
+    ) -> None:
+        super().init(home, options, uid_maps, gid_maps)
+        if "bad" in options:
+            raise UnsupportedError("there is no option bad")
+
+
+def peer_of(pid: int) -> Peer:
+    peer = Peer.of_process(pid)
+    assert peer
+    return peer
+
+
+@pytest.fixture
+def me() -> Peer:
+    return peer_of(os.getpid())
+
+
+@pytest.fixture
+def somebody() -> Iterator[Peer]:
+    """A process that lives."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        yield peer_of(process.pid)
+
+
+@pytest.fixture
+def driver() -> Picky:
+    return Picky()
+
+
+@pytest.fixture
+def residence(driver: Picky, tmp_path: Path) -> Iterator[Residence]:
+    residence = Residence(driver, str(tmp_path / "state"), ())
+    yield residence
+    residence.close()
+
+
+def init(path: Path, *options: str) -> InitRequest:
+    return InitRequest(str(path), options)
+
+
+def test_a_home_that_could_not_be_taken_up_at_the_start_is_by_the_next_call(
+    residence: Residence, driver: Picky, me: Peer, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    residence.init(init(home), me)
+    # A former process may hold the home for as long as its last calls take.
+    later = Residence(driver, str(tmp_path / "state"), ())
+    for _ in range(2):
+        with (
+            pytest.raises(NotReadyError, match=f"served by process {os.getpid()}"),
+            later,
+        ):
+            pass
+    residence.close()
+    with later:
+        assert later.home.path == str(home)
+    later.close()
+
+
+def test_whom_a_plugin_serves_it_knows_though_the_home_could_not_be_taken_up(
+    residence: Residence, driver: Picky, me: Peer, somebody: Peer, tmp_path: Path
+) -> None:
+    residence.init(init(tmp_path / "home"), somebody)
+    later = Residence(driver, str(tmp_path / "state"), ())
+    with pytest.raises(NotReadyError), later:
+        pass
+    refusal = re.escape(f"this plugin serves {tmp_path / 'home'} for {somebody}, which lives")
+    with pytest.raises(InUseError, match=refusal):
+        later.init(init(tmp_path / "another"), me)
+
+
+def test_a_daemon_that_said_cleanup_makes_room_though_it_lives(
+    residence: Residence, me: Peer, somebody: Peer, tmp_path: Path
+) -> None:
+    residence.init(init(tmp_path / "home"), somebody)
+    residence.left(me)  # what others say does not count
+    with pytest.raises(InUseError, match="and cannot serve"):
+        residence.init(init(tmp_path / "another"), me)
+    residence.left(somebody)
+    residence.init(init(tmp_path / "another"), me)
+    with residence:
+        assert residence.home.path == str(tmp_path / "another")
+
+
+def test_a_process_that_got_the_number_of_a_daemon_is_not_that_daemon(
+    residence: Residence, me: Peer, somebody: Peer, tmp_path: Path
+) -> None:
+    one, two = init(tmp_path / "one"), init(tmp_path / "two")
+    residence.init(one, somebody)
+    with pytest.raises(InUseError):
+        residence.init(two, me)
+    residence.init(one, Peer(somebody.pid, somebody.start - 1))
+    residence.init(two, me)
+
+
+def test_a_daemon_that_nobody_has_waited_for_is_gone(
+    residence: Residence, me: Peer, tmp_path: Path
+) -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        residence.init(init(tmp_path / "one"), peer_of(process.pid))
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        residence.init(init(tmp_path / "two"), me)
+
+
+@pytest.mark.parametrize("name", ["home", "another"])
+def test_after_an_init_that_failed_all_is_as_before(
+    residence: Residence, driver: Picky, me: Peer, tmp_path: Path, name: str
+) -> None:
+    residence.init(init(tmp_path / "home", "good"), me)
+    with pytest.raises(UnsupportedError, match="no option bad"):
+        residence.init(init(tmp_path / name, "bad"), me)
+    with residence:
+        assert residence.home.path == driver.home == str(tmp_path / "home")
+        assert driver.inits[-1] == (str(tmp_path / "home"), ["good"], [])
+    if name == "another":
+        Home(str(tmp_path / "another")).close()
+
+
+def test_a_damaged_memory_is_told_and_an_init_mends_it(
+    residence: Residence, me: Peer, tmp_path: Path
+) -> None:
+    (tmp_path / "state").mkdir()
+    for text in ("", "{", "[]", '{"init": {}, "peer": null, "left": false}', "\udcff"):
+        (tmp_path / "state/init.json").write_text(text, errors="surrogateescape")
+        residence.resume()
+        with pytest.raises(NotReadyError, match=r"the last Init .* restart the daemon"), residence:
+            pass
+    residence.init(init(tmp_path / "home"), me)
+    with residence:
+        assert residence.home.path == str(tmp_path / "home")
+
+
+def test_a_home_that_is_gone_is_not_made_anew(
+    residence: Residence, driver: Picky, me: Peer, tmp_path: Path
+) -> None:
+    residence.init(init(tmp_path / "home"), me)
+    residence.close()
+    (tmp_path / "home").rename(tmp_path / "elsewhere")
+    later = Residence(driver, str(tmp_path / "state"), ())
+    with pytest.raises(NotReadyError, match="is not there any more; restart"), later:
+        pass
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_directory_of_others_is_taken_over_by_an_option_that_no_driver_sees(
+    residence: Residence, driver: Picky, me: Peer, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "theirs"
+    (theirs / "l").mkdir(parents=True)
+    for options in ([], ["adopt=no"]):
+        with pytest.raises(UnsupportedError, match=r"Docker's own overlay2.*adopt=yes takes it"):
+            residence.init(init(theirs, *options), me)
+    with pytest.raises(UnsupportedError, match="option adopt=maybe: adopt is 'yes' or 'no'"):
+        residence.init(init(theirs, "adopt=maybe"), me)
+    assert os.listdir(theirs) == ["l"]
+    residence.init(init(theirs, "adopt=yes", "good"), me)
+    assert driver.inits == [(str(theirs), ["good"], [])]
+    residence.init(init(theirs), me)
+
+
+def replace(home: Path) -> None:
+    """Delete a home and make another one with a mark, as a copy on another filesystem may have."""
+    shutil.rmtree(home)
+    other = Home(str(home))
+    other.claim("docker", "Picky", 1)
+    other.mark("half")
+    (home / "half").mkdir()
+    other.close()
+
+
+def test_a_call_takes_up_a_home_that_was_replaced(
+    residence: Residence, driver: Picky, me: Peer, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    residence.init(init(home, "good"), me)
+    with residence:
+        residence.home.created.add("new")
+        assert not residence.home.is_unfinished("half")
+    replace(home)
+    with residence:
+        assert residence.home.is_current()
+        assert residence.home.is_unfinished("half")
+        assert not residence.home.created
+    assert driver.inits == [(str(home), ["good"], [])] * 2
+    with pytest.raises(InUseError):
+        Home(str(home))
+
+
+def test_an_init_takes_up_a_home_that_was_replaced(
+    residence: Residence, me: Peer, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    residence.init(init(home), me)
+    replace(home)
+    residence.init(init(home), me)
+    assert residence.home.is_current()
+    assert residence.home.is_unfinished("half")
+
+
+def test_a_home_that_vanished_is_let_go_of(residence: Residence, me: Peer, tmp_path: Path) -> None:
+    home, aside = tmp_path / "home", tmp_path / "aside"
+    residence.init(init(home), me)
+    home.rename(aside)
+    for _ in range(2):
+        with pytest.raises(NotReadyError, match="is not there any more"), residence:
+            pass
+    Home(str(aside)).close()
+    aside.rename(home)
+    with residence:
+        assert residence.home.is_current()
+
+
+def test_a_home_that_another_process_took_meanwhile_is_refused(
+    residence: Residence, me: Peer, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    residence.init(init(home), me)
+    shutil.rmtree(home)
+    other = Home(str(home))
+    with pytest.raises(NotReadyError, match="is served by process"), residence:
+        pass
+    other.close()
+    with residence:
+        assert residence.home.is_current()
+
+
+def test_after_cleanup_the_home_is_let_go_of_when_the_last_call_has_ended(
+    residence: Residence, driver: Picky, me: Peer, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    residence.init(init(home, "good"), me)
+    with residence:
+        with residence:
+            residence.left(me)
+        with pytest.raises(InUseError):
+            Home(str(home))
+        assert residence.home.is_current()
+    Home(str(home)).close()
+    with residence:  # a daemon may ask once more
+        assert residence.home.is_current()
+    with residence:
+        assert driver.inits == [(str(home), ["good"], [])] * 2
+
+
+def test_a_plugin_that_starts_after_a_cleanup_waits_for_a_call(
+    residence: Residence, me: Peer, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    residence.init(init(home), me)
+    with residence:
+        residence.left(me)
+    later = Residence(Picky(), str(tmp_path / "state"), ())
+    later.resume()
+    Home(str(home)).close()
+    with later:
+        assert later.home.path == str(home)
+    later.close()
+
+
+def test_what_the_next_process_remembers_stays_when_the_former_one_ends(
+    residence: Residence, me: Peer, somebody: Peer, tmp_path: Path
+) -> None:
+    residence.init(init(tmp_path / "home"), me)
+    with residence:
+        residence.left(me)
+    later = Residence(Picky(), str(tmp_path / "state"), ())
+    later.init(init(tmp_path / "home"), somebody)
+    residence.close()
+    last = Residence(Picky(), str(tmp_path / "state"), ())
+    later.close()
+    last.resume()
+    with last:
+        assert last.home.path == str(tmp_path / "home")
+        last.left(somebody)
+    last.close()
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(("name", "by_hand"), [("home", True), ("another", False)])
+def test_an_init_that_is_refused_holds_up_no_call(
+    residence: Residence,
+    me: Peer,
+    somebody: Peer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    by_hand: bool,
+) -> None:
+    """It would wait for the calls that run, and newcomers for it."""
+    monkeypatch.setattr(gate, "PATIENCE", 0.1)
+    residence.init(init(tmp_path / "home"), somebody)
+    refusal = "made by hand would disturb" if by_hand else "and cannot serve"
+    with residence, pytest.raises(InUseError, match=refusal):
+        residence.init(init(tmp_path / name), me, by_hand=by_hand)
+
+
+def test_a_home_has_one_path_however_many_slashes_it_is_written_with(
+    residence: Residence, driver: Picky, me: Peer, tmp_path: Path
+) -> None:
+    """No driver's Get may return a path that begins with two."""
+    for written in (f"/{tmp_path}/home", f"//{tmp_path}//home/", f"{tmp_path}/home"):
+        residence.init(InitRequest(written), me)
+        with residence:
+            assert residence.home.path == driver.home == str(tmp_path / "home")

@@ -1,0 +1,460 @@
+"""The server's own life: what it bears, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from graphdriver import Client, Handler, Server, UnixListener
+from graphdriver.conformance.plugin import wire
+from graphdriver.conformance.plugin.wire import Wire
+from graphdriver.docker.http import server as server_module
+from graphdriver.docker.http.connection import Connection
+from graphdriver.linux.exclusion import alone_in
+from graphdriver.serving.home import Home
+from tests.docker.conftest import Plugin
+from tests.docker.tarbox import TarBox
+from tests.docker.waiting import connections, wait_until
+from tests.traces import forget, socket_in
+
+ACTIVATE = wire.head("/Plugin.Activate", "Content-Length: 0")
+ROOT = Path(__file__).parents[2]
+
+
+# --- a process that runs out of something ---------------------------------------------------------
+
+
+class Process:
+    """``graphdriver serve`` in a process whose limits a test sets."""
+
+    def __init__(self, folder: str) -> None:
+        self.path = socket_in(folder)
+        self.log = Path(folder, "log")
+        command = [sys.executable, "-m", "graphdriver", "serve", "vfs", "--socket", self.path]
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT / "src")
+        wait_until(lambda: b"dockerd" in self.log.read_bytes())
+
+    @contextlib.contextmanager
+    def limited(self, what: int, to: int) -> Iterator[None]:
+        """Take something away for a while."""
+        before = resource.prlimit(self.process.pid, what)
+        resource.prlimit(self.process.pid, what, (to, before[1]))
+        try:
+            yield
+        finally:
+            resource.prlimit(self.process.pid, what, before)
+
+    def lowest_free(self) -> int:
+        """Return the descriptor that the process would get next."""
+        taken = {int(name) for name in os.listdir(f"/proc/{self.process.pid}/fd")}
+        return min(set(range(len(taken) + 1)) - taken)
+
+    def size(self) -> int:
+        """Return the bytes of its address space."""
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[0]
+        return int(pages) * resource.getpagesize()
+
+    def wake_ups(self) -> int:
+        """Count how often its threads have waited for something and gone on."""
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        lines = [line for task in tasks for line in (task / "status").read_text().splitlines()]
+        return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_"))
+
+    def says(self, text: bytes) -> int:
+        return self.log.read_bytes().count(text)
+
+
+@pytest.fixture
+def process() -> Iterator[Process]:
+    with tempfile.TemporaryDirectory(prefix="gd-") as folder:
+        one = Process(folder)
+        try:
+            yield one
+        finally:
+            one.process.send_signal(signal.SIGTERM)
+            assert one.process.wait(60) == 0, one.log.read_text()
+            forget(one.path)
+        assert b"Traceback" not in one.log.read_bytes(), one.log.read_text()
+
+
+def test_without_descriptors_callers_wait_and_are_served_when_there_are_some(
+    process: Process,
+) -> None:
+    with contextlib.ExitStack() as stack:
+        with process.limited(resource.RLIMIT_NOFILE, process.lowest_free()):
+            waiting = [stack.enter_context(Wire(process.path)) for _ in range(5)]
+            for one in waiting:
+                one.send(ACTIVATE)
+            wait_until(lambda: process.says(b"cannot accept a connection, which waits"))
+            threading.Event().wait(0.5)
+        assert process.says(b"cannot accept a connection") == 1  # not ten times a second
+        for one in waiting:
+            assert b"GraphDriver" in one.answer().body
+
+
+def test_without_threads_callers_wait_and_are_served_when_there_are_some(process: Process) -> None:
+    with contextlib.ExitStack() as stack:
+        # A thread's stack is of 8 MiB, which the C library keeps for the next one: none has run.
+        with process.limited(resource.RLIMIT_AS, process.size() + (4 << 20)):
+            waiting = [stack.enter_context(Wire(process.path)) for _ in range(5)]
+            for one in waiting:
+                one.send(ACTIVATE)
+            wait_until(lambda: process.says(b"cannot serve a connection, which waits"))
+            threading.Event().wait(0.5)
+        assert process.says(b"cannot serve a connection") == 1
+        for one in waiting:
+            assert b"GraphDriver" in one.answer().body
+
+
+def test_where_the_kernel_cannot_watch_one_more_connection_it_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The limit is fs.epoll.max_user_watches, which all processes of a user share."""
+
+    def take(connection: Connection) -> None:
+        if len(tries) < 3:
+            tries.append(connection)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        taken(connection)
+
+    tries: list[Connection] = []
+    with Server(Handler(TarBox()), UnixListener(str(tmp_path / "p.sock"))) as server:
+        taken = server._workers.take
+        monkeypatch.setattr(server._workers, "take", take)
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        with Wire(str(tmp_path / "p.sock")) as one:
+            assert one.ask(ACTIVATE).status == 200
+        server.stop()
+        serving.join()
+    assert len(tries) == 3
+    assert [text for text in caplog.messages if "which waits" in text] == [
+        "cannot serve a connection, which waits: [Errno 28] No space left on device"
+    ]
+
+
+def test_while_there_are_no_calls_nothing_runs(process: Process) -> None:
+    with Wire(process.path) as one:
+        for _ in range(3):
+            assert one.ask(ACTIVATE).status == 200
+            wait_until(lambda: sleeps_for_a_second(process))
+
+
+def sleeps_for_a_second(process: Process) -> bool:
+    before = process.wake_ups()
+    threading.Event().wait(1)
+    return process.wake_ups() == before
+
+
+def test_without_threads_a_stop_is_a_stop(process: Process) -> None:
+    limit = resource.prlimit(process.process.pid, resource.RLIMIT_AS)
+    few = process.size() + (4 << 20), limit[1]
+    resource.prlimit(process.process.pid, resource.RLIMIT_AS, few)
+    with Wire(process.path) as one:
+        one.send(ACTIVATE)
+        wait_until(lambda: process.says(b"cannot serve a connection, which waits"))
+        process.process.send_signal(signal.SIGTERM)
+        assert process.process.wait(60) == 0
+        assert one.rest() == b""
+    assert not os.path.exists(process.path)
+
+
+# --- how many -------------------------------------------------------------------------------------
+
+
+def test_what_is_over_the_limit_waits_until_a_connection_ends(
+    plugin: Plugin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plugin.stop()
+    monkeypatch.setattr(server_module, "MOST", 3)
+    plugin.start()
+    with plugin.wire() as one, plugin.wire() as two, plugin.wire() as three, plugin.wire() as four:
+        for served in (one, two, three):
+            assert served.ask(ACTIVATE).status == 200
+        four.send(ACTIVATE)
+        wait_until(lambda: "3 connections are open; others wait until one ends" in caplog.messages)
+        assert connections() == 3
+        for served in (one, two, three):  # an idle one is not closed for it
+            assert served.ask(ACTIVATE).status == 200
+        two.close()
+        assert four.answer().status == 200
+
+
+def test_half_of_the_descriptors_are_the_drivers() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for limit, most in ((1000, 500), (100, 64), (hard, min(hard // 2, 1024))):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        try:
+            with Server(Handler(TarBox()), []) as server:
+                assert server._most == most
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_hundred_callers_are_served_at_a_time(ready: Plugin) -> None:
+    ready.box.pause.clear()
+    with contextlib.ExitStack() as stack:
+        callers = [stack.enter_context(ready.wire()) for _ in range(100)]
+        for number, caller in enumerate(callers):
+            caller.send(wire.call("Create", ID=f"a{number}"))
+        wait_until(lambda: sum(ready.box.inside.values()) == 100)
+        ready.box.pause.set()
+        for caller in callers:
+            assert caller.answer().said == {}
+
+
+HEAPS = """
+import ctypes, sys, threading
+from graphdriver import Handler, Server, UnixListener
+from tests.docker.tarbox import TarBox
+from tests.docker.waiting import wait_until
+from graphdriver.conformance.plugin import wire
+from graphdriver.conformance.plugin.wire import Wire
+
+box = TarBox()
+server = Server(Handler(box), [UnixListener(sys.argv[1])])
+serving = threading.Thread(target=server.serve_forever)
+serving.start()
+callers = [Wire(sys.argv[1]) for _ in range(20)]
+callers[0].ask(wire.call("Init", Home=sys.argv[2]))
+box.pause.clear()
+for number, caller in enumerate(callers):
+    caller.send(wire.call("Create", ID=f"a{number}"))
+wait_until(lambda: sum(box.inside.values()) == 20)
+box.pause.set()
+for caller in callers:
+    assert caller.answer().said == {}
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+file = ctypes.c_void_p(libc.fopen(sys.argv[3].encode(), b"w"))
+libc.malloc_info(0, file)
+libc.fclose(file)
+for caller in callers:
+    caller.close()
+server.stop()
+serving.join()
+server.close()
+"""
+"""Makes 20 calls that run at a time; the C library tells what heaps there are (malloc_info(3))."""
+
+
+def test_a_thread_for_each_long_call_is_no_heap_for_each() -> None:
+    with tempfile.TemporaryDirectory(prefix="gd-") as folder:
+        command = [
+            sys.executable,
+            "-c",
+            HEAPS,
+            f"{folder}/p.sock",
+            f"{folder}/home",
+            f"{folder}/told",
+        ]
+        path = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+        subprocess.run(command, check=True, timeout=120, env=path)
+        assert 1 <= Path(folder, "told").read_text().count("<heap nr=") <= 2
+
+
+# --- how it ends ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(ready: Plugin, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plugin]:
+    """A plugin with a short grace."""
+    monkeypatch.setattr(server_module, "GRACE", 0.5)
+    yield ready
+
+
+def test_a_stop_serves_who_has_connected_and_refuses_who_has_not() -> None:
+    with tempfile.TemporaryDirectory(prefix="gd-") as folder:
+        listener = UnixListener(f"{folder}/p.sock")
+        server = Server(Handler(TarBox()), [listener])  # which accepts nobody yet
+        with contextlib.ExitStack() as stack:
+            waiting = [stack.enter_context(Wire(listener.path)) for _ in range(5)]
+            for one in waiting:
+                one.send(ACTIVATE)
+            server.close()
+            for one in waiting:
+                answer = one.answer()
+                assert b"GraphDriver" in answer.body
+                assert answer.headers["connection"] == "close"
+            with pytest.raises(FileNotFoundError):
+                Wire(listener.path)
+
+
+def test_while_a_stop_is_under_way_nobody_connects_and_is_forgotten() -> None:
+    with tempfile.TemporaryDirectory(prefix="gd-") as folder:
+        listener = UnixListener(f"{folder}/p.sock")
+        with Wire(listener.path) as before:
+            listener.refuse()
+            with pytest.raises(ConnectionRefusedError):
+                Wire(listener.path)
+            accepted, _ = listener.socket.accept()
+            accepted.close()
+            assert before.rest() == b""
+        listener.close()
+
+
+def test_a_server_that_never_served_is_closed_and_may_be_closed_again() -> None:
+    server = Server(Handler(TarBox()), [])
+    server.close()
+    server.close()
+
+
+@contextlib.contextmanager
+def without_descriptors() -> Iterator[None]:
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (least, most))
+
+
+@pytest.mark.parametrize("is_locked", [True, False])
+def test_a_stop_that_cannot_remove_the_socket_goes_on(tmp_path: Path, is_locked: bool) -> None:
+    """Another process holds the lock and was stopped; or no descriptor is left for one."""
+    path, home = str(tmp_path / "p.sock"), str(tmp_path / "home")
+    server = Server(Handler(TarBox()), UnixListener(path))
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    with Client(path) as client:
+        client.init(home)
+    server.stop()
+    serving.join()
+    with alone_in(str(tmp_path)) if is_locked else without_descriptors():
+        before = time.monotonic()
+        server.close()
+        assert time.monotonic() - before < 5
+    assert os.path.lexists(path)
+    Home(home).close()
+    UnixListener(path).close()
+    assert not os.path.lexists(path)
+
+
+def test_a_stop_ends_idle_and_half_begun_connections_at_once(ready: Plugin) -> None:
+    with ready.wire() as idle, ready.wire() as half, ready.wire() as used:
+        half.send(ACTIVATE[:20])
+        assert used.ask(ACTIVATE).status == 200
+        wait_until(lambda: connections() == 3)
+        ready.stop()
+        assert connections() == 0
+        for one in (idle, half, used):
+            assert one.rest() == b""
+
+
+def test_a_stop_serves_what_an_idle_connection_was_just_sent(ready: Plugin) -> None:
+    for _ in range(50):
+        with ready.wire() as daemon:
+            assert daemon.ask(ACTIVATE).status == 200
+            daemon.send(ACTIVATE)
+            ready.stop()
+            assert daemon.answer().status == 200
+        ready.start()
+
+
+def test_a_stop_cuts_off_who_does_not_read_and_lets_go_of_the_layer(
+    quick: Plugin, caplog: pytest.LogCaptureFixture
+) -> None:
+    with quick.wire() as stuck:
+        stuck.ask(wire.call("Create", ID="a"))
+        with open(f"{quick.home}/a/tar", "wb") as file:
+            file.truncate(50 << 20)
+        stuck.send(wire.call("Diff", ID="a"))
+        wait_until(lambda: quick.box.open_streams)
+        quick.stop()
+        assert quick.box.open_streams == 0
+        assert "cut off after 0 s: diff a" in caplog.messages
+        assert not stuck.answer().is_whole
+    a_new_one_takes_the_home(quick)
+
+
+def test_a_stop_cuts_off_who_does_not_send_and_the_layer_stays_unfinished(quick: Plugin) -> None:
+    with quick.wire() as stuck:
+        stuck.ask(wire.call("Create", ID="a"))
+        stuck.send(wire.apply_head("a"), *wire.chunks(b"hello"))
+        wait_until(lambda: ("apply_diff", "a", "") in quick.box.calls)
+        quick.stop()
+    a_new_one_takes_the_home(quick)
+    quick.start()
+    with quick.wire() as daemon:
+        assert "remove it" in daemon.ask(wire.call("Get", ID="a")).error
+
+
+def a_new_one_takes_the_home(plugin: Plugin) -> None:
+    """See that a home is not held any more."""
+    second = Handler(TarBox(), state_dir=str(plugin.folder / "state"))
+    second.resume()
+    second.close()
+
+
+def test_a_stop_does_not_wait_for_a_driver_that_hangs_nor_gives_its_home_away(
+    quick: Plugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "RELEASE", 0.1)
+    quick.box.pause.clear()
+    with quick.wire() as stuck:
+        stuck.send(wire.call("Get", ID="a"))
+        wait_until(lambda: quick.box.inside.get("a"))
+        quick.stop()
+        with Client(quick.path) as client, pytest.raises(Exception, match="does not answer"):
+            client.activate()
+        other = Handler(TarBox())
+        answer = wire_init(other, quick.home)
+        assert f"is served by process {os.getpid()}" in answer
+    quick.box.pause.set()
+    wait_until(lambda: connections() == 0)
+
+
+def wire_init(handler: Handler, home: str) -> str:
+    """Say Init to a handler without a socket, and return the answer."""
+    import io
+
+    from graphdriver.docker.request_messages import Request
+
+    body = io.BytesIO(b'{"Home":"%b"}' % home.encode())
+    answer = handler.handle(Request("POST", "/GraphDriver.Init", "", body))
+    assert isinstance(answer.body, bytes)
+    return answer.body.decode()
+
+
+def test_a_signal_at_any_time_is_a_stop() -> None:
+    with tempfile.TemporaryDirectory(prefix="gd-") as folder:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            listener = UnixListener(f"{folder}/p.sock")
+            handlers = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
+            try:
+                with Server(Handler(TarBox()), [listener]) as server:
+                    server.install_signal_handlers()
+                    os.kill(os.getpid(), number)  # before it serves
+                    server.serve_forever()
+                    os.kill(os.getpid(), number)  # and once more
+                os.kill(os.getpid(), number)  # after it was closed
+            finally:
+                for one, handler in handlers.items():
+                    signal.signal(one, handler)
+            assert not os.path.exists(listener.path)
+
+
+def test_no_thread_and_no_descriptor_is_left(plugin: Plugin) -> None:
+    plugin.stop()
+    before = len(os.listdir("/proc/self/fd")), threading.active_count()
+    for _ in range(3):
+        plugin.start()
+        with plugin.client() as client:
+            client.init(plugin.home, [], [], [])
+            client.create("a", "", "", {})
+            client.remove("a")
+        plugin.stop()
+    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
