@@ -1,9 +1,10 @@
 """The server: listeners and connections, nothing of what comes over them.
 
-A daemon makes calls while it reads the answer to another: no connection waits for one that takes
-long (`graphdriver.docker.http.workers`). An idle one is never closed while the server runs: the daemon's
-next call would be lost with it. For the same reason what cannot be served yet, for want of descriptors, of
-threads or of room (`MOST`), is not turned away but waits, in the kernel's queue or here.
+A daemon makes calls while it reads the response to another one: no connection waits for a call that
+takes long (`graphdriver.docker.http.workers`). An idle connection is never closed while the server
+runs, because the daemon's next call would be lost with it. For the same reason a connection that
+cannot be served yet (no descriptor, no thread, or more than `MOST` of them) is not refused; it waits in
+the kernel's queue or here.
 
 Over TLS a caller is nobody until the handshake is over: it happens in a thread of its own, within
 `HANDSHAKE` seconds, and no more than `HANDSHAKES` are under way at a time.
