@@ -16,11 +16,14 @@ from typing import Any
 import pytest
 
 from graphdriver import Client, Handler, Server, UnixListener
+from graphdriver.conformance.kit.tree import record
 from graphdriver.conformance.plugin import tars
+from graphdriver.driver import Change, ChangeKind
 from graphdriver.drivers import load
 from graphdriver.errors import RemoteError
+from graphdriver.linux.mountinfo import mount_points
 from tests.drivers.filesystems import loop
-from tests.drivers.layers import read_diff
+from tests.drivers.layers import read_diff, recorded
 from tests.e2e.ground import require
 from tests.full import fill, tmpfs, use_up_inodes
 
@@ -203,6 +206,105 @@ def go_through(ground: Ground, place: Path, plugin: Plugin) -> None:
     assert not os.listdir(place / "home/.trash")
     assert not os.listdir(place / "home/.staging")
     assert "Undeleted" not in dict(client.status())
+
+
+@pytest.mark.parametrize(
+    ("ground", "driver"),
+    [
+        (ground, driver)
+        for driver in DRIVERS
+        for ground in GROUNDS
+        if ground.is_read_only and ground.suits(driver)
+    ],
+    ids=str,
+)
+def test_layers_are_got_on_a_read_only_filesystem(
+    ground: Ground, driver: str, tmp_path: Path
+) -> None:
+    require(os.geteuid() == 0, "mounts need root")
+    with ground.make(tmp_path) as place, tempfile.TemporaryDirectory(prefix="gd-") as own:
+        plugin = Plugin(Path(own), driver)
+        try:
+            get_all(ground, place, plugin)
+        finally:
+            plugin.client.cleanup()
+            plugin.stop()
+
+
+def get_all(ground: Ground, place: Path, plugin: Plugin) -> None:
+    client = plugin.client
+    client.init(str(place / "home"), [], [], [])
+    lay_three(client)
+    before = all_shown(client)
+    mounts = mounts_below(place)
+    plugin.settle()
+    os.sync()
+    ground.use_up(place)
+
+    assert all_shown(client) == before
+    assert mounts_below(place) == mounts
+    held = [client.get("c", ""), client.get("c", "")]
+    with pytest.raises(OSError, match="Read-only file system"):
+        Path(held[0], "new").write_text("")
+
+    plugin.stop()
+    plugin.start()
+    client = plugin.client
+    assert all_shown(client) == before  # with a Get and a Put of c, which is held twice
+    assert [client.get("c", "")] * 2 == held
+    if "MergedDir" in client.get_metadata("c"):
+        assert client.get_metadata("c")["MergedDir"] == held[0]
+    for _ in range(3):
+        assert record(held[0]) == before["c"][0]
+        client.put("c")
+    assert mounts_below(place) == mounts
+    for id in "bc":
+        client.get(id, "")
+    client.cleanup()
+    assert mounts_below(place) == mounts
+
+    client.init(str(place / "home"), [], [], [])
+    client.get("c", "")
+    ground.give_back(place)
+    root = Path(client.get("c", ""))  # of a container, which must be able to write
+    (root / "new").write_text("written")
+    client.put("c")
+    assert (root / "new").read_text() == "written"
+    client.put("c")
+    assert Change("/new", ChangeKind.ADDED) in changed(client, "c", "b")
+    assert mounts_below(place) == mounts
+
+
+def lay_three(client: Client) -> None:
+    client.create("a", "", "", {})
+    client.apply_diff("a", "", io.BytesIO(TAR))
+    client.create("b", "a", "", {})
+    client.apply_diff("b", "a", io.BytesIO(tars.tar(tars.file(b".wh.top"), tars.file(b"dir/b"))))
+    client.create_read_write("c", "b", "", {})
+    root = Path(client.get("c", ""))
+    (root / "dir/file").unlink()
+    (root / "dir/b").write_text("changed")
+    client.put("c")
+
+
+def all_shown(client: Client) -> dict[str, tuple[object, ...]]:
+    """Return what each layer shows, and how it differs from all others."""
+    return {
+        id: (
+            recorded(client, id),
+            [(read_diff(client, id, other), changed(client, id, other)) for other in ("", *"abc")],
+        )
+        for id in "abc"
+    }
+
+
+def changed(client: Client, id: str, parent: str) -> list[Change]:
+    return sorted(client.changes(id, parent), key=str)
+
+
+def mounts_below(place: Path) -> list[bytes]:
+    below = os.fsencode(place) + b"/"
+    return [one.point for one in mount_points() if one.point.startswith(below)]
 
 
 def told(client: Client) -> object:

@@ -47,7 +47,7 @@ def test_a_home_may_be_called_anything(
     place = home / name
     place.mkdir(parents=True)
     driver = take_up(home=place)
-    driver._layers._mounter = KernelMounter(str(place), interface)
+    driver._layers._mounts._mounter = KernelMounter(str(place), interface)
     chain(driver, 3)
     for id in ("1", "2"):  # without an upper folder, and with one
         root = Path(driver.get(id, ""))
@@ -86,9 +86,9 @@ def test_as_many_layers_as_the_kernel_takes_stand_on_each_other(
     lowers = [*driver._layers._files.lowers("more"), f"l/{(home / 'more/link').read_text()}"]
     (home / "m").mkdir()
     with pytest.raises(GraphDriverError, match="too many lower directories, limit is 500"):
-        driver._layers._mounter.mount(Overlay(lowers, "m"))
+        driver._layers._mounts._mounter.mount(Overlay(lowers, "m"))
     # With mount(2) there is a page for all of them.
-    driver._layers._mounter = KernelMounter(str(home), "mount")
+    driver._layers._mounts._mounter = KernelMounter(str(home), "mount")
     assert sorted(recorded(driver, "125")) == [b"file"]
     with pytest.raises(UnsupportedError, match=r"500 layers are more than .*mount\(2\) takes"):
         driver.get(top, "")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver.conformance.plugin import tars
-from graphdriver.drivers.overlay import layers as overlay_layers
+from graphdriver.drivers.overlay import layer_mounts
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from graphdriver.errors import GraphDriverError
 from graphdriver.linux.mount import unmount
@@ -253,7 +253,7 @@ def test_one_layer_that_cannot_be_unmounted_holds_up_no_other(
             raise OSError(5, "Input/output error")
         unmount(target, flags)
 
-    monkeypatch.setattr(overlay_layers, "unmount", fail)
+    monkeypatch.setattr(layer_mounts, "unmount", fail)
     with pytest.raises(GraphDriverError, match=f"cannot be unmounted: {upper} .Input/output error"):
         driver.cleanup()
     assert [os.fsdecode(one.point) for one in mounts_in(home)] == [f"{home}/{upper}/merged"]
@@ -280,7 +280,7 @@ def test_a_layer_whose_unmount_takes_long_holds_up_no_other(
             assert may_end.wait(60)
         unmount(target, flags)
 
-    monkeypatch.setattr(overlay_layers, "unmount", wait)
+    monkeypatch.setattr(layer_mounts, "unmount", wait)
     removing = threading.Thread(target=driver.remove, args=(upper,))
     removing.start()
     assert begun.wait(60)

@@ -20,6 +20,7 @@ from graphdriver.linux import mount as calls
 from graphdriver.linux.mountinfo import MountPoint, mount_points
 from tests.drivers.conftest import TakeUp
 from tests.drivers.layers import recorded
+from tests.full import tmpfs
 
 LABEL = "system_u:object_r:container_file_t:s0:c1,c2"
 
@@ -100,7 +101,7 @@ def test_mount_options_are_those_of_every_mount(
     home: Path, take_up: TakeUp, interface: str
 ) -> None:
     driver = take_up("mountopt=nodev,noexec,metacopy=off,xino=off")
-    driver._layers._mounter = KernelMounter(str(home), interface)
+    driver._layers._mounts._mounter = KernelMounter(str(home), interface)
     upper = pair(driver)
     root = Path(driver.get(upper, ""))
     flags = os.statvfs(root).f_flag
@@ -274,3 +275,23 @@ def test_a_volatile_layer_that_the_machine_went_down_under_is_refused(
     driver.remove(container)
     driver.create_read_write(container, "lower", "", {})
     assert sorted(recorded(driver, container)) == [b"file"]
+
+
+def test_a_volatile_layer_is_put_and_got_while_its_filesystem_is_read_only(
+    tmp_path: Path, take_up: TakeUp
+) -> None:
+    with tmpfs(tmp_path / "tmpfs", 1024) as home:
+        driver = take_up("volatile=true", home=home)
+        container = pair(driver)
+        Path(driver.get(container, ""), "new").touch()
+        subprocess.run(["mount", "-o", "remount,ro", home], check=True)
+        driver.put(container)
+        for each in (driver, take_up("volatile=true", home=home)):
+            assert sorted(recorded(each, container)) == [b"file", b"new"]
+        subprocess.run(["mount", "-o", "remount,rw", home], check=True)
+        Path(driver.get(container, ""), "newer").touch()
+        assert b"volatile" in mount_of(home, container).options
+        driver.put(container)
+        driver.remove(container)
+        assert not os.path.exists(f"{driver._layers._holds._folder}/{container}")
+        driver.cleanup()

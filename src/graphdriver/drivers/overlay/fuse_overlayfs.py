@@ -7,7 +7,7 @@ On disk it is overlay2's layout, with the program's marks in place of the kernel
     HOME/ID/lower       l/NAME:l/NAME:...: the layers below, nearest first; none in a first layer
     HOME/ID/work        the program's own
     HOME/ID/committed   it has, or had, a child: from then on it is mounted without an upper folder
-    HOME/ID/merged      where it is mounted, while it is
+    HOME/ID/merged      where it is mounted, while it is; on a read-only filesystem it is on ``work``
     HOME/l/NAME         a link to ../ID/diff
 
 A process serves each mount (`graphdriver.drivers.overlay.fuse`), and outlives the plugin. When it is

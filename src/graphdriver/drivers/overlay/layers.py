@@ -7,35 +7,27 @@ import errno
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from graphdriver.driver import IDMap, ProtoDriver, Usage, host_root
 from graphdriver.drivers.overlay.ground import Ground
 from graphdriver.drivers.overlay.layer_files import DIFF, LINKS, WORK, LayerFiles
+from graphdriver.drivers.overlay.layer_mounts import MERGED, LayerMounts
 from graphdriver.drivers.overlay.lineage import Lineage
-from graphdriver.drivers.overlay.mounts import Overlay, is_dead, is_mounted
 from graphdriver.drivers.overlay.options import LayerOptions
 from graphdriver.drivers.overlay.reference_counts import Holds
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
 from graphdriver.layer.overlay.lowers import Marks
 from graphdriver.layer.tree.copy import dress
 from graphdriver.layer.tree.usage import disk_usage
-from graphdriver.layer.tree.walk import remove_tree
 from graphdriver.linux import xattr
-from graphdriver.linux.holders import holders
-from graphdriver.linux.mount import MNT_DETACH, unmount
 from graphdriver.store import Store
-
-MERGED: Final = "merged"
 
 MOST_LAYERS: Final = 500
 """How many lower folders a mount may have (OVL_MAX_STACK in the kernel's fs/overlayfs)."""
 
 _SHORT_OF: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-_BUSY_TRIES: Final = 5
-_BUSY_PAUSE: Final = 0.02
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _log = logging.getLogger(__name__)
@@ -61,12 +53,12 @@ class OverlayLayers(ProtoDriver):
     ) -> None:
         """Take up a home; see `graphdriver.ProtoDriver.init`."""
         self.ground = self._survey(home, options)
-        self._mounter = self.ground.mounter
         self._owner = host_root(uid_maps), host_root(gid_maps)
         self._store = Store(home, self._owner[1], own=(LINKS,))
         self._holds = Holds(home)
         self._family = threading.Lock()
         self._files = LayerFiles(home)
+        self._mounts = LayerMounts(home, self.ground, self._files, self._holds)
         self._unread: set[str] = set()
         """Layers of which it could not be read what they stand on."""
         self._lineage = Lineage(self._take_stock())
@@ -78,21 +70,20 @@ class OverlayLayers(ProtoDriver):
     def release_leftovers(self) -> None:
         """Unmount layers with a child that nobody uses (`graphdriver.driver.FindsLeftovers`)."""
         for id in self._store.layers():
-            merged = self._path(id, MERGED)
-            if not self._first_child(id) or not is_mounted(merged):
+            point = self._mounts.point_of(id)
+            if not self._first_child(id) or not point:
                 continue
             try:
-                unmount(merged)  # never lazily: whoever uses it keeps it
+                self._mounts.end_unused(id)
             except OSError as error:
-                _log.info("%s stays mounted: %s", merged, error.strerror)
+                _log.info("%s stays mounted: %s", point, error.strerror)
             else:
-                self._unmounted(id)
                 self._holds.set(id, 0)
-                _log.info("unmounted %s, which a former daemon had left", merged)
+                _log.info("unmounted %s, which a former daemon had left", point)
 
     def is_leftover(self, id: str) -> bool:
         """Tell whether a layer has no child and no mount (`graphdriver.driver.FindsLeftovers`)."""
-        return not self._first_child(id) and not is_mounted(self._path(id, MERGED))
+        return not self._first_child(id) and not self._mounts.point_of(id)
 
     def create(
         self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
@@ -186,7 +177,8 @@ class OverlayLayers(ProtoDriver):
             if not self._store.exists(id):
                 self._lineage.discard(id)
                 self._unread.discard(id)
-                with contextlib.suppress(OSError):  # what stays of links is swept at the next start
+                with contextlib.suppress(OSError):  # what stays is swept at the next start
+                    self._holds.set(id, 0)
                     if link:
                         self._files.remove_link(link)
 
@@ -209,28 +201,27 @@ class OverlayLayers(ProtoDriver):
         lowers = self._files.lowers(id)
         if not lowers:
             return self._path(id, DIFF)
-        merged = self._path(id, MERGED)
-        mounted = is_mounted(merged)
-        count = self._holds.of(id, mounted)
-        if mounted and is_dead(merged):
-            _log.warning("%s lost the program that served it, and is mounted anew", merged)
-            self._unmount(id)
-            mounted = False
-        if not mounted:
-            self._mount(id, lowers, mount_label)
+        point = self._mounts.point_of(id)
+        count = self._holds.of(id, bool(point))
+        if point and (fault := self._mounts.fault_of(point)):
+            _log.warning("%s %s, and is mounted anew", point, fault)
+            self._mounts.end(id)
+            point = ""
+        is_new = not point
+        if is_new:
+            point = self._mounts.make(id, lowers, mount_label)
         try:
             self._holds.set(id, count + 1)
         except BaseException:
-            if not mounted:
-                self._unmount(id)
+            if is_new:
+                self._mounts.end(id)
             raise
-        return merged
+        return point
 
     def put(self, id: str) -> None:
         """Undo one `get`; the last one unmounts."""
         self._store.path(id)
-        mounted = is_mounted(self._path(id, MERGED))
-        count = self._holds.of(id, mounted)
+        count = self._holds.of(id, bool(self._mounts.point_of(id)))
         if count > 1:
             self._holds.set(id, count - 1)
             return
@@ -245,7 +236,7 @@ class OverlayLayers(ProtoDriver):
         return (
             ("Backing Filesystem", self.ground.backing),
             ("Native Overlay Diff", str(self.ground.is_native).lower()),
-            *self._mounter.status(),
+            *self.ground.mounter.status(),
             ("Kernel", os.uname().release),
             *self._store.status(),
         )
@@ -254,7 +245,7 @@ class OverlayLayers(ProtoDriver):
         """Return the folders of the layer's mount, as Docker's own overlay2 names them."""
         self._store.path(id)
         told = {
-            "MergedDir": self._path(id, MERGED),
+            "MergedDir": self._mounts.point_of(id) or self._path(id, MERGED),
             "UpperDir": self._path(id, DIFF),
             "WorkDir": self._path(id, WORK),
         }
@@ -283,13 +274,13 @@ class OverlayLayers(ProtoDriver):
             try:
                 self._end_mount(id)
             except OSError as error:
-                _log.exception("%s cannot be unmounted", self._path(id, MERGED))
+                _log.exception("layer %s cannot be unmounted", id)
                 failed.append(f"{id} ({error.strerror})")
         self._store.settle()
         if failed:
             raise GraphDriverError(f"these layers cannot be unmounted: {', '.join(failed)}")
         self._holds.forget_all()
-        self._mounter.end()
+        self.ground.mounter.end()
 
     # --- what the diffs need ----------------------------------------------------------------------
 
@@ -304,12 +295,12 @@ class OverlayLayers(ProtoDriver):
 
     def is_pristine(self, id: str) -> bool:
         """Tell whether nobody uses the layer, and nothing was written to it."""
-        return not os.listdir(self._path(id, DIFF)) and not is_mounted(self._path(id, MERGED))
+        return not os.listdir(self._path(id, DIFF)) and not self._mounts.point_of(id)
 
     @property
     def marks(self) -> Marks:
         """Where the mounts keep their marks."""
-        return self._mounter.marks
+        return self.ground.mounter.marks
 
     @contextlib.contextmanager
     def opened(self, id: str) -> Iterator[int]:
@@ -334,87 +325,13 @@ class OverlayLayers(ProtoDriver):
                 held.callback(os.close, fds[-1])
             yield fds
 
-    # --- mounts -----------------------------------------------------------------------------------
-
-    def _mount(self, id: str, lowers: list[str], mount_label: str) -> None:
-        options = list(self.ground.options.mount_options)
-        if mount_label:
-            options.append(f"context={mount_label}")
-        target = f"{id}/{MERGED}"
-        if self._files.is_committed(id):
-            overlay = Overlay([f"{id}/{DIFF}", *lowers], target, options=options)
-        else:
-            if self._files.is_volatile(id):
-                self._clear_volatile(id)
-                options.append("volatile")
-            overlay = Overlay(lowers, target, f"{id}/{DIFF}", f"{id}/{WORK}", options)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(self._path(target), 0o700)
-        try:
-            self._mounter.mount(overlay)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.rmdir(self._path(target))
-            self._files.lower_directories(id)  # raises a better error if one of them is lost
-            raise
-
     def _end_mount(self, id: str) -> None:
         """End a layer's mount, if there is one, and its count."""
-        if is_mounted(self._path(id, MERGED)):
-            self._unmount(id)
-        self._holds.set(id, 0)
-
-    def _unmount(self, id: str) -> None:
-        """End a layer's mount: at once if that can be, else as soon as nobody uses it."""
-        merged = self._path(id, MERGED)
-        for attempt in range(_BUSY_TRIES):
-            if is_dead(merged):
-                unmount(merged, MNT_DETACH)
-                break
-            if attempt:
-                time.sleep(_BUSY_PAUSE)
-            try:
-                unmount(merged)
-                break
-            except OSError as error:
-                if error.errno != errno.EBUSY:
-                    raise
-        else:
-            who = "; ".join(holders(merged)) or "nobody that can be seen"
-            _log.warning("%s is busy: %s; unmounted lazily", merged, who)
-            unmount(merged, MNT_DETACH)
-        self._unmounted(id)
-
-    def _unmounted(self, id: str) -> None:
-        """Leave nothing of a mount that was ended."""
-        with contextlib.suppress(OSError):
-            os.rmdir(self._path(id, MERGED))
-        if self._files.is_volatile(id):
-            self._clear_volatile(id, unmounted=True)
-
-    def _clear_volatile(self, id: str, *, unmounted: bool = False) -> None:
-        """Take away the mark by which the kernel refuses a volatile layer that was not unmounted.
-
-        It means that content may be missing after a crash of the machine (kernel documentation,
-        filesystems/overlayfs, "Volatile mount"). Within one boot nothing was lost.
-
-        Raises:
-            GraphDriverError: the machine went down while the layer was mounted.
-        """
-        incompat = self._path(id, WORK, "work", "incompat")
-        if not os.path.isdir(os.path.join(incompat, "volatile")):
-            return
-        if not unmounted and not self._holds.was_counted(id):
-            raise GraphDriverError(
-                "the machine went down while this volatile layer was in use, and what was written"
-                " last may be missing",
-                hint="remove the container; leave the option volatile out to have it synced",
-            )
-        fd = os.open(incompat, _FOLDER)
-        try:
-            remove_tree(fd, b"volatile")
-        finally:
-            os.close(fd)
+        if self._mounts.point_of(id):
+            self._mounts.end(id)
+        # A volatile layer whose mark stayed is known by its count to be of this boot.
+        if not self._mounts.is_marked(id):
+            self._holds.set(id, 0)
 
     # --- the home ---------------------------------------------------------------------------------
 

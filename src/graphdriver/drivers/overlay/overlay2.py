@@ -7,7 +7,7 @@ On disk, as Docker's own overlay2 has it::
     HOME/ID/lower       l/NAME:l/NAME:...: the layers below, nearest first; none in a first layer
     HOME/ID/work        overlayfs's own
     HOME/ID/committed   it has, or had, a child: from then on it is mounted without an upper folder
-    HOME/ID/merged      where it is mounted, while it is
+    HOME/ID/merged      where it is mounted, while it is; on a read-only filesystem it is on ``work``
     HOME/ID/.volatile   it is mounted with ``volatile``
     HOME/l/NAME         a link to ../ID/diff: names short enough for many of them in one mount
 
