@@ -147,7 +147,7 @@ def test_a_manager_that_is_gone_is_no_reason_not_to_serve(manager: Manager, fold
         time.sleep(0.02)
     assert activate(path)
     assert manager.end() == 0
-    assert "cannot tell systemd at /nowhere/notify: No such file or directory" in manager.said()
+    assert "cannot notify systemd at /nowhere/notify: No such file or directory" in manager.said()
 
 
 def test_a_passed_socket_is_served_and_stays_at_the_end(

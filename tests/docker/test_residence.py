@@ -16,7 +16,7 @@ from graphdriver.docker.messages import InitRequest
 from graphdriver.docker.residence import Residence
 from graphdriver.driver import IDMap
 from graphdriver.errors import InUseError, NotReadyError, UnsupportedError
-from graphdriver.serving import init_lock as gate
+from graphdriver.serving import init_lock
 from graphdriver.serving.home import Home
 from tests.docker.tarbox import TarBox
 
@@ -320,7 +320,7 @@ def test_an_init_that_is_refused_holds_up_no_call(
     by_hand: bool,
 ) -> None:
     """It would wait for the calls that run, and newcomers for it."""
-    monkeypatch.setattr(gate, "PATIENCE", 0.1)
+    monkeypatch.setattr(init_lock, "PATIENCE", 0.1)
     residence.init(init(tmp_path / "home"), somebody)
     refusal = "made by hand would disturb" if by_hand else "and cannot serve"
     with residence, pytest.raises(InUseError, match=refusal):

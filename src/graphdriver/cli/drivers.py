@@ -9,7 +9,7 @@ from typing import Final
 from graphdriver.cli.command import Command
 from graphdriver.cli.exit_codes import OK
 from graphdriver.cli.serve import DATA_ROOT
-from graphdriver.serving import rights
+from graphdriver.serving import process
 
 _EXAMPLES = """\
 examples:
@@ -32,7 +32,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from graphdriver.drivers.choice import survey
 
-    rights.expect_root()
+    process.expect_root()
     findings = survey(os.path.abspath(arguments.data_root))
     if arguments.json:
         import json

@@ -19,11 +19,11 @@ from graphdriver.cli.serving import (
     configure_options,
     run_logged,
 )
-from graphdriver.serving import rights
+from graphdriver.serving import process
 from graphdriver.serving.signals import raise_until_served
 
 if TYPE_CHECKING:
-    from graphdriver.docker.address.systemd import Notifier
+    from graphdriver.serving.notify import Notifier
 
 DATA_ROOT: Final = "/var/lib/docker"
 """Where a daemon keeps all its data by default."""
@@ -60,12 +60,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _run_plugin(arguments: argparse.Namespace) -> int:
-    rights.prepare()
+    process.prepare()
     # A stop ends the imports, too, and still removes the socket.
     raise_until_served()
     inherited, notifier = None, None
     if "LISTEN_PID" in os.environ or "NOTIFY_SOCKET" in os.environ:
-        from graphdriver.docker.address.systemd import Notifier, inherited_socket
+        from graphdriver.docker.address.systemd import inherited_socket
+        from graphdriver.serving.notify import Notifier
 
         inherited, notifier = inherited_socket(), Notifier.wanted()
     driver, reason = arguments.driver, "it was asked for"
@@ -91,10 +92,11 @@ def _serve(
     driver: str,
     reason: str,
 ) -> int:
-    from graphdriver.serving import logs, stacks
+    from graphdriver.serving import logs
+    from graphdriver.serving.signals import dump_stacks_on_signal
 
     logs.set_up(verbose=arguments.verbose, form=arguments.log_format)
-    stacks.dump_on_signal(arguments.log_format)
+    dump_stacks_on_signal(arguments.log_format)
 
     from graphdriver.docker.handler import Handler
     from graphdriver.docker.residence import split_options

@@ -69,27 +69,27 @@ def _run_snapshotter(arguments: argparse.Namespace) -> int:
             f"{name!r} is no name of a snapshotter, {_NAME.pattern}", hint="give it one with --name"
         )
     from graphdriver.containerd.config import config
-    from graphdriver.serving import rights
+    from graphdriver.serving import process
 
     root = os.path.abspath(arguments.root or f"{ROOTS}/io.containerd.snapshotter.v1.{name}")
     if arguments.print_config:
         print(config(name, address, root, os.uname().machine), end="")
         return 0
-    rights.prepare()
+    process.prepare()
     return _serve(arguments, name, address, root)
 
 
 def _serve(arguments: argparse.Namespace, name: str, address: str, root: str) -> int:
     import logging
 
-    from graphdriver.docker.address.systemd import Notifier
     from graphdriver.drivers import make
-    from graphdriver.serving import logs, stacks
-    from graphdriver.serving.signals import Signals, raise_until_served
+    from graphdriver.serving import logs
+    from graphdriver.serving.notify import Notifier
+    from graphdriver.serving.signals import Signals, dump_stacks_on_signal, raise_until_served
 
     raise_until_served()
     logs.set_up(verbose=arguments.verbose, form=arguments.log_format)
-    stacks.dump_on_signal(arguments.log_format)
+    dump_stacks_on_signal(arguments.log_format)
     driver, reason = arguments.driver, "it was asked for"
     if driver is None:
         from graphdriver.drivers.choice import choose
@@ -117,7 +117,7 @@ def _serve(arguments: argparse.Namespace, name: str, address: str, root: str) ->
         raise
     with server, contextlib.closing(signals):
         if notifier:
-            notifier.tell("READY=1", f"STATUS=serving {driver} on {address}")
+            notifier.ready(f"serving {driver} on {address}")
         elif arguments.log_format == "text":
             print(f"serving {driver} ({reason}) on {address}, layers in {root}")
             command = ["graphdriver", "snapshotter", "--address", address, "--name", name]
@@ -128,7 +128,7 @@ def _serve(arguments: argparse.Namespace, name: str, address: str, root: str) ->
             pass
         log.info("stopping")
         if notifier:
-            notifier.tell("STOPPING=1")
+            notifier.stopping()
     return 0
 
 

@@ -26,7 +26,7 @@ from graphdriver.errors import InUseError, NotReadyError, UnsupportedError
 from graphdriver.serving import leftovers
 from graphdriver.serving.home import Home
 from graphdriver.serving.home_contents import split_adopt
-from graphdriver.serving.init_lock import Gate
+from graphdriver.serving.init_lock import InitLock
 
 PATIENCE: Final = 12.0
 """How long a plugin that starts waits for one that still ends, in seconds; a server takes up to 10."""
@@ -53,7 +53,7 @@ class Residence:
         self._driver = driver
         self._file = DaemonFile(state_dir) if state_dir else None
         self._options = options
-        self._gate = Gate()
+        self._init_lock = InitLock()
         self._home: Home | None = None
         self._daemon: Daemon | None = None
         self._trouble = ""
@@ -67,19 +67,19 @@ class Residence:
         Raises:
             NotReadyError: there is no home.
         """
-        self._gate.enter()
+        self._init_lock.begin_call()
         if not self._is_served():
-            self._gate.leave()
+            self._init_lock.end_call()
             self._resume(patience=0)  # what was in the way may be gone
-            self._gate.enter()
+            self._init_lock.begin_call()
         if self._home is None:
-            self._gate.leave()
+            self._init_lock.end_call()
             raise NotReadyError(
                 self._trouble or f"no daemon has said Init to this plugin yet; {_RESTART}"
             )
 
     def __exit__(self, *exc: object) -> None:
-        if self._gate.leave() and self._may_go:
+        if self._init_lock.end_call() and self._may_go:
             with contextlib.suppress(InUseError):  # whoever came meanwhile is the last then
                 self._let_go()
 
@@ -87,7 +87,7 @@ class Residence:
         return self._home is not None and self._home.is_current()
 
     def _let_go(self) -> None:
-        with self._gate.alone(patience=0):
+        with self._init_lock.exclusive(patience=0):
             if self._home and self._may_go:
                 self._home.close()
                 self._home = None
@@ -107,7 +107,7 @@ class Residence:
         """
         # Before it is waited for, too: who is refused must not hold up the daemon's calls.
         self._refuse_another(said, peer, by_hand=by_hand)
-        with self._gate.alone():
+        with self._init_lock.exclusive():
             self._refuse_another(said, peer, by_hand=by_hand)
             current = self._daemon
             home = self._take_up(said)
@@ -173,7 +173,7 @@ class Residence:
 
     def _resume(self, patience: float, *, at_start: bool = False) -> Exception | None:
         """Take up what was remembered; return what went wrong."""
-        with self._gate.alone():
+        with self._init_lock.exclusive():
             if self._is_served():
                 return None
             try:

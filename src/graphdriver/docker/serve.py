@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from graphdriver.docker.address.listeners import Listener, TCPListener, UnixListener
 from graphdriver.docker.address.spec_files import SpecFile
-from graphdriver.docker.address.systemd import Notifier
 from graphdriver.docker.handler import Handler, expect_driver
 from graphdriver.docker.http.server import Server, several
 from graphdriver.docker.state import state_directory, state_of
 from graphdriver.driver import ProtoDriver
-from graphdriver.serving import logs, rights, stacks
+from graphdriver.serving import logs, process
+from graphdriver.serving.notify import Notifier
+from graphdriver.serving.signals import dump_stacks_on_signal
 
 if TYPE_CHECKING:
     import ssl
@@ -51,11 +52,11 @@ def _serve(driver: ProtoDriver | Handler, listeners: Sequence[Listener], name: s
     with contextlib.ExitStack() as held:
         for listener in listeners:
             held.callback(listener.close)
-        rights.prepare()
+        process.prepare()
         if not logging.getLogger().handlers:
             logs.set_up(verbose=False, form="text")
             if _in_main_thread():
-                stacks.dump_on_signal("text")
+                dump_stacks_on_signal("text")
         if not isinstance(driver, Handler):
             driver = Handler(driver, state_dir=state_directory(state_of(listeners[0], name)))
         run(driver, listeners, Notifier.wanted())
@@ -83,13 +84,13 @@ def run(
         handler.resume()
         if notifier:
             addresses = ", ".join(listener.address for listener in listeners)
-            notifier.tell("READY=1", f"STATUS=serving {driver} on {addresses}")
+            notifier.ready(f"serving {driver} on {addresses}")
         ready()
         _log.info("serving %s on %s", driver, where)
         server.serve_forever()
         _log.info("stopping")
         if notifier:
-            notifier.tell("STOPPING=1")
+            notifier.stopping()
 
 
 def _in_main_thread() -> bool:

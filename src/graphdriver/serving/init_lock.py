@@ -1,4 +1,4 @@
-"""Calls inside together, or Init alone."""
+"""A readers-writer lock: many calls at once, or one Init."""
 
 from __future__ import annotations
 
@@ -10,59 +10,60 @@ from typing import Final
 from graphdriver.errors import InUseError
 
 PATIENCE: Final = 60.0
-"""How long Init waits for the calls of before, in seconds. Newcomers wait as long behind it."""
+"""How long Init waits for earlier calls to end, in seconds. New calls wait as long behind it."""
 
 
-class Gate:
-    """Lets many pass together, or one alone. Whoever wants to be alone goes before newcomers."""
+class InitLock:
+    """Lets calls run together, or one Init alone. An Init that waits goes before new calls."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._changed = threading.Condition(self._guard)
-        self._inside = 0
-        self._alone = 0
+        self._running = 0
+        self._exclusive = 0
 
-    def enter(self) -> None:
-        """Be inside with others, until `leave`."""
+    def begin_call(self) -> None:
+        """Wait until no Init runs or waits, and run beside other calls until `end_call`."""
         with self._guard:
-            while self._alone:
+            # Also for one that waits: otherwise some call would always run, and Init never.
+            while self._exclusive:
                 self._changed.wait()
-            self._inside += 1
+            self._running += 1
 
-    def leave(self) -> bool:
-        """Be inside no longer; tell whether nobody else is."""
+    def end_call(self) -> bool:
+        """End a call; tell whether no other one runs."""
         with self._guard:
-            self._inside -= 1
-            if not self._inside and self._alone:
+            self._running -= 1
+            if not self._running and self._exclusive:
                 self._changed.notify_all()
-            return not self._inside
+            return not self._running
 
     @contextlib.contextmanager
-    def alone(self, patience: float | None = None) -> Iterator[None]:
-        """Be inside with nobody else.
+    def exclusive(self, patience: float | None = None) -> Iterator[None]:
+        """Keep all calls out for the length of a ``with`` block.
 
         Args:
-            patience: how long to wait for those who are inside, in seconds; by default `PATIENCE`.
+            patience: how long to wait for calls that run, in seconds; by default `PATIENCE`.
 
         Raises:
-            InUseError: somebody was still inside after that. A caller that never ends its transfer
-                must not keep everybody else waiting for ever.
+            InUseError: calls still ran after that. A caller that never ends its transfer must not
+                keep everybody else waiting for ever.
         """
         patience = PATIENCE if patience is None else patience
         with self._guard:
-            self._alone += 1
-            if not self._changed.wait_for(lambda: not self._inside, patience):
-                self._alone -= 1
+            self._exclusive += 1
+            if not self._changed.wait_for(lambda: not self._running, patience):
+                self._exclusive -= 1
                 self._changed.notify_all()
                 raise InUseError(
-                    f"{self._inside} earlier calls did not end within {patience:.0f} s",
+                    f"{self._running} earlier calls did not end within {patience:.0f} s",
                     hint="the plugin's log names those that run long; end what makes them",
                 )
-            self._inside = 1
+            self._running = 1  # two Inits exclude each other, too
         try:
             yield
         finally:
             with self._guard:
-                self._inside = 0
-                self._alone -= 1
+                self._running = 0
+                self._exclusive -= 1
                 self._changed.notify_all()

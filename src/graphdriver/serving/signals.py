@@ -1,18 +1,28 @@
-"""The signals of a server: some stop it in good order, some are ignored.
+"""The signals of a server: some stop it in good order, some are ignored, one logs its stacks.
 
 SIGHUP and SIGUSR2 would end a process that does not handle them, and leave its socket behind. Other
 services take them for "read your configuration again", so people send them; a plugin reads none.
+
+SIGUSR1 writes the stacks of all threads, for whoever wants to know what a plugin is waiting for.
 """
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import logging
+import os
 import signal
+import sys
+import threading
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from graphdriver.serving.logs import Form
 
 STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-"""They stop a server: calls under way may end, the socket is removed."""
+"""They stop a server: calls in progress may end, the socket is removed."""
 
 IGNORED: Final = (signal.SIGHUP, signal.SIGUSR2)
 
@@ -34,8 +44,8 @@ def raise_until_served() -> None:
 class Signals:
     """The signals that this process takes. For the main thread of a program.
 
-    Handlers run in the main thread alone, but any thread may take a signal, and that would leave the
-    main one asleep. So each signal's number is also written to a socket, for the main thread's loop.
+    Handlers run only in the main thread, but any thread may take a signal, and that would leave the
+    main thread asleep. So each signal's number is also written to a socket, which wakes its loop.
 
     Args:
         wake: the socket's descriptor; it must not block.
@@ -58,7 +68,7 @@ class Signals:
         return bool(set(numbers) & set(STOPS))
 
     def close(self) -> None:
-        """Write no more numbers. The handlers stay: a stop that comes once more does no harm."""
+        """Stop writing numbers. The handlers stay: another stop does no harm."""
         signal.set_wakeup_fd(-1)
 
 
@@ -68,3 +78,36 @@ def _stop(*_: object) -> None:
 
 def _do_nothing(*_: object) -> None:
     pass
+
+
+def dump_stacks_on_signal(form: Form) -> None:
+    """Handle SIGUSR1, which would end the process otherwise. For the main thread.
+
+    As text the stacks are written straight to stderr by the interpreter's own handler, which needs no
+    thread of ours to run. As JSON they are one line of the log, so that every line stays an object.
+
+    Args:
+        form: how the log is written.
+    """
+    if form == "text":
+        faulthandler.register(signal.SIGUSR1, sys.stderr, all_threads=True)
+        return
+    requests, wake = os.pipe()
+    os.set_blocking(wake, False)
+
+    def note(*_: object) -> None:
+        with contextlib.suppress(BlockingIOError):  # enough requests are waiting
+            os.write(wake, b"\0")
+
+    # A handler must not wait for the log's lock, which the interrupted thread may hold.
+    threading.Thread(target=_log_stacks, args=(requests,), name="stacks", daemon=True).start()
+    signal.signal(signal.SIGUSR1, note)
+
+
+def _log_stacks(requests: int) -> None:
+    while os.read(requests, 1):
+        with open(os.memfd_create("stacks"), "w+b") as file:
+            faulthandler.dump_traceback(file, all_threads=True)
+            file.seek(0)
+            stacks = file.read().decode("utf-8", "replace")
+        _log.info("the stacks of all threads", extra={"graphdriver": {"stacks": stacks}})

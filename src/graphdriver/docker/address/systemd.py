@@ -1,13 +1,11 @@
-"""What systemd hands to a service and is told by it: a listening socket, and how things stand.
+"""The listening socket that systemd passes to a service: sd_listen_fds(3).
 
-The protocols are sd_listen_fds(3) and sd_notify(3); they are a few variables and a datagram, and
-need no library. The variables are taken out of the environment, so that no child of ours believes
-that they are meant for it.
+The protocol is a few variables and a descriptor, and needs no library. The variables are taken out of
+the environment, so that no child of ours believes that they are meant for it.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 from typing import TYPE_CHECKING, Final
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     import ssl
 
 _FIRST: Final = 3  # SD_LISTEN_FDS_START
-_log = logging.getLogger(__name__)
 
 
 def inherited_socket() -> socket.socket | None:
@@ -118,29 +115,3 @@ def _owned_path(where: object) -> str:
             hint="put SocketMode=0660 into the .socket unit",
         )
     return where
-
-
-class Notifier:
-    """Tells systemd how the service stands.
-
-    Args:
-        address: a path, or a name after ``@``, as ``NOTIFY_SOCKET`` says it.
-    """
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-
-    @classmethod
-    def wanted(cls) -> Notifier | None:
-        """Return who tells it, if systemd wants to know."""
-        address = os.environ.pop("NOTIFY_SOCKET", "")
-        return cls(address) if address else None
-
-    def tell(self, *assignments: str) -> None:
-        """Send some of sd_notify(3)'s assignments, such as ``READY=1``."""
-        address = f"\0{self._address[1:]}" if self._address[0] == "@" else self._address
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            try:
-                sender.sendto("\n".join(assignments).encode(), address)
-            except OSError as error:
-                _log.warning("cannot tell systemd at %s: %s", self._address, error.strerror)

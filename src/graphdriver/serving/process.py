@@ -1,4 +1,4 @@
-"""What a process needs to keep layers: root's rights, no umask, all descriptors that it can get."""
+"""What a process needs to serve a driver: root's rights, no umask, and many descriptors."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from graphdriver.errors import UnsupportedError
 
 
 def expect_root() -> None:
-    """See that this process is root's.
+    """Check that this process runs as root.
 
     Raises:
-        UnsupportedError: it is not.
+        UnsupportedError: it does not.
     """
     if os.geteuid() != 0:
         raise UnsupportedError(
@@ -22,13 +22,14 @@ def expect_root() -> None:
 
 
 def prepare() -> None:
-    """Make this process one that can keep layers.
+    """Set up this process to serve a driver.
 
     Raises:
-        UnsupportedError: it is not root's.
+        UnsupportedError: it does not run as root.
     """
     expect_root()
+    # Modes come from layers and from the driver; a umask would take bits away from them.
     os.umask(0)
-    # A diff may have a folder open for each layer below, and daemons ask for many at once.
+    # A diff may have a directory open for each layer below, and daemons ask for many at once.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
