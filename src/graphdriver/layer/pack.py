@@ -13,9 +13,8 @@ header holds a name, a device or a time of this machine.
 - What changes while it is packed: a name that vanished is left out with a warning, a file that grew
   is cut at the size in its header, one that shrank breaks the stream. A stream that broke stays
   broken: who reads on gets the same error, never an end.
-- A sparse file is packed with its holes as zeros, unless the caller knows that whoever reads the stream
-  bears holes. A Docker daemon does not: it puts layers together again from their headers and the files'
-  bytes (tar-split), and cannot where a tar has left something out, so its save fails.
+- A sparse file is packed with its holes as zeros. A Docker daemon puts layers together again from their
+  headers and the files' bytes (tar-split), and cannot where a tar has left something out.
 """
 
 from __future__ import annotations
@@ -33,7 +32,6 @@ from graphdriver.layer.changed import ChangeList
 from graphdriver.layer.idmap import attribute_to_container, to_container
 from graphdriver.layer.tar.entry import Entry, EntryType
 from graphdriver.layer.tar.writer import BLOCK, END, file_header, header
-from graphdriver.layer.tree import holes
 from graphdriver.layer.tree.directory_path import DirectoryPath
 from graphdriver.layer.tree.walk import look_at, walk_to_files
 from graphdriver.linux import xattr
@@ -67,7 +65,6 @@ def pack(
     *,
     uid_maps: Sequence[IDMap] = (),
     gid_maps: Sequence[IDMap] = (),
-    sparse: bool = False,
 ) -> Packer:
     """Return a tree as a tar stream.
 
@@ -77,9 +74,8 @@ def pack(
             root.
         uid_maps: owners on disk are mapped back by these.
         gid_maps: likewise for groups.
-        sparse: leave out the zeros of files that are full of them. Every file is read twice then.
     """
-    return Packer(root_fd, changes, uid_maps, gid_maps, sparse)
+    return Packer(root_fd, changes, uid_maps, gid_maps)
 
 
 class Packer:
@@ -104,7 +100,6 @@ class Packer:
         changes: ChangeList | None,
         uid_maps: Sequence[IDMap],
         gid_maps: Sequence[IDMap],
-        sparse: bool = False,
     ) -> None:
         root = deviceless(root_fd)
         if root is None:
@@ -115,8 +110,7 @@ class Packer:
         self.root = root
         self._uid_maps = uid_maps
         self._gid_maps = gid_maps
-        self._sparse = sparse
-        self._is_special = bool(uid_maps or gid_maps or sparse)
+        self._has_maps = bool(uid_maps or gid_maps)
         self.size = 0
         self.inodes = 0
         self.above = DirectoryPath()
@@ -236,7 +230,7 @@ class Packer:
         try:
             size = found.st_size
             attributes = xattr.get_all(fd)
-            if found.st_nlink == 1 and size <= _PIECE and not (attributes or self._is_special):
+            if found.st_nlink == 1 and size <= _PIECE and not (attributes or self._has_maps):
                 head = file_header(
                     path,
                     found.st_mode & 0o7777,
@@ -255,9 +249,7 @@ class Packer:
             entry.size = entry.stored = size
             self.size += size
             self.inodes += 1
-            if self._sparse and size >= holes.BLOCK:
-                _leave_holes_out(entry, fd)
-            if size > _PIECE or entry.sparse is not None:
+            if size > _PIECE:
                 done = True
                 return _content(entry, fd, self._show(name))
             return (_with_data(header(entry), fd, size),)
@@ -327,34 +319,20 @@ def _with_data(head: bytes, fd: int, size: int) -> bytes:
     return b"".join((head, data, _ZEROS[: -size % BLOCK]))
 
 
-def _leave_holes_out(entry: Entry, fd: int) -> None:
-    """Make a file's entry a sparse one if that saves something."""
-    ranges = holes.data_ranges(fd, entry.size)
-    if ranges is None:
-        return
-    whole = len(header(entry)) + entry.size
-    entry.sparse, entry.stored = ranges, sum(length for _, length in ranges)
-    if len(header(entry)) + entry.stored >= whole:
-        entry.sparse, entry.stored = None, entry.size
-    elif os.fstat(fd).st_size < entry.size:
-        raise BrokenStreamError("shrank while it was packed")
-
-
 def _content(entry: Entry, fd: int, shown: str) -> Iterator[bytes]:
-    """Yield a big or sparse file's header and content, and close the file."""
+    """Yield a big file's header and content, and close the file."""
     try:
         yield header(entry)
-        for offset, length in [(0, entry.size)] if entry.sparse is None else entry.sparse:
-            at, end = offset, offset + length
-            while at < end:
-                piece = os.pread(fd, min(end - at, _PIECE), at)
-                if not piece:
-                    raise BrokenStreamError(
-                        f"{shown}: shrank while it was packed: {entry.size - at} bytes are missing"
-                    )
-                at += len(piece)
-                yield piece
-        yield bytes(-entry.stored % BLOCK)
+        left = entry.size
+        while left:
+            piece = os.read(fd, min(left, _PIECE))
+            if not piece:
+                raise BrokenStreamError(
+                    f"{shown}: shrank while it was packed: {left} bytes are missing"
+                )
+            left -= len(piece)
+            yield piece
+        yield bytes(-entry.size % BLOCK)
     except OSError as error:
         raise _unreadable(shown, error) from error
     finally:

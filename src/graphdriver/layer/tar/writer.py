@@ -4,9 +4,8 @@ That is one ustar header (POSIX pax, "ustar Interchange Format") where everythin
 extended header before it for what does not: long names, big numbers, times with nanoseconds or
 before 1970, and extended attributes (``SCHILY.xattr.*``, as GNU tar and Go write them; a record's
 key ends at its first ``=``, so an attribute with one in its name is ``LIBARCHIVE.xattr.*``, where it
-is escaped). A sparse file is one of version 1.0 ("Sparse Formats" in GNU tar's manual), whose map
-stands in front of the data: GNU tar, bsdtar, Python and Go read it. Nothing depends on where or when it
-is written, so the same entry is the same bytes always.
+is escaped). Holes are written as zeros. Nothing depends on where or when an entry is written, so the
+same entry is the same bytes always.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from __future__ import annotations
 import base64
 import urllib.parse
 import zlib
-from collections.abc import Sequence
 
 from graphdriver.errors import UnsupportedError
 from graphdriver.layer.tar import pax
@@ -33,9 +31,6 @@ _SECOND = 1_000_000_000
 def header(entry: Entry) -> bytes:
     """Return an entry's headers, a whole number of blocks; its data follows them.
 
-    Args:
-        entry: of a sparse file, ``stored`` is the length of its ranges together.
-
     Raises:
         UnsupportedError: no tar can hold it (a NUL in a name, a device number of 2^21 or more,
             a mebibyte of attributes).
@@ -46,18 +41,7 @@ def header(entry: Entry) -> bytes:
         raise UnsupportedError(f"{entry.name!r}: a tar holds no device number {entry.device}")
     records: dict[bytes, bytes] = {}
     recorded = b""  # the names in records, which are UTF-8 unless another record says otherwise
-    stored = entry.stored
-    ranges = b""
-    if entry.sparse is not None:
-        ranges = _ranges(entry.sparse, entry.size)
-        stored += len(ranges)
-        records[b"GNU.sparse.major"], records[b"GNU.sparse.minor"] = b"1", b"0"
-        records[b"GNU.sparse.name"] = recorded = entry.name
-        records[b"GNU.sparse.realsize"] = b"%d" % entry.size
-        # A program that does not know of all this shall not take it for the file.
-        prefix, name = b"", b"GNUSparseFile.0/" + _base(entry.name)[:84]
-    else:
-        prefix, name = _split(entry.name)
+    prefix, name = _split(entry.name)
     if not name:
         records[b"path"] = recorded = entry.name
         # A slash at the cut would make a folder of a file for programs that know no PAX.
@@ -69,7 +53,7 @@ def header(entry: Entry) -> bytes:
         link = link[:100]
     uid = _number(records, b"uid", entry.uid, _SMALL_OCTAL)
     gid = _number(records, b"gid", entry.gid, _SMALL_OCTAL)
-    size = _number(records, b"size", stored, _BIG_OCTAL)
+    size = _number(records, b"size", entry.stored, _BIG_OCTAL)
     seconds, nanoseconds = divmod(entry.mtime_ns, _SECOND)
     if nanoseconds or not 0 <= seconds < _BIG_OCTAL:
         records[b"mtime"] = _time(entry.mtime_ns)
@@ -97,7 +81,7 @@ def header(entry: Entry) -> bytes:
     extended = _block(
         b"PaxHeaders.0/" + _base(entry.name)[:87], 0o644, 0, 0, len(body), 0, b"x", b"", (0, 0), b""
     )
-    return extended + body + bytes(-len(body) % BLOCK) + main + ranges
+    return extended + body + bytes(-len(body) % BLOCK) + main
 
 
 def file_header(name: bytes, mode: int, uid: int, gid: int, size: int, mtime_ns: int) -> bytes:
@@ -135,14 +119,6 @@ def _is_utf8(name: bytes) -> bool:
 
 def _base(name: bytes) -> bytes:
     return name.rstrip(b"/").rpartition(b"/")[2]
-
-
-def _ranges(ranges: Sequence[tuple[int, int]], size: int) -> bytes:
-    """Return a map of version 1.0: how many ranges, then each one's offset and length, in lines."""
-    if not ranges or sum(ranges[-1]) < size:
-        ranges = [*ranges, (size, 0)]  # GNU tar makes a file no longer than its last range
-    text = b"%d\n" % len(ranges) + b"".join(b"%d\n%d\n" % each for each in ranges)
-    return text + bytes(-len(text) % BLOCK)
 
 
 def _split(name: bytes) -> tuple[bytes, bytes]:
