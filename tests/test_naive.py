@@ -13,7 +13,20 @@ from typing import ClassVar
 import pytest
 
 from graphdriver import Change, ChangeKind, Driver, IDMap, NaiveDiffDriver, ProtoDriver
-from graphdriver.driver import mounted
+from graphdriver.driver import (
+    ChecksOptions,
+    CountsGets,
+    CountsUsage,
+    FindsLeftovers,
+    NamesMounts,
+    ProbesHome,
+    TellsTouched,
+    TellsUntouched,
+    Usage,
+    ability,
+    mounted,
+)
+from graphdriver.drivers import load, make
 from graphdriver.errors import (
     BadArchiveError,
     BrokenStreamError,
@@ -77,8 +90,11 @@ class Able(Folders):
         self.calls.append(("untouched_since", id, parent))
         return self.stamp
 
-    def check(self, deep: bool) -> list[str]:
-        return [f"deep: {deep}"]
+    def usage(self, id: str) -> Usage:
+        return Usage(1, 2)
+
+    def is_leftover(self, id: str) -> bool:
+        return True
 
     def create_read_write(
         self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
@@ -280,10 +296,71 @@ def test_every_call_reaches_the_wrapped_driver(driver: NaiveDiffDriver, proto: A
     assert nothing_is_held(proto)
 
 
-def test_optional_abilities_are_found_on_the_wrapper(driver: NaiveDiffDriver) -> None:
-    assert driver.check(deep=True) == ["deep: True"]  # type: ignore[operator]
-    assert not hasattr(NaiveDiffDriver(Folders()), "check")
-    assert not hasattr(driver, "never_heard_of")
+ABILITIES: list[Callable[..., object]] = [
+    CountsGets,
+    FindsLeftovers,
+    NamesMounts,
+    CountsUsage,
+    TellsUntouched,
+    TellsTouched,
+    ProbesHome,
+    ChecksOptions,
+]
+
+
+def test_an_ability_is_found_through_the_wrapper(driver: NaiveDiffDriver, proto: Able) -> None:
+    for outer in (proto, driver, NaiveDiffDriver(driver)):
+        found = ability(outer, CountsUsage)
+        assert found is proto
+        assert found.usage("a") == Usage(1, 2)
+        assert ability(outer, FindsLeftovers) is None, "it has one method of two"
+
+
+@pytest.mark.parametrize("wanted", ABILITIES)
+def test_a_driver_without_an_ability_has_none(wanted: Callable[..., object]) -> None:
+    assert ability(NaiveDiffDriver(Folders()), wanted) is None
+
+
+@pytest.mark.parametrize("wanted", ABILITIES)
+@pytest.mark.parametrize("value", [None, 0, {"a": 1}, Usage], ids=["None", "0", "dict", "class"])
+def test_an_attribute_that_is_no_method_is_no_ability(
+    wanted: Callable[..., object], value: object
+) -> None:
+    plain = Folders()
+    for name in vars(wanted):
+        if not name.startswith("_"):
+            setattr(plain, name, value)
+    assert ability(plain, wanted) is None
+    assert ability(NaiveDiffDriver(plain), wanted) is None
+
+
+def test_the_wrapper_decides_of_an_ability_that_it_names_itself(proto: Able) -> None:
+    class Hides(NaiveDiffDriver):
+        usage = None
+
+    class Counts(NaiveDiffDriver):
+        def usage(self, id: str) -> Usage:
+            return Usage(7, 7)
+
+    assert ability(Hides(proto), CountsUsage) is None
+    counts = Counts(proto)
+    assert ability(counts, CountsUsage) is counts
+
+
+@pytest.mark.parametrize("name", ["overlay2", "fuse-overlayfs", "btrfs", "vfs"])
+def test_our_drivers_have_these_abilities(name: str) -> None:
+    expected = {
+        "overlay2": {CountsGets, FindsLeftovers, NamesMounts, CountsUsage},
+        "fuse-overlayfs": {CountsGets, FindsLeftovers, NamesMounts, CountsUsage},
+        "btrfs": {FindsLeftovers, TellsUntouched, TellsTouched},
+        "vfs": {FindsLeftovers, TellsUntouched},
+    }
+    driver = NaiveDiffDriver(make(name))
+    assert {one for one in ABILITIES if ability(driver, one)} == expected[name] | {
+        ProbesHome,
+        ChecksOptions,
+    }
+    assert {one for one in ABILITIES if ability(load(name), one)} >= {ProbesHome, ChecksOptions}
 
 
 def test_the_wrapper_marks_a_home_with_the_drivers_name(driver: NaiveDiffDriver) -> None:

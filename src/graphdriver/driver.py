@@ -36,9 +36,11 @@ from __future__ import annotations
 import abc
 import contextlib
 import enum
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeVar, cast, runtime_checkable
 
 DEFAULT_DOCKER_ROOT_DIRECTORY = "/var/lib/docker/graph"
 """Where Docker's Go helper kept layers by default; daemons today always say their own home."""
@@ -264,44 +266,49 @@ class Driver(ProtoDriver):
         return Capabilities()
 
 
+# --- optional abilities -----------------------------------------------------------------------------
+#
+# A driver has an ability by having its methods; nothing is registered. `ability` finds them.
+
+
 class CountsGets(Protocol):
-    """What a driver may offer besides: one that counts gets, because the last put unmounts."""
+    """A driver that counts gets, because the last put unmounts."""
 
     def daemon_began(self) -> None:
-        """Take note that what was got so far was got by a daemon that is gone.
+        """Count each layer that is mounted now as got once.
 
-        Called after `ProtoDriver.init`, when a daemon says Init that did not before. A daemon does
-        not put what it held when it was killed; the next one gets and puts each container that
-        lives on. So what is mounted now counts one get, lest that put unmount it.
+        Called after `ProtoDriver.init`, when a daemon sends Init that did not send one before. A daemon
+        does not put what it held when it was killed; the next one gets and puts the layer of each
+        container that still runs. Without this count, that put would unmount the container.
         """
         ...
 
 
 class FindsLeftovers(Protocol):
-    """What a driver may offer besides: one that knows what a killed daemon left behind.
+    """A driver that knows what a killed daemon left behind.
 
     Called when another daemon sends Init, after `CountsGets.daemon_began`, if the former one is known
     to be gone: on a unix socket, its process has ended.
     """
 
     def release_leftovers(self) -> None:
-        """Unmount each layer that another one stands on, unless the mount is in use (EBUSY).
+        """Unmount each layer that is another layer's parent, unless the mount is in use (EBUSY).
 
-        A layer without a child stays mounted: a container may live on in it.
+        A layer without a child stays mounted: a container may still run on it.
         """
         ...
 
     def is_leftover(self, id: str) -> bool:
         """Tell whether no layer stands on ``id`` and nothing is mounted for it.
 
-        Asked of a layer whose `Driver.apply_diff` never came to its end; if so, it is removed.
+        Asked of a layer whose `Driver.apply_diff` did not end; the layer is removed if so.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """How to show a layer in a folder: what mount(8) is told. ``options`` may hold ``ro`` or ``rw``."""
+    """How to show a layer in a directory, as mount(8) takes it; an option may be ``ro`` or ``rw``."""
 
     type: str
     source: str
@@ -309,14 +316,14 @@ class Mount:
 
 
 class NamesMounts(Protocol):
-    """What a driver may offer besides: one that names mounts instead of making them."""
+    """A driver that names a layer's mounts, for somebody else to make."""
 
     def mounts(self, id: str, *, read_only: bool) -> Sequence[Mount]:
-        """Return the mounts that show a layer, one upon the other; nothing is mounted by this.
+        """Return the mounts that show a layer, in the order in which they are made; mount nothing.
 
         Args:
             id: the layer.
-            read_only: nothing will be written to it. Of a layer that others stand on, it must be so.
+            read_only: nothing will be written to it. Always so for a layer that is a parent.
 
         Raises:
             LayerNotFoundError: ``id`` does not exist.
@@ -333,7 +340,7 @@ class Usage:
 
 
 class CountsUsage(Protocol):
-    """What a driver may offer besides: one that knows what a layer takes by itself."""
+    """A driver that knows what a layer takes on disk without a walk through its tree."""
 
     def usage(self, id: str) -> Usage:
         """Return what a layer takes, without what it shares with the layers below.
@@ -342,6 +349,137 @@ class CountsUsage(Protocol):
             LayerNotFoundError: ``id`` does not exist.
         """
         ...
+
+
+class TellsUntouched(Protocol):
+    """A driver whose layers begin as copies of their parents.
+
+    `graphdriver.NaiveDiffDriver` then compares no file that has not changed since the copy.
+    """
+
+    def untouched_since(self, id: str, parent: str) -> int | None:
+        """Return when ``id`` was a finished copy of ``parent``, in nanoseconds since 1970.
+
+        By the clock of the filesystem, as the change time (ctime) of a file written behind the copy
+        has it. None: not known, or ``id`` is no copy of ``parent``.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """Where two trees can differ, of which one is a snapshot of the other.
+
+    A snapshot keeps inode numbers: what has the same number in both trees was one file or directory,
+    and still is the same unless it was touched in either.
+
+    Attributes:
+        upper_device: ``st_dev`` of the upper tree, as stat(2) gives it; other devices are compared
+            as if nothing were known.
+        lower_device: ``st_dev`` of the lower tree.
+        inodes: the numbers of the inodes that were touched in either tree: content, attributes or,
+            of a directory, names in it.
+        names: for the number of each directory, the names in it that lead to a touched inode.
+    """
+
+    upper_device: int
+    lower_device: int
+    inodes: AbstractSet[int]
+    names: Mapping[int, AbstractSet[bytes]]
+
+    def were_one(self, above: os.stat_result, below: os.stat_result) -> bool:
+        """Tell whether an inode of the upper tree is the snapshot of one of the lower tree."""
+        return (
+            above.st_ino == below.st_ino
+            and above.st_dev == self.upper_device
+            and below.st_dev == self.lower_device
+        )
+
+    def names_in(self, directory: int) -> Sequence[bytes] | None:
+        """Return the names that can differ in a directory, given its inode number; None: any."""
+        return None if directory in self.inodes else sorted(self.names.get(directory, ()))
+
+
+class TellsTouched(Protocol):
+    """A driver whose filesystem records what was touched since a snapshot was made.
+
+    `graphdriver.NaiveDiffDriver` then looks at nothing else.
+    """
+
+    def touched_since(self, upper_fd: int, lower_fd: int) -> Touched | None:
+        """Return where a layer and its parent can differ; None: anywhere.
+
+        Args:
+            upper_fd: the root directory of the layer.
+            lower_fd: the root directory of the layer that it is compared with.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Suitability:
+    """How well a driver would work in a place: the higher ``rank`` the better; and why."""
+
+    rank: int
+    reason: str
+
+
+class ProbesHome(Protocol):
+    """A driver *class* that knows where it works; a class without this is never chosen by itself."""
+
+    def probe(self, home: str) -> Suitability:
+        """Tell how well the driver would work in ``home``, an existing directory. A class method.
+
+        Raises:
+            UnsupportedError: it would not work there; the text says why.
+        """
+        ...
+
+
+class ChecksOptions(Protocol):
+    """A driver *class* that can refuse options before it has a home."""
+
+    def check(self, options: Sequence[str]) -> None:
+        """Look at what is known without a home: options, a program, the kernel. A class method.
+
+        Raises:
+            UnsupportedError: the driver works in no home with these; the text says why.
+        """
+        ...
+
+
+@runtime_checkable
+class WrapsDriver(Protocol):
+    """A driver that stands before another one, ``proto``, and has all its abilities."""
+
+    proto: ProtoDriver
+
+
+A = TypeVar("A")
+
+
+# mypy takes a protocol where a callable is asked for, but not where a type[A] is.
+def ability(driver: object, wanted: Callable[..., A]) -> A | None:
+    """Return the object that has an ability of a driver: the driver itself, or one that it wraps.
+
+    The outermost driver that has an attribute of such a name decides. If that attribute is no method
+    (None, a number, a class), the driver does not have the ability.
+
+    Args:
+        driver: a driver; a driver's class for `ProbesHome` and `ChecksOptions`.
+        wanted: one of the protocols above.
+    """
+    methods = [name for name in vars(wanted) if not name.startswith("_")]
+    found = driver
+    while not any(hasattr(found, name) for name in methods):
+        if not isinstance(found, WrapsDriver):
+            return None
+        found = found.proto
+    for name in methods:
+        method = getattr(found, name, None)
+        if not callable(method) or isinstance(method, type):
+            return None
+    return cast(A, found)
 
 
 @contextlib.contextmanager

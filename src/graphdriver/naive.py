@@ -10,8 +10,8 @@ The rules:
   is over; the layer itself when its stream is closed.
 - A get or put of its own is a call like any other: the wrapped driver never sees two at a time for one
   layer, though others may ask for a parent while it is compared.
-- Everything else reaches the wrapped driver unchanged. A wrapper must not hide what it wraps: an
-  ability that only some drivers offer is found on the wrapper too.
+- Everything else reaches the wrapped driver unchanged. A wrapper must not hide what it wraps: the
+  optional abilities of ``proto`` are found through the wrapper (`graphdriver.driver.ability`).
 - Nothing waits for the clock to move on: times are compared to the nanosecond where there are any.
 """
 
@@ -31,6 +31,9 @@ from graphdriver.driver import (
     IDMap,
     ProtoDriver,
     ReadStream,
+    TellsTouched,
+    TellsUntouched,
+    ability,
     mounted,
 )
 from graphdriver.layer.changed import Changed, ChangeList, changed_size
@@ -46,8 +49,8 @@ class NaiveDiffDriver(Driver):
     """The five methods of a `Driver` beyond `ProtoDriver`, by comparing folders.
 
     Args:
-        proto: the driver that keeps the layers. Its optional abilities are attributes of the
-            wrapper too.
+        proto: the driver that keeps the layers. `graphdriver.driver.ability` finds its optional
+            abilities through the wrapper.
     """
 
     def __init__(self, proto: ProtoDriver) -> None:
@@ -56,15 +59,10 @@ class NaiveDiffDriver(Driver):
         self._uid_maps: tuple[IDMap, ...] = ()
         self._gid_maps: tuple[IDMap, ...] = ()
         if type(self) is NaiveDiffDriver:  # a driver that extends this one speaks for itself
-            # These stand in the class, where __getattr__ would never be asked for them.
+            # Class variables of a driver; a wrapper's depend on what it wraps.
             vars(self).update(
                 driver_name=proto.driver_name or type(proto).__name__, home_format=proto.home_format
             )
-
-    def __getattr__(self, name: str) -> object:
-        if name == "proto":  # not made yet: a copy or an unpickling is under way
-            raise AttributeError(name)
-        return getattr(self.proto, name)
 
     # What the wrapped driver does.
 
@@ -144,11 +142,11 @@ class NaiveDiffDriver(Driver):
         """Compare a layer with another, and do something with the changes as they are found."""
         if not parent:
             return use(compare(upper, None))
-        untouched_since = getattr(self.proto, "untouched_since", None)
-        stamp = untouched_since(id, parent) if untouched_since else None
-        touched_since = getattr(self.proto, "touched_since", None)
+        copies = ability(self.proto, TellsUntouched)
+        stamp = copies.untouched_since(id, parent) if copies else None
+        snapshots = ability(self.proto, TellsTouched)
         with self._root(parent) as lower:
-            touched = touched_since(upper, lower) if touched_since else None
+            touched = snapshots.touched_since(upper, lower) if snapshots else None
             return use(compare(upper, lower, untouched_before_ns=stamp, touched=touched))
 
     @contextlib.contextmanager

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from graphdriver import Change, ChangeKind, NaiveDiffDriver
+from graphdriver.driver import Touched
 from graphdriver.drivers.btrfs.driver import BtrfsDriver
-from graphdriver.layer.touched import Touched
 from graphdriver.linux import btrfs as calls
 from tests.drivers.layers import layer, read_diff
 from tests.layer.test_changes_oracle import (

@@ -14,7 +14,7 @@ from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.serving.home import Home
 
 _MODULE = """
-from graphdriver.drivers.choice import Suitability
+from graphdriver.driver import Suitability
 from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.errors import UnsupportedError
 

@@ -140,7 +140,7 @@ def test_drivers_are_known_by_their_entry_points_alone() -> None:
 
 
 def test_a_file_has_one_subject() -> None:
-    assert not named(file for file in FILES if len(file.read_text().splitlines()) > 450)
+    assert not named(file for file in FILES if len(file.read_text().splitlines()) > 600)
     nothing_said = {"utils", "util", "common", "helpers", "misc"}
     assert not named(file for file in FILES if file.stem in nothing_said)
 

@@ -20,7 +20,7 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from graphdriver import returned
@@ -28,7 +28,16 @@ from graphdriver.containerd.filters import fields_of, parse_all
 from graphdriver.containerd.got import Got
 from graphdriver.containerd.metadata import Metadata, Snapshot, SnapshotKind
 from graphdriver.containerd.remap import remap_of
-from graphdriver.driver import Mount, ProtoDriver, Usage, mounted
+from graphdriver.driver import (
+    CountsGets,
+    CountsUsage,
+    Mount,
+    NamesMounts,
+    ProtoDriver,
+    Usage,
+    ability,
+    mounted,
+)
 from graphdriver.errors import (
     LayerExistsError,
     MalformedRequestError,
@@ -82,7 +91,7 @@ class Snapshots:
             raise
         try:
             got = os.path.join(root, ".graphdriver", "got")
-            self._got = Got(got, kept=hasattr(driver, "daemon_began"))
+            self._got = Got(got, kept=ability(driver, CountsGets) is not None)
             driver.init(root, options, [], [])
         except BaseException:
             self._metadata.close()
@@ -193,9 +202,9 @@ class Snapshots:
 
     def _mounts(self, number: int, layer: str, kind: SnapshotKind) -> Sequence[Mount]:
         read_only = kind is SnapshotKind.VIEW
-        named: Callable[..., Sequence[Mount]] | None = getattr(self._driver, "mounts", None)
-        if named:
-            return returned.mounts(named(layer, read_only=read_only))
+        namer = ability(self._driver, NamesMounts)
+        if namer:
+            return returned.mounts(namer.mounts(layer, read_only=read_only))
         path = returned.directory(self._driver.get(layer, ""))
         if number in self._got:
             self._driver.put(layer)  # it is held already, and once is enough
@@ -349,9 +358,9 @@ class Snapshots:
     # --- usage ------------------------------------------------------------------------------------
 
     def _usage_of(self, layer: str) -> Usage:
-        counts: Callable[[str], Usage] | None = getattr(self._driver, "usage", None)
-        if counts:
-            return returned.usage(counts(layer))
+        counting = ability(self._driver, CountsUsage)
+        if counting:
+            return returned.usage(counting.usage(layer))
         with mounted(self._driver, layer) as path:
             fd = os.open(returned.directory(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:

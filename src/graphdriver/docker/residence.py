@@ -21,7 +21,7 @@ from graphdriver import returned
 from graphdriver.docker.daemon import Daemon, DaemonFile, Peer
 from graphdriver.docker.http.requests import BY_HAND
 from graphdriver.docker.messages import InitRequest
-from graphdriver.driver import Driver
+from graphdriver.driver import CountsGets, Driver, ability
 from graphdriver.errors import InUseError, NotReadyError, UnsupportedError
 from graphdriver.serving import leftovers
 from graphdriver.serving.home import Home
@@ -113,9 +113,9 @@ class Residence:
             home = self._take_up(said)
             home.created.clear()  # a daemon that just began has created nothing
             if current is None or peer is None or peer != current.peer:
-                daemon_began = getattr(self._driver, "daemon_began", None)
-                if daemon_began:
-                    daemon_began()
+                counting = ability(self._driver, CountsGets)
+                if counting:
+                    counting.daemon_began()
             if current and not by_hand and current.is_followed_by(said, peer):
                 leftovers.sweep(self._driver, home)
             # Behind an Init that was made by hand there is no daemon.

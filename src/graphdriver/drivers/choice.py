@@ -1,9 +1,7 @@
 """Which driver to use in a place: each one is asked how well it would do there.
 
-A driver class may have two class methods. ``probe(home)`` looks at an existing directory and returns a
-`Suitability`, or raises a `GraphDriverError` that says why the driver would not work there. A class
-without it works everywhere, as far as anybody knows, and is never chosen by itself. ``check(options)``
-looks at what is known without a home: the options, a program, the kernel.
+What a driver's class can be asked is in `graphdriver.driver`: `ProbesHome` and `ChecksOptions`. A class
+without `ProbesHome` works everywhere, as far as anybody knows, and is never chosen by itself.
 """
 
 from __future__ import annotations
@@ -13,17 +11,9 @@ import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graphdriver.driver import ProtoDriver
+from graphdriver.driver import ChecksOptions, ProbesHome, ProtoDriver, Suitability, ability
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.linux.small_files import read_object
-
-
-@dataclass(frozen=True, slots=True)
-class Suitability:
-    """How well a driver would do, the higher the better, and why."""
-
-    rank: int
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +63,11 @@ def look(cls: type[ProtoDriver], home: str) -> Suitability:
 
     while not os.path.isdir(home):
         home = os.path.dirname(home)
-    probe = getattr(cls, "probe", None)
-    if probe is None:
+    prober = ability(cls, ProbesHome)
+    if prober is None:
         return Suitability(0, "says nothing of where it works")
     try:
-        return _checked(probe(home))
+        return _checked(prober.probe(home))
     except GraphDriverError:
         raise
     except (Exception, SystemExit) as error:  # one driver's fault keeps nobody from the others
@@ -92,11 +82,11 @@ def check(cls: type[ProtoDriver], options: Sequence[str]) -> None:
     """
     from graphdriver.drivers import described
 
-    checks = getattr(cls, "check", None)
-    if checks is None:
+    checker = ability(cls, ChecksOptions)
+    if checker is None:
         return
     try:
-        checks(list(options))
+        checker.check(list(options))
     except GraphDriverError:
         raise
     except (Exception, SystemExit) as error:

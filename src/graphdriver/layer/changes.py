@@ -17,7 +17,7 @@ The rules are those of Docker's own comparison, without its blind spots:
   two folders that change places (RENAME_EXCHANGE) keep theirs, and only the folder that they are in
   tells; elsewhere a touched root tells nothing of what is deeper.
 - Where one tree is a snapshot of the other, and the filesystem tells what was touched since
-  (`graphdriver.layer.touched`), the rest is not looked at; and of what was one, its own change time
+  (`graphdriver.driver.Touched`), the rest is not looked at; and of what was one, its own change time
   is enough.
 - The tree may be in use. What vanishes meanwhile was deleted, what is replaced meanwhile was modified.
 """
@@ -29,10 +29,9 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 
-from graphdriver.driver import ChangeKind
+from graphdriver.driver import ChangeKind, Touched
 from graphdriver.layer.attributes import is_content
 from graphdriver.layer.changed import Changed, Way
-from graphdriver.layer.touched import Touched
 from graphdriver.layer.tree.walk import Trail, names_in, walk
 from graphdriver.linux import statfs, xattr
 from graphdriver.linux.regular import open_regular

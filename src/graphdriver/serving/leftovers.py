@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 
-from graphdriver.driver import Driver
+from graphdriver.driver import Driver, FindsLeftovers, ability
 from graphdriver.serving.home import Home
 
 _log = logging.getLogger(__name__)
@@ -19,21 +19,19 @@ def sweep(driver: Driver, home: Home) -> None:
     """Let go of mounts and half layers that nobody needs any more; what fails is logged.
 
     Args:
-        driver: its optional methods are those of `graphdriver.driver.FindsLeftovers`.
+        driver: asked if it has the ability `graphdriver.driver.FindsLeftovers`.
         home: the driver's, with the marks of unfinished layers.
     """
-    release_leftovers = getattr(driver, "release_leftovers", None)
-    if release_leftovers:
-        try:
-            release_leftovers()
-        except Exception:
-            _log.exception("mounts that a former daemon left cannot be let go of")
-    is_leftover = getattr(driver, "is_leftover", None)
-    if is_leftover is None:
+    finder = ability(driver, FindsLeftovers)
+    if finder is None:
         return
+    try:
+        finder.release_leftovers()
+    except Exception:
+        _log.exception("mounts that a former daemon left cannot be let go of")
     for id in home.unfinished():
         try:
-            if is_leftover(id) is True:
+            if finder.is_leftover(id) is True:
                 driver.remove(id)
                 home.unmark(id)
                 _log.info("removed layer %s, which a former daemon has not finished", id)

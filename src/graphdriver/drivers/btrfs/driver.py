@@ -20,14 +20,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Final
 
-from graphdriver.driver import IDMap, ProtoDriver, host_root
+from graphdriver.driver import IDMap, ProtoDriver, Suitability, Touched, host_root
 from graphdriver.drivers.btrfs import subvolumes
 from graphdriver.drivers.btrfs.touched import touched_since
-from graphdriver.drivers.choice import Suitability
 from graphdriver.drivers.probed import probed
 from graphdriver.drivers.sizes import size_of
 from graphdriver.errors import UnsupportedError
-from graphdriver.layer.touched import Touched
 from graphdriver.layer.tree.walk import remove_tree
 from graphdriver.linux import btrfs, btrfs_quota, inode_flags, statfs
 from graphdriver.linux.exclusion import alone_in

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
-from graphdriver.layer.touched import Touched
+from graphdriver.driver import Touched
 from graphdriver.linux import btrfs
 
 _LAST_FREE_OBJECTID: Final = (1 << 64) - 256

@@ -21,7 +21,7 @@ import os
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
-from graphdriver.drivers.choice import Suitability
+from graphdriver.driver import Suitability
 from graphdriver.drivers.overlay.driver import OverlayDriver
 from graphdriver.drivers.overlay.fuse import FuseMounter, expect_program
 from graphdriver.drivers.overlay.ground import Ground

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from graphdriver.drivers.choice import Suitability
+from graphdriver.driver import Suitability
 from graphdriver.drivers.overlay.driver import OverlayDriver
 from graphdriver.drivers.overlay.ground import Ground
 from graphdriver.drivers.overlay.mounts import KernelMounter

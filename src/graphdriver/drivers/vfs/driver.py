@@ -22,8 +22,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from graphdriver.driver import IDMap, ProtoDriver, host_root
-from graphdriver.drivers.choice import Suitability
+from graphdriver.driver import IDMap, ProtoDriver, Suitability, host_root
 from graphdriver.drivers.probed import probed
 from graphdriver.drivers.vfs.tree_copy import copy_tree
 from graphdriver.errors import UnsupportedError
