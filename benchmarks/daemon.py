@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.e2e.daemon import Daemon
 from tests.e2e.debian import root_filesystem
 from tests.e2e.engines import Engines
-from tests.e2e.ground import find_docker
+from tests.support.daemon import Daemon
+from tests.support.ground import find_docker
 
 DOCKERFILE = """\
 FROM debian:made

@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from graphdriver.conformance.snapshotter.calls import Calls
-from tests.containerd.containerd import Containerd
-from tests.containerd.images import ten_layers, write_image
-from tests.containerd.served import Snapshotter
+from tests.support.containerd import Containerd
+from tests.support.containerd_images import ten_layers, write_image
+from tests.support.snapshotter import Snapshotter
 
 CALLS = 300
 IMAGE = "docker.io/library/image:latest"

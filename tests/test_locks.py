@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from graphdriver.locks import HeldLock, LayerLocks
-from tests.docker.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 class Caller:

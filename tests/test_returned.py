@@ -17,8 +17,16 @@ from graphdriver.docker.messages import InitRequest
 from graphdriver.docker.request_messages import Request
 from graphdriver.driver import Mount, Usage
 from graphdriver.errors import GraphDriverError, RemoteError
-from tests.docker.conftest import Plugin, plugin, ready  # noqa: F401
-from tests.docker.tarbox import TarBox
+from tests.support.plugin import Plugin, served
+from tests.support.tarbox import TarBox
+
+
+@pytest.fixture
+def ready() -> Iterator[Plugin]:
+    """A plugin after Init."""
+    with served() as plugin, plugin.client() as client:
+        client.init(plugin.home, [], [], [])
+        yield plugin
 
 
 class Unreadable:
@@ -70,7 +78,7 @@ WRONG: dict[str, list[object]] = {
     ("method", "value"), [(method, value) for method, values in WRONG.items() for value in values]
 )
 def test_a_wrong_value_is_an_error_that_names_method_and_value(
-    ready: Plugin,  # noqa: F811
+    ready: Plugin,
     method: str,
     value: object,
     monkeypatch: pytest.MonkeyPatch,
@@ -102,7 +110,7 @@ def test_a_wrong_value_is_an_error_that_names_method_and_value(
 
 @pytest.mark.parametrize("piece", [None, "tar", 7, [1]])
 def test_a_stream_gives_bytes_and_nothing_else(
-    ready: Plugin,  # noqa: F811
+    ready: Plugin,
     piece: object,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -116,7 +124,7 @@ def test_a_stream_gives_bytes_and_nothing_else(
 
 
 def test_what_is_right_in_another_class_is_right(
-    ready: Plugin,  # noqa: F811
+    ready: Plugin,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     box = ready.box
@@ -131,7 +139,7 @@ def test_what_is_right_in_another_class_is_right(
 
 
 def test_an_apply_that_returns_nothing_leaves_no_layer_that_passes_for_whole(
-    ready: Plugin,  # noqa: F811
+    ready: Plugin,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with ready.client() as client:

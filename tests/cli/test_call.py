@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver import Client
-from tests.cli.conftest import Serving, environment, graphdriver
+from tests.support.command import Serving, environment, graphdriver
 
 
 def a_tar() -> bytes:

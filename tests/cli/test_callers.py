@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.cli.conftest import Serving, environment, graphdriver
+from tests.support.command import Serving, environment, graphdriver
 
 
 def test_who_is_not_root_is_told_what_root_is_needed_for(folder: Path) -> None:

@@ -19,8 +19,9 @@ from xml.etree import ElementTree
 import pytest
 
 from graphdriver.conformance.plugin.cases import GROUPS
-from tests.cli.conftest import ROOT, Serving, environment, graphdriver
-from tests.docker.waiting import wait_until
+from tests.support.command import Serving, environment, graphdriver
+from tests.support.documented import ROOT
+from tests.support.waiting import wait_until
 
 REMOVE = "layers/remove-of-nothing-succeeds"
 NEST = "layers/gets-nest"

@@ -20,9 +20,9 @@ import pytest
 
 from graphdriver import Client
 from graphdriver.cli import main
-from tests import certificates
-from tests.cli.conftest import environment
-from tests.documented import ROOT, Block, blocks, pages
+from tests.support import certificates
+from tests.support.command import environment
+from tests.support.documented import ROOT, Block, blocks, pages
 
 pytestmark = pytest.mark.root
 

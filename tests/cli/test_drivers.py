@@ -11,15 +11,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver.cli.main import main
-from tests.cli.conftest import Serving, environment, graphdriver
-
-
-def install(folder: Path, name: str, where: str) -> None:
-    """Lay a package into ``folder`` that says it has a driver."""
-    info = folder / f"{name}-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[graphdriver.drivers]\n{name} = {where}\n")
+from tests.support.command import Serving, environment, graphdriver, install
 
 
 def drivers(folder: Path) -> str:

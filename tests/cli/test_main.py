@@ -9,7 +9,7 @@ import pytest
 from graphdriver.cli.exit_codes import CODES
 from graphdriver.cli.main import COMMANDS
 from graphdriver.errors import Kind
-from tests.cli.conftest import graphdriver
+from tests.support.command import graphdriver
 
 NEEDED = {
     "snapshotter": ["--address=/nowhere"],

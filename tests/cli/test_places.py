@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from graphdriver.docker.address.discovery import Address
-from tests.certificates import Certificates, make
-from tests.cli.conftest import Serving, graphdriver
+from tests.support.certificates import Certificates, make
+from tests.support.command import Serving, graphdriver
 
 SPECS = Path("/etc/docker/plugins")
 

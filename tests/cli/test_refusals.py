@@ -12,8 +12,8 @@ import pytest
 
 from graphdriver import Client
 from graphdriver.linux.mountinfo import fstype_of
-from tests.cli.conftest import Serving, environment, graphdriver
-from tests.traces import socket_in
+from tests.support.command import Serving, environment, graphdriver
+from tests.support.traces import socket_in
 
 BAD_OPTIONS = [
     ("vfs", "size=10G", "vfs cannot limit the size of a layer"),

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Serving, graphdriver
-from tests.signals import signal_another_thread
-from tests.traces import state_of_socket
+from tests.support.command import Serving, graphdriver
+from tests.support.signals import signal_another_thread
+from tests.support.traces import state_of_socket
 
 SCRIPT = [
     sys.executable,

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Serving, environment
-from tests.containerd.served import Snapshotter
-from tests.traces import socket_in
+from tests.support.command import Serving, environment
+from tests.support.snapshotter import Snapshotter
+from tests.support.traces import socket_in
 
 SCRIPT = """
 import sys

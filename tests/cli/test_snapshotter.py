@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import graphdriver
-from tests.containerd.served import Snapshotter
-from tests.e2e.ground import engine
+from tests.support.command import graphdriver
+from tests.support.ground import engine
+from tests.support.snapshotter import Snapshotter
 
 
 def printed_config(*words: str) -> str:

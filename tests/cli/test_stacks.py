@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.cli.conftest import Serving
+from tests.support.command import Serving
 
 HANGS = """
 import os, time

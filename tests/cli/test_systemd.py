@@ -20,8 +20,8 @@ from typing import Protocol
 
 import pytest
 
-from tests.certificates import make
-from tests.cli.conftest import environment, graphdriver
+from tests.support.certificates import make
+from tests.support.command import environment, graphdriver
 
 GRAPHDRIVER = [sys.executable, "-m", "graphdriver"]
 

@@ -19,8 +19,8 @@ from graphdriver.conformance.plugin import wire
 from graphdriver.conformance.plugin.wire import Wire
 from graphdriver.docker.address.discovery import Address
 from graphdriver.docker.recorder import Recorder
-from tests.docker.conftest import Plugin
-from tests.docker.waiting import wait_until
+from tests.support.plugin import Plugin
+from tests.support.waiting import wait_until
 
 TAR = bytes(1024)
 

@@ -13,7 +13,7 @@ from graphdriver.conformance.kit.run import Outcome, run_case
 from graphdriver.conformance.snapshotter.calls import Calls
 from graphdriver.conformance.snapshotter.cases import GROUPS
 from graphdriver.conformance.snapshotter.kit import SnapshotKit, SnapshotterSubject
-from tests.containerd.containerd import Containerd
+from tests.support.containerd import Containerd
 
 DIFFERENT = {
     "metadata/labels-are-kept": "a label without a value is dropped",

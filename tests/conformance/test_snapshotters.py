@@ -19,7 +19,7 @@ from graphdriver.conformance.snapshotter.cases import GROUPS
 from graphdriver.conformance.snapshotter.kit import SnapshotterSubject
 from tests.conformance.snapshot_faults.every import FAULTS
 from tests.conformance.snapshot_faults.fault import Fault
-from tests.drivers.filesystems import loop
+from tests.support.filesystems import loop
 
 pytestmark = pytest.mark.root
 

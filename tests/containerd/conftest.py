@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -11,11 +10,8 @@ from pathlib import Path
 import pytest
 
 from graphdriver.conformance.snapshotter.calls import Calls
-from tests.containerd.served import Snapshotter
-from tests.drivers.filesystems import loop
-from tests.e2e.ground import require
-
-DRIVERS = ("vfs", "overlay2", "btrfs", "fuse-overlayfs")
+from tests.support.ground import require
+from tests.support.snapshotter import DRIVERS, Snapshotter, on_driver
 
 
 @pytest.fixture
@@ -29,11 +25,8 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(params=DRIVERS)
 def snapshotter(request: pytest.FixtureRequest, folder: Path) -> Iterator[Snapshotter]:
     """A snapshotter that runs, over each driver; on a filesystem of its own where that needs one."""
-    with contextlib.ExitStack() as held:
-        place = folder
-        if request.param == "btrfs":
-            place = held.enter_context(loop("btrfs", folder))
-        yield held.enter_context(Snapshotter(folder, request.param, root=place / "snapshots"))
+    with on_driver(request.param, folder) as one:
+        yield one
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 from graphdriver.containerd import _messages_pb2 as pb
 from graphdriver.linux.idmapped import idmapped, user_namespace
 from graphdriver.linux.libc import libc, raise_errno
-from tests.containerd.mounting import mount
+from tests.support.mounting import mount
 
 _SYS_MOVE_MOUNT = 429
 _FROM_EMPTY_PATH = 0x4

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.containerd.containerd import Containerd
-from tests.containerd.served import Snapshotter
-from tests.docker.waiting import wait_until
+from tests.support.containerd import Containerd
+from tests.support.snapshotter import Snapshotter
+from tests.support.waiting import wait_until
 
 WARNING = "two containerd daemons use this snapshotter"
 

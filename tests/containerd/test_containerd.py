@@ -13,14 +13,13 @@ import pytest
 
 from graphdriver.conformance.kit.tree import Facts, record
 from graphdriver.linux.mountinfo import mount_points
-from tests.containerd.containerd import Containerd
-from tests.containerd.images import busybox, chain_id, ten_layers, write_image
-from tests.containerd.mounting import mount
-from tests.containerd.served import Snapshotter
-from tests.e2e.ground import tool
+from tests.support.containerd import IMAGE, Containerd, imported
+from tests.support.containerd_images import busybox, chain_id, ten_layers, write_image
+from tests.support.ground import tool
+from tests.support.mounting import mount
+from tests.support.snapshotter import Snapshotter
 
 FILES = 20_000
-IMAGE = "docker.io/library/image:latest"
 
 
 @pytest.fixture
@@ -51,11 +50,6 @@ def becomes(true: Callable[[], object]) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.1)
-
-
-def imported(containerd: Containerd, folder: Path, layers: list[bytes]) -> None:
-    write_image(folder / "image.tar", "image:latest", layers)
-    containerd.ctr("image", "import", "--snapshotter", "ours", str(folder / "image.tar"))
 
 
 def differing(one: dict[bytes, Facts], other: dict[bytes, Facts]) -> set[bytes]:

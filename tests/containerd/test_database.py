@@ -17,7 +17,7 @@ from graphdriver.containerd import database
 from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.errors import GraphDriverError, InUseError
-from tests.long import times
+from tests.support.long import times
 
 KEYS = tuple("abcdefgh")
 

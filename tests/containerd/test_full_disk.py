@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import itertools
-import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,8 +11,8 @@ import pytest
 from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.errors import GraphDriverError
-from tests.drivers.filesystems import loop
-from tests.e2e.ground import tool
+from tests.support.filesystems import loop
+from tests.support.full import Filler, small_tmpfs
 
 pytestmark = pytest.mark.root
 
@@ -24,53 +20,12 @@ SIZE = 320 << 20
 VIEWS = 60
 
 
-@contextlib.contextmanager
-def tmpfs(folder: Path) -> Iterator[Path]:
-    place = folder / "tmpfs"
-    place.mkdir()
-    options = f"size={SIZE >> 3},nr_inodes=600"
-    subprocess.run([tool("mount"), "-t", "tmpfs", "-o", options, "tmpfs", place], check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run([tool("umount"), place], check=True)
-
-
 @pytest.fixture(params=["tmpfs", "ext4", "xfs", "btrfs"])
 def disk(request: pytest.FixtureRequest, folder: Path) -> Iterator[Path]:
     """A small filesystem, one after the other."""
-    with tmpfs(folder) if request.param == "tmpfs" else loop(request.param, folder, SIZE) as place:
+    kind = request.param
+    with small_tmpfs(folder) if kind == "tmpfs" else loop(kind, folder, SIZE) as place:
         yield place
-
-
-class Filler:
-    """Takes all blocks of a filesystem, or all inodes."""
-
-    def __init__(self, disk: Path) -> None:
-        self._folder = disk / "filler"
-        self._folder.mkdir()
-        self._names = itertools.count()
-
-    def blocks(self) -> None:
-        """Write until nothing more can be written, in pieces that become small."""
-        with contextlib.suppress(OSError), open(self._new(), "wb", buffering=0) as file:
-            size = 1 << 20
-            while size:
-                try:
-                    file.write(bytes(size))
-                except OSError as error:
-                    assert error.errno == errno.ENOSPC
-                    size //= 4
-            os.fsync(file.fileno())
-
-    def inodes(self) -> None:
-        """Make files until no more can be made."""
-        with contextlib.suppress(OSError):
-            while True:
-                self._new().touch()
-
-    def _new(self) -> Path:
-        return self._folder / str(next(self._names))
 
 
 @contextlib.contextmanager
@@ -126,7 +81,7 @@ def test_snapshots_are_removed_after_a_start_where_no_block_is_free(disk: Path) 
 
 
 def test_snapshots_are_removed_after_a_start_where_no_inode_is_free(folder: Path) -> None:
-    with tmpfs(folder) as disk:
+    with small_tmpfs(folder) as disk:
         filler = Filler(disk)
         with served(disk) as snapshots:
             prepare_story(snapshots)
@@ -140,7 +95,7 @@ def test_snapshots_are_removed_after_a_start_where_no_inode_is_free(folder: Path
 
 
 def test_the_reserve_is_made_again_when_there_is_room(folder: Path) -> None:
-    with tmpfs(folder) as disk:
+    with small_tmpfs(folder) as disk:
         filler = Filler(disk)
         reserve = disk / "root" / ".graphdriver" / "snapshots.db.reserve"
 

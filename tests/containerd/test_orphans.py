@@ -15,7 +15,7 @@ from graphdriver.containerd import got
 from graphdriver.containerd.metadata import AT_A_TIME, Metadata
 from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.drivers.vfs.driver import VfsDriver
-from tests.docker.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 class Stubborn(VfsDriver):

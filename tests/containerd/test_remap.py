@@ -11,20 +11,16 @@ import pytest
 from graphdriver.containerd.remap import GIDS, UIDS, remap_of
 from graphdriver.driver import Mount
 from graphdriver.errors import UnsupportedError
-from tests.containerd.containerd import Containerd
-from tests.containerd.images import busybox
-from tests.containerd.mounting import mounted
-from tests.containerd.served import Snapshotter
 from tests.containerd.shifting import shifted
-from tests.containerd.test_containerd import IMAGE, imported
 from tests.containerd.test_service import INVALID, PRECONDITION, refused
-from tests.e2e.ground import tool
+from tests.support.containerd import Containerd, imported
+from tests.support.containerd_images import busybox
+from tests.support.ground import tool
+from tests.support.mounting import mounted
+from tests.support.remapped import HOST, MAP, WITHIN, owners_inside
+from tests.support.snapshotter import Snapshotter
 
-HOST = 100_000
-MAP = f"0:{HOST}:65536"
 LABELS = {UIDS: MAP, GIDS: MAP}
-CONTAINER = f"one-{os.getpid()}"
-"""runc knows the containers of all containerds by name, and tests run side by side."""
 
 pytestmark = pytest.mark.root
 
@@ -160,14 +156,3 @@ def test_containerd_may_copy_an_image_and_shift_it_itself(
     with Containerd(folder, snapshotter.address).running() as containerd:
         imported(containerd, folder, [busybox()])
         assert owners_inside(containerd, "--uidmap", MAP, "--gidmap", MAP) == WITHIN
-
-
-WITHIN = ["0:0", "0:0", "7:8", "0", str(HOST), "65536"]
-
-
-def owners_inside(containerd: Containerd, *options: str) -> list[str]:
-    """Run a container; return who owns what in it, and which of its ids are which."""
-    say = "stat -c %u:%g / /bin/busybox; >/new; chown 7:8 /new; stat -c %u:%g /new"
-    command = ("/bin/sh", "-c", f"{say}; cat /proc/self/uid_map")
-    use = ("--snapshotter", "ours", *options)
-    return containerd.ctr("run", *use, IMAGE, CONTAINER, *command).split()

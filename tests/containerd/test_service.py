@@ -21,10 +21,10 @@ from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.errors import UnsupportedError
 from graphdriver.serving.home import Home
-from tests.containerd.mounting import mounted
-from tests.containerd.served import Snapshotter
-from tests.docker.waiting import wait_until
-from tests.signals import signal_another_thread
+from tests.support.mounting import mounted
+from tests.support.signals import signal_another_thread
+from tests.support.snapshotter import Snapshotter
+from tests.support.waiting import wait_until
 
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
 EXISTS = grpc.StatusCode.ALREADY_EXISTS

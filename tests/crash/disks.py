@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from graphdriver.linux import reflink
-from tests.drivers.filesystems import loop
-from tests.e2e.ground import tool
+from tests.support.filesystems import loop
+from tests.support.ground import tool
 
 SIZE = 320 << 20
 _MAKE = {

@@ -14,7 +14,7 @@ from typing import Self
 
 from graphdriver.docker.address.discovery import PLUGIN_SPECS
 from graphdriver.docker.client import Client
-from tests.traces import state_of_socket
+from tests.support.traces import state_of_socket
 
 TIMEOUT = 60.0
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.e2e.ground import tool
+from tests.support.ground import tool
 
 CHANGING = frozenset(
     (

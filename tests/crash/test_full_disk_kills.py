@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.containerd.test_full_disk import Filler, tmpfs
 from tests.crash import strace
 from tests.crash.keeper import Keeper, KilledError
 from tests.crash.test_kills import NotReachedError, until_reached
-from tests.e2e.ground import require
+from tests.support.full import Filler, small_tmpfs
+from tests.support.ground import require
 
 VIEWS = 3
 FEWEST = 12
@@ -49,7 +49,7 @@ class Scene:
 def scene() -> Iterator[Scene]:
     with tempfile.TemporaryDirectory(prefix="gdk-", dir="/dev/shm") as above:
         folder = Path(above)
-        with tmpfs(folder) as disk:
+        with small_tmpfs(folder) as disk:
             root, log = disk / "root", folder / "log"
             one = Scene(root, log, Keeper("vfs", root, log=log).__enter__())
             try:

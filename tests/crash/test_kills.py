@@ -25,11 +25,12 @@ import pytest
 
 from graphdriver.conformance.kit.tree import record
 from graphdriver.errors import BrokenStreamError, RemoteError, UnreachableError
-from tests.crash import inspection, strace
+from tests.crash import strace
 from tests.crash.served import Served
 from tests.crash.story import HALF, STORY, Scene, Step, Tree, Trees, World, first_step_of
-from tests.drivers.filesystems import loop
-from tests.e2e.ground import require
+from tests.support import inspection
+from tests.support.filesystems import loop
+from tests.support.ground import require
 
 FEWEST = 40
 """Fewer calls than this cannot be all."""

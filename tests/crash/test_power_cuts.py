@@ -26,12 +26,13 @@ import pytest
 
 from graphdriver.conformance.kit.tree import record
 from graphdriver.errors import RemoteError
-from tests.crash import inspection, strace
+from tests.crash import strace
 from tests.crash.disks import Disk, disk
 from tests.crash.served import Served
 from tests.crash.story import Tree
 from tests.crash.writer import Promises, Writer
-from tests.e2e.ground import require
+from tests.support import inspection
+from tests.support.ground import require
 
 CUTS = 10
 CUTS_WITHOUT_SYNCS = 4

@@ -23,11 +23,12 @@ from typing import Any
 import pytest
 
 from graphdriver.conformance.kit.tree import record
-from tests.containerd.mounting import mount
-from tests.crash import inspection, strace
+from tests.crash import strace
 from tests.crash.keeper import Keeper, KilledError
 from tests.crash.test_kills import FEWEST, NotReachedError, ground, until_reached
-from tests.e2e.ground import require
+from tests.support import inspection
+from tests.support.ground import require
+from tests.support.mounting import mount
 
 State = dict[str, tuple[str, str, dict[str, str]]]
 """Of each snapshot by its key: kind, parent, labels."""

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from graphdriver.containerd import _messages_pb2 as pb
-from tests.containerd.mounting import mounted
 from tests.crash.disks import Disk
 from tests.crash.endless import Endless
 from tests.crash.keeper import TIMEOUT, Keeper
@@ -26,6 +25,7 @@ from tests.crash.test_power_cuts import (
     committing,
     ground,
 )
+from tests.support.mounting import mounted
 
 __all__ = ["ground"]
 

@@ -12,7 +12,8 @@ from graphdriver.conformance.plugin import tars
 from graphdriver.docker.client import Client
 from tests.crash.endless import Endless
 from tests.crash.served import TIMEOUT
-from tests.crash.story import TIME, Tree
+from tests.crash.story import Tree
+from tests.support.two_layers import TIME
 
 CHAIN = 3
 """How many layers stand on each other."""

@@ -25,8 +25,8 @@ from graphdriver.errors import (
     Kind,
     RemoteError,
 )
-from tests.docker.conftest import Plugin
-from tests.docker.waiting import wait_until
+from tests.support.plugin import Plugin
+from tests.support.waiting import wait_until
 
 NO_TEXT = (
     "Get: the plugin answered with status 404 and no text; "

@@ -14,8 +14,8 @@ from graphdriver.conformance.plugin import wire
 from graphdriver.conformance.plugin.wire import Answer, Wire
 from graphdriver.docker.codec import HOME, ID_MAPS, LAYER, PARENT, TEXT, TEXT_MAP, TEXTS
 from graphdriver.docker.request_messages import JSON_LIMIT
-from tests.docker.conftest import Plugin
 from tests.docker.requests import NEEDS_NOTHING, REQUESTS, members, required
+from tests.support.plugin import Plugin
 
 NAMES = [
     "../up",

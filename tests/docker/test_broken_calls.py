@@ -16,9 +16,10 @@ import pytest
 
 from graphdriver import ReadStream
 from graphdriver.conformance.plugin import wire
-from tests.docker.conftest import Plugin
+from tests.docker.conftest import connections
 from tests.docker.requests import NEEDS_NOTHING, REQUESTS, required
-from tests.docker.waiting import connections, wait_until
+from tests.support.plugin import Plugin
+from tests.support.waiting import wait_until
 
 
 def tar(count: int = 3) -> tuple[bytes, list[int]]:

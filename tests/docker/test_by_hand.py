@@ -14,8 +14,8 @@ import pytest
 from graphdriver import Client
 from graphdriver.conformance.plugin import wire
 from graphdriver.docker.http.requests import BY_HAND
-from tests.docker.conftest import Plugin
-from tests.docker.waiting import wait_until
+from tests.support.plugin import Plugin
+from tests.support.waiting import wait_until
 
 MARK = f"{BY_HAND}: 1"
 
@@ -40,7 +40,7 @@ with Client(sys.argv[1]) as client:
 PLUGIN = """
 import sys
 from graphdriver import Handler, UnixListener, serve
-from tests.docker.tarbox import TarBox
+from tests.support.tarbox import TarBox
 serve(Handler(TarBox(), state_dir=sys.argv[2]), UnixListener(sys.argv[1]))
 """
 

@@ -11,8 +11,9 @@ import pytest
 from graphdriver.conformance.plugin import wire
 from graphdriver.serving import call_log
 from graphdriver.serving.call_log import CallLog
-from tests.docker.conftest import Plugin
-from tests.docker.waiting import connections, wait_until
+from tests.docker.conftest import connections
+from tests.support.plugin import Plugin
+from tests.support.waiting import wait_until
 
 Lines = list[logging.LogRecord]
 

@@ -13,9 +13,9 @@ from graphdriver import Change, ChangeKind, Handler, IDMap
 from graphdriver.docker.client import Client
 from graphdriver.docker.request_messages import Request
 from graphdriver.errors import GraphDriverError, RemoteError, UnreachableError
-from tests.docker.conftest import Plugin
-from tests.docker.tarbox import TarBox
-from tests.docker.waiting import wait_until
+from tests.support.plugin import Plugin
+from tests.support.tarbox import TarBox
+from tests.support.waiting import wait_until
 
 
 def made(client: Client, id: str, tar: bytes = b"tar") -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from graphdriver.driver import Change, ChangeKind
 from graphdriver.errors import RemoteError
-from tests.docker.conftest import Plugin
+from tests.support.plugin import Plugin
 
 LIMIT = "graphdriver.docker.codec.MOST_CHANGES_SIZE"
 

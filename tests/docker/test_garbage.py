@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from graphdriver.conformance.plugin import wire
-from tests.docker.conftest import Plugin
-from tests.docker.waiting import connections, wait_until
+from tests.docker.conftest import connections
+from tests.support.plugin import Plugin
+from tests.support.waiting import wait_until
 
 
 def an_unknown_layer(plugin: Plugin) -> None:

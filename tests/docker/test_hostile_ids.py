@@ -15,7 +15,7 @@ from graphdriver import Handler
 from graphdriver.conformance.plugin import tars
 from graphdriver.docker.request_messages import Request
 from graphdriver.drivers.vfs.driver import VfsDriver
-from tests.layer.canary import Canary
+from tests.support.canary import Canary
 
 CALLS = ("Create", "CreateReadWrite", "Remove", "Get", "Put", "Exists", "GetMetadata")
 COMPARISONS = ("Changes", "DiffSize", "Diff")

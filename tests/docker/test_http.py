@@ -9,8 +9,9 @@ import pytest
 
 from graphdriver.conformance.plugin import wire
 from graphdriver.conformance.plugin.wire import Wire
-from tests.docker.conftest import Plugin
-from tests.docker.waiting import connections, wait_until
+from tests.docker.conftest import connections
+from tests.support.plugin import Plugin
+from tests.support.waiting import wait_until
 
 EXISTS = wire.call("Exists", ID="a")
 NO = b'{"Exists":false}'

@@ -26,8 +26,8 @@ from graphdriver.conformance.plugin import wire
 from graphdriver.docker.http.connection import Connection
 from graphdriver.errors import BrokenStreamError
 from tests.docker.requests import NEEDS_NOTHING, REQUESTS
-from tests.docker.tarbox import TarBox
 from tests.docker.test_http import BAD
+from tests.support.tarbox import TarBox
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}\Z")
 

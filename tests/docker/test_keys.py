@@ -10,7 +10,7 @@ import pytest
 
 from graphdriver.docker.address.tls import client_side, server_side
 from graphdriver.errors import UnsupportedError
-from tests.certificates import Certificates, make
+from tests.support.certificates import Certificates, make
 
 
 @pytest.fixture(scope="module")

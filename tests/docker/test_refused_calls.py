@@ -12,8 +12,8 @@ from graphdriver.conformance.plugin import wire
 from graphdriver.docker import diffs
 from graphdriver.driver import ReadStream
 from graphdriver.errors import GraphDriverError, InUseError
-from tests.docker.conftest import Plugin
-from tests.docker.waiting import wait_until
+from tests.support.plugin import Plugin
+from tests.support.waiting import wait_until
 
 WHOLE = bytes(range(256)) * (8 << 10)
 """What a connection does not hold; its reader is waited for."""

@@ -18,7 +18,7 @@ from graphdriver.driver import IDMap
 from graphdriver.errors import InUseError, NotReadyError, UnsupportedError
 from graphdriver.serving import init_lock
 from graphdriver.serving.home import Home
-from tests.docker.tarbox import TarBox
+from tests.support.tarbox import TarBox
 
 
 class Picky(TarBox):

@@ -15,8 +15,8 @@ import pytest
 
 from graphdriver import Client
 from graphdriver.errors import GraphDriverError
-from tests.cli.conftest import environment
-from tests.traces import forget, socket_in
+from tests.support.command import environment
+from tests.support.traces import forget, socket_in
 
 SERVES = {
     "serve_unix": "serve_unix(PlainFolders(), path)",

@@ -24,10 +24,11 @@ from graphdriver.docker.http import server as server_module
 from graphdriver.docker.http.connection import Connection
 from graphdriver.linux.exclusion import alone_in
 from graphdriver.serving.home import Home
-from tests.docker.conftest import Plugin
-from tests.docker.tarbox import TarBox
-from tests.docker.waiting import connections, wait_until
-from tests.traces import forget, socket_in
+from tests.docker.conftest import connections
+from tests.support.plugin import Plugin
+from tests.support.tarbox import TarBox
+from tests.support.traces import forget, socket_in
+from tests.support.waiting import wait_until
 
 ACTIVATE = wire.head("/Plugin.Activate", "Content-Length: 0")
 ROOT = Path(__file__).parents[2]
@@ -219,8 +220,8 @@ def test_a_hundred_callers_are_served_at_a_time(ready: Plugin) -> None:
 HEAPS = """
 import ctypes, sys, threading
 from graphdriver import Handler, Server, UnixListener
-from tests.docker.tarbox import TarBox
-from tests.docker.waiting import wait_until
+from tests.support.tarbox import TarBox
+from tests.support.waiting import wait_until
 from graphdriver.conformance.plugin import wire
 from graphdriver.conformance.plugin.wire import Wire
 

@@ -11,7 +11,7 @@ import pytest
 
 from graphdriver import Client, Handler, Server, TCPListener
 from graphdriver.errors import RemoteError
-from tests.docker.tarbox import TarBox
+from tests.support.tarbox import TarBox
 
 
 @contextlib.contextmanager

@@ -28,9 +28,10 @@ from graphdriver.docker.http import requests
 from graphdriver.docker.http import server as server_module
 from graphdriver.docker.http.connection import Connection
 from graphdriver.errors import GraphDriverError, RemoteError, UnreachableError, UnsupportedError
-from tests.certificates import Certificates, make
-from tests.docker.tarbox import TarBox
-from tests.docker.waiting import connections, wait_until
+from tests.docker.conftest import connections
+from tests.support.certificates import Certificates, make
+from tests.support.tarbox import TarBox
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")

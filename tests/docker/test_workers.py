@@ -11,7 +11,7 @@ import pytest
 
 from graphdriver.docker.http import workers as workers_module
 from graphdriver.docker.http.workers import SPARE, Workers
-from tests.docker.waiting import wait_until
+from tests.support.waiting import wait_until
 
 FEW = SPARE + 1
 """How many threads there are at most when no call takes long: one that leads, and the spare ones."""

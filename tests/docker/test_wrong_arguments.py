@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver import Handler, Server, UnixListener, serve
-from tests.docker.tarbox import TarBox
+from tests.support.tarbox import TarBox
 
 
 @pytest.mark.parametrize("what", [TarBox, object(), None, "vfs"])

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from graphdriver.linux.mountinfo import mount_points
-from tests.docker.waiting import wait_until
-from tests.e2e.ground import require
+from tests.support.ground import require
+from tests.support.waiting import wait_until
 
 SYSTEMD = "/lib/systemd/systemd"
 SERVICE = "plugin.service"

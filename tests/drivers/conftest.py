@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
-from tests.drivers.filesystems import loop
+from tests.support.filesystems import loop
 
 
 @pytest.fixture(scope="session")

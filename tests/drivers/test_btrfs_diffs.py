@@ -20,15 +20,15 @@ from graphdriver.driver import Touched
 from graphdriver.drivers.btrfs.driver import BtrfsDriver
 from graphdriver.linux import btrfs as calls
 from tests.drivers.layers import layer, read_diff
-from tests.layer.test_changes_oracle import (
+from tests.support.tree_work import (
     DEEDS,
     TREES,
     Work,
     grow,
+    put_times_back,
     told_by_looking_at_everything,
     work,
 )
-from tests.layer.test_unseen_changes import put_times_back
 
 Deeds = list[tuple[Work, int, int, bytes]]
 

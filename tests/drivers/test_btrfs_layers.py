@@ -20,7 +20,7 @@ from graphdriver.errors import UnsupportedError
 from graphdriver.layer.tree import walk
 from graphdriver.linux import btrfs as calls
 from graphdriver.linux import btrfs_quota
-from tests.drivers.filesystems import loop
+from tests.support.filesystems import loop
 
 MB = 1 << 20
 PATIENCE = 120.0

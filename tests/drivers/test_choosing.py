@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from graphdriver.drivers.choice import choose
-from tests.drivers.filesystems import loop
-from tests.e2e.ground import require, tool
+from tests.support.filesystems import loop
+from tests.support.ground import require, tool
 
 SHARE = "layers share all that they do not change"
 COPY = "works on every filesystem, by full copies"

@@ -18,7 +18,7 @@ import pytest
 
 from graphdriver.layer.tree.walk import remove_tree
 from tests.drivers.costs import DRIVERS, SHAPES
-from tests.long import times
+from tests.support.long import times
 
 pytestmark = pytest.mark.root
 

@@ -31,10 +31,10 @@ from graphdriver.drivers.probed import FILE as PROBED
 from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.errors import GraphDriverError, InUseError
 from graphdriver.serving.home import Home
-from tests.docker.tarbox import TarBox
 from tests.drivers.damage import damaged
 from tests.drivers.layers import layer, read_diff
-from tests.long import times
+from tests.support.long import times
+from tests.support.tarbox import TarBox
 
 pytestmark = pytest.mark.root
 

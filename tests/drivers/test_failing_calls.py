@@ -19,12 +19,12 @@ from graphdriver import Driver
 from graphdriver.drivers import load
 from graphdriver.linux.mountinfo import mount_points
 from graphdriver.naive import NaiveDiffDriver
-from tests.crash import inspection
-from tests.crash.story import TAR_A, TAR_B
 from tests.drivers.faults import Faults
 from tests.drivers.layers import read_diff, recorded
-from tests.e2e.ground import require
-from tests.long import LONG, times
+from tests.support import inspection
+from tests.support.ground import require
+from tests.support.long import LONG, times
+from tests.support.two_layers import TAR_A, TAR_B
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(1200)]
 

@@ -12,8 +12,7 @@ import pytest
 from graphdriver import ProtoDriver
 from graphdriver.drivers import available, choice, load, make
 from graphdriver.errors import GraphDriverError, UnsupportedError
-from tests.cli.conftest import graphdriver
-from tests.cli.test_drivers import install
+from tests.support.command import graphdriver, install
 
 WHOLE = """
 from graphdriver.drivers.vfs.driver import VfsDriver

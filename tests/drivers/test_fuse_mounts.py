@@ -19,9 +19,9 @@ from graphdriver.conformance.plugin import tars
 from graphdriver.drivers.overlay import fuse as fuse_mount
 from graphdriver.drivers.overlay.fuse_overlayfs import FuseOverlayfsDriver
 from graphdriver.errors import UnsupportedError
-from tests.docker.waiting import wait_until
 from tests.drivers.layers import recorded
 from tests.drivers.test_overlay_mounts import mounts_in
+from tests.support.waiting import wait_until
 
 TakeUp = Callable[..., FuseOverlayfsDriver]
 

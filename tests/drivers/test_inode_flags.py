@@ -18,7 +18,7 @@ from graphdriver.drivers.overlay.aliases import Shown
 from graphdriver.linux import btrfs as calls
 from graphdriver.naive import NaiveDiffDriver
 from tests.drivers.layers import read_diff, recorded
-from tests.e2e.ground import require
+from tests.support.ground import require
 
 pytestmark = pytest.mark.root
 

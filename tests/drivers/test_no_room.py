@@ -22,10 +22,10 @@ from graphdriver.driver import Change, ChangeKind
 from graphdriver.drivers import load
 from graphdriver.errors import RemoteError
 from graphdriver.linux.mountinfo import mount_points
-from tests.drivers.filesystems import loop
 from tests.drivers.layers import read_diff, recorded
-from tests.e2e.ground import require
-from tests.full import fill, tmpfs, use_up_inodes
+from tests.support.filesystems import loop
+from tests.support.full import fill, tmpfs, use_up_inodes
+from tests.support.ground import require
 
 pytestmark = pytest.mark.root
 

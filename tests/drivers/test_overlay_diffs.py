@@ -14,7 +14,7 @@ from graphdriver.driver import mounted
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from tests.drivers.conftest import TakeUp
 from tests.drivers.layers import apply, read_diff, recorded
-from tests.layer.overlays import EDITS, Edit
+from tests.support.overlays import EDITS, Edit
 
 TREE = [
     *(Edit("mkdir", path, "", 0) for path in ("a", "a/a", "a/b", "b")),

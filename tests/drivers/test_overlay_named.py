@@ -13,7 +13,7 @@ from graphdriver.driver import Mount
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from tests.drivers.conftest import TakeUp
 from tests.drivers.test_overlay_mounts import mounts_in, pair
-from tests.e2e.ground import tool
+from tests.support.ground import tool
 
 PARAMETER = Path("/sys/module/overlay/parameters/metacopy")
 REMEMBERED = "trusted.overlay.metacopy"

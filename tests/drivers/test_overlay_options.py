@@ -20,7 +20,7 @@ from graphdriver.linux import mount as calls
 from graphdriver.linux.mountinfo import MountPoint, mount_points
 from tests.drivers.conftest import TakeUp
 from tests.drivers.layers import recorded
-from tests.full import tmpfs
+from tests.support.full import tmpfs
 
 LABEL = "system_u:object_r:container_file_t:s0:c1,c2"
 

@@ -25,9 +25,9 @@ from graphdriver.drivers.overlay.probe import examine, trial
 from graphdriver.errors import UnsupportedError
 from graphdriver.linux import mount as calls
 from graphdriver.linux.mountinfo import mount_points
-from tests.cli.conftest import Serving, graphdriver
-from tests.drivers.filesystems import loop
-from tests.layer.overlays import mounted_overlay
+from tests.support.command import Serving, graphdriver
+from tests.support.filesystems import loop
+from tests.support.overlays import mounted_overlay
 
 Place = contextlib.AbstractContextManager[Path]
 

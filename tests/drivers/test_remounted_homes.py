@@ -14,9 +14,9 @@ from graphdriver import Client, mounted
 from graphdriver.conformance.plugin import tars, wire
 from graphdriver.conformance.plugin.wire import Wire
 from graphdriver.errors import GraphDriverError
-from tests.cli.conftest import Serving
-from tests.layer.bounded import Pieces
-from tests.traces import forget
+from tests.support.command import Serving
+from tests.support.pieces import Pieces
+from tests.support.traces import forget
 
 pytestmark = pytest.mark.root
 

@@ -21,9 +21,9 @@ from graphdriver.conformance.kit.tree import record
 from graphdriver.drivers import load
 from graphdriver.store import Store
 from tests.drivers.faults import KILL, Faults, KilledError
-from tests.drivers.filesystems import loop
-from tests.e2e.ground import require
-from tests.full import fill
+from tests.support.filesystems import loop
+from tests.support.full import fill
+from tests.support.ground import require
 
 pytestmark = pytest.mark.root
 

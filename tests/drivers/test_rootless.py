@@ -23,8 +23,8 @@ from graphdriver.conformance.plugin import tars
 from graphdriver.docker.client import Client
 from graphdriver.driver import Change, ChangeKind
 from graphdriver.errors import RemoteError
-from tests.drivers.subordinate import FIRST, give_ids
-from tests.e2e.ground import require, tool
+from tests.support.ground import require, tool
+from tests.support.subordinate import FIRST, give_ids
 
 INSIDE = """
 read go

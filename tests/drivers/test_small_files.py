@@ -16,8 +16,8 @@ from graphdriver.drivers.overlay.reference_counts import Holds
 from graphdriver.errors import GraphDriverError
 from graphdriver.linux.folders import write_whole
 from graphdriver.serving.home import Home
-from tests.e2e.ground import require
-from tests.full import PAGE, fill, tmpfs
+from tests.support.full import PAGE, fill, tmpfs
+from tests.support.ground import require
 
 pytestmark = pytest.mark.root
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from graphdriver import Client
-from tests.docker.waiting import wait_until
 from tests.drivers.booted import SERVICE, Booted, booted
+from tests.support.waiting import wait_until
 
 PROGRAM = "fuse-overlayfs"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver.drivers.vfs.tree_copy import copy_tree
-from tests.drivers.filesystems import loop
+from tests.support.filesystems import loop
 
 pytestmark = pytest.mark.root
 

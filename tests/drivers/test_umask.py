@@ -16,7 +16,7 @@ import pytest
 from graphdriver import Driver, NaiveDiffDriver, ProtoDriver
 from graphdriver.driver import mounted
 from graphdriver.drivers import make
-from tests.documented import ROOT
+from tests.support.documented import ROOT
 
 pytestmark = pytest.mark.root
 

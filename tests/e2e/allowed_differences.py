@@ -2,7 +2,7 @@
 
 `tests.e2e.test_side_by_side` fails on any other difference, and on one listed here that does not
 occur any more. One thing that differs everywhere is left out of what is compared at all
-(`tests.e2e.tars.describe`): Docker's tars repeat a file's type in the upper bits of its mode.
+(`tests.support.images.describe`): Docker's tars repeat a file's type in the upper bits of its mode.
 """
 
 from __future__ import annotations

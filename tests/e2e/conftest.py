@@ -8,18 +8,17 @@ the test is over, the plugin's own log is asked.
 from __future__ import annotations
 
 import contextlib
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e import debian
-from tests.e2e.daemon import Daemon
 from tests.e2e.engines import DRIVERS, Engines
-from tests.e2e.ground import Docker, find_docker, tool
 from tests.e2e.plugin import Plugin
-from tests.e2e.tars import LayerTar, image_archive
+from tests.support.daemon import Daemon
+from tests.support.ground import Docker, find_docker
+from tests.support.small_image import small_image, static_busybox
 
 HERE = Path(__file__).parent
 
@@ -91,23 +90,13 @@ def plugin(shared: tuple[Daemon, Plugin]) -> Plugin:
 
 @pytest.fixture(scope="session")
 def busybox() -> bytes:
-    """A static busybox, all that an image needs to run."""
-    path = tool("busybox")
-    told = subprocess.run(["ldd", path], capture_output=True, text=True)
-    assert told.returncode != 0, f"{path} is not static; Debian's busybox-static is"
-    return Path(path).read_bytes()
+    return static_busybox()
 
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory, busybox: bytes) -> Path:
-    """An image called ``small``, to be loaded: a shell, and ``/data/file``."""
-    tar = LayerTar().folder("bin").add("bin/busybox", data=busybox, mode=0o755)
-    for applet in ("cat", "rm", "sh", "sleep", "sync", "tail"):
-        tar.symlink(f"bin/{applet}", "busybox")
-    upper = LayerTar().folder("data").add("data/file", data=b"from the image\n")
-    path = tmp_path_factory.mktemp("small") / "small.tar"
-    image_archive(path, "small", [tar.done(), upper.done()], {"Env": ["PATH=/bin"]})
-    return path
+    """An image called ``small``, to be loaded."""
+    return small_image(tmp_path_factory.mktemp("small"), busybox)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.e2e.ground import require, tool
+from tests.support.ground import require, tool
 
 SUITE = "bookworm"
 PACKAGES = "attr,libcap2-bin"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.e2e.daemon import Daemon
 from tests.e2e.homes import layers
+from tests.support.daemon import Daemon
 
 MADE, CHANGED = "debian:made", "debian:changed"
 

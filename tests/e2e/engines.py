@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.drivers.filesystems import loop
-from tests.e2e.daemon import Daemon
-from tests.e2e.ground import ROOM_NEEDED, Docker, new_folder
 from tests.e2e.plugin import Plugin
+from tests.support.daemon import Daemon
+from tests.support.filesystems import loop
+from tests.support.ground import ROOM_NEEDED, Docker, new_folder
 
 DRIVERS = ("vfs", "overlay2", "btrfs", "fuse-overlayfs")
 """The drivers that daemons are tried on: every test that takes a daemon of ours, on each of them."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from tests.e2e.daemon import Daemon
+from tests.support.daemon import Daemon
 
 NAMES_OF_DRIVERS = {"l"}
 """What drivers keep in a home beside layers, other than what begins with a dot."""

@@ -24,8 +24,8 @@ from pathlib import Path
 from graphdriver.docker.address.discovery import Address, find
 from graphdriver.docker.state import STATES
 from graphdriver.errors import UnreachableError
-from tests.e2e.ground import tool
-from tests.traces import forget
+from tests.support.ground import tool
+from tests.support.traces import forget
 
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 60.0

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.e2e.daemon import Daemon
-from tests.e2e.tars import LayerTar, chain_id, describe, image_archive, read_saved
+from tests.support.daemon import Daemon
+from tests.support.images import LayerTar, chain_id, describe, image_archive, read_saved
 
 ODD = "odd/sp ace", "odd/new\nline", "odd/ünï", "odd/-dash", "odd/'quote\"", "odd/" + "n" * 255
 NOT_UTF8 = b"odd/\xff\xfe".decode("utf-8", "surrogateescape")

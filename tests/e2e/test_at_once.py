@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.daemon import Daemon
-from tests.e2e.tars import image_archive
+from tests.support.daemon import Daemon
+from tests.support.images import image_archive
 
 DOCKERFILE = r"""
 FROM scratch

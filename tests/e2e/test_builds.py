@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.daemon import Daemon
-from tests.e2e.tars import MADE_AT, describe, read_saved
+from tests.support.daemon import Daemon
+from tests.support.images import MADE_AT, describe, read_saved
 
 DOCKERFILE = r"""
 FROM scratch AS base

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.daemon import Daemon
 from tests.e2e.homes import layers
 from tests.e2e.plugin import Plugin
-from tests.e2e.tars import LayerTar, image_archive
+from tests.support.daemon import Daemon
+from tests.support.images import LayerTar, image_archive
 
 
 def refused(daemon: Daemon, *arguments: str) -> str:

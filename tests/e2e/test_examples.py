@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.daemon import Daemon
 from tests.e2e.engines import Engines
-from tests.e2e.tars import LayerTar, image_archive, read_saved
+from tests.support.daemon import Daemon
+from tests.support.images import LayerTar, image_archive, read_saved
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "plain_folders.py"
 

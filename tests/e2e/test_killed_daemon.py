@@ -12,10 +12,11 @@ import pytest
 
 from graphdriver.conformance.plugin import tars
 from graphdriver.docker.client import Client
-from tests.e2e import homes, leftovers
-from tests.e2e.daemon import Daemon
+from tests.e2e import homes
 from tests.e2e.engines import Engines
 from tests.e2e.test_live_containers import Appender
+from tests.support import leftovers
+from tests.support.daemon import Daemon
 
 TIMEOUT = 60.0
 

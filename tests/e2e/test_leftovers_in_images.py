@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.daemon import Daemon
 from tests.e2e.engines import Engines
 from tests.e2e.plugin import Plugin
-from tests.e2e.tars import LayerTar, image_archive, read_saved
+from tests.support.daemon import Daemon
+from tests.support.images import LayerTar, image_archive, read_saved
 
 FAR_PAST = -6795364579
 

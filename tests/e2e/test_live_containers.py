@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import graphdriver
-from tests.e2e.daemon import Daemon
 from tests.e2e.engines import Engines
+from tests.support.command import graphdriver
+from tests.support.daemon import Daemon
 
 APPENDING = r"""
 fail() { echo "line $n: $1" >&2; exit 1; }

@@ -16,9 +16,9 @@ from graphdriver import UnixListener
 from graphdriver.conformance.kit.process import Process
 from graphdriver.docker.address.discovery import Address
 from graphdriver.docker.recorder import Recorder
-from tests.e2e.daemon import Daemon
 from tests.e2e.engines import Engines
 from tests.e2e.test_examples import work
+from tests.support.daemon import Daemon
 
 PLUGIN = Path(__file__).parents[2] / "examples" / "node" / "plugin.mjs"
 

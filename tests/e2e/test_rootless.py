@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.drivers.subordinate import FIRST, give_ids
 from tests.e2e import debian_story
 from tests.e2e.engines import Engines
-from tests.e2e.ground import Docker, tool
 from tests.e2e.homes import home_of
+from tests.support.ground import Docker, tool
+from tests.support.subordinate import FIRST, give_ids
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.allowed_differences import ALLOWED
-from tests.e2e.daemon import Daemon
 from tests.e2e.steps import Steps, make_image
+from tests.support.daemon import Daemon
 
 
 @pytest.fixture(scope="module")

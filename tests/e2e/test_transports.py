@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import Certificates, make
-from tests.e2e.daemon import DockerError
 from tests.e2e.engines import Engines
 from tests.e2e.plugin import SOCKETS, SPECS
+from tests.support.certificates import Certificates, make
+from tests.support.daemon import DockerError
 
 pytestmark = pytest.mark.parametrize("driver", ["overlay2"], indirect=True)
 """How a daemon comes to a plugin does not depend on the driver."""

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from graphdriver.drivers import load
-from tests.e2e.daemon import Daemon, DockerError
 from tests.e2e.engines import Engines
 from tests.e2e.homes import home_of, layers
 from tests.e2e.plugin import Plugin
+from tests.support.daemon import Daemon, DockerError
 
 OTHER_DRIVERS = """
 from graphdriver.drivers import load

@@ -26,23 +26,11 @@ from graphdriver.layer.pack import pack
 from graphdriver.layer.tree.walk import remove_tree
 from graphdriver.layer.unpack import unpack
 from graphdriver.layer.whiteout import PLAIN, Form
+from tests.support.pieces import Pieces
 
 MIB = 1 << 20
 MANY = 100_000
 """Of things that would take tens of MiB if a hundred bytes were kept of each."""
-
-
-class Pieces:
-    """A stream of pieces as they are made; the last is followed by the end of a tar."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._rest = b""
-
-    def read(self, n: int, /) -> bytes:
-        piece = self._rest or next(self._pieces, b"")
-        self._rest = piece[n:]
-        return piece[:n]
 
 
 def ended(pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -15,8 +15,8 @@ from graphdriver.layer.tree.walk import remove_tree, walk
 from graphdriver.layer.unpack import Unpacked, unpack
 from graphdriver.layer.whiteout import PLAIN, Form
 from graphdriver.linux.regular import deviceless
-from tests.drivers.filesystems import loop
-from tests.layer.canary import Canary
+from tests.support.canary import Canary
+from tests.support.filesystems import loop
 
 
 @dataclass

@@ -20,11 +20,12 @@ import pytest
 from graphdriver import Client, mounted
 from graphdriver.conformance.plugin import tars
 from graphdriver.linux import reflink
-from tests.cli.conftest import ROOT, Serving
-from tests.drivers.filesystems import loop
-from tests.layer.bounded import Pieces
 from tests.layer.flood import KEPT
-from tests.long import times
+from tests.support.command import Serving
+from tests.support.documented import ROOT
+from tests.support.filesystems import loop
+from tests.support.long import times
+from tests.support.pieces import Pieces
 
 MIB = 1 << 20
 FILE = 128 * MIB

@@ -12,7 +12,7 @@ import pytest
 from graphdriver.layer.tar import reader as parse
 from graphdriver.layer.tar.entry import Entry
 from tests.layer.fuzz_target import seeds, target
-from tests.long import times
+from tests.support.long import times
 
 ROOT = Path(__file__).parents[2]
 SECONDS = times(gate=20, long=600)

@@ -21,10 +21,10 @@ from graphdriver.layer.changes import compare
 from graphdriver.layer.overlay.upper import UpperPacker
 from graphdriver.layer.pack import pack
 from graphdriver.layer.tree.walk import remove_tree
-from tests.layer.canary import SECRET, Canary
 from tests.layer.hostile.ground import opened
 from tests.layer.listed import changes, upper_changes
-from tests.linux.opens import watched
+from tests.support.canary import SECRET, Canary
+from tests.support.opens import watched
 
 DOORS = ("fifo", "device", "disk", "socket", "\n\x1b[2J", "again")
 

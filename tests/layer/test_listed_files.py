@@ -15,7 +15,7 @@ import pytest
 from graphdriver.layer.overlay.upper import UpperPacker
 from graphdriver.layer.pack import Packer, pack
 from tests.layer.hostile.ground import opened
-from tests.linux.opens import watched
+from tests.support.opens import watched
 
 
 def opaque(path: Path) -> None:

@@ -22,10 +22,10 @@ from graphdriver.layer.tar.reader import TarReader
 from graphdriver.layer.tree.walk import walk
 from graphdriver.layer.unpack import unpack
 from graphdriver.layer.whiteout import PLAIN, Form
-from tests.layer.canary import SECRET, Canary
 from tests.layer.conftest import remove
 from tests.layer.hostile.ground import opened
 from tests.layer.mutations import ENTRIES, MUTATIONS, Mutation, mutate
+from tests.support.canary import SECRET, Canary
 
 LONGEST = timedelta(seconds=30)
 """What any of them takes is milliseconds; longer than this is a loop."""

@@ -28,9 +28,9 @@ from graphdriver.layer.pack import pack
 from graphdriver.layer.tar.entry import Entry, EntryType
 from graphdriver.layer.tar.writer import END, file_header, header
 from graphdriver.layer.unpack import Unpacked, unpack
-from tests.drivers.filesystems import loop
 from tests.layer.listed import change_list
 from tests.layer.test_unpack import acl_of, of_root
+from tests.support.filesystems import loop
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY
 

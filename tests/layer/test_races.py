@@ -28,9 +28,9 @@ from graphdriver.layer.pack import pack
 from graphdriver.layer.tree.walk import remove_tree, walk
 from graphdriver.layer.unpack import unpack
 from graphdriver.layer.whiteout import PLAIN, Form
-from tests.layer.canary import SECRET, Canary
 from tests.layer.hostile.ground import content_of, opened
 from tests.layer.listed import changes
+from tests.support.canary import SECRET, Canary
 
 SECONDS, ENOUGH = 2.0, 11
 """How long, and how often to a good end, ours is tried at least."""

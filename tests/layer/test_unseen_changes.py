@@ -14,33 +14,10 @@ import pytest
 from graphdriver.layer.changes import CLOCK_TICK_NS
 from tests.layer.listed import changes
 from tests.layer.test_changes import FOLDER, compare
+from tests.support.tree_work import clock_of, exchange, pass_a_tick, put_times_back
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
 _PUNCH_HOLE_KEEP_SIZE = 3
-
-
-def exchange(one: Path, other: Path) -> None:
-    done = _libc.renameat2(_AT_FDCWD, bytes(one), _AT_FDCWD, bytes(other), _RENAME_EXCHANGE)
-    assert done == 0, os.strerror(ctypes.get_errno())
-
-
-def clock_of(place: Path) -> int:
-    """What the filesystem's clock says: the change time of a file that is written now."""
-    (place / "clock").write_bytes(b"")
-    return (place / "clock").stat().st_ctime_ns
-
-
-def pass_a_tick(place: Path) -> None:
-    """Go on once nothing that was written before can be of the same tick."""
-    began = clock_of(place)
-    while clock_of(place) <= began + 2 * CLOCK_TICK_NS:
-        pass
-
-
-def put_times_back(path: Path, found: os.stat_result) -> None:
-    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns), follow_symlinks=False)
 
 
 def rewrite(path: Path) -> None:

@@ -27,7 +27,7 @@ from graphdriver.layer.overlay.upper import UpperPacker
 from graphdriver.layer.unpack import unpack
 from graphdriver.linux import xattr
 from tests.layer.listed import changes, upper_changes
-from tests.layer.overlays import EDITS, Edit, mounted_overlay, opened
+from tests.support.overlays import EDITS, Edit, mounted_overlay, opened
 
 ADDED, MODIFIED, DELETED = ChangeKind.ADDED, ChangeKind.MODIFIED, ChangeKind.DELETED
 

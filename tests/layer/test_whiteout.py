@@ -13,7 +13,7 @@ from graphdriver.conformance.plugin import tars
 from graphdriver.errors import BadArchiveError
 from graphdriver.layer.overlay.form import OVERLAY
 from tests.layer.conftest import Layer
-from tests.layer.overlays import opened
+from tests.support.overlays import opened
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from graphdriver.driver import IDMap
 from graphdriver.layer.overlay.form import OVERLAY
 from graphdriver.layer.unpack import Unpacked
 from tests.layer.conftest import Layer, remove
-from tests.layer.overlays import mounted_overlay, opened
+from tests.support.overlays import mounted_overlay, opened
 
 FORMS = ("plain", "overlay")
 

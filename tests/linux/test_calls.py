@@ -16,7 +16,7 @@ from graphdriver.linux.openat2 import (
 )
 from graphdriver.linux.statfs import BTRFS, EXT4, XFS, filesystem_of
 from graphdriver.linux.sync import syncfs
-from tests.drivers.filesystems import loop
+from tests.support.filesystems import loop
 
 
 def test_syncfs_takes_any_descriptor_and_tells_of_bad_ones(tmp_path: Path) -> None:

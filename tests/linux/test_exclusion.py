@@ -20,7 +20,7 @@ from graphdriver.drivers.btrfs.driver import BtrfsDriver
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from graphdriver.errors import InUseError, UnsupportedError
 from graphdriver.linux.exclusion import PathLock, alone_in
-from tests.drivers.filesystems import loop
+from tests.support.filesystems import loop
 
 HOLDS = """
 import sys

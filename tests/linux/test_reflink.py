@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from graphdriver.linux import reflink
-from tests.drivers.filesystems import loop
+from tests.support.filesystems import loop
 
 _BLOCK = 64 << 10  # a hole of this size is one on every filesystem here
 

@@ -14,7 +14,7 @@ import pytest
 
 from graphdriver.linux.mountinfo import mount_points
 from graphdriver.linux.regular import deviceless, open_and_stat_deviceless, open_regular
-from tests.linux.opens import watched
+from tests.support.opens import watched
 
 
 @pytest.fixture

@@ -3,23 +3,46 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.containerd.conftest import folder, snapshotter
-from tests.containerd.containerd import Containerd
-from tests.containerd.served import Snapshotter
-from tests.e2e.conftest import busybox, small
-from tests.e2e.daemon import Daemon
-from tests.e2e.ground import ELSEWHERE, Docker, engine, new_folder
-
-__all__ = ["busybox", "folder", "small", "snapshotter"]
+from tests.support.containerd import Containerd
+from tests.support.daemon import Daemon
+from tests.support.ground import ELSEWHERE, Docker, engine, new_folder
+from tests.support.small_image import small_image, static_busybox
+from tests.support.snapshotter import DRIVERS, Snapshotter, on_driver
 
 collect_ignore_glob = [] if ELSEWHERE else ["test_*.py"]
 
 OnSnapshotter = Callable[[str], contextlib.AbstractContextManager[Daemon]]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a short name on tmpfs."""
+    with tempfile.TemporaryDirectory(prefix="gds-", dir="/dev/shm") as path:
+        yield Path(path)
+
+
+@pytest.fixture(params=DRIVERS)
+def snapshotter(request: pytest.FixtureRequest, folder: Path) -> Iterator[Snapshotter]:
+    """A snapshotter that runs, over each driver."""
+    with on_driver(request.param, folder) as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def busybox() -> bytes:
+    return static_busybox()
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory, busybox: bytes) -> Path:
+    """An image called ``small``, to be loaded."""
+    return small_image(tmp_path_factory.mktemp("small"), busybox)
 
 
 @pytest.fixture

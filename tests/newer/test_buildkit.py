@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.containerd.served import Snapshotter
-from tests.docker.waiting import wait_until
-from tests.e2e.daemon import Daemon
-from tests.e2e.tars import LayerTar, image_archive
-from tests.long import times
 from tests.newer.conftest import OnSnapshotter
+from tests.support.daemon import Daemon
+from tests.support.images import LayerTar, image_archive
+from tests.support.long import times
+from tests.support.snapshotter import Snapshotter
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.docker]
 

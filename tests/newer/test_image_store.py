@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from graphdriver.linux.mountinfo import mount_points
-from tests.containerd.served import Snapshotter
-from tests.docker.waiting import wait_until
-from tests.e2e.daemon import Daemon
+from tests.support.daemon import Daemon
+from tests.support.snapshotter import Snapshotter
+from tests.support.waiting import wait_until
 
 CHANGES = "echo new > /data/new; echo more >> /data/file; rm -r /bin/tail; mkdir /made; sync"
 

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.containerd.containerd import Containerd
-from tests.containerd.images import busybox
-from tests.containerd.served import Snapshotter
-from tests.containerd.test_containerd import imported
-from tests.containerd.test_remap import CONTAINER, MAP, WITHIN, owners_inside
-from tests.e2e.ground import engine
+from tests.support.containerd import Containerd, imported
+from tests.support.containerd_images import busybox
+from tests.support.ground import engine
+from tests.support.remapped import CONTAINER, MAP, WITHIN, owners_inside
+from tests.support.snapshotter import Snapshotter
 
 CAPABILITIES = ["", "remap-ids"]
 

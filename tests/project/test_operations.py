@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documented import block
+from tests.support.documented import block
 
 PROGRAM = "/opt/graphdriver/bin/graphdriver"
 

@@ -11,9 +11,10 @@ import pytest
 
 import graphdriver
 from graphdriver.driver import Driver
-from tests.documented import block
+from tests.support.documented import block
 
 SOURCE = Path(graphdriver.__file__).parent
+TESTS = SOURCE.parents[1] / "tests"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 GROUND = {"driver", "errors"}
@@ -55,17 +56,18 @@ def room(file: Path) -> str:
     return file.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
-def imported(file: Path) -> Iterator[str]:
-    """Yield the modules of ours that a file imports, anywhere in it."""
+def imported(file: Path, package: str = "graphdriver") -> Iterator[str]:
+    """Yield the modules of a package that a file imports, anywhere in it, named from the package on."""
     for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("graphdriver"):
-            module = str(node.module)
-            for alias in node.names:
-                yield f"{module}.{alias.name}".removeprefix("graphdriver.")
+        if isinstance(node, ast.ImportFrom):
+            modules = [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Import):
-            for alias in node.names:
-                if alias.name.startswith("graphdriver."):
-                    yield alias.name.removeprefix("graphdriver.")
+            modules = [alias.name for alias in node.names]
+        else:
+            continue
+        for module in modules:
+            if module.startswith(f"{package}."):
+                yield module.removeprefix(f"{package}.")
 
 
 def test_no_import_hides_from_these_rules(tmp_path: Path) -> None:
@@ -94,6 +96,19 @@ def test_imports_run_only_downward() -> None:
         if more := known - MAY_KNOW[mine]:
             upward[str(file.relative_to(SOURCE))] = more
     assert not upward
+
+
+def test_no_room_of_the_tests_knows_another() -> None:
+    beside = {}
+    for file in sorted(TESTS.rglob("*.py")):
+        mine = file.relative_to(TESTS).parts[0]
+        known = {module.partition(".")[0] for module in imported(file, "tests")}
+        allowed = {"support", mine} if mine != "project" else {"support", mine, "conftest"}
+        if mine != "support" and (more := known - allowed):
+            beside[str(file.relative_to(TESTS))] = more
+        if mine == "support" and (more := known - {mine}):
+            beside[str(file.relative_to(TESTS))] = more
+    assert not beside
 
 
 def test_inner_rooms_know_only_those_below_them() -> None:

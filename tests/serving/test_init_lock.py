@@ -9,7 +9,7 @@ import pytest
 from graphdriver.errors import InUseError
 from graphdriver.serving import init_lock
 from graphdriver.serving.init_lock import InitLock
-from tests.docker.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 def init(lock: InitLock, entered: threading.Event, leave: threading.Event) -> threading.Thread:

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 
 from graphdriver.conformance.plugin import wire
 from graphdriver.conformance.plugin.wire import Answer, Wire
-from tests.docker.waiting import wait_until
 from tests.soak import content
 from tests.soak.content import Tree
 from tests.soak.history import Did, State, outcomes
+from tests.support.waiting import wait_until
 
 
 @dataclass

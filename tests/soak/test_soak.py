@@ -26,11 +26,11 @@ import pytest
 
 from graphdriver.conformance.plugin import wire
 from graphdriver.docker.http.workers import SPARE
-from tests.docker.waiting import wait_until
-from tests.long import times
 from tests.soak import content
 from tests.soak.callers import Caller, Crowd, Layer, Owner, Plugin
-from tests.traces import forget, socket_in
+from tests.support.long import times
+from tests.support.traces import forget, socket_in
+from tests.support.waiting import wait_until
 
 SECONDS = float(os.environ.get("GRAPHDRIVER_SOAK_SECONDS", times(gate=30, long=600)))
 SEED = os.environ.get("GRAPHDRIVER_SOAK_SEED") or secrets.token_hex(4)

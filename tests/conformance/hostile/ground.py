@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.layer.canary import Canary
+from tests.support.canary import Canary
 
 
 @dataclass

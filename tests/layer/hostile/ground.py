@@ -22,8 +22,8 @@ from graphdriver.layer.unpack import unpack
 from graphdriver.layer.whiteout import PLAIN, Form
 from graphdriver.linux import xattr
 from graphdriver.linux.regular import open_regular
-from tests.layer.canary import Canary
-from tests.linux.opens import watched
+from tests.support.canary import Canary
+from tests.support.opens import watched
 
 OVERLAY_OPTIONS = "redirect_dir=nofollow,metacopy=off,index=off"
 

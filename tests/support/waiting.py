@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable
-
-from graphdriver import Server
 
 
 def wait_until(true: Callable[[], object]) -> None:
@@ -15,9 +12,3 @@ def wait_until(true: Callable[[], object]) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-def connections() -> int:
-    """Count the connections that are served in this process."""
-    servers = [one for one in gc.get_objects() if type(one) is Server]
-    return sum(len(one._connections) for one in servers)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from graphdriver.conformance.snapshotter.calls import Calls
+from tests.support.filesystems import loop
 
 TIMEOUT = 60.0
+DRIVERS: Final = ("vfs", "overlay2", "btrfs", "fuse-overlayfs")
 _SERVES = re.compile(rb'(INFO    |")serving ')
 """In the log as text, or as JSON."""
 
@@ -69,3 +73,11 @@ class Snapshotter:
     def layers(self) -> list[str]:
         """Return the layers' folders in the root."""
         return sorted(name for name in os.listdir(self.root) if name.isdecimal())
+
+
+@contextlib.contextmanager
+def on_driver(driver: str, folder: Path) -> Iterator[Snapshotter]:
+    """Run one for the length of a ``with`` block; btrfs has a filesystem of its own."""
+    with contextlib.ExitStack() as held:
+        place = held.enter_context(loop("btrfs", folder)) if driver == "btrfs" else folder
+        yield held.enter_context(Snapshotter(folder, driver, root=place / "snapshots"))

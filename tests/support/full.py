@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import subprocess
 from collections.abc import Iterator
@@ -45,3 +46,46 @@ def use_up_inodes(place: Path) -> None:
     with contextlib.suppress(OSError):
         for number in range(100_000):
             os.close(os.open(place / "fillers" / str(number), os.O_CREAT | os.O_WRONLY))
+
+
+@contextlib.contextmanager
+def small_tmpfs(folder: Path) -> Iterator[Path]:
+    """Mount a tmpfs of 40 MiB and 600 inodes in a folder, for the length of a ``with`` block."""
+    place = folder / "tmpfs"
+    place.mkdir()
+    options = f"size={40 << 20},nr_inodes=600"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+class Filler:
+    """Takes all blocks of a filesystem, or all inodes."""
+
+    def __init__(self, disk: Path) -> None:
+        self._folder = disk / "filler"
+        self._folder.mkdir()
+        self._names = itertools.count()
+
+    def blocks(self) -> None:
+        """Write until nothing more can be written, in pieces that become small."""
+        with contextlib.suppress(OSError), open(self._new(), "wb", buffering=0) as file:
+            size = 1 << 20
+            while size:
+                try:
+                    file.write(bytes(size))
+                except OSError as error:
+                    assert error.errno == errno.ENOSPC
+                    size //= 4
+            os.fsync(file.fileno())
+
+    def inodes(self) -> None:
+        """Make files until no more can be made."""
+        with contextlib.suppress(OSError):
+            while True:
+                self._new().touch()
+
+    def _new(self) -> Path:
+        return self._folder / str(next(self._names))

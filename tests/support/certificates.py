@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from graphdriver.docker.address.discovery import ClientTLS
-from tests.documented import block
+from tests.support.documented import block
 
 
 @dataclass(frozen=True)

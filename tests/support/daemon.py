@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO
 
 from graphdriver.drivers.overlay.aliases import FOLDER as SHOWN
-from tests.e2e import leftovers
-from tests.e2e.ground import Docker
+from tests.support import leftovers
+from tests.support.ground import Docker
 
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 60.0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from graphdriver.conformance.kit.tree import CAPABILITY
 from graphdriver.conformance.plugin import tars
-from tests.e2e.ground import tool
+from tests.support.ground import tool
 
 
 def chain_id(layers: Sequence[bytes]) -> str:

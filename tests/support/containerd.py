@@ -11,9 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from graphdriver.linux.mountinfo import mount_points
-from tests.e2e.ground import engine, tool
+from tests.support.containerd_images import write_image
+from tests.support.ground import engine, tool
 
 TIMEOUT = 120.0
+IMAGE = "docker.io/library/image:latest"
 _CONFIG = """\
 version = 2
 root = "{folder}/root"
@@ -110,3 +112,9 @@ class Containerd:
         own = tuple(f"{self.folder}/{name}/" for name in ("root", "state"))
         points = (os.fsdecode(one.point) for one in mount_points())
         return [point for point in points if point.startswith(own)]
+
+
+def imported(containerd: Containerd, folder: Path, layers: list[bytes]) -> None:
+    """Import an image with these layers, called `IMAGE`, onto the snapshotter."""
+    write_image(folder / "image.tar", "image:latest", layers)
+    containerd.ctr("image", "import", "--snapshotter", "ours", str(folder / "image.tar"))

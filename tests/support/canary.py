@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.linux.opens import watched
+from tests.support.opens import watched
 
 SECRET = b"the canary sings of what no layer may ever hold"
 

@@ -7,7 +7,7 @@ import os
 import signal
 from pathlib import Path
 
-from tests.docker.waiting import wait_until
+from tests.support.waiting import wait_until
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
