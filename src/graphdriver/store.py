@@ -32,11 +32,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final
 
 from graphdriver.errors import LayerExistsError, LayerNotFoundError, UnsupportedError
+from graphdriver.files.directories import make_own
+from graphdriver.files.reserve import Reserve
 from graphdriver.layer.tree.walk import remove_tree
-from graphdriver.linux import inheritance, inode_flags, projects
-from graphdriver.linux.folders import make_own
-from graphdriver.linux.reserve import Reserve
-from graphdriver.linux.resources import in_words
+from graphdriver.linux import acl, inode_flags, projects
+from graphdriver.linux.resources import error_text
 
 _STAGING: Final = ".staging"
 TRASH: Final = ".trash"
@@ -190,9 +190,9 @@ class Store:
 
     def _make_plain(self, staged: str) -> None:
         with _opened(staged) as fd, _opened(self.home) as home:
-            inheritance.keep_nothing(fd, 0o710)
+            acl.inherit_nothing(fd, 0o710)
             os.fchown(fd, -1, self._group)
-            projects.join(fd, home)
+            projects.join_parent(fd, home)
 
     # --- ways out ---------------------------------------------------------------------------------
 
@@ -229,13 +229,13 @@ class Store:
             os.rename(path, target)
         except PermissionError:
             with _opened(os.path.join(self.home, directory)) as above:
-                inode_flags.release_at(above, os.fsencode(name))
+                inode_flags.allow_changes_at(above, os.fsencode(name))
             os.rename(path, target)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
             with _opened(os.path.dirname(target)) as trash:
-                projects.hand_on_none(trash)
+                projects.stop_inheriting(trash)
             os.rename(path, target)
 
     def _delete_in_place(self, directory: str, name: str) -> None:
@@ -320,7 +320,7 @@ class Store:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.EXDEV:
         return f"something is mounted on {error.filename!r} in it"
-    return in_words(error) if isinstance(error, OSError) else str(error)
+    return error_text(error) if isinstance(error, OSError) else str(error)
 
 
 @contextlib.contextmanager

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from graphdriver.containerd import _messages_pb2 as pb
-from graphdriver.linux.idmapped import idmapped, user_namespace
 from graphdriver.linux.libc import libc, raise_errno
+from graphdriver.linux.mount import idmapped_copy
+from graphdriver.linux.namespaces import new_user_namespace
 from tests.support.mounting import mount
 
 _SYS_MOVE_MOUNT = 429
@@ -44,8 +45,8 @@ def shifted(told: pb.Mount, place: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _idmapped(folder: str, place: Path, maps: list[str]) -> Iterator[Path]:
-    namespace = user_namespace(*maps)
-    tree = idmapped(folder, namespace)
+    namespace = new_user_namespace(*maps)
+    tree = idmapped_copy(folder, namespace)
     os.close(namespace)
     if libc.syscall(_SYS_MOVE_MOUNT, tree, b"", -1, os.fsencode(place), _FROM_EMPTY_PATH):
         raise_errno(str(place))

@@ -22,7 +22,7 @@ from graphdriver.conformance.plugin import wire
 from graphdriver.conformance.plugin.wire import Wire
 from graphdriver.docker.http import server as server_module
 from graphdriver.docker.http.connection import Connection
-from graphdriver.linux.exclusion import alone_in
+from graphdriver.files.path_lock import locked
 from graphdriver.serving.home import Home
 from tests.docker.conftest import connections
 from tests.support.plugin import Plugin
@@ -334,7 +334,7 @@ def test_a_stop_that_cannot_remove_the_socket_goes_on(tmp_path: Path, is_locked:
         client.init(home)
     server.stop()
     serving.join()
-    with alone_in(str(tmp_path)) if is_locked else without_descriptors():
+    with locked(str(tmp_path)) if is_locked else without_descriptors():
         before = time.monotonic()
         server.close()
         assert time.monotonic() - before < 5

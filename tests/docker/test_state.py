@@ -22,8 +22,8 @@ from graphdriver.docker.daemon import Daemon, DaemonFile, Peer
 from graphdriver.docker.messages import InitRequest
 from graphdriver.docker.state import state_directory, state_of
 from graphdriver.errors import UnsupportedError
-from graphdriver.linux.exclusion import alone_in
-from graphdriver.linux.runtime import file_name, mark_view, path_of
+from graphdriver.files.path_lock import locked
+from graphdriver.files.runtime_directory import file_name, mark_namespaces, path_of
 
 PIECES: Final = [
     "/",
@@ -112,7 +112,7 @@ def remembered(
     states: str, state: str, home: Path, peer: Peer | None, *, left: bool = False
 ) -> Path:
     DaemonFile(os.path.join(states, state)).write(Daemon(InitRequest(str(home), ()), peer, left))
-    mark_view(os.path.join(states, state))
+    mark_namespaces(os.path.join(states, state))
     return Path(states, state, "init.json")
 
 
@@ -147,7 +147,7 @@ def test_what_is_of_no_use_to_anybody_goes_when_another_plugin_starts(
     ]
     useless[-1].write_text("{")
     os.mkdir(f"{states}/never-used")
-    mark_view(f"{states}/never-used")
+    mark_namespaces(f"{states}/never-used")
     Path(states, "a-file").touch()
     Path(states, "a-directory", "init.json").mkdir(parents=True)
     mine = state_directory("mine", states)
@@ -165,17 +165,17 @@ def test_two_plugins_that_start_do_not_sweep_each_other(
     def mark(directory: str) -> None:
         monkeypatch.undo()
         state_directory("other", states)
-        mark_view(directory)
+        mark_namespaces(directory)
 
     remembered(states, "name=mine", tmp_path / "lost", None)
-    monkeypatch.setattr(state, "mark_view", mark)
+    monkeypatch.setattr(state, "mark_namespaces", mark)
     state_directory("name=mine", states)
     assert os.listdir(states) == ["name=mine"]  # the other one does not listen anywhere
 
 
 def test_a_plugin_that_stopped_in_its_middle_holds_up_no_other(states: str, tmp_path: Path) -> None:
     stopped = remembered(states, "stopped", tmp_path, gone())
-    with alone_in(states), alone_in(str(stopped.parent)):
+    with locked(states), locked(str(stopped.parent)):
         state_directory("mine", states)
         remembered(states, "mine", tmp_path, gone())
     assert stopped.exists()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver.drivers.overlay.aliases import Shown
-from graphdriver.linux.exclusion import alone_in
+from graphdriver.files.path_lock import locked
 from graphdriver.linux.mount import MS_NODEV
 from graphdriver.linux.mountinfo import mount_points
 
@@ -107,7 +107,7 @@ def test_what_is_shown_of_a_directory_that_is_gone_is_ended_by_the_next(
 def test_a_process_that_stopped_in_its_middle_holds_up_no_other(shown: Shown, home: Path) -> None:
     stopped = Shown(str(home / "stopped"))
     os.makedirs(stopped.path)
-    with alone_in(os.path.dirname(stopped.path)), alone_in(stopped.path):
+    with locked(os.path.dirname(stopped.path)), locked(stopped.path):
         shown.show()
         assert os.path.exists(stopped.path)
     os.rmdir(stopped.path)

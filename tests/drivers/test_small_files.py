@@ -14,7 +14,7 @@ from graphdriver.docker.messages import InitRequest
 from graphdriver.drivers import load
 from graphdriver.drivers.overlay.reference_counts import Holds
 from graphdriver.errors import GraphDriverError
-from graphdriver.linux.folders import write_whole
+from graphdriver.files.small_files import write_whole
 from graphdriver.serving.home import Home
 from tests.support.full import PAGE, fill, tmpfs
 from tests.support.ground import require

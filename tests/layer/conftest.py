@@ -14,7 +14,7 @@ from graphdriver.layer import pack as pack_module
 from graphdriver.layer.tree.walk import remove_tree, walk
 from graphdriver.layer.unpack import Unpacked, unpack
 from graphdriver.layer.whiteout import PLAIN, Form
-from graphdriver.linux.regular import deviceless
+from graphdriver.linux.regular_file import open_nodev
 from tests.support.canary import Canary
 from tests.support.filesystems import loop
 
@@ -107,10 +107,10 @@ def way_to_open(
     """Each way to open the files that are packed: that of Linux 5.12, and the one of before."""
     way: str = request.param
     if way == "held first":
-        monkeypatch.setattr(pack_module, "deviceless", lambda folder_fd: None)
+        monkeypatch.setattr(pack_module, "open_nodev", lambda folder_fd: None)
     else:
         fd = os.open(tmp_path, os.O_PATH)
-        copied = deviceless(fd)
+        copied = open_nodev(fd)
         assert copied is not None
         os.close(copied)
         os.close(fd)

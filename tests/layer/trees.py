@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from graphdriver.layer.tree.walk import walk
 from graphdriver.linux import xattr
-from graphdriver.linux.regular import open_regular
+from graphdriver.linux.regular_file import open_regular
 
 CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
 KINDS = ("file", "file", "sparse", "folder", "folder", "symlink", "fifo", "char", "block", "link")

@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 
 from graphdriver.linux import xattr
+from graphdriver.linux.filesystem import BTRFS, EXT4, XFS, magic_of, syncfs
 from graphdriver.linux.openat2 import (
     RESOLVE_BENEATH,
     RESOLVE_IN_ROOT,
     RESOLVE_NO_SYMLINKS,
     openat2,
 )
-from graphdriver.linux.statfs import BTRFS, EXT4, XFS, filesystem_of
-from graphdriver.linux.sync import syncfs
 from tests.support.filesystems import loop
 
 
@@ -88,10 +87,10 @@ def test_filesystems_are_told_apart_as_the_kernels_own_tools_do(tmp_path: Path) 
             capture_output=True,
             text=True,
         ).stdout
-        assert filesystem_of(fd) == int(told, 16)
+        assert magic_of(fd) == int(told, 16)
         os.close(fd)
     with pytest.raises(OSError, match="fstatfs"):
-        filesystem_of(fd)
+        magic_of(fd)
 
 
 def test_the_filesystems_that_have_names_here_have_their_own(
@@ -100,5 +99,5 @@ def test_the_filesystems_that_have_names_here_have_their_own(
     for kind, type in (("ext4", EXT4), ("xfs", XFS), ("btrfs", BTRFS)):
         with loop(kind, tmp_path_factory.mktemp(kind)) as place:
             fd = os.open(place, os.O_RDONLY)
-            assert filesystem_of(fd) == type
+            assert magic_of(fd) == type
             os.close(fd)

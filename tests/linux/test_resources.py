@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver.linux import resources
-from graphdriver.linux.resources import in_words, mount_in_words
+from graphdriver.linux.resources import error_text, mount_error_text
 
 
 @pytest.fixture
@@ -37,26 +37,26 @@ def test_a_filesystem_without_inodes(tiny: Path) -> None:
 
     error = error_of(fill)
     text = "no inodes are left on the filesystem (tmpfs): all 64 are in use"
-    assert in_words(error) == in_words(error, str(tiny)) == text
+    assert error_text(error) == error_text(error, str(tiny)) == text
 
 
 def test_a_filesystem_without_space(tiny: Path) -> None:
     error = error_of(lambda: (tiny / "big").write_bytes(bytes(3 << 20)))
     assert error.filename is None
     fd = os.open(tiny, os.O_RDONLY)
-    assert in_words(error, fd) == "no space is left on the filesystem (tmpfs): 0 bytes are free"
+    assert error_text(error, fd) == "no space is left on the filesystem (tmpfs): 0 bytes are free"
     os.close(fd)
-    assert in_words(error) == "no space or no inodes are left on the filesystem"
+    assert error_text(error) == "no space or no inodes are left on the filesystem"
 
 
 @pytest.mark.parametrize("name", [0, "/proc/self/fd/0", b"/proc/self/fd/0", "relative", "", None])
 def test_an_error_that_names_no_lasting_place(name: object) -> None:
-    text = in_words(OSError(errno.ENOSPC, "No space left on device", name))
+    text = error_text(OSError(errno.ENOSPC, "No space left on device", name))
     assert text == "no space or no inodes are left on the filesystem"
 
 
 def test_a_refusal_on_a_filesystem_that_has_room(tmp_path: Path) -> None:
-    assert "though" in in_words(OSError(errno.ENOSPC, ""), str(tmp_path / "not/there"))
+    assert "though" in error_text(OSError(errno.ENOSPC, ""), str(tmp_path / "not/there"))
 
 
 def test_a_file_that_is_larger_than_the_process_may_write(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_file_that_is_larger_than_the_process_may_write(tmp_path: Path) -> Non
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
         error = error_of(lambda: (tmp_path / "big").write_bytes(bytes(5000)))
-        text = in_words(error, str(tmp_path))
+        text = error_text(error, str(tmp_path))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert text.endswith("allows, or than this process may write (RLIMIT_FSIZE: 4096)")
@@ -75,7 +75,7 @@ def test_a_process_with_too_many_files_open() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
     try:
         error = error_of(lambda: os.open("/", os.O_RDONLY))
-        text = in_words(error)
+        text = error_text(error)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert text == "this process has 3 files open, as many as it may (RLIMIT_NOFILE)"
@@ -83,7 +83,7 @@ def test_a_process_with_too_many_files_open() -> None:
 
 def test_a_name_that_is_too_long(tmp_path: Path) -> None:
     error = error_of((tmp_path / ("n" * 256)).touch)
-    assert in_words(error).startswith("a name or a path is longer than the filesystem (")
+    assert error_text(error).startswith("a name or a path is longer than the filesystem (")
 
 
 @pytest.mark.parametrize(
@@ -95,11 +95,11 @@ def test_a_name_that_is_too_long(tmp_path: Path) -> None:
     ],
 )
 def test_what_else_runs_out(number: int, named: str) -> None:
-    assert named in in_words(OSError(number, os.strerror(number)))
+    assert named in error_text(OSError(number, os.strerror(number)))
 
 
 def test_another_error_stays_as_it_is(tmp_path: Path) -> None:
-    assert in_words(error_of((tmp_path / "a").read_bytes)) == "No such file or directory"
+    assert error_text(error_of((tmp_path / "a").read_bytes)) == "No such file or directory"
 
 
 @pytest.mark.parametrize("most", ["1", "1000000"])
@@ -107,5 +107,5 @@ def test_too_many_mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: 
     limit = tmp_path / "mount-max"
     limit.write_text(most)
     monkeypatch.setattr(resources, "MOUNT_MAX", str(limit))
-    text = mount_in_words(OSError(errno.ENOSPC, ""), str(tmp_path))
+    text = mount_error_text(OSError(errno.ENOSPC, ""), str(tmp_path))
     assert text.startswith("there are 1 mounts, " if most == "1" else "no ")

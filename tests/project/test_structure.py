@@ -24,13 +24,14 @@ MAY_KNOW = {
     "locks": set[str](),
     "returned": GROUND,
     "linux": GROUND,
+    "files": {"linux"} | GROUND,
     "layer": {"linux"} | GROUND,
-    "store": {"layer", "linux"} | GROUND,
+    "store": {"layer", "files", "linux"} | GROUND,
     "naive": {"layer", "linux", "locks", "returned"} | GROUND,
-    "drivers": {"naive", "store", "layer", "linux"} | GROUND,
-    "serving": {"naive", "layer", "linux", "locks", "returned"} | GROUND,
-    "docker": {"serving", "naive", "layer", "linux", "locks", "returned"} | GROUND,
-    "containerd": {"serving", "naive", "layer", "linux", "locks", "returned"} | GROUND,
+    "drivers": {"naive", "store", "layer", "files", "linux"} | GROUND,
+    "serving": {"naive", "layer", "files", "linux", "locks", "returned"} | GROUND,
+    "docker": {"serving", "naive", "layer", "files", "linux", "locks", "returned"} | GROUND,
+    "containerd": {"serving", "naive", "layer", "files", "linux", "locks", "returned"} | GROUND,
     "conformance": {"docker", "containerd", "naive", "layer", "linux"} | GROUND,
     "cli": {"conformance", "docker", "containerd", "serving", "drivers"} | GROUND,
     "__main__": {"cli"},
@@ -250,4 +251,4 @@ def test_no_layer_is_worked_on_by_path() -> None:
 
 def test_no_lock_is_taken_where_others_could_take_it() -> None:
     locking = {file.name for file in FILES if {"fcntl.flock", "fcntl.lockf"} & used(file)}
-    assert locking == {"home.py", "exclusion.py"}
+    assert locking == {"home.py", "path_lock.py"}

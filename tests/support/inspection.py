@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from graphdriver.drivers.overlay.reference_counts import FOLDER
+from graphdriver.files.runtime_directory import file_name
 from graphdriver.linux.mountinfo import mount_points
-from graphdriver.linux.runtime import file_name
 
 OUR_OWN = {".graphdriver", ".probed", ".reserve", ".staging", ".trash"}
 LINKS = "l"

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from graphdriver.drivers.overlay.aliases import FOLDER as SHOWN
-from graphdriver.linux import statfs
+from graphdriver.linux import filesystem
 from graphdriver.linux.mountinfo import mount_points
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -109,7 +109,7 @@ def sweep(folder: Path) -> list[str]:
 def destroy_subvolumes(folder: Path) -> None:
     """Destroy the subvolumes below a folder, if it is on btrfs: each is a device of its own there."""
     fd = os.open(folder, os.O_RDONLY)
-    is_btrfs = statfs.filesystem_of(fd) == statfs.BTRFS
+    is_btrfs = filesystem.magic_of(fd) == filesystem.BTRFS
     os.close(fd)
     if is_btrfs:
         found = ["find", str(folder), "-depth", "-inum", "256", "-type", "d"]

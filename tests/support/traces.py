@@ -8,7 +8,7 @@ from pathlib import Path
 
 from graphdriver.docker.address.listeners import PLUGIN_SOCKETS
 from graphdriver.docker.state import STATES
-from graphdriver.linux.runtime import file_name
+from graphdriver.files.runtime_directory import file_name
 
 SPECS = Path("/etc/docker/plugins")
 

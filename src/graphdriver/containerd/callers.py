@@ -13,7 +13,7 @@ import socket
 import struct
 from typing import Final
 
-from graphdriver.linux.holders import process_name
+from graphdriver.linux.processes import process_name
 
 _DAEMON: Final = "containerd"
 _CREDENTIALS: Final = struct.Struct("3i")

@@ -7,7 +7,7 @@
   ``-shm`` file, which it would map into memory: on a full btrfs the first write to such a page kills
   the process (SIGBUS). Nothing else in this process may open the file: to close it again would end the
   lock (fcntl(2)).
-- What frees room needs none (`graphdriver.linux.reserve`): to delete a row SQLite writes its log first,
+- What frees room needs none (`graphdriver.files.reserve`): to delete a row SQLite writes its log first,
   and to open a database it makes the file of that log.
 """
 
@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
-from graphdriver.linux.file_locks import lock_holders
-from graphdriver.linux.reserve import Reserve
+from graphdriver.files.reserve import Reserve
+from graphdriver.linux.processes import lock_holders
 
 PATIENCE: Final = 2.0
 """How long a start waits for another process to unlock the database, in seconds."""

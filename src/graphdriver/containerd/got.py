@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 
-from graphdriver.linux.boot import boot_id
-from graphdriver.linux.folders import make_folders, write_whole
+from graphdriver.files.directories import make_directories
+from graphdriver.files.runtime_directory import boot_id
+from graphdriver.files.small_files import write_whole
 
 
 class Got:
@@ -43,7 +44,7 @@ class Got:
         """
         self._layers[number] = layer
         if self._kept:
-            make_folders(self._directory, 0o700)
+            make_directories(self._directory, 0o700)
             # Not synced: after a crash of the machine it is another boot.
             write_whole(self._path(number), f"{self._boot} {layer}", 0o600, sync=False)
 

@@ -27,7 +27,8 @@ from typing import Final
 
 from graphdriver.driver import IDMap, Mount, host_root
 from graphdriver.errors import MalformedRequestError, UnsupportedError
-from graphdriver.linux.idmapped import idmapped, user_namespace
+from graphdriver.linux.mount import idmapped_copy
+from graphdriver.linux.namespaces import new_user_namespace
 
 UIDS: Final = "containerd.io/snapshot/uidmapping"
 GIDS: Final = "containerd.io/snapshot/gidmapping"
@@ -120,9 +121,9 @@ def _require(kind: str, folder: str) -> None:
             f"owners below an overlay cannot be shifted by Linux {platform.release()}", hint=_HINT
         )
     try:
-        namespace = user_namespace(_SOME_IDS, _SOME_IDS)
+        namespace = new_user_namespace(_SOME_IDS, _SOME_IDS)
         try:
-            os.close(idmapped(folder, namespace))
+            os.close(idmapped_copy(folder, namespace))
         finally:
             os.close(namespace)
     except OSError as error:

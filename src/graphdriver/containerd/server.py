@@ -20,9 +20,9 @@ from graphdriver.containerd.callers import Callers
 from graphdriver.containerd.service import handlers
 from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.errors import InUseError, UnsupportedError
-from graphdriver.linux.exclusion import PathLock
-from graphdriver.linux.folders import make_folders
-from graphdriver.linux.groups import group_id
+from graphdriver.files.directories import make_directories
+from graphdriver.files.path_lock import PathLock
+from graphdriver.serving.process import group_id
 
 THREADS: Final = 64
 """How many calls run at a time; the next one waits."""
@@ -53,7 +53,7 @@ class SnapshotterServer:
         gid = group_id(group)
         folder = os.path.dirname(self.address)
         try:
-            make_folders(folder, 0o755)
+            make_directories(folder, 0o755)
         except OSError as error:
             raise _no_socket(self.address, error) from error
         self._lock = _locked(self.address)
@@ -105,7 +105,7 @@ class SnapshotterServer:
 
 def _locked(address: str) -> PathLock:
     """Lock an address where nobody listens."""
-    lock = PathLock(address, patience=0)
+    lock = PathLock(address, timeout=0)
     try:
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(1)

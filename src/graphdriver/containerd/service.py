@@ -17,7 +17,7 @@ from graphdriver.containerd.metadata import Snapshot
 from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.driver import Mount
 from graphdriver.errors import GraphDriverError, Kind
-from graphdriver.linux.resources import in_words
+from graphdriver.linux.resources import error_text
 
 SERVICE: Final = "containerd.services.snapshots.v1.Snapshots"
 
@@ -160,7 +160,7 @@ def _refuse(
 
 def _in_words(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return f"{in_words(error)}{f': {error.filename}' if error.filename else ''}"
+        return f"{error_text(error)}{f': {error.filename}' if error.filename else ''}"
     return str(error)
 
 

@@ -45,7 +45,7 @@ from graphdriver.errors import (
     UnsupportedError,
 )
 from graphdriver.layer.tree.usage import disk_usage
-from graphdriver.linux.sync import syncfs
+from graphdriver.linux.filesystem import syncfs
 from graphdriver.locks import LayerLocks
 from graphdriver.serving.home import Home
 from graphdriver.serving.home_contents import split_adopt

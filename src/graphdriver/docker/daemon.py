@@ -23,10 +23,10 @@ from typing import Final
 from graphdriver.docker.codec import decode, encode
 from graphdriver.docker.messages import InitRequest
 from graphdriver.errors import GraphDriverError, MalformedRequestError
-from graphdriver.linux.exclusion import PATIENCE, PATIENCE_AT_A_STOP, alone_in
-from graphdriver.linux.folders import make_folders, make_own, write_whole
-from graphdriver.linux.runtime import remove_directory
-from graphdriver.linux.small_files import read_object
+from graphdriver.files.directories import make_directories, make_own
+from graphdriver.files.path_lock import TIMEOUT, TIMEOUT_AT_STOP, locked
+from graphdriver.files.runtime_directory import remove_directory
+from graphdriver.files.small_files import read_object, write_whole
 
 INIT: Final = "init.json"
 
@@ -139,18 +139,18 @@ class DaemonFile:
         peer = dataclasses.asdict(daemon.peer) if daemon.peer else None
         said = json.loads(encode(daemon.said))
         text = json.dumps({"init": said, "peer": peer, "left": daemon.left})
-        make_folders(os.path.dirname(self._directory), 0o700)
+        make_directories(os.path.dirname(self._directory), 0o700)
         with self.locked():  # nobody sweeps it as the former daemon's meanwhile
             make_own(self._directory, 0o700)
             write_whole(self._path, text, 0o600)
 
-    def locked(self, patience: float = PATIENCE) -> contextlib.AbstractContextManager[None]:
+    def locked(self, patience: float = TIMEOUT) -> contextlib.AbstractContextManager[None]:
         """Keep other processes from writing or removing it for the length of a ``with`` block.
 
         Raises:
             InUseError: another one does so, and goes on for longer than ``patience`` seconds.
         """
-        return alone_in(self._directory, patience)
+        return locked(self._directory, patience)
 
     def read(self) -> Daemon | None:
         """Return the daemon that was remembered, if there is one.
@@ -174,7 +174,7 @@ class DaemonFile:
         next plugin that starts removes what is of no use.
         """
         try:
-            with self.locked(PATIENCE_AT_A_STOP):
+            with self.locked(TIMEOUT_AT_STOP):
                 if self.read() == daemon:
                     self.remove()
         except (GraphDriverError, OSError, ValueError) as error:

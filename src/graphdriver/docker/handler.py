@@ -45,7 +45,7 @@ from graphdriver.errors import (
     UnknownCallError,
     WrongMethodError,
 )
-from graphdriver.linux.resources import in_words
+from graphdriver.linux.resources import error_text
 from graphdriver.locks import LayerLocks
 from graphdriver.naive import NaiveDiffDriver
 from graphdriver.serving.call_log import Call, CallLog
@@ -421,7 +421,7 @@ def _in_words(error: BaseException) -> GraphDriverError:
             return error
         if isinstance(error, OSError) and error.strerror:
             name = f": {error.filename}" if error.filename else ""
-            return GraphDriverError(f"{in_words(error)}{name}")
+            return GraphDriverError(f"{error_text(error)}{name}")
         return GraphDriverError(f"{type(error).__name__}: {error}")
     except Exception:
         return GraphDriverError(f"{type(error).__name__}, which cannot be put into words")

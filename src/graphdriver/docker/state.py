@@ -17,8 +17,14 @@ from typing import Final
 from graphdriver.docker.address.listeners import PLUGIN_SOCKETS, Listener
 from graphdriver.docker.daemon import INIT, Daemon, DaemonFile
 from graphdriver.errors import InUseError, UnsupportedError
-from graphdriver.linux.folders import make_own
-from graphdriver.linux.runtime import RUNTIME, file_name, is_of_this_view, mark_view, path_of
+from graphdriver.files.directories import make_own
+from graphdriver.files.runtime_directory import (
+    RUNTIME,
+    file_name,
+    is_of_our_namespaces,
+    mark_namespaces,
+    path_of,
+)
 
 STATES: Final = f"{RUNTIME}/plugins"
 
@@ -61,7 +67,7 @@ def state_directory(state: str, states: str = STATES) -> str:
             path
         ).locked():  # or another plugin that starts would sweep it between the two
             make_own(path, 0o700)
-            mark_view(path)
+            mark_namespaces(path)
         _sweep(states, state)
     except OSError as error:
         raise UnsupportedError(
@@ -79,7 +85,7 @@ def is_remembered(directory: str) -> bool:
 def _sweep(states: str, mine: str) -> None:
     for state in sorted(set(os.listdir(states)) - {mine}):
         directory = os.path.join(states, state)
-        if _has_socket(state) or not is_of_this_view(directory):
+        if _has_socket(state) or not is_of_our_namespaces(directory):
             continue
         file = DaemonFile(directory)
         # What is being written stays. Nobody waits: a process may stop in its middle.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from graphdriver.driver import ChecksOptions, ProbesHome, ProtoDriver, Suitability, ability
 from graphdriver.errors import GraphDriverError, UnsupportedError
-from graphdriver.linux.small_files import read_object
+from graphdriver.files.small_files import read_object
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from graphdriver.errors import GraphDriverError
-from graphdriver.linux.folders import write_whole
-from graphdriver.linux.small_files import read_object
+from graphdriver.files.small_files import read_object, write_whole
 from graphdriver.store import TRASH
 
 FILE: Final = ".probed"

@@ -19,7 +19,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-from graphdriver.linux.inheritance import ACCESS_ACL, DEFAULT_ACL
+from graphdriver.linux.acl import ACCESS_ACL, DEFAULT_ACL
 
 TRUSTED_OVERLAY = b"trusted.overlay."
 USER_OVERLAY = b"user.overlay."

@@ -33,13 +33,13 @@ from graphdriver.driver import ChangeKind, Touched
 from graphdriver.layer.attributes import is_content
 from graphdriver.layer.changed import Changed, Way
 from graphdriver.layer.tree.walk import Trail, names_in, walk
-from graphdriver.linux import statfs, xattr
-from graphdriver.linux.regular import open_regular
+from graphdriver.linux import filesystem, xattr
+from graphdriver.linux.regular_file import open_regular
 
 CLOCK_TICK_NS = 10_000_000
 """The coarsest step of the kernel's file times (CONFIG_HZ=100), in nanoseconds."""
 
-_TELL_EVERY_WRITE = frozenset({statfs.EXT4, statfs.XFS, statfs.BTRFS})
+_TELL_EVERY_WRITE = frozenset({filesystem.EXT4, filesystem.XFS, filesystem.BTRFS})
 _PIECE = 1 << 20
 _MOVING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL})
 """What calls fail with on a name that has become something else since it was looked at."""
@@ -80,10 +80,10 @@ def _believable(upper_fd: int, untouched_before_ns: int | None) -> int:
     if untouched_before_ns is None:
         return 0
     before = untouched_before_ns - CLOCK_TICK_NS
-    filesystem = statfs.filesystem_of(upper_fd)
-    if filesystem not in _TELL_EVERY_WRITE:
+    magic = filesystem.magic_of(upper_fd)
+    if magic not in _TELL_EVERY_WRITE:
         return 0
-    if filesystem == statfs.XFS and os.fstat(upper_fd).st_ctime_ns >= before:
+    if magic == filesystem.XFS and os.fstat(upper_fd).st_ctime_ns >= before:
         return 0
     return before
 

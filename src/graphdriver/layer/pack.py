@@ -35,13 +35,13 @@ from graphdriver.layer.tar.writer import BLOCK, END, file_header, header
 from graphdriver.layer.tree.directory_path import DirectoryPath
 from graphdriver.layer.tree.walk import look_at, walk_to_files
 from graphdriver.linux import xattr
-from graphdriver.linux.regular import (
+from graphdriver.linux.regular_file import (
     NotRegularError,
-    deviceless,
     open_and_stat,
-    open_and_stat_deviceless,
+    open_and_stat_nodev,
+    open_nodev,
 )
-from graphdriver.linux.resources import in_words
+from graphdriver.linux.resources import error_text
 
 _PIECE = 256 << 10
 _GATHERED = 128 << 10
@@ -101,12 +101,12 @@ class Packer:
         uid_maps: Sequence[IDMap],
         gid_maps: Sequence[IDMap],
     ) -> None:
-        root = deviceless(root_fd)
+        root = open_nodev(root_fd)
         if root is None:
             root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root_fd)
             self._open = open_and_stat
         else:
-            self._open = open_and_stat_deviceless
+            self._open = open_and_stat_nodev
         self.root = root
         self._uid_maps = uid_maps
         self._gid_maps = gid_maps
@@ -340,4 +340,4 @@ def _content(entry: Entry, fd: int, shown: str) -> Iterator[bytes]:
 
 
 def _unreadable(shown: str, error: OSError) -> GraphDriverError:
-    return GraphDriverError(f"{shown} cannot be read: {in_words(error)}")
+    return GraphDriverError(f"{shown} cannot be read: {error_text(error)}")

@@ -256,7 +256,7 @@ def subvolumes_in(fd: int, id: int) -> Iterator[tuple[int, Name]]:
         yield item.offset, Name(folder, item.data[_ROOT_REF.size : _ROOT_REF.size + length])
 
 
-def open_folder(fd: int, tree: int, inode: int = FIRST_FREE_OBJECTID) -> int:
+def open_directory(fd: int, tree: int, inode: int = FIRST_FREE_OBJECTID) -> int:
     """Open a folder by its numbers, wherever it is (open_by_handle_at(2)).
 
     Args:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import struct
 
-from graphdriver.linux.regular import open_regular
+from graphdriver.linux.regular_file import open_regular
 
 # ioctl_iflags(2)
 _FS_IOC_GETFLAGS = 0x80086601
@@ -14,7 +14,7 @@ _FS_IOC_SETFLAGS = 0x40086602
 _FORBID = 0x10 | 0x20  # immutable, append only
 
 
-def release(fd: int) -> None:
+def allow_changes(fd: int) -> None:
     """Take from a file or folder the flags that forbid changes, if it has any.
 
     Args:
@@ -31,7 +31,7 @@ def release(fd: int) -> None:
         fcntl.ioctl(fd, _FS_IOC_SETFLAGS, struct.pack("I", flags & ~_FORBID))
 
 
-def release_at(dir_fd: int, name: bytes) -> None:
+def allow_changes_at(dir_fd: int, name: bytes) -> None:
     """Do the same with a name in an open folder; only files and folders have such flags.
 
     Raises:
@@ -45,6 +45,6 @@ def release_at(dir_fd: int, name: bytes) -> None:
         except OSError:
             return
     try:
-        release(fd)
+        allow_changes(fd)
     finally:
         os.close(fd)

@@ -146,6 +146,27 @@ def mount_copy(folder_fd: int, attributes: int, namespace: int = 0) -> int:
     return copy
 
 
+def idmapped_copy(folder: str, namespace: int) -> int:
+    """Return a copy of what is mounted at a folder, out of sight, with the owners of a user namespace.
+
+    Args:
+        folder: an absolute path.
+        namespace: the user namespace, open; its ids are shown for those on disk.
+
+    Raises:
+        OSError: EINVAL where the filesystem does not know how (Linux 5.12 and later, filesystem by
+            filesystem), EPERM where it belongs to another user namespace.
+    """
+    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return mount_copy(fd, MOUNT_ATTR_IDMAP, namespace)
+    except OSError as error:
+        error.filename = folder
+        raise
+    finally:
+        os.close(fd)
+
+
 def knows(fstype: str) -> bool:
     """Tell whether the kernel has a filesystem, or has it now that it was asked to load its module."""
     with open("/proc/filesystems", encoding="ascii") as file:

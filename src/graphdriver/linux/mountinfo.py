@@ -43,10 +43,10 @@ def mount_points(pid: int | str = "self") -> Iterator[MountPoint]:
         yield MountPoint(
             int(fields[0]),
             os.makedev(int(major), int(minor)),
-            plain(fields[3]),
-            plain(fields[4]),
+            unescape(fields[3]),
+            unescape(fields[4]),
             fstype.decode(),
-            plain(source),
+            unescape(source),
             options,
         )
 
@@ -72,6 +72,6 @@ def mount_id(fd: int) -> int:
     return int(said["mnt_id"])
 
 
-def plain(field: bytes) -> bytes:
+def unescape(field: bytes) -> bytes:
     r"""Undo the escapes of blanks and backslashes, ``\040`` and the like."""
     return _ESCAPE.sub(lambda found: bytes([int(found[1], 8)]), field)

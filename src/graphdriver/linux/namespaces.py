@@ -1,6 +1,11 @@
-"""namespaces(7), user_namespaces(7): which of them this process is in, and leaving a shared one."""
+"""namespaces(7), user_namespaces(7): those that this process is in, and new ones."""
 
 from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
 
 from graphdriver.linux.libc import libc, raise_errno
 
@@ -22,3 +27,30 @@ def unshare_working_directory() -> None:
     """
     if libc.unshare(_CLONE_FS):
         raise_errno("unshare")
+
+
+def new_user_namespace(uid_map: str, gid_map: str) -> int:
+    """Open a new user namespace.
+
+    A process with threads cannot make one for itself (unshare(2)), so another program does.
+
+    Args:
+        uid_map: what is written to ``/proc/PID/uid_map`` (user_namespaces(7)).
+        gid_map: likewise.
+
+    Raises:
+        OSError: it cannot be made, or there may be no such maps.
+    """
+    import subprocess  # seldom needed, and slow to import
+
+    pipe = subprocess.PIPE
+    with subprocess.Popen(["unshare", "--user", "cat"], 0, stdin=pipe, stdout=pipe) as holder:
+        assert holder.stdin and holder.stdout
+        with contextlib.suppress(BrokenPipeError):
+            holder.stdin.write(b"\n")
+        if not holder.stdout.readline():
+            raise OSError(errno.EPERM, "unshare(1) made no user namespace")
+        process = Path(f"/proc/{holder.pid}")
+        (process / "uid_map").write_text(uid_map, encoding="ascii")
+        (process / "gid_map").write_text(gid_map, encoding="ascii")
+        return os.open(process / "ns/user", os.O_RDONLY | os.O_CLOEXEC)

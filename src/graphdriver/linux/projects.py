@@ -1,7 +1,7 @@
 """Projects: numbers that directories hand on to what is made in them (ioctl_xfs_fssetxattr(2)).
 
-The filesystem counts what each holds, and limits it if it is told to (`graphdriver.linux.quota`). The
-kernel moves nothing into a directory that hands on a project, if that is in another one (EXDEV).
+The filesystem counts what each holds, and can limit it (`graphdriver.linux.project_quota`). A rename
+into a directory that hands on a project fails with EXDEV for what is in another project.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def set_attributes(fd: int, attributes: Attributes) -> None:
     fcntl.ioctl(fd, FS_IOC_FSSETXATTR, _FSXATTR.pack(*astuple(attributes)))
 
 
-def join(fd: int, above_fd: int) -> None:
+def join_parent(fd: int, above_fd: int) -> None:
     """Take a directory into the project that the one above it hands on, if it does.
 
     Raises:
@@ -68,7 +68,7 @@ def join(fd: int, above_fd: int) -> None:
         set_attributes(fd, below.handing_on(above.project))
 
 
-def hand_on_none(fd: int) -> None:
+def stop_inheriting(fd: int) -> None:
     """Let a directory hand on no project, so that whatever is in another one can be moved in.
 
     Raises:

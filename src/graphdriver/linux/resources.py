@@ -25,7 +25,7 @@ _DESCRIPTORS: Final = b"/proc/self/fd/"
 MOUNT_MAX: Final = "/proc/sys/fs/mount-max"
 
 
-def in_words(error: OSError, place: Place | None = None) -> str:
+def error_text(error: OSError, place: Place | None = None) -> str:
     """Return an error's text, which names the resource if one ran out.
 
     Args:
@@ -44,10 +44,11 @@ def in_words(error: OSError, place: Place | None = None) -> str:
             )
         case errno.EFBIG:
             return (
-                f"the file is larger than {filesystem(place)} allows, or than {_limit_of_files()}"
+                f"the file is larger than {filesystem_name(place)} allows,"
+                f" or than {_limit_of_files()}"
             )
         case errno.ENAMETOOLONG:
-            return f"a name or a path is longer than {filesystem(place)} or Linux allows"
+            return f"a name or a path is longer than {filesystem_name(place)} or Linux allows"
         case errno.EMFILE:
             most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
             return f"this process has {most} files open, as many as it may (RLIMIT_NOFILE)"
@@ -59,7 +60,7 @@ def in_words(error: OSError, place: Place | None = None) -> str:
             return error.strerror or str(error)
 
 
-def mount_in_words(error: OSError, place: Place) -> str:
+def mount_error_text(error: OSError, place: Place) -> str:
     """Return the text of a mount's error, which may also be that there are too many mounts.
 
     Args:
@@ -71,10 +72,10 @@ def mount_in_words(error: OSError, place: Place) -> str:
             most = int(file.read())
             if sum(1 for _ in mount_points()) >= most:
                 return f"there are {most} mounts, as many as there may be ({MOUNT_MAX})"
-    return in_words(error, place)
+    return error_text(error, place)
 
 
-def filesystem(place: Place | None) -> str:
+def filesystem_name(place: Place | None) -> str:
     """Return the name of a filesystem as an error's text says it."""
     with contextlib.suppress(OSError), _held(place) as fd:
         return f"the filesystem ({fstype_of(fd)})"
@@ -107,13 +108,13 @@ def _no_space(place: Place | None) -> str:
     except OSError:
         return "no space or no inodes are left on the filesystem"
     if _lacks_inodes(found):
-        return f"no inodes are left on {filesystem(place)}: all {found.f_files} are in use"
+        return f"no inodes are left on {filesystem_name(place)}: all {found.f_files} are in use"
     free = found.f_bavail * found.f_frsize
     if free < _MUCH:
-        return f"no space is left on {filesystem(place)}: {free} bytes are free"
+        return f"no space is left on {filesystem_name(place)}: {free} bytes are free"
     return (
-        f"no room is left on {filesystem(place)}, though {free} bytes are free: a quota of a project is"
-        " used up, or what it keeps for metadata"
+        f"no room is left on {filesystem_name(place)}, though {free} bytes are free: a quota of a"
+        " project is used up, or what it keeps for metadata"
     )
 
 

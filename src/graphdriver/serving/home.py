@@ -23,9 +23,9 @@ from collections.abc import Callable
 
 from graphdriver.driver import IDMap, host_root
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
-from graphdriver.linux.folders import keep_own, make_folders, make_own, make_plain, write_whole
-from graphdriver.linux.small_files import read_object
-from graphdriver.linux.sync import syncfs
+from graphdriver.files.directories import make_directories, make_own, make_plain, secure
+from graphdriver.files.small_files import read_object, write_whole
+from graphdriver.linux.filesystem import syncfs
 from graphdriver.serving.home_contents import IDENTITY, refuse_others
 
 _FOLDER = ".graphdriver"
@@ -82,9 +82,9 @@ class Home:
             raise
 
     def _make(self, own: str, group: int) -> None:
-        make_folders(os.path.dirname(self.path), 0o711)
+        make_directories(os.path.dirname(self.path), 0o711)
         make_plain(self.path, 0o710)
-        keep_own(self.path, 0o710)
+        secure(self.path, 0o710)
         if os.stat(self.path).st_gid != group:  # a kill may have come between the two
             os.chown(self.path, -1, group)
         make_own(own, 0o700)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import resource
 
@@ -33,3 +34,21 @@ def prepare() -> None:
     # A diff may have a directory open for each layer below, and daemons ask for many at once.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def group_id(group: str | int | None) -> int:
+    """Return a group's number; of None -1, by which chown(2) leaves a group as it is.
+
+    Raises:
+        UnsupportedError: there is no group of that name.
+    """
+    if group is None:
+        return -1
+    if isinstance(group, int) or group.isdecimal():
+        return int(group)
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise UnsupportedError(
+            f"there is no group {group} on this machine", hint="name another, or give its number"
+        ) from None

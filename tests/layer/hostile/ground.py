@@ -21,7 +21,7 @@ from graphdriver.layer.tree.walk import Node, remove_tree, walk
 from graphdriver.layer.unpack import unpack
 from graphdriver.layer.whiteout import PLAIN, Form
 from graphdriver.linux import xattr
-from graphdriver.linux.regular import open_regular
+from graphdriver.linux.regular_file import open_regular
 from tests.support.canary import Canary
 from tests.support.opens import watched
 

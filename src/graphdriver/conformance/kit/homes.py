@@ -29,7 +29,7 @@ from graphdriver.linux.mount import (
     MOUNT_ATTR_RDONLY,
     mount_copy,
 )
-from graphdriver.linux.mountinfo import MountPoint, mount_id, mount_points, plain
+from graphdriver.linux.mountinfo import MountPoint, mount_id, mount_points, unescape
 from graphdriver.linux.openat2 import (
     AT_FDCWD,
     RESOLVE_NO_MAGICLINKS,
@@ -183,7 +183,7 @@ class Homes:
         ):
             raise Mismatch(what, f"{path!r}, which belongs to the host", _EXPECTED)
         if upper := _UPPER.search(mount.options):
-            self.check(f"the upper directory of {path!r}", os.fsdecode(plain(upper[1])))
+            self.check(f"the upper directory of {path!r}", os.fsdecode(unescape(upper[1])))
         return False
 
     def check(self, what: str, path: object) -> None:

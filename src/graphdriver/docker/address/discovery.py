@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from graphdriver.docker.address.listeners import PLUGIN_SOCKETS
 from graphdriver.errors import MalformedRequestError, UnreachableError
-from graphdriver.linux.small_files import read_object, read_text
+from graphdriver.files.small_files import read_object, read_text
 
 PLUGIN_SPECS = "/etc/docker/plugins"
 """Where Docker looks first for the files that name a plugin's address."""

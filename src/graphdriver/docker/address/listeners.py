@@ -16,9 +16,9 @@ import stat
 from typing import TYPE_CHECKING, Protocol
 
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
-from graphdriver.linux.exclusion import PATIENCE_AT_A_STOP, alone_in
-from graphdriver.linux.folders import make_folders
-from graphdriver.linux.groups import group_id
+from graphdriver.files.directories import make_directories
+from graphdriver.files.path_lock import TIMEOUT_AT_STOP, locked
+from graphdriver.serving.process import group_id
 
 if TYPE_CHECKING:
     import ssl
@@ -92,7 +92,7 @@ class UnixListener:
         _expect_directory(self.path)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            with alone_in(folder):
+            with locked(folder):
                 _clear_stale(self.path)
                 self.socket.bind(self.path)
                 made = os.lstat(self.path)
@@ -121,7 +121,7 @@ class UnixListener:
         self.socket.close()
         try:
             above = os.path.dirname(self.path)
-            with contextlib.suppress(FileNotFoundError), alone_in(above, PATIENCE_AT_A_STOP):
+            with contextlib.suppress(FileNotFoundError), locked(above, TIMEOUT_AT_STOP):
                 now = os.lstat(self.path)
                 if (now.st_dev, now.st_ino) == self._made:
                     os.unlink(self.path)
@@ -228,8 +228,8 @@ def _expect_directory(path: str) -> None:
     """Make Docker's directory of sockets if it is missing, with Docker's modes; no other is made."""
     directory = os.path.dirname(path)
     if os.path.realpath(directory) == PLUGIN_SOCKETS:
-        make_folders(os.path.dirname(PLUGIN_SOCKETS), 0o700)
-        make_folders(PLUGIN_SOCKETS, 0o755)
+        make_directories(os.path.dirname(PLUGIN_SOCKETS), 0o700)
+        make_directories(PLUGIN_SOCKETS, 0o755)
     elif not os.path.isdir(directory):
         raise UnsupportedError(
             f"cannot listen on {path}: there is no directory {directory}",

@@ -16,8 +16,9 @@ import socket
 from graphdriver.docker.address.discovery import PLUGIN_SPECS, Address, ClientTLS, find, read_spec
 from graphdriver.docker.address.listeners import PLUGIN_SOCKETS
 from graphdriver.errors import GraphDriverError, InUseError
-from graphdriver.linux.exclusion import PATIENCE_AT_A_STOP, alone_in
-from graphdriver.linux.folders import make_folders, write_whole
+from graphdriver.files.directories import make_directories
+from graphdriver.files.path_lock import TIMEOUT_AT_STOP, locked
+from graphdriver.files.small_files import write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -54,8 +55,8 @@ class SpecFile:
             }
             self._text = json.dumps({"Name": name, "Addr": address, "TLSConfig": config}, indent=2)
         try:
-            make_folders(folder, 0o755)
-            with alone_in(folder):
+            make_directories(folder, 0o755)
+            with locked(folder):
                 self._clear_stale()
                 write_whole(self.path, self._text, 0o644)
                 self._made = _identity(self.path)
@@ -99,7 +100,7 @@ class SpecFile:
         """Remove the file, if it is still ours; never raises. May be repeated."""
         try:
             above = os.path.dirname(self.path)
-            with contextlib.suppress(FileNotFoundError), alone_in(above, PATIENCE_AT_A_STOP):
+            with contextlib.suppress(FileNotFoundError), locked(above, TIMEOUT_AT_STOP):
                 # The next process writes the same, and may have done so already.
                 if _identity(self.path) == self._made and _text(self.path) == self._text:
                     os.unlink(self.path)

@@ -31,7 +31,7 @@ from graphdriver.docker.handler import Handler
 from graphdriver.docker.http.connection import Connection
 from graphdriver.docker.http.workers import Workers
 from graphdriver.errors import BrokenStreamError
-from graphdriver.linux.malloc import share_heaps
+from graphdriver.linux.libc import limit_arenas
 from graphdriver.serving.signals import Signals
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Server:
 
     def serve_forever(self) -> None:
         """Accept connections until `stop`."""
-        share_heaps(_HEAPS)
+        limit_arenas(_HEAPS)
         with selectors.DefaultSelector() as selector:
             selector.register(self._woken, selectors.EVENT_READ)
             for listener in self._listeners:

@@ -26,12 +26,12 @@ from graphdriver.drivers.btrfs.touched import touched_since
 from graphdriver.drivers.probed import probed
 from graphdriver.drivers.sizes import size_of
 from graphdriver.errors import UnsupportedError
+from graphdriver.files.path_lock import locked
 from graphdriver.layer.tree.walk import remove_tree
-from graphdriver.linux import btrfs, btrfs_quota, inode_flags, statfs
-from graphdriver.linux.exclusion import alone_in
+from graphdriver.linux import btrfs, btrfs_quota, filesystem, inode_flags
+from graphdriver.linux.filesystem import syncfs
 from graphdriver.linux.mount import knows
 from graphdriver.linux.mountinfo import fstype_of
-from graphdriver.linux.sync import syncfs
 from graphdriver.store import Store
 
 KNOWN: Final = {"size": "how much a container's layer may hold beyond its image: size=10G"}
@@ -105,7 +105,7 @@ class BtrfsDriver(ProtoDriver):
                 btrfs.create_subvolume(folder_fd, os.fsencode(_ROOT))
             with _opened(os.path.join(folder, _ROOT)) as root:
                 if source:  # a container may write to its root, whatever was done to its parent's
-                    inode_flags.release(root)
+                    inode_flags.allow_changes(root)
                 else:
                     os.fchmod(root, 0o755)
                     os.fchown(root, *self._owner)
@@ -217,7 +217,7 @@ def _delete(dir_fd: int, name: bytes) -> None:
 
 def _expect_btrfs(home: str) -> None:
     with _opened_home(home) as fd:
-        if statfs.filesystem_of(fd) != statfs.BTRFS:
+        if filesystem.magic_of(fd) != filesystem.BTRFS:
             raise UnsupportedError(
                 f"btrfs: {home} is on {fstype_of(fd)}",
                 hint="set the daemon's data-root to a btrfs filesystem, or use overlay2",
@@ -231,7 +231,7 @@ def _examine(home: str) -> Mapping[str, object]:
         UnsupportedError: they cannot; the text says why and what to do.
         OSError: nothing can be written there.
     """
-    with alone_in(home), _opened_home(home) as fd:
+    with locked(home), _opened_home(home) as fd:
         try:
             _clear_probe(fd)
             os.mkdir(_PROBE, 0o700, dir_fd=fd)

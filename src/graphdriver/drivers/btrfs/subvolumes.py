@@ -40,11 +40,12 @@ def snapshot(source_fd: int, dir_fd: int, name: bytes) -> None:
 
 def _snapshot_within(fd: int, id: int, copy: int, place: btrfs.Name) -> int:
     """Make a snapshot of subvolume ``id`` where subvolume ``copy`` has an empty folder instead."""
-    source = btrfs.open_folder(fd, id)
+    source = btrfs.open_directory(fd, id)
     try:
-        folder = btrfs.open_folder(fd, copy, place.folder)
+        folder = btrfs.open_directory(fd, copy, place.folder)
         try:
-            inode_flags.release(folder)  # the copy of one that somebody made immutable is so too
+            # The copy of a directory that somebody made immutable is immutable, too.
+            inode_flags.allow_changes(folder)
             os.rmdir(place.name, dir_fd=folder)
             btrfs.create_snapshot(source, folder, place.name)
             made = os.open(place.name, _FOLDER, dir_fd=folder)
@@ -81,9 +82,9 @@ def destroy(dir_fd: int, name: bytes) -> None:
             inner += [(id, place) for _, place in found]
             pending += [one for one, _ in found]
         for id, place in reversed(inner):
-            folder = btrfs.open_folder(fd, id, place.folder)
+            folder = btrfs.open_directory(fd, id, place.folder)
             try:
-                inode_flags.release(folder)
+                inode_flags.allow_changes(folder)
                 _destroy_one(folder, place.name)
             finally:
                 os.close(folder)
@@ -96,12 +97,12 @@ def _destroy_one(dir_fd: int, name: bytes) -> None:
     try:
         btrfs.destroy_subvolume(dir_fd, name)
     except PermissionError:
-        inode_flags.release_at(dir_fd, name)
+        inode_flags.allow_changes_at(dir_fd, name)
         btrfs.destroy_subvolume(dir_fd, name)
 
 
 def _make_writable(fd: int, id: int) -> None:
-    folder = btrfs.open_folder(fd, id)
+    folder = btrfs.open_directory(fd, id)
     try:
         btrfs.make_writable(folder)
     finally:

@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from typing import Final
 
 from graphdriver.errors import InUseError
+from graphdriver.files.directories import make_directories, make_own
+from graphdriver.files.path_lock import locked
+from graphdriver.files.runtime_directory import RUNTIME
 from graphdriver.linux import mount as calls
-from graphdriver.linux.exclusion import alone_in
-from graphdriver.linux.folders import make_folders, make_own
 from graphdriver.linux.mountinfo import mount_points
-from graphdriver.linux.runtime import RUNTIME
 
 FOLDER: Final = f"{RUNTIME}/shown"
 
@@ -53,9 +53,9 @@ class Shown:
             if self._is_shown() and not os.path.samefile(self._folder, self.path):
                 self._end()
             if not self._is_shown():
-                make_folders(FOLDER, 0o700)
+                make_directories(FOLDER, 0o700)
                 _sweep()
-                with alone_in(self.path):  # nobody sweeps it before it is mounted
+                with locked(self.path):  # nobody sweeps it before it is mounted
                     make_own(self.path, 0o700)
                     calls.mount(self._folder, self.path, "", calls.MS_BIND, "")
             # Each time: who mounted it may have been killed before the rest.
@@ -97,7 +97,7 @@ def _sweep() -> None:
     suffix = _own_suffix()
     for path in _useless(name for name in os.listdir(FOLDER) if name.endswith(suffix)):
         # What is about to be used stays. Nobody waits: a process may stop in its middle.
-        with contextlib.suppress(OSError, InUseError), alone_in(path, patience=0):
+        with contextlib.suppress(OSError, InUseError), locked(path, timeout=0):
             for still_useless in _useless([os.path.basename(path)]):
                 with contextlib.suppress(OSError):  # nothing is mounted there
                     calls.unmount(still_useless, calls.MNT_DETACH)

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from graphdriver.errors import GraphDriverError
-from graphdriver.linux.folders import make_own, write_whole
-from graphdriver.linux.small_files import read_text
+from graphdriver.files.directories import make_own
+from graphdriver.files.small_files import read_text, write_whole
 
 DIFF: Final = "diff"
 WORK: Final = "work"

@@ -21,8 +21,8 @@ from graphdriver.drivers.overlay.mounts import Overlay, is_dead, is_mounted
 from graphdriver.drivers.overlay.reference_counts import Holds
 from graphdriver.errors import GraphDriverError
 from graphdriver.layer.tree.walk import remove_tree
-from graphdriver.linux.holders import holders
 from graphdriver.linux.mount import MNT_DETACH, unmount
+from graphdriver.linux.processes import mount_holders
 
 MERGED: Final = "merged"
 
@@ -126,7 +126,7 @@ class LayerMounts:
                 if error.errno != errno.EBUSY:
                     raise
         else:
-            who = "; ".join(holders(point)) or "nobody that can be seen"
+            who = "; ".join(mount_holders(point)) or "nobody that can be seen"
             _log.warning("%s is busy: %s; unmounted lazily", point, who)
             unmount(point, MNT_DETACH)
         self._ended(id)

@@ -20,7 +20,7 @@ from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.layer.overlay.lowers import TRUSTED, USER, Marks
 from graphdriver.linux import mount as calls
 from graphdriver.linux.namespaces import in_user_namespace, unshare_working_directory
-from graphdriver.linux.resources import mount_in_words
+from graphdriver.linux.resources import mount_error_text
 
 SETTINGS: Final = (("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off"))
 """What every overlay is told: nothing in a layer may show other folders than its own, and a lower
@@ -142,7 +142,7 @@ class KernelMounter(Mounter):
         except OSError as error:
             raise GraphDriverError(
                 f"{len(overlay.lowers)} layers below {overlay.target} cannot be mounted:"
-                f" {mount_in_words(error, self.home)}",
+                f" {mount_error_text(error, self.home)}",
                 hint="see the kernel's log",
             ) from error
 

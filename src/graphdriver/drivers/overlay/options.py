@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from graphdriver.drivers.overlay.mounts import SETTINGS
 from graphdriver.drivers.sizes import size_of
 from graphdriver.errors import UnsupportedError
-from graphdriver.linux.quota import limit_tree
+from graphdriver.linux.project_quota import limit_tree
 
 KNOWN = {
     "mountopt": "options of every mount, separated by commas: mountopt=nodev,noatime",

@@ -19,11 +19,11 @@ from graphdriver.drivers.overlay.aliases import Shown
 from graphdriver.drivers.overlay.mounts import KernelMounter, Overlay
 from graphdriver.drivers.overlay.options import HomeOptions, LayerOptions
 from graphdriver.errors import GraphDriverError, UnsupportedError
+from graphdriver.files.path_lock import locked
 from graphdriver.layer.tree.walk import remove_tree
 from graphdriver.linux import mount as calls
 from graphdriver.linux import xattr
-from graphdriver.linux.directory import tells_types
-from graphdriver.linux.exclusion import alone_in
+from graphdriver.linux.filesystem import tells_types
 from graphdriver.linux.mountinfo import fstype_of
 
 _FOLDER: Final = ".overlay-probe"
@@ -78,7 +78,7 @@ def trial(home: str) -> Iterator[tuple[str, str]]:
         OSError: nothing can be written there.
     """
     folder = os.path.join(home, _FOLDER)
-    with alone_in(home):
+    with locked(home):
         shown = Shown(folder)
         fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

@@ -14,10 +14,16 @@ import os
 import re
 from typing import Final
 
-from graphdriver.linux.boot import boot_id
-from graphdriver.linux.folders import make_folders
-from graphdriver.linux.runtime import RUNTIME, file_name, is_of_this_view, mark_view, path_of
-from graphdriver.linux.small_files import read_text
+from graphdriver.files.directories import make_directories
+from graphdriver.files.runtime_directory import (
+    RUNTIME,
+    boot_id,
+    file_name,
+    is_of_our_namespaces,
+    mark_namespaces,
+    path_of,
+)
+from graphdriver.files.small_files import read_text
 
 FOLDER: Final = f"{RUNTIME}/held"
 
@@ -67,8 +73,8 @@ class Holds:
         try:
             fd = os.open(path, _COUNT, 0o600)
         except FileNotFoundError:
-            make_folders(self._folder, 0o700)
-            mark_view(self._folder)
+            make_directories(self._folder, 0o700)
+            mark_namespaces(self._folder)
             fd = os.open(path, _COUNT, 0o600)
         try:
             # In place, for that needs no room: a Put works where nothing new can be written.
@@ -115,7 +121,7 @@ def _sweep(folder: str) -> None:
         for name in os.listdir(folder):
             home, counts = path_of(name) or "", os.path.join(folder, name)
             is_gone = home.startswith("/") and not os.path.isdir(home)
-            if is_gone and is_of_this_view(counts):
+            if is_gone and is_of_our_namespaces(counts):
                 _remove_all(counts)
 
 

@@ -26,10 +26,9 @@ from graphdriver.driver import IDMap, ProtoDriver, Suitability, host_root
 from graphdriver.drivers.probed import probed
 from graphdriver.drivers.vfs.tree_copy import copy_tree
 from graphdriver.errors import UnsupportedError
+from graphdriver.files.small_files import read_text, write_whole
 from graphdriver.linux import reflink
-from graphdriver.linux.folders import write_whole
-from graphdriver.linux.small_files import read_text
-from graphdriver.linux.sync import syncfs
+from graphdriver.linux.filesystem import syncfs
 from graphdriver.store import Store
 
 _ROOT = "root"

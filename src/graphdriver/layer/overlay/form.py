@@ -21,7 +21,7 @@ from graphdriver.layer.tree.copy import Copier, dress
 from graphdriver.layer.tree.walk import names_in
 from graphdriver.layer.write.entry import make_folder
 from graphdriver.linux import xattr
-from graphdriver.linux.inheritance import gives_acl
+from graphdriver.linux.acl import has_default_acl
 
 MOST_NAMES_SIZE = 32 << 20
 """How much memory the names may take of what is brought up."""
@@ -76,7 +76,7 @@ class OVERLAY(whiteout.Form):
         elif on_way and not stat.S_ISLNK(below.stat.st_mode):
             return False
         else:
-            self._copier.copy(below.fd, name, below.stat, fd, inherits=gives_acl(fd))
+            self._copier.copy(below.fd, name, below.stat, fd, inherits=has_default_acl(fd))
         self._brought.add(os.fstat(fd).st_ino, name)
         return True
 
@@ -141,7 +141,7 @@ class OVERLAY(whiteout.Form):
     def _bring_up_folder(self, fd: int, name: bytes, below_fd: int) -> None:
         source = os.open(name, _FOLDER, dir_fd=below_fd)
         try:
-            made = make_folder(fd, name, gives_acl(fd))
+            made = make_folder(fd, name, has_default_acl(fd))
             try:
                 dress(made, os.fstat(source), xattr.get_all(source))
             finally:

@@ -24,7 +24,7 @@ from graphdriver.layer.tree.directory_path import DirectoryPath
 from graphdriver.layer.tree.walk import Trail, walk_to_files
 from graphdriver.layer.whiteout import OPAQUE, PREFIX, mark
 from graphdriver.linux import xattr
-from graphdriver.linux.resources import in_words
+from graphdriver.linux.resources import error_text
 
 
 def compare_upper(
@@ -221,7 +221,7 @@ class UpperPacker(Packer):
         except FileNotFoundError:  # it was removed meanwhile, so it hides nothing
             return False
         except OSError as error:
-            raise GraphDriverError(f"{os.fsdecode(name)!r}: {in_words(error)}") from error
+            raise GraphDriverError(f"{os.fsdecode(name)!r}: {error_text(error)}") from error
 
     def _hides(self, name: bytes, *, folder: bool = False) -> bool:
         """Tell whether there is something below a mark; below that of a folder it must be one, too."""

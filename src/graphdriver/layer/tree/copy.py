@@ -14,8 +14,8 @@ from collections.abc import Mapping
 
 from graphdriver.layer.attributes import content_of
 from graphdriver.linux import reflink, xattr
-from graphdriver.linux.inheritance import drop_acl
-from graphdriver.linux.regular import open_regular
+from graphdriver.linux.acl import drop_acl
+from graphdriver.linux.regular_file import open_regular
 
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -299,8 +299,8 @@ def _remove(remove: Callable[..., None], trail: Trail, name: bytes) -> None:
         remove(name, dir_fd=trail.fd)
     except PermissionError:
         if trail.depth:  # else the folder is not of the tree that is to go
-            inode_flags.release(trail.fd)
-        inode_flags.release_at(trail.fd, name)
+            inode_flags.allow_changes(trail.fd)
+        inode_flags.allow_changes_at(trail.fd, name)
         remove(name, dir_fd=trail.fd)
 
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 from graphdriver.errors import BadArchiveError, GraphDriverError, UnsupportedError
 from graphdriver.layer.tar.entry import Entry, EntryType
 from graphdriver.layer.tar.fields import show
-from graphdriver.linux.resources import filesystem, in_words
+from graphdriver.linux.resources import error_text, filesystem_name
 
 _BAD_WAY = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL})
 _NOT_HERE = frozenset(
@@ -32,9 +32,9 @@ def raise_about(entry: Entry, error: OSError, root_fd: int) -> NoReturn:
         case errno.ENAMETOOLONG:
             reason = _too_long(entry, root_fd)
         case errno.EFBIG:
-            reason = f"its size is {entry.size} bytes: {in_words(error, root_fd)}"
+            reason = f"its size is {entry.size} bytes: {error_text(error, root_fd)}"
         case _:
-            reason = in_words(error, root_fd)
+            reason = error_text(error, root_fd)
     problem = f"{show(entry.name)}: {reason}"
     if error.errno in _BAD_WAY:
         raise BadArchiveError(problem) from error
@@ -46,7 +46,7 @@ def raise_about(entry: Entry, error: OSError, root_fd: int) -> NoReturn:
 def _too_long(entry: Entry, root_fd: int) -> str:
     longest = max(map(len, entry.name.split(b"/")))
     most = os.fstatvfs(root_fd).f_namemax
-    where = filesystem(root_fd)
+    where = filesystem_name(root_fd)
     if longest > most:
         return f"its name is too long: a part of it has {longest} bytes, {where} takes {most}"
     if entry.link:

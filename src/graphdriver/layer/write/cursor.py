@@ -21,7 +21,7 @@ from graphdriver.layer.tree.walk import remove_tree
 from graphdriver.layer.whiteout import Form
 from graphdriver.layer.write import entry as place
 from graphdriver.layer.write.entry import Folder
-from graphdriver.linux.inheritance import gives_acl
+from graphdriver.linux.acl import has_default_acl
 
 
 class InTheWayError(BadArchiveError):
@@ -89,7 +89,7 @@ class Cursor:
                 found.st_ino,
                 (found.st_atime_ns, found.st_mtime_ns),
                 self._form.is_all_own(found.st_ino),
-                gives_acl(fd),
+                has_default_acl(fd),
             )
         except BaseException:
             os.close(fd)
@@ -171,7 +171,7 @@ class Cursor:
             if self._form.is_own(inode, name, replaced):
                 raise InTheWayError(f"it is to be in {show(name)}, which is no folder")
             os.unlink(name, dir_fd=fd)
-        made = place.make_folder(fd, name, gives_acl(fd))
+        made = place.make_folder(fd, name, has_default_acl(fd))
         try:
             os.fchown(made, to_host(self._uid_maps, 0), to_host(self._gid_maps, 0))
             os.fchmod(made, 0o755)

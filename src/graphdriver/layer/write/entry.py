@@ -30,9 +30,9 @@ from graphdriver.layer.tar.entry import Entry, EntryType
 from graphdriver.layer.tar.fields import show
 from graphdriver.layer.write.losses import Losses
 from graphdriver.linux import xattr
-from graphdriver.linux.inheritance import drop_acl, drop_acls
+from graphdriver.linux.acl import drop_acl, drop_acls
 from graphdriver.linux.namespaces import in_user_namespace
-from graphdriver.linux.resources import filesystem, has_room, in_words
+from graphdriver.linux.resources import error_text, filesystem_name, has_room
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -248,15 +248,15 @@ def _not_kept(
         case errno.E2BIG if len(value) > longest_value:
             reason = f"it has {len(value)} bytes, and Linux takes {longest_value}"
         case errno.E2BIG | errno.ENOSPC if error.errno == errno.E2BIG or has_room(target):
-            where_to = filesystem(target)
+            where_to = filesystem_name(target)
             return UnsupportedError(
                 f"{where}: its {len(value)} bytes are more than {where_to} holds for one file",
                 hint="keep layers on XFS, which holds attributes of 64 KiB",
             )
         case errno.ENOSPC | errno.EDQUOT:
-            return GraphDriverError(f"{where}: {in_words(error, target)}")
+            return GraphDriverError(f"{where}: {error_text(error, target)}")
         case _:
-            reason = in_words(error, target)
+            reason = error_text(error, target)
     return UnsupportedError(f"{where}: {reason}")
 
 

@@ -11,8 +11,8 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 
-from graphdriver.linux.folders import make_folders
-from graphdriver.linux.sync import syncfs
+from graphdriver.files.directories import make_directories
+from graphdriver.linux.filesystem import syncfs
 
 
 class Reserve:
@@ -38,7 +38,7 @@ class Reserve:
         try:
             # No call fails because there is no room for a reserve.
             with contextlib.suppress(OSError):
-                make_folders(self._directory, 0o700)
+                make_directories(self._directory, 0o700)
                 for path in self._files:
                     self._allocate(path)
                 self._is_whole = True

@@ -19,12 +19,12 @@ from graphdriver.docker.address.spec_files import SpecFile
 from graphdriver.drivers.btrfs.driver import BtrfsDriver
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from graphdriver.errors import InUseError, UnsupportedError
-from graphdriver.linux.exclusion import PathLock, alone_in
+from graphdriver.files.path_lock import PathLock, locked
 from tests.support.filesystems import loop
 
 HOLDS = """
 import sys
-from graphdriver.linux.exclusion import PathLock
+from graphdriver.files.path_lock import PathLock
 lock = PathLock(sys.argv[1])
 print("held", flush=True)
 sys.stdin.read()
@@ -90,20 +90,20 @@ def test_one_process_at_a_time_and_a_wait_that_ends_names_the_other(tmp_path: Pa
         with pytest.raises(
             InUseError, match=rf"{tmp_path} is in use by process {other.pid}; wait until"
         ):
-            PathLock(str(tmp_path), patience=0)
+            PathLock(str(tmp_path), timeout=0)
         with pytest.raises(InUseError, match=r"and has been for 1 s"):
-            PathLock(str(tmp_path / "." / ".." / tmp_path.name), patience=0.6)
+            PathLock(str(tmp_path / "." / ".." / tmp_path.name), timeout=0.6)
         other.send_signal(signal.SIGKILL)
-    with alone_in(str(tmp_path)), pytest.raises(InUseError):
-        PathLock(str(tmp_path), patience=0)
-    PathLock(str(tmp_path), patience=0).release()
+    with locked(str(tmp_path)), pytest.raises(InUseError):
+        PathLock(str(tmp_path), timeout=0)
+    PathLock(str(tmp_path), timeout=0).release()
 
 
 @pytest.mark.root
 def test_nobody_else_can_open_a_lock_and_none_is_left(tmp_path: Path) -> None:
     locks = Path("/run/graphdriver/locks")
     mine = f"{tmp_path}".replace("/", "%2F")
-    with alone_in(str(tmp_path)):
+    with locked(str(tmp_path)):
         assert stat.S_IMODE((locks / mine).stat().st_mode) == 0o600
         assert stat.S_IMODE(locks.stat().st_mode) == 0o700
     assert not (locks / mine).exists()
@@ -113,7 +113,7 @@ def test_nobody_else_can_open_a_lock_and_none_is_left(tmp_path: Path) -> None:
 def test_locks_in_a_directory_of_another_user_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graphdriver.linux.exclusion.RUNTIME", str(tmp_path / "run"))
+    monkeypatch.setattr("graphdriver.files.path_lock.RUNTIME", str(tmp_path / "run"))
     (tmp_path / "run").mkdir()
     os.chown(tmp_path / "run", 1000, -1)
     with pytest.raises(UnsupportedError, match=r"run belongs to user 1000, .*chown 0 "):
@@ -126,10 +126,10 @@ def test_as_many_processes_as_there_are_come_after_each_other(tmp_path: Path) ->
     program = """
 import sys
 from pathlib import Path
-from graphdriver.linux.exclusion import alone_in
+from graphdriver.files.path_lock import locked
 counts = Path(sys.argv[1])
 for _ in range(50):
-    with alone_in(str(counts.parent)):
+    with locked(str(counts.parent)):
         counts.write_text(str(int(counts.read_text()) + 1))
 """
     processes = [subprocess.Popen([sys.executable, "-c", program, counts]) for _ in range(4)]
@@ -145,7 +145,7 @@ def test_a_listener_closes_where_its_directory_is_gone(tmp_path: Path) -> None:
 
 def test_a_spec_file_closes_without_a_lock(tmp_path: Path) -> None:
     made = SpecFile("plugin", "tcp://127.0.0.1:2", folder=str(tmp_path))
-    with alone_in(str(tmp_path)):
+    with locked(str(tmp_path)):
         made.close()
     assert os.listdir(tmp_path) == ["plugin.spec"]
     made.close()

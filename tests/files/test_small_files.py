@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.linux.small_files import LIMIT, read_object, read_text
+from graphdriver.files.small_files import LIMIT, read_object, read_text
 
 
 def test_a_file_is_read_as_it_is(tmp_path: Path) -> None:

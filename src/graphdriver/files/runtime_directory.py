@@ -35,17 +35,17 @@ def path_of(name: str) -> str | None:
     return name.replace("%2F", "/").replace("%3D", "=").replace("%25", "%")
 
 
-def mark_view(directory: str) -> None:
+def mark_namespaces(directory: str) -> None:
     """Note in a directory from which namespaces its paths and process IDs were seen."""
     mark = os.path.join(directory, _VIEW)
-    if not is_of_this_view(directory):
+    if not is_of_our_namespaces(directory):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(mark)
         with contextlib.suppress(FileExistsError):
             os.symlink(_view(), mark)
 
 
-def is_of_this_view(directory: str) -> bool:
+def is_of_our_namespaces(directory: str) -> bool:
     """Tell whether they were seen from this process's namespaces.
 
     In others a home, a socket or a process may live that is not to be seen here.
@@ -56,7 +56,7 @@ def is_of_this_view(directory: str) -> bool:
 
 
 def remove_directory(directory: str) -> None:
-    """Remove a directory that holds nothing more than the mark of `mark_view`, if anything."""
+    """Remove a directory that holds nothing more than the mark of `mark_namespaces`, if anything."""
     with contextlib.suppress(OSError):
         if os.listdir(directory) == [_VIEW]:
             os.unlink(os.path.join(directory, _VIEW))
@@ -65,3 +65,9 @@ def remove_directory(directory: str) -> None:
 
 def _view() -> str:
     return " ".join(os.readlink(f"/proc/self/ns/{kind}") for kind in ("mnt", "pid"))
+
+
+def boot_id() -> str:
+    """Return the ID of this boot, a UUID."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -17,6 +18,7 @@ _NO_FILE: Final = (errno.EISDIR, errno.ELOOP, errno.ENXIO)
 
 # Opening a FIFO that somebody put in its place must not wait for a writer.
 _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_FRESH: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 def read_text(path: str) -> str:
@@ -65,3 +67,47 @@ def read_object(path: str) -> dict[str, object]:
     if not isinstance(found, dict):
         raise ValueError("it is not a JSON object")  # noqa: TRY004 - as other damage is
     return found
+
+
+def write_whole(path: str, text: str, mode: int, *, sync: bool = True) -> None:
+    """Write a small file so that the old one or the new one is there, and never a part of one.
+
+    Args:
+        path: the file. No name beside it may begin with a dot and end in ``.new``.
+        text: what it is to hold.
+        mode: its permissions.
+        sync: whether that holds after a power cut too; without, the file may then be empty.
+
+    Raises:
+        OSError: it cannot be written; what was there is there still.
+    """
+    above, name = os.path.split(path)
+    fresh = os.path.join(above, f".{name}.new")
+    try:
+        descriptor = os.open(fresh, _FRESH, mode)
+    except FileExistsError:  # of a process that was killed
+        os.unlink(fresh)
+        descriptor = os.open(fresh, _FRESH, mode)
+    try:
+        try:
+            _write_all(descriptor, text.encode())
+            if sync:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(fresh, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(fresh)
+        raise
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    """Write all bytes to an open file: write(2) may take but a part, on a full disk for one.
+
+    Raises:
+        OSError: they cannot be written; a part may have been.
+    """
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver.linux.mountinfo import mount_points
-from graphdriver.linux.regular import deviceless, open_and_stat_deviceless, open_regular
+from graphdriver.linux.regular_file import open_and_stat_nodev, open_nodev, open_regular
 from tests.support.opens import watched
 
 
@@ -73,7 +73,7 @@ def test_what_is_not_there_is_an_error(folder: int) -> None:
 @pytest.fixture
 def copy(folder: int) -> Iterator[int]:
     """The folder in a copy of its mount."""
-    fd = deviceless(folder)
+    fd = open_nodev(folder)
     assert fd is not None
     yield fd
     os.close(fd)
@@ -81,13 +81,13 @@ def copy(folder: int) -> Iterator[int]:
 
 def test_there_a_file_is_opened_for_reading_too(copy: int, tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"content")
-    fd, found = open_and_stat_deviceless(copy, b"f")
+    fd, found = open_and_stat_nodev(copy, b"f")
     assert os.read(fd, 100) == b"content"
     assert found.st_size == 7
     assert not os.get_inheritable(fd)
     os.close(fd)
     with pytest.raises(FileNotFoundError):
-        open_and_stat_deviceless(copy, b"g")
+        open_and_stat_nodev(copy, b"g")
 
 
 def test_there_nothing_else_is_taken_for_a_file_and_no_device_is_opened(
@@ -98,7 +98,7 @@ def test_there_nothing_else_is_taken_for_a_file_and_no_device_is_opened(
         for name in ("link", "folder", "fifo", "device", "socket"):
             before = len(os.listdir("/proc/self/fd"))
             with pytest.raises(OSError, match="no regular file") as error:
-                open_and_stat_deviceless(copy, name.encode())
+                open_and_stat_nodev(copy, name.encode())
             assert error.value.errno == errno.EINVAL
             assert len(os.listdir("/proc/self/fd")) == before
     assert opened == []
@@ -120,7 +120,7 @@ def test_there_a_file_that_somebody_has_a_lease_on_is_waited_for(copy: int, tmp_
     before = signal.signal(signal.SIGIO, give_up)
     try:
         fcntl.fcntl(holder, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-        fd, _ = open_and_stat_deviceless(copy, b"f")
+        fd, _ = open_and_stat_nodev(copy, b"f")
         os.close(fd)
     finally:
         signal.signal(signal.SIGIO, before)
@@ -135,7 +135,7 @@ def test_the_copy_shows_what_lies_below_a_mount_and_is_seen_by_nobody(
     (tmp_path / "m" / "below").touch()
     subprocess.run(["mount", "-t", "tmpfs", "none", tmp_path / "m"], check=True)
     try:
-        fd = deviceless(folder)
+        fd = open_nodev(folder)
         assert fd is not None
         assert os.path.exists(f"/proc/self/fd/{fd}/m/below")
         below = os.stat(tmp_path / "m").st_dev
@@ -151,5 +151,5 @@ def test_who_may_not_mount_has_no_copy(folder: int) -> None:
     child = os.fork()
     if not child:
         os.setresuid(65534, 65534, 65534)
-        os._exit(0 if deviceless(folder) is None else 1)
+        os._exit(0 if open_nodev(folder) is None else 1)
     assert os.waitpid(child, 0)[1] == 0

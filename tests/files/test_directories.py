@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from graphdriver.errors import UnsupportedError
-from graphdriver.linux.folders import make_folders, make_own, write_whole
+from graphdriver.files.directories import make_directories, make_own
+from graphdriver.files.small_files import write_whole
 
 
 @pytest.fixture(autouse=True)
@@ -25,16 +26,16 @@ def mode(path: Path) -> int:
 
 
 def test_every_folder_on_the_way_has_the_mode(tmp_path: Path) -> None:
-    make_folders(str(tmp_path / "a" / "b" / "c"), 0o700)
+    make_directories(str(tmp_path / "a" / "b" / "c"), 0o700)
     assert [mode(tmp_path / one) for one in ("a", "a/b", "a/b/c")] == [0o700] * 3
-    make_folders(str(tmp_path / "a" / "b"), 0o755)
+    make_directories(str(tmp_path / "a" / "b"), 0o755)
     assert mode(tmp_path / "a" / "b") == 0o700
 
 
 def test_a_file_in_the_way_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     with pytest.raises(FileExistsError, match="in the way"):
-        make_folders(str(tmp_path / "a"), 0o700)
+        make_directories(str(tmp_path / "a"), 0o700)
 
 
 def test_a_file_is_written_whole_with_its_mode_whatever_was_left_there(tmp_path: Path) -> None:

@@ -10,19 +10,17 @@ import contextlib
 import logging
 import os
 import stat
-from typing import Final
 
 from graphdriver.errors import UnsupportedError
-from graphdriver.linux.inheritance import keep_nothing
+from graphdriver.linux.acl import inherit_nothing
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _WRITE = stat.S_IWGRP | stat.S_IWOTH
-_FRESH: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 _log = logging.getLogger(__name__)
 
 
-def make_folders(path: str, mode: int) -> None:
+def make_directories(path: str, mode: int) -> None:
     """Make a folder and those above it that are missing, all with the same permissions.
 
     Raises:
@@ -30,7 +28,7 @@ def make_folders(path: str, mode: int) -> None:
     """
     above = os.path.dirname(path)
     if above and not os.path.isdir(above):
-        make_folders(above, mode)
+        make_directories(above, mode)
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, mode)
     if not os.path.isdir(path):
@@ -47,7 +45,7 @@ def make_plain(path: str, mode: int) -> None:
         os.mkdir(path, mode)
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            keep_nothing(fd, mode)
+            inherit_nothing(fd, mode)
         finally:
             os.close(fd)
 
@@ -56,7 +54,7 @@ def make_own(path: str, mode: int) -> None:
     """Make a directory of this user's own, or see that the one there is such.
 
     Raises:
-        UnsupportedError: see `keep_own`; or something that is no directory is there.
+        UnsupportedError: see `secure`; or something that is no directory is there.
         OSError: it cannot be made.
     """
     with contextlib.suppress(FileExistsError):
@@ -65,10 +63,10 @@ def make_own(path: str, mode: int) -> None:
         raise UnsupportedError(
             f"{path} is in the way: it is not a directory", hint="move it away, or remove it"
         )
-    keep_own(path, mode, os.O_NOFOLLOW)
+    secure(path, mode, os.O_NOFOLLOW)
 
 
-def keep_own(path: str, mode: int, flags: int = 0) -> None:
+def secure(path: str, mode: int, flags: int = 0) -> None:
     """See that a directory is this user's own, and take from others what is not in ``mode``.
 
     Whoever owns a directory, or may write to it, can put other files in the place of those in it.
@@ -105,47 +103,3 @@ def keep_own(path: str, mode: int, flags: int = 0) -> None:
             )
     finally:
         os.close(fd)
-
-
-def write_whole(path: str, text: str, mode: int, *, sync: bool = True) -> None:
-    """Write a small file so that the old one or the new one is there, and never a part of one.
-
-    Args:
-        path: the file. No name beside it may begin with a dot and end in ``.new``.
-        text: what it is to hold.
-        mode: its permissions.
-        sync: whether that holds after a power cut too; without, the file may then be empty.
-
-    Raises:
-        OSError: it cannot be written; what was there is there still.
-    """
-    above, name = os.path.split(path)
-    fresh = os.path.join(above, f".{name}.new")
-    try:
-        descriptor = os.open(fresh, _FRESH, mode)
-    except FileExistsError:  # of a process that was killed
-        os.unlink(fresh)
-        descriptor = os.open(fresh, _FRESH, mode)
-    try:
-        try:
-            write_all(descriptor, text.encode())
-            if sync:
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.rename(fresh, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(fresh)
-        raise
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write all bytes to an open file: write(2) may take but a part, on a full disk for one.
-
-    Raises:
-        OSError: they cannot be written; a part may have been.
-    """
-    left = memoryview(data)
-    while left:
-        left = left[os.write(descriptor, left) :]

@@ -1,17 +1,17 @@
-"""Who keeps a mount busy: processes with something open on it, and mount namespaces that see it."""
+"""Other processes, as far as /proc shows them: which ones keep a mount busy or lock a file."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from graphdriver.linux.mountinfo import mount_points
 
 _MOST = 5
 
 
-def holders(point: str) -> list[str]:
+def mount_holders(point: str) -> list[str]:
     """Return in words who uses the mount at a path; at most a few, and only as far as /proc tells."""
     device = os.stat(point).st_dev
     mine = os.readlink("/proc/self/ns/mnt")
@@ -59,3 +59,41 @@ def process_name(pid: int) -> str:
             return file.read().strip()
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+def lock_holders(paths: Iterable[str]) -> list[str]:
+    """Return in words which other processes hold locks on some files; if any writes, only the writers.
+
+    Processes of other PID namespaces are not listed there.
+    """
+    files = set()
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            status = os.stat(path)
+            files.add((status.st_dev, status.st_ino))
+    inodes = {inode for _, inode in files}
+    others = [one for one in _locks() if one[1] not in (-1, os.getpid()) and one[2] in inodes]
+    held = [(kind, pid) for kind, pid, _ in others if _has_open(pid, files)]
+    kinds = {kind for kind, _ in held}
+    pids = {pid for kind, pid in held if kind == "WRITE" or "WRITE" not in kinds}
+    return [f"process {pid} ({process_name(pid)})" for pid in sorted(pids)]
+
+
+def _locks() -> Iterator[tuple[str, int, int]]:
+    """Yield kind, process and inode of each lock; one that is waited for begins with an arrow."""
+    with open("/proc/locks", encoding="ascii") as file:
+        for line in file:
+            fields = line.split()
+            if fields[1] != "->":
+                yield fields[3], int(fields[4]), int(fields[5].rpartition(":")[2])
+
+
+def _has_open(pid: int, files: set[tuple[int, int]]) -> bool:
+    """Tell whether a process has one of the files open: /proc/locks has no device of btrfs's files."""
+    with contextlib.suppress(OSError):
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                status = os.stat(f"/proc/{pid}/fd/{descriptor}")
+                if (status.st_dev, status.st_ino) in files:
+                    return True
+    return False

@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from typing import Final
 
 from graphdriver.errors import InUseError
-from graphdriver.linux.folders import make_own
-from graphdriver.linux.runtime import RUNTIME, file_name
-from graphdriver.linux.small_files import read_text
+from graphdriver.files.directories import make_own
+from graphdriver.files.runtime_directory import RUNTIME, file_name
+from graphdriver.files.small_files import read_text
 
-PATIENCE: Final = 10.0
+TIMEOUT: Final = 10.0
 """How long to wait for another process, in seconds."""
 
-PATIENCE_AT_A_STOP: Final = 0.5
+TIMEOUT_AT_STOP: Final = 0.5
 """How long to wait for what can be left to the next start: a process that ends has little time."""
 
 _PAUSE: Final = 0.02
@@ -32,21 +32,21 @@ class PathLock:
 
     Args:
         path: what is locked; it need not exist.
-        patience: how long to wait for another process, in seconds.
+        timeout: how long to wait for another process, in seconds.
 
     Raises:
         InUseError: another process still holds it; the text names that process.
         OSError: the directory of the locks cannot be made.
     """
 
-    def __init__(self, path: str, patience: float = PATIENCE) -> None:
+    def __init__(self, path: str, timeout: float = TIMEOUT) -> None:
         self._file = os.path.join(_directory(), file_name(os.path.realpath(path)))
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         while not self._take():
             if time.monotonic() >= deadline:
                 raise InUseError(
                     f"{path} is in use by process {self._holder()}"
-                    + (f", and has been for {patience:.0f} s" if patience else ""),
+                    + (f", and has been for {timeout:.0f} s" if timeout else ""),
                     hint="wait until that one is done, or stop it",
                 )
             time.sleep(_PAUSE)
@@ -84,18 +84,18 @@ class PathLock:
 
 
 @contextlib.contextmanager
-def alone_in(directory: str, patience: float = PATIENCE) -> Iterator[None]:
+def locked(directory: str, timeout: float = TIMEOUT) -> Iterator[None]:
     """Keep others of ours out of a directory, from looking at a name to having replaced it.
 
     Args:
         directory: its path; it need not exist.
-        patience: how long to wait for another process, in seconds.
+        timeout: how long to wait for another process, in seconds.
 
     Raises:
         InUseError: another process is in it, and stays.
         OSError: the directory of the locks cannot be made.
     """
-    lock = PathLock(directory, patience)
+    lock = PathLock(directory, timeout)
     try:
         yield
     finally:

@@ -6,7 +6,7 @@ and what is opened may be two things.
 
 - Anywhere: a name is held with `O_PATH`, which opens nothing, and what is held is opened once it was
   seen to be a file.
-- In half of the time, where there is a copy of the mount without devices (`deviceless`): a name is
+- In half of the time, where there is a copy of the mount without devices (`open_nodev`): a name is
   opened at once, and then seen to be a file. There a device or a socket cannot be opened. A FIFO can:
   nothing waits for it, and its other end sees somebody come and go who reads nothing.
 """
@@ -59,7 +59,7 @@ def open_and_stat(dir_fd: int, name: bytes) -> tuple[int, os.stat_result]:
         os.close(held)
 
 
-def deviceless(folder_fd: int) -> int | None:
+def open_nodev(folder_fd: int) -> int | None:
     """Open a folder in a copy of its mount that lets nobody open a device; None where there is none.
 
     It takes Linux 5.12 and CAP_SYS_ADMIN.
@@ -74,8 +74,8 @@ def deviceless(folder_fd: int) -> int | None:
         os.close(copy)
 
 
-def open_and_stat_deviceless(dir_fd: int, name: bytes) -> tuple[int, os.stat_result]:
-    """Do what `open_and_stat` does, below a folder of `deviceless`."""
+def open_and_stat_nodev(dir_fd: int, name: bytes) -> tuple[int, os.stat_result]:
+    """Do what `open_and_stat` does, below a folder of `open_nodev`."""
     try:
         fd = os.open(name, _AT_ONCE, dir_fd=dir_fd)
     except OSError as error:

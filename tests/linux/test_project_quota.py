@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from graphdriver.errors import UnsupportedError
-from graphdriver.linux import quota
+from graphdriver.linux import project_quota
 
 PROJECT = 4_000_000_000
 
 
 def test_a_limit_is_a_struct_fs_disk_quota() -> None:
-    assert quota.limit_of(PROJECT, 2049 * 512) == bytes.fromhex(
+    assert project_quota.limit_of(PROJECT, 2049 * 512) == bytes.fromhex(
         "01020c00"  # d_version, d_flags: FS_PROJ_QUOTA, d_fieldmask: FS_DQ_BSOFT | FS_DQ_BHARD
         "00286bee"  # d_id
         "0108000000000000"  # d_blk_hardlimit
@@ -30,11 +30,11 @@ def test_a_limit_is_a_struct_fs_disk_quota() -> None:
 
 
 def test_a_limit_is_never_less_than_was_asked_for() -> None:
-    assert quota.limit_of(1, 513) == quota.limit_of(1, 1024)
+    assert project_quota.limit_of(1, 513) == project_quota.limit_of(1, 1024)
 
 
 def test_the_command_is_that_of_project_quotas() -> None:
-    assert quota.command_of(0x5804) == 5_768_194  # QCMD(Q_XSETQLIM, PRJQUOTA)
+    assert project_quota.command_of(0x5804) == 5_768_194  # QCMD(Q_XSETQLIM, PRJQUOTA)
 
 
 def test_folders_join_a_project_and_keep_their_other_attributes(
@@ -59,8 +59,8 @@ def test_folders_join_a_project_and_keep_their_other_attributes(
             return 0
 
     monkeypatch.setattr(fcntl, "ioctl", ioctl)
-    monkeypatch.setattr(quota, "libc", Libc())
-    quota.limit_tree([str(folder) for folder in folders], 1 << 30)
+    monkeypatch.setattr(project_quota, "libc", Libc())
+    project_quota.limit_tree([str(folder) for folder in folders], 1 << 30)
     joined = bytes.fromhex("80020000 01000000 02000000") + project.to_bytes(4, "little")
     assert asked == [
         request
@@ -72,7 +72,7 @@ def test_folders_join_a_project_and_keep_their_other_attributes(
     ]
     ((number, _, command, id, limit),) = called
     assert (number, command.value, id) == (443, 5_768_194, project)
-    assert limit.raw[:-1] == quota.limit_of(project, 1 << 30)
+    assert limit.raw[:-1] == project_quota.limit_of(project, 1 << 30)
 
 
 @pytest.mark.parametrize("above", ["/dev/shm", ""])
@@ -81,7 +81,7 @@ def test_a_filesystem_without_project_quotas_says_so(tmp_path: Path, above: str)
     folder.mkdir()
     try:
         with pytest.raises(UnsupportedError, match=r"no project quotas.*\(.*\); leave size= out"):
-            quota.limit_tree([str(folder)], 1 << 30)
+            project_quota.limit_tree([str(folder)], 1 << 30)
     finally:
         folder.rmdir()
 
@@ -92,4 +92,4 @@ def test_another_failure_is_told_as_it_is(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(fcntl, "ioctl", ioctl)
     with pytest.raises(OSError, match="Input/output error"):
-        quota.limit_tree([str(tmp_path)], 1 << 30)
+        project_quota.limit_tree([str(tmp_path)], 1 << 30)

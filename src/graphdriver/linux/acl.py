@@ -1,7 +1,7 @@
-"""What a directory gives to whatever is made in it: access control lists, its group, its project.
+"""Access control lists that a directory gives to whatever is made in it.
 
-acl(5), "OBJECT CREATION AND DEFAULT ACLs"; inode(7), set-group-ID; ioctl_xfs_fssetxattr(2),
-``FS_XFLAG_PROJINHERIT``.
+acl(5), "OBJECT CREATION AND DEFAULT ACLs". inode(7) says what set-group-ID does in the same way; a
+project is `graphdriver.linux.projects`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ACCESS_ACL: Final = b"system.posix_acl_access"
 DEFAULT_ACL: Final = b"system.posix_acl_default"
 
 
-def gives_acl(fd: int) -> bool:
+def has_default_acl(fd: int) -> bool:
     """Tell whether an open directory gives what is made in it an access control list."""
     return xattr.get(fd, DEFAULT_ACL) is not None
 
@@ -32,7 +32,7 @@ def drop_acl(target: int | bytes) -> None:
     xattr.remove(target, ACCESS_ACL)
 
 
-def keep_nothing(fd: int, mode: int) -> None:
+def inherit_nothing(fd: int, mode: int) -> None:
     """Take from an open directory, made just now, all that it was given, and set its mode.
 
     What is made in it then is nobody's but its maker's, and has the mode that its maker says.
