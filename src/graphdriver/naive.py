@@ -36,7 +36,7 @@ from graphdriver.driver import (
     ability,
     mounted,
 )
-from graphdriver.layer.changed import Changed, ChangeList, changed_size
+from graphdriver.layer.change_list import Changed, ChangeList, changed_size
 from graphdriver.layer.changes import compare
 from graphdriver.layer.pack import pack
 from graphdriver.layer.unpack import unpack

@@ -34,7 +34,7 @@ from typing import Final
 from graphdriver.errors import LayerExistsError, LayerNotFoundError, UnsupportedError
 from graphdriver.files.directories import make_own
 from graphdriver.files.reserve import Reserve
-from graphdriver.layer.tree.walk import remove_tree
+from graphdriver.layer.tree.remove import remove_tree
 from graphdriver.linux import acl, inode_flags, projects
 from graphdriver.linux.resources import error_text
 

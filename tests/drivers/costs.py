@@ -30,7 +30,7 @@ from graphdriver.drivers.overlay.fuse_overlayfs import FuseOverlayfsDriver
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.errors import UnsupportedError
-from graphdriver.layer.tree.usage import disk_usage
+from graphdriver.layer.tree.inodes import disk_usage
 
 MIB = 1 << 20
 INODE = 256

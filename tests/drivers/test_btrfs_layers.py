@@ -17,7 +17,7 @@ import pytest
 
 from graphdriver.drivers.btrfs.driver import BtrfsDriver
 from graphdriver.errors import UnsupportedError
-from graphdriver.layer.tree import walk
+from graphdriver.layer.tree import remove
 from graphdriver.linux import btrfs as calls
 from graphdriver.linux import btrfs_quota
 from tests.support.filesystems import loop
@@ -90,7 +90,7 @@ def test_to_remove_a_layer_no_folder_of_it_is_walked(
             folder = os.open(name, os.O_RDONLY, dir_fd=dir_fd)
             left.append(os.listdir(folder))
             os.close(folder)
-        walk.remove_tree(dir_fd, name)
+        remove.remove_tree(dir_fd, name)
 
     monkeypatch.setattr("graphdriver.drivers.btrfs.driver.remove_tree", remove_tree)
     driver.remove("a")

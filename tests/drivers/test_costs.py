@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.layer.tree.walk import remove_tree
+from graphdriver.layer.tree.remove import remove_tree
 from tests.drivers.costs import DRIVERS, SHAPES
 from tests.support.long import times
 

@@ -18,14 +18,15 @@ from graphdriver.conformance.plugin import tars
 from graphdriver.driver import ReadStream
 from graphdriver.drivers.vfs.tree_copy import copy_tree
 from graphdriver.errors import GraphDriverError
-from graphdriver.layer.changed import ChangeList
+from graphdriver.layer.change_list import ChangeList
 from graphdriver.layer.changes import compare
-from graphdriver.layer.overlay.form import OVERLAY
-from graphdriver.layer.overlay.upper import compare_upper
+from graphdriver.layer.overlay.changes import compare_upper
+from graphdriver.layer.overlay.form import UpperDirectory
 from graphdriver.layer.pack import pack
-from graphdriver.layer.tree.walk import remove_tree
+from graphdriver.layer.tree.remove import remove_tree
 from graphdriver.layer.unpack import unpack
-from graphdriver.layer.whiteout import PLAIN, Form
+from graphdriver.layer.write.form import Form
+from graphdriver.layer.write.plain_tree import PlainTree
 from tests.support.pieces import Pieces
 
 MIB = 1 << 20
@@ -333,7 +334,7 @@ def main(name: str, path: str, form: str = "plain") -> None:
         upper, lower = roots if form == "overlay" else (roots[0], roots[0])
         unpack(Pieces(iter([case.below])), lower)
         limit(case.mib)
-        how = partial(OVERLAY, lowers=[lower]) if form == "overlay" else PLAIN
+        how = partial(UpperDirectory, lowers=[lower]) if form == "overlay" else PlainTree
         print(applied(upper, Pieces(ended(case.tar())), how))
 
 

@@ -11,9 +11,11 @@ import pytest
 
 from graphdriver.driver import IDMap
 from graphdriver.layer import pack as pack_module
-from graphdriver.layer.tree.walk import remove_tree, walk
+from graphdriver.layer.tree.remove import remove_tree
+from graphdriver.layer.tree.walk import walk
 from graphdriver.layer.unpack import Unpacked, unpack
-from graphdriver.layer.whiteout import PLAIN, Form
+from graphdriver.layer.write.form import Form
+from graphdriver.layer.write.plain_tree import PlainTree
 from graphdriver.linux.regular_file import open_nodev
 from tests.support.canary import Canary
 from tests.support.filesystems import loop
@@ -29,7 +31,7 @@ class Layer:
         self,
         data: bytes,
         *,
-        form: Callable[[int], Form] = PLAIN,
+        form: Callable[[int], Form] = PlainTree,
         uid_maps: tuple[IDMap, ...] = (),
         gid_maps: tuple[IDMap, ...] = (),
     ) -> Unpacked:

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator, Sequence
 
 from graphdriver.driver import Change, ChangeKind
-from graphdriver.layer.changed import Changed, ChangeList, Way
+from graphdriver.layer.change_list import Changed, ChangeList, Way
 from graphdriver.layer.changes import compare
-from graphdriver.layer.overlay.upper import compare_upper
+from graphdriver.layer.overlay.changes import compare_upper
 
 
 def changes(upper: int, lower: int | None, untouched_before_ns: int | None = None) -> list[Change]:

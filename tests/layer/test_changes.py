@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.layer.changed import changed_size
+from graphdriver.layer.change_list import changed_size
 from graphdriver.layer.changes import compare as compare_trees
 from tests.layer.listed import changes
 

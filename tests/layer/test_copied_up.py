@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver.conformance.plugin import tars
-from graphdriver.layer.overlay.form import OVERLAY
+from graphdriver.layer.overlay.form import UpperDirectory
 from tests.layer.conftest import Layer
 
 NOBODY = 0xFFFFFFFF
@@ -50,7 +50,7 @@ def test_it_takes_no_access_control_list_from_the_directory_that_it_is_put_in(
         *(tars.hard_link(b"d/" + one + b"2", b"d/" + one) for one in (b"f", b"s", b"p")),
     )
     with opened(lower) as fd:
-        layer.unpack(tar, form=partial(OVERLAY, lowers=[fd]))
+        layer.unpack(tar, form=partial(UpperDirectory, lowers=[fd]))
     assert os.listxattr(layer.root / "d") == ["system.posix_acl_default"]
     for name in ("d/sub", "d/sub/new", "d/f", "d/s", "d/p"):
         assert os.listxattr(layer.root / name, follow_symlinks=False) == [], name
@@ -65,6 +65,6 @@ def test_marks_of_the_overlay_that_it_was_in_do_not_come_along(layer: Layer, low
         os.setxattr(lower / name, "trusted.kept", b"x")
     tar = tars.tar(tars.file(b"d/sub/new"), tars.hard_link(b"h", b"d/f"))
     with opened(lower) as fd:
-        layer.unpack(tar, form=partial(OVERLAY, lowers=[fd]))
+        layer.unpack(tar, form=partial(UpperDirectory, lowers=[fd]))
     for name in ("d/sub", "d/f"):
         assert os.listxattr(layer.root / name) == ["trusted.kept"]

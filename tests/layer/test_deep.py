@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from graphdriver.conformance.plugin import tars
-from graphdriver.layer.overlay.form import OVERLAY
-from graphdriver.layer.whiteout import PLAIN, Form
+from graphdriver.layer.overlay.form import UpperDirectory
+from graphdriver.layer.write.form import Form
+from graphdriver.layer.write.plain_tree import PlainTree
 from tests.layer.conftest import Layer, remove
 from tests.layer.test_changes import compare
 from tests.layer.test_pack import changed, packed, unpacked
@@ -55,7 +56,7 @@ def open_bottom(root: Path) -> int:
     return fd
 
 
-@pytest.mark.parametrize("form", [PLAIN, OVERLAY])
+@pytest.mark.parametrize("form", [PlainTree, UpperDirectory])
 def test_it_arrives_with_every_folders_time(layer: Layer, form: type[Form]) -> None:
     layer.unpack(layer_tar(), form=form)
     fd = os.open(layer.root, FOLDER)

@@ -16,9 +16,10 @@ import pytest
 
 from graphdriver.conformance.plugin import tars
 from graphdriver.errors import BadArchiveError, UnsupportedError
-from graphdriver.layer.overlay.form import OVERLAY
-from graphdriver.layer.tree.walk import names_in, remove_tree
-from graphdriver.layer.whiteout import PLAIN
+from graphdriver.layer.overlay.form import UpperDirectory
+from graphdriver.layer.tree.remove import remove_tree
+from graphdriver.layer.tree.walk import names_in
+from graphdriver.layer.write.plain_tree import PlainTree
 from tests.layer import test_races
 from tests.layer.hostile import hard_links, links, names, whiteouts
 from tests.layer.hostile.attack import Attack
@@ -89,11 +90,11 @@ def look(ground: Ground, attack: Attack) -> None:
     assert b"smuggled" not in found
 
 
-@pytest.mark.parametrize("form", [PLAIN, OVERLAY])
+@pytest.mark.parametrize("form", [PlainTree, UpperDirectory])
 @pytest.mark.parametrize("upon_parent", [True, False], ids=["child", "first"])
 @pytest.mark.parametrize("maker", CORPUS, ids=lambda maker: maker.__name__)
 def test_nothing_outside_changes_or_is_read(
-    folder: Path, maker: Maker, upon_parent: bool, form: type[OVERLAY | PLAIN]
+    folder: Path, maker: Maker, upon_parent: bool, form: type[UpperDirectory | PlainTree]
 ) -> None:
     ground = Ground(folder, form)
     attack = maker(os.fsencode(ground.canary.root))
@@ -126,7 +127,7 @@ def test_nothing_outside_changes_or_is_read(
 )
 def test_the_same_tars_harm_who_unpacks_them_without_care(folder: Path, maker: Maker) -> None:
     """So the canary is in reach, and it is noticed when it is touched."""
-    ground = Ground(folder, PLAIN)
+    ground = Ground(folder, PlainTree)
     attack = maker(os.fsencode(ground.canary.root))
     tar = tars.tar(*attack.trap, *attack.blow)
 

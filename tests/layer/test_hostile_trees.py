@@ -16,11 +16,11 @@ import pytest
 from graphdriver.driver import ClosableStream
 from graphdriver.drivers.vfs.tree_copy import copy_tree
 from graphdriver.errors import GraphDriverError
-from graphdriver.layer.changed import changed_size
+from graphdriver.layer.change_list import changed_size
 from graphdriver.layer.changes import compare
-from graphdriver.layer.overlay.upper import UpperPacker
+from graphdriver.layer.overlay.pack import UpperPacker
 from graphdriver.layer.pack import pack
-from graphdriver.layer.tree.walk import remove_tree
+from graphdriver.layer.tree.remove import remove_tree
 from tests.layer.hostile.ground import opened
 from tests.layer.listed import changes, upper_changes
 from tests.support.canary import SECRET, Canary

@@ -8,12 +8,7 @@ from hypothesis import strategies as st
 
 from graphdriver.driver import IDMap
 from graphdriver.errors import GraphDriverError
-from graphdriver.layer.idmap import (
-    attribute_to_container,
-    attribute_to_host,
-    to_container,
-    to_host,
-)
+from graphdriver.layer.idmap import attribute_to_container, attribute_to_host, to_container, to_host
 
 MAPS = [IDMap(0, 100000, 1000), IDMap(1000, 5000, 1), IDMap(2000, 300000, 65536)]
 GROUPS = [IDMap(0, 900_000, 1000)]

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from graphdriver.errors import BrokenStreamError
-from graphdriver.layer.changed import ChangeList
+from graphdriver.layer.change_list import ChangeList
 from graphdriver.layer.changes import CLOCK_TICK_NS, compare
 from graphdriver.layer.pack import pack
-from graphdriver.layer.tree.walk import names_in, remove_tree, walk
+from graphdriver.layer.tree.remove import remove_tree
+from graphdriver.layer.tree.walk import names_in, walk
 from tests.layer.listed import changes
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.layer.overlay.upper import UpperPacker
+from graphdriver.layer.overlay.pack import UpperPacker
 from graphdriver.layer.pack import Packer, pack
 from tests.layer.hostile.ground import opened
 from tests.support.opens import watched

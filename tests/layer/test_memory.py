@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.layer.tree.walk import remove_tree
+from graphdriver.layer.tree.remove import remove_tree
 from tests.layer.bounded import CASES, TREES
 from tests.layer.hostile.ground import opened
 

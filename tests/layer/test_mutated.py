@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 
 from graphdriver.conformance.plugin import tars
 from graphdriver.errors import BadArchiveError, GraphDriverError
-from graphdriver.layer.overlay.form import OVERLAY
+from graphdriver.layer.overlay.form import UpperDirectory
 from graphdriver.layer.pack import pack
 from graphdriver.layer.tar.reader import TarReader
 from graphdriver.layer.tree.walk import walk
 from graphdriver.layer.unpack import unpack
-from graphdriver.layer.whiteout import PLAIN, Form
+from graphdriver.layer.write.form import Form
+from graphdriver.layer.write.plain_tree import PlainTree
 from tests.layer.conftest import remove
 from tests.layer.hostile.ground import opened
 from tests.layer.mutations import ENTRIES, MUTATIONS, Mutation, mutate
@@ -51,7 +52,7 @@ def forget_peak() -> None:
     layers=st.lists(st.lists(ENTRIES, max_size=8), min_size=1, max_size=2),
     mutations=MUTATIONS,
     cut=st.integers(0, 2000),
-    form=st.sampled_from([PLAIN, OVERLAY]),
+    form=st.sampled_from([PlainTree, UpperDirectory]),
 )
 def test_a_mutated_tar_never_escapes_and_fails_with_meaning(
     tmp_path: Path,

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from graphdriver.conformance.kit.tree import build, record
 from graphdriver.driver import Change, ChangeKind, IDMap
 from graphdriver.errors import BrokenStreamError, GraphDriverError, UnsupportedError
-from graphdriver.layer.changed import ChangeList
+from graphdriver.layer.change_list import ChangeList
 from graphdriver.layer.changes import compare
 from graphdriver.layer.pack import pack
 from graphdriver.layer.tar.entry import Entry, EntryType

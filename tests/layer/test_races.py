@@ -23,11 +23,13 @@ import pytest
 from graphdriver.conformance.plugin import tars
 from graphdriver.drivers.vfs.tree_copy import copy_tree
 from graphdriver.errors import GraphDriverError
-from graphdriver.layer.overlay.form import OVERLAY
+from graphdriver.layer.overlay.form import UpperDirectory
 from graphdriver.layer.pack import pack
-from graphdriver.layer.tree.walk import remove_tree, walk
+from graphdriver.layer.tree.remove import remove_tree
+from graphdriver.layer.tree.walk import walk
 from graphdriver.layer.unpack import unpack
-from graphdriver.layer.whiteout import PLAIN, Form
+from graphdriver.layer.write.form import Form
+from graphdriver.layer.write.plain_tree import PlainTree
 from tests.layer.hostile.ground import content_of, opened
 from tests.layer.listed import changes
 from tests.support.canary import SECRET, Canary
@@ -142,7 +144,7 @@ def until(caught: Callable[[], bool], work: Callable[[], object]) -> None:
 # Ours.
 
 
-@pytest.mark.parametrize("form", [PLAIN, OVERLAY])
+@pytest.mark.parametrize("form", [PlainTree, UpperDirectory])
 def test_unpacking_never_gets_outside(canary: Canary, tree: Path, form: type[Form]) -> None:
     with canary.unharmed(), opened(tree) as root:
         again_and_again(lambda: unpack(io.BytesIO(LAYER), root, form=form))

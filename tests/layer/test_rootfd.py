@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphdriver.errors import BadArchiveError
-from graphdriver.layer.tree.resolver import RootFd, clean
+from graphdriver.layer.tree.resolver import Resolver, clean
 from tests.layer.conftest import remove
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Iterator[RootFd]:
+def root(tmp_path: Path) -> Iterator[Resolver]:
     (tmp_path / "root" / "d" / "e").mkdir(parents=True)
     (tmp_path / "outside").mkdir()
     fd = os.open(tmp_path / "root", os.O_RDONLY)
-    yield RootFd(fd)
+    yield Resolver(fd)
     os.close(fd)
     remove(tmp_path / "root")
 
@@ -55,7 +55,7 @@ def test_a_cleaned_name_has_no_dots_or_climbs_and_is_refused(parts: list[bytes])
 )
 @pytest.mark.parametrize("by_steps", [False, True])
 def test_links_stay_inside_however_they_are_resolved(
-    tmp_path: Path, root: RootFd, to: str, by_steps: bool
+    tmp_path: Path, root: Resolver, to: str, by_steps: bool
 ) -> None:
     (tmp_path / "root" / "l").symlink_to(to)
     made = [b"new"] if by_steps else []
@@ -64,7 +64,7 @@ def test_links_stay_inside_however_they_are_resolved(
     assert is_same(fd, tmp_path / "root" / "d" / "new" if by_steps else tmp_path / "root" / "d")
 
 
-def test_a_path_of_more_bytes_than_the_kernel_takes_is_made_and_found(root: RootFd) -> None:
+def test_a_path_of_more_bytes_than_the_kernel_takes_is_made_and_found(root: Resolver) -> None:
     parts = [b"x" * 250] * 40
     made, _ = root.open_folder(parts, make)
     found, _ = root.open_folder(parts)
@@ -73,12 +73,12 @@ def test_a_path_of_more_bytes_than_the_kernel_takes_is_made_and_found(root: Root
     os.close(found)
 
 
-def test_more_than_255_missing_folders_are_made(root: RootFd) -> None:
+def test_more_than_255_missing_folders_are_made(root: Resolver) -> None:
     os.close(root.open_folder([b"y"] * 1000, make)[0])
 
 
 @pytest.mark.parametrize("maker", [None, make])
-def test_a_loop_of_links_is_an_error(tmp_path: Path, root: RootFd, maker: object) -> None:
+def test_a_loop_of_links_is_an_error(tmp_path: Path, root: Resolver, maker: object) -> None:
     (tmp_path / "root" / "a").symlink_to("b")
     (tmp_path / "root" / "b").symlink_to("a")
     with pytest.raises(OSError) as error:
@@ -86,7 +86,7 @@ def test_a_loop_of_links_is_an_error(tmp_path: Path, root: RootFd, maker: object
     assert error.value.errno == errno.ELOOP
 
 
-def test_proc_leads_nowhere(tmp_path: Path, root: RootFd) -> None:
+def test_proc_leads_nowhere(tmp_path: Path, root: Resolver) -> None:
     fd = os.open(tmp_path / "outside", os.O_RDONLY)
     (tmp_path / "root" / "l").symlink_to(f"/proc/self/fd/{fd}")
     with pytest.raises(FileNotFoundError):
@@ -95,7 +95,7 @@ def test_proc_leads_nowhere(tmp_path: Path, root: RootFd) -> None:
 
 
 def test_from_a_folder_in_between_links_are_left_to_a_look_from_the_root(
-    tmp_path: Path, root: RootFd
+    tmp_path: Path, root: Resolver
 ) -> None:
     (tmp_path / "root" / "d" / "l").symlink_to("/d")
     fd, _ = root.open_folder([b"d"])
@@ -107,7 +107,7 @@ def test_from_a_folder_in_between_links_are_left_to_a_look_from_the_root(
     os.close(fd)
 
 
-def test_renames_elsewhere_do_not_disturb_links_with_dots(tmp_path: Path, root: RootFd) -> None:
+def test_renames_elsewhere_do_not_disturb_links_with_dots(tmp_path: Path, root: Resolver) -> None:
     (tmp_path / "root" / "l").symlink_to("d/e/../../d/e/..")
     stop = threading.Event()
 
@@ -127,7 +127,7 @@ def test_renames_elsewhere_do_not_disturb_links_with_dots(tmp_path: Path, root: 
 
 
 def test_going_in_and_out_by_links_has_an_end(
-    tmp_path: Path, root: RootFd, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, root: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "root" / "l").symlink_to("d/e/../../" * 10 + "d")
     monkeypatch.setattr("graphdriver.layer.tree.resolver._LOOKUPS_BACK", 100)
@@ -135,12 +135,12 @@ def test_going_in_and_out_by_links_has_an_end(
     with pytest.raises(OSError, match="symbolic links"):
         for path in paths:
             os.close(root.open_folder(path, make)[0])
-    again = RootFd(root.fd)
+    again = Resolver(root.fd)
     os.close(again.open_folder(paths[0], make)[0])
 
 
 @pytest.mark.parametrize("step", ["l{}", "d/../l{}"])
-def test_a_chain_of_many_links_is_an_error(tmp_path: Path, root: RootFd, step: str) -> None:
+def test_a_chain_of_many_links_is_an_error(tmp_path: Path, root: Resolver, step: str) -> None:
     (tmp_path / "root" / "l0").symlink_to("d")
     for number in range(300):
         (tmp_path / "root" / f"l{number + 1}").symlink_to(step.format(number))

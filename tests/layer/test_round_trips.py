@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from graphdriver.driver import ClosableStream
 from graphdriver.drivers.vfs.tree_copy import copy_tree
-from graphdriver.layer.changed import ChangeList
+from graphdriver.layer.change_list import ChangeList
 from graphdriver.layer.changes import compare
-from graphdriver.layer.overlay.form import OVERLAY
-from graphdriver.layer.overlay.upper import UpperPacker
+from graphdriver.layer.overlay.form import UpperDirectory
+from graphdriver.layer.overlay.pack import UpperPacker
 from graphdriver.layer.pack import pack
-from graphdriver.layer.tree.walk import remove_tree
+from graphdriver.layer.tree.remove import remove_tree
 from graphdriver.layer.unpack import unpack
-from graphdriver.layer.whiteout import PLAIN
+from graphdriver.layer.write.plain_tree import PlainTree
 from tests.layer.hostile.ground import OVERLAY_OPTIONS, opened
 from tests.layer.trees import TREES, Thing, make, recorded
 
@@ -91,7 +91,7 @@ def test_a_tree_packed_and_unpacked_is_the_same_tree(things: list[Thing]) -> Non
         os.chmod(one, 0o1751)
         os.utime(one, ns=(5, 1_234_567_890_123_456_789))
         tar = packed(one)
-        for tree, form in ((plain, PLAIN), (upper, OVERLAY)):
+        for tree, form in ((plain, PlainTree), (upper, UpperDirectory)):
             with opened(tree) as root:
                 unpack(io.BytesIO(tar), root, form=form)
             assert record(tree) == record(one)
@@ -128,7 +128,7 @@ def test_what_a_child_changed_makes_the_child_again_of_the_parent(
             unpack(io.BytesIO(tar), root)
         assert comparable(plain) == comparable(child)
         with opened(upper) as root, opened(parent) as lower:
-            unpack(io.BytesIO(tar), root, form=lambda fd: OVERLAY(fd, [lower]))
+            unpack(io.BytesIO(tar), root, form=lambda fd: UpperDirectory(fd, [lower]))
             again = all_of(UpperPacker(root))
         with opened(again_of_parent) as root:
             unpack(io.BytesIO(again), root)

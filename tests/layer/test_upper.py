@@ -21,9 +21,9 @@ from graphdriver.conformance.plugin import tars
 from graphdriver.driver import ChangeKind
 from graphdriver.drivers.vfs.tree_copy import copy_tree
 from graphdriver.errors import BadArchiveError, GraphDriverError
-from graphdriver.layer.overlay.form import OVERLAY
-from graphdriver.layer.overlay.lowers import FUSE
-from graphdriver.layer.overlay.upper import UpperPacker
+from graphdriver.layer.overlay.form import UpperDirectory
+from graphdriver.layer.overlay.pack import UpperPacker
+from graphdriver.layer.overlay.whiteout import FUSE
 from graphdriver.layer.unpack import unpack
 from graphdriver.linux import xattr
 from tests.layer.listed import changes, upper_changes
@@ -106,7 +106,7 @@ def test_its_tar_brings_the_same_tree_again(stack: Stack, one: list[Edit], two: 
     again = stack.empty()
     with opened(upper, lower, again) as (upper_fd, lower_fd, again_fd):
         tar = read(UpperPacker(upper_fd))
-        unpack(io.BytesIO(tar), again_fd, form=lambda fd: OVERLAY(fd, [lower_fd]))
+        unpack(io.BytesIO(tar), again_fd, form=lambda fd: UpperDirectory(fd, [lower_fd]))
         assert read(UpperPacker(again_fd)) == tar
     assert stack.recorded([again, lower]) == stack.recorded()
 
@@ -195,7 +195,9 @@ def below(stack: Stack) -> None:
 def apply(stack: Stack, *entries: bytes) -> Path:
     upper = stack.empty()
     with opened(upper, *stack.layers) as (upper_fd, *lower_fds):
-        unpack(io.BytesIO(tars.tar(*entries)), upper_fd, form=lambda fd: OVERLAY(fd, lower_fds))
+        unpack(
+            io.BytesIO(tars.tar(*entries)), upper_fd, form=lambda fd: UpperDirectory(fd, lower_fds)
+        )
     stack.layers.insert(0, upper)
     return upper
 
@@ -374,7 +376,7 @@ def test_what_is_taken_for_granted_of_the_layers_below_has_an_end(
     fds = [os.open(folder, os.O_RDONLY) for folder in (upper, lower)]
     try:
         with pytest.raises(BadArchiveError, match="for granted"):
-            unpack(io.BytesIO(tar), fds[0], form=lambda root: OVERLAY(root, fds[1:]))
+            unpack(io.BytesIO(tar), fds[0], form=lambda root: UpperDirectory(root, fds[1:]))
     finally:
         for fd in fds:
             os.close(fd)

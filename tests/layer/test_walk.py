@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from graphdriver.errors import BrokenStreamError
-from graphdriver.layer.tree.walk import OPEN_FOLDERS, Trail, remove_tree, walk
+from graphdriver.layer.tree.remove import remove_tree
+from graphdriver.layer.tree.trail import OPEN_FOLDERS, Trail
+from graphdriver.layer.tree.walk import walk
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY
 DEPTH = 3000
@@ -117,8 +119,8 @@ def test_the_folder_that_a_tree_is_in_keeps_its_flags(tmp_path: Path) -> None:
 def test_a_folder_of_many_names_is_removed_a_part_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"{walk.__module__}.REMOVE_NAMES", 10)
-    monkeypatch.setattr(f"{walk.__module__}.REMOVE_TRIES", 0)
+    monkeypatch.setattr(f"{remove_tree.__module__}.REMOVE_NAMES", 10)
+    monkeypatch.setattr(f"{remove_tree.__module__}.REMOVE_TRIES", 0)
     for n in range(101):
         (tmp_path / "tree" / f"d{n}" / "e").mkdir(parents=True)
     root = os.open(tmp_path, FOLDER)

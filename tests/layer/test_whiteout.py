@@ -11,7 +11,7 @@ import pytest
 
 from graphdriver.conformance.plugin import tars
 from graphdriver.errors import BadArchiveError
-from graphdriver.layer.overlay.form import OVERLAY
+from graphdriver.layer.overlay.form import UpperDirectory
 from tests.layer.conftest import Layer
 from tests.support.overlays import opened
 
@@ -167,13 +167,13 @@ def is_whiteout(layer: Layer, name: str) -> bool:
 
 
 @pytest.fixture
-def on_a_lower(tmp_path: Path) -> Iterator[Callable[[int], OVERLAY]]:
+def on_a_lower(tmp_path: Path) -> Iterator[Callable[[int], UpperDirectory]]:
     """The form of an upper folder that stands on one with a file and a folder."""
     lower = tmp_path / "lower"
     (lower / "d").mkdir(parents=True)
     (lower / "f").touch()
     with opened(lower) as fds:
-        yield lambda fd: OVERLAY(fd, fds)
+        yield lambda fd: UpperDirectory(fd, fds)
 
 
 def is_opaque(layer: Layer, name: str) -> bool:
@@ -181,7 +181,7 @@ def is_opaque(layer: Layer, name: str) -> bool:
 
 
 def test_in_an_overlay_a_whiteout_is_a_device_and_an_opaque_mark_an_attribute(
-    layer: Layer, on_a_lower: Callable[[int], OVERLAY]
+    layer: Layer, on_a_lower: Callable[[int], UpperDirectory]
 ) -> None:
     layer.unpack(
         tars.tar(
@@ -198,7 +198,7 @@ def test_in_an_overlay_a_whiteout_is_a_device_and_an_opaque_mark_an_attribute(
 
 
 def test_in_an_overlay_the_layers_own_entry_stands_in_either_order(
-    layer: Layer, on_a_lower: Callable[[int], OVERLAY]
+    layer: Layer, on_a_lower: Callable[[int], UpperDirectory]
 ) -> None:
     for entries in itertools.permutations([tars.whiteout(b".wh.f"), tars.file(b"f", b"new")]):
         layer.unpack(tars.tar(*entries), form=on_a_lower)
@@ -207,14 +207,14 @@ def test_in_an_overlay_the_layers_own_entry_stands_in_either_order(
 
 @pytest.mark.parametrize("made", [tars.folder(b"d"), tars.file(b"d/f")], ids=["entry", "implied"])
 def test_in_an_overlay_a_folder_made_anew_is_opaque_in_either_order(
-    layer: Layer, on_a_lower: Callable[[int], OVERLAY], made: bytes
+    layer: Layer, on_a_lower: Callable[[int], UpperDirectory], made: bytes
 ) -> None:
     layer.unpack(tars.tar(tars.whiteout(b".wh.d"), made), form=on_a_lower)
     assert is_opaque(layer, "d")
 
 
 def test_in_an_overlay_a_whiteout_after_its_folder_makes_it_opaque(
-    layer: Layer, on_a_lower: Callable[[int], OVERLAY]
+    layer: Layer, on_a_lower: Callable[[int], UpperDirectory]
 ) -> None:
     layer.unpack(tars.tar(tars.folder(b"d"), tars.whiteout(b".wh.d")), form=on_a_lower)
     assert is_opaque(layer, "d")
@@ -232,7 +232,7 @@ def test_what_a_whiteout_left_is_not_looked_at_again(
         looks += 1
         return os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
 
-    monkeypatch.setattr("graphdriver.layer.whiteout.os.lstat", counted)
+    monkeypatch.setattr("graphdriver.layer.write.plain_tree.os.lstat", counted)
     files = [tars.file(b"d/e/%d" % n) for n in range(50)]
     layer.unpack(tars.tar(*files, *[tars.whiteout(b"d/.wh..wh..opq")] * 50, *files))
     assert len(layer.names()) == 52
@@ -242,7 +242,7 @@ def test_what_a_whiteout_left_is_not_looked_at_again(
 def test_too_many_hard_links_in_old_folders_are_an_error(
     layer: Layer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graphdriver.layer.whiteout.MOST_LINKS_SIZE", 2000)
+    monkeypatch.setattr("graphdriver.layer.write.plain_tree.MOST_LINKS_SIZE", 2000)
     layer.unpack(tars.tar(tars.folder(b"d"), tars.file(b"d/f")))
     links = [tars.hard_link(b"%d" % n, b"d/f") for n in range(30)]
     with pytest.raises(BadArchiveError, match="too many hard links"):
@@ -295,7 +295,7 @@ def test_a_folder_far_down_is_looked_up_below_once(
         placed = [tars.gnu_long(b"L", way + entry[:100].rstrip(b"\0")) + entry for entry in again]
         with opened(lower) as fds, monkeypatch.context() as patched:
             patched.setattr(os, "open", counted)
-            upper.unpack(tars.tar(*placed * 20), form=lambda fd: OVERLAY(fd, fds))
+            upper.unpack(tars.tar(*placed * 20), form=lambda fd: UpperDirectory(fd, fds))
         return calls
 
     way_down = opens(60) - opens(10)

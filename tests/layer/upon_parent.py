@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from graphdriver.driver import IDMap
-from graphdriver.layer.overlay.form import OVERLAY
+from graphdriver.layer.overlay.form import UpperDirectory
 from graphdriver.layer.unpack import Unpacked
 from tests.layer.conftest import Layer, remove
 from tests.support.overlays import mounted_overlay, opened
@@ -47,7 +47,7 @@ class UponParent:
             return self.layer.unpack(data, uid_maps=maps, gid_maps=maps)
         with opened(self._lower.root) as lowers:
             return self.layer.unpack(
-                data, uid_maps=maps, gid_maps=maps, form=partial(OVERLAY, lowers=lowers)
+                data, uid_maps=maps, gid_maps=maps, form=partial(UpperDirectory, lowers=lowers)
             )
 
     @contextlib.contextmanager

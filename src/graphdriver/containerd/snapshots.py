@@ -44,7 +44,7 @@ from graphdriver.errors import (
     NotReadyError,
     UnsupportedError,
 )
-from graphdriver.layer.tree.usage import disk_usage
+from graphdriver.layer.tree.inodes import disk_usage
 from graphdriver.linux.filesystem import syncfs
 from graphdriver.locks import LayerLocks
 from graphdriver.serving.home import Home

@@ -31,8 +31,9 @@ from collections.abc import Iterator, Sequence
 
 from graphdriver.driver import ChangeKind, Touched
 from graphdriver.layer.attributes import is_content
-from graphdriver.layer.changed import Changed, Way
-from graphdriver.layer.tree.walk import Trail, names_in, walk
+from graphdriver.layer.change_list import Changed, Way
+from graphdriver.layer.tree.trail import Trail
+from graphdriver.layer.tree.walk import names_in, walk
 from graphdriver.linux import filesystem, xattr
 from graphdriver.linux.regular_file import open_regular
 

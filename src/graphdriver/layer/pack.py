@@ -28,7 +28,7 @@ from graphdriver.driver import ChangeKind, IDMap
 from graphdriver.errors import BrokenStreamError, GraphDriverError, UnsupportedError
 from graphdriver.layer import whiteout
 from graphdriver.layer.attributes import is_content
-from graphdriver.layer.changed import ChangeList
+from graphdriver.layer.change_list import ChangeList
 from graphdriver.layer.idmap import attribute_to_container, to_container
 from graphdriver.layer.tar.entry import Entry, EntryType
 from graphdriver.layer.tar.writer import BLOCK, END, file_header, header

@@ -30,14 +30,16 @@ from graphdriver.layer.idmap import attribute_to_host, to_host
 from graphdriver.layer.tar.entry import Entry, EntryType
 from graphdriver.layer.tar.fields import show
 from graphdriver.layer.tar.reader import TarReader
-from graphdriver.layer.tree.resolver import RootFd, clean
-from graphdriver.layer.tree.walk import remove_tree
+from graphdriver.layer.tree.remove import remove_tree
+from graphdriver.layer.tree.resolver import Resolver, clean
 from graphdriver.layer.write import entry as place
 from graphdriver.layer.write.blame import raise_about
 from graphdriver.layer.write.cursor import Cursor, times_of
 from graphdriver.layer.write.entry import Folder
+from graphdriver.layer.write.form import Form
 from graphdriver.layer.write.hard_links import HardLinks
 from graphdriver.layer.write.losses import Losses
+from graphdriver.layer.write.plain_tree import PlainTree
 
 _NO_NAMES = frozenset({b"", b".", b".."})
 
@@ -60,7 +62,7 @@ def unpack(
     *,
     uid_maps: Sequence[IDMap] = (),
     gid_maps: Sequence[IDMap] = (),
-    form: Callable[[int], whiteout.Form] = whiteout.PLAIN,
+    form: Callable[[int], Form] = PlainTree,
 ) -> Unpacked:
     """Write a layer's tar into a tree.
 
@@ -72,8 +74,8 @@ def unpack(
         root_fd: the tree's root, open for reading; it stays the caller's.
         uid_maps: user ids in the tar to those on disk; empty means "the same".
         gid_maps: likewise for groups.
-        form: makes what the tree is of its root: `whiteout.PLAIN`, which holds a copy of the parent's
-            tree already, or `overlay.OVERLAY`.
+        form: makes what the tree is of its root: `PlainTree`, which holds a copy of the parent's tree
+            already, or `graphdriver.layer.overlay.form.UpperDirectory`.
 
     Raises:
         BadArchiveError: the tar is damaged or hostile; the text names the entry.
@@ -113,9 +115,9 @@ class _Unpacker:
         root_fd: int,
         uid_maps: Sequence[IDMap],
         gid_maps: Sequence[IDMap],
-        form: whiteout.Form,
+        form: Form,
     ) -> None:
-        self._root = RootFd(root_fd)
+        self._root = Resolver(root_fd)
         self._uid_maps = uid_maps
         self._gid_maps = gid_maps
         self._form = form

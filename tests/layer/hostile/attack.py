@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from graphdriver.layer.overlay.form import OVERLAY
-from graphdriver.layer.whiteout import PLAIN, Form
+from graphdriver.layer.overlay.form import UpperDirectory
+from graphdriver.layer.write.form import Form
+from graphdriver.layer.write.plain_tree import PlainTree
 
-BOTH: tuple[type[Form], ...] = (PLAIN, OVERLAY)
+BOTH: tuple[type[Form], ...] = (PlainTree, UpperDirectory)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from graphdriver.conformance.plugin import tars
-from graphdriver.layer.overlay.form import OVERLAY
-from graphdriver.layer.whiteout import PLAIN
+from graphdriver.layer.overlay.form import UpperDirectory
+from graphdriver.layer.write.plain_tree import PlainTree
 from tests.layer.hostile.attack import Attack
 
 
@@ -64,13 +64,13 @@ def a_0_0_device(canary: bytes) -> Attack:
     trap = (tars.file(b"c", b"below"), tars.file(b"d/f", b"below"))
     blow = (tars.header(b"e", b"3"), tars.header(b"d/e", b"3"), tars.header(b"d/e/c", b"3"))
     gone = {b"e": None, b"d/e": b"", b"d/e/c": None}
-    return Attack(trap, blow, leaves=gone, forms=(OVERLAY,))
+    return Attack(trap, blow, leaves=gone, forms=(UpperDirectory,))
 
 
 def a_0_0_device_by_its_extended_header(canary: bytes) -> Attack:
     told = tars.pax([(b"SCHILY.devmajor", b"0"), (b"SCHILY.devminor", b"0")])
     blow = (told, tars.header(b"c", b"3", device=(5, 5)))
-    return Attack(blow=blow, leaves={b"c": None}, forms=(OVERLAY,))
+    return Attack(blow=blow, leaves={b"c": None}, forms=(UpperDirectory,))
 
 
 def a_0_0_device_over_a_folder_of_its_own_tar(canary: bytes) -> Attack:
@@ -86,13 +86,13 @@ def a_0_0_device_over_a_folder_of_its_own_tar(canary: bytes) -> Attack:
         tars.file(b"c/d/g", b"mine"),
     )
     leaves = {b"c/d/f": None, b"c/d/g": b"mine"}
-    return Attack((tars.file(b"c/d/f", b"below"),), blow, leaves=leaves, forms=(OVERLAY,))
+    return Attack((tars.file(b"c/d/f", b"below"),), blow, leaves=leaves, forms=(UpperDirectory,))
 
 
 def a_0_0_device_in_a_plain_tree(canary: bytes) -> Attack:
     """There it is what it says, and deletes nothing."""
     trap = (tars.file(b"f", b"below"),)
-    return Attack(trap, (tars.header(b"c", b"3"),), leaves={b"f": b"below"}, forms=(PLAIN,))
+    return Attack(trap, (tars.header(b"c", b"3"),), leaves={b"f": b"below"}, forms=(PlainTree,))
 
 
 def an_order_to_redirect(canary: bytes) -> Attack:

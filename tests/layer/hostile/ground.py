@@ -12,14 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from graphdriver.drivers.vfs.tree_copy import copy_tree
-from graphdriver.layer.changed import ChangeList
+from graphdriver.layer.change_list import ChangeList
 from graphdriver.layer.changes import compare
-from graphdriver.layer.overlay.form import OVERLAY
-from graphdriver.layer.overlay.lowers import TRUSTED
+from graphdriver.layer.overlay.form import UpperDirectory
+from graphdriver.layer.overlay.whiteout import TRUSTED
 from graphdriver.layer.pack import pack
-from graphdriver.layer.tree.walk import Node, remove_tree, walk
+from graphdriver.layer.tree.remove import remove_tree
+from graphdriver.layer.tree.walk import Node, walk
 from graphdriver.layer.unpack import unpack
-from graphdriver.layer.whiteout import PLAIN, Form
+from graphdriver.layer.write.form import Form
+from graphdriver.layer.write.plain_tree import PlainTree
 from graphdriver.linux import xattr
 from graphdriver.linux.regular_file import open_regular
 from tests.support.canary import Canary
@@ -36,7 +38,7 @@ class Ground:
         form: what the trees are.
     """
 
-    def __init__(self, folder: Path, form: type[OVERLAY | PLAIN]) -> None:
+    def __init__(self, folder: Path, form: type[UpperDirectory | PlainTree]) -> None:
         self.folder = folder
         self.form = form
         self.canary = Canary.hatch(folder / "canary")
@@ -48,7 +50,7 @@ class Ground:
     def prepare(self, tar: bytes) -> None:
         """Make the parent of a tar, and begin the layer upon it."""
         self._unpack(self.parent, tar)
-        if self.form is not OVERLAY:
+        if self.form is not UpperDirectory:
             with opened(self.parent) as parent, opened(self.layer) as layer:
                 copy_tree(parent, layer)
 
@@ -78,7 +80,7 @@ class Ground:
     @contextlib.contextmanager
     def shown(self) -> Iterator[int]:
         """Open the root that a container would see."""
-        if self.form is not OVERLAY:
+        if self.form is not UpperDirectory:
             with opened(self.layer) as root:
                 yield root
             return
@@ -112,7 +114,7 @@ class Ground:
             found.update(xattr.get_all(layer))
             for node in walk(layer):
                 found.update(xattr.get_all_at(node.parent_fd, node.name))
-        own = {TRUSTED.opaque} if self.form is OVERLAY else set()
+        own = {TRUSTED.opaque} if self.form is UpperDirectory else set()
         return {name for name in found - own if b"overlay" in name}
 
     def remove(self) -> None:
@@ -124,7 +126,7 @@ class Ground:
     def _doors(self, root: int) -> Iterator[bytes]:
         """Yield a way to all in a tree that must not be opened."""
         others = {stat.S_IFDIR, stat.S_IFLNK}
-        if self.form is OVERLAY:
+        if self.form is UpperDirectory:
             others.add(stat.S_IFREG)
         for node in walk(root):
             if stat.S_IFMT(node.stat.st_mode) not in others:
@@ -132,7 +134,7 @@ class Ground:
 
     def _unpack(self, tree: Path, tar: bytes, *lowers: int) -> None:
         def form(root: int) -> Form:
-            return OVERLAY(root, lowers) if self.form is OVERLAY else self.form(root)
+            return UpperDirectory(root, lowers) if self.form is UpperDirectory else self.form(root)
 
         with opened(tree) as root:
             unpack(io.BytesIO(tar), root, form=form)

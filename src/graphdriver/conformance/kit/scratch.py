@@ -9,7 +9,7 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 
 from graphdriver.errors import BrokenStreamError
-from graphdriver.layer.tree.walk import remove_tree
+from graphdriver.layer.tree.remove import remove_tree
 from graphdriver.linux.mount import MNT_DETACH, mount_copy, unmount
 from graphdriver.linux.mountinfo import mount_points
 

@@ -27,7 +27,7 @@ from graphdriver.drivers.probed import probed
 from graphdriver.drivers.sizes import size_of
 from graphdriver.errors import UnsupportedError
 from graphdriver.files.path_lock import locked
-from graphdriver.layer.tree.walk import remove_tree
+from graphdriver.layer.tree.remove import remove_tree
 from graphdriver.linux import btrfs, btrfs_quota, filesystem, inode_flags
 from graphdriver.linux.filesystem import syncfs
 from graphdriver.linux.mount import knows

@@ -1,7 +1,7 @@
 """What drivers on overlays have in common: diffs that are read and written in upper folders.
 
 What is applied, listed and packed is read and written in a layer's own folder alone, without a mount
-(`graphdriver.layer.overlay.form`, `graphdriver.layer.overlay.upper`), where that holds no more than the
+(`graphdriver.layer.overlay.form`, `graphdriver.layer.overlay.pack`), where that holds no more than the
 marks that are known; against another layer than the direct
 parent, or elsewhere, it is the naive differ's affair.
 """
@@ -18,12 +18,13 @@ from graphdriver.driver import Change, ClosableStream, Mount, ReadStream
 from graphdriver.drivers.overlay.ground import Ground
 from graphdriver.drivers.overlay.layers import OverlayLayers
 from graphdriver.drivers.overlay.named_mounts import name_mount
-from graphdriver.layer.changed import ChangeList, changed_size
-from graphdriver.layer.overlay.form import MERGED, OVERLAY
-from graphdriver.layer.overlay.upper import UpperPacker, compare_upper
+from graphdriver.layer.change_list import ChangeList, changed_size
+from graphdriver.layer.overlay.changes import compare_upper
+from graphdriver.layer.overlay.form import MountedOverlay, UpperDirectory
+from graphdriver.layer.overlay.pack import UpperPacker
 from graphdriver.layer.pack import pack
 from graphdriver.layer.unpack import unpack
-from graphdriver.layer.whiteout import Form
+from graphdriver.layer.write.form import Form
 from graphdriver.naive import NaiveDiffDriver
 
 
@@ -82,11 +83,13 @@ class OverlayDriver(NaiveDiffDriver):
             self._layers.refuse_if_stood_upon(id)
             if self._layers.ground.is_native and self._layers.is_pristine(id):
                 with self._layers.opened_below(id) as lowers:
-                    form = functools.partial(OVERLAY, lowers=lowers, marks=self._layers.marks)
+                    form = functools.partial(
+                        UpperDirectory, lowers=lowers, marks=self._layers.marks
+                    )
                     return self._unpack(archive, upper, form)
         # Somebody has written to it through its mount, behind which nothing may be changed.
         with self._root(id) as root:
-            return self._unpack(archive, root, MERGED)
+            return self._unpack(archive, root, MountedOverlay)
 
     def _is_native_against(self, id: str, parent: str) -> bool:
         is_direct = parent == self._layers.parent_of(id)

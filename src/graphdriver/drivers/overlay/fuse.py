@@ -23,7 +23,7 @@ from typing import Final
 from graphdriver.drivers.overlay.aliases import Shown
 from graphdriver.drivers.overlay.mounts import Mounter, Overlay
 from graphdriver.errors import GraphDriverError, UnsupportedError
-from graphdriver.layer.overlay.lowers import FUSE, FUSE_USER, Marks
+from graphdriver.layer.overlay.whiteout import FUSE, FUSE_USER, Marks
 from graphdriver.linux import mount as calls
 from graphdriver.linux.namespaces import in_user_namespace
 

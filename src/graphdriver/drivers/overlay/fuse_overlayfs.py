@@ -30,7 +30,7 @@ from graphdriver.drivers.overlay.options import HomeOptions
 from graphdriver.drivers.overlay.probe import trial
 from graphdriver.drivers.probed import probed
 from graphdriver.errors import GraphDriverError, UnsupportedError
-from graphdriver.layer.overlay.lowers import is_whiteout
+from graphdriver.layer.overlay.whiteout import is_whiteout
 from graphdriver.linux import xattr
 
 _KNOWN: Final = ("size",)

@@ -20,7 +20,7 @@ from graphdriver.drivers.overlay.layer_files import DIFF, WORK, LayerFiles
 from graphdriver.drivers.overlay.mounts import Overlay, is_dead, is_mounted
 from graphdriver.drivers.overlay.reference_counts import Holds
 from graphdriver.errors import GraphDriverError
-from graphdriver.layer.tree.walk import remove_tree
+from graphdriver.layer.tree.remove import remove_tree
 from graphdriver.linux.mount import MNT_DETACH, unmount
 from graphdriver.linux.processes import mount_holders
 

@@ -18,9 +18,9 @@ from graphdriver.drivers.overlay.lineage import Lineage
 from graphdriver.drivers.overlay.options import LayerOptions
 from graphdriver.drivers.overlay.reference_counts import Holds
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
-from graphdriver.layer.overlay.lowers import Marks
-from graphdriver.layer.tree.copy import dress
-from graphdriver.layer.tree.usage import disk_usage
+from graphdriver.layer.overlay.whiteout import Marks
+from graphdriver.layer.tree.copy import copy_metadata
+from graphdriver.layer.tree.inodes import disk_usage
 from graphdriver.linux import xattr
 from graphdriver.store import Store
 
@@ -132,7 +132,7 @@ class OverlayLayers(ProtoDriver):
             if parent:
                 above = os.open(self._path(parent, DIFF), _FOLDER)
                 try:
-                    dress(fd, os.fstat(above), xattr.get_all(above))
+                    copy_metadata(fd, os.fstat(above), xattr.get_all(above))
                 finally:
                     os.close(above)
             else:

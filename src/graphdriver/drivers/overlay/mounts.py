@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from graphdriver.errors import GraphDriverError, UnsupportedError
-from graphdriver.layer.overlay.lowers import TRUSTED, USER, Marks
+from graphdriver.layer.overlay.whiteout import TRUSTED, USER, Marks
 from graphdriver.linux import mount as calls
 from graphdriver.linux.namespaces import in_user_namespace, unshare_working_directory
 from graphdriver.linux.resources import mount_error_text

@@ -20,7 +20,7 @@ from graphdriver.drivers.overlay.mounts import KernelMounter, Overlay
 from graphdriver.drivers.overlay.options import HomeOptions, LayerOptions
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.files.path_lock import locked
-from graphdriver.layer.tree.walk import remove_tree
+from graphdriver.layer.tree.remove import remove_tree
 from graphdriver.linux import mount as calls
 from graphdriver.linux import xattr
 from graphdriver.linux.filesystem import tells_types

@@ -12,8 +12,10 @@ import os
 import secrets
 import stat
 
-from graphdriver.layer.tree.copy import Copier, dress
-from graphdriver.layer.tree.walk import Node, Trail, remove_tree, walk
+from graphdriver.layer.tree.copy import Copier, copy_metadata
+from graphdriver.layer.tree.remove import remove_tree
+from graphdriver.layer.tree.trail import Trail
+from graphdriver.layer.tree.walk import Node, walk
 from graphdriver.linux import xattr
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -31,7 +33,7 @@ def copy_tree(source_fd: int, target_fd: int) -> None:
         _Copy(source_fd, target_fd, links).run()
     finally:
         links.close()
-    dress(target_fd, os.fstat(source_fd), xattr.get_all(source_fd))
+    copy_metadata(target_fd, os.fstat(source_fd), xattr.get_all(source_fd))
 
 
 class _Copy:
@@ -66,7 +68,7 @@ class _Copy:
 
     def _leave(self, trail: Trail, at: list[tuple[os.stat_result, dict[bytes, bytes]]]) -> None:
         found, attributes = at.pop()
-        dress(trail.fd, found, attributes)
+        copy_metadata(trail.fd, found, attributes)
         trail.leave()
 
     def _copy(self, node: Node, target: int) -> None:

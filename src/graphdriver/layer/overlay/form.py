@@ -14,12 +14,20 @@ import stat
 from collections.abc import Sequence
 
 from graphdriver.errors import BadArchiveError
-from graphdriver.layer import whiteout
-from graphdriver.layer.overlay.lowers import TRUSTED, Descent, Marks, is_whiteout
+from graphdriver.layer.overlay.lowers import Descent
+from graphdriver.layer.overlay.whiteout import (
+    TRUSTED,
+    Marks,
+    is_whiteout,
+    make_opaque,
+    make_whiteout,
+)
 from graphdriver.layer.tar.entry import Entry, EntryType
-from graphdriver.layer.tree.copy import Copier, dress
+from graphdriver.layer.tree.copy import Copier, copy_metadata
 from graphdriver.layer.tree.walk import names_in
 from graphdriver.layer.write.entry import make_folder
+from graphdriver.layer.write.form import Form, Ownership
+from graphdriver.layer.write.plain_tree import PlainTree, remove_foreign
 from graphdriver.linux import xattr
 from graphdriver.linux.acl import has_default_acl
 
@@ -30,7 +38,7 @@ _NAME_SIZE = 128
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class OVERLAY(whiteout.Form):
+class UpperDirectory(Form):
     """The form of an upper folder.
 
     Args:
@@ -86,7 +94,7 @@ class OVERLAY(whiteout.Form):
         self._brought.forget(os.fstat(fd).st_ino)
         if replaced is not None:
             # A whiteout, or a file, hid the folder below; the new one must not bring it back.
-            self._make_opaque(fd)
+            make_opaque(fd, self._marks)
 
     def way_changed(self, path: list[bytes]) -> None:
         """Look the directories below up anew if that was one of them."""
@@ -102,7 +110,7 @@ class OVERLAY(whiteout.Form):
             return
         self._clear(fd, inode, [name])
         try:
-            os.mknod(name, stat.S_IFCHR, 0, dir_fd=fd)
+            make_whiteout(fd, name)
             self._has_whiteouts = True
             self._brought.discard(inode, name)
         except FileExistsError:
@@ -111,7 +119,7 @@ class OVERLAY(whiteout.Form):
             except NotADirectoryError:
                 return  # the layer's own file hides what is below as well
             try:
-                self._make_opaque(folder)
+                make_opaque(folder, self._marks)
                 self._below.became_opaque([*path, name])
             finally:
                 os.close(folder)
@@ -127,7 +135,7 @@ class OVERLAY(whiteout.Form):
         else:
             self._clear(fd, inode, names_in(fd))
             self._brought.cleared(inode)
-        self._make_opaque(fd)
+        make_opaque(fd, self._marks)
         self._below.became_opaque(path)
 
     def can_hold(self, entry: Entry) -> bool:
@@ -143,7 +151,7 @@ class OVERLAY(whiteout.Form):
         try:
             made = make_folder(fd, name, has_default_acl(fd))
             try:
-                dress(made, os.fstat(source), xattr.get_all(source))
+                copy_metadata(made, os.fstat(source), xattr.get_all(source))
             finally:
                 os.close(made)
         finally:
@@ -152,13 +160,10 @@ class OVERLAY(whiteout.Form):
     def _clear(self, fd: int, inode: int, names: list[bytes]) -> None:
         """Remove what was brought up, and whiteouts, which nothing is left for to hide."""
         if self._brought or self._has_whiteouts:
-            whiteout.remove_foreign(fd, inode, names, self._brought)
-
-    def _make_opaque(self, fd: int) -> None:
-        xattr.set(fd, self._marks.opaque, b"y")
+            remove_foreign(fd, inode, names, self._brought)
 
 
-class MERGED(whiteout.PLAIN):
+class MountedOverlay(PlainTree):
     """The form of a mounted overlay: a whole tree, but devices may be orders to the kernel."""
 
     def can_hold(self, entry: Entry) -> bool:
@@ -170,7 +175,7 @@ def _is_deletion(entry: Entry) -> bool:
     return entry.type is EntryType.CHARACTER_DEVICE and entry.device == (0, 0)
 
 
-class _BroughtUp(whiteout.Ownership):
+class _BroughtUp(Ownership):
     """The names, by folder, that are in the upper one but are the layers' below."""
 
     def __init__(self) -> None:

@@ -15,51 +15,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from graphdriver.layer.attributes import FUSE_OVERLAYFS, TRUSTED_OVERLAY, USER_OVERLAY
-from graphdriver.layer.tree.walk import Trail, names_in
-from graphdriver.linux import xattr
+from graphdriver.layer.overlay.whiteout import TRUSTED, Marks, is_opaque, is_opaque_at, is_whiteout
+from graphdriver.layer.tree.trail import Trail
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-@dataclass(frozen=True, slots=True)
-class Marks:
-    """How an overlay keeps its marks.
-
-    ``prefix`` begins its attributes: ``trusted.``, or ``user.`` if mounted with ``userxattr``. Names
-    that begin with ``hidden`` are the overlay's own, and no content. Below each mark is something if
-    they are ``exact``; fuse-overlayfs marks whatever it makes or deletes.
-    """
-
-    prefix: bytes
-    hidden: bytes = b""
-    exact: bool = True
-
-    @property
-    def opaque(self) -> bytes:
-        """The attribute of a folder that hides all below it."""
-        return self.prefix + b"opaque"
-
-    def names_in(self, fd: int) -> list[bytes]:
-        """Return the names of an open folder that are content."""
-        names = names_in(fd)
-        return [name for name in names if not self.hides(name)] if self.hidden else names
-
-    def hides(self, name: bytes) -> bool:
-        """Tell whether a name is the overlay's own."""
-        return bool(self.hidden) and name.startswith(self.hidden)
-
-
-TRUSTED = Marks(TRUSTED_OVERLAY)
-USER = Marks(USER_OVERLAY)
-FUSE = Marks(TRUSTED_OVERLAY, b".wh.", exact=False)
-"""Those of fuse-overlayfs for root; in a user namespace it is `FUSE_USER`."""
-FUSE_USER = Marks(FUSE_OVERLAYFS, b".wh.", exact=False)
-
-
-def is_whiteout(found: os.stat_result) -> bool:
-    """Tell whether it is a 0:0 character device, overlayfs's word for a deletion."""
-    return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +64,7 @@ class Level:
             if not stat.S_ISDIR(found.st_mode):
                 break
             layers.append(layer)
-            if xattr.get_at(fd, name, self._marks.opaque) == b"y":
+            if is_opaque_at(fd, name, self._marks):
                 break
         return Below(*first, tuple(layers)) if first else None
 
@@ -250,7 +209,7 @@ class Descent:
             reached = os.open(name, _FOLDER, dir_fd=upper)
             opened.callback(os.close, reached)
             folders = []
-            if xattr.get(reached, self._marks.opaque) != b"y":
+            if not is_opaque(reached, self._marks):
                 for layer, fd in lowers:
                     folders.append((layer, os.open(name, _FOLDER, dir_fd=fd)))
                     opened.callback(os.close, folders[-1][1])

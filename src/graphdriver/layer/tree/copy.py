@@ -65,7 +65,7 @@ class Copier:
             path = xattr.path_of(made)
             if inherits and not stat.S_ISLNK(found.st_mode):
                 drop_acl(path)
-            _dress_path(path, found, attributes)
+            _copy_to_path(path, found, attributes)
         finally:
             os.close(made)
 
@@ -81,14 +81,14 @@ class Copier:
                         reflink.copy(made, source, found.st_size)
                 if inherits:
                     drop_acl(made)
-                dress(made, found, xattr.get_all(source))
+                copy_metadata(made, found, xattr.get_all(source))
             finally:
                 os.close(made)
         finally:
             os.close(source)
 
 
-def dress(fd: int, found: os.stat_result, attributes: Mapping[bytes, bytes]) -> None:
+def copy_metadata(fd: int, found: os.stat_result, attributes: Mapping[bytes, bytes]) -> None:
     """Give an open file or folder the metadata of another; of its attributes those that are content.
 
     Raises:
@@ -101,7 +101,7 @@ def dress(fd: int, found: os.stat_result, attributes: Mapping[bytes, bytes]) -> 
     os.utime(fd, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
-def _dress_path(path: bytes, found: os.stat_result, attributes: Mapping[bytes, bytes]) -> None:
+def _copy_to_path(path: bytes, found: os.stat_result, attributes: Mapping[bytes, bytes]) -> None:
     """Give a link, device or FIFO its metadata, through the path of its descriptor."""
     os.chown(path, found.st_uid, found.st_gid)
     if not stat.S_ISLNK(found.st_mode):  # a link has no mode of its own

@@ -67,7 +67,7 @@ def clean(path: bytes) -> list[bytes]:
     return parts
 
 
-class RootFd:
+class Resolver:
     """A layer's root, and the way to the folders in it.
 
     Args:

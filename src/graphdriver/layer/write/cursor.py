@@ -16,11 +16,11 @@ from graphdriver.driver import IDMap
 from graphdriver.errors import BadArchiveError
 from graphdriver.layer.idmap import to_host
 from graphdriver.layer.tar.fields import show
-from graphdriver.layer.tree.resolver import RootFd
-from graphdriver.layer.tree.walk import remove_tree
-from graphdriver.layer.whiteout import Form
+from graphdriver.layer.tree.remove import remove_tree
+from graphdriver.layer.tree.resolver import Resolver
 from graphdriver.layer.write import entry as place
 from graphdriver.layer.write.entry import Folder
+from graphdriver.layer.write.form import Form
 from graphdriver.linux.acl import has_default_acl
 
 
@@ -45,7 +45,7 @@ class Cursor:
     """
 
     def __init__(
-        self, root: RootFd, form: Form, uid_maps: Sequence[IDMap], gid_maps: Sequence[IDMap]
+        self, root: Resolver, form: Form, uid_maps: Sequence[IDMap], gid_maps: Sequence[IDMap]
     ) -> None:
         self.folder: Folder | None = None
         self.way_changed = False

@@ -22,10 +22,10 @@ from graphdriver.errors import BadArchiveError
 from graphdriver.layer.tar.entry import Entry
 from graphdriver.layer.tar.fields import show
 from graphdriver.layer.tree.resolver import clean
-from graphdriver.layer.whiteout import Form
 from graphdriver.layer.write.blame import raise_about
 from graphdriver.layer.write.cursor import Cursor, InTheWayError, look
 from graphdriver.layer.write.entry import Folder
+from graphdriver.layer.write.form import Form
 
 MOST = 1 << 16
 """How many hard links may wait for a target that comes later, and how much may be left out."""

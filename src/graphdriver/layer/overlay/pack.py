@@ -1,9 +1,4 @@
-"""The upper folder of an overlay mount read as a layer: its changes and its tar, without a mount.
-
-All that a layer changed is in its upper folder, so nothing else need be walked. But not all in there is
-a change: a file that was opened for writing, or a folder above a change, was copied up and may be the
-same as below. And an opaque folder hides what only the layers below can tell.
-"""
+"""An upper directory as a tar stream, without a mount."""
 
 from __future__ import annotations
 
@@ -13,86 +8,17 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
-from graphdriver.driver import ChangeKind, IDMap
+from graphdriver.driver import IDMap
 from graphdriver.errors import GraphDriverError
-from graphdriver.layer.changed import Changed, Way
-from graphdriver.layer.changes import same
-from graphdriver.layer.overlay.lowers import TRUSTED, Below, Level, Lowers, Marks, is_whiteout
+from graphdriver.layer.overlay.lowers import Level, Lowers
+from graphdriver.layer.overlay.whiteout import TRUSTED, Marks, is_opaque, is_opaque_at, is_whiteout
 from graphdriver.layer.pack import Packer
 from graphdriver.layer.tar.writer import header
 from graphdriver.layer.tree.directory_path import DirectoryPath
-from graphdriver.layer.tree.walk import Trail, walk_to_files
+from graphdriver.layer.tree.trail import Trail
+from graphdriver.layer.tree.walk import walk_to_files
 from graphdriver.layer.whiteout import OPAQUE, PREFIX, mark
-from graphdriver.linux import xattr
 from graphdriver.linux.resources import error_text
-
-
-def compare_upper(
-    upper_fd: int, lower_fds: Sequence[int], marks: Marks = TRUSTED
-) -> Iterator[Changed]:
-    """Yield what an upper folder changes in what the folders below it show, siblings in byte order.
-
-    The answer is the one that `graphdriver.layer.changes.compare` gives for the two mounted trees.
-
-    Args:
-        upper_fd: the upper folder.
-        lower_fds: those below, nearest first.
-        marks: where the mount looks for opaque marks.
-
-    Raises:
-        BrokenStreamError: a tree was moved about meanwhile.
-        OSError: something cannot be read.
-    """
-    with Trail(upper_fd) as upper, Lowers(lower_fds, marks) as lowers:
-        hidden = _is_opaque(upper.fd, marks)
-        levels = [(hidden, iter(_names(upper.fd, lowers.level, marks, hidden=hidden)))]
-        way = Way()
-        while levels:
-            hidden, names = levels[-1]
-            for name in names:
-                below = lowers.level.look(name)
-                try:
-                    found = os.lstat(name, dir_fd=upper.fd)
-                except FileNotFoundError:
-                    # What was deleted meanwhile is no change of the layer any more.
-                    if hidden and below:
-                        yield from way.changed(name, ChangeKind.DELETED, None)
-                    continue
-                kind = _kind(upper.fd, name, found, below)
-                if kind is not None:
-                    there = None if kind is ChangeKind.DELETED else found
-                    yield from way.changed(name, kind, there)
-                if stat.S_ISDIR(found.st_mode) and upper.enters(name):
-                    lowers.enter(name, below.layers if below else ())
-                    way.enter(name, is_listed=kind is not None)
-                    hidden = hidden or _is_opaque(upper.fd, marks)
-                    names = iter(_names(upper.fd, lowers.level, marks, hidden=hidden))
-                    levels.append((hidden, names))
-                    break
-            else:
-                levels.pop()
-                if levels:
-                    upper.leave()
-                    lowers.leave()
-                    way.leave()
-
-
-def _is_opaque(fd: int, marks: Marks) -> bool:
-    return xattr.get(fd, marks.opaque) == b"y"
-
-
-def _names(fd: int, level: Level, marks: Marks, *, hidden: bool) -> list[bytes]:
-    """Return the names to look at in an upper folder: if it hides what is below, also those there."""
-    names = marks.names_in(fd)
-    return sorted(level.listed().union(names)) if hidden else names
-
-
-def _kind(fd: int, name: bytes, found: os.stat_result, below: Below | None) -> ChangeKind | None:
-    if is_whiteout(found):
-        return ChangeKind.DELETED if below else None
-    if below is None:
-        return ChangeKind.ADDED
-    return None if same(fd, below.fd, name, found, below.stat, 0) else ChangeKind.MODIFIED
 
 
 def _nothing_below() -> AbstractContextManager[Sequence[int]]:
@@ -145,7 +71,7 @@ class _Below:
         below = self._lowers.level.look(folder.name)
         if not self._upper.enters(folder.name):
             return False
-        is_merged = below is not None and not _is_opaque(self._upper.fd, self._marks)
+        is_merged = below is not None and not is_opaque(self._upper.fd, self._marks)
         self._lowers.enter(folder.name, below.layers if below and is_merged else ())
         self._way.append(folder)
         return True
@@ -188,7 +114,7 @@ class UpperPacker(Packer):
 
     def whole_tree(self) -> Iterator[Iterable[bytes]]:
         """Yield each entry's pieces; the root is the mount's affair and not the layer's."""
-        self._is_root_opaque = xattr.get(self.root, self._marks.opaque) == b"y"
+        self._is_root_opaque = is_opaque(self.root, self._marks)
         if self._is_root_opaque:
             yield (header(mark(OPAQUE)),)
         for above, name, parent_fd, found in walk_to_files(self.root):
@@ -217,7 +143,7 @@ class UpperPacker(Packer):
 
     def _has_opaque_mark(self, parent_fd: int, name: bytes) -> bool:
         try:
-            return xattr.get_at(parent_fd, name, self._marks.opaque) == b"y"
+            return is_opaque_at(parent_fd, name, self._marks)
         except FileNotFoundError:  # it was removed meanwhile, so it hides nothing
             return False
         except OSError as error:

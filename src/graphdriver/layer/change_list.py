@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from graphdriver.driver import Change, ChangeKind
 from graphdriver.layer.tree.directory_path import DirectoryPath
-from graphdriver.layer.tree.walk import Trail
+from graphdriver.layer.tree.trail import Trail
 
 
 class Changed(NamedTuple):
