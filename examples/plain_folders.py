@@ -8,8 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
-from graphdriver import IDMap, ProtoDriver, serve_unix
-from graphdriver.driver import host_root
+from graphdriver import IDMap, ProtoDriver, host_root, serve_unix
 
 
 class PlainFolders(ProtoDriver):

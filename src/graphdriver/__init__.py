@@ -1,17 +1,17 @@
-"""Write a container storage driver once, in Python; Docker keeps its images and containers on it.
+"""Write a container storage driver once, in Python; Docker and containerd keep their images on it.
 
-The contract is `graphdriver.driver`; `serve_unix` serves a driver to a daemon; `Client` uses one
-that runs somewhere.
+All public names are here, and only here; docs/contract.md lists them. A driver extends `ProtoDriver`
+or `Driver`, and `serve_unix` serves it to a Docker daemon. `Client` uses a plugin that runs somewhere.
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from graphdriver.docker.address.listeners import TCPListener, UnixListener
-    from graphdriver.docker.client import Client
+    from graphdriver.docker.address.discovery import Address, ClientTLS
+    from graphdriver.docker.address.listeners import Listener, TCPListener, UnixListener
+    from graphdriver.docker.client import Client, RemoteDiff
     from graphdriver.docker.handler import Handler
     from graphdriver.docker.http.server import Server
     from graphdriver.docker.serve import serve, serve_tcp, serve_unix
@@ -20,54 +20,141 @@ if TYPE_CHECKING:
         Capabilities,
         Change,
         ChangeKind,
+        ChecksOptions,
         ClosableStream,
+        CountsGets,
+        CountsUsage,
         Driver,
+        FindsLeftovers,
         IDMap,
+        Mount,
+        NamesMounts,
+        ProbesHome,
         ProtoDriver,
         ReadStream,
+        Suitability,
+        TellsTouched,
+        TellsUntouched,
+        Touched,
+        Usage,
+        ability,
+        host_root,
         mounted,
     )
-    from graphdriver.errors import GraphDriverError
+    from graphdriver.errors import (
+        BadAnswerError,
+        BadArchiveError,
+        BrokenStreamError,
+        GraphDriverError,
+        InUseError,
+        Kind,
+        LayerExistsError,
+        LayerNotFoundError,
+        LayerUnfinishedError,
+        MalformedRequestError,
+        NotReadyError,
+        RemoteError,
+        TooLargeError,
+        UnknownCallError,
+        UnreachableError,
+        UnsupportedError,
+        WrongMethodError,
+    )
     from graphdriver.naive import NaiveDiffDriver
+
+    __version__: str
 
 __all__ = [
     "DEFAULT_DOCKER_ROOT_DIRECTORY",
+    "Address",
+    "BadAnswerError",
+    "BadArchiveError",
+    "BrokenStreamError",
     "Capabilities",
     "Change",
     "ChangeKind",
+    "ChecksOptions",
     "Client",
+    "ClientTLS",
     "ClosableStream",
+    "CountsGets",
+    "CountsUsage",
     "Driver",
+    "FindsLeftovers",
     "GraphDriverError",
     "Handler",
     "IDMap",
+    "InUseError",
+    "Kind",
+    "LayerExistsError",
+    "LayerNotFoundError",
+    "LayerUnfinishedError",
+    "Listener",
+    "MalformedRequestError",
+    "Mount",
     "NaiveDiffDriver",
+    "NamesMounts",
+    "NotReadyError",
+    "ProbesHome",
     "ProtoDriver",
     "ReadStream",
+    "RemoteDiff",
+    "RemoteError",
     "Server",
+    "Suitability",
     "TCPListener",
+    "TellsTouched",
+    "TellsUntouched",
+    "TooLargeError",
+    "Touched",
     "UnixListener",
+    "UnknownCallError",
+    "UnreachableError",
+    "UnsupportedError",
+    "Usage",
+    "WrongMethodError",
+    "__version__",
+    "ability",
+    "host_root",
     "mounted",
     "serve",
     "serve_tcp",
     "serve_unix",
 ]
 
-_PLACES = {
-    "graphdriver.errors": ("GraphDriverError",),
-    "graphdriver.naive": ("NaiveDiffDriver",),
-    "graphdriver.docker.client": ("Client",),
-    "graphdriver.docker.handler": ("Handler",),
-    "graphdriver.docker.address.listeners": ("TCPListener", "UnixListener"),
-    "graphdriver.docker.serve": ("serve", "serve_tcp", "serve_unix"),
-    "graphdriver.docker.http.server": ("Server",),
-}
-_ELSEWHERE = {name: place for place, names in _PLACES.items() for name in names}
+if not TYPE_CHECKING:  # mypy would accept any name of a module that has a __getattr__
+    _PLACES = {
+        "Kind": "graphdriver.errors",
+        "NaiveDiffDriver": "graphdriver.naive",
+        "Address": "graphdriver.docker.address.discovery",
+        "ClientTLS": "graphdriver.docker.address.discovery",
+        "Listener": "graphdriver.docker.address.listeners",
+        "TCPListener": "graphdriver.docker.address.listeners",
+        "UnixListener": "graphdriver.docker.address.listeners",
+        "Client": "graphdriver.docker.client",
+        "RemoteDiff": "graphdriver.docker.client",
+        "Handler": "graphdriver.docker.handler",
+        "Server": "graphdriver.docker.http.server",
+        "serve": "graphdriver.docker.serve",
+        "serve_tcp": "graphdriver.docker.serve",
+        "serve_unix": "graphdriver.docker.serve",
+    }
 
+    def __getattr__(name):
+        """Import a public name when it is first used, so that a plugin can bind its socket first."""
+        import importlib
 
-def __getattr__(name: str) -> object:
-    """Import a public name when it is first used, so that a plugin can bind its socket first."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    place = _ELSEWHERE.get(name, "graphdriver.driver")
-    return getattr(importlib.import_module(place), name)
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name == "__version__":
+            import importlib.metadata
+
+            value = importlib.metadata.version("graphdriver")
+        else:
+            rest = "graphdriver.errors" if name.endswith("Error") else "graphdriver.driver"
+            value = getattr(importlib.import_module(_PLACES.get(name, rest)), name)
+        globals()[name] = value
+        return value
+
+    def __dir__():
+        return sorted(__all__)

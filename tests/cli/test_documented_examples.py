@@ -213,7 +213,7 @@ RUN: dict[str, Callable[[str, Ground], None]] = {
     ),
     "pip install 'graphdriver[containerd]'": serves_containerd,
     "graphdriver record --plugin my-plugin taped": records,
-    "from graphdriver import Client": uses_the_client,
+    "from graphdriver import Client, LayerNotFoundError": uses_the_client,
     "import os": serves_what_was_ported,
     "graphdriver call --plugin py-vfs Status": calls_a_plugin,
     "graphdriver serve vfs --tcp 127.0.0.1:2377 \\": serves_tls,

@@ -7,8 +7,6 @@ import inspect
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import pytest
-
 import graphdriver
 from graphdriver.driver import Driver
 from tests.support.documented import block
@@ -168,13 +166,6 @@ def test_a_file_has_one_subject() -> None:
     assert not named(file for file in FILES if len(file.read_text().splitlines()) > 600)
     nothing_said = {"utils", "util", "common", "helpers", "misc"}
     assert not named(file for file in FILES if file.stem in nothing_said)
-
-
-def test_every_public_name_is_there() -> None:
-    for name in graphdriver.__all__:
-        assert getattr(graphdriver, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = graphdriver.nothing
 
 
 def test_the_contract_is_dockers_fifteen_methods_with_its_arguments() -> None:

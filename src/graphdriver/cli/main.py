@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+import graphdriver
 from graphdriver.cli import call, conform, drivers, record, serve, snapshotter
 from graphdriver.cli.command import Command
 from graphdriver.cli.exit_codes import FAILED, INTERRUPTED, TABLE, exit_code
@@ -118,7 +119,5 @@ class _Version(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        import importlib.metadata
-
-        print(f"graphdriver {importlib.metadata.version('graphdriver')}")
+        print(f"graphdriver {graphdriver.__version__}")
         parser.exit()

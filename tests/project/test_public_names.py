@@ -1,0 +1,93 @@
+"""The public names: the package, its types, its documentation and `help` agree on them."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pydoc
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import graphdriver
+from graphdriver import errors
+from tests.documented import pages
+
+PUBLIC = set(graphdriver.__all__)
+
+
+def typed() -> dict[str, str]:
+    """Return the public names as type checkers see them, each with its module."""
+    tree = ast.parse(Path(graphdriver.__file__).read_text())
+    (block,) = (
+        one
+        for one in tree.body
+        if isinstance(one, ast.If) and ast.unparse(one.test) == "TYPE_CHECKING"
+    )
+    return {
+        alias.name: str(node.module)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+
+def test_type_checkers_and_python_see_the_same_names() -> None:
+    assert typed().keys() | {"__version__"} == PUBLIC
+    for name, module in typed().items():
+        assert getattr(graphdriver, name) is getattr(importlib.import_module(module), name)
+
+
+def test_the_documentation_lists_them() -> None:
+    section = pages()["docs/contract.md"].partition("## Public names")[2].partition("\n## ")[0]
+    rows = "".join(line for line in section.splitlines() if line.startswith("|"))
+    assert sorted(re.findall(r"`(\w+)`", rows)) == sorted(PUBLIC)
+
+
+def test_every_error_is_public() -> None:
+    found = {name for name in vars(errors) if name.endswith("Error")}
+    assert found == {name for name in PUBLIC if name.endswith("Error")}
+
+
+def test_a_wrong_name_is_an_error_for_python_and_for_type_checkers() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        # An unused "type: ignore" fails the lint.
+        _ = graphdriver.nothing  # type: ignore[attr-defined]
+    with pytest.raises(ImportError, match="cannot import name 'nothing'"):
+        from graphdriver import nothing  # type: ignore[attr-defined]  # noqa: F401
+
+
+def test_dir_and_help_show_them() -> None:
+    assert set(dir(graphdriver)) == PUBLIC
+    shown = pydoc.plain(pydoc.render_doc(graphdriver))
+    for name in PUBLIC - {"__version__"}:
+        assert re.search(rf"^    (class )?{name}\b", shown, re.MULTILINE), name
+    assert f"\nVERSION\n    {graphdriver.__version__}\n" in shown
+
+
+def loaded(statement: str) -> set[str]:
+    """Return the modules that a statement imports into a fresh interpreter."""
+    code = f"import sys; before = set(sys.modules); {statement}; print(*set(sys.modules) - before)"
+    done = subprocess.run([sys.executable, "-Ic", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_an_import_of_the_package_imports_nothing_else_of_it() -> None:
+    modules = loaded("import graphdriver")
+    assert {one for one in modules if one.startswith("graphdriver")} == {"graphdriver"}
+
+
+def test_a_socket_is_bound_before_anything_slow_is_imported() -> None:
+    modules = loaded("from graphdriver import UnixListener")
+    slow = {
+        "graphdriver.docker.handler",
+        "graphdriver.layer",
+        "httptools",
+        "ssl",
+        "importlib.metadata",
+    }
+    assert "graphdriver.docker.address.listeners" in modules
+    assert not modules & slow
