@@ -14,7 +14,7 @@ import pytest
 
 import graphdriver
 from graphdriver import errors
-from tests.documented import pages
+from tests.support.documented import pages
 
 PUBLIC = set(graphdriver.__all__)
 
