@@ -31,7 +31,7 @@ pytestmark = pytest.mark.root
 
 def plugin(fault: str = "none") -> str:
     """Return a command that serves a plugin."""
-    return shlex.join([sys.executable, "-m", "tests.conformance.faulty", fault, "{socket}"])
+    return shlex.join([sys.executable, "-m", "tests.conformance.plugin.faulty", fault, "{socket}"])
 
 
 def conform(*words: str) -> subprocess.CompletedProcess[bytes]:
@@ -242,7 +242,7 @@ class _Mute(socketserver.StreamRequestHandler):
 def test_nothing_is_left_behind(driver: str, folder: Path) -> None:
     environment_of_it = {**environment(path=str(ROOT)), "TMPDIR": str(folder)}
     command = shlex.join([sys.executable, "-m", "graphdriver", "serve", driver])
-    cases = "layers,inits,restart/daemon*,references/cleanup*"
+    cases = "layers,inits,restart/daemon*,reference-counts/cleanup*"
     words = ["--exec", f"{command} --socket {{socket}}", "--only", cases]
     subprocess.run(
         [sys.executable, "-m", "graphdriver", "conform", *words],
@@ -330,7 +330,7 @@ def _running(folder: Path) -> list[str]:
         with contextlib.suppress(OSError):
             words = process.read_bytes().split(b"\0")
             is_below = any(word.startswith(os.fsencode(folder)) for word in words)
-            if b"tests.conformance.faulty" in words and is_below:
+            if b"tests.conformance.plugin.faulty" in words and is_below:
                 found.append(process.parent.name)
     return found
 

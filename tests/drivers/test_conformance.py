@@ -50,7 +50,7 @@ LAYERS_BUT_CHAINS = LAYERS.replace(",chains", "")
 QUICK = "!streams"
 """Layers of a gigabyte are for the default plugin alone: the loops hold 512 MiB."""
 
-BETWEEN = "inits,references,id-maps,concurrency,restart,leftovers"
+BETWEEN = "inits,reference-counts,id-maps,concurrency,restart,leftovers"
 """What depends on driver and plugin. What the wire does to layers is the same on all drivers: the
 default plugin has all cases."""
 

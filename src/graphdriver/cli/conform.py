@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from graphdriver.conformance.kit.case import Group, K
-    from graphdriver.conformance.kit.run import Examined
+    from graphdriver.conformance.kit.run import Subject
     from graphdriver.conformance.plugin.subject import ExecSubject, SocketSubject
 
 _EXAMPLES = """\
@@ -103,7 +103,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _list(only: str, file: str | None) -> None:
-    from graphdriver.conformance.kit.files import listed
+    from graphdriver.conformance.kit.report import listed
     from graphdriver.conformance.kit.run import chosen
     from graphdriver.conformance.plugin.cases import GROUPS
 
@@ -124,7 +124,7 @@ def _list(only: str, file: str | None) -> None:
 def _examine_a_snapshotter(arguments: argparse.Namespace, folder: Path) -> int:
     try:
         from graphdriver.conformance.snapshotter.cases import GROUPS
-        from graphdriver.conformance.snapshotter.kit import SnapshotterSubject
+        from graphdriver.conformance.snapshotter.subject import SocketSubject
     except ImportError as error:
         raise needs_grpc(error) from error
     if not arguments.home:
@@ -133,7 +133,7 @@ def _examine_a_snapshotter(arguments: argparse.Namespace, folder: Path) -> int:
             hint="name the directory where the snapshotter keeps its snapshots",
         )
     address, home = os.path.abspath(arguments.snapshotter), os.path.abspath(arguments.home)
-    return _examine(arguments, GROUPS, lambda: SnapshotterSubject(address, folder, home))
+    return _examine(arguments, GROUPS, lambda: SocketSubject(address, folder, home))
 
 
 def _examine_a_plugin(arguments: argparse.Namespace, folder: Path) -> int:
@@ -170,10 +170,9 @@ def _home(given: str | None, folder: Path) -> Iterator[str]:
 def _examine(
     arguments: argparse.Namespace,
     groups: Sequence[Group[K]],
-    begin: Callable[[], AbstractContextManager[Examined[K]]],
+    begin: Callable[[], AbstractContextManager[Subject[K]]],
 ) -> int:
-    from graphdriver.conformance.kit.files import as_json, junit
-    from graphdriver.conformance.kit.report import summary, watcher
+    from graphdriver.conformance.kit.report import as_json, junit, summary, watcher
     from graphdriver.conformance.kit.run import Result, chosen, run
 
     cases = chosen(groups, arguments.only)

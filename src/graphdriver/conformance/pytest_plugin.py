@@ -24,14 +24,14 @@ import pytest
 
 from graphdriver.conformance.kit.case import Case, Group, K
 from graphdriver.conformance.kit.report import explanation
-from graphdriver.conformance.kit.run import Examined, Outcome, chosen, run_case
+from graphdriver.conformance.kit.run import Outcome, Subject, chosen, run_case
 from graphdriver.conformance.plugin.kit import Kit
 
-Check = Callable[[Examined[Kit]], None]
+Check = Callable[[Subject[Kit]], None]
 """What the fixture ``conformance_case`` is: runs one case, and fails or skips the test."""
 
 SnapshotCheck = Callable[[Any], None]
-"""What ``snapshot_case`` is: the same for a snapshotter, a `SnapshotterSubject`."""
+"""What ``snapshot_case`` is: the same for a snapshotter, a `snapshotter.subject.SocketSubject`."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -66,10 +66,10 @@ def _parametrize(metafunc: pytest.Metafunc, fixture: str, groups: Sequence[Group
     )
 
 
-def _check(case: Case[K], strict: bool) -> Callable[[Examined[K]], None]:
-    def check(examined: Examined[K]) -> None:
+def _check(case: Case[K], strict: bool) -> Callable[[Subject[K]], None]:
+    def check(subject: Subject[K]) -> None:
         __tracebackhide__ = True
-        result = run_case(case, examined)
+        result = run_case(case, subject)
         if result.outcome is Outcome.NOT_RUN:
             pytest.skip(result.what)
         if result.outcome is Outcome.FAILED:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 
 from graphdriver.conformance.kit.tree import Facts
 from graphdriver.docker.answers import shown
@@ -59,6 +60,25 @@ def expect_tree(what: str, saw: Mapping[bytes, Facts], expected: Mapping[bytes, 
         raise Mismatch(
             f"{what}, at {first!r}{others}", _told(one, but=other), _told(other, but=one)
         )
+
+
+def expect_soon(what: str, look: Callable[[], str], expected: str, patience: float) -> None:
+    """Wait until a look finds nothing wrong.
+
+    Args:
+        what: what is looked at.
+        look: returns what is wrong, or "".
+        expected: what it should be.
+        patience: how long to wait, in seconds.
+
+    Raises:
+        Mismatch: it is still wrong then.
+    """
+    deadline = time.monotonic() + patience
+    while wrong := look():
+        if time.monotonic() > deadline:
+            raise Mismatch(what, wrong, f"{expected}, within {patience:.0f} s")
+        time.sleep(0.05)
 
 
 def _is_same(one: Facts | None, other: Facts | None) -> bool:

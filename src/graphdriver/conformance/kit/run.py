@@ -21,7 +21,7 @@ from graphdriver.errors import GraphDriverError, MalformedRequestError
 K_co = TypeVar("K_co", covariant=True)
 
 
-class Examined(Protocol[K_co]):
+class Subject(Protocol[K_co]):
     """Whatever cases are run on."""
 
     @property
@@ -122,16 +122,16 @@ def cleared(folder: Path, make: Callable[[Path], C]) -> Iterator[C]:
         kit.clear()
 
 
-def run_case(case: Case[K], examined: Examined[K]) -> Result[K]:
+def run_case(case: Case[K], subject: Subject[K]) -> Result[K]:
     """Run one case."""
-    if missing := case.needs - examined.offers:
+    if missing := case.needs - subject.offers:
         what = "it needs " + " and ".join(sorted(need.value for need in missing))
         return Result(case, Outcome.NOT_RUN, what=what)
     began = time.monotonic()
     what = saw = expected = ""
     raised = None
     try:
-        with examined.kit() as kit:
+        with subject.kit() as kit:
             case.check(kit)
         outcome = Outcome.PASSED
     except NotOffered as reason:
@@ -143,22 +143,22 @@ def run_case(case: Case[K], examined: Examined[K]) -> Result[K]:
         outcome = Outcome.FAILED
         what, saw, expected, raised = call_of(error), text_of(error), "success", error
     try:
-        note = examined.revive()
+        note = subject.revive()
     except GraphDriverError as error:
         note = f"it cannot be started again: {error}"
     if note:
         outcome = Outcome.FAILED
-    log = examined.written() if outcome is Outcome.FAILED else ()
+    log = subject.written() if outcome is Outcome.FAILED else ()
     seconds = time.monotonic() - began
     return Result(case, outcome, seconds, what, saw, expected, note, log, raised)
 
 
-def run(cases: Iterable[Case[K]], examined: Examined[K], watcher: Watcher) -> Iterator[Result[K]]:
+def run(cases: Iterable[Case[K]], subject: Subject[K], watcher: Watcher) -> Iterator[Result[K]]:
     """Run cases in their order, and yield each result as it is there."""
     for case in cases:
         watcher.began(case)
         # Without the error: its traceback keeps all that the case had in its hands.
-        result = replace(run_case(case, examined), raised=None)
+        result = replace(run_case(case, subject), raised=None)
         yield result  # first: an interrupt from then on finds it among the results
         watcher.ended(result)
 

@@ -39,7 +39,8 @@ def emptied(path: str | Path) -> Iterator[None]:
     mounted meanwhile is unmounted, and the files are deleted in a copy of the mount that the directory
     was on at first, which shows nothing that is mounted there or further below.
     """
-    mounted_before = {one.id for one in mount_points()}
+    # Not by the ID alone: the kernel gives it to another mount as soon as one is gone.
+    mounted_before = {(one.id, one.point) for one in mount_points()}
     fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         yield
@@ -57,9 +58,10 @@ def emptied(path: str | Path) -> Iterator[None]:
             os.close(copy)
 
 
-def _unmount(path: bytes, mounted_before: Container[int]) -> None:
+def _unmount(path: bytes, mounted_before: Container[tuple[int, bytes]]) -> None:
     """Unmount what was mounted at a path or below it meanwhile, the last mount first."""
     for one in reversed(list(mount_points())):
-        if (one.point + b"/").startswith(path + b"/") and one.id not in mounted_before:
+        is_new = (one.id, one.point) not in mounted_before
+        if is_new and (one.point + b"/").startswith(path + b"/"):
             with contextlib.suppress(OSError):
                 unmount(os.fsdecode(one.point), MNT_DETACH)

@@ -10,13 +10,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar
 
+from graphdriver.conformance.kit.case import Need
 from graphdriver.conformance.kit.expect import Mismatch, expect
 from graphdriver.conformance.kit.homes import Homes
+from graphdriver.conformance.kit.run import cleared
 from graphdriver.conformance.kit.tree import Facts, record
 from graphdriver.conformance.plugin.wire import Wire
 from graphdriver.driver import Driver, IDMap, mounted
+from graphdriver.errors import UnsupportedError
 
 _PIECE = 100_000
 _LONGEST_DIFF = 256 << 20
@@ -25,57 +28,76 @@ _DIFF_IN = 120.0
 """Seconds that a whole Diff may take."""
 
 
-class Subject(Protocol):
-    """What is examined; see `graphdriver.conformance.plugin.subject`."""
+class Subject:
+    """What is examined; `graphdriver.conformance.plugin.subject` has the three kinds.
+
+    Args:
+        folder: a folder for what the cases need.
+        home: where the driver keeps its layers.
+        homes: where its layers may be, if that was known before it was started.
+    """
+
+    offers: ClassVar[frozenset[Need]] = frozenset()
+
+    def __init__(self, folder: Path, home: str, homes: Homes | None = None) -> None:
+        self.home = os.path.realpath(home)
+        self.homes = homes or Homes(self.home, folder)
+        self._folder = folder
+
+    def kit(self) -> AbstractContextManager[Kit]:
+        """Give one case what it works with; what it left is removed at the end."""
+        return cleared(self._folder, lambda scratch: Kit(self, scratch))
 
     @property
     def driver(self) -> Driver:
         """The plugin, or the driver itself; it has taken up `home`."""
-        ...
-
-    @property
-    def home(self) -> str:
-        """Where it keeps its layers."""
-        ...
-
-    @property
-    def homes(self) -> Homes:
-        """Where its layers may be."""
-        ...
+        raise NotImplementedError
 
     def another(
         self, *, maps: Sequence[IDMap] = (), options: Sequence[str] = (), home: str = ""
     ) -> AbstractContextManager[Driver]:
         """Give another one that has taken up a home of its own (`Need.HOMES`), by default a new one."""
-        ...
+        raise _lacking(Need.HOMES)
 
     def wire(self) -> Wire:
         """Make a connection of one's own to the plugin (`Need.SOCKET`)."""
-        ...
+        raise _lacking(Need.SOCKET)
 
     def another_daemon(self) -> AbstractContextManager[Wire]:
         """Give a connection that another process has made (`Need.SOCKET`)."""
-        ...
+        raise _lacking(Need.SOCKET)
+
+    def pid(self) -> int:
+        """Return the process that answers at the socket (`Need.SOCKET`); 0 if it cannot be known."""
+        raise _lacking(Need.SOCKET)
 
     def kill(self) -> None:
         """End the plugin with SIGKILL (`Need.PROCESS`)."""
-        ...
+        raise _lacking(Need.PROCESS)
 
     def stop(self, patience: float) -> bool:
         """End the plugin with SIGTERM; tell whether it took less than so many seconds."""
-        ...
+        raise _lacking(Need.PROCESS)
 
     def start(self) -> None:
         """Start the plugin again after `kill` or `stop`; nobody says Init to it."""
-        ...
+        raise _lacking(Need.PROCESS)
 
     def unused(self) -> AbstractContextManager[Wire]:
         """Give a connection to another plugin, to which nobody has said Init (`Need.PROCESS`)."""
-        ...
+        raise _lacking(Need.PROCESS)
 
-    def pid(self) -> int:
-        """Return the process that answers at the socket (`Need.SOCKET`)."""
-        ...
+    def written(self) -> Sequence[str]:
+        """Return the last lines that the plugin has written since the last `kit`."""
+        return ()
+
+    def revive(self) -> str:
+        """Start a plugin that has died anew, on the same home; tell how it died, or ""."""
+        return ""
+
+
+def _lacking(need: Need) -> UnsupportedError:
+    return UnsupportedError(f"this case needs {need.value} and does not say so")
 
 
 class Kit:
@@ -86,6 +108,9 @@ class Kit:
         driver: its driver.
         scratch: a folder of the case's own, empty.
     """
+
+    patience: ClassVar[float] = 10.0
+    """Seconds that one may take to end, and for what it does in the background."""
 
     def __init__(self, subject: Subject, scratch: Path) -> None:
         self.subject = subject

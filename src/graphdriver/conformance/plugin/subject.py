@@ -11,20 +11,18 @@ import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self
 
 from graphdriver.conformance.kit.case import Need
 from graphdriver.conformance.kit.homes import Homes
 from graphdriver.conformance.kit.process import Process
-from graphdriver.conformance.kit.run import cleared
 from graphdriver.conformance.kit.scratch import scratch_directory
-from graphdriver.conformance.plugin.daemon import another_daemon
-from graphdriver.conformance.plugin.kit import Kit
-from graphdriver.conformance.plugin.wire import Wire
+from graphdriver.conformance.plugin.kit import Kit, Subject
+from graphdriver.conformance.plugin.wire import Wire, from_another_process
 from graphdriver.docker.address.discovery import Address
 from graphdriver.docker.client import Client
 from graphdriver.driver import Driver, IDMap, ProtoDriver
-from graphdriver.errors import GraphDriverError, UnreachableError, UnsupportedError
+from graphdriver.errors import GraphDriverError, UnreachableError
 from graphdriver.naive import NaiveDiffDriver
 
 ANSWER_IN = 60.0
@@ -34,62 +32,7 @@ _HOME = "home: "
 """How the names of homes begin: with what programs may split at."""
 
 
-class _Subject:
-    """What all of them share."""
-
-    offers: ClassVar[frozenset[Need]] = frozenset()
-
-    def __init__(self, folder: Path, home: str, homes: Homes | None = None) -> None:
-        self.home = os.path.realpath(home)
-        self.homes = homes or Homes(self.home, folder)
-        self._folder = folder
-
-    @property
-    def driver(self) -> Driver:
-        raise NotImplementedError
-
-    def kit(self) -> contextlib.AbstractContextManager[Kit]:
-        """Give one case what it works with; what it left is removed at the end."""
-        return cleared(self._folder, lambda scratch: Kit(self, scratch))
-
-    def another(
-        self, *, maps: Sequence[IDMap] = (), options: Sequence[str] = (), home: str = ""
-    ) -> contextlib.AbstractContextManager[Driver]:
-        raise _lacking(Need.HOMES)
-
-    def wire(self) -> Wire:
-        raise _lacking(Need.SOCKET)
-
-    def another_daemon(self) -> contextlib.AbstractContextManager[Wire]:
-        raise _lacking(Need.SOCKET)
-
-    def pid(self) -> int:
-        raise _lacking(Need.SOCKET)
-
-    def kill(self) -> None:
-        raise _lacking(Need.PROCESS)
-
-    def stop(self, patience: float) -> bool:
-        raise _lacking(Need.PROCESS)
-
-    def start(self) -> None:
-        raise _lacking(Need.PROCESS)
-
-    def unused(self) -> contextlib.AbstractContextManager[Wire]:
-        raise _lacking(Need.PROCESS)
-
-    def written(self) -> Sequence[str]:
-        return ()
-
-    def revive(self) -> str:
-        return ""
-
-
-def _lacking(need: Need) -> UnsupportedError:
-    return UnsupportedError(f"this case needs {need.value} and does not say so")
-
-
-class LocalSubject(_Subject):
+class LocalSubject(Subject):
     """A driver in this process.
 
     Args:
@@ -146,7 +89,7 @@ class LocalSubject(_Subject):
             self._retire(own)
 
 
-class SocketSubject(_Subject):
+class SocketSubject(Subject):
     """A plugin that runs already, and that no daemon uses.
 
     Args:
@@ -182,7 +125,7 @@ class SocketSubject(_Subject):
         return Wire(self._address.path or (self._address.host, self._address.port))
 
     def another_daemon(self) -> contextlib.AbstractContextManager[Wire]:
-        return another_daemon(self._address.path) if self._address.path else self.wire()
+        return from_another_process(self._address.path) if self._address.path else self.wire()
 
     def pid(self) -> int:
         """Ask the kernel who listens (SO_PEERCRED, unix(7)); over TCP it cannot be known."""
@@ -193,7 +136,7 @@ class SocketSubject(_Subject):
         return int(struct.unpack("iII", found)[0])
 
 
-class ExecSubject(_Subject):
+class ExecSubject(Subject):
     """A command that starts a plugin; the plugin is ours to kill.
 
     Args:
@@ -225,7 +168,6 @@ class ExecSubject(_Subject):
             raise self._process.ended(patience=5.0) from error
 
     def kit(self) -> contextlib.AbstractContextManager[Kit]:
-        """Give one case what it works with; what it left is removed at the end."""
         self._process.look()
         return super().kit()
 
@@ -297,7 +239,6 @@ class ExecSubject(_Subject):
         self._process.start()
 
     def revive(self) -> str:
-        """See that the plugin lives; start it anew, on the same home, if it does not."""
         died = self._process.died()
         if died:
             self._process.start()

@@ -7,10 +7,12 @@ import json
 import re
 import socket
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from graphdriver.conformance.kit.expect import Mismatch
 
@@ -297,3 +299,35 @@ def trickled(data: bytes, sizes: Iterable[int]) -> Iterator[bytes]:
         yield data[at : at + size]
         at += size
     yield data[at:]
+
+
+_CONNECT: Final = """
+import socket, sys
+to = socket.socket(fileno=int(sys.argv[1]))
+plugin = socket.socket(socket.AF_UNIX)
+plugin.connect(sys.argv[2])
+socket.send_fds(to, [b"x"], [plugin.fileno()])
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def from_another_process(path: str) -> Iterator[Wire]:
+    """Give a connection to a unix socket that another process has made and holds for as long.
+
+    The kernel tells the plugin that process as its peer (SO_PEERCRED, unix(7)).
+    """
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _CONNECT, str(theirs.fileno()), path],
+            stdin=subprocess.PIPE,
+            pass_fds=[theirs.fileno()],
+        )
+        with process:
+            theirs.close()
+            _, found, _, _ = socket.recv_fds(ours, 1, 1)
+            if not found:
+                raise ConnectionRefusedError(f"another process cannot connect to {path}")
+            with Wire(socket.socket(fileno=found[0])) as wire:
+                yield wire

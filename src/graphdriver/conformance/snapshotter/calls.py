@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import grpc
@@ -11,6 +11,11 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from graphdriver.conformance.kit.expect import Mismatch
 from graphdriver.containerd import _messages_pb2 as pb
 from graphdriver.containerd.service import SERVICE
+
+NOT_FOUND: Final = grpc.StatusCode.NOT_FOUND
+EXISTS: Final = grpc.StatusCode.ALREADY_EXISTS
+INVALID: Final = grpc.StatusCode.INVALID_ARGUMENT
+PRECONDITION: Final = grpc.StatusCode.FAILED_PRECONDITION
 
 _ANSWER_IN: Final = 60.0
 """Seconds that a snapshotter has for one answer."""
@@ -110,3 +115,27 @@ class Calls:
         )
         request.snapshotter = self.snapshotter
         return call(request, metadata=self.metadata, timeout=_ANSWER_IN, wait_for_ready=True)
+
+
+def expect_code(what: str, code: grpc.StatusCode, call: Callable[[], object]) -> None:
+    """See that a call is refused, and with which code.
+
+    Raises:
+        Mismatch: it succeeded, or was refused with another one.
+    """
+    try:
+        call()
+    except grpc.RpcError as error:
+        found = code_of(error)
+        if found is not code:
+            details: Any = error
+            raise Mismatch(what, f"{found.name}: {details.details()}", code.name) from error
+        return
+    raise Mismatch(what, "success", code.name)
+
+
+def code_of(error: grpc.RpcError) -> grpc.StatusCode:
+    """Return the code with which a call was refused."""
+    told: Any = error  # grpcio's errors are calls, too
+    code: grpc.StatusCode = told.code()
+    return code

@@ -5,39 +5,32 @@ from __future__ import annotations
 import contextlib
 import itertools
 import secrets
-import socket
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final, Self
+from typing import ClassVar
 
 import grpc
 
-from graphdriver.conformance.kit.case import Need
 from graphdriver.conformance.kit.expect import Mismatch
 from graphdriver.conformance.kit.homes import Homes
-from graphdriver.conformance.kit.run import cleared
 from graphdriver.conformance.kit.tree import Facts, record
-from graphdriver.conformance.snapshotter.calls import Calls
+from graphdriver.conformance.snapshotter.calls import NOT_FOUND, Calls, code_of
 from graphdriver.conformance.snapshotter.mounting import shown
 from graphdriver.containerd import _messages_pb2 as pb
-from graphdriver.errors import UnreachableError
-
-NOT_FOUND: Final = grpc.StatusCode.NOT_FOUND
-EXISTS: Final = grpc.StatusCode.ALREADY_EXISTS
-INVALID: Final = grpc.StatusCode.INVALID_ARGUMENT
-PRECONDITION: Final = grpc.StatusCode.FAILED_PRECONDITION
 
 Write = Callable[[Path], object]
 
 
-class SnapshotKit:
+class Kit:
     """What one case works with.
 
     Attributes:
         calls: the snapshotter's.
         scratch: a folder of the case's own, empty.
     """
+
+    patience: ClassVar[float] = 10.0
+    """Seconds that one may take to end, and for what it does in the background."""
 
     def __init__(self, calls: Calls, homes: Homes, scratch: Path) -> None:
         self.calls = calls
@@ -110,88 +103,5 @@ class SnapshotKit:
         try:
             self.calls.remove(key)
         except grpc.RpcError as error:
-            return _code(error) is NOT_FOUND
+            return code_of(error) is NOT_FOUND
         return True
-
-
-class SnapshotterSubject:
-    """A snapshotter that runs already, and that no containerd uses.
-
-    Args:
-        address: the absolute path of its unix socket.
-        folder: a folder for what the cases need.
-        home: the snapshotter's root; nothing that its mounts name elsewhere is mounted or written to.
-        calls: how it is called, if not in the way of a proxy.
-
-    Raises:
-        UnreachableError: nobody listens there.
-    """
-
-    offers: ClassVar[frozenset[Need]] = frozenset()
-
-    def __init__(self, address: str, folder: Path, home: str, calls: type[Calls] = Calls) -> None:
-        with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(address)
-            except OSError as error:
-                raise UnreachableError(
-                    f"no snapshotter listens at {address}: {error.strerror or error}",
-                    hint="start it first",
-                ) from error
-        self._folder = folder
-        self._homes = Homes(home, folder)
-        self._calls = calls(address)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._calls.close()
-
-    def kit(self) -> contextlib.AbstractContextManager[SnapshotKit]:
-        """Give one case what it works with; what it left is removed at the end."""
-        return cleared(self._folder, lambda scratch: SnapshotKit(self._calls, self._homes, scratch))
-
-    def written(self) -> Sequence[str]:
-        """Return nothing: it is not ours to read."""
-        return ()
-
-    def revive(self) -> str:
-        """Tell nothing: it is not ours to start."""
-        return ""
-
-
-def answered(what: str, code: grpc.StatusCode, call: Callable[[], object]) -> None:
-    """See that a call is refused, and with which code.
-
-    Raises:
-        Mismatch: it succeeded, or was refused with another one.
-    """
-    try:
-        call()
-    except grpc.RpcError as error:
-        found = _code(error)
-        if found is not code:
-            details: Any = error
-            raise Mismatch(what, f"{found.name}: {details.details()}", code.name) from error
-        return
-    raise Mismatch(what, "success", code.name)
-
-
-def soon(what: str, look: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait until something is so.
-
-    Raises:
-        Mismatch: it is not so after some seconds.
-    """
-    deadline = time.monotonic() + seconds
-    while not look():
-        if time.monotonic() > deadline:
-            raise Mismatch(what, f"not so after {seconds:.0f} s", "so")
-        time.sleep(0.05)
-
-
-def _code(error: grpc.RpcError) -> grpc.StatusCode:
-    told: Any = error  # grpcio's errors are calls, too
-    code: grpc.StatusCode = told.code()
-    return code

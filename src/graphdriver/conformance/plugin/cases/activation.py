@@ -7,7 +7,7 @@ import time
 
 from graphdriver.conformance.kit.case import Group, Need
 from graphdriver.conformance.kit.expect import Mismatch, expect
-from graphdriver.conformance.plugin import wire, wire_issues
+from graphdriver.conformance.plugin import references, wire
 from graphdriver.conformance.plugin.kit import Kit
 
 GROUP: Group[Kit] = Group("activation", "how a daemon begins, and what all answers have in common")
@@ -16,7 +16,7 @@ _IDLE = 6.5
 """Seconds that a connection is left alone; servers that close idle ones often do so after five."""
 
 
-@GROUP.case(wire_issues.HANDSHAKE, Need.SOCKET)
+@GROUP.case(references.HANDSHAKE, Need.SOCKET)
 def implements_graphdriver(kit: Kit) -> None:
     """Activate, with an empty body, is answered with what the plugin implements: GraphDriver."""
     with kit.subject.wire() as daemon:
@@ -25,7 +25,7 @@ def implements_graphdriver(kit: Kit) -> None:
     expect("Implements", answer.said.get("Implements"), ["GraphDriver"])
 
 
-@GROUP.case(wire_issues.HANDSHAKE, Need.SOCKET)
+@GROUP.case(references.HANDSHAKE, Need.SOCKET)
 def capabilities_are_told(kit: Kit) -> None:
     """Capabilities is answered with a map of them, or with 404, which means all defaults."""
     with kit.subject.wire() as daemon:
@@ -40,7 +40,7 @@ def capabilities_are_told(kit: Kit) -> None:
     expect("the type of ReproducesExactDiffs", type(exact), bool)
 
 
-@GROUP.case(wire_issues.HANDSHAKE, Need.SOCKET)
+@GROUP.case(references.HANDSHAKE, Need.SOCKET)
 def status_is_pairs(kit: Kit) -> None:
     """Status is answered with a list of pairs of text, for docker info."""
     with kit.subject.wire() as daemon:
@@ -54,7 +54,7 @@ def status_is_pairs(kit: Kit) -> None:
         expect(f"whether {pair!r} is a pair of text", is_pair, True)
 
 
-@GROUP.case(wire_issues.EMPTY_HOST, Need.SOCKET)
+@GROUP.case(references.EMPTY_HOST, Need.SOCKET)
 def empty_host_is_served(kit: Kit) -> None:
     """A call with an empty Host header is served."""
     call = wire.call("Exists", ID=kit.id()).replace(b"Host: plugin.moby.localhost", b"Host:")
@@ -62,7 +62,7 @@ def empty_host_is_served(kit: Kit) -> None:
         expect("the status of a call without a host", daemon.ask(call).status, 200)
 
 
-@GROUP.case(wire_issues.EMPTY_MEMBERS, Need.SOCKET)
+@GROUP.case(references.EMPTY_MEMBERS, Need.SOCKET)
 def empty_members_may_be_left_out(kit: Kit) -> None:
     """Create with an ID alone makes a layer upon nothing, without options; null means empty."""
     first, second = kit.id(), kit.id()
@@ -74,7 +74,7 @@ def empty_members_may_be_left_out(kit: Kit) -> None:
     expect("Exists of both", [kit.driver.exists(id) for id in (first, second)], [True, True])
 
 
-@GROUP.case(wire_issues.GO_JSON, Need.SOCKET, required=False)
+@GROUP.case(references.GO_JSON, Need.SOCKET, required=False)
 def member_names_in_any_case(kit: Kit) -> None:
     """Names of members are taken in any letter case."""
     id = kit.layer()
@@ -85,7 +85,7 @@ def member_names_in_any_case(kit: Kit) -> None:
     expect("Exists, with the member's name in lower case", answer.said.get("Exists"), True)
 
 
-@GROUP.case(wire_issues.UNKNOWN_CALL, Need.SOCKET)
+@GROUP.case(references.UNKNOWN_CALL, Need.SOCKET)
 def unknown_call_is_no_success(kit: Kit) -> None:
     """A call that there is not is refused."""
     with kit.subject.wire() as daemon:
@@ -94,7 +94,7 @@ def unknown_call_is_no_success(kit: Kit) -> None:
         raise Mismatch("a call that there is not", f"success: {answer.body!r}", "404, or Err")
 
 
-@GROUP.case(wire_issues.HANDSHAKE, Need.SOCKET, required=False)
+@GROUP.case(references.HANDSHAKE, Need.SOCKET, required=False)
 def answers_say_their_type(kit: Kit) -> None:
     """Answers carry the content type application/vnd.docker.plugins.v1.1+json, or another of v1."""
     with kit.subject.wire() as daemon:
@@ -104,7 +104,7 @@ def answers_say_their_type(kit: Kit) -> None:
         raise Mismatch("Content-Type", said, "application/vnd.docker.plugins.v1.1+json")
 
 
-@GROUP.case(wire_issues.KEPT_CONNECTION, Need.SOCKET)
+@GROUP.case(references.KEPT_CONNECTION, Need.SOCKET)
 def connections_are_kept(kit: Kit) -> None:
     """Many calls may be made on one connection, one after the other, refused ones among them."""
     id = kit.layer()
@@ -115,7 +115,7 @@ def connections_are_kept(kit: Kit) -> None:
             expect("whether Get of a layer that is not there is refused", bool(refused), True)
 
 
-@GROUP.case(wire_issues.KEPT_CONNECTION, Need.SOCKET)
+@GROUP.case(references.KEPT_CONNECTION, Need.SOCKET)
 def idle_connections_are_kept(kit: Kit) -> None:
     """A connection on which nothing was said for some seconds still takes a call."""
     id = kit.layer()

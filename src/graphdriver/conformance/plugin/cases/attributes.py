@@ -9,8 +9,7 @@ from pathlib import Path
 from graphdriver.conformance.kit.case import Group
 from graphdriver.conformance.kit.expect import expect, expect_tree
 from graphdriver.conformance.kit.tree import CAPABILITY
-from graphdriver.conformance.plugin import content_issues as issues
-from graphdriver.conformance.plugin import tars
+from graphdriver.conformance.plugin import references, tars
 from graphdriver.conformance.plugin.cases.chains import build_at
 from graphdriver.conformance.plugin.kit import Kit
 
@@ -28,7 +27,7 @@ def _passed_on(kit: Kit, layer: str) -> dict[str, str]:
     }
 
 
-@GROUP.case(issues.MODES)
+@GROUP.case(references.MODES)
 def modes(kit: Kit) -> None:
     """Modes arrive as they are, set-ID and sticky bits too, whoever the owner, whatever the umask."""
     files = {b"f%04o" % mode: mode for mode in (0o4755, 0o2755, 0o6711, 0o1644, 0o666, 0o777, 0)}
@@ -46,7 +45,7 @@ def modes(kit: Kit) -> None:
         expect(f"modes in {what}", found, expected)
 
 
-@GROUP.case(issues.MODES, required=False)
+@GROUP.case(references.MODES, required=False)
 def folders_keep_their_mode_when_written_into(kit: Kit) -> None:
     """A folder of the image keeps its mode, set-ID bits too, when a container writes into it."""
     folders = {b"d%04o" % mode: mode for mode in (0o2775, 0o1777, 0o4711, 0o700)}
@@ -62,7 +61,7 @@ def folders_keep_their_mode_when_written_into(kit: Kit) -> None:
     expect("modes", found, expected)
 
 
-@GROUP.case(issues.LAYERS_TRAVEL)
+@GROUP.case(references.LAYERS_TRAVEL)
 def owners(kit: Kit) -> None:
     """Owners and groups of files, folders, links and devices arrive as numbers, whatever names say."""
     layer = kit.applied(
@@ -78,7 +77,7 @@ def owners(kit: Kit) -> None:
         expect(f"owners in {what}", found, dict.fromkeys(found, (1234, 4321)))
 
 
-@GROUP.case(issues.CAPABILITIES)
+@GROUP.case(references.CAPABILITIES)
 def capabilities(kit: Kit) -> None:
     """A file's capability arrives, and is there in a child and in a copy."""
     record = (b"SCHILY.xattr.security.capability", CAPABILITY)
@@ -88,7 +87,7 @@ def capabilities(kit: Kit) -> None:
         expect(f"capabilities in {what}", found, {b"ping": {_CAPABILITY: CAPABILITY}, b"no": {}})
 
 
-@GROUP.case(issues.CAPABILITIES)
+@GROUP.case(references.CAPABILITIES)
 def capability_given_by_a_container(kit: Kit) -> None:
     """A capability that a container gives a file of its image, or takes, is so in a copy too."""
     base = kit.layer(fill=build_at)
@@ -105,7 +104,7 @@ def capability_given_by_a_container(kit: Kit) -> None:
     expect("whether ping, and wall, have a capability", attributes, [False, True])
 
 
-@GROUP.case(issues.ATTRIBUTES)
+@GROUP.case(references.ATTRIBUTES)
 def any_bytes_in_attributes(kit: Kit) -> None:
     """Extended attributes of files and folders arrive, whatever bytes are in them."""
     value = bytes(range(256)) + b"\n=\n"
@@ -117,7 +116,7 @@ def any_bytes_in_attributes(kit: Kit) -> None:
         expect(f"attributes in {what}", found, expected)
 
 
-@GROUP.case(issues.OVER_THE_EXISTING, required=False)
+@GROUP.case(references.OVER_THE_EXISTING, required=False)
 def folder_over_a_folder_has_its_own_attributes(kit: Kit) -> None:
     """A folder over a folder of the layer below has no attributes but those of its own entry."""
     old = tars.pax([(b"SCHILY.xattr.trusted.old", b"1")])
@@ -127,7 +126,7 @@ def folder_over_a_folder_has_its_own_attributes(kit: Kit) -> None:
     expect("attributes", kit.record(layer)[b"d"].attributes, {"trusted.new": b"2"})
 
 
-@GROUP.case(issues.TIMES, required=False)
+@GROUP.case(references.TIMES, required=False)
 def times_to_the_nanosecond(kit: Kit) -> None:
     """Times in PAX headers arrive to the nanosecond, of links and folders too, and before 1970."""
     times = {b"1234567890.123456789": 1_234_567_890_123_456_789, b"-1.5": -1_500_000_000}
@@ -143,7 +142,7 @@ def times_to_the_nanosecond(kit: Kit) -> None:
         expect(f"times in {what}", found, expected)
 
 
-@GROUP.case(issues.FOLDERS_TIMES)
+@GROUP.case(references.FOLDERS_TIMES)
 def folders_have_the_time_of_their_entry(kit: Kit) -> None:
     """A folder has its entry's time, whatever was put into it or deleted there after that."""
     base = kit.applied(tars.tar(tars.folder(b"d", mtime=3), tars.file(b"d/gone")))
@@ -162,7 +161,7 @@ def folders_have_the_time_of_their_entry(kit: Kit) -> None:
     expect("times of folders, in seconds", times, {b"d": 5, b"d/e": 6})
 
 
-@GROUP.case(issues.FOLDERS_TIMES, required=False)
+@GROUP.case(references.FOLDERS_TIMES, required=False)
 def folder_without_an_entry_keeps_its_time(kit: Kit) -> None:
     """A folder of the layer below that a tar only puts something into keeps its time."""
     base = kit.applied(tars.tar(tars.folder(b"d", mtime=3)))

@@ -9,7 +9,7 @@ from typing import Final
 
 from graphdriver.conformance.kit.case import Group, Need
 from graphdriver.conformance.kit.expect import Mismatch, expect
-from graphdriver.conformance.plugin import tars, wire, wire_issues
+from graphdriver.conformance.plugin import references, tars, wire
 from graphdriver.conformance.plugin.diffs import entries
 from graphdriver.conformance.plugin.kit import Kit
 from graphdriver.conformance.plugin.wire import LAST_CHUNK
@@ -43,7 +43,7 @@ _NEEDING: Final[dict[str, dict[str, str]]] = {
 """Calls that mean nothing without a body."""
 
 
-@GROUP.case(wire_issues.SENT_AGAIN, Need.SOCKET)
+@GROUP.case(references.SENT_AGAIN, Need.SOCKET)
 def json_call_sent_again_is_no_success(kit: Kit) -> None:
     """A call that needs an ID or a home, and comes with an empty body, is refused."""
     for name in _NEEDING:
@@ -52,7 +52,7 @@ def json_call_sent_again_is_no_success(kit: Kit) -> None:
                 raise Mismatch(f"{name} with an empty body", "success", "an error")
 
 
-@GROUP.case(wire_issues.SENT_AGAIN, Need.SOCKET)
+@GROUP.case(references.SENT_AGAIN, Need.SOCKET)
 def half_a_json_call_does_nothing(kit: Kit) -> None:
     """A JSON call whose body breaks off changes nothing."""
     id, kept = kit.id(), kit.layer()
@@ -94,32 +94,32 @@ def _breaks_off(kit: Kit, sent: Iterable[bytes], what: str) -> None:
 _CHUNKS: Final = list(wire.chunks(_TAR, 20_000))
 
 
-@GROUP.case(wire_issues.BROKEN_TRANSFER, Need.SOCKET)
+@GROUP.case(references.BROKEN_TRANSFER, Need.SOCKET)
 def transfer_broken_in_a_chunk(kit: Kit) -> None:
     """An ApplyDiff that breaks off within a chunk is no success; removed, it can be loaded again."""
     _breaks_off(kit, [*_CHUNKS[:3], _CHUNKS[3][:10_000]], "within a chunk")
 
 
-@GROUP.case(wire_issues.BROKEN_TRANSFER, Need.SOCKET)
+@GROUP.case(references.BROKEN_TRANSFER, Need.SOCKET)
 def transfer_broken_between_chunks(kit: Kit) -> None:
     """An ApplyDiff that breaks off between two chunks, and between two files, is no success."""
     pieces = [chunk for file in _FILES[:2] for chunk in wire.chunks(file)]
     _breaks_off(kit, pieces, "between two chunks")
 
 
-@GROUP.case(wire_issues.BROKEN_TRANSFER, Need.SOCKET)
+@GROUP.case(references.BROKEN_TRANSFER, Need.SOCKET)
 def transfer_without_its_last_chunk(kit: Kit) -> None:
     """An ApplyDiff of a whole tar without the chunk that ends a body is no success."""
     _breaks_off(kit, _CHUNKS, "before the chunk that ends it")
 
 
-@GROUP.case(wire_issues.BROKEN_TRANSFER, Need.SOCKET)
+@GROUP.case(references.BROKEN_TRANSFER, Need.SOCKET)
 def transfer_that_breaks_at_once(kit: Kit) -> None:
     """An ApplyDiff without a byte of a body, as it comes again, is no success."""
     _breaks_off(kit, [], "at once")
 
 
-@GROUP.case(wire_issues.BROKEN_TRANSFER, Need.SOCKET, required=False)
+@GROUP.case(references.BROKEN_TRANSFER, Need.SOCKET, required=False)
 def broken_layer_is_shown_to_nobody(kit: Kit) -> None:
     """Until it is removed, a layer whose transfer broke off is refused by Get and as a parent."""
     id = kit.id()
@@ -134,13 +134,13 @@ def broken_layer_is_shown_to_nobody(kit: Kit) -> None:
                 raise Mismatch(what, "success", "an error")
 
 
-@GROUP.case(wire_issues.TAIL, Need.SOCKET, required=False)
+@GROUP.case(references.TAIL, Need.SOCKET, required=False)
 def tail_of_a_broken_transfer_is_refused(kit: Kit) -> None:
     """After a transfer that broke off, a second one with a well-formed tail of the tar is refused."""
     _sends_a_tail(kit)
 
 
-@GROUP.case(wire_issues.TAIL, Need.SOCKET)
+@GROUP.case(references.TAIL, Need.SOCKET)
 def tail_is_refused_where_diffs_are_exact(kit: Kit) -> None:
     """A plugin that says ReproducesExactDiffs refuses the tail of a transfer that broke off."""
     if kit.driver.capabilities().reproduces_exact_diffs:
@@ -159,7 +159,7 @@ def _sends_a_tail(kit: Kit) -> None:
         raise Mismatch("a second ApplyDiff with the tail of the first", "success", "an error")
 
 
-@GROUP.case(wire_issues.EMPTY_LAYER, Need.SOCKET)
+@GROUP.case(references.EMPTY_LAYER, Need.SOCKET)
 def empty_body_is_an_empty_layer(kit: Kit) -> None:
     """A whole body of no bytes, or of zero blocks, makes an empty layer of size 0."""
     for body in (b"", bytes(512), bytes(1024), bytes(10_240)):
@@ -171,7 +171,7 @@ def empty_body_is_an_empty_layer(kit: Kit) -> None:
         expect("what the layer shows", kit.record(id), {})
 
 
-@GROUP.case(wire_issues.CHUNKS, Need.SOCKET)
+@GROUP.case(references.CHUNKS, Need.SOCKET)
 def chunks_of_any_size(kit: Kit) -> None:
     """A layer is the same, whether it came in chunks of 1, 512, 32,768 or a million bytes."""
     small = tars.tar(tars.file(b"a", b"x" * 700), tars.folder(b"d"), tars.file(b"d/b", b"y"))
@@ -184,7 +184,7 @@ def chunks_of_any_size(kit: Kit) -> None:
         expect(f"what a layer in chunks of {size} bytes shows", sorted(kit.record(id)), names)
 
 
-@GROUP.case(wire_issues.OTHER_CLIENTS, Need.SOCKET, required=False)
+@GROUP.case(references.OTHER_CLIENTS, Need.SOCKET, required=False)
 def body_of_known_length(kit: Kit) -> None:
     """An ApplyDiff with Content-Length in place of chunks is taken."""
     id = kit.layer()
@@ -195,7 +195,7 @@ def body_of_known_length(kit: Kit) -> None:
     expect("what the layer shows", sorted(kit.record(id)), _NAMES)
 
 
-@GROUP.case(wire_issues.READER_GONE, Need.SOCKET)
+@GROUP.case(references.READER_GONE, Need.SOCKET)
 def reader_of_a_diff_goes_away(kit: Kit) -> None:
     """A Diff whose reader is gone leaves its layer as it was: it can be read again, and removed."""
     id = kit.applied(tars.tar(tars.file(b"big", bytes(8 << 20))))
@@ -209,7 +209,7 @@ def reader_of_a_diff_goes_away(kit: Kit) -> None:
     expect("Exists after Remove", kit.driver.exists(id), False)
 
 
-@GROUP.case(wire_issues.SHRUNK, Need.SOCKET)
+@GROUP.case(references.SHRUNK, Need.SOCKET)
 def file_that_shrinks_under_a_diff(kit: Kit) -> None:
     """A Diff of a file that is cut while it is read breaks off, or is a whole tar all the same."""
     id = kit.applied(tars.tar(tars.file(b"big", bytes(_BIG)), tars.file(b"last")))
@@ -223,7 +223,7 @@ def file_that_shrinks_under_a_diff(kit: Kit) -> None:
         expect("the names in a Diff that did not break off", found, ["big", "last"])
 
 
-@GROUP.case(wire_issues.EARLY_ERROR, Need.SOCKET)
+@GROUP.case(references.EARLY_ERROR, Need.SOCKET)
 def refusal_reaches_who_still_sends(kit: Kit) -> None:
     """A tar that is damaged at its start, with megabytes behind, is refused with an answer."""
     id = kit.layer()
@@ -239,7 +239,7 @@ def refusal_reaches_who_still_sends(kit: Kit) -> None:
         raise Mismatch("ApplyDiff of what is no tar", "success", "an error")
 
 
-@GROUP.case(wire_issues.EARLY_ANSWER, Need.SOCKET, required=False)
+@GROUP.case(references.EARLY_ANSWER, Need.SOCKET, required=False)
 def refusal_waits_for_the_body(kit: Kit) -> None:
     """An ApplyDiff that is refused at its start is answered when its whole body has come."""
     id = kit.layer()

@@ -9,8 +9,7 @@ from pathlib import Path
 from graphdriver.conformance.kit.case import Group
 from graphdriver.conformance.kit.expect import expect, expect_tree
 from graphdriver.conformance.kit.tree import build, edit
-from graphdriver.conformance.plugin import content_issues as issues
-from graphdriver.conformance.plugin import tars
+from graphdriver.conformance.plugin import references, tars
 from graphdriver.conformance.plugin.diffs import expect_changes
 from graphdriver.conformance.plugin.kit import Kit
 
@@ -22,7 +21,7 @@ def build_at(root: Path) -> None:
     build(str(root))
 
 
-@GROUP.case(issues.CHILD_IS_A_SNAPSHOT)
+@GROUP.case(references.CHILD_IS_A_SNAPSHOT)
 def child_shows_its_parent(kit: Kit) -> None:
     """A new child shows all that its parent shows, whether made with Create or CreateReadWrite."""
     parent = kit.layer(fill=build_at)
@@ -36,7 +35,7 @@ def child_shows_its_parent(kit: Kit) -> None:
         expect_tree(f"what a child made with {name} shows", kit.record(child), expected)
 
 
-@GROUP.case(issues.ROOT_FOLDER, required=False)
+@GROUP.case(references.ROOT_FOLDER, required=False)
 def child_has_its_parents_root_folder(kit: Kit) -> None:
     """A new child's root folder has the mode, owner and attributes of its parent's."""
 
@@ -53,7 +52,7 @@ def child_has_its_parents_root_folder(kit: Kit) -> None:
         expect("attributes of the root folder", os.listxattr(root), ["trusted.root"])
 
 
-@GROUP.case(issues.CHILD_IS_A_SNAPSHOT)
+@GROUP.case(references.CHILD_IS_A_SNAPSHOT)
 def siblings_are_apart(kit: Kit) -> None:
     """What is written to a child, over a file of its parent too, shows in that child alone."""
     parent = kit.layer(fill=build_at)
@@ -76,7 +75,7 @@ def siblings_are_apart(kit: Kit) -> None:
     expect_tree("what the parent shows, its children removed", kit.record(parent), before)
 
 
-@GROUP.case(issues.LONG_CHAINS)
+@GROUP.case(references.LONG_CHAINS)
 def ten_written_layers(kit: Kit) -> None:
     """Ten layers, each written to through Get, show the sum, and so do layers made of their Diffs."""
     written = [""]
@@ -96,13 +95,13 @@ def ten_written_layers(kit: Kit) -> None:
     expect_tree("what ten applied layers show", kit.record(applied), kit.record(written[-1]))
 
 
-@GROUP.case(issues.LONG_CHAINS)
+@GROUP.case(references.LONG_CHAINS)
 def fifty_layers(kit: Kit) -> None:
     """Fifty layers show the sum."""
     _applied(kit, 50)
 
 
-@GROUP.case(issues.LONG_CHAINS)
+@GROUP.case(references.LONG_CHAINS)
 def hundred_and_twenty_five_layers(kit: Kit) -> None:
     """As many layers as a daemon takes, 125, show the sum; a container can stand on them."""
     chain = _applied(kit, 125)
@@ -113,13 +112,13 @@ def hundred_and_twenty_five_layers(kit: Kit) -> None:
     expect_changes("Changes of a layer upon 125", kit.driver, init, chain[-1], ["A /new"])
 
 
-@GROUP.case(issues.LONGER_CHAINS, required=False)
+@GROUP.case(references.LONGER_CHAINS, required=False)
 def two_hundred_layers(kit: Kit) -> None:
     """More layers than a daemon takes, 200, show the sum."""
     _applied(kit, 200)
 
 
-@GROUP.case(issues.LONG_CHAINS)
+@GROUP.case(references.LONG_CHAINS)
 def reading_through_a_hundred_layers(kit: Kit) -> None:
     """Each of a hundred layers' files reads at the top as it was written, down to the lowest."""
     layer = kit.layer(fill=build_at)

@@ -8,8 +8,7 @@ from pathlib import Path
 from graphdriver.conformance.kit.case import Group
 from graphdriver.conformance.kit.expect import expect
 from graphdriver.conformance.kit.tree import LONG, ODD_NAMES, edit, remove
-from graphdriver.conformance.plugin import content_issues as issues
-from graphdriver.conformance.plugin import tars
+from graphdriver.conformance.plugin import references, tars
 from graphdriver.conformance.plugin.cases.chains import build_at
 from graphdriver.conformance.plugin.diffs import expect_changes, line
 from graphdriver.conformance.plugin.kit import Kit
@@ -24,7 +23,7 @@ def _expect(kit: Kit, fill: object, *expected: str) -> None:
     expect_changes("Changes", kit.driver, layer, base, expected)
 
 
-@GROUP.case(issues.DOCKER_DIFF)
+@GROUP.case(references.DOCKER_DIFF)
 def all_kinds(kit: Kit) -> None:
     """What was added, modified or deleted is listed, and the folders that it is in as modified."""
     _expect(
@@ -49,7 +48,7 @@ def all_kinds(kit: Kit) -> None:
     )
 
 
-@GROUP.case(issues.DOCKER_DIFF)
+@GROUP.case(references.DOCKER_DIFF)
 def against_nothing(kit: Kit) -> None:
     """Against nothing all that the layer shows is added, and the root folder is not listed."""
     layer = kit.layer(fill=build_at)
@@ -57,7 +56,7 @@ def against_nothing(kit: Kit) -> None:
     expect_changes("Changes", kit.driver, layer, "", expected)
 
 
-@GROUP.case(issues.ANY_ANCESTOR)
+@GROUP.case(references.ANY_ANCESTOR)
 def against_any_ancestor(kit: Kit) -> None:
     """Against a layer further below, what was changed and changed back is not listed."""
     one = kit.layer(fill=build_at)
@@ -73,7 +72,7 @@ def against_any_ancestor(kit: Kit) -> None:
     )
 
 
-@GROUP.case(issues.DOCKER_DIFF)
+@GROUP.case(references.DOCKER_DIFF)
 def deleted_folder_is_one_change(kit: Kit) -> None:
     """Of a folder that was deleted, or became a file, nothing that was in it is listed."""
 
@@ -85,7 +84,7 @@ def deleted_folder_is_one_change(kit: Kit) -> None:
     _expect(kit, change, "D /deep", "C /hard")
 
 
-@GROUP.case(issues.DOCKER_DIFF)
+@GROUP.case(references.DOCKER_DIFF)
 def what_was_only_copied_up(kit: Kit) -> None:
     """What was opened for writing, or given the mode it had, and is the same as below is not listed."""
 
@@ -99,7 +98,7 @@ def what_was_only_copied_up(kit: Kit) -> None:
     _expect(kit, touch)
 
 
-@GROUP.case(issues.DOCKER_DIFF)
+@GROUP.case(references.DOCKER_DIFF)
 def folders_by_mode_and_owner(kit: Kit) -> None:
     """A folder is modified by mode, owner or attributes, not by time; the root is never listed."""
 
@@ -113,7 +112,7 @@ def folders_by_mode_and_owner(kit: Kit) -> None:
     _expect(kit, change, "C /bin", "C /etc", "C /etc/empty-folder", "C /hard")
 
 
-@GROUP.case(issues.DOCKER_DIFF)
+@GROUP.case(references.DOCKER_DIFF)
 def files_by_all_they_are(kit: Kit) -> None:
     """A file is modified by mode, owner, time, size, type or capability, one alone being enough."""
 
@@ -143,7 +142,7 @@ def files_by_all_they_are(kit: Kit) -> None:
     )
 
 
-@GROUP.case(issues.UNSEEN_CHANGES, required=False)
+@GROUP.case(references.UNSEEN_CHANGES, required=False)
 def same_size_and_time(kit: Kit) -> None:
     """A file of other content and a link of another text, of the same size and time, are modified."""
     base = kit.layer(fill=build_at)
@@ -166,7 +165,7 @@ def same_size_and_time(kit: Kit) -> None:
     expect("the file's content", found[b"etc/passwd"].content[:4], b"toor")
 
 
-@GROUP.case(issues.DOCKER_DIFF, required=False)
+@GROUP.case(references.DOCKER_DIFF, required=False)
 def times_without_nanoseconds(kit: Kit) -> None:
     """Two times within a second are the same if either has no nanoseconds, as many tars do not."""
     base = kit.applied(tars.tar(tars.file(b"same", mtime=5), tars.file(b"other", mtime=5)))
@@ -179,7 +178,7 @@ def times_without_nanoseconds(kit: Kit) -> None:
     expect_changes("Changes", kit.driver, layer, base, ["C /other"])
 
 
-@GROUP.case(issues.DOCKER_DIFF, required=False)
+@GROUP.case(references.DOCKER_DIFF, required=False)
 def sorted_by_name(kit: Kit) -> None:
     """Changes come in the order of their names."""
     base = kit.layer(fill=build_at)

@@ -9,13 +9,10 @@ from typing import Final
 
 from graphdriver.conformance.kit.case import Group, Need
 from graphdriver.conformance.kit.expect import Mismatch, expect
-from graphdriver.conformance.plugin import tars, wire, wire_issues
+from graphdriver.conformance.plugin import references, tars, wire
 from graphdriver.conformance.plugin.kit import Kit
 
 GROUP: Group[Kit] = Group("concurrency", "many callers at once")
-
-_PATIENCE: Final = 10.0
-"""Seconds that a call may take while another one is under way."""
 
 _BIG: Final = 24 << 20
 """Bytes of a Diff that no buffer between plugin and daemon holds."""
@@ -27,7 +24,7 @@ def _at_once(count: int, work: Callable[[int], object]) -> None:
             future.result()
 
 
-@GROUP.case(wire_issues.DIFF_WHILE_APPLYING, Need.SOCKET)
+@GROUP.case(references.DIFF_WHILE_APPLYING, Need.SOCKET)
 def applied_while_a_diff_is_read(kit: Kit) -> None:
     """While the body of a Diff is half read, Create, ApplyDiff and Get run on a second connection."""
     base = kit.applied(tars.tar(tars.file(b"big", bytes(_BIG))))
@@ -35,7 +32,7 @@ def applied_while_a_diff_is_read(kit: Kit) -> None:
     with kit.subject.wire() as reader, kit.subject.wire() as other:
         reader.send(wire.call("Diff", ID=base))
         reader.take(100_000)
-        other.socket.settimeout(_PATIENCE)
+        other.socket.settimeout(kit.patience)
         tar = tars.tar(tars.file(b"new", b"x"))
         for call in (
             wire.call("Create", ID=id, Parent=base),
@@ -54,7 +51,7 @@ def applied_while_a_diff_is_read(kit: Kit) -> None:
     expect("what the new layer shows", sorted(kit.record(id)), [b"big", b"new"])
 
 
-@GROUP.case(wire_issues.DIFFS_AT_ONCE)
+@GROUP.case(references.DIFFS_AT_ONCE)
 def diffs_at_once(kit: Kit) -> None:
     """The Diffs of eight layers are read at once, a piece of each in turn, and all are whole."""
     layers: list[str] = []
@@ -77,14 +74,14 @@ def diffs_at_once(kit: Kit) -> None:
     expect("whether each is what it is when read alone", same, [True] * 8)
 
 
-@GROUP.case(wire_issues.MANY_CALLERS, Need.SOCKET)
+@GROUP.case(references.MANY_CALLERS, Need.SOCKET)
 def sixty_four_connections(kit: Kit) -> None:
     """With 64 connections open, a call on each is answered."""
     id = kit.layer()
     with contextlib.ExitStack() as held:
         daemons = [held.enter_context(kit.subject.wire()) for _ in range(64)]
         for daemon in reversed(daemons):
-            daemon.socket.settimeout(_PATIENCE)
+            daemon.socket.settimeout(kit.patience)
             try:
                 answer = daemon.ask(wire.call("Exists", ID=id))
             except wire.SilentError as silent:
@@ -93,7 +90,7 @@ def sixty_four_connections(kit: Kit) -> None:
             expect("Exists", answer.said, {"Exists": True})
 
 
-@GROUP.case(wire_issues.MANY_CALLERS)
+@GROUP.case(references.MANY_CALLERS)
 def callers_with_layers_of_their_own(kit: Kit) -> None:
     """Eight callers make, write, read and remove layers at once, and each sees its own."""
     base = kit.layer(fill=lambda root: (root / "base").write_text("base"))
@@ -115,7 +112,7 @@ def callers_with_layers_of_their_own(kit: Kit) -> None:
     expect("what the common parent shows", list(kit.record(base)), [b"base"])
 
 
-@GROUP.case(wire_issues.MANY_CALLERS)
+@GROUP.case(references.MANY_CALLERS)
 def children_of_one_parent_at_once(kit: Kit) -> None:
     """Sixteen layers are made upon one parent at once, while others show it."""
     base = kit.applied(tars.tar(*(tars.file(b"%d" % n, b"x" * n) for n in range(200))))
@@ -129,7 +126,7 @@ def children_of_one_parent_at_once(kit: Kit) -> None:
     expect("what the parent shows", kit.record(base) == before, True)
 
 
-@GROUP.case(wire_issues.MANY_CALLERS, Need.SOCKET)
+@GROUP.case(references.MANY_CALLERS, Need.SOCKET)
 def same_layer_from_many(kit: Kit) -> None:
     """Of eight Creates of one ID at once, one is a success; Gets and Puts of it at once all are."""
     id = kit.id()

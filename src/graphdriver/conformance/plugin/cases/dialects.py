@@ -6,8 +6,7 @@ import stat
 
 from graphdriver.conformance.kit.case import Group
 from graphdriver.conformance.kit.expect import expect
-from graphdriver.conformance.plugin import content_issues as issues
-from graphdriver.conformance.plugin import tars
+from graphdriver.conformance.plugin import references, tars
 from graphdriver.conformance.plugin.kit import Kit
 
 GROUP: Group[Kit] = Group("dialects", "the tar of a layer as tar programs write it, in any order")
@@ -16,7 +15,7 @@ _FOLDERS = b"/".join([b"d" * 60] * 4)
 """A folder whose name is longer than a header's field, and than both of ustar's together."""
 
 
-@GROUP.case(issues.DIALECTS)
+@GROUP.case(references.DIALECTS)
 def ustar(kit: Kit) -> None:
     """A ustar's names in two parts, owners, modes and times arrive; zeros at its end are nothing."""
     data = tars.tar(
@@ -36,7 +35,7 @@ def ustar(kit: Kit) -> None:
     expect("owner and time of a file", (found[name].uid, found[name].mtime_ns), (1000, 7 * 10**9))
 
 
-@GROUP.case(issues.DIALECTS)
+@GROUP.case(references.DIALECTS)
 def gnu_long_names(kit: Kit) -> None:
     """GNU's long names and long targets of links (types L and K) arrive."""
     name = _FOLDERS + b"/f"
@@ -53,7 +52,7 @@ def gnu_long_names(kit: Kit) -> None:
     _expect_far(kit, layer, name)
 
 
-@GROUP.case(issues.DIALECTS)
+@GROUP.case(references.DIALECTS)
 def pax_names(kit: Kit) -> None:
     """PAX's long names and long targets of links arrive, and those that are not ASCII."""
     name = _FOLDERS + b"/caf\xc3\xa9"
@@ -79,7 +78,7 @@ def _expect_far(kit: Kit, layer: str, name: bytes) -> None:
     expect("content of a hard link", found[b"hard"].content, b"far")
 
 
-@GROUP.case(issues.DIALECTS)
+@GROUP.case(references.DIALECTS)
 def large_numbers(kit: Kit) -> None:
     """Owners and times too large or small for octal digits arrive, in base-256 and in PAX."""
     early, late = -1_500_000_000, 9_000_000_000
@@ -99,7 +98,7 @@ def large_numbers(kit: Kit) -> None:
         expect(f"owner of {name!r}", (found[name].uid, found[name].gid), (3_000_000, 2_100_000))
 
 
-@GROUP.case(issues.PAX_SIZE)
+@GROUP.case(references.PAX_SIZE)
 def pax_size_wins(kit: Kit) -> None:
     """A size in a PAX header counts, and not that of the file's own header."""
     hidden = tars.file(b"hidden", b"hidden")
@@ -114,7 +113,7 @@ def pax_size_wins(kit: Kit) -> None:
     expect("names and content", found, {b"file": hidden, b"next": b"next"})
 
 
-@GROUP.case(issues.DIALECTS)
+@GROUP.case(references.DIALECTS)
 def pax_for_all(kit: Kit) -> None:
     """A global PAX header, as git writes it, is no file, and what follows arrives."""
     comment = (b"comment", b"7fd1a60b01f91b314f59955a4e4d4e80d8edf11d")
@@ -123,7 +122,7 @@ def pax_for_all(kit: Kit) -> None:
     expect("names and content", found, {b"f": b"data"})
 
 
-@GROUP.case(issues.SPARSE)
+@GROUP.case(references.SPARSE)
 def sparse_files(kit: Kit) -> None:
     """A file whose holes were left out arrives as it was, in GNU's old form and in PAX's three."""
     # Three bytes at 0, and two at 512 of a thousand.
@@ -163,7 +162,7 @@ def sparse_files(kit: Kit) -> None:
         expect(f"whether the sparse file {path!r} is whole", found[path].content == whole, True)
 
 
-@GROUP.case(issues.ANY_ORDER)
+@GROUP.case(references.ANY_ORDER)
 def entries_in_any_order(kit: Kit) -> None:
     """A folder's entry may come after what is in it: it describes the folder, and all stays."""
     layer = kit.applied(
@@ -185,7 +184,7 @@ def entries_in_any_order(kit: Kit) -> None:
         )
 
 
-@GROUP.case(issues.MISSING_PARENTS)
+@GROUP.case(references.MISSING_PARENTS)
 def missing_parents_are_made(kit: Kit) -> None:
     """Folders without an entry are made, 0755 and root's; those of the layer below stay as they are."""
     base = kit.applied(tars.tar(tars.folder(b"old", 0o700, uid=7), tars.file(b"old/kept")))
@@ -202,7 +201,7 @@ def missing_parents_are_made(kit: Kit) -> None:
     expect("whether what it held is there", b"old/kept" in found, True)
 
 
-@GROUP.case(issues.OVER_THE_EXISTING)
+@GROUP.case(references.OVER_THE_EXISTING)
 def later_of_two_wins(kit: Kit) -> None:
     """Of two entries of one name the later counts, and a folder over a folder keeps what is in it."""
     layer = kit.applied(
@@ -227,7 +226,7 @@ def later_of_two_wins(kit: Kit) -> None:
     )
 
 
-@GROUP.case(issues.OVER_THE_EXISTING)
+@GROUP.case(references.OVER_THE_EXISTING)
 def takes_the_place_of_what_is_below(kit: Kit) -> None:
     """An entry takes the place of what the layer below has there; a folder over a folder joins it."""
     base = kit.applied(
@@ -263,7 +262,7 @@ def takes_the_place_of_what_is_below(kit: Kit) -> None:
     expect("a folder over a folder", (both.mode, both.uid), (oct(stat.S_IFDIR | 0o750), 5))
 
 
-@GROUP.case(issues.DIALECTS)
+@GROUP.case(references.DIALECTS)
 def names_are_spelt_in_many_ways(kit: Kit) -> None:
     """Names that begin with ./ or /, or end in /, are the same names; one may be the root's own."""
     layer = kit.applied(

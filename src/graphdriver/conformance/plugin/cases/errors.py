@@ -8,7 +8,7 @@ from typing import Final
 
 from graphdriver.conformance.kit.case import Group, Need
 from graphdriver.conformance.kit.expect import Mismatch, expect, refused
-from graphdriver.conformance.plugin import issues, wire, wire_issues
+from graphdriver.conformance.plugin import references, wire
 from graphdriver.conformance.plugin.kit import Kit
 from graphdriver.driver import Driver
 
@@ -25,7 +25,7 @@ _ASKED: Final[dict[str, _Call]] = {
 }
 
 
-@GROUP.case(issues.LIFE_OF_A_LAYER)
+@GROUP.case(references.LIFE_OF_A_LAYER)
 def missing_layer_is_an_error(kit: Kit) -> None:
     """Get, Diff, Changes, DiffSize and ApplyDiff of a layer that does not exist are refused."""
     id = kit.id()
@@ -35,7 +35,7 @@ def missing_layer_is_an_error(kit: Kit) -> None:
         expect(f"Exists after {name} of what does not exist", kit.driver.exists(id), False)
 
 
-@GROUP.case(issues.LIFE_OF_A_LAYER, required=False)
+@GROUP.case(references.LIFE_OF_A_LAYER, required=False)
 def missing_layer_is_an_error_to_put_and_metadata(kit: Kit) -> None:
     """Put and GetMetadata of a layer that does not exist are refused."""
     with refused("Put of a layer that does not exist"):
@@ -44,7 +44,7 @@ def missing_layer_is_an_error_to_put_and_metadata(kit: Kit) -> None:
         kit.driver.get_metadata(kit.id())
 
 
-@GROUP.case(issues.LIFE_OF_A_LAYER)
+@GROUP.case(references.LIFE_OF_A_LAYER)
 def comparison_with_a_missing_parent_is_an_error(kit: Kit) -> None:
     """Diff, Changes and DiffSize against a parent that does not exist are refused."""
     id = kit.layer()
@@ -53,7 +53,7 @@ def comparison_with_a_missing_parent_is_an_error(kit: Kit) -> None:
             getattr(kit.driver, name)(id, kit.id())
 
 
-@GROUP.case(wire_issues.SHOWN_TO_USERS, Need.SOCKET, required=False)
+@GROUP.case(references.SHOWN_TO_USERS, Need.SOCKET, required=False)
 def errors_name_the_layer(kit: Kit) -> None:
     """The text of a refusal names the layer that was asked of, and a parent that is not there."""
     id = kit.id()
@@ -64,7 +64,7 @@ def errors_name_the_layer(kit: Kit) -> None:
         kit.driver.create(kit.id(), id, "", {})
 
 
-@GROUP.case(wire_issues.TAKES_EVERY_200, Need.SOCKET)
+@GROUP.case(references.TAKES_EVERY_200, Need.SOCKET)
 def error_of_diff_is_no_200(kit: Kit) -> None:
     """A Diff that fails before its first byte has another status than 200."""
     with kit.subject.wire() as daemon:
@@ -74,7 +74,7 @@ def error_of_diff_is_no_200(kit: Kit) -> None:
         raise Mismatch("the answer to Diff of a layer that does not exist", saw, "another status")
 
 
-@GROUP.case(wire_issues.SHOWN_TO_USERS, Need.SOCKET)
+@GROUP.case(references.SHOWN_TO_USERS, Need.SOCKET)
 def errors_have_a_text(kit: Kit) -> None:
     """A refusal has a text: Err in its JSON, or its body."""
     with kit.subject.wire() as daemon:
@@ -83,7 +83,7 @@ def errors_have_a_text(kit: Kit) -> None:
         raise Mismatch("the text of a refusal", answer.body, "what a user can act on")
 
 
-@GROUP.case(wire_issues.SHOWN_TO_USERS, Need.SOCKET, required=False)
+@GROUP.case(references.SHOWN_TO_USERS, Need.SOCKET, required=False)
 def errors_are_json(kit: Kit) -> None:
     """A refusal is a JSON object with its text in Err, and another status than 200."""
     with kit.subject.wire() as daemon:
@@ -92,7 +92,7 @@ def errors_are_json(kit: Kit) -> None:
         raise Mismatch("Err", answer.error, "a text")
 
 
-@GROUP.case(wire_issues.ALIVE, Need.SOCKET)
+@GROUP.case(references.ALIVE, Need.SOCKET)
 def malformed_json_is_refused(kit: Kit) -> None:
     """A body that is no JSON object is refused, and the plugin goes on to serve others."""
     id = kit.layer()
@@ -104,7 +104,7 @@ def malformed_json_is_refused(kit: Kit) -> None:
     expect("Exists after that", kit.driver.exists(id), True)
 
 
-@GROUP.case(wire_issues.ALIVE, Need.SOCKET, required=False)
+@GROUP.case(references.ALIVE, Need.SOCKET, required=False)
 def ids_that_are_paths_are_refused(kit: Kit) -> None:
     """An ID that would lead out of the home is refused, and makes nothing there."""
     (kit.scratch / "canary").mkdir()

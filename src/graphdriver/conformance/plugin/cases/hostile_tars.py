@@ -15,7 +15,7 @@ from pathlib import Path
 from graphdriver.conformance.kit.case import Group, Need
 from graphdriver.conformance.kit.expect import Mismatch, either_way, expect, expect_tree, refused
 from graphdriver.conformance.kit.tree import Facts, record
-from graphdriver.conformance.plugin import tars, wire, wire_issues
+from graphdriver.conformance.plugin import references, tars, wire
 from graphdriver.conformance.plugin.kit import Kit
 
 GROUP: Group[Kit] = Group("hostile-tars", "images that are refused, or made harmless")
@@ -78,7 +78,7 @@ def _leading(to: bytes, entry: bytes) -> bytes:
     return tars.pax([(b"linkpath", to)]) + entry
 
 
-@GROUP.case(wire_issues.ESCAPE)
+@GROUP.case(references.ESCAPE)
 def names_that_climb(kit: Kit) -> None:
     """Entries named with `..` reach nothing outside of the layer."""
     outside = _Outside(kit)
@@ -89,7 +89,7 @@ def names_that_climb(kit: Kit) -> None:
     outside.apply(_named(outside.up + b"/sub", tars.folder(b"x", 0o777, uid=1234)))
 
 
-@GROUP.case(wire_issues.ESCAPE)
+@GROUP.case(references.ESCAPE)
 def absolute_names(kit: Kit) -> None:
     """Entries with absolute names are within the layer, or refused."""
     outside = _Outside(kit)
@@ -97,7 +97,7 @@ def absolute_names(kit: Kit) -> None:
     outside.apply(_named(outside.path, tars.folder(b"x", 0o777, uid=1234)))
 
 
-@GROUP.case(wire_issues.ESCAPE)
+@GROUP.case(references.ESCAPE)
 def writing_through_a_symbolic_link(kit: Kit) -> None:
     """A symbolic link to a folder of the host's, and entries through it, reach nothing outside."""
     outside = _Outside(kit)
@@ -111,7 +111,7 @@ def writing_through_a_symbolic_link(kit: Kit) -> None:
         outside.apply(link, tars.symlink(b"b", b"a"), tars.file(b"b/new", b"new"))
 
 
-@GROUP.case(wire_issues.ESCAPE)
+@GROUP.case(references.ESCAPE)
 def writing_to_a_symbolic_link(kit: Kit) -> None:
     """A file in the place of a symbolic link replaces the link, and not what it leads to."""
     outside = _Outside(kit)
@@ -122,7 +122,7 @@ def writing_to_a_symbolic_link(kit: Kit) -> None:
             expect("what stands in the link's place", (root / "a").read_bytes(), b"overwritten")
 
 
-@GROUP.case(wire_issues.ESCAPE)
+@GROUP.case(references.ESCAPE)
 def links_of_the_layer_below(kit: Kit) -> None:
     """Entries through a symbolic link that the layer below holds reach nothing outside."""
     outside = _Outside(kit)
@@ -138,7 +138,7 @@ def links_of_the_layer_below(kit: Kit) -> None:
         outside.apply(entry, parent=kit.layer(fill=link))
 
 
-@GROUP.case(wire_issues.ESCAPE)
+@GROUP.case(references.ESCAPE)
 def hard_links_to_the_host(kit: Kit) -> None:
     """Hard links to files of the host's, by any way, give the layer nothing of them."""
     outside = _Outside(kit)
@@ -154,7 +154,7 @@ def hard_links_to_the_host(kit: Kit) -> None:
         outside.apply(*entries, tars.file(b"x", b"overwritten"))
 
 
-@GROUP.case(wire_issues.ESCAPE)
+@GROUP.case(references.ESCAPE)
 def whiteouts_that_reach_outside(kit: Kit) -> None:
     """Whiteouts of `..`, or through symbolic links, delete nothing outside of the layer."""
     outside = _Outside(kit)
@@ -179,7 +179,7 @@ def whiteouts_that_reach_outside(kit: Kit) -> None:
         )
 
 
-@GROUP.case(wire_issues.ORDERS)
+@GROUP.case(references.ORDERS)
 def attributes_are_no_orders(kit: Kit) -> None:
     """trusted.overlay.* attributes in a tar hide nothing, and show nothing else."""
 
@@ -207,7 +207,7 @@ def attributes_are_no_orders(kit: Kit) -> None:
                 expect(what, (found, text), ((["file"], ["file"]), "shown"))
 
 
-@GROUP.case(wire_issues.ORDERS)
+@GROUP.case(references.ORDERS)
 def zero_devices_are_no_orders(kit: Kit) -> None:
     """A character device 0:0 in a tar deletes nothing: it is refused, left out, or shown as it is."""
     base = kit.layer(fill=lambda root: (root / "file").write_text("x"))
@@ -220,7 +220,7 @@ def zero_devices_are_no_orders(kit: Kit) -> None:
         expect("what the layer shows", list(kit.record(id)), [b"file"])
 
 
-@GROUP.case(wire_issues.ROOT_ENTRY)
+@GROUP.case(references.ROOT_ENTRY)
 def root_is_a_folder(kit: Kit) -> None:
     """An entry for the layer's root that is no folder is refused, or ignored."""
     outside = _Outside(kit)
@@ -237,7 +237,7 @@ def root_is_a_folder(kit: Kit) -> None:
                     pass
 
 
-@GROUP.case(wire_issues.HUGE_HEADERS, Need.SOCKET)
+@GROUP.case(references.HUGE_HEADERS, Need.SOCKET)
 def headers_that_claim_gigabytes(kit: Kit) -> None:
     """Names and PAX headers of gigabytes, and sizes below zero, are refused; the plugin lives on."""
     for type in (b"L", b"K", b"x", b"g"):
@@ -254,7 +254,7 @@ def headers_that_claim_gigabytes(kit: Kit) -> None:
     expect("Exists after that", kit.driver.exists(id), True)
 
 
-@GROUP.case(wire_issues.DAMAGED)
+@GROUP.case(references.DAMAGED)
 def damaged_tars(kit: Kit) -> None:
     """A tar with a wrong checksum, that ends within a file, or that is none, is refused."""
     good = tars.file(b"good", b"x" * 5000)

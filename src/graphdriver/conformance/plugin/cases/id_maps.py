@@ -12,8 +12,7 @@ from typing import Final
 from graphdriver.conformance.kit.case import Group, Need
 from graphdriver.conformance.kit.expect import NotOffered, either_way, expect, refused
 from graphdriver.conformance.kit.tree import CAPABILITY
-from graphdriver.conformance.plugin import content_issues as issues
-from graphdriver.conformance.plugin import tars
+from graphdriver.conformance.plugin import references, tars
 from graphdriver.conformance.plugin.diffs import entries
 from graphdriver.conformance.plugin.kit import Kit
 from graphdriver.driver import Driver, IDMap, mounted
@@ -38,7 +37,7 @@ def _mapped(kit: Kit) -> Iterator[Driver]:
         yield driver
 
 
-@GROUP.case(issues.ID_MAPS, Need.HOMES)
+@GROUP.case(references.ID_MAPS, Need.HOMES)
 def owners_are_mapped_both_ways(kit: Kit) -> None:
     """Owners in a tar are the container's; on disk they are mapped, and a Diff maps them back."""
     data = tars.tar(
@@ -61,7 +60,7 @@ def owners_are_mapped_both_ways(kit: Kit) -> None:
             expect(f"owners in the Diff of {what}", owners_inside, inside)
 
 
-@GROUP.case(issues.ID_MAPS, Need.HOMES)
+@GROUP.case(references.ID_MAPS, Need.HOMES)
 def new_layers_are_the_containers_roots(kit: Kit) -> None:
     """A new layer's folder, and folders that were missing in a tar, belong to the container's root."""
     with _mapped(kit) as driver:
@@ -74,7 +73,7 @@ def new_layers_are_the_containers_roots(kit: Kit) -> None:
         expect("owner of a folder that was missing", (made.uid, made.gid), (_ROOT, _ROOT))
 
 
-@GROUP.case(issues.ID_MAPS, Need.HOMES, required=False)
+@GROUP.case(references.ID_MAPS, Need.HOMES, required=False)
 def containers_root_can_reach_its_layer(kit: Kit) -> None:
     """The folder that Dir is in lets the container's root pass."""
     with _mapped(kit) as driver:
@@ -90,7 +89,7 @@ def containers_root_can_reach_its_layer(kit: Kit) -> None:
             expect(f"whether user {_ROOT} can pass the folder of Dir", bool(passes), True)
 
 
-@GROUP.case(issues.ID_MAPS, Need.HOMES)
+@GROUP.case(references.ID_MAPS, Need.HOMES)
 def written_by_a_container(kit: Kit) -> None:
     """What a container wrote, as its users on disk, is its users' in the Diff and in a whiteout."""
     with _mapped(kit) as driver:
@@ -108,21 +107,21 @@ def written_by_a_container(kit: Kit) -> None:
         expect("owner of a whiteout", (told[".wh.gone"].uid, told[".wh.gone"].gid), (0, 0))
 
 
-@GROUP.case(issues.UNMAPPED, Need.HOMES)
+@GROUP.case(references.UNMAPPED, Need.HOMES)
 def unmapped_owner_is_refused(kit: Kit) -> None:
     """ApplyDiff of a file with an owner that no map holds is refused."""
     with _mapped(kit) as driver, refused(f"ApplyDiff with user {_STRANGER}"):
         kit.applied(tars.tar(tars.file(b"strange", uid=_STRANGER)), driver=driver)
 
 
-@GROUP.case(issues.UNMAPPED, Need.HOMES, required=False)
+@GROUP.case(references.UNMAPPED, Need.HOMES, required=False)
 def unmapped_owner_is_named(kit: Kit) -> None:
     """The error of an owner that no map holds names it."""
     with _mapped(kit) as driver, refused(f"ApplyDiff with user {_STRANGER}", str(_STRANGER)):
         kit.applied(tars.tar(tars.file(b"strange", uid=_STRANGER)), driver=driver)
 
 
-@GROUP.case(issues.CAPABILITIES, Need.HOMES, required=False)
+@GROUP.case(references.CAPABILITIES, Need.HOMES, required=False)
 def capability_is_the_containers(kit: Kit) -> None:
     """A file capability holds for the container's root on disk (revision 3), and is plain in a Diff."""
     record = (b"SCHILY.xattr.security.capability", CAPABILITY)

@@ -6,14 +6,14 @@ import os
 
 from graphdriver.conformance.kit.case import Group, Need
 from graphdriver.conformance.kit.expect import NotOffered, either_way, expect, refused
-from graphdriver.conformance.plugin import wire, wire_issues
+from graphdriver.conformance.plugin import references, wire
 from graphdriver.conformance.plugin.kit import Kit
 from graphdriver.driver import IDMap
 
 GROUP: Group[Kit] = Group("inits", "homes, and what a daemon says at each of its starts")
 
 
-@GROUP.case(wire_issues.DAEMON_RESTART)
+@GROUP.case(references.DAEMON_RESTART)
 def init_comes_again(kit: Kit) -> None:
     """Init of the same home is taken again, and finds the layers that were there."""
     id = kit.layer(fill=lambda root: (root / "kept").write_text("x"))
@@ -22,7 +22,7 @@ def init_comes_again(kit: Kit) -> None:
     expect("what the layer shows", list(kit.record(id)), [b"kept"])
 
 
-@GROUP.case(wire_issues.DAEMON_RESTART, Need.SOCKET)
+@GROUP.case(references.DAEMON_RESTART, Need.SOCKET)
 def another_daemon_says_init(kit: Kit) -> None:
     """Init of the same home is taken from another process, and finds the layers that were there."""
     id = kit.layer(fill=lambda root: (root / "kept").write_text("x"))
@@ -34,7 +34,7 @@ def another_daemon_says_init(kit: Kit) -> None:
     expect("what the layer shows", list(kit.record(id)), [b"kept"])
 
 
-@GROUP.case(wire_issues.CLEANUP)
+@GROUP.case(references.CLEANUP)
 def init_after_cleanup(kit: Kit) -> None:
     """After a Cleanup, the same home is taken up again, and its layers are there."""
     id = kit.layer(fill=lambda root: (root / "kept").write_text("x"))
@@ -43,7 +43,7 @@ def init_after_cleanup(kit: Kit) -> None:
     expect("what a layer shows after Cleanup and Init", list(kit.record(id)), [b"kept"])
 
 
-@GROUP.case(wire_issues.MANAGED_HOME, Need.HOMES)
+@GROUP.case(references.MANAGED_HOME, Need.HOMES)
 def home_of_a_managed_plugin(kit: Kit) -> None:
     """A home whose parent does not exist, and whose name holds a colon, is made and used."""
     home = os.path.join(kit.scratch, "mnt", "org", "name:tag")
@@ -55,7 +55,7 @@ def home_of_a_managed_plugin(kit: Kit) -> None:
             driver.remove(id)
 
 
-@GROUP.case(wire_issues.NO_INIT, Need.PROCESS)
+@GROUP.case(references.NO_INIT, Need.PROCESS)
 def call_before_any_init(kit: Kit) -> None:
     """Without any Init, Create is refused or done, and never only said to be; then Init is taken."""
     id = kit.id()
@@ -74,7 +74,7 @@ def call_before_any_init(kit: Kit) -> None:
         daemon.ask(wire.call("Cleanup"))
 
 
-@GROUP.case(wire_issues.ID_MAP_SPELLINGS, Need.PROCESS, required=False)
+@GROUP.case(references.ID_MAP_SPELLINGS, Need.PROCESS, required=False)
 def id_maps_as_the_documentation_spells_them(kit: Kit) -> None:
     """ID maps are taken as ContainerID, HostID and Size, too."""
     with either_way() as refusal, kit.subject.another(maps=[IDMap(0, 100_000, 65_536)]):
@@ -98,7 +98,7 @@ def id_maps_as_the_documentation_spells_them(kit: Kit) -> None:
     expect("owner of a new layer's folder", (found.st_uid, found.st_gid), (100_000, 100_000))
 
 
-@GROUP.case(wire_issues.UNKNOWN_OPTION, Need.HOMES, required=False)
+@GROUP.case(references.UNKNOWN_OPTION, Need.HOMES, required=False)
 def unknown_option_is_refused(kit: Kit) -> None:
     """An option of the daemon's that the plugin does not know is refused."""
     with (
@@ -108,7 +108,7 @@ def unknown_option_is_refused(kit: Kit) -> None:
         pass
 
 
-@GROUP.case(wire_issues.UNKNOWN_OPTION, required=False)
+@GROUP.case(references.UNKNOWN_OPTION, required=False)
 def unknown_option_of_a_layer_is_refused(kit: Kit) -> None:
     """A --storage-opt of a container that the plugin does not know is refused, and makes nothing."""
     id = kit.id()

@@ -6,13 +6,13 @@ import os
 
 from graphdriver.conformance.kit.case import Group
 from graphdriver.conformance.kit.expect import expect, refused
-from graphdriver.conformance.plugin import issues
+from graphdriver.conformance.plugin import references
 from graphdriver.conformance.plugin.kit import Kit
 
 GROUP: Group[Kit] = Group("layers", "the life of a layer, from Create to Remove")
 
 
-@GROUP.case(issues.LIFE_OF_A_LAYER)
+@GROUP.case(references.LIFE_OF_A_LAYER)
 def there_from_create_to_remove(kit: Kit) -> None:
     """A layer exists from its Create to its Remove."""
     id = kit.id()
@@ -23,7 +23,7 @@ def there_from_create_to_remove(kit: Kit) -> None:
     expect("Exists after Remove", kit.driver.exists(id), False)
 
 
-@GROUP.case(issues.LIFE_OF_A_LAYER)
+@GROUP.case(references.LIFE_OF_A_LAYER)
 def new_layer_is_empty(kit: Kit) -> None:
     """A new layer upon nothing is an empty folder, 0755 and root's, at an absolute path."""
     id = kit.layer()
@@ -34,7 +34,7 @@ def new_layer_is_empty(kit: Kit) -> None:
         expect("owner of the root folder", (found.st_uid, found.st_gid), (0, 0))
 
 
-@GROUP.case(issues.REMOVE_IS_REPEATED)
+@GROUP.case(references.REMOVE_IS_REPEATED)
 def remove_of_nothing_succeeds(kit: Kit) -> None:
     """Remove of a layer that does not exist, or not any more, succeeds."""
     kit.driver.remove(kit.id())
@@ -43,7 +43,7 @@ def remove_of_nothing_succeeds(kit: Kit) -> None:
     kit.driver.remove(id)
 
 
-@GROUP.case(issues.LIFE_OF_A_LAYER)
+@GROUP.case(references.LIFE_OF_A_LAYER)
 def removed_id_can_be_taken_again(kit: Kit) -> None:
     """A removed layer's ID can be taken again, and shows nothing of the layer that it was."""
     id = kit.layer(fill=lambda root: (root / "old").touch())
@@ -52,7 +52,7 @@ def removed_id_can_be_taken_again(kit: Kit) -> None:
     expect("what a layer shows whose ID was used before", kit.record(id), {})
 
 
-@GROUP.case(issues.MOUNTED_AT_REMOVE)
+@GROUP.case(references.MOUNTED_AT_REMOVE)
 def got_layer_can_be_removed(kit: Kit) -> None:
     """A layer that was got and not put can be removed."""
     id = kit.layer()
@@ -61,7 +61,7 @@ def got_layer_can_be_removed(kit: Kit) -> None:
     expect("Exists after Remove", kit.driver.exists(id), False)
 
 
-@GROUP.case(issues.LIFE_OF_A_LAYER)
+@GROUP.case(references.LIFE_OF_A_LAYER)
 def id_is_taken_once(kit: Kit) -> None:
     """Create and CreateReadWrite of an ID that exists are refused, and leave its layer as it was."""
     id = kit.layer(fill=lambda root: (root / "kept").touch())
@@ -72,7 +72,7 @@ def id_is_taken_once(kit: Kit) -> None:
     expect("what the layer shows after that", list(kit.record(id)), [b"kept"])
 
 
-@GROUP.case(issues.LIFE_OF_A_LAYER)
+@GROUP.case(references.LIFE_OF_A_LAYER)
 def parent_must_exist(kit: Kit) -> None:
     """Create upon a parent that does not exist is refused, and makes nothing."""
     id = kit.id()
@@ -82,7 +82,7 @@ def parent_must_exist(kit: Kit) -> None:
     kit.driver.create(id, "", "", {})
 
 
-@GROUP.case(issues.GETS_NEST)
+@GROUP.case(references.GETS_NEST)
 def gets_nest(kit: Kit) -> None:
     """Several Gets of a layer give the same folder, and it stays until the last Put."""
     id = kit.layer()
@@ -98,7 +98,7 @@ def gets_nest(kit: Kit) -> None:
     expect("what the layer shows after both", list(kit.record(id)), [b"file"])
 
 
-@GROUP.case(issues.LIFE_OF_A_LAYER)
+@GROUP.case(references.LIFE_OF_A_LAYER)
 def status_and_metadata_are_text(kit: Kit) -> None:
     """Status is a list of pairs of text, and GetMetadata a map from text to text."""
     id = kit.layer()

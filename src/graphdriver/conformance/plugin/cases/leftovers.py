@@ -4,33 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from graphdriver.conformance.kit.case import Group, Need
-from graphdriver.conformance.kit.expect import Mismatch
-from graphdriver.conformance.plugin import tars, wire, wire_issues
-from graphdriver.conformance.plugin.cases.references import mounts_below
+from graphdriver.conformance.kit.expect import Mismatch, expect_soon
+from graphdriver.conformance.plugin import references, tars, wire
+from graphdriver.conformance.plugin.cases.reference_counts import mounts_below
 from graphdriver.conformance.plugin.kit import Kit
 
 GROUP: Group[Kit] = Group("leftovers", "what is left when all is over")
 
-_PATIENCE: Final = 10.0
-"""Seconds that a plugin has to delete in the background."""
-
 _ROUNDS: Final = 200
 _UNREAD: Final = 30
-
-
-def _soon(what: str, look: Callable[[], str]) -> None:
-    """Wait until a look finds nothing wrong."""
-    deadline = time.monotonic() + _PATIENCE
-    while wrong := look():
-        if time.monotonic() > deadline:
-            raise Mismatch(what, wrong, f"nothing of it within {_PATIENCE:.0f} s")
-        time.sleep(0.1)
 
 
 def _used(home: str) -> int:
@@ -47,7 +33,7 @@ def _used(home: str) -> int:
     return total
 
 
-@GROUP.case(wire_issues.DISK_COMES_BACK)
+@GROUP.case(references.DISK_COMES_BACK)
 def disk_comes_back(kit: Kit) -> None:
     """What layers took is free again soon after their Remove."""
     before = _used(kit.subject.home)
@@ -62,10 +48,10 @@ def disk_comes_back(kit: Kit) -> None:
         more = _used(kit.subject.home) - before
         return f"{more >> 20} MiB more than before" if more > 4 << 20 else ""
 
-    _soon("what is used below the home", look)
+    expect_soon("what is used below the home", look, "no more than before", kit.patience)
 
 
-@GROUP.case(wire_issues.DISK_COMES_BACK, Need.SOCKET)
+@GROUP.case(references.DISK_COMES_BACK, Need.SOCKET)
 def failed_layer_leaves_nothing(kit: Kit) -> None:
     """After the Remove of a layer whose transfer failed, what it took is free again."""
     before = _used(kit.subject.home)
@@ -81,10 +67,10 @@ def failed_layer_leaves_nothing(kit: Kit) -> None:
         more = _used(kit.subject.home) - before
         return f"{more >> 20} MiB more than before" if more > 4 << 20 else ""
 
-    _soon("what is used below the home", look)
+    expect_soon("what is used below the home", look, "no more than before", kit.patience)
 
 
-@GROUP.case(wire_issues.LEAKS)
+@GROUP.case(references.LEAKS)
 def nothing_is_mounted(kit: Kit) -> None:
     """After layers were made, got, put, changed and removed, nothing is mounted below the home."""
     before = mounts_below(kit.subject.home)
@@ -102,10 +88,10 @@ def nothing_is_mounted(kit: Kit) -> None:
         more = set(mounts_below(kit.subject.home)) - set(before)
         return ", ".join(sorted(more))
 
-    _soon("what is mounted below the home", look)
+    expect_soon("what is mounted below the home", look, "no more than before", kit.patience)
 
 
-@GROUP.case(wire_issues.READER_GONE, Need.SOCKET, required=False)
+@GROUP.case(references.READER_GONE, Need.SOCKET, required=False)
 def unread_diffs_leave_no_process(kit: Kit) -> None:
     """What the plugin starts for a Diff, and opens for it, is gone soon after its reader is."""
     if not (pid := kit.subject.pid()):
@@ -123,10 +109,11 @@ def unread_diffs_leave_no_process(kit: Kit) -> None:
             return ""
         return f"{processes} more processes and {descriptors} more open files"
 
-    _soon(f"what {_UNREAD} Diffs left whose readers went away", look)
+    what = f"what {_UNREAD} Diffs left whose readers went away"
+    expect_soon(what, look, "no more than before", kit.patience)
 
 
-@GROUP.case(wire_issues.LEAKS, Need.SOCKET, required=False)
+@GROUP.case(references.LEAKS, Need.SOCKET, required=False)
 def descriptors_do_not_grow(kit: Kit) -> None:
     """The plugin's open files do not grow with the calls that it has served."""
     if not (pid := kit.subject.pid()):
@@ -152,7 +139,7 @@ def descriptors_do_not_grow(kit: Kit) -> None:
         more = _descriptors(pid) - before
         return f"{more} more after {_ROUNDS} rounds" if more > 20 else ""
 
-    _soon("the plugin's open files", look)
+    expect_soon("the plugin's open files", look, "no more than before", kit.patience)
 
 
 def _processes(pid: int) -> int:

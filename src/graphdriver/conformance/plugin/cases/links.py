@@ -7,8 +7,7 @@ from pathlib import Path
 
 from graphdriver.conformance.kit.case import Group
 from graphdriver.conformance.kit.expect import expect, expect_tree
-from graphdriver.conformance.plugin import content_issues as issues
-from graphdriver.conformance.plugin import tars
+from graphdriver.conformance.plugin import references, tars
 from graphdriver.conformance.plugin.diffs import entries
 from graphdriver.conformance.plugin.kit import Kit
 
@@ -24,7 +23,7 @@ def _expect_one_file(kit: Kit, layer: str, content: bytes, *names: bytes) -> Non
         expect(f"the file that {name!r} is", found[name].file, found[names[0]].file)
 
 
-@GROUP.case(issues.HARD_LINKS)
+@GROUP.case(references.HARD_LINKS)
 def names_of_one_file(kit: Kit) -> None:
     """Hard links within a tar are names of one file, in the layer, in its child and in its Diff."""
     layer = kit.applied(
@@ -44,7 +43,7 @@ def names_of_one_file(kit: Kit) -> None:
     _expect_one_file(kit, child, b"shared", *names)
 
 
-@GROUP.case(issues.HARD_LINKS)
+@GROUP.case(references.HARD_LINKS)
 def to_a_file_of_the_layer_below(kit: Kit) -> None:
     """A hard link to a file of a layer below is that file: its content, mode and owner."""
     base = kit.applied(tars.tar(tars.file(b"below", b"old", mode=0o4755, uid=5, mtime=9)))
@@ -58,7 +57,7 @@ def to_a_file_of_the_layer_below(kit: Kit) -> None:
     expect("its mode and owner", (found[b"new/link"].mode, found[b"new/link"].uid), ("0o104755", 5))
 
 
-@GROUP.case(issues.HARD_LINKS, required=False)
+@GROUP.case(references.HARD_LINKS, required=False)
 def one_file_with_the_layer_below(kit: Kit) -> None:
     """A hard link to a file of a layer below, and that file's own name, are one file."""
     base = kit.applied(tars.tar(tars.file(b"below", b"old")))
@@ -66,7 +65,7 @@ def one_file_with_the_layer_below(kit: Kit) -> None:
     _expect_one_file(kit, layer, b"old", b"below", b"link")
 
 
-@GROUP.case(issues.HARD_LINKS)
+@GROUP.case(references.HARD_LINKS)
 def made_by_a_container(kit: Kit) -> None:
     """Hard links that a container makes, to its own files and the image's, are kept in a copy."""
     base = kit.applied(tars.tar(tars.file(b"below", b"old"), tars.file(b"other", b"x")))
@@ -84,7 +83,7 @@ def made_by_a_container(kit: Kit) -> None:
     expect("its first name", found[b"below"], b"old")
 
 
-@GROUP.case(issues.LINKS_AS_IN_A_CHROOT)
+@GROUP.case(references.LINKS_AS_IN_A_CHROOT)
 def absolute_targets(kit: Kit) -> None:
     """A hard link's target may be written /d/f, ./d/f or d/f: all are meant from the layer's root."""
     for target in (b"d/f", b"./d/f", b"/d/f"):
@@ -92,7 +91,7 @@ def absolute_targets(kit: Kit) -> None:
         _expect_one_file(kit, layer, b"x", b"d/f", b"h")
 
 
-@GROUP.case(issues.LINKS_AS_IN_A_CHROOT)
+@GROUP.case(references.LINKS_AS_IN_A_CHROOT)
 def targets_through_symbolic_links(kit: Kit) -> None:
     """A hard link's target may lead through symbolic links; absolute ones begin at the layer's root."""
     layer = kit.applied(
@@ -107,7 +106,7 @@ def targets_through_symbolic_links(kit: Kit) -> None:
     _expect_one_file(kit, layer, b"x", b"d/f", b"h", b"i")
 
 
-@GROUP.case(issues.LINKS_AS_IN_A_CHROOT, required=False)
+@GROUP.case(references.LINKS_AS_IN_A_CHROOT, required=False)
 def entries_through_symbolic_links(kit: Kit) -> None:
     """An entry whose folder is a symbolic link of the layer below lands where that leads, inside."""
     base = kit.applied(tars.tar(tars.folder(b"usr/lib"), tars.symlink(b"lib", b"/usr/lib")))
@@ -117,7 +116,7 @@ def entries_through_symbolic_links(kit: Kit) -> None:
     expect("names and content", found, expected)
 
 
-@GROUP.case(issues.ANY_ORDER, required=False)
+@GROUP.case(references.ANY_ORDER, required=False)
 def targets_that_come_later(kit: Kit) -> None:
     """A hard link may come before its target."""
     layer = kit.applied(
@@ -126,7 +125,7 @@ def targets_that_come_later(kit: Kit) -> None:
     _expect_one_file(kit, layer, b"late", b"a", b"b", b"c")
 
 
-@GROUP.case(issues.AUFS)
+@GROUP.case(references.AUFS)
 def targets_that_aufs_put_aside(kit: Kit) -> None:
     """Hard links to files in .wh..wh.plnk are names of one file, and that folder does not show."""
     layer = kit.applied(
@@ -141,7 +140,7 @@ def targets_that_aufs_put_aside(kit: Kit) -> None:
     _expect_one_file(kit, layer, b"shared", b"a", b"d/b")
 
 
-@GROUP.case(issues.NAMES_OF_ONE_FILE)
+@GROUP.case(references.NAMES_OF_ONE_FILE)
 def replacing_one_name(kit: Kit) -> None:
     """A file that replaces one name of a file of the layer below leaves its other names as they are."""
     base = kit.applied(tars.tar(tars.file(b"a", b"old"), tars.hard_link(b"b", b"a")))
@@ -153,7 +152,7 @@ def replacing_one_name(kit: Kit) -> None:
     expect("both names in the layer below", kept, {b"a": b"old", b"b": b"old"})
 
 
-@GROUP.case(issues.SYMBOLIC_LINKS)
+@GROUP.case(references.SYMBOLIC_LINKS)
 def symbolic_links_are_kept(kit: Kit) -> None:
     """A symbolic link keeps its text, owner and time: absolute, dangling, climbing, or to itself."""
     texts = (b"/etc/passwd", b"no/where", b"../" * 20 + b"etc", b"self", b"x" * 100)
@@ -171,7 +170,7 @@ def symbolic_links_are_kept(kit: Kit) -> None:
             expect(f"owner and time of the link to {text!r}", (facts.uid, facts.mtime_ns), expected)
 
 
-@GROUP.case(issues.SYMBOLIC_LINKS)
+@GROUP.case(references.SYMBOLIC_LINKS)
 def file_over_a_symbolic_link(kit: Kit) -> None:
     """A file that comes where a symbolic link is takes its place, and is not written where it leads."""
     base = kit.applied(tars.tar(tars.file(b"target", b"old"), tars.symlink(b"link", b"target")))

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Final
 
 from graphdriver.conformance.kit.case import Group, Need
 from graphdriver.conformance.kit.expect import Mismatch, expect, expect_tree
 from graphdriver.conformance.kit.tree import build
-from graphdriver.conformance.plugin import tars, wire, wire_issues
+from graphdriver.conformance.plugin import references, tars, wire
 from graphdriver.conformance.plugin.kit import Kit
 
 GROUP: Group[Kit] = Group("restart", "the plugin is killed and started again under its daemon")
-
-
-_PATIENCE: Final = 10.0
-"""Seconds that a plugin has to end."""
 
 
 def _again(kit: Kit) -> None:
@@ -24,7 +19,7 @@ def _again(kit: Kit) -> None:
     kit.driver.init(kit.subject.home, [], [], [])
 
 
-@GROUP.case(wire_issues.PLUGIN_RESTART, Need.PROCESS)
+@GROUP.case(references.PLUGIN_RESTART, Need.PROCESS)
 def layers_outlive_the_plugin(kit: Kit) -> None:
     """After a kill and a start, with Init, every layer shows what it showed, and can be built upon."""
     base = kit.layer(fill=lambda root: build(str(root)))
@@ -39,7 +34,7 @@ def layers_outlive_the_plugin(kit: Kit) -> None:
     expect("Changes after a restart", changed, ["/above"])
 
 
-@GROUP.case(wire_issues.NO_INIT, Need.PROCESS)
+@GROUP.case(references.NO_INIT, Need.PROCESS)
 def calls_without_an_init(kit: Kit) -> None:
     """Restarted without an Init, a plugin serves calls or refuses them, and denies no layer."""
     id = kit.layer(fill=lambda root: (root / "kept").write_text("x"))
@@ -61,7 +56,7 @@ def calls_without_an_init(kit: Kit) -> None:
     expect("what the layer shows after an Init", list(kit.record(id)), [b"kept"])
 
 
-@GROUP.case(wire_issues.NO_INIT, Need.PROCESS)
+@GROUP.case(references.NO_INIT, Need.PROCESS)
 def home_is_remembered(kit: Kit) -> None:
     """A plugin that was restarted under its daemon serves it without another Init."""
     id = kit.layer(fill=lambda root: (root / "kept").write_text("x"))
@@ -76,7 +71,7 @@ def home_is_remembered(kit: Kit) -> None:
         kit.driver.init(kit.subject.home, [], [], [])
 
 
-@GROUP.case(wire_issues.CONTAINERS_GO_ON, Need.PROCESS)
+@GROUP.case(references.CONTAINERS_GO_ON, Need.PROCESS)
 def folder_is_shown_throughout(kit: Kit) -> None:
     """A folder that was got is read and written to while the plugin is gone, and after its return."""
     base = kit.layer(fill=lambda root: (root / "below").write_text("below"))
@@ -105,14 +100,14 @@ def folder_is_shown_throughout(kit: Kit) -> None:
     expect("the file that was open", text, "written while the plugin was gone")
 
 
-@GROUP.case(wire_issues.CONTAINERS_GO_ON, Need.PROCESS)
+@GROUP.case(references.CONTAINERS_GO_ON, Need.PROCESS)
 def folder_is_shown_after_sigterm(kit: Kit) -> None:
     """A folder that was got is shown still when the plugin was ended with SIGTERM, as upgrades do."""
     base = kit.layer(fill=lambda root: (root / "below").write_text("below"))
     id = kit.layer(base)
     folder = kit.driver.get(id, "")
     try:
-        kit.subject.stop(_PATIENCE)
+        kit.subject.stop(kit.patience)
         with kit.opened(folder) as root:
             expect("what the folder shows when the plugin has ended", os.listdir(root), ["below"])
             (root / "new").write_text("new")
@@ -125,20 +120,20 @@ def folder_is_shown_after_sigterm(kit: Kit) -> None:
     expect("what the layer shows then", sorted(kit.record(id)), [b"below", b"new"])
 
 
-@GROUP.case(wire_issues.ENDS_WHEN_TOLD, Need.PROCESS, required=False)
+@GROUP.case(references.ENDS_WHEN_TOLD, Need.PROCESS, required=False)
 def ends_when_it_is_told(kit: Kit) -> None:
     """SIGTERM ends the plugin within 10 s, also while a daemon holds connections to it."""
     with kit.subject.wire() as daemon:
         daemon.ask(wire.call("Exists", ID=kit.id()))
         try:
-            ended = kit.subject.stop(_PATIENCE)
+            ended = kit.subject.stop(kit.patience)
         finally:
             kit.subject.start()
             kit.driver.init(kit.subject.home, [], [], [])
-    expect(f"whether the plugin ended within {_PATIENCE:.0f} s of SIGTERM", ended, True)
+    expect(f"whether the plugin ended within {kit.patience:.0f} s of SIGTERM", ended, True)
 
 
-@GROUP.case(wire_issues.HALF_LAYER, Need.PROCESS)
+@GROUP.case(references.HALF_LAYER, Need.PROCESS)
 def killed_in_a_transfer(kit: Kit) -> None:
     """A layer in whose transfer the plugin was killed can be removed, and loaded again whole."""
     id = kit.id()
@@ -157,7 +152,7 @@ def killed_in_a_transfer(kit: Kit) -> None:
     expect("how many files the layer shows", len(kit.record(id)), 20)
 
 
-@GROUP.case(wire_issues.HALF_LAYER, Need.PROCESS, required=False)
+@GROUP.case(references.HALF_LAYER, Need.PROCESS, required=False)
 def half_layer_is_shown_to_nobody(kit: Kit) -> None:
     """A layer in whose transfer the plugin was killed is refused by Get until it is removed."""
     id = kit.id()
@@ -176,7 +171,7 @@ def half_layer_is_shown_to_nobody(kit: Kit) -> None:
         )
 
 
-@GROUP.case(wire_issues.PLUGIN_RESTART, Need.PROCESS)
+@GROUP.case(references.PLUGIN_RESTART, Need.PROCESS)
 def daemon_finds_the_plugin_again(kit: Kit) -> None:
     """A plugin that was killed listens at its socket again, where its old one is still lying about."""
     kit.subject.kill()

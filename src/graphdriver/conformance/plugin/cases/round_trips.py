@@ -9,8 +9,7 @@ import os
 from graphdriver.conformance.kit.case import Group
 from graphdriver.conformance.kit.expect import expect, expect_tree
 from graphdriver.conformance.kit.tree import edit
-from graphdriver.conformance.plugin import content_issues as issues
-from graphdriver.conformance.plugin import tars
+from graphdriver.conformance.plugin import references, tars
 from graphdriver.conformance.plugin.cases.chains import build_at
 from graphdriver.conformance.plugin.diffs import entries, expect_changes
 from graphdriver.conformance.plugin.kit import Kit
@@ -18,7 +17,7 @@ from graphdriver.conformance.plugin.kit import Kit
 GROUP: Group[Kit] = Group("round-trips", "what goes out with Diff comes in with ApplyDiff")
 
 
-@GROUP.case(issues.LAYERS_TRAVEL)
+@GROUP.case(references.LAYERS_TRAVEL)
 def whole_tree(kit: Kit) -> None:
     """A layer's Diff against nothing, applied, shows all that the layer shows."""
     layer = kit.layer(fill=build_at)
@@ -26,7 +25,7 @@ def whole_tree(kit: Kit) -> None:
     expect_tree("what the applied layer shows", kit.record(copy), kit.record(layer))
 
 
-@GROUP.case(issues.LAYERS_TRAVEL)
+@GROUP.case(references.LAYERS_TRAVEL)
 def all_kinds_of_changes(kit: Kit) -> None:
     """A layer's Diff, applied upon its parent, shows all that the layer shows."""
     base = kit.layer(fill=build_at)
@@ -35,7 +34,7 @@ def all_kinds_of_changes(kit: Kit) -> None:
     expect_tree("what the applied layer shows", kit.record(copy), kit.record(layer))
 
 
-@GROUP.case(issues.SAME_DIGEST)
+@GROUP.case(references.SAME_DIGEST)
 def same_bytes_every_time(kit: Kit) -> None:
     """The same layer's Diff is the same bytes every time."""
     base = kit.layer(fill=build_at)
@@ -47,7 +46,7 @@ def same_bytes_every_time(kit: Kit) -> None:
     expect("whether a second Diff against the parent is", kit.diff(layer, base) == changed, True)
 
 
-@GROUP.case(issues.SAME_DIGEST, required=False)
+@GROUP.case(references.SAME_DIGEST, required=False)
 def same_bytes_of_a_copy(kit: Kit) -> None:
     """A layer that was made of another one's Diff has the same Diff, byte for byte."""
     base = kit.layer(fill=build_at)
@@ -59,7 +58,7 @@ def same_bytes_of_a_copy(kit: Kit) -> None:
     expect("whether a Diff upon it is", kit.diff(copy, copied_base) == changed, True)
 
 
-@GROUP.case(issues.ANY_ANCESTOR)
+@GROUP.case(references.ANY_ANCESTOR)
 def diff_against_any_ancestor(kit: Kit) -> None:
     """A Diff against a layer further below holds all that changed since."""
     one = kit.applied(tars.tar(tars.file(b"one"), tars.file(b"gone")))
@@ -71,7 +70,7 @@ def diff_against_any_ancestor(kit: Kit) -> None:
     expect_tree("what the applied layer shows", kit.record(copy), kit.record(three))
 
 
-@GROUP.case(issues.ANY_ANCESTOR)
+@GROUP.case(references.ANY_ANCESTOR)
 def diff_against_nothing(kit: Kit) -> None:
     """A Diff against nothing holds all that the layer shows, of the layers below too."""
     base = kit.layer(fill=build_at)
@@ -80,7 +79,7 @@ def diff_against_nothing(kit: Kit) -> None:
     expect_tree("what the applied layer shows", kit.record(copy), kit.record(layer))
 
 
-@GROUP.case(issues.EMPTY_LAYERS)
+@GROUP.case(references.EMPTY_LAYERS)
 def unchanged_layer(kit: Kit) -> None:
     """A layer that changed nothing has no Changes, a DiffSize of 0 and a Diff without entries."""
     base = kit.layer(fill=build_at)
@@ -95,7 +94,7 @@ def unchanged_layer(kit: Kit) -> None:
     expect_tree("what its Diff, applied, shows", kit.record(copy), kit.record(base))
 
 
-@GROUP.case(issues.EMPTY_LAYERS)
+@GROUP.case(references.EMPTY_LAYERS)
 def empty_streams_are_empty_layers(kit: Kit) -> None:
     """A whole tar of no bytes, or of zeros alone, is an empty layer of size 0."""
     base = kit.layer(fill=lambda root: (root / "one").touch())
@@ -107,7 +106,7 @@ def empty_streams_are_empty_layers(kit: Kit) -> None:
         expect_tree("what the layer shows", kit.record(layer), kit.record(base))
 
 
-@GROUP.case(issues.READERS_GO_AWAY)
+@GROUP.case(references.READERS_GO_AWAY)
 def diff_can_be_left_unread(kit: Kit) -> None:
     """A Diff of which only the first bytes are read holds up nothing: not the next, not Remove."""
     layer = kit.layer(fill=lambda root: (root / "large").write_bytes(bytes(16 << 20)))
@@ -119,7 +118,7 @@ def diff_can_be_left_unread(kit: Kit) -> None:
     expect("Exists after Remove", kit.driver.exists(layer), False)
 
 
-@GROUP.case(issues.EXACT_DIFFS)
+@GROUP.case(references.EXACT_DIFFS)
 def exact_diffs_are_exact(kit: Kit) -> None:
     """A driver that says ReproducesExactDiffs gives back the very bytes that were applied."""
     if not kit.driver.capabilities().reproduces_exact_diffs:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from graphdriver.conformance.kit.case import Group
 from graphdriver.conformance.kit.expect import expect
-from graphdriver.conformance.plugin import content_issues as issues
-from graphdriver.conformance.plugin import tars
+from graphdriver.conformance.plugin import references, tars
 from graphdriver.conformance.plugin.cases.chains import build_at
 from graphdriver.conformance.plugin.diffs import entries
 from graphdriver.conformance.plugin.kit import Kit
@@ -17,7 +16,7 @@ from graphdriver.conformance.plugin.kit import Kit
 GROUP: Group[Kit] = Group("sizes", "how large a layer is said to be")
 
 
-@GROUP.case(issues.SIZES)
+@GROUP.case(references.SIZES)
 def size_of_what_was_applied(kit: Kit) -> None:
     """ApplyDiff answers the sum of the sizes in the tar's headers: no links, no blocks, no padding."""
     base = kit.applied(tars.tar(tars.file(b"below", bytes(5000))))
@@ -35,7 +34,7 @@ def size_of_what_was_applied(kit: Kit) -> None:
     expect("Size", kit.driver.apply_diff(layer, base, io.BytesIO(data)), 1001)
 
 
-@GROUP.case(issues.SIZES)
+@GROUP.case(references.SIZES)
 def size_of_a_diff_applied(kit: Kit) -> None:
     """Of the layer's own Diff, ApplyDiff answers the sum of the sizes that its headers say."""
     data = kit.diff(kit.layer(fill=build_at))
@@ -64,7 +63,7 @@ def _three(kit: Kit) -> tuple[str, str, str]:
     return one, two, kit.layer(two, take)
 
 
-@GROUP.case(issues.SIZES)
+@GROUP.case(references.SIZES)
 def size_of_what_changed(kit: Kit) -> None:
     """DiffSize is the sum of the files that were added or modified; what was deleted takes nothing."""
     one, two, three = _three(kit)
@@ -76,7 +75,7 @@ def size_of_what_changed(kit: Kit) -> None:
         expect(f"DiffSize of {what}", kit.driver.diff_size(layer, parent), size)
 
 
-@GROUP.case(issues.SIZES)
+@GROUP.case(references.SIZES)
 def names_of_one_file_count_once(kit: Kit) -> None:
     """DiffSize counts a file once, however many names it has, and against nothing all there is."""
     _, two, three = _three(kit)
@@ -84,7 +83,7 @@ def names_of_one_file_count_once(kit: Kit) -> None:
     expect("DiffSize when one name became a file", kit.driver.diff_size(three, ""), 2007)
 
 
-@GROUP.case(issues.SIZES, required=False)
+@GROUP.case(references.SIZES, required=False)
 def links_count_by_their_text(kit: Kit) -> None:
     """DiffSize counts a symbolic link as long as its text is, as Docker's own drivers do."""
     layer = kit.layer(fill=lambda root: (root / "link").symlink_to("a" * 50))

@@ -9,8 +9,7 @@ from pathlib import Path
 from graphdriver.conformance.kit.case import Group
 from graphdriver.conformance.kit.expect import expect, expect_tree
 from graphdriver.conformance.kit.tree import ODD_NAMES
-from graphdriver.conformance.plugin import content_issues as issues
-from graphdriver.conformance.plugin import tars
+from graphdriver.conformance.plugin import references, tars
 from graphdriver.conformance.plugin.diffs import entries, expect_changes, line
 from graphdriver.conformance.plugin.kit import Kit
 
@@ -19,7 +18,7 @@ GROUP: Group[Kit] = Group("special-files", "devices, FIFOs, sockets, and names o
 _LONGEST = b"x" * 255
 
 
-@GROUP.case(issues.SPECIAL_FILES)
+@GROUP.case(references.SPECIAL_FILES)
 def devices_and_fifos(kit: Kit) -> None:
     """Devices with large numbers and FIFOs arrive with mode and owner, and leave in a Diff."""
     layer = kit.applied(
@@ -40,7 +39,7 @@ def devices_and_fifos(kit: Kit) -> None:
     expect_tree("a layer made of the Diff", kit.record(copy), found)
 
 
-@GROUP.case(issues.SPECIAL_FILES, required=False)
+@GROUP.case(references.SPECIAL_FILES, required=False)
 def linked_devices_and_fifos(kit: Kit) -> None:
     """Devices and FIFOs of two names stay one file each, in a layer and in its Diff."""
 
@@ -58,7 +57,7 @@ def linked_devices_and_fifos(kit: Kit) -> None:
         expect(f"which file each name of {what} is", files, expected)
 
 
-@GROUP.case(issues.SOCKETS)
+@GROUP.case(references.SOCKETS)
 def sockets_are_left_out(kit: Kit) -> None:
     """A socket in a layer is no error: the Diff holds all else."""
 
@@ -74,7 +73,7 @@ def sockets_are_left_out(kit: Kit) -> None:
     )
 
 
-@GROUP.case(issues.NAMES)
+@GROUP.case(references.NAMES)
 def names_of_any_bytes(kit: Kit) -> None:
     """Names with line feeds, with bytes that are not UTF-8, with 255 bytes come and go as they are."""
     expected = {b"odd", *(b"odd/" + name for name in ODD_NAMES)}
@@ -91,7 +90,7 @@ def names_of_any_bytes(kit: Kit) -> None:
     expect_changes("Changes", kit.driver, layer, "", listed)
 
 
-@GROUP.case(issues.NAMES)
+@GROUP.case(references.NAMES)
 def deep_folders(kit: Kit) -> None:
     """Files thirty folders down, with paths of over a thousand bytes, come and go."""
     path = b"/".join([b"d" * 40] * 30) + b"/file"
@@ -107,7 +106,7 @@ def deep_folders(kit: Kit) -> None:
         expect(f"its content in {what}", found[path].content, b"deep down")
 
 
-@GROUP.case(issues.DELETES_ALL, required=False)
+@GROUP.case(references.DELETES_ALL, required=False)
 def devices_below_can_be_deleted(kit: Kit) -> None:
     """A container can delete a device of its image, and its Diff says so."""
     base = kit.applied(
@@ -136,7 +135,7 @@ def devices_below_can_be_deleted(kit: Kit) -> None:
     expect("names in a copy", list(kit.record(copy)), [b"dev"])
 
 
-@GROUP.case(issues.DELETES_ALL, required=False)
+@GROUP.case(references.DELETES_ALL, required=False)
 def longest_names_below_can_be_deleted(kit: Kit) -> None:
     """A container can delete a file of its image with a name of 255 bytes, and its Diff says so."""
     base = kit.applied(tars.tar(tars.gnu_long(b"L", _LONGEST), tars.file(b"cut", magic=tars.GNU)))

@@ -9,7 +9,7 @@ from typing import Final
 
 from graphdriver.conformance.kit.case import Group, Need
 from graphdriver.conformance.kit.expect import expect
-from graphdriver.conformance.plugin import tars, wire_issues
+from graphdriver.conformance.plugin import references, tars
 from graphdriver.conformance.plugin.kit import Kit
 
 GROUP: Group[Kit] = Group("streams", "files of gigabytes, and many files")
@@ -55,7 +55,7 @@ def _digest(pieces: Iterator[bytes]) -> str:
     return digest.hexdigest()
 
 
-@GROUP.case(wire_issues.BIG_LAYERS)
+@GROUP.case(references.BIG_LAYERS)
 def file_of_a_gigabyte(kit: Kit) -> None:
     """A file of a gigabyte goes in, shows every byte, and comes out again."""
     id = kit.layer()
@@ -69,7 +69,7 @@ def file_of_a_gigabyte(kit: Kit) -> None:
     expect("whether the Diff holds all of it", count > _GIGABYTE, True)
 
 
-@GROUP.case(wire_issues.BIG_LAYERS, Need.SOCKET, required=False)
+@GROUP.case(references.BIG_LAYERS, Need.SOCKET, required=False)
 def little_memory(kit: Kit) -> None:
     """A layer of 400 MiB goes in and out with the plugin's memory below 256 MiB."""
     if not (pid := kit.subject.pid()):
@@ -87,7 +87,7 @@ def little_memory(kit: Kit) -> None:
     expect(f"whether the plugin's peak of {peak >> 20} MiB is below 256", peak < _MEMORY, True)
 
 
-@GROUP.case(wire_issues.MANY_FILES)
+@GROUP.case(references.MANY_FILES)
 def twenty_thousand_files(kit: Kit) -> None:
     """A layer of 20,000 files in 200 folders is whole, and so is its Diff."""
     folders = (tars.folder(b"d%d" % number) for number in range(200))

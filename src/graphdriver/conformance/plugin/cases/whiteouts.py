@@ -9,8 +9,7 @@ from pathlib import Path
 from graphdriver.conformance.kit.case import Group
 from graphdriver.conformance.kit.expect import expect, expect_tree
 from graphdriver.conformance.kit.tree import remove
-from graphdriver.conformance.plugin import content_issues as issues
-from graphdriver.conformance.plugin import tars
+from graphdriver.conformance.plugin import references, tars
 from graphdriver.conformance.plugin.cases.chains import build_at
 from graphdriver.conformance.plugin.diffs import entries
 from graphdriver.conformance.plugin.kit import Kit
@@ -30,7 +29,7 @@ def _names(kit: Kit, base: str, *entries: bytes) -> list[bytes]:
     return sorted(kit.record(kit.applied(tars.tar(*entries), base)))
 
 
-@GROUP.case(issues.WHITEOUTS)
+@GROUP.case(references.WHITEOUTS)
 def deletes_what_is_below(kit: Kit) -> None:
     """A file .wh.NAME deletes NAME of the layers below, a folder with all in it, and does not show."""
     base = kit.applied(_BASE)
@@ -39,14 +38,14 @@ def deletes_what_is_below(kit: Kit) -> None:
     expect("names in the layer below", len(kit.record(base)), 10)
 
 
-@GROUP.case(issues.WHITEOUTS)
+@GROUP.case(references.WHITEOUTS)
 def deletes_a_link_and_not_its_target(kit: Kit) -> None:
     """A whiteout of a symbolic link deletes the link, and leaves what it leads to."""
     found = _names(kit, kit.applied(_BASE), tars.whiteout(b".wh.l"))
     expect("names", [name for name in found if name[:1] in b"el"], [b"e", b"e/f"])
 
 
-@GROUP.case(issues.WHITEOUTS)
+@GROUP.case(references.WHITEOUTS)
 def of_nothing(kit: Kit) -> None:
     """A whiteout of what the layers below do not have, or of a first layer, is no error."""
     base = kit.applied(_BASE)
@@ -55,7 +54,7 @@ def of_nothing(kit: Kit) -> None:
     expect("names in a first layer", _names(kit, "", tars.file(b"g"), nothing[0]), [b"g"])
 
 
-@GROUP.case(issues.WHITEOUTS)
+@GROUP.case(references.WHITEOUTS)
 def spares_the_layers_own(kit: Kit) -> None:
     """A whiteout hides what is below, not what its own layer brings, in either order."""
     base = kit.applied(_BASE)
@@ -68,7 +67,7 @@ def spares_the_layers_own(kit: Kit) -> None:
         expect("what is in a folder deleted and made anew", names, [b"d/sub", b"d/sub/new"])
 
 
-@GROUP.case(issues.OPAQUE)
+@GROUP.case(references.OPAQUE)
 def opaque_folder(kit: Kit) -> None:
     """The file .wh..wh..opq hides all that the layers below have in its folder, wherever it stands."""
     base = kit.applied(_BASE)
@@ -81,7 +80,7 @@ def opaque_folder(kit: Kit) -> None:
         expect("whether another folder is there", b"e/f" in found, True)
 
 
-@GROUP.case(issues.OPAQUE)
+@GROUP.case(references.OPAQUE)
 def opaque_folder_stays_so(kit: Kit) -> None:
     """What an opaque folder hides stays hidden from the layers above, and they can bring it again."""
     base = kit.applied(_BASE)
@@ -92,14 +91,14 @@ def opaque_folder_stays_so(kit: Kit) -> None:
     expect("names and content", found, expected)
 
 
-@GROUP.case(issues.OPAQUE, required=False)
+@GROUP.case(references.OPAQUE, required=False)
 def opaque_root(kit: Kit) -> None:
     """The file .wh..wh..opq in the root hides all that the layers below have."""
     found = _names(kit, kit.applied(_BASE), tars.file(b"e/new"), tars.whiteout(_OPAQUE))
     expect("names", found, [b"e", b"e/new"])
 
 
-@GROUP.case(issues.OPAQUE)
+@GROUP.case(references.OPAQUE)
 def folder_deleted_and_made_anew(kit: Kit) -> None:
     """A folder that a container deleted and made anew holds only the new, there and in a copy."""
     base = kit.layer(fill=build_at)
@@ -118,7 +117,7 @@ def folder_deleted_and_made_anew(kit: Kit) -> None:
     expect_tree("a layer made of the Diff", kit.record(copy), shown)
 
 
-@GROUP.case(issues.WHITEOUTS)
+@GROUP.case(references.WHITEOUTS)
 def diff_says_what_was_deleted(kit: Kit) -> None:
     """A Diff has an empty file .wh.NAME for what was deleted, and none for what was in a folder."""
     base = kit.layer(fill=build_at)
@@ -134,7 +133,7 @@ def diff_says_what_was_deleted(kit: Kit) -> None:
         expect(f"whether {name} is an empty file", (entry.isreg(), entry.size), (True, 0))
 
 
-@GROUP.case(issues.SAME_DIGEST)
+@GROUP.case(references.SAME_DIGEST)
 def has_no_time_of_its_own(kit: Kit) -> None:
     """A whiteout in a Diff has a fixed time, and does not tell when something was deleted."""
     base = kit.layer(fill=build_at)
@@ -145,7 +144,7 @@ def has_no_time_of_its_own(kit: Kit) -> None:
     expect("the whiteout's time", recent, "another")
 
 
-@GROUP.case(issues.WHITEOUTS)
+@GROUP.case(references.WHITEOUTS)
 def what_comes_back(kit: Kit) -> None:
     """What one layer deleted another can bring again, and delete again."""
     names = []
@@ -156,7 +155,7 @@ def what_comes_back(kit: Kit) -> None:
     expect("what three layers show of a folder", names, [[], [b"d", b"d/f"], []])
 
 
-@GROUP.case(issues.AUFS)
+@GROUP.case(references.AUFS)
 def aufs_own_names_are_left_out(kit: Kit) -> None:
     """Other names that begin with .wh..wh. are AUFS's own, and do not show."""
     entries = (

@@ -10,8 +10,7 @@ from pathlib import Path
 from graphdriver.conformance.kit.case import Group
 from graphdriver.conformance.kit.expect import expect, expect_tree
 from graphdriver.conformance.kit.tree import edit
-from graphdriver.conformance.plugin import content_issues as issues
-from graphdriver.conformance.plugin import tars
+from graphdriver.conformance.plugin import references, tars
 from graphdriver.conformance.plugin.cases.chains import build_at
 from graphdriver.conformance.plugin.diffs import entries, expect_changes
 from graphdriver.conformance.plugin.kit import Kit
@@ -19,7 +18,7 @@ from graphdriver.conformance.plugin.kit import Kit
 GROUP: Group[Kit] = Group("written", "layers written to through Get, as BuildKit and containers do")
 
 
-@GROUP.case(issues.BUILDKIT)
+@GROUP.case(references.BUILDKIT)
 def either_kind_can_be_written(kit: Kit) -> None:
     """A layer of Create can be written to as one of CreateReadWrite can, and tells the same of it."""
     base = kit.layer(fill=build_at)
@@ -41,7 +40,7 @@ def either_kind_can_be_written(kit: Kit) -> None:
         expect("whether the Diff holds what was written", "new" in names, True)
 
 
-@GROUP.case(issues.BUILDKIT)
+@GROUP.case(references.BUILDKIT)
 def stays_when_put(kit: Kit) -> None:
     """What was written between Get and the last Put is there at the next Get."""
     layer = kit.layer(fill=build_at)
@@ -55,7 +54,7 @@ def stays_when_put(kit: Kit) -> None:
     expect_tree("all else", {**after, b"etc/passwd": before[b"etc/passwd"]}, before)
 
 
-@GROUP.case(issues.BUILDKIT)
+@GROUP.case(references.BUILDKIT)
 def steps_of_a_build(kit: Kit) -> None:
     """Layers written to one upon the other, each Diffed at the end, make the same image applied."""
 
@@ -81,7 +80,7 @@ def steps_of_a_build(kit: Kit) -> None:
     expect_tree("the image, loaded", kit.record(loaded), kit.record(built[-1]))
 
 
-@GROUP.case(issues.BUILDKIT)
+@GROUP.case(references.BUILDKIT)
 def written_again_after_a_diff(kit: Kit) -> None:
     """Diff, DiffSize and Changes tell what was written since they were last asked."""
     base = kit.layer(fill=lambda root: (root / "file").write_bytes(bytes(10)))
@@ -99,7 +98,7 @@ def written_again_after_a_diff(kit: Kit) -> None:
     )
 
 
-@GROUP.case(issues.COMMIT_OF_THE_RUNNING)
+@GROUP.case(references.COMMIT_OF_THE_RUNNING)
 def diff_of_what_is_got(kit: Kit) -> None:
     """A layer that is got and written to can be Diffed, and its folder stays as it is."""
     base = kit.layer(fill=build_at)
@@ -115,7 +114,7 @@ def diff_of_what_is_got(kit: Kit) -> None:
     expect("that file in the end", kit.record(layer)[b"log"].content, b"before and after")
 
 
-@GROUP.case(issues.BUILDKIT)
+@GROUP.case(references.BUILDKIT)
 def files_of_below_can_be_renamed(kit: Kit) -> None:
     """A file of the layer below that is renamed, or renamed over another, is so in Diff and Changes."""
     base = kit.layer(fill=build_at)
@@ -136,7 +135,7 @@ def files_of_below_can_be_renamed(kit: Kit) -> None:
     expect_tree("a layer made of the Diff", kit.record(copy), kit.record(layer))
 
 
-@GROUP.case(issues.BUILDKIT)
+@GROUP.case(references.BUILDKIT)
 def upon_applied_layers(kit: Kit) -> None:
     """A layer upon one that was applied can be written to, and the lower one does not change."""
     data = tars.tar(tars.folder(b"d", mtime=7), tars.file(b"d/f", b"image", mtime=8))

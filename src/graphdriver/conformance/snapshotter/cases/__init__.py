@@ -6,9 +6,9 @@ from typing import Final
 
 from graphdriver.conformance.kit.case import Group
 from graphdriver.conformance.snapshotter.cases import content, metadata, mounts, refusals
-from graphdriver.conformance.snapshotter.kit import SnapshotKit
+from graphdriver.conformance.snapshotter.kit import Kit
 
-GROUPS: Final[tuple[Group[SnapshotKit], ...]] = (
+GROUPS: Final[tuple[Group[Kit], ...]] = (
     metadata.GROUP,
     refusals.GROUP,
     mounts.GROUP,

@@ -9,14 +9,14 @@ from pathlib import Path
 from graphdriver.conformance.kit.case import Group
 from graphdriver.conformance.kit.expect import expect, expect_tree
 from graphdriver.conformance.kit.tree import build, remove
-from graphdriver.conformance.snapshotter import references as issues
-from graphdriver.conformance.snapshotter.kit import SnapshotKit
+from graphdriver.conformance.snapshotter import references
+from graphdriver.conformance.snapshotter.kit import Kit
 
-GROUP: Group[SnapshotKit] = Group("content", "what is written, and seen from above")
+GROUP: Group[Kit] = Group("content", "what is written, and seen from above")
 
 
-@GROUP.case(issues.CONTENT)
-def layers_upon_layers(kit: SnapshotKit) -> None:
+@GROUP.case(references.CONTENT)
+def layers_upon_layers(kit: Kit) -> None:
     """A snapshot shows what those below hold, and what was changed, added and deleted in it."""
 
     def change(root: Path) -> None:
@@ -37,8 +37,8 @@ def layers_upon_layers(kit: SnapshotKit) -> None:
     expect("what the lower one shows", found, {n: n for n in (b"gone", b"kept", b"other")})
 
 
-@GROUP.case(issues.CONTENT)
-def whole_tree_is_kept(kit: SnapshotKit) -> None:
+@GROUP.case(references.CONTENT)
+def whole_tree_is_kept(kit: Kit) -> None:
     """Modes, owners, times, attributes, links and special files are kept through two Commits."""
     below = kit.committed(write=lambda root: build(str(root)))
     expected = kit.record(below)
@@ -47,8 +47,8 @@ def whole_tree_is_kept(kit: SnapshotKit) -> None:
     expect_tree("what the upper one shows", found, expected)
 
 
-@GROUP.case(issues.CONTENT)
-def siblings_are_apart(kit: SnapshotKit) -> None:
+@GROUP.case(references.CONTENT)
+def siblings_are_apart(kit: Kit) -> None:
     """What is written to one snapshot is not seen in another upon the same parent, nor in it."""
     below = kit.committed(write=lambda root: (root / "file").write_text("below"))
     one = kit.committed(below, lambda root: (root / "file").write_text("one"))
@@ -58,8 +58,8 @@ def siblings_are_apart(kit: SnapshotKit) -> None:
     expect("what the first shows", sorted(kit.record(one)), [b"file"])
 
 
-@GROUP.case(issues.CONTENT)
-def folders_are_removed(kit: SnapshotKit) -> None:
+@GROUP.case(references.CONTENT)
+def folders_are_removed(kit: Kit) -> None:
     """A folder that is removed is gone, and one of its name made anew shows nothing of it."""
 
     def fill(root: Path) -> None:
@@ -79,8 +79,8 @@ def folders_are_removed(kit: SnapshotKit) -> None:
         expect("what is left", sorted(kit.record(name)), [b"again", b"again/new"])
 
 
-@GROUP.case(issues.COPY_UP)
-def files_of_below_are_moved(kit: SnapshotKit) -> None:
+@GROUP.case(references.COPY_UP)
+def files_of_below_are_moved(kit: Kit) -> None:
     """Files and folders of layers below are renamed, over each other and back."""
 
     def fill(root: Path) -> None:
@@ -99,8 +99,8 @@ def files_of_below_are_moved(kit: SnapshotKit) -> None:
     expect("what there is after moving", found, expected)
 
 
-@GROUP.case(issues.COPY_UP)
-def owners_and_modes_change(kit: SnapshotKit) -> None:
+@GROUP.case(references.COPY_UP)
+def owners_and_modes_change(kit: Kit) -> None:
     """Chown and chmod of what a layer below holds are seen above, and not below."""
 
     def fill(root: Path) -> None:
@@ -122,8 +122,8 @@ def owners_and_modes_change(kit: SnapshotKit) -> None:
     expect("the file's content", kit.record(above)[b"file"].content, b"content")
 
 
-@GROUP.case(issues.CONTENT)
-def deletions_in_children(kit: SnapshotKit) -> None:
+@GROUP.case(references.CONTENT)
+def deletions_in_children(kit: Kit) -> None:
     """A file is deleted, made anew and deleted again in three layers, and each shows its own state."""
     one = kit.committed(write=lambda root: (root / "file").write_text("1"))
     two = kit.committed(one, lambda root: (root / "file").unlink())
@@ -133,8 +133,8 @@ def deletions_in_children(kit: SnapshotKit) -> None:
     expect("how many files each shows", found, [1, 0, 1, 0])
 
 
-@GROUP.case(issues.ROOT)
-def root_folders_mode_is_kept(kit: SnapshotKit) -> None:
+@GROUP.case(references.ROOT)
+def root_folders_mode_is_kept(kit: Kit) -> None:
     """Mode and owner that a snapshot's root folder is given are kept by Commit and by children."""
 
     def dress(root: Path) -> None:
@@ -149,8 +149,8 @@ def root_folders_mode_is_kept(kit: SnapshotKit) -> None:
         expect("mode and owner of the root folder", told, (oct(0o1777), 3, 4))
 
 
-@GROUP.case(issues.CONTENT)
-def written_again_before_commit(kit: SnapshotKit) -> None:
+@GROUP.case(references.CONTENT)
+def written_again_before_commit(kit: Kit) -> None:
     """What is written through Mounts after Prepare's mount is gone is there at Commit as well."""
     key = kit.active(write=lambda root: (root / "first").touch())
     with kit.shown(kit.calls.mounts(key)) as root:

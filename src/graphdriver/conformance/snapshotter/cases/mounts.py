@@ -7,10 +7,10 @@ from typing import Final
 
 from graphdriver.conformance.kit.case import Group
 from graphdriver.conformance.kit.expect import Mismatch, expect
-from graphdriver.conformance.snapshotter import references as issues
-from graphdriver.conformance.snapshotter.kit import SnapshotKit
+from graphdriver.conformance.snapshotter import references
+from graphdriver.conformance.snapshotter.kit import Kit
 
-GROUP: Group[SnapshotKit] = Group("mounts", "how snapshots are shown")
+GROUP: Group[Kit] = Group("mounts", "how snapshots are shown")
 
 _KNOWN: Final = {
     "overlay": frozenset(
@@ -29,8 +29,8 @@ _KNOWN: Final = {
 with ``=`` may have any value."""
 
 
-@GROUP.case(issues.MOUNTS)
-def prepare_can_be_written_to(kit: SnapshotKit) -> None:
+@GROUP.case(references.MOUNTS)
+def prepare_can_be_written_to(kit: Kit) -> None:
     """The last mount of a Prepare is never read-only, with or without a parent."""
     for parent in ("", kit.committed(), kit.committed(kit.committed())):
         mounts = kit.calls.prepare(kit.key("active"), parent)
@@ -38,8 +38,8 @@ def prepare_can_be_written_to(kit: SnapshotKit) -> None:
         expect("whether the last mount is read-only", "ro" in mounts[-1].options, False)
 
 
-@GROUP.case(issues.MOUNTS)
-def mounts_are_told_again(kit: SnapshotKit) -> None:
+@GROUP.case(references.MOUNTS)
+def mounts_are_told_again(kit: Kit) -> None:
     """Mounts tells what Prepare and View told, as often as it is asked."""
     below = kit.committed()
     active, view = kit.key("active"), kit.key("view")
@@ -51,8 +51,8 @@ def mounts_are_told_again(kit: SnapshotKit) -> None:
             expect("whether Mounts tells the same", kit.calls.mounts(key) == told, True)
 
 
-@GROUP.case(issues.MOUNTS)
-def overlay_mounts_name_their_folders(kit: SnapshotKit) -> None:
+@GROUP.case(references.MOUNTS)
+def overlay_mounts_name_their_folders(kit: Kit) -> None:
     """An overlay mount has lowerdir, and to be written to upperdir and workdir; all are there."""
     mounts = kit.calls.prepare(kit.key("active"), kit.committed(kit.committed()))
     view = kit.calls.view(kit.key("view"), kit.committed(kit.committed()))
@@ -67,8 +67,8 @@ def overlay_mounts_name_their_folders(kit: SnapshotKit) -> None:
                 expect(f"whether {name} {folder} is there", os.path.isdir(folder), True)
 
 
-@GROUP.case(issues.OPTIONS)
-def mount_options_are_known(kit: SnapshotKit) -> None:
+@GROUP.case(references.OPTIONS)
+def mount_options_are_known(kit: Kit) -> None:
     """Overlay and bind mounts have only options that BuildKit and containerd know."""
     for parent in ("", kit.committed(), kit.committed(kit.committed())):
         active, view = kit.key("active"), kit.key("view")
@@ -84,8 +84,8 @@ def mount_options_are_known(kit: SnapshotKit) -> None:
             expect(f"options of the {one.type} mount that are not known", unknown, [])
 
 
-@GROUP.case(issues.READ_ONLY)
-def views_cannot_be_written_to(kit: SnapshotKit) -> None:
+@GROUP.case(references.READ_ONLY)
+def views_cannot_be_written_to(kit: Kit) -> None:
     """A view, of nothing, of one layer or of several, cannot be written to."""
     for parent in ("", kit.committed(), kit.committed(kit.committed())):
         mounts = kit.calls.view(kit.key("view"), parent)
@@ -97,8 +97,8 @@ def views_cannot_be_written_to(kit: SnapshotKit) -> None:
         raise Mismatch("writing to a view", "success", "an error")
 
 
-@GROUP.case(issues.ROOT)
-def root_folder_is_open(kit: SnapshotKit) -> None:
+@GROUP.case(references.ROOT)
+def root_folder_is_open(kit: Kit) -> None:
     """The root folder of a first snapshot is 0755 and root's."""
     with kit.shown(kit.calls.prepare(kit.key("active")), is_new=True) as root:
         found = root.stat()
@@ -106,8 +106,8 @@ def root_folder_is_open(kit: SnapshotKit) -> None:
     expect("owner of the root folder", (found.st_uid, found.st_gid), (0, 0))
 
 
-@GROUP.case(issues.CONTENT)
-def views_at_once(kit: SnapshotKit) -> None:
+@GROUP.case(references.CONTENT)
+def views_at_once(kit: Kit) -> None:
     """Several views of one snapshot are mounted at once, and one goes while another stays."""
     name = kit.committed(write=lambda root: (root / "file").write_text("x"))
     keys = [kit.key("view") for _ in range(2)]
@@ -119,8 +119,8 @@ def views_at_once(kit: SnapshotKit) -> None:
         expect("what the first shows without the second", os.listdir(first), ["file"])
 
 
-@GROUP.case(issues.MANY_LAYERS)
-def hundred_and_twenty_eight_layers(kit: SnapshotKit) -> None:
+@GROUP.case(references.MANY_LAYERS)
+def hundred_and_twenty_eight_layers(kit: Kit) -> None:
     """128 snapshots stand on each other, and the topmost shows files of the first and the last."""
     name = ""
     for number in range(128):

@@ -1,0 +1,124 @@
+"""Gets and Puts: what is shown for how long, also across a daemon's restart."""
+
+from __future__ import annotations
+
+import os
+
+from graphdriver.conformance.kit.case import Group, Need
+from graphdriver.conformance.kit.expect import either_way, expect
+from graphdriver.conformance.plugin import references, wire
+from graphdriver.conformance.plugin.kit import Kit
+from graphdriver.linux.mountinfo import mount_points
+
+GROUP: Group[Kit] = Group("reference-counts", "Gets and Puts, also across a daemon's restart")
+
+
+def mounts_below(home: str) -> list[str]:
+    """Return where something is mounted below a home."""
+    start = os.fsencode(os.path.realpath(home)) + b"/"
+    return [os.fsdecode(one.point) for one in mount_points() if one.point.startswith(start)]
+
+
+def _two_layers(kit: Kit) -> str:
+    below = kit.layer(fill=lambda root: (root / "below").write_text("x"))
+    return kit.layer(below, lambda root: (root / "above").write_text("y"))
+
+
+@GROUP.case(references.GETS_NEST)
+def many_gets_one_folder(kit: Kit) -> None:
+    """Twenty Gets of one layer, and twenty Puts, show the same folder until the last one."""
+    id = _two_layers(kit)
+    folders = {kit.driver.get(id, "") for _ in range(20)}
+    expect("how many folders twenty Gets give", len(folders), 1)
+    (folder,) = folders
+    for left in range(19, 0, -1):
+        kit.driver.put(id)
+        found = kit.names(folder)
+        expect(f"what the folder shows with {left} Gets left", found, ["above", "below"])
+    kit.driver.put(id)
+    expect("what the layer shows after all Puts", sorted(kit.record(id)), [b"above", b"below"])
+
+
+@GROUP.case(references.PUT_RELEASES)
+def put_without_a_get_does_no_harm(kit: Kit) -> None:
+    """A Put too many, whether refused or not, takes nothing from the next Get."""
+    id = _two_layers(kit)
+    with kit.shown(id):
+        pass
+    with either_way():
+        kit.driver.put(id)
+    outer = kit.driver.get(id, "")
+    kit.driver.get(id, "")
+    kit.driver.put(id)
+    expect("what one Get of two shows", kit.names(outer), ["above", "below"])
+    kit.driver.put(id)
+
+
+@GROUP.case(references.PUT_RELEASES)
+def last_put_unmounts(kit: Kit) -> None:
+    """After its last Put nothing of a layer is mounted below the home any more."""
+    before = mounts_below(kit.subject.home)
+    id = _two_layers(kit)
+    kit.driver.get(id, "")
+    kit.driver.get(id, "")
+    kit.driver.put(id)
+    kit.driver.put(id)
+    expect("what is mounted below the home", mounts_below(kit.subject.home), before)
+
+
+@GROUP.case(references.PUT_RELEASES)
+def remove_unmounts(kit: Kit) -> None:
+    """Remove of a layer that was got several times leaves nothing of it mounted."""
+    before = mounts_below(kit.subject.home)
+    id = _two_layers(kit)
+    kit.driver.get(id, "")
+    kit.driver.get(id, "")
+    kit.driver.remove(id)
+    expect("what is mounted below the home", mounts_below(kit.subject.home), before)
+
+
+@GROUP.case(references.CLEANUP)
+def cleanup_unmounts(kit: Kit) -> None:
+    """Cleanup leaves nothing mounted, however many Gets there were, and no layer lost."""
+    id = _two_layers(kit)
+    kit.driver.get(id, "")
+    kit.driver.get(id, "")
+    kit.driver.cleanup()
+    expect("what is mounted below the home", mounts_below(kit.subject.home), [])
+    kit.driver.init(kit.subject.home, [], [], [])
+    expect("what the layer shows then", sorted(kit.record(id)), [b"above", b"below"])
+
+
+@GROUP.case(references.LIVE_CONTAINERS, Need.SOCKET)
+def live_container_outlives_its_daemon(kit: Kit) -> None:
+    """A layer that a former daemon got is still shown after the next one's Init, Get and Put."""
+    id = _two_layers(kit)
+    folder = kit.driver.get(id, "")
+    with kit.subject.another_daemon() as daemon:
+        for call in (
+            wire.call("Init", Home=kit.subject.home),
+            wire.call("Get", ID=id),
+            wire.call("Put", ID=id),
+        ):
+            expect("the refusal of the next daemon's call", daemon.ask(call).refusal, "")
+        with kit.opened(folder) as root:
+            found = sorted(os.listdir(root))
+            expect("what the container's folder shows", found, ["above", "below"])
+            (root / "written").write_text("z")
+        daemon.ask(wire.call("Put", ID=id))
+    shown = sorted(kit.record(id))
+    expect("what the layer shows at last", shown, [b"above", b"below", b"written"])
+
+
+@GROUP.case(references.LIVE_CONTAINERS, Need.SOCKET)
+def layer_of_a_former_daemon_can_be_removed(kit: Kit) -> None:
+    """A layer that a former daemon got and never put can be removed by the next one."""
+    before = mounts_below(kit.subject.home)
+    id = _two_layers(kit)
+    kit.driver.get(id, "")
+    kit.driver.get(id, "")
+    with kit.subject.another_daemon() as daemon:
+        for call in (wire.call("Init", Home=kit.subject.home), wire.call("Remove", ID=id)):
+            expect("the refusal of the next daemon's call", daemon.ask(call).refusal, "")
+    expect("Exists after that", kit.driver.exists(id), False)
+    expect("what is mounted below the home", mounts_below(kit.subject.home), before)

@@ -1,0 +1,63 @@
+"""What is examined: a snapshotter behind a socket."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Self
+
+from graphdriver.conformance.kit.case import Need
+from graphdriver.conformance.kit.homes import Homes
+from graphdriver.conformance.kit.run import cleared
+from graphdriver.conformance.snapshotter.calls import Calls
+from graphdriver.conformance.snapshotter.kit import Kit
+from graphdriver.errors import UnreachableError
+
+
+class SocketSubject:
+    """A snapshotter that runs already, and that no containerd uses.
+
+    Args:
+        address: the absolute path of its unix socket.
+        folder: a folder for what the cases need.
+        home: the snapshotter's root; nothing that its mounts name elsewhere is mounted or written to.
+        calls: how it is called, if not in the way of a proxy.
+
+    Raises:
+        UnreachableError: nobody listens there.
+    """
+
+    offers: ClassVar[frozenset[Need]] = frozenset()
+
+    def __init__(self, address: str, folder: Path, home: str, calls: type[Calls] = Calls) -> None:
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(address)
+            except OSError as error:
+                raise UnreachableError(
+                    f"no snapshotter listens at {address}: {error.strerror or error}",
+                    hint="start it first",
+                ) from error
+        self._folder = folder
+        self._homes = Homes(home, folder)
+        self._calls = calls(address)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._calls.close()
+
+    def kit(self) -> contextlib.AbstractContextManager[Kit]:
+        """Give one case what it works with; what it left is removed at the end."""
+        return cleared(self._folder, lambda scratch: Kit(self._calls, self._homes, scratch))
+
+    def written(self) -> Sequence[str]:
+        """Return nothing: it is not ours to read."""
+        return ()
+
+    def revive(self) -> str:
+        """Tell nothing: it is not ours to start."""
+        return ""

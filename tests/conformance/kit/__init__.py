@@ -1,0 +1,1 @@
+"""The kit itself, and what the tests of both kits share."""

@@ -1,0 +1,51 @@
+"""The plugins of `examples` pass: the Python one all cases, the Node.js one all that are required."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from graphdriver.conformance.plugin.subject import ExecSubject
+from graphdriver.conformance.pytest_plugin import Check
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+pytestmark = pytest.mark.root
+
+
+@contextmanager
+def started(*command: str) -> Iterator[ExecSubject]:
+    with (
+        tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gd-") as folder,
+        ExecSubject(shlex.join([*command, "{socket}"]), Path(folder)) as subject,
+    ):
+        yield subject
+
+
+@pytest.fixture(scope="module")
+def in_python() -> Iterator[ExecSubject]:
+    with started(sys.executable, str(EXAMPLES / "plain_folders.py")) as subject:
+        yield subject
+
+
+@pytest.fixture(scope="module")
+def in_node() -> Iterator[ExecSubject]:
+    with started("node", str(EXAMPLES / "node" / "plugin.mjs")) as subject:
+        yield subject
+
+
+@pytest.mark.conformance(offers=ExecSubject.offers)
+def test_the_readmes_plugin_conforms(conformance_case: Check, in_python: ExecSubject) -> None:
+    conformance_case(in_python)
+
+
+# It refuses ID maps, as it may: there is nothing to see of those.
+@pytest.mark.conformance(offers=ExecSubject.offers, only="!id-maps,!inits/id-maps*")
+def test_the_plugin_in_node_conforms(conformance_case: Check, in_node: ExecSubject) -> None:
+    conformance_case(in_node)

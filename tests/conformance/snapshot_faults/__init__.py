@@ -1,1 +1,0 @@
-"""Snapshotters that are wrong in one thing each; see `tests.conformance.faults`."""

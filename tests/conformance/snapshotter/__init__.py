@@ -1,0 +1,1 @@
+"""The kit for snapshotters: each case can fail, no snapshotter harms its host, and ours pass."""

@@ -1,0 +1,52 @@
+"""The kit can fail: the case that a fault names catches it, and the snapshotter without one passes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from graphdriver.conformance.kit.run import Outcome, chosen, run_case
+from graphdriver.conformance.pytest_plugin import SnapshotCheck
+from graphdriver.conformance.snapshotter.cases import GROUPS
+from graphdriver.conformance.snapshotter.subject import SocketSubject
+from tests.conformance.kit.fault import Fault
+from tests.conformance.snapshotter.faults import FAULTS
+from tests.conformance.snapshotter.faults.fault import Broken
+from tests.conformance.snapshotter.starting import started
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module")
+def without_a_fault() -> Iterator[SocketSubject]:
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gd-") as folder:
+        command = ["-m", "tests.conformance.snapshotter.faulty", "none", "{socket}"]
+        with started(command, Path(folder)) as subject:
+            yield subject
+
+
+@pytest.mark.conformance(strict=True)
+def test_the_snapshotter_without_a_fault_conforms(
+    snapshot_case: SnapshotCheck, without_a_fault: SocketSubject
+) -> None:
+    snapshot_case(without_a_fault)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_is_caught(fault: Fault[Broken]) -> None:
+    (case,) = chosen(GROUPS, fault.case)
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gd-") as folder:
+        command = ["-m", "tests.conformance.snapshotter.faulty", fault.name, "{socket}"]
+        with started(command, Path(folder)) as subject:
+            result = run_case(case, subject)
+    assert result.outcome is Outcome.FAILED, fault.tells
+    assert result.saw != result.expected
+
+
+def test_every_case_has_its_fault() -> None:
+    cases = [case.id for case in chosen(GROUPS)]
+    assert sorted(fault.case for fault in FAULTS) == sorted(cases)
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS)
