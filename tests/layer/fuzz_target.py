@@ -16,7 +16,7 @@ from graphdriver.driver import ReadStream
 from graphdriver.errors import BadArchiveError
 from graphdriver.layer.tar.entry import Entry, EntryType
 from graphdriver.layer.tar.reader import TarReader
-from graphdriver.layer.tar.writer import header
+from graphdriver.layer.tar.writer import headers
 from tests.layer.hostile.corpus import CORPUS
 
 ENOUGH = 8192
@@ -78,7 +78,7 @@ def read_all(stream: ReadStream, length: int) -> None:
 def write_and_read_again(entry: Entry) -> None:
     if entry.sparse is not None:
         return  # our writer writes holes as zeros
-    again = next(iter(TarReader(Dribble(header(entry), 1 << 20))))
+    again = next(iter(TarReader(Dribble(headers(entry), 1 << 20))))
     assert again == entry
 
 

@@ -46,7 +46,7 @@ ALLOWED = (
         "they extract unknown types as files; a multi-volume or dump entry is no layer's",
     ),
     Difference(
-        rf"(bsd)?tar: we refuse: {_WHERE}: a header has a number that is none",
+        rf"(bsd)?tar: we refuse: {_WHERE}: a numeric header field is not a number",
         "they warn, or read what digits there are; Go refuses it as we do",
     ),
     Difference(
@@ -58,8 +58,8 @@ ALLOWED = (
         "they leave out what they cannot read of it, with a warning at most; Go refuses it",
     ),
     Difference(
-        rf"bsdtar: we refuse: {_WHERE}: its extended header has a"
-        r" (number that is none, or above 2\^63-1|time that is none( of 64 bits)?)",
+        rf"bsdtar: we refuse: {_WHERE}: (a number|the time) in its extended header"
+        r" (is not one of 0 to 2\^63-1|is not a number|does not fit into 64 bits)",
         "bsdtar takes what digits there are; Go refuses it",
     ),
     Difference(

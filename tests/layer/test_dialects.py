@@ -317,7 +317,7 @@ def test_the_reader_gives_entries_and_their_data_and_leaves_out_what_is_not_read
         seen.append((entry.name, entry.type, entry.size, data))
     assert seen == [
         (b"a", EntryType.FILE, 1000, b"xx"),
-        (b"b", EntryType.FOLDER, 0, b""),
+        (b"b", EntryType.DIRECTORY, 0, b""),
         (b"c", EntryType.FILE, 4, b""),
     ]
 

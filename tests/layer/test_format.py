@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from graphdriver.errors import UnsupportedError
 from graphdriver.layer.tar.entry import Entry, EntryType
 from graphdriver.layer.tar.reader import TarReader
-from graphdriver.layer.tar.writer import END, file_header, header
+from graphdriver.layer.tar.writer import END, file_headers, headers
 
 NAME_BYTES = st.binary(min_size=1, max_size=1000).map(lambda name: name.replace(b"\0", b"/"))
 OWNERS = st.integers(0, 2**32 - 2)
@@ -44,7 +44,7 @@ def test_every_entry_is_read_back_as_it_was_written(
         entry.link = link
     elif kind in {EntryType.CHARACTER_DEVICE, EntryType.BLOCK_DEVICE}:
         entry.device = device
-    written = header(entry)
+    written = headers(entry)
     assert len(written) % 512 == 0
     assert list(TarReader(io.BytesIO(written + END))) == [entry]
 
@@ -53,7 +53,7 @@ def test_every_entry_is_read_back_as_it_was_written(
     "length", [*range(75, 105), *range(970, 1010), 9_980, 9_990, 9_995, 65_536]
 )
 def test_a_record_says_its_own_length(length: int) -> None:
-    written = header(Entry(b"f", EntryType.FILE, xattrs={b"user.x": b"v" * length}))
+    written = headers(Entry(b"f", EntryType.FILE, xattrs={b"user.x": b"v" * length}))
     digits, _, rest = written[512:].partition(b" ")
     assert written[512 : 512 + int(digits)].endswith(b"user.x=" + b"v" * length + b"\n")
     assert not rest[int(digits) - len(digits) - 1 : -512].strip(b"\0")
@@ -61,13 +61,13 @@ def test_a_record_says_its_own_length(length: int) -> None:
 
 @pytest.mark.parametrize("name", [b"\xff" * 100, b"\xff" * 155 + b"/" + b"\xff" * 100])
 def test_the_checksum_is_the_sum_of_the_bytes_also_where_it_is_great(name: bytes) -> None:
-    block = header(Entry(name, EntryType.SYMLINK, link=b"\xff" * 100))
+    block = headers(Entry(name, EntryType.SYMLINK, link=b"\xff" * 100))
     assert len(block) == 512
     assert int(block[148:154], 8) == sum(block[:148]) + 8 * 0x20 + sum(block[156:])
 
 
 def test_a_long_name_is_not_cut_at_a_slash() -> None:
-    written = header(Entry(b"d" * 99 + b"/" + b"f" * 200, EntryType.FILE))
+    written = headers(Entry(b"d" * 99 + b"/" + b"f" * 200, EntryType.FILE))
     assert written[-512:][:100] == b"d" * 99 + b"\0"
 
 
@@ -86,15 +86,15 @@ def test_the_short_way_for_files_gives_the_same_bytes(
 ) -> None:
     name = name.replace(b"\0", b"0")
     entry = Entry(name, EntryType.FILE, 0o644, owner, 0, size, mtime_ns, stored=size)
-    assert file_header(name, 0o644, owner, 0, size, mtime_ns) == header(entry)
+    assert file_headers(name, 0o644, owner, 0, size, mtime_ns) == headers(entry)
 
 
 def test_what_no_reader_takes_is_refused_where_it_is_written() -> None:
     attributes = {b"user.%d" % number: bytes(65536) for number in range(16)}
     with pytest.raises(UnsupportedError, match=r"'f': its name and attributes take 104\d{4} bytes"):
-        header(Entry(b"f", EntryType.FILE, xattrs=attributes))
+        headers(Entry(b"f", EntryType.FILE, xattrs=attributes))
     with pytest.raises(UnsupportedError) as refused:
-        header(Entry(b"d/" * 600_000, EntryType.FOLDER))
+        headers(Entry(b"d/" * 600_000, EntryType.DIRECTORY))
     assert len(str(refused.value)) < 1000
     attributes.popitem()
-    assert len(header(Entry(b"f", EntryType.FILE, xattrs=attributes))) > 15 * 65536
+    assert len(headers(Entry(b"f", EntryType.FILE, xattrs=attributes))) > 15 * 65536

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.layer.tar import reader as parse
+from graphdriver.layer.tar import header
 from graphdriver.layer.tar.entry import Entry
 from tests.layer.fuzz_target import seeds, target
 from tests.support.long import times
@@ -52,14 +52,14 @@ def test_every_seed_passes() -> None:
 @pytest.fixture
 def careless(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that takes one field for another."""
-    right = parse._from_fields
+    right = header.parse
 
     def wrong(fields: tuple[bytes, ...], block: bytes) -> Entry:
         entry = right(fields, block)
         entry.uid, entry.gid = entry.gid, entry.uid
         return entry
 
-    monkeypatch.setattr(parse, "_from_fields", wrong)
+    monkeypatch.setattr(header, "parse", wrong)
 
 
 @pytest.mark.usefixtures("careless")

@@ -26,7 +26,7 @@ from graphdriver.layer.change_list import ChangeList
 from graphdriver.layer.changes import compare
 from graphdriver.layer.pack import pack
 from graphdriver.layer.tar.entry import Entry, EntryType
-from graphdriver.layer.tar.writer import END, file_header, header
+from graphdriver.layer.tar.writer import END, file_headers, headers
 from graphdriver.layer.unpack import Unpacked, unpack
 from tests.layer.listed import change_list
 from tests.layer.test_unpack import acl_of, of_root
@@ -425,12 +425,12 @@ def test_no_tree_means_two_blocks_of_zeros(tmp_path: Path) -> None:
     ],
 )
 def test_the_smallest_form_that_holds_an_entry_is_used(entry: Entry, blocks: int) -> None:
-    assert len(header(entry)) == blocks * 512
+    assert len(headers(entry)) == blocks * 512
     if entry.type is EntryType.FILE:
         entry.size = entry.stored
         owner = entry.uid, entry.gid
-        plain = file_header(entry.name, entry.mode, *owner, entry.size, entry.mtime_ns)
-        assert plain == header(entry)
+        plain = file_headers(entry.name, entry.mode, *owner, entry.size, entry.mtime_ns)
+        assert plain == headers(entry)
 
 
 @settings(max_examples=300)
@@ -446,7 +446,7 @@ def test_pythons_tarfile_reads_every_header(
     name: str, mode: int, uid: int, size: int, seconds: int, attributes: dict[str, str]
 ) -> None:
     name = "n/" + name.strip("/") + "e"
-    written = header(
+    written = headers(
         Entry(
             name.encode(),
             EntryType.FILE,

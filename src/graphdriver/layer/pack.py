@@ -31,7 +31,8 @@ from graphdriver.layer.attributes import is_content
 from graphdriver.layer.change_list import ChangeList
 from graphdriver.layer.idmap import attribute_to_container, to_container
 from graphdriver.layer.tar.entry import Entry, EntryType
-from graphdriver.layer.tar.writer import BLOCK, END, file_header, header
+from graphdriver.layer.tar.header import BLOCK
+from graphdriver.layer.tar.writer import END, file_headers, headers
 from graphdriver.layer.tree.directory_path import DirectoryPath
 from graphdriver.layer.tree.walk import look_at, walk_to_files
 from graphdriver.linux import xattr
@@ -52,7 +53,7 @@ _TYPES = {
     stat.S_IFLNK: EntryType.SYMLINK,
     stat.S_IFCHR: EntryType.CHARACTER_DEVICE,
     stat.S_IFBLK: EntryType.BLOCK_DEVICE,
-    stat.S_IFDIR: EntryType.FOLDER,
+    stat.S_IFDIR: EntryType.DIRECTORY,
     stat.S_IFIFO: EntryType.FIFO,
 }
 
@@ -177,7 +178,7 @@ class Packer:
             if above is not self.above:
                 self.go(above)
             if kind is ChangeKind.DELETED:
-                yield (header(whiteout.mark(self.prefix + whiteout.PREFIX + name)),)
+                yield (headers(whiteout.mark(self.prefix + whiteout.PREFIX + name)),)
                 continue
             try:
                 found = os.lstat(name, dir_fd=parent_fd)
@@ -231,7 +232,7 @@ class Packer:
             size = found.st_size
             attributes = xattr.get_all(fd)
             if found.st_nlink == 1 and size <= _PIECE and not (attributes or self._has_maps):
-                head = file_header(
+                head = file_headers(
                     path,
                     found.st_mode & 0o7777,
                     found.st_uid,
@@ -244,7 +245,7 @@ class Packer:
                 return (_with_data(head, fd, size),)
             entry = self._described(path, EntryType.FILE, found)
             if self._is_linked(name, entry, found):
-                return (header(entry),)
+                return (headers(entry),)
             self._add_xattrs(entry, attributes)
             entry.size = entry.stored = size
             self.size += size
@@ -252,7 +253,7 @@ class Packer:
             if size > _PIECE:
                 done = True
                 return _content(entry, fd, self._show(name))
-            return (_with_data(header(entry), fd, size),)
+            return (_with_data(headers(entry), fd, size),)
         finally:
             if not done:
                 os.close(fd)
@@ -261,7 +262,7 @@ class Packer:
         """Return the header of what is no file, and so is never opened."""
         attributes = xattr.get_all_at(parent_fd, name)
         path = self.prefix + name
-        if kind is EntryType.FOLDER:
+        if kind is EntryType.DIRECTORY:
             entry = self._described(path + b"/", kind, found)
         else:
             entry = self._described(path, kind, found)
@@ -270,10 +271,10 @@ class Packer:
             elif kind is not EntryType.FIFO:
                 entry.device = os.major(found.st_rdev), os.minor(found.st_rdev)
             if self._is_linked(name, entry, found):
-                return header(entry)
+                return headers(entry)
         self.inodes += 1
         self._add_xattrs(entry, attributes)
-        return header(entry)
+        return headers(entry)
 
     def _described(self, name: bytes, kind: EntryType, found: os.stat_result) -> Entry:
         return Entry(
@@ -322,7 +323,7 @@ def _with_data(head: bytes, fd: int, size: int) -> bytes:
 def _content(entry: Entry, fd: int, shown: str) -> Iterator[bytes]:
     """Yield a big file's header and content, and close the file."""
     try:
-        yield header(entry)
+        yield headers(entry)
         left = entry.size
         while left:
             piece = os.read(fd, min(left, _PIECE))

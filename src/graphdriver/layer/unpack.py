@@ -27,8 +27,7 @@ from graphdriver.errors import BadArchiveError, GraphDriverError
 from graphdriver.layer import whiteout
 from graphdriver.layer.attributes import is_content, why_not_content
 from graphdriver.layer.idmap import attribute_to_host, to_host
-from graphdriver.layer.tar.entry import Entry, EntryType
-from graphdriver.layer.tar.fields import show
+from graphdriver.layer.tar.entry import Entry, EntryType, show
 from graphdriver.layer.tar.reader import TarReader
 from graphdriver.layer.tree.remove import remove_tree
 from graphdriver.layer.tree.resolver import Resolver, clean
@@ -158,7 +157,7 @@ class _Unpacker:
         match entry.type:
             case EntryType.FILE:
                 self._make_file(folder, name, entry, data)
-            case EntryType.FOLDER:
+            case EntryType.DIRECTORY:
                 self._make_folder(folder, name, entry)
             case EntryType.HARD_LINK:
                 made = self._links.make(folder, name, entry)
@@ -228,7 +227,7 @@ class _Unpacker:
             }
 
     def _describe_root(self, entry: Entry) -> None:
-        if entry.type is not EntryType.FOLDER:
+        if entry.type is not EntryType.DIRECTORY:
             raise BadArchiveError("the layer's root cannot be anything but a folder")
         self._check(entry)
         self._cursor.leave()

@@ -13,7 +13,7 @@ from graphdriver.errors import GraphDriverError
 from graphdriver.layer.overlay.lowers import Level, Lowers
 from graphdriver.layer.overlay.whiteout import TRUSTED, Marks, is_opaque, is_opaque_at, is_whiteout
 from graphdriver.layer.pack import Packer
-from graphdriver.layer.tar.writer import header
+from graphdriver.layer.tar.writer import headers
 from graphdriver.layer.tree.directory_path import DirectoryPath
 from graphdriver.layer.tree.trail import Trail
 from graphdriver.layer.tree.walk import walk_to_files
@@ -116,7 +116,7 @@ class UpperPacker(Packer):
         """Yield each entry's pieces; the root is the mount's affair and not the layer's."""
         self._is_root_opaque = is_opaque(self.root, self._marks)
         if self._is_root_opaque:
-            yield (header(mark(OPAQUE)),)
+            yield (headers(mark(OPAQUE)),)
         for above, name, parent_fd, found in walk_to_files(self.root):
             if self._marks.hides(name):
                 continue
@@ -134,11 +134,11 @@ class UpperPacker(Packer):
                 return ()  # the mark says it of all names in the root
             if not self._hides(name):
                 return ()
-            return (header(mark(self.prefix + PREFIX + name)),)
+            return (headers(mark(self.prefix + PREFIX + name)),)
         pieces = self.entry(name, parent_fd, found)
         is_folder = pieces and stat.S_ISDIR(found.st_mode)
         if is_folder and self._has_opaque_mark(parent_fd, name) and self._hides(name, folder=True):
-            return (*pieces, header(mark(b"%b%b/%b" % (self.prefix, name, OPAQUE))))
+            return (*pieces, headers(mark(b"%b%b/%b" % (self.prefix, name, OPAQUE))))
         return pieces
 
     def _has_opaque_mark(self, parent_fd: int, name: bytes) -> bool:

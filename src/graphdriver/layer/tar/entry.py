@@ -1,4 +1,4 @@
-"""What one entry of a layer's tar says, free of how a tar spells it.
+"""One entry of a layer's tar, free of how a tar spells it.
 
 `graphdriver.layer.tar.reader` reads it from tar headers; `graphdriver.layer.tar.writer` writes it.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+
+_SHOWN = 200
 
 
 class EntryType(enum.Enum):
@@ -17,17 +19,21 @@ class EntryType(enum.Enum):
     SYMLINK = b"2"
     CHARACTER_DEVICE = b"3"
     BLOCK_DEVICE = b"4"
-    FOLDER = b"5"
+    DIRECTORY = b"5"
     FIFO = b"6"
 
 
 @dataclass(slots=True)
 class Entry:
-    """One entry: a name and what it stands for.
+    """A name in a tar, and what the tar says of it.
 
-    ``name`` and ``link`` are bytes as in the tar, neither cleaned nor trusted. ``size`` is the
-    length of the *file*; ``stored`` is how many bytes of it follow in the tar, fewer if ``sparse``
-    lists the only ranges (offset, length) that hold data.
+    Attributes:
+        name: bytes as in the tar, neither cleaned nor trusted.
+        link: where a link leads, likewise.
+        size: the length of the *file*, in bytes.
+        stored: how many bytes of the file follow in the tar; fewer than ``size`` if it is sparse.
+        sparse: the only ranges (offset, length) of the file that hold data; None: all of it.
+        device: major and minor number.
     """
 
     name: bytes
@@ -42,3 +48,9 @@ class Entry:
     xattrs: dict[bytes, bytes] = field(default_factory=dict)
     sparse: list[tuple[int, int]] | None = None
     stored: int = 0
+
+
+def show(name: bytes) -> str:
+    """Return a name from a tar as errors show it: quoted, on one line, not too long."""
+    shown = repr(name[:_SHOWN].decode("utf-8", "backslashreplace"))
+    return shown if len(name) <= _SHOWN else f"{shown}..."

@@ -9,8 +9,11 @@ strict, since two readers that disagree about a record disagree about where the 
 - an empty value takes the record back, and the ustar field holds;
 - a whole header is at most a mebibyte (`LIMIT`).
 
-Of global headers only times, owners and extended attributes are believed, as defaults: a path or size
-for all files at once is nobody's layer, and the daemon, which reads the same tar, ignores them.
+Global headers give only defaults for times, owners and extended attributes: no layer has one path or
+size for all files, and the daemon, which reads the same tar, ignores them there.
+
+Extended attributes are ``SCHILY.xattr.*``, as GNU tar and Go write them. A record's key ends at its
+first ``=``, so an attribute with one in its name is ``LIBARCHIVE.xattr.*``, where names are escaped.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ Records = dict[bytes, bytes]
 
 SPARSE_MAP = b"GNU.sparse.map"
 _SPARSE_PIECE = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
+_SECOND = 1_000_000_000
 _SCHILY = b"SCHILY.xattr."
 _LIBARCHIVE = b"LIBARCHIVE.xattr."
 _GLOBAL = (b"mtime", b"uid", b"gid")
@@ -43,8 +47,7 @@ _MOST_DIGITS = len(str(_LIMIT))
 def parse(data: bytes) -> Records:
     """Return the records of an extended header, the last of each key.
 
-    The pairs of sparse version 0.0, the only records that repeat, are returned as the map that 0.1
-    would say.
+    The pairs of sparse version 0.0, the only records that repeat, are returned as a map of version 0.1.
 
     Raises:
         BadArchiveError: a record is damaged.
@@ -64,7 +67,7 @@ def parse(data: bytes) -> Records:
 
 
 def parse_global(data: bytes) -> Records:
-    """Return those records of a global header that are believed.
+    """Return those records of a global header that hold as defaults.
 
     Raises:
         BadArchiveError: a record is damaged.
@@ -94,10 +97,10 @@ def _split(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def apply(entry: Entry, records: Records) -> None:
-    """Let records override what the ustar fields said. Sizes are the caller's.
+    """Let records override what the ustar fields said, but for sizes, which are the caller's.
 
     Raises:
-        BadArchiveError: a value is not what its key calls for.
+        BadArchiveError: a value is not of its key's form.
     """
     major, minor = entry.device
     for key, value in records.items():
@@ -128,11 +131,11 @@ def number(value: bytes) -> int:
     """Return a decimal number from 0 to 2^63-1.
 
     Raises:
-        BadArchiveError: it is none.
+        BadArchiveError: it is not one.
     """
     found = _bounded(value)
     if found is None or found >= _LIMIT:
-        raise BadArchiveError("its extended header has a number that is none, or above 2^63-1")
+        raise BadArchiveError("a number in its extended header is not one of 0 to 2^63-1")
     return found
 
 
@@ -140,19 +143,17 @@ def _time(value: bytes) -> int:
     found = _TIME.fullmatch(value)
     seconds = _bounded(found[2]) if found else None
     if not found or seconds is None:
-        raise BadArchiveError("its extended header has a time that is none")
-    nanoseconds = seconds * 1_000_000_000 + int((found[3] or b"")[:9].ljust(9, b"0"))
+        raise BadArchiveError("the time in its extended header is not a number")
+    nanoseconds = seconds * _SECOND + int((found[3] or b"")[:9].ljust(9, b"0"))
     time = -nanoseconds if found[1] else nanoseconds
-    if not -_LIMIT <= time // 1_000_000_000 < _LIMIT:
-        raise BadArchiveError("its extended header has a time that is none of 64 bits")
+    if not -_LIMIT <= time // _SECOND < _LIMIT:
+        raise BadArchiveError("the time in its extended header does not fit into 64 bits")
     return time
 
 
 def _bounded(digits: bytes) -> int | None:
-    """Return a decimal number; None if it is none, or has more digits than any number of 64 bits.
-
-    Those are never converted, which would take time that grows with the square of their count.
-    """
+    """Return a decimal number; None if it is not one, or has more digits than any number of 64 bits."""
+    # Longer ones are never converted: that takes time that grows with the square of their length.
     digits = digits.lstrip(b"0") or digits[-1:]
     return int(digits) if digits.isdigit() and len(digits) <= _MOST_DIGITS else None
 
@@ -169,12 +170,41 @@ def _apply_xattr(entry: Entry, key: bytes, value: bytes, records: Records) -> No
             padded = value + b"=" * (-len(value) % 4)
             entry.xattrs[name] = base64.b64decode(padded, validate=True)
         except binascii.Error:
-            raise BadArchiveError(
-                "its extended header has an attribute that is no base64"
-            ) from None
+            raise BadArchiveError("an attribute in its extended header is not base64") from None
 
 
 def _xattr_name(name: bytes) -> bytes:
     if not name or b"\0" in name:
         raise BadArchiveError("its extended header has an attribute without a name")
     return name
+
+
+def of_xattr(name: bytes, value: bytes) -> Records:
+    """Return the record of an extended attribute."""
+    if b"=" not in name:
+        return {_SCHILY + name: value}
+    escaped = urllib.parse.quote_from_bytes(name, safe="").encode()
+    return {_LIBARCHIVE + escaped: base64.b64encode(value).rstrip(b"=")}
+
+
+def write(records: Records) -> bytes:
+    """Return records as the content of an extended header, always in the same order."""
+    return b"".join(_record(key, records[key]) for key in sorted(records))
+
+
+def write_time(mtime_ns: int) -> bytes:
+    """Return a time in nanoseconds as the value of a record: decimal seconds."""
+    sign = b"-" if mtime_ns < 0 else b""
+    seconds, nanoseconds = divmod(abs(mtime_ns), _SECOND)
+    fraction = (b".%09d" % nanoseconds).rstrip(b"0") if nanoseconds else b""
+    return sign + b"%d" % seconds + fraction
+
+
+def _record(key: bytes, value: bytes) -> bytes:
+    """Return one record: its own length in decimal, then ``key=value`` and a newline."""
+    rest = len(key) + len(value) + 3
+    length = rest + len(str(rest))
+    # The length counts its own digits, which may make it one digit longer.
+    if rest + len(str(length)) != length:
+        length = rest + len(str(length))
+    return b"%d %b=%b\n" % (length, key, value)

@@ -18,45 +18,17 @@ is one that Linux has; a type that no layer holds is an error.
 
 from __future__ import annotations
 
-import functools
-import struct
-import zlib
 from collections.abc import Iterator
 
 from graphdriver.driver import ReadStream
 from graphdriver.errors import BadArchiveError
-from graphdriver.layer.tar import pax, sparse
-from graphdriver.layer.tar.entry import Entry, EntryType
-from graphdriver.layer.tar.fields import number, show, text
+from graphdriver.layer.tar import header, pax, sparse
+from graphdriver.layer.tar.entry import Entry, EntryType, show
+from graphdriver.layer.tar.header import BLOCK, number, text
 from graphdriver.layer.tar.stream import ExactStream
 
-BLOCK = 512
-
 _ZEROS = bytes(BLOCK)
-_FIELDS = struct.Struct("100s24s12s12s8sc100s")
-_MAGIC = slice(257, 265)
-_DEVICE = slice(329, 337), slice(337, 345)
-_PREFIX = slice(345, 500)
-_STAR_MARK = slice(508, 512)
-_USTAR = b"ustar\0"
-_GNU = b"ustar  \0"
-_STAR_TRAILER = b"tar\0"
-_TYPES = {
-    b"\0": EntryType.FILE,
-    b"0": EntryType.FILE,
-    b"1": EntryType.HARD_LINK,
-    b"2": EntryType.SYMLINK,
-    b"3": EntryType.CHARACTER_DEVICE,
-    b"4": EntryType.BLOCK_DEVICE,
-    b"5": EntryType.FOLDER,
-    b"6": EntryType.FIFO,
-    b"7": EntryType.FILE,  # contiguous: "treated as type 0 if not supported" (POSIX)
-    b"S": EntryType.FILE,  # old GNU's sparse files
-}
 _DESCRIBING = frozenset({b"x", b"g", b"L", b"K"})
-_DEVICES = frozenset({EntryType.CHARACTER_DEVICE, EntryType.BLOCK_DEVICE})
-_NO_ID = 0xFFFFFFFF  # -1, which chown(2) takes for "leave it"
-_MAX_DEVICE = (0xFFF, 0xFFFFF)  # what Linux keeps of a device number
 
 
 class TarReader:
@@ -120,8 +92,7 @@ class TarReader:
             if len(block) < BLOCK or block == _ZEROS:
                 self._check_end(block, described=bool(records or long_name or long_link))
                 return None
-            fields = _FIELDS.unpack_from(block)
-            _check_sum(block, fields[4])
+            fields = header.split(block)
             kind = fields[5]
             if kind in _DESCRIBING:
                 description = self._description(fields[2])
@@ -134,7 +105,7 @@ class TarReader:
                 else:
                     long_link = text(description)
                 continue
-            entry = _from_fields(fields, block)
+            entry = header.parse(fields, block)
             if records or self._defaults:
                 self._describe(entry, records or {})
             if long_name:
@@ -142,9 +113,9 @@ class TarReader:
             if long_link:
                 entry.link = long_link
             if kind == b"\0" and entry.name.endswith(b"/"):
-                entry.type = EntryType.FOLDER  # as v7 says it; the name may have come before
+                entry.type = EntryType.DIRECTORY  # as v7 says it; the name may have come before
             self._begin_data(entry, block, kind, records)
-            _check(entry)
+            header.check(entry)
             return entry
 
     def _check_end(self, block: bytes, described: bool) -> None:
@@ -177,7 +148,7 @@ class TarReader:
         here = self._stream.tell()
         if entry.type is not EntryType.FILE:
             if records and sparse.is_pax(records):
-                raise BadArchiveError(f"{show(entry.name)} is sparse, but no file")
+                raise BadArchiveError(f"{show(entry.name)} is sparse, but not a regular file")
             entry.size = 0
             self._data_end = self._next_header = here
             return
@@ -192,84 +163,3 @@ class TarReader:
         elif records and sparse.is_pax(records):
             sparse.read_pax(entry, records, self._stream.exactly)
         self._data_end = self._stream.tell() + entry.stored
-
-
-def _from_fields(fields: tuple[bytes, ...], block: bytes) -> Entry:
-    name, owner, size, mtime, _, kind, link = fields
-    name = name.partition(b"\0")[0]
-    if block[_PREFIX.start]:
-        name = _prefix(block) + name
-    type = _TYPES.get(kind)
-    if type is None:
-        raise BadArchiveError(f"{show(name)} is of type {show(kind)}, which no layer holds")
-    mode, uid, gid = _mode_and_owner(owner)
-    return Entry(
-        name,
-        type,
-        mode,
-        uid,
-        gid,
-        number(size),
-        number(mtime) * 1_000_000_000,
-        text(link) if link[0] else b"",
-        (number(block[_DEVICE[0]]), number(block[_DEVICE[1]])) if type in _DEVICES else (0, 0),
-    )
-
-
-@functools.lru_cache(maxsize=1024)
-def _mode_and_owner(fields: bytes) -> tuple[int, int, int]:
-    return number(fields[:8]) & 0o7777, number(fields[8:16]), number(fields[16:])
-
-
-def _prefix(block: bytes) -> bytes:
-    """Return what stands before the name of an entry whose prefix field is not empty."""
-    magic, prefix = block[_MAGIC], block[_PREFIX]
-    if magic.startswith(_USTAR):
-        found = text(prefix[:131] if block[_STAR_MARK] == _STAR_TRAILER else prefix)
-    elif magic == _GNU and not _is_gnu_times(prefix):
-        # Go up to 1.7, and so Docker of that time, wrote GNU's magic over ustar's prefix.
-        found = text(prefix)
-    else:
-        return b""
-    return found + b"/" if found else b""
-
-
-def _is_gnu_times(prefix: bytes) -> bool:
-    """Tell whether two times stand where ustar has the prefix, as in old GNU headers."""
-    try:
-        number(prefix[:12])
-        number(prefix[12:24])
-    except BadArchiveError:
-        return not prefix.isascii()
-    return True
-
-
-def _check(entry: Entry) -> None:
-    if not (0 <= entry.uid < _NO_ID and 0 <= entry.gid < _NO_ID):
-        raise BadArchiveError(f"{show(entry.name)} has an owner that Linux cannot have")
-    if entry.type in _DEVICES:
-        major, minor = entry.device
-        if not (0 <= major <= _MAX_DEVICE[0] and 0 <= minor <= _MAX_DEVICE[1]):
-            raise BadArchiveError(f"{show(entry.name)} has a device number that Linux cannot have")
-
-
-def _check_sum(block: bytes, field: bytes) -> None:
-    # The low half of Adler-32 is the sum of the bytes and 1, modulo 65,521: more than 256 bytes reach.
-    # Measured, a fraction of what sum() takes.
-    adler = zlib.adler32
-    total = (adler(block[:256]) & 0xFFFF) + (adler(block[256:]) & 0xFFFF) - 2
-    try:
-        if total == _total_said(field):
-            return
-        signed = sum(byte - 256 if byte > 127 else byte for byte in block[:148] + block[156:])
-        right = signed + 8 * 0x20 == number(field)
-    except BadArchiveError:
-        right = False
-    if not right:
-        raise BadArchiveError("a header's checksum is wrong: damaged, or no tar at all")
-
-
-@functools.lru_cache(maxsize=8192)
-def _total_said(field: bytes) -> int:
-    """Return the sum of a header's bytes, those of its checksum too, if the checksum is right."""
-    return number(field) - 8 * 0x20 + sum(field)

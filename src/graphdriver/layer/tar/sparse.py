@@ -13,9 +13,7 @@ from collections.abc import Callable, Sequence
 from graphdriver.errors import BadArchiveError
 from graphdriver.layer.tar import pax
 from graphdriver.layer.tar.entry import Entry
-from graphdriver.layer.tar.fields import number
-
-BLOCK = 512
+from graphdriver.layer.tar.header import BLOCK, number
 
 Map = list[tuple[int, int]]
 
@@ -37,7 +35,7 @@ def is_pax(records: pax.Records) -> bool:
     if version == (b"", b""):
         return pax.SPARSE_MAP in records
     if version not in {(b"0", b"0"), (b"0", b"1"), (b"1", b"0")}:
-        raise BadArchiveError("it is sparse in a version that is not known")
+        raise BadArchiveError("the version of its sparse map is unknown")
     return True
 
 

@@ -2,24 +2,19 @@
 
 That is one ustar header (POSIX pax, "ustar Interchange Format") where everything fits, and a PAX
 extended header before it for what does not: long names, big numbers, times with nanoseconds or
-before 1970, and extended attributes (``SCHILY.xattr.*``, as GNU tar and Go write them; a record's
-key ends at its first ``=``, so an attribute with one in its name is ``LIBARCHIVE.xattr.*``, where it
-is escaped). Holes are written as zeros. Nothing depends on where or when an entry is written, so the
-same entry is the same bytes always.
+before 1970, and extended attributes. Nothing depends on where or when an entry is written, so the
+same entry always gives the same bytes.
 """
 
 from __future__ import annotations
 
-import base64
-import urllib.parse
 import zlib
 
 from graphdriver.errors import UnsupportedError
 from graphdriver.layer.tar import pax
-from graphdriver.layer.tar.entry import Entry, EntryType
-from graphdriver.layer.tar.fields import show
+from graphdriver.layer.tar.entry import Entry, EntryType, show
+from graphdriver.layer.tar.header import BLOCK
 
-BLOCK = 512
 END = bytes(2 * BLOCK)
 """What ends an archive."""
 
@@ -28,7 +23,7 @@ _SMALL_OCTAL = 8**7
 _SECOND = 1_000_000_000
 
 
-def header(entry: Entry) -> bytes:
+def headers(entry: Entry) -> bytes:
     """Return an entry's headers, a whole number of blocks; its data follows them.
 
     Raises:
@@ -40,11 +35,12 @@ def header(entry: Entry) -> bytes:
     if entry.device != (0, 0) and max(entry.device) >= _SMALL_OCTAL:
         raise UnsupportedError(f"{entry.name!r}: a tar holds no device number {entry.device}")
     records: dict[bytes, bytes] = {}
-    recorded = b""  # the names in records, which are UTF-8 unless another record says otherwise
+    # Names in records are UTF-8 unless another record says otherwise.
+    recorded = b""
     prefix, name = _split(entry.name)
     if not name:
         records[b"path"] = recorded = entry.name
-        # A slash at the cut would make a folder of a file for programs that know no PAX.
+        # Programs that know no PAX would take a file for a directory if a slash stood at the cut.
         name = entry.name[:100].rstrip(b"/")
     link = entry.link
     if len(link) > 100:
@@ -56,14 +52,10 @@ def header(entry: Entry) -> bytes:
     size = _number(records, b"size", entry.stored, _BIG_OCTAL)
     seconds, nanoseconds = divmod(entry.mtime_ns, _SECOND)
     if nanoseconds or not 0 <= seconds < _BIG_OCTAL:
-        records[b"mtime"] = _time(entry.mtime_ns)
+        records[b"mtime"] = pax.write_time(entry.mtime_ns)
         seconds = min(max(seconds, 0), _BIG_OCTAL - 1)
     for key, value in entry.xattrs.items():
-        if b"=" in key:
-            escaped = urllib.parse.quote_from_bytes(key, safe="").encode()
-            records[b"LIBARCHIVE.xattr." + escaped] = base64.b64encode(value).rstrip(b"=")
-        else:
-            records[b"SCHILY.xattr." + key] = value
+        records |= pax.of_xattr(key, value)
     main = _block(
         name, entry.mode, uid, gid, size, seconds, entry.type.value, link, entry.device, prefix
     )
@@ -71,8 +63,8 @@ def header(entry: Entry) -> bytes:
         return main
     if recorded and not _is_utf8(recorded):
         records[b"hdrcharset"] = b"BINARY"
-    body = b"".join(_record(key, records[key]) for key in sorted(records))
-    if len(body) > pax.LIMIT:  # the daemon reads no more either, so no image could be made of it
+    body = pax.write(records)
+    if len(body) > pax.LIMIT:  # the daemon reads no more either, so it could make no image of it
         raise UnsupportedError(
             f"{show(entry.name)}: its name and attributes take {len(body)} bytes, and the header of a"
             f" tar's entry has {pax.LIMIT} at most",
@@ -84,8 +76,8 @@ def header(entry: Entry) -> bytes:
     return extended + body + bytes(-len(body) % BLOCK) + main
 
 
-def file_header(name: bytes, mode: int, uid: int, gid: int, size: int, mtime_ns: int) -> bytes:
-    """Return what `header` does, of a file with nothing else to say; for most in half of the time.
+def file_headers(name: bytes, mode: int, uid: int, gid: int, size: int, mtime_ns: int) -> bytes:
+    """Do what `headers` does for a file without attributes and links, mostly in half of the time.
 
     Raises:
         UnsupportedError: no tar can hold it.
@@ -97,7 +89,7 @@ def file_header(name: bytes, mode: int, uid: int, gid: int, size: int, mtime_ns:
         or max(uid, gid) >= _SMALL_OCTAL
         or len(name) > 100
     ):
-        return header(Entry(name, EntryType.FILE, mode, uid, gid, size, mtime_ns, stored=size))
+        return headers(Entry(name, EntryType.FILE, mode, uid, gid, size, mtime_ns, stored=size))
     fields = name.ljust(100, b"\0"), mode, uid, gid, size, seconds, b"0", _NO_LINK
     main = _summed(_HEAD % fields, _PLAIN)
     if not nanoseconds:
@@ -139,22 +131,6 @@ def _number(records: dict[bytes, bytes], key: bytes, value: int, limit: int) -> 
     return 0
 
 
-def _time(mtime_ns: int) -> bytes:
-    sign = b"-" if mtime_ns < 0 else b""
-    seconds, nanoseconds = divmod(abs(mtime_ns), _SECOND)
-    fraction = (b".%09d" % nanoseconds).rstrip(b"0") if nanoseconds else b""
-    return sign + b"%d" % seconds + fraction
-
-
-def _record(key: bytes, value: bytes) -> bytes:
-    """Return a PAX record: its own length in decimal, then ``key=value`` and a newline."""
-    rest = len(key) + len(value) + 3
-    length = rest + len(str(rest))
-    if rest + len(str(length)) != length:
-        length = rest + len(str(length))
-    return b"%d %b=%b\n" % (length, key, value)
-
-
 def _block(
     name: bytes,
     mode: int,
@@ -181,13 +157,13 @@ def _block(
 
 
 def _summed(head: bytes, rest: tuple[bytes, int]) -> bytes:
-    """Return a block whose sum is yet to be written into its `_HEAD`; the rest is of `_tail`."""
+    """Return a block of a `_HEAD` and the result of `_tail`, with its checksum."""
     tail, tail_sum = rest
     return b"%b%06o\0 %b%b" % (head[:148], _sum(head) + tail_sum, head[156:], tail)
 
 
 def _tail(device: tuple[int, int], prefix: bytes) -> tuple[bytes, int]:
-    """Return what stands in a block behind the link's name, and its sum."""
+    """Return the end of a block, behind the link's name, and its sum."""
     tail = b"ustar\00000%b%07o\0%07o\0%b" % (bytes(64), *device, prefix.ljust(167, b"\0"))
     return tail, _sum(tail)
 
@@ -200,7 +176,7 @@ def _sum(block: bytes) -> int:
 
 
 _HEAD = b"%b%07o\0%07o\0%07o\0%011o\0%011o\0        %b%b"
-"""A block up to the link's name, with spaces where its sum is written."""
+"""A block up to the link's name, with spaces in the place of its checksum."""
 
 _NO_LINK = bytes(100)
 _PLAIN = _tail((0, 0), b"")

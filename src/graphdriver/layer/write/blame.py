@@ -7,8 +7,7 @@ import os
 from typing import NoReturn
 
 from graphdriver.errors import BadArchiveError, GraphDriverError, UnsupportedError
-from graphdriver.layer.tar.entry import Entry, EntryType
-from graphdriver.layer.tar.fields import show
+from graphdriver.layer.tar.entry import Entry, EntryType, show
 from graphdriver.linux.resources import error_text, filesystem_name
 
 _BAD_WAY = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL})

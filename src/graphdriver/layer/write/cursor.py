@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from graphdriver.driver import IDMap
 from graphdriver.errors import BadArchiveError
 from graphdriver.layer.idmap import to_host
-from graphdriver.layer.tar.fields import show
+from graphdriver.layer.tar.entry import show
 from graphdriver.layer.tree.remove import remove_tree
 from graphdriver.layer.tree.resolver import Resolver
 from graphdriver.layer.write import entry as place

@@ -26,8 +26,7 @@ from typing import Protocol
 
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.layer.attributes import is_content, is_vital
-from graphdriver.layer.tar.entry import Entry, EntryType
-from graphdriver.layer.tar.fields import show
+from graphdriver.layer.tar.entry import Entry, EntryType, show
 from graphdriver.layer.write.losses import Losses
 from graphdriver.linux import xattr
 from graphdriver.linux.acl import drop_acl, drop_acls

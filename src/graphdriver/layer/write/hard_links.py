@@ -19,8 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from graphdriver.errors import BadArchiveError
-from graphdriver.layer.tar.entry import Entry
-from graphdriver.layer.tar.fields import show
+from graphdriver.layer.tar.entry import Entry, show
 from graphdriver.layer.tree.resolver import clean
 from graphdriver.layer.write.blame import raise_about
 from graphdriver.layer.write.cursor import Cursor, InTheWayError, look
