@@ -27,7 +27,7 @@ BAD_OPTIONS = [
     ("fuse-overlayfs", "volatile=true", "fuse-overlayfs knows no option 'volatile=true'"),
     ("fuse-overlayfs", "size=much", "'much' is no size"),
     ("plain_folders:PlainFolders", "sync=perhaps", "sync is 'layer' (the default) or 'none'"),
-    ("plain_folders:PlainFolders", "adopt=perhaps", "adopt is 'yes' or 'no' (the default)"),
+    ("plain_folders:PlainFolders", "adopt=perhaps", "adopt is 'no' (the default) or 'yes'"),
 ]
 
 WITHOUT_THE_PROGRAM = """

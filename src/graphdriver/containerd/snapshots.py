@@ -48,7 +48,7 @@ from graphdriver.layer.tree.inodes import disk_usage
 from graphdriver.linux.filesystem import syncfs
 from graphdriver.locks import LayerLocks
 from graphdriver.serving.home import Home
-from graphdriver.serving.home_contents import split_adopt
+from graphdriver.serving.options import take_option
 
 ENGINE: Final = "containerd"
 MAX_SIZE: Final = "containerd.io/snapshot/max-size"
@@ -78,8 +78,8 @@ class Snapshots:
         self._sync = sync
         self._locks = LayerLocks()
         self._warned = False
-        options, adopt = split_adopt(options)
-        self._home = Home(root, adopt=adopt)
+        options, adopt = take_option(options, "adopt", ("no", "yes"))
+        self._home = Home(root, adopt=adopt == "yes")
         try:
             name = driver.driver_name or type(driver).__name__
             was_ours = self._home.claim(ENGINE, name, driver.home_format)

@@ -25,8 +25,8 @@ from graphdriver.driver import CountsGets, Driver, ability
 from graphdriver.errors import InUseError, NotReadyError, UnsupportedError
 from graphdriver.serving import leftovers
 from graphdriver.serving.home import Home
-from graphdriver.serving.home_contents import split_adopt
 from graphdriver.serving.init_lock import InitLock
+from graphdriver.serving.options import take_option
 
 PATIENCE: Final = 12.0
 """How long a plugin that starts waits for one that still ends, in seconds; a server takes up to 10."""
@@ -265,15 +265,6 @@ def split_options(options: Sequence[str]) -> tuple[list[str], bool, bool]:
     Raises:
         UnsupportedError: one of the framework's has a value that it does not know.
     """
-    others, adopt = split_adopt(options)
-    syncs = True
-    rest = []
-    for option in others:
-        key, _, value = option.partition("=")
-        if key != "sync":
-            rest.append(option)
-        elif value in ("none", "layer"):
-            syncs = value == "layer"
-        else:
-            raise UnsupportedError(f"option {option}: sync is 'layer' (the default) or 'none'")
-    return rest, adopt, syncs
+    rest, adopt = take_option(options, "adopt", ("no", "yes"))
+    rest, sync = take_option(rest, "sync", ("layer", "none"))
+    return rest, adopt == "yes", sync == "layer"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Final
 
 from graphdriver.errors import UnsupportedError
@@ -60,22 +59,3 @@ def _described(names: list[str]) -> str:
             return what
     some = ", ".join(map(repr, names[:_SHOWN])) + (", …" if len(names) > _SHOWN else "")
     return f"a directory that holds {some}"
-
-
-def split_adopt(options: Sequence[str]) -> tuple[list[str], bool]:
-    """Take ``adopt=…``, which is the framework's, out of a driver's options.
-
-    Raises:
-        UnsupportedError: its value is neither ``yes`` nor ``no``.
-    """
-    adopt = False
-    rest = []
-    for option in options:
-        key, _, value = option.partition("=")
-        if key != "adopt":
-            rest.append(option)
-        elif value in ("yes", "no"):
-            adopt = value == "yes"
-        else:
-            raise UnsupportedError(f"option {option}: adopt is 'yes' or 'no' (the default)")
-    return rest, adopt
