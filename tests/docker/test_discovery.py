@@ -219,5 +219,5 @@ def test_a_file_that_cannot_be_written_is_an_error_that_says_what_it_is_for(
     folder: str, name: str
 ) -> None:
     write(f"{folder}/file", "")
-    with pytest.raises(GraphDriverError, match=r"lead a daemon to the plugin.*no folder is in"):
+    with pytest.raises(GraphDriverError, match=r"lead a daemon to the plugin.*: Not a directory"):
         SpecFile(name, "tcp://127.0.0.1:2", folder=f"{folder}/file")

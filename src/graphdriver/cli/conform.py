@@ -154,7 +154,13 @@ def _home(given: str | None, folder: Path) -> Iterator[str]:
         return
     home = os.path.realpath(given)
     is_new = not os.path.isdir(home)
-    os.makedirs(home, mode=0o710, exist_ok=True)
+    try:
+        os.makedirs(home, mode=0o710, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise MalformedRequestError(
+            f"--home {given}: it is not a directory, or below something that is not",
+            hint="name a new directory",
+        ) from error
     if os.listdir(home):
         raise MalformedRequestError(
             f"--home {given} is not empty",
@@ -202,7 +208,7 @@ def _examine(
 
 def _subject(arguments: argparse.Namespace, folder: Path, home: str) -> ExecSubject | SocketSubject:
     from graphdriver.conformance.plugin.subject import ExecSubject, SocketSubject
-    from graphdriver.docker.address.discovery import Address, find
+    from graphdriver.docker.address.discovery import address_of, find
 
     if arguments.exec:
         if "{socket}" not in arguments.exec:
@@ -212,7 +218,7 @@ def _subject(arguments: argparse.Namespace, folder: Path, home: str) -> ExecSubj
             )
         log = Path(arguments.plugin_log).absolute() if arguments.plugin_log else None
         return ExecSubject(arguments.exec, folder, home, log)
-    address = Address.parse(arguments.socket) if arguments.socket else find(arguments.plugin)
+    address = address_of(arguments.socket) if arguments.socket else find(arguments.plugin)
     return SocketSubject(address, folder, home)
 
 

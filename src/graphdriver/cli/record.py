@@ -35,11 +35,11 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from graphdriver.docker.address.discovery import Address, find
+    from graphdriver.docker.address.discovery import address_of, find
     from graphdriver.docker.address.listeners import UnixListener
     from graphdriver.docker.recorder import Recorder
 
-    plugin = Address.parse(arguments.socket) if arguments.socket else find(arguments.plugin)
+    plugin = address_of(arguments.socket) if arguments.socket else find(arguments.plugin)
     if not plugin.path:
         raise UnsupportedError(
             f"the plugin listens at {plugin}, and only unix sockets are recorded",

@@ -22,6 +22,7 @@ from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.errors import InUseError, UnsupportedError
 from graphdriver.files.directories import make_directories
 from graphdriver.files.path_lock import PathLock
+from graphdriver.linux.unix_sockets import refuse_other
 from graphdriver.serving.process import group_id
 
 THREADS: Final = 64
@@ -105,6 +106,7 @@ class SnapshotterServer:
 
 def _locked(address: str) -> PathLock:
     """Lock an address where nobody listens."""
+    refuse_other(address, follow=False)  # bound under another name, and renamed onto what is there
     lock = PathLock(address, timeout=0)
     try:
         with socket.socket(socket.AF_UNIX) as probe:

@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Final, Self, TypeVar
 
 from graphdriver.docker import messages
-from graphdriver.docker.address.discovery import Address, find
+from graphdriver.docker.address.discovery import Address, address_of
 from graphdriver.docker.address.tls import client_side
 from graphdriver.docker.answers import AnswerBody, read_answer, refusal_of
 from graphdriver.docker.codec import Message, encode
@@ -54,7 +54,7 @@ class Client(Driver):
     def __init__(
         self, plugin: str | Address, timeout: float | None = None, *, by_hand: bool = False
     ) -> None:
-        self.address = plugin if isinstance(plugin, Address) else _address_of(plugin)
+        self.address = plugin if isinstance(plugin, Address) else address_of(plugin)
         self._timeout = timeout
         self._by_hand = by_hand
         self._idle: list[http.client.HTTPConnection] = []
@@ -240,10 +240,6 @@ class Client(Driver):
         return http.client.HTTPSConnection(
             address.host, address.port, timeout=self._timeout, context=client_side(address.tls)
         )
-
-
-def _address_of(plugin: str) -> Address:
-    return Address.parse(plugin) if "/" in plugin else find(plugin)
 
 
 class RemoteDiff:

@@ -67,9 +67,11 @@ class Recorder:
             connection.end()
 
     def stop(self) -> None:
-        """Make `run` return; may be called from a signal handler's thread."""
-        self._is_stopped = True
-        self._listener.refuse()
+        """Make `run` return; may be called from a signal handler's thread, and more than once."""
+        with self._guard:
+            was_stopped, self._is_stopped = self._is_stopped, True
+        if not was_stopped:
+            self._listener.refuse()
 
     def _write(self, line: str) -> None:
         with self._guard:

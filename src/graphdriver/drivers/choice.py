@@ -30,8 +30,12 @@ def survey(home: str) -> list[Finding]:
     """Ask every driver that is installed, the best one first.
 
     Args:
-        home: where layers would be kept. What is not there yet is judged by the folder above it.
+        home: where layers would be kept. What is not there yet is judged by the directory above it.
+
+    Raises:
+        UnsupportedError: something that is not a directory is there, or above it.
     """
+    home = _directory_at(home)
     from graphdriver.drivers import available
 
     findings = []
@@ -56,13 +60,12 @@ def look(cls: type[ProtoDriver], home: str) -> Suitability:
         home: as for `survey`.
 
     Raises:
-        UnsupportedError: it would not do.
+        UnsupportedError: it would not do; or something that is not a directory is there.
         GraphDriverError: that cannot be told; the text says why.
     """
     from graphdriver.drivers import described
 
-    while not os.path.isdir(home):
-        home = os.path.dirname(home)
+    home = _directory_at(home)
     prober = ability(cls, ProbesHome)
     if prober is None:
         return Suitability(0, "says nothing of where it works")
@@ -72,6 +75,22 @@ def look(cls: type[ProtoDriver], home: str) -> Suitability:
         raise
     except (Exception, SystemExit) as error:  # one driver's fault keeps nobody from the others
         raise GraphDriverError(f"its probe failed: {described(error)}") from error
+
+
+def _directory_at(home: str) -> str:
+    """Return a directory, or the one above it if it is not there yet.
+
+    Raises:
+        UnsupportedError: something that is not a directory is in the way.
+    """
+    while not os.path.isdir(home):
+        if os.path.lexists(home):
+            raise UnsupportedError(
+                f"no layers can be kept at {home}: it is not a directory",
+                hint="choose another path, or move it away",
+            )
+        home = os.path.dirname(home)
+    return home
 
 
 def check(cls: type[ProtoDriver], options: Sequence[str]) -> None:

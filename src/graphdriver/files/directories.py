@@ -7,6 +7,7 @@ must therefore say its mode each time; `os.makedirs` does so for the last folder
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import stat
@@ -24,7 +25,7 @@ def make_directories(path: str, mode: int) -> None:
     """Make a folder and those above it that are missing, all with the same permissions.
 
     Raises:
-        OSError: one cannot be made; FileExistsError if something else is in its place.
+        OSError: one cannot be made; NotADirectoryError if something else is in its place.
     """
     above = os.path.dirname(path)
     if above and not os.path.isdir(above):
@@ -32,7 +33,7 @@ def make_directories(path: str, mode: int) -> None:
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, mode)
     if not os.path.isdir(path):
-        raise FileExistsError(17, "something that is no folder is in the way", path)
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
 
 
 def make_plain(path: str, mode: int) -> None:

@@ -14,6 +14,7 @@ from graphdriver.conformance.kit.run import cleared
 from graphdriver.conformance.snapshotter.calls import Calls
 from graphdriver.conformance.snapshotter.kit import Kit
 from graphdriver.errors import UnreachableError
+from graphdriver.linux.unix_sockets import refuse_other
 
 
 class SocketSubject:
@@ -27,11 +28,13 @@ class SocketSubject:
 
     Raises:
         UnreachableError: nobody listens there.
+        UnsupportedError: something else than a socket is there.
     """
 
     offers: ClassVar[frozenset[Need]] = frozenset()
 
     def __init__(self, address: str, folder: Path, home: str, calls: type[Calls] = Calls) -> None:
+        refuse_other(address)
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(address)

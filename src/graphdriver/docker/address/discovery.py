@@ -8,13 +8,13 @@ which hold one line, the address, and ``.json`` files, which also hold the daemo
 from __future__ import annotations
 
 import os
-import stat
 import urllib.parse
 from dataclasses import dataclass
 
 from graphdriver.docker.address.listeners import PLUGIN_SOCKETS
 from graphdriver.errors import MalformedRequestError, UnreachableError
 from graphdriver.files.small_files import read_object, read_text
+from graphdriver.linux.unix_sockets import is_socket, refuse_other
 
 PLUGIN_SPECS = "/etc/docker/plugins"
 """Where Docker looks first for the files that name a plugin's address."""
@@ -102,7 +102,7 @@ def find(
     if not name or "/" in name or "\0" in name:
         raise MalformedRequestError(f"{name!r} is no plugin's name")
     for path in (f"{sockets}/{name}.sock", f"{sockets}/{name}/{name}.sock"):
-        if _is_socket(path):
+        if is_socket(path):
             return Address(path=path)
     for folder in specs:
         stems = (f"{folder}/{name}", f"{folder}/{name}/{name}")
@@ -116,11 +116,20 @@ def find(
     )
 
 
-def _is_socket(path: str) -> bool:
-    try:
-        return stat.S_ISSOCK(os.stat(path).st_mode)
-    except OSError:
-        return False
+def address_of(plugin: str) -> Address:
+    """Return where a plugin listens, of which somebody gives the name, the socket or the address.
+
+    Raises:
+        MalformedRequestError: no plugin can have that name or address.
+        UnsupportedError: something else than a socket is at the path.
+        UnreachableError: there is no plugin of that name.
+    """
+    if "/" not in plugin:
+        return find(plugin)
+    address = Address.parse(plugin)
+    if address.path:
+        refuse_other(address.path)
+    return address
 
 
 def read_spec(path: str) -> Address:

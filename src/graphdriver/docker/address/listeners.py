@@ -12,12 +12,12 @@ import errno
 import logging
 import os
 import socket
-import stat
 from typing import TYPE_CHECKING, Protocol
 
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
 from graphdriver.files.directories import make_directories
 from graphdriver.files.path_lock import TIMEOUT_AT_STOP, locked
+from graphdriver.linux.unix_sockets import refuse_other
 from graphdriver.serving.process import group_id
 
 if TYPE_CHECKING:
@@ -238,14 +238,9 @@ def _expect_directory(path: str) -> None:
 
 
 def _clear_stale(path: str) -> None:
-    try:
-        there = os.lstat(path)
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return
-    if not stat.S_ISSOCK(there.st_mode):
-        raise UnsupportedError(
-            f"{path} exists and is no socket", hint="move it away, or choose another path"
-        )
+    refuse_other(path, follow=False)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:
