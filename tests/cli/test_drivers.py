@@ -31,13 +31,9 @@ def test_each_driver_is_told_with_whether_it_works_and_why() -> None:
     result = graphdriver("drivers", "--data-root", "/tmp/not/there/yet")
     assert result.returncode == 0
     lines = result.stdout.decode().splitlines()
-    assert lines[0].startswith(
-        "overlay2        works: layers share all that they do not change, on "
-    )
-    assert lines[1].startswith(
-        "fuse-overlayfs  works: layers share all that they do not change, by a"
-    )
-    assert lines[2] == "vfs             works: works on every filesystem, by full copies"
+    assert lines[0].startswith("overlay2        works: unchanged files are shared, on ")
+    assert lines[1].startswith("fuse-overlayfs  works: unchanged files are shared through the")
+    assert lines[2] == "vfs             works: each layer is a full copy, on any filesystem"
 
 
 def test_programs_read_the_same() -> None:
@@ -62,7 +58,7 @@ def test_the_drivers_of_other_packages_are_beside_ours(folder: Path) -> None:
     install(folder, "plain", "plain_folders:PlainFolders")
     lines = drivers(folder).splitlines()
     assert "plain           works: says nothing of where it works" in lines
-    assert "vfs             works: works on every filesystem, by full copies" in lines
+    assert "vfs             works: each layer is a full copy, on any filesystem" in lines
 
 
 def test_a_package_whose_driver_is_not_there_harms_no_other(folder: Path) -> None:

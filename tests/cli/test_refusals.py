@@ -17,15 +17,15 @@ from tests.support.traces import socket_in
 
 BAD_OPTIONS = [
     ("vfs", "size=10G", "vfs cannot limit the size of a layer"),
-    ("vfs", "nope=1", "vfs knows no option 'nope'"),
-    ("btrfs", "nope=1", "btrfs knows no option 'nope'"),
-    ("btrfs", "size=much", "'much' is no size"),
-    ("overlay2", "nope=1", "overlay2 knows no option 'nope=1'"),
-    ("overlay2", "size=much", "'much' is no size"),
+    ("vfs", "nope=1", "vfs: unknown option 'nope'"),
+    ("btrfs", "nope=1", "btrfs: unknown option 'nope'"),
+    ("btrfs", "size=much", "'much' is not a size"),
+    ("overlay2", "nope=1", "overlay2: unknown option 'nope'"),
+    ("overlay2", "size=much", "'much' is not a size"),
     ("overlay2", "volatile=perhaps", "volatile=perhaps"),
     ("overlay2", "mountopt=metacopy=on", "metacopy"),
-    ("fuse-overlayfs", "volatile=true", "fuse-overlayfs knows no option 'volatile=true'"),
-    ("fuse-overlayfs", "size=much", "'much' is no size"),
+    ("fuse-overlayfs", "volatile=true", "fuse-overlayfs: unknown option 'volatile'"),
+    ("fuse-overlayfs", "size=much", "'much' is not a size"),
     ("plain_folders:PlainFolders", "sync=perhaps", "sync is 'layer' (the default) or 'none'"),
     ("plain_folders:PlainFolders", "adopt=perhaps", "adopt is 'no' (the default) or 'yes'"),
 ]

@@ -34,7 +34,7 @@ def test_the_choice_its_reason_and_the_daemons_lines_are_printed(folder: Path) -
     one = Serving(folder, "--name", name, "--data-root", str(folder)).ready()
     try:
         said = one.out.read_text()
-        assert said.startswith("serving overlay2 (layers share all that they do not change, on ")
+        assert said.startswith("serving overlay2 (unchanged files are shared, on ")
         assert f") on /run/docker/plugins/{name}.sock\n" in said
         line = f"dockerd --experimental --data-root {folder} -s {name}\n"
         assert f"  {line}" in said

@@ -13,10 +13,10 @@ from graphdriver.drivers.choice import choose
 from tests.support.filesystems import loop
 from tests.support.ground import require, tool
 
-SHARE = "layers share all that they do not change"
-COPY = "works on every filesystem, by full copies"
-REFLINK = "copies share their blocks (reflink)"
-SNAPSHOTS = "layers are snapshots; size= works, by simple quotas"
+SHARE = "unchanged files are shared"
+COPY = "each layer is a full copy, on any filesystem"
+REFLINK = "each layer is a copy that shares unchanged blocks (reflink)"
+SNAPSHOTS = "layers are snapshots; simple quotas limit their size"
 
 RANKED = {
     "ext4": {"overlay2": SHARE, "fuse-overlayfs": SHARE, "vfs": COPY, "btrfs": ""},
@@ -27,7 +27,7 @@ RANKED = {
 }
 """Which driver works and why, the best one first; one without a reason does not work."""
 
-WHY_NOT = {"btrfs": "set the daemon's data-root to a btrfs", "overlay2": "(d_type); make it anew"}
+WHY_NOT = {"btrfs": "set the daemon's data-root to a btrfs", "overlay2": "(d_type); make it again"}
 
 INSIDE = 'mount -t tmpfs tmpfs "$1" && exec "$0" -m graphdriver drivers --data-root "$1"'
 

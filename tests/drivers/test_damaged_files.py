@@ -26,8 +26,8 @@ from graphdriver.docker.messages import InitRequest
 from graphdriver.docker.residence import Residence
 from graphdriver.driver import mounted
 from graphdriver.drivers import load
-from graphdriver.drivers.overlay.reference_counts import Holds
-from graphdriver.drivers.probed import FILE as PROBED
+from graphdriver.drivers.overlay.reference_counts import ReferenceCounts
+from graphdriver.drivers.probe_record import RECORD
 from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.errors import GraphDriverError, InUseError
 from graphdriver.serving.home import Home
@@ -142,16 +142,16 @@ def test_init_json(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    counts = Holds("/home", str(tmp_path))
+    counts = ReferenceCounts("/home", str(tmp_path))
     counts.set("layer", 3)
-    path = Path(counts._folder) / "layer"
+    path = Path(counts._directory) / "layer"
     with damages(path, caplog) as each:
         for _ in each:
-            later = Holds("/home", str(tmp_path))
-            if later.of("layer", mounted=True) != 3 and not later.was_counted("layer"):
-                assert later.of("layer", mounted=True) == 1
+            later = ReferenceCounts("/home", str(tmp_path))
+            if later.get("layer", mounted=True) != 3 and not later.is_of_this_boot("layer"):
+                assert later.get("layer", mounted=True) == 1
             later.set("layer", 2)
-            assert Holds("/home", str(tmp_path)).of("layer", mounted=True) == 2
+            assert ReferenceCounts("/home", str(tmp_path)).get("layer", mounted=True) == 2
             path.unlink()
 
 
@@ -238,7 +238,9 @@ def test_a_layer_whose_list_of_layers_is_missing_is_no_first_layer(home: Path, n
         driver.create("base", "", "", {})
         driver.create("layer", "base", "", {})
         (home / "layer/lower").unlink()
-        with pytest.raises(GraphDriverError, match=r"layer/lower is damaged or missing; remove it"):
+        with pytest.raises(
+            GraphDriverError, match=r"layer/lower is damaged or missing; remove the layer"
+        ):
             driver.get("layer", "")
         driver.remove("layer")
 
@@ -267,7 +269,7 @@ def test_a_damaged_note_of_a_copy_keeps_no_leftover(home: Path) -> None:
 def test_what_a_probe_found(home: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
     with taken_up(name, home):
         pass
-    with damages(home / PROBED, caplog) as each:
+    with damages(home / RECORD, caplog) as each:
         for _ in each:
             with taken_up(name, home) as driver:
                 driver.status()

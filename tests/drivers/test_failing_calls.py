@@ -137,14 +137,14 @@ class Scene:
             assert self.driver.exists(id) == (id in there), id
         if hasattr(self.driver, "_layers"):
             layers = self.driver._layers
-            layers._first_child("")  # reads what could not be read at the start
-            assert layers._lineage._parents == {id: layers._files.parent_of(id) for id in there}
+            layers._parents.first_child("")  # reads what could not be read at the start
+            assert layers._parents._parents == {id: layers._layout.parent_of(id) for id in there}
             counted = inspection.counts(self.home)
             assert set(counted) <= there
             for id in there:
                 for child in there:
-                    if layers._files.parent_of(child) == id:
-                        assert layers._files.is_committed(id), id
+                    if layers._layout.parent_of(child) == id:
+                        assert layers._layout.is_committed(id), id
         assert len(os.listdir(self.home / ".staging")) == 0
 
     def end(self) -> None:

@@ -14,7 +14,7 @@ import pytest
 from graphdriver import Driver
 from graphdriver.conformance.plugin import tars
 from graphdriver.drivers import load
-from graphdriver.drivers.overlay.aliases import Shown
+from graphdriver.drivers.overlay.aliases import DirectoryAlias
 from graphdriver.linux import btrfs as calls
 from graphdriver.naive import NaiveDiffDriver
 from tests.drivers.layers import read_diff, recorded
@@ -40,7 +40,7 @@ def home(btrfs: Path, name: str, tmp_path_factory: pytest.TempPathFactory) -> It
     home = btrfs / tmp_path_factory.mktemp("home").name / name
     home.mkdir(parents=True)
     yield home
-    Shown(str(home)).end()  # fuse-overlayfs shows a home until its Cleanup
+    DirectoryAlias(str(home)).unmount()  # fuse-overlayfs shows a home until its Cleanup
     subprocess.run(["chattr", "-R", "-f", "-i", "-a", str(home)], check=False)
 
 

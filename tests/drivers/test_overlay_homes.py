@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.drivers.overlay.layers import MOST_LAYERS
-from graphdriver.drivers.overlay.mounts import KernelMounter, Overlay
+from graphdriver.drivers.overlay.kernel_mounter import KernelMounter
+from graphdriver.drivers.overlay.layers import MAX_LOWERS
+from graphdriver.drivers.overlay.mounter import Overlay
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from graphdriver.errors import (
     GraphDriverError,
@@ -74,16 +75,16 @@ def test_as_many_layers_as_the_kernel_takes_stand_on_each_other(
     home: Path, take_up: TakeUp
 ) -> None:
     driver = take_up()
-    chain(driver, MOST_LAYERS + 1)
-    top = str(MOST_LAYERS)
+    chain(driver, MAX_LOWERS + 1)
+    top = str(MAX_LOWERS)
     assert sorted(recorded(driver, top)) == [b"file"]
-    with pytest.raises(UnsupportedError, match=f"parent {top} stands on {MOST_LAYERS} layers"):
+    with pytest.raises(UnsupportedError, match=f"there are {MAX_LOWERS} layers below parent {top}"):
         driver.create("too-deep", top, "", {})
     assert not driver.exists("too-deep")
-    assert len(os.listdir(home / "l")) == MOST_LAYERS + 1
+    assert len(os.listdir(home / "l")) == MAX_LOWERS + 1
     # The kernel's own word, so that the number is not ours alone.
-    driver.create("more", str(MOST_LAYERS - 1), "", {})
-    lowers = [*driver._layers._files.lowers("more"), f"l/{(home / 'more/link').read_text()}"]
+    driver.create("more", str(MAX_LOWERS - 1), "", {})
+    lowers = [*driver._layers._layout.lowers("more"), f"l/{(home / 'more/link').read_text()}"]
     (home / "m").mkdir()
     with pytest.raises(GraphDriverError, match="too many lower directories, limit is 500"):
         driver._layers._mounts._mounter.mount(Overlay(lowers, "m"))
@@ -156,7 +157,9 @@ def test_a_layer_that_others_stand_on_is_not_removed(take_up: TakeUp) -> None:
     driver = take_up()
     chain(driver, 3)
     for again in (driver, take_up()):
-        with pytest.raises(InUseError, match="the layer 1 stands on it; remove that one first"):
+        with pytest.raises(
+            InUseError, match="the layer is the parent of layer 1; remove that one first"
+        ):
             again.remove("0")
     assert sorted(recorded(again, "2")) == [b"file"]
     for id in ("2", "1", "0"):
@@ -210,9 +213,13 @@ def test_what_stands_on_a_layer_whose_own_below_was_lost_says_so(
     chain(take_up(), 3)
     (home / "2/lower").write_text("")
     driver = take_up()
-    with pytest.raises(GraphDriverError, match=r"what layer 2 stands on was lost.*; remove it"):
+    with pytest.raises(
+        GraphDriverError, match=r"the list of lower layers of layer 2 was lost.*; remove the layer"
+    ):
         driver.get("2", "")
-    with pytest.raises(GraphDriverError, match=r"what layer 2 stands on was lost.*; remove it"):
+    with pytest.raises(
+        GraphDriverError, match=r"the list of lower layers of layer 2 was lost.*; remove the layer"
+    ):
         driver.create("3", "2", "", {})
 
 
@@ -227,7 +234,7 @@ def test_nothing_is_made_upon_a_layer_whose_link_was_lost(
     else:
         (home / "2/link").write_text(left)
     driver = take_up()
-    with pytest.raises(GraphDriverError, match=r"the link of layer 2 was lost.*; remove it"):
+    with pytest.raises(GraphDriverError, match=r"the link of layer 2 was lost.*; remove the layer"):
         driver.create("3", "2", "", {})
     assert not driver.exists("3")
     assert sorted(recorded(driver, "2")) == [b"file"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver.conformance.plugin import tars
-from graphdriver.drivers.overlay import layer_mounts
+from graphdriver.drivers.overlay import mounts as layer_mounts
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from graphdriver.errors import GraphDriverError
 from graphdriver.linux.mount import unmount
@@ -35,7 +35,7 @@ def is_mounted(home: Path, id: str) -> bool:
 
 def counts(driver: Overlay2Driver) -> list[Path]:
     """Return the files of counts of a driver's layers."""
-    folder = Path(driver._layers._holds._folder)
+    folder = Path(driver._layers._counts._directory)
     found = folder.iterdir() if folder.exists() else ()
     return [path for path in found if not path.name.startswith(".")]
 
@@ -341,6 +341,6 @@ def test_a_layer_that_others_stand_on_is_not_applied_to(home: Path, take_up: Tak
     driver = take_up()
     upper = pair(driver)
     driver.create("child", upper, "", {})
-    with pytest.raises(GraphDriverError, match="the layer child stands on it"):
+    with pytest.raises(GraphDriverError, match="the layer is the parent of layer child"):
         driver.apply_diff(upper, "lower", io.BytesIO(TAR))
     assert sorted(recorded(driver, "child")) == [b"file"]

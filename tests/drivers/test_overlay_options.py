@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from graphdriver.drivers.overlay.mounts import KernelMounter, Overlay
-from graphdriver.drivers.overlay.options import KNOWN, HomeOptions, LayerOptions
+from graphdriver.drivers.options import parse_size
+from graphdriver.drivers.overlay import layers, probe
+from graphdriver.drivers.overlay.kernel_mounter import KernelMounter
+from graphdriver.drivers.overlay.mounter import Overlay
+from graphdriver.drivers.overlay.options import HomeOptions
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
-from graphdriver.drivers.sizes import size_of
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.linux import mount as calls
 from graphdriver.linux.mountinfo import MountPoint, mount_points
@@ -26,7 +28,7 @@ LABEL = "system_u:object_r:container_file_t:s0:c1,c2"
 
 
 def parse(options: Sequence[str]) -> HomeOptions:
-    return HomeOptions.parse(options, "overlay2", KNOWN)
+    return HomeOptions.parse(options, Overlay2Driver.options, "overlay2")
 
 
 def mount_of(home: Path, id: str) -> MountPoint:
@@ -61,8 +63,8 @@ def test_an_unknown_option_is_refused_with_the_list_of_known_ones(
     with pytest.raises(UnsupportedError) as error:
         take_up(option)
     text = str(error.value)
-    assert text.startswith(f"overlay2 knows no option {option!r}; ")
-    assert all(f"{known}= (" in text for known in ("mountopt", "size", "volatile"))
+    assert text.startswith(f"overlay2: unknown option {option.partition('=')[0]!r}; ")
+    assert all(f"{one.example} ({one.help})" in text for one in Overlay2Driver.options)
     assert os.listdir(home) == []
 
 
@@ -79,17 +81,17 @@ def test_an_unknown_option_is_refused_with_the_list_of_known_ones(
     ],
 )
 def test_sizes_are_read_as_docker_reads_them(text: str, size: int) -> None:
-    assert size_of(text) == size
+    assert parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "G", "-1G", "1X", "1,5G", "1GG", "ten"])
 def test_what_is_no_size_is_refused(take_up: TakeUp, text: str) -> None:
-    with pytest.raises(UnsupportedError, match="is no size; write 10G"):
+    with pytest.raises(UnsupportedError, match="is not a size; write 10G"):
         take_up(f"size={text}")
 
 
 def test_a_truth_is_true_or_false(take_up: TakeUp) -> None:
-    with pytest.raises(UnsupportedError, match="volatile=yes: it is true or false"):
+    with pytest.raises(UnsupportedError, match="volatile=yes: it must be true or false"):
         take_up("volatile=yes")
 
 
@@ -118,14 +120,14 @@ def test_mount_options_are_those_of_every_mount(
 @pytest.mark.parametrize(
     ("option", "text"),
     [
-        ("metacopy=on", "it is metacopy=off"),
-        ("redirect_dir=on", "it is redirect_dir=nofollow"),
-        ("index=on", "it is index=off"),
-        ("nodev,lowerdir=/etc", "the driver sets it itself"),
-        ("upperdir=/etc", "the driver sets it itself"),
-        ("userxattr", "the driver sets it itself"),
-        ("ro", "the driver sets it itself"),
-        ("volatile", "volatile=true, without mountopt"),
+        ("metacopy=on", "the driver itself sets metacopy=off"),
+        ("redirect_dir=on", "the driver itself sets redirect_dir=nofollow"),
+        ("index=on", "the driver itself sets index=off"),
+        ("nodev,lowerdir=/etc", "the driver itself sets it"),
+        ("upperdir=/etc", "the driver itself sets it"),
+        ("userxattr", "the driver itself sets it"),
+        ("ro", "the driver itself sets it"),
+        ("volatile", "use the option volatile=true"),
     ],
 )
 def test_mount_options_that_would_make_diffs_wrong_are_refused(
@@ -139,7 +141,7 @@ def test_what_the_kernel_refuses_is_told_at_init(home: Path, take_up: TakeUp) ->
     with pytest.raises(UnsupportedError) as error:
         take_up("mountopt=nodev,nonsense=1")
     text = str(error.value)
-    assert "nothing can be mounted with mountopt=nodev,nonsense=1" in text
+    assert "mounting with mountopt=nodev,nonsense=1 fails" in text
     assert "Unknown parameter 'nonsense'" in text
     assert os.listdir(home) == []
 
@@ -167,7 +169,9 @@ def test_a_label_becomes_the_context_of_the_mount(
 def test_a_label_that_the_kernel_does_not_take_is_an_error(home: Path, take_up: TakeUp) -> None:
     driver = take_up()
     upper = pair(driver)
-    with pytest.raises(GraphDriverError, match=r"cannot be mounted: .*Unknown parameter 'context'"):
+    with pytest.raises(
+        GraphDriverError, match=r"cannot be mounted on upper/merged: .*Unknown parameter 'context'"
+    ):
         driver.get(upper, LABEL)
     assert not (home / upper / "merged").exists()
     assert sorted(recorded(driver, upper)) == [b"file"]
@@ -191,7 +195,7 @@ def test_a_size_needs_project_quotas(home: Path, take_up: TakeUp) -> None:
 
 def test_an_unknown_option_of_a_layer_is_refused(take_up: TakeUp) -> None:
     driver = take_up()
-    with pytest.raises(UnsupportedError, match="no option 'siez' of a layer; it knows size="):
+    with pytest.raises(UnsupportedError, match="unknown option 'siez'; it takes size="):
         driver.create("a", "", "", {"siez": "1G"})
 
 
@@ -200,10 +204,11 @@ def test_the_homes_size_is_for_containers_alone(
 ) -> None:
     limited: list[tuple[int, list[str]]] = []
 
-    def limit(options: LayerOptions, folder: str, names: list[str]) -> None:
-        limited.append((options.size, list(names)))
+    def limit(directories: Sequence[str], size: int) -> None:
+        limited.append((size, [os.path.basename(one) for one in directories]))
 
-    monkeypatch.setattr(LayerOptions, "limit", limit)
+    for module in (layers, probe):
+        monkeypatch.setattr(module, "limit_tree", limit)
     driver = take_up("size=10G")
     limited.clear()
     driver.create("image", "", "", {})
@@ -265,7 +270,7 @@ def test_a_volatile_layer_that_the_machine_went_down_under_is_refused(
     driver.get(container, "")
     # What is left after a boot: the kernel's mark, and neither mount nor count.
     subprocess.run(["umount", home / container / "merged"], check=True)
-    shutil.rmtree(driver._layers._holds._folder)
+    shutil.rmtree(driver._layers._counts._directory)
     driver = take_up("volatile=true")
     for _ in range(2):
         with pytest.raises(
@@ -293,5 +298,5 @@ def test_a_volatile_layer_is_put_and_got_while_its_filesystem_is_read_only(
         assert b"volatile" in mount_of(home, container).options
         driver.put(container)
         driver.remove(container)
-        assert not os.path.exists(f"{driver._layers._holds._folder}/{container}")
+        assert not os.path.exists(f"{driver._layers._counts._directory}/{container}")
         driver.cleanup()

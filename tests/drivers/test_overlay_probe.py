@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from graphdriver.drivers import choice
-from graphdriver.drivers.overlay.aliases import Shown
-from graphdriver.drivers.overlay.fuse import FuseMounter
+from graphdriver.drivers.overlay.aliases import DirectoryAlias
+from graphdriver.drivers.overlay.fuse_mounter import FuseMounter
 from graphdriver.drivers.overlay.fuse_overlayfs import FuseOverlayfsDriver
-from graphdriver.drivers.overlay.mounts import KernelMounter, Mounter, Overlay
+from graphdriver.drivers.overlay.kernel_mounter import KernelMounter
+from graphdriver.drivers.overlay.mounter import Mounter, Overlay
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
-from graphdriver.drivers.overlay.probe import examine, trial
+from graphdriver.drivers.overlay.probe import probe_overlayfs, trial
 from graphdriver.errors import UnsupportedError
 from graphdriver.linux import mount as calls
 from graphdriver.linux.mountinfo import mount_points
@@ -52,13 +53,13 @@ def on_ramfs(folder: Path) -> Iterator[Path]:
 UNFIT = {
     "on overlayfs": (
         on_overlayfs,
-        r"{home} is on overlay, which cannot hold upper layers \(.*upperdir.*\);"
+        r"{home} is on overlay, which cannot hold upper directories \(.*upperdir.*\);"
         " set the daemon's data-root to another filesystem, or use vfs",
     ),
     "without types of names": (
         lambda folder: loop("ext4-untyped", folder),
-        r"{home} is on ext4 that does not tell file types with their names \(d_type\);"
-        r" make it anew \(mkfs.xfs -n ftype=1, mkfs.ext4 -O filetype\), or set the daemon's data-root",
+        r"{home} is on ext4 without file types in directories \(d_type\);"
+        r" make it again \(mkfs.xfs -n ftype=1, mkfs.ext4 -O filetype\), or set the daemon's data-root",
     ),
     "without attributes": (
         on_ramfs,
@@ -100,7 +101,7 @@ def test_the_command_line_tells_of_an_unfit_place_and_serves_another_driver_ther
     with tempfile.TemporaryDirectory(prefix="gd-", dir="/tmp") as own:
         one = Serving(Path(own), "--data-root", root).ready()
         try:
-            assert one.out.read_text().startswith("serving fuse-overlayfs (layers share")
+            assert one.out.read_text().startswith("serving fuse-overlayfs (unchanged files")
         finally:
             one.end()
 
@@ -110,7 +111,7 @@ def test_a_kernel_without_overlayfs_is_told_of(home: Path, monkeypatch: pytest.M
     monkeypatch.setattr(calls, "knows", lambda _: False)
     text = "this kernel has no overlay filesystem; load it .modprobe overlay., or use vfs"
     with pytest.raises(UnsupportedError, match=text):
-        examine(str(home))
+        probe_overlayfs(str(home))
     assert choice.choose(str(home)).name == "fuse-overlayfs"
 
 
@@ -118,7 +119,7 @@ def test_a_fit_place_is_told_by_its_filesystem_and_left_as_it_was(place: Path) -
     before = os.listdir(place)
     suitability = Overlay2Driver.probe(str(place))
     kind = suitability.reason.rpartition(" ")[2]
-    assert suitability.reason == f"layers share all that they do not change, on {kind}"
+    assert suitability.reason == f"unchanged files are shared, on {kind}"
     assert kind in {one.fstype for one in mount_points()}
     assert os.listdir(place) == before
     assert choice.choose(str(place)).name == "overlay2"
@@ -168,8 +169,9 @@ def test_a_daemon_that_starts_during_a_probe_does_not_hide_what_that_mounts(
 
 _KILLED = """
 import os, sys
-from graphdriver.drivers.overlay.fuse import FuseMounter
-from graphdriver.drivers.overlay.mounts import KernelMounter, Mounter, Overlay
+from graphdriver.drivers.overlay.fuse_mounter import FuseMounter
+from graphdriver.drivers.overlay.kernel_mounter import KernelMounter
+from graphdriver.drivers.overlay.mounter import Mounter, Overlay
 from graphdriver.drivers.overlay.probe import trial
 with trial(sys.argv[2]) as (folder, _):
     mounter = FuseMounter(folder) if sys.argv[1] == "fuse-overlayfs" else KernelMounter(folder)
@@ -196,8 +198,8 @@ def test_what_a_killed_probe_left_is_cleared_away(
 
 def mounts_of_a_probe(home: Path) -> list[bytes]:
     """Return where something of it is mounted: below the home, or where it or a mounter shows it."""
-    shown = Shown(str(home / ".overlay-probe")).path
-    above = [os.fsencode(one) + b"/" for one in (home, shown, Shown(shown).path)]
+    shown = DirectoryAlias(str(home / ".overlay-probe")).path
+    above = [os.fsencode(one) + b"/" for one in (home, shown, DirectoryAlias(shown).path)]
     return [one.point for one in mount_points() if (one.point + b"/").startswith(tuple(above))]
 
 
@@ -205,7 +207,7 @@ def test_probes_of_one_place_do_not_disturb_each_other(home: Path) -> None:
     found: list[str] = []
 
     def probe() -> None:
-        found.extend(examine(str(home)) for _ in range(20))
+        found.extend(probe_overlayfs(str(home)) for _ in range(20))
 
     threads = [threading.Thread(target=probe) for _ in range(4)]
     for thread in threads:

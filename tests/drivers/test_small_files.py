@@ -12,7 +12,7 @@ from graphdriver.docker.address.spec_files import SpecFile
 from graphdriver.docker.daemon import Daemon, DaemonFile
 from graphdriver.docker.messages import InitRequest
 from graphdriver.drivers import load
-from graphdriver.drivers.overlay.reference_counts import Holds
+from graphdriver.drivers.overlay.reference_counts import ReferenceCounts
 from graphdriver.errors import GraphDriverError
 from graphdriver.files.small_files import write_whole
 from graphdriver.serving.home import Home
@@ -48,7 +48,7 @@ def lead(place: Path, path: str) -> None:
 
 
 def count(place: Path, _text: str) -> None:
-    Holds("/home", str(place)).set("layer", 1)
+    ReferenceCounts("/home", str(place)).set("layer", 1)
 
 
 WRITERS: dict[str, tuple[Callable[[Path, str], None], str]] = {
@@ -56,7 +56,7 @@ WRITERS: dict[str, tuple[Callable[[Path, str], None], str]] = {
     "home.json": (claim, "home/.graphdriver/home.json"),
     "init.json": (remember, "init.json"),
     "NAME.spec": (lead, "plugin.spec"),
-    "a count": (count, f"{Path(Holds('/home')._folder).name}/layer"),
+    "a count": (count, f"{Path(ReferenceCounts('/home')._directory).name}/layer"),
 }
 
 
@@ -101,11 +101,11 @@ def test_what_cannot_be_replaced_stays(tmp_path: Path) -> None:
 def test_a_count_is_changed_where_there_is_no_room(tmp_path: Path) -> None:
     require(os.geteuid() == 0, "a mount needs root")
     with tmpfs(tmp_path / "run", 64) as place:
-        Holds("/home", str(place)).set("layer", 2)
+        ReferenceCounts("/home", str(place)).set("layer", 2)
         fill(place)
-        holds = Holds("/home", str(place))
+        holds = ReferenceCounts("/home", str(place))
         holds.set("layer", 1)
-        assert Holds("/home", str(place)).of("layer", mounted=True) == 1
+        assert ReferenceCounts("/home", str(place)).get("layer", mounted=True) == 1
 
 
 @pytest.mark.parametrize("name", ["overlay2", "fuse-overlayfs"])

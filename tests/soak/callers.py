@@ -475,7 +475,7 @@ def _why(error: str) -> str:
         ("remove it and load", "remove it"),
         ("exists already", "it exists"),
         ("does not exist", "it is not there"),
-        ("stands on it", "it is stood on"),
+        ("is the parent of layer", "it is a parent"),
     ):
         if part in error:
             return why

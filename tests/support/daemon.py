@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from graphdriver.drivers.overlay.aliases import FOLDER as SHOWN
+from graphdriver.drivers.overlay.aliases import ALIASES
 from tests.support import leftovers
 from tests.support.ground import Docker
 
@@ -165,7 +165,7 @@ class Daemon:
             found = [
                 what
                 for what in found
-                if what != f"mount {self.data_root}" and not what.startswith(f"mount {SHOWN}/")
+                if what != f"mount {self.data_root}" and not what.startswith(f"mount {ALIASES}/")
             ]
         if found:
             raise DockerError("left behind:\n" + "\n".join(found))

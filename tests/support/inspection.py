@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from graphdriver.drivers.overlay.reference_counts import FOLDER
+from graphdriver.drivers.overlay.reference_counts import COUNTS
 from graphdriver.files.runtime_directory import file_name
 from graphdriver.linux.mountinfo import mount_points
 
@@ -35,7 +35,7 @@ def mounted(home: Path) -> list[str]:
 
 def counts(home: Path) -> dict[str, str]:
     """Return what is kept of a home's layers being held, as it stands."""
-    folder = Path(FOLDER, file_name(str(home)))
+    folder = Path(COUNTS, file_name(str(home)))
     if not folder.exists():
         return {}
     return {file.name: file.read_text() for file in folder.iterdir() if file.name[0] != "."}

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from graphdriver.drivers.overlay.aliases import FOLDER as SHOWN
+from graphdriver.drivers.overlay.aliases import ALIASES
 from graphdriver.linux import filesystem
 from graphdriver.linux.mountinfo import mount_points
 
@@ -32,7 +32,7 @@ def shown_elsewhere(folder: Path) -> list[str]:
     """Return where drivers show what is below ``folder``."""
     within = os.fsencode(f"/{folder.name}/")
     points = [os.fsdecode(one.point) for one in mount_points() if within in one.root]
-    return [point for point in points if point.startswith(f"{SHOWN}/")]
+    return [point for point in points if point.startswith(f"{ALIASES}/")]
 
 
 def processes_of(folder: Path) -> dict[int, str]:

@@ -1,8 +1,8 @@
 """Ready-made drivers, one file each, and how a driver is found and made.
 
-Drivers are found by entry point (group ``graphdriver.drivers``), so that another package's are beside
-ours, or named as ``module:Class``. What is imported is somebody's code: whatever it raises is an error
-that says where, and it keeps nobody from the other drivers.
+Drivers are found by entry point (group ``graphdriver.drivers``), so that another package's are
+beside ours, or named as ``module:Class``. What is imported is somebody's code: whatever it raises
+is an error that says where, and it keeps nobody from the other drivers.
 """
 
 from __future__ import annotations

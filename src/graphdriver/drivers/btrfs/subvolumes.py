@@ -1,33 +1,50 @@
-"""Subvolumes with those that are within them, which is what a container can make of its layer.
+"""A layer's subvolume together with those inside it: snapshots of all of them, and their removal.
 
-Whoever may write to a folder on btrfs may make subvolumes there. A snapshot leaves them out, and what
-has some in it cannot be destroyed; so both are done here for all of them. They are gone to by their
-numbers, never by a path that a container has made, however deep they are.
+Whoever may write to a directory on btrfs may make subvolumes there, so a container can. A snapshot
+leaves inner subvolumes out, and a subvolume that holds others cannot be destroyed. So both are done
+here for each of them. They are opened by their numbers, never by a path that a container made,
+however deep they are.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Final
 
+from graphdriver.layer.tree.remove import remove_tree
 from graphdriver.linux import btrfs, btrfs_quota, inode_flags
 
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+ROOT: Final = "root"
+"""The name of a layer's subvolume in the layer's directory."""
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextlib.contextmanager
+def opened(path: str | bytes, dir_fd: int | None = None) -> Iterator[int]:
+    """Open a directory, not a symlink to one, for the length of a ``with`` block."""
+    fd = os.open(path, _DIRECTORY, dir_fd=dir_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def snapshot(source_fd: int, dir_fd: int, name: bytes) -> None:
-    """Make a snapshot of a subvolume and of all that are in it.
+    """Make a snapshot of a subvolume and of all subvolumes in it.
 
     Args:
-        source_fd: its root folder.
-        dir_fd: the folder that the snapshot is made in.
-        name: what it is called there.
+        source_fd: its root directory.
+        dir_fd: the directory that the snapshot is made in.
+        name: its name there.
 
     Raises:
-        OSError: it cannot be made; what was made is left.
+        OSError: it cannot be made; the caller removes what was made.
     """
     btrfs.create_snapshot(source_fd, dir_fd, name)
-    made = os.open(name, _FOLDER, dir_fd=dir_fd)
+    made = os.open(name, _DIRECTORY, dir_fd=dir_fd)
     try:
         pending = [(btrfs.subvolume_of(source_fd).id, btrfs.subvolume_of(made).id)]
         while pending:
@@ -39,58 +56,78 @@ def snapshot(source_fd: int, dir_fd: int, name: bytes) -> None:
 
 
 def _snapshot_within(fd: int, id: int, copy: int, place: btrfs.Name) -> int:
-    """Make a snapshot of subvolume ``id`` where subvolume ``copy`` has an empty folder instead."""
+    """Make a snapshot of subvolume ``id`` where subvolume ``copy`` has an empty directory instead."""
     source = btrfs.open_directory(fd, id)
     try:
-        folder = btrfs.open_directory(fd, copy, place.folder)
+        directory = btrfs.open_directory(fd, copy, place.folder)
         try:
-            # The copy of a directory that somebody made immutable is immutable, too.
-            inode_flags.allow_changes(folder)
-            os.rmdir(place.name, dir_fd=folder)
-            btrfs.create_snapshot(source, folder, place.name)
-            made = os.open(place.name, _FOLDER, dir_fd=folder)
+            inode_flags.allow_changes(
+                directory
+            )  # the copy of an immutable directory is immutable too
+            os.rmdir(place.name, dir_fd=directory)
+            btrfs.create_snapshot(source, directory, place.name)
+            made = os.open(place.name, _DIRECTORY, dir_fd=directory)
             try:
                 return btrfs.subvolume_of(made).id
             finally:
                 os.close(made)
         finally:
-            os.close(folder)
+            os.close(directory)
     finally:
         os.close(source)
 
 
 def destroy(dir_fd: int, name: bytes) -> None:
-    """Destroy a subvolume and all that are in it: read-only, immutable, over their limit or not.
+    """Destroy a subvolume and all subvolumes in it, even if they are read-only, immutable or full.
 
     Args:
-        dir_fd: the folder that it is in.
+        dir_fd: the directory that it is in.
         name: its name there.
 
     Raises:
-        OSError: one cannot be destroyed, since it is in use for swap or for a send.
+        OSError: one cannot be destroyed: it is in use for swap or for a send.
     """
-    fd = os.open(name, _FOLDER, dir_fd=dir_fd)
+    fd = os.open(name, _DIRECTORY, dir_fd=dir_fd)
     try:
         root = btrfs.subvolume_of(fd).id
         btrfs_quota.forget_limit(fd, root)
         pending = [root]
         inner: list[tuple[int, btrfs.Name]] = []
-        for id in pending:  # grows meanwhile
+        for id in pending:  # the list grows meanwhile
             found = list(btrfs.subvolumes_in(fd, id))
             if found:
                 _make_writable(fd, id)
             inner += [(id, place) for _, place in found]
             pending += [one for one, _ in found]
-        for id, place in reversed(inner):
-            folder = btrfs.open_directory(fd, id, place.folder)
+        for id, place in reversed(inner):  # the innermost first
+            directory = btrfs.open_directory(fd, id, place.folder)
             try:
-                inode_flags.allow_changes(folder)
-                _destroy_one(folder, place.name)
+                inode_flags.allow_changes(directory)
+                _destroy_one(directory, place.name)
             finally:
-                os.close(folder)
+                os.close(directory)
     finally:
         os.close(fd)
     _destroy_one(dir_fd, name)
+
+
+def delete_layer(dir_fd: int, name: bytes) -> None:
+    """Delete a layer's directory with its subvolume; also an unfinished one, without a subvolume.
+
+    Args:
+        dir_fd: the directory that it is in.
+        name: its name there.
+
+    Raises:
+        OSError: it cannot be deleted.
+    """
+    absent = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+    with absent, opened(name, dir_fd=dir_fd) as layer:
+        with opened(ROOT, dir_fd=layer) as root:
+            is_subvolume = btrfs.is_subvolume(root)
+        if is_subvolume:
+            destroy(layer, os.fsencode(ROOT))
+    remove_tree(dir_fd, name)
 
 
 def _destroy_one(dir_fd: int, name: bytes) -> None:
@@ -102,8 +139,8 @@ def _destroy_one(dir_fd: int, name: bytes) -> None:
 
 
 def _make_writable(fd: int, id: int) -> None:
-    folder = btrfs.open_directory(fd, id)
+    directory = btrfs.open_directory(fd, id)
     try:
-        btrfs.make_writable(folder)
+        btrfs.make_writable(directory)
     finally:
-        os.close(folder)
+        os.close(directory)

@@ -1,8 +1,8 @@
-"""What was touched in a subvolume since a transaction: by its tree, not by walking through its folders.
+"""What was touched in a subvolume since a transaction: read in btrfs's trees, not in its directories.
 
-Each node of a tree tells in which transaction it was written, and each inode in which it was changed.
-So a search passes over all that is older; where it finds an inode that is younger, the inode's
-names, and those of the folders above it, lead there.
+Each node of a tree holds the number of the transaction in which it was written, and each inode that
+of its last change. So a search skips all nodes that are older. Where it finds a younger inode, the
+names of the inode and of the directories above it lead there.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from graphdriver.driver import Touched
 from graphdriver.linux import btrfs
 
 _LAST_FREE_OBJECTID: Final = (1 << 64) - 256
-_MOST: Final = (1 << 64) - 1
+_MAX_OFFSET: Final = (1 << 64) - 1
 _NAMES: Final = (btrfs.INODE_REF_KEY, btrfs.INODE_EXTREF_KEY)
 
 
 def touched_since(upper_fd: int, lower_fd: int, transaction: int) -> Touched:
-    """Tell where two subvolumes can differ that were one.
+    """Return where a snapshot and its source can differ.
 
     Args:
-        upper_fd: the root folder of the snapshot.
-        lower_fd: that of what it is a snapshot of.
-        transaction: the one that it was made in. All that was written since is committed.
+        upper_fd: the root directory of the snapshot.
+        lower_fd: the root directory of its source.
+        transaction: the one in which it was made. All that was written since is committed.
 
     Raises:
         OSError: the trees cannot be searched.
@@ -36,15 +36,15 @@ def touched_since(upper_fd: int, lower_fd: int, transaction: int) -> Touched:
     for fd in (upper_fd, lower_fd):
         tree = _Tree(fd, transaction)
         inodes.update(tree.touched)
-        tree.add_ways(names)
+        tree.add_paths(names)
     return Touched(os.fstat(upper_fd).st_dev, os.fstat(lower_fd).st_dev, inodes, names)
 
 
 class _Tree:
-    """What the young nodes of a subvolume's tree hold.
+    """The nodes of a subvolume's tree that are younger than a transaction.
 
     Attributes:
-        touched: the inodes that were changed, and how many names each has.
+        touched: the numbers of the inodes that changed, and how many names each has.
     """
 
     def __init__(self, fd: int, transaction: int) -> None:
@@ -52,7 +52,7 @@ class _Tree:
         self._id = btrfs.subvolume_of(fd).id
         self.touched: dict[int, int] = {}
         self._names: defaultdict[int, list[btrfs.Name]] = defaultdict(list)
-        first, last = (btrfs.FIRST_FREE_OBJECTID, 0, 0), (_LAST_FREE_OBJECTID, 0xFF, _MOST)
+        first, last = (btrfs.FIRST_FREE_OBJECTID, 0, 0), (_LAST_FREE_OBJECTID, 0xFF, _MAX_OFFSET)
         for item in btrfs.search(fd, self._id, first, last, younger_than=transaction):
             if item.type == btrfs.INODE_ITEM_KEY:
                 inode = btrfs.Inode.parse(item)
@@ -61,25 +61,25 @@ class _Tree:
             elif item.type in _NAMES:
                 self._names[item.object] += btrfs.names_of(item)
 
-    def add_ways(self, ways: defaultdict[int, set[bytes]]) -> None:
-        """Add, for each folder on the way to a touched inode, the name that leads on."""
+    def add_paths(self, paths: defaultdict[int, set[bytes]]) -> None:
+        """Add, for each directory above a touched inode, the names that lead to such inodes."""
         pending = list(self.touched)
         known = {btrfs.FIRST_FREE_OBJECTID, *pending}
         while pending:
             inode = pending.pop()
             if inode == btrfs.FIRST_FREE_OBJECTID:
                 continue
-            for folder, name in self._names_of(inode):
-                ways[folder].add(name)
-                if folder not in known:
-                    known.add(folder)
-                    pending.append(folder)
+            for directory, name in self._names_of(inode):
+                paths[directory].add(name)
+                if directory not in known:
+                    known.add(directory)
+                    pending.append(directory)
 
     def _names_of(self, inode: int) -> Sequence[btrfs.Name]:
-        """Return all names of an inode, of which some may be in nodes that are not young."""
+        """Return all names of an inode; some may be in older nodes."""
         found = self._names.get(inode, ())
         if len(found) >= self.touched.get(inode, 1):
             return found
-        first, last = (inode, btrfs.INODE_REF_KEY, 0), (inode, btrfs.INODE_EXTREF_KEY, _MOST)
+        first, last = (inode, btrfs.INODE_REF_KEY, 0), (inode, btrfs.INODE_EXTREF_KEY, _MAX_OFFSET)
         items = btrfs.search(self._fd, self._id, first, last)
         return [name for item in items for name in btrfs.names_of(item)]

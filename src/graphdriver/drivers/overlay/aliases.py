@@ -1,7 +1,8 @@
-"""Folders shown in a second place, whose path leads to the same as long as it is there.
+"""Aliases: a directory that is bind-mounted at a second path.
 
-A home's own path may not: dockerd mounts its data-root upon itself when it starts, and what was
-mounted below it before is then out of reach until that mount is gone.
+The second path leads to the directory as long as the alias is mounted. A home's own path may not:
+when dockerd starts, it bind-mounts its data-root on itself. What was mounted below the data-root
+before is then hidden until that bind mount is gone.
 """
 
 from __future__ import annotations
@@ -20,92 +21,100 @@ from graphdriver.files.runtime_directory import RUNTIME
 from graphdriver.linux import mount as calls
 from graphdriver.linux.mountinfo import mount_points
 
-FOLDER: Final = f"{RUNTIME}/shown"
+ALIASES: Final = f"{RUNTIME}/shown"
 
 _DELETED: Final = b"//deleted"
-"""How the table of mounts ends the root of a directory that is gone (fs/d_path.c in the kernel)."""
+"""The end of a mount's root in the mount table if the directory was deleted (fs/d_path.c in Linux)."""
 
 
-class Shown:
-    """A folder that is shown in a second place until that is ended, by this process or a later one.
+class DirectoryAlias:
+    """A directory bind-mounted at a second path, until this process or a later one unmounts it.
 
     Args:
-        folder: its absolute path.
-        flags: any of the ``MS_`` bits, for what is shown.
+        directory: its absolute path.
+        flags: any of the ``MS_`` bits, for the bind mount.
+
+    Attributes:
+        path: the second path.
     """
 
-    def __init__(self, folder: str, flags: int = 0) -> None:
-        self._folder = folder
+    def __init__(self, directory: str, flags: int = 0) -> None:
+        self._directory = directory
         self._flags = flags
         self._guard = threading.Lock()
-        # A digest: these paths are told to mounts, which have little room for them.
-        name = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()
-        self.path = os.path.join(FOLDER, f"{name}{_own_suffix()}")
-        """The second place."""
+        # A digest is short: mount options hold this path, and have little room.
+        name = hashlib.sha256(os.fsencode(os.path.realpath(directory))).hexdigest()
+        self.path = os.path.join(ALIASES, f"{name}{_own_suffix()}")
 
-    def show(self) -> None:
-        """Show the folder; if it is shown already, that stays, for those who use it.
+    def mount(self) -> None:
+        """Mount the alias; one that is mounted already stays, for those who use it.
 
         Raises:
-            OSError: it cannot be.
+            OSError: it cannot be mounted.
         """
         with self._guard:
-            if self._is_shown() and not os.path.samefile(self._folder, self.path):
-                self._end()
-            if not self._is_shown():
-                make_directories(FOLDER, 0o700)
+            if self._is_mounted() and not os.path.samefile(self._directory, self.path):
+                self._unmount()  # the directory was deleted, and made again
+            if not self._is_mounted():
+                make_directories(ALIASES, 0o700)
                 _sweep()
                 with locked(self.path):  # nobody sweeps it before it is mounted
                     make_own(self.path, 0o700)
-                    calls.mount(self._folder, self.path, "", calls.MS_BIND, "")
-            # Each time: who mounted it may have been killed before the rest.
+                    calls.mount(self._directory, self.path, "", calls.MS_BIND, "")
+            # Each time: the process that mounted it may have been killed before it did this.
+            # Private, so that mounts on the alias do not appear in the directory as well.
             calls.mount("", self.path, "", calls.MS_PRIVATE, "")
             if self._flags:
                 flags = calls.MS_BIND | calls.MS_REMOUNT | self._flags
                 calls.mount("", self.path, "", flags, "")
 
-    def end(self) -> None:
-        """Show it no longer, nor what is mounted on the second place.
+    def unmount(self) -> None:
+        """Unmount the alias and what is mounted on its path; succeed if nothing is.
 
         Raises:
-            OSError: that cannot be ended.
+            OSError: it cannot be unmounted.
         """
         with self._guard:
-            self._end()
+            self._unmount()
             with contextlib.suppress(FileNotFoundError):
                 os.rmdir(self.path)
 
-    def _end(self) -> None:
-        while self._is_shown():
+    def _unmount(self) -> None:
+        while self._is_mounted():
             calls.unmount(self.path, calls.MNT_DETACH)
 
-    def _is_shown(self) -> bool:
-        # By the table: where both are on one filesystem no device tells a mount.
+    def _is_mounted(self) -> bool:
+        # By the mount table: alias and directory are on one filesystem, so st_dev tells nothing.
         return any(one.point == os.fsencode(self.path) for one in mount_points())
 
 
 def _own_suffix() -> str:
-    """Return how names of this mount namespace end.
+    """Return the suffix of aliases in this mount namespace.
 
-    In another one nobody sees what is mounted here; to remove a directory there ends its mounts here.
+    Another namespace must leave them alone: it does not see what is mounted here, and removing the
+    directory there would unmount the alias here.
     """
     return f".{os.stat('/proc/self/ns/mnt').st_ino}"
 
 
 def _sweep() -> None:
-    """Show no longer what was deleted since, and remove what nothing is shown in."""
+    """Remove what killed processes left: aliases of deleted directories, and ones that are not mounted.
+
+    Only those of this mount namespace. A process may be stopped while it holds an alias's lock; so
+    the sweep waits for none.
+    """
     suffix = _own_suffix()
-    for path in _useless(name for name in os.listdir(FOLDER) if name.endswith(suffix)):
-        # What is about to be used stays. Nobody waits: a process may stop in its middle.
+    for path in _useless(name for name in os.listdir(ALIASES) if name.endswith(suffix)):
         with contextlib.suppress(OSError, InUseError), locked(path, timeout=0):
+            # Again, behind the lock: it may have been mounted meanwhile.
             for still_useless in _useless([os.path.basename(path)]):
-                with contextlib.suppress(OSError):  # nothing is mounted there
+                with contextlib.suppress(OSError):  # not mounted
                     calls.unmount(still_useless, calls.MNT_DETACH)
                 os.rmdir(still_useless)
 
 
 def _useless(names: Iterable[str]) -> list[str]:
-    """Return the paths of those in which nothing is shown, or what was deleted since."""
+    """Return the paths of the aliases that are not mounted, or show a directory that was deleted."""
     roots = {one.point: one.root for one in mount_points()}
-    paths = [os.path.join(FOLDER, name) for name in names]
+    paths = [os.path.join(ALIASES, name) for name in names]
     return [path for path in paths if roots.get(os.fsencode(path), _DELETED).endswith(_DELETED)]

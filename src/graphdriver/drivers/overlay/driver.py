@@ -1,12 +1,14 @@
-"""What drivers on overlays have in common: diffs that are read and written in upper folders.
+"""The base class of the overlay family's drivers: diffs that are read and written in upper directories.
 
-What is applied, listed and packed is read and written in a layer's own folder alone, without a mount
-(`graphdriver.layer.overlay.form`, `graphdriver.layer.overlay.pack`), where that holds no more than the
-marks that are known; against another layer than the direct
-parent, or elsewhere, it is the naive differ's affair.
+A layer's own directory holds exactly what the layer changed against its parent. So a diff against
+the parent needs no mount: it is read there, and a tar is unpacked there
+(`graphdriver.layer.overlay.pack`, `graphdriver.layer.overlay.form`). The naive differ, which
+compares mounted trees, does the rest: diffs against another layer, layers that were written to
+through a mount, and homes where upper directories hold marks that are not known
+(`HomeSetup.is_native`).
 """
 
-# ruff: noqa: D102 - the methods are told in graphdriver.driver
+# ruff: noqa: D102 - graphdriver.driver documents the methods
 from __future__ import annotations
 
 import abc
@@ -15,9 +17,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
 from graphdriver.driver import Change, ClosableStream, Mount, ReadStream
-from graphdriver.drivers.overlay.ground import Ground
-from graphdriver.drivers.overlay.layers import OverlayLayers
-from graphdriver.drivers.overlay.named_mounts import name_mount
+from graphdriver.drivers.options import Option
+from graphdriver.drivers.overlay.layers import HomeSetup, OverlayLayers
+from graphdriver.drivers.overlay.mounter import named_mount
 from graphdriver.layer.change_list import ChangeList, changed_size
 from graphdriver.layer.overlay.changes import compare_upper
 from graphdriver.layer.overlay.form import MountedOverlay, UpperDirectory
@@ -29,28 +31,31 @@ from graphdriver.naive import NaiveDiffDriver
 
 
 class OverlayDriver(NaiveDiffDriver):
-    """Layers upon each other by overlays; a driver says how they are mounted."""
+    """A driver of the overlay family; its subclasses differ in how they mount."""
+
+    options: ClassVar[Sequence[Option]] = ()
+    """The options of a home that the driver takes."""
 
     mount_type: ClassVar[str] = "overlay"
-    """What mount(8) calls such mounts."""
+    """The filesystem type of the mounts that are named for containerd, as mount(8) takes it."""
 
     def __init__(self) -> None:
-        self._layers = OverlayLayers(self.survey)
+        self._layers = OverlayLayers(self.set_up)
         super().__init__(self._layers)
 
     @classmethod
     @abc.abstractmethod
-    def survey(cls, home: str, options: Sequence[str]) -> Ground:
-        """Look at a home, which exists, and say how its layers are mounted.
+    def set_up(cls, home: str, options: Sequence[str]) -> HomeSetup:
+        """Probe a home, which exists, and return how its layers are mounted.
 
         Raises:
-            UnsupportedError: an option is not known, or the home cannot serve.
+            UnsupportedError: an option is unknown, or the home cannot be served.
         """
 
     def mounts(self, id: str, *, read_only: bool) -> Sequence[Mount]:
-        """Name the layer's mount instead of making it (`graphdriver.driver.NamesMounts`)."""
-        folders = self._layers.folders(id)
-        return (name_mount(*folders, read_only=read_only, kind=self.mount_type),)
+        """Return the layer's mount without making it (`graphdriver.driver.NamesMounts`)."""
+        directories = self._layers.directories(id)
+        return (named_mount(*directories, read_only=read_only, kind=self.mount_type),)
 
     def diff(self, id: str, parent: str) -> ClosableStream:
         if not self._is_native_against(id, parent):
@@ -80,20 +85,21 @@ class OverlayDriver(NaiveDiffDriver):
 
     def apply_diff(self, id: str, parent: str, archive: ReadStream) -> int:
         with self._layers.opened(id) as upper:
-            self._layers.refuse_if_stood_upon(id)
-            if self._layers.ground.is_native and self._layers.is_pristine(id):
+            self._layers.refuse_if_parent(id)
+            if self._layers.setup.is_native and self._layers.is_pristine(id):
                 with self._layers.opened_below(id) as lowers:
                     form = functools.partial(
                         UpperDirectory, lowers=lowers, marks=self._layers.marks
                     )
                     return self._unpack(archive, upper, form)
-        # Somebody has written to it through its mount, behind which nothing may be changed.
+        # Somebody wrote to the layer through its mount. overlayfs forbids changes in an upper
+        # directory behind a mount, so the tar is unpacked through the mount as well.
         with self._root(id) as root:
             return self._unpack(archive, root, MountedOverlay)
 
     def _is_native_against(self, id: str, parent: str) -> bool:
         is_direct = parent == self._layers.parent_of(id)
-        return is_direct and self._layers.ground.is_native
+        return is_direct and self._layers.setup.is_native
 
     def _unpack(self, archive: ReadStream, root: int, form: Callable[[int], Form]) -> int:
         maps = self._uid_maps, self._gid_maps

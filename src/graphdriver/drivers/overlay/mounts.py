@@ -1,223 +1,257 @@
-"""How layers are mounted upon each other, by the kernel.
+"""The mounts of layers: where each one is, how it is made and ended, and when.
 
-One mount has a lower folder for each layer below. Names in the mount table are whole paths where they
-can be; where they cannot - the kernel takes no more than 255 bytes for one, and takes backslashes for
-escapes - they are relative to the home, from a thread that has a working directory of its own. The
-same is done with mount(2), for kernels that cannot be told one lower folder at a time (before Linux
-6.7): there all options together have a page, which is room for some 130 layers.
+A layer that has a parent is mounted by its first Get and unmounted by its last Put. It is mounted
+on ``merged``, a directory of its own that exists as long as the mount. On a read-only filesystem no
+directory can be made: there the layer is mounted on its ``work`` directory, read-only. ``work`` is
+free then, since only a mount with an upper directory needs it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import logging
 import os
-import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+import time
+from collections.abc import Sequence
+from typing import Final
 
-from graphdriver.errors import GraphDriverError, UnsupportedError
-from graphdriver.layer.overlay.whiteout import TRUSTED, USER, Marks
-from graphdriver.linux import mount as calls
-from graphdriver.linux.namespaces import in_user_namespace, unshare_working_directory
-from graphdriver.linux.resources import mount_error_text
+from graphdriver.drivers.overlay.layout import DIFF, MERGED, WORK, Layout
+from graphdriver.drivers.overlay.mounter import Mounter, Overlay
+from graphdriver.drivers.overlay.reference_counts import ReferenceCounts
+from graphdriver.errors import GraphDriverError
+from graphdriver.layer.tree.remove import remove_tree
+from graphdriver.linux.mount import MNT_DETACH, unmount
+from graphdriver.linux.processes import mount_holders
 
-SETTINGS: Final = (("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off"))
-"""What every overlay is told: nothing in a layer may show other folders than its own, and a lower
-folder may be used by many."""
+_BUSY_TRIES: Final = 5
+_BUSY_PAUSE: Final = 0.02  # seconds
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
-_ATTRIBUTES: Final = {
-    "ro": (calls.MOUNT_ATTR_RDONLY, calls.MS_RDONLY),
-    "nosuid": (calls.MOUNT_ATTR_NOSUID, calls.MS_NOSUID),
-    "nodev": (calls.MOUNT_ATTR_NODEV, calls.MS_NODEV),
-    "noexec": (calls.MOUNT_ATTR_NOEXEC, calls.MS_NOEXEC),
-    "noatime": (calls.MOUNT_ATTR_NOATIME, calls.MS_NOATIME),
-    "nodiratime": (calls.MOUNT_ATTR_NODIRATIME, calls.MS_NODIRATIME),
-}
-"""Options that belong to the mount and not to the filesystem: for fsmount(2), for mount(2)."""
+_log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Overlay:
-    """One overlay: folders relative to the home, of which ``upper`` and ``work`` may be missing.
-
-    ``options`` are added to `SETTINGS`: ``key=value``, or a flag.
-    """
-
-    lowers: Sequence[str]
-    target: str
-    upper: str = ""
-    work: str = ""
-    options: Sequence[str] = field(default=())
-
-    def settings(
-        self, place: Callable[[str], str], *, one_by_one: bool
-    ) -> list[tuple[str, str | None]]:
-        """Return what the filesystem is told, in order."""
-        told: list[tuple[str, str | None]] = []
-        if one_by_one:
-            told += [("lowerdir+", place(one)) for one in self.lowers]
-        else:
-            told.append(("lowerdir", ":".join(place(one) for one in self.lowers)))
-        if self.upper:
-            told += [("upperdir", place(self.upper)), ("workdir", place(self.work))]
-        told += SETTINGS
-        for option in self.options:
-            key, equals, value = option.partition("=")
-            if key not in _ATTRIBUTES:
-                told.append((key, value if equals else None))
-        return told
-
-    def flags(self, which: int) -> int:
-        """Return the flags of the mount: 0 for those of fsmount(2), 1 for those of mount(2)."""
-        flags = 0
-        for option in self.options:
-            flags |= _ATTRIBUTES.get(option, (0, 0))[which]
-        return flags
-
-
-class Mounter(Protocol):
-    """Mounts overlays below a home, in one way or another."""
-
-    @property
-    def marks(self) -> Marks:
-        """What the mounts write into upper folders, and obey in all."""
-        ...
-
-    def mount(self, overlay: Overlay) -> None:
-        """Mount an overlay on its target, which is there.
-
-        Raises:
-            GraphDriverError: it cannot be; the text says why.
-        """
-        ...
-
-    def status(self) -> Sequence[tuple[str, str]]:
-        """Tell how it is done, for ``docker info``."""
-        ...
-
-    def end(self) -> None:
-        """Leave nothing behind; what was mounted is unmounted."""
-        return
-
-
-class KernelMounter(Mounter):
-    """Mounts overlays by the kernel's own overlayfs.
+class LayerMounts:
+    """The mounts of the layers in a home.
 
     Args:
-        home: an absolute path.
-        interface: ``fsopen`` or ``mount``; by default the newer one if the kernel has it.
+        layout: the home's files.
+        counts: the layers' reference counts.
+        mounter: makes the mounts.
+        options: mount options for each of them.
     """
 
-    def __init__(self, home: str, interface: str = "") -> None:
-        self.home = home
-        self._user_marks = in_user_namespace()
-        self.interface = interface or ("fsopen" if _takes_lower_folders_one_by_one() else "mount")
+    def __init__(
+        self,
+        layout: Layout,
+        counts: ReferenceCounts,
+        mounter: Mounter,
+        options: Sequence[str] = (),
+    ) -> None:
+        self._layout = layout
+        self._counts = counts
+        self._mounter = mounter
+        self._options = options
 
-    @property
-    def marks(self) -> Marks:
-        """Those of the kernel: in a user namespace only ``user.`` attributes can be set."""
-        return USER if self._user_marks else TRUSTED
+    def point(self, id: str) -> str:
+        """Return the directory that a layer is mounted on; ``""`` if it is not mounted."""
+        points = (self._layout.path(id, name) for name in (MERGED, WORK))
+        return next(filter(_is_mounted, points), "")
 
-    def status(self) -> Sequence[tuple[str, str]]:
-        """Tell of what depends on the kernel."""
-        return (
-            ("Supports d_type", "true"),
-            ("Using metacopy", "false"),
-            ("userxattr", str(self._user_marks).lower()),
-            ("Mount Interface", self.interface),
-        )
+    def get(self, id: str, lowers: Sequence[str], mount_label: str) -> str:
+        """Mount a layer unless it is mounted, count one more Get, and return where it is mounted.
 
-    def mount(self, overlay: Overlay) -> None:
-        """Mount an overlay; in errors are the kernel's words."""
-        if self._user_marks:
-            overlay = replace(overlay, options=(*overlay.options, "userxattr"))
+        Args:
+            id: the layer.
+            lowers: the links of the layers below, nearest first.
+            mount_label: an SELinux label, or ``""``.
+
+        Raises:
+            GraphDriverError: it cannot be mounted.
+            OSError: its directories or its count cannot be written or read.
+        """
+        point = self.point(id)
+        count = self._counts.get(id, bool(point))
+        if point and (fault := _fault_of(point)):
+            _log.warning("%s %s; mounting it again", point, fault)
+            self._unmount(id)
+            point = ""
+        is_new = not point
+        if is_new:
+            point = self._mount(id, lowers, mount_label)
         try:
-            if self.interface == "mount":
-                self._in_home(lambda: self._mount_by_page(overlay))
-            elif self._is_short(overlay):
-                self._mount_one_by_one(overlay, lambda name: f"{self.home}/{name}")
-            else:
-                self._in_home(lambda: self._mount_one_by_one(overlay, lambda name: name))
-        except OSError as error:
-            raise GraphDriverError(
-                f"{len(overlay.lowers)} layers below {overlay.target} cannot be mounted:"
-                f" {mount_error_text(error, self.home)}",
-                hint="see the kernel's log",
-            ) from error
+            self._counts.set(id, count + 1)
+        except BaseException:
+            if is_new:  # nobody would put it
+                self._unmount(id)
+            raise
+        return point
 
-    def _is_short(self, overlay: Overlay) -> bool:
-        names = (*overlay.lowers, overlay.upper, overlay.work)
-        longest = max(len(os.fsencode(name)) for name in names)
-        home = os.fsencode(self.home)
-        return b"\\" not in home and len(home) + 1 + longest <= calls.VALUE_MAX
+    def put(self, id: str) -> None:
+        """Count one Get less; the last one unmounts.
 
-    def _mount_one_by_one(self, overlay: Overlay, place: Callable[[str], str]) -> None:
-        settings = overlay.settings(place, one_by_one=True)
-        target = os.open(place(overlay.target), os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+        Raises:
+            OSError: the layer cannot be unmounted, or its count cannot be written.
+        """
+        count = self._counts.get(id, bool(self.point(id)))
+        if count > 1:
+            self._counts.set(id, count - 1)
+            return
+        self.end(id)
+
+    def end(self, id: str) -> None:
+        """Unmount a layer, if it is mounted, whoever got it, and set its count to 0.
+
+        Raises:
+            OSError: it cannot be unmounted, or its count cannot be removed.
+        """
+        if self.point(id):
+            self._unmount(id)
+        # On a read-only filesystem the kernel's mark stays. Then the count stays as well: it shows
+        # that the mark is of this boot, and that nothing was lost.
+        if not self._has_volatile_mark(id):
+            self._counts.set(id, 0)
+
+    def end_unused(self, id: str) -> None:
+        """Unmount a mounted layer and set its count to 0, unless a process uses the mount.
+
+        Raises:
+            OSError: EBUSY if a process uses it; or it cannot be unmounted.
+        """
+        unmount(self.point(id))  # never lazily
+        self._unmounted(id)
+        self._counts.set(id, 0)
+
+    # --- mounting ---------------------------------------------------------------------------------
+
+    def _mount(self, id: str, lowers: Sequence[str], mount_label: str) -> str:
+        options = list(self._options)
+        if mount_label:
+            options.append(f"context={mount_label}")
+        is_read_only = _is_read_only(self._layout.path(id))
+        target = f"{id}/{WORK if is_read_only else MERGED}"
+        is_committed = self._layout.is_committed(id)
+        is_volatile = self._layout.is_volatile(id) and not is_committed
+        if is_volatile:
+            self._expect_whole(id)
+        if is_read_only or is_committed:
+            # A parent gets no upper directory: overlayfs forbids that a lower directory of another
+            # mount changes (Linux documentation, filesystems/overlayfs, "Changes to underlying
+            # filesystems").
+            overlay = Overlay([f"{id}/{DIFF}", *lowers], target, options=options)
+        else:
+            if is_volatile:
+                self._clear_volatile_mark(id)
+                options.append("volatile")
+            overlay = Overlay(lowers, target, f"{id}/{DIFF}", f"{id}/{WORK}", options)
+        if not is_read_only:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(self._layout.path(target), 0o700)
         try:
-            calls.mount_with(
-                "overlay", [("source", "overlay"), *settings], overlay.flags(0), target
-            )
-        finally:
-            os.close(target)
+            self._mounter.mount(overlay)
+        except BaseException:
+            self._remove_merged(id)
+            self._layout.lower_directories(id)  # raises a better error if one of them is lost
+            raise
+        return self._layout.path(target)
 
-    def _mount_by_page(self, overlay: Overlay) -> None:
-        settings = overlay.settings(lambda name: name, one_by_one=False)
-        data = ",".join(
-            key if value is None else f"{key}={_quoted(key, value)}" for key, value in settings
-        )
-        if len(os.fsencode(data)) > calls.OPTIONS_MAX:
-            raise UnsupportedError(
-                f"{len(overlay.lowers)} layers are more than this kernel's mount(2) takes",
-                hint="use Linux 6.7 or later, or squash the image",
-            )
-        calls.mount("overlay", overlay.target, "overlay", overlay.flags(1), data)
-
-    def _in_home(self, work: Callable[[], None]) -> None:
-        """Do it in a thread whose working directory is the home, and no other thread's is."""
-        failed: list[Exception] = []
-
-        def run() -> None:
+    def _unmount(self, id: str) -> None:
+        """Unmount a mounted layer: at once if nobody uses the mount, else lazily."""
+        point = self.point(id)
+        for attempt in range(_BUSY_TRIES):
+            if _is_dead(point):
+                unmount(point, MNT_DETACH)
+                break
+            if attempt:
+                time.sleep(_BUSY_PAUSE)  # mostly a process that is about to end
             try:
-                unshare_working_directory()
-                os.chdir(self.home)
-                work()
-            except Exception as error:
-                failed.append(error)
+                unmount(point)
+                break
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+        else:
+            users = "; ".join(mount_holders(point)) or "no process that is visible here"
+            _log.warning("%s is busy: %s; unmounted lazily", point, users)
+            unmount(point, MNT_DETACH)
+        self._unmounted(id)
 
-        thread = threading.Thread(target=run, name="mounter")
-        thread.start()
-        thread.join()
-        if failed:
-            raise failed[0]
+    def _unmounted(self, id: str) -> None:
+        """Remove what a mount left in the layer's directory."""
+        self._remove_merged(id)
+        if self._layout.is_volatile(id):
+            self._clear_volatile_mark(id)
+
+    def _remove_merged(self, id: str) -> None:
+        with contextlib.suppress(OSError):
+            os.rmdir(self._layout.path(id, MERGED))
+
+    # --- volatile mounts --------------------------------------------------------------------------
+
+    def _has_volatile_mark(self, id: str) -> bool:
+        """Tell whether the layer bears the kernel's mark of a volatile mount that was not unmounted.
+
+        After a crash of the machine the mark means that content may be missing. Within one boot
+        nothing was lost. (Linux documentation, filesystems/overlayfs, "Volatile mount".)
+        """
+        return os.path.isdir(os.path.join(self._incompat(id), "volatile"))
+
+    def _expect_whole(self, id: str) -> None:
+        if self._has_volatile_mark(id) and not self._counts.is_of_this_boot(id):
+            raise GraphDriverError(
+                "the machine went down while this volatile layer was in use, and what was written"
+                " last may be missing",
+                hint="remove the container; leave the option volatile out to have it synced",
+            )
+
+    def _clear_volatile_mark(self, id: str) -> None:
+        """Remove the kernel's mark, with which it refuses to mount the layer again."""
+        if not self._has_volatile_mark(id):
+            return
+        fd = os.open(self._incompat(id), _DIRECTORY)
+        try:
+            remove_tree(fd, b"volatile")
+        except OSError as error:
+            if error.errno != errno.EROFS:  # there the mark stays, and the count with it: see `end`
+                raise
+        finally:
+            os.close(fd)
+
+    def _incompat(self, id: str) -> str:
+        return self._layout.path(id, WORK, "work", "incompat")
 
 
-def _quoted(key: str, value: str) -> str:
-    """Keep the commas of an SELinux label (``s0:c1,c2``) from ending it."""
-    return f'"{value}"' if key == "context" else value
-
-
-def _takes_lower_folders_one_by_one() -> bool:
-    return calls.accepts("overlay", "lowerdir+", "/")
-
-
-def is_mounted(folder: str) -> bool:
-    """Tell whether something is mounted on a folder; not if there is no folder."""
+def _is_mounted(directory: str) -> bool:
+    """Tell whether something is mounted on a directory; False if the directory does not exist."""
+    # By device numbers: an overlay always has its own, and a stat costs less than the mount table.
     try:
-        return os.stat(folder).st_dev != os.stat(os.path.dirname(folder)).st_dev
+        return os.stat(directory).st_dev != os.stat(os.path.dirname(directory)).st_dev
     except OSError as error:
         if error.errno == errno.ENOENT:
             return False
-        if error.errno == errno.ENOTCONN:
+        if error.errno == errno.ENOTCONN:  # a FUSE mount that nobody serves
             return True
         raise
 
 
-def is_dead(folder: str) -> bool:
-    """Tell whether what is mounted on a folder has lost the program that serves it."""
+def _is_dead(point: str) -> bool:
+    """Tell whether the process that served a FUSE mount is gone."""
     try:
-        os.stat(folder)
+        os.stat(point)
     except OSError as error:
         return error.errno == errno.ENOTCONN
     return False
+
+
+def _fault_of(point: str) -> str:
+    """Return why a layer must be mounted again, for the log; ``""`` if it need not be."""
+    if _is_dead(point):
+        return "lost the process that served it"
+    if os.path.basename(point) == WORK and not _is_read_only(os.path.dirname(point)):
+        return "is read-only, and its filesystem can be written to again"
+    return ""
+
+
+def _is_read_only(directory: str) -> bool:
+    """Tell whether a filesystem, or the mount that a path leads through, is read-only."""
+    return bool(os.statvfs(directory).f_flag & os.ST_RDONLY)

@@ -1,116 +1,96 @@
-"""What homes and layers of overlays can be told (``--storage-opt`` of the daemon, of a container)."""
+"""The options of the overlay family (``--storage-opt`` of the daemon, or of one container)."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from graphdriver.drivers.overlay.mounts import SETTINGS
-from graphdriver.drivers.sizes import size_of
+from graphdriver.drivers.options import Option, parse_size, read_options, split_options
+from graphdriver.drivers.overlay.mounter import SETTINGS
 from graphdriver.errors import UnsupportedError
-from graphdriver.linux.project_quota import limit_tree
 
-KNOWN = {
-    "mountopt": "options of every mount, separated by commas: mountopt=nodev,noatime",
-    "size": "how large a container's layer may grow, on a filesystem with project quotas: size=10G",
-    "volatile": "true: containers' layers are never synced, and lost when the machine goes down",
-}
-"""The options of a home. With the driver's name, ``overlay2.size=10G``, they are taken too."""
+SIZE: Final = Option(
+    "size=10G", "how large a container's layer may grow, on a filesystem with project quotas"
+)
+MOUNTOPT: Final = Option("mountopt=nodev,noatime", "options of every mount, separated by commas")
+VOLATILE: Final = Option(
+    "volatile=true", "containers' layers are never synced, and lost when the machine goes down"
+)
 
-_OURS = frozenset(
+_RESERVED: Final = frozenset(
     {"lowerdir", "lowerdir+", "datadir+", "upperdir", "workdir", "userxattr", "verity", "ro"}
 )
-"""Options of a mount that say which layers are shown, and where marks are: the driver's own affair."""
+"""Mount options that only the driver sets: they say which layers are shown and how marks are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class HomeOptions:
-    """The options of a home; ``size`` in bytes, 0 for no limit."""
+    """The options of a home.
+
+    Attributes:
+        mount_options: for every mount.
+        size: the limit of a container's layer in bytes; 0 for no limit.
+        volatile: whether containers' layers are mounted with ``volatile``.
+    """
 
     mount_options: tuple[str, ...] = ()
     size: int = 0
     volatile: bool = False
 
     @classmethod
-    def parse(cls, options: Sequence[str], driver: str, known: Collection[str]) -> HomeOptions:
-        """Read ``key=value`` options, of which the last of a key counts.
+    def parse(cls, options: Sequence[str], known: Sequence[Option], driver: str) -> HomeOptions:
+        """Read a home's options.
 
         Args:
-            options: as the daemon gives them.
-            driver: its name.
-            known: those of `KNOWN` that it has.
+            options: as the daemon sends them, ``key=value`` each.
+            known: the options that the driver takes.
+            driver: the driver's name.
 
         Raises:
-            UnsupportedError: one is not known, or its value is none.
+            UnsupportedError: an option is unknown, or its value is wrong.
         """
-        found = {}
-        for option in options:
-            key, _, value = option.partition("=")
-            key = key.removeprefix(f"{driver}.").lower()
-            if key not in known:
-                hint = "; ".join(f"{name}= ({KNOWN[name]})" for name in known)
-                raise UnsupportedError(f"{driver} knows no option {option!r}", hint=hint)
-            found[key] = value
-        volatile = found.get("volatile", "false").lower()
+        values = read_options(split_options(options), known, driver)
+        volatile = values.get(VOLATILE.name, "false").lower()
         if volatile not in ("true", "false"):
-            raise UnsupportedError(f"option volatile={volatile}: it is true or false")
-        given = tuple(filter(None, found.get("mountopt", "").split(",")))
-        for option in given:
-            _refuse_ours(option)
-        return cls(
-            given,
-            size_of(found["size"]) if "size" in found else 0,
-            volatile == "true",
-        )
+            raise UnsupportedError(f"option volatile={volatile}: it must be true or false")
+        mount_options = tuple(filter(None, values.get(MOUNTOPT.name, "").split(",")))
+        for option in mount_options:
+            _refuse_reserved(option, driver)
+        size = values.get(SIZE.name)
+        return cls(mount_options, parse_size(size) if size is not None else 0, volatile == "true")
 
 
-@dataclass(frozen=True, slots=True)
-class LayerOptions:
-    """The options of one layer; ``size`` in bytes, 0 for no limit."""
+def layer_size(options: Mapping[str, str], driver: str, default: int = 0) -> int:
+    """Return the limit of one layer in bytes, 0 for no limit.
 
-    size: int = 0
+    Args:
+        options: the layer's options, as the daemon sends them; ``size`` is the only one.
+        driver: the driver's name.
+        default: the limit if the options name none.
 
-    @classmethod
-    def parse(cls, options: Mapping[str, str], driver: str, size: int = 0) -> LayerOptions:
-        """Read the options of a layer.
-
-        Args:
-            options: as Docker gives them.
-            driver: its name.
-            size: the limit of a layer that says none.
-
-        Raises:
-            UnsupportedError: one is not known, or its value is none.
-        """
-        for key in options:
-            if key.lower() != "size":
-                raise UnsupportedError(
-                    f"{driver} knows no option {key!r} of a layer", hint="it knows size="
-                )
-        given = {key.lower(): value for key, value in options.items()}
-        return cls(size_of(given["size"]) if "size" in given else size)
-
-    def limit(self, folder: str, names: Sequence[str]) -> None:
-        """Limit what these folders of a layer may hold together.
-
-        Raises:
-            UnsupportedError: the filesystem has no project quotas.
-        """
-        limit_tree([os.path.join(folder, name) for name in names], self.size)
+    Raises:
+        UnsupportedError: an option is unknown, or its value is wrong.
+    """
+    size = read_options(options.items(), (SIZE,), driver).get(SIZE.name)
+    return default if size is None else parse_size(size)
 
 
-def _refuse_ours(option: str) -> None:
+def _refuse_reserved(option: str, driver: str) -> None:
+    """Refuse a mount option that would make mounts unsafe, or diffs wrong.
+
+    Diffs are read in upper directories, without a mount: all that a layer changed must be there.
+    """
     key, _, value = option.partition("=")
     fixed = dict(SETTINGS)
-    if key in _OURS or value != fixed.get(key, value):
-        told = f"it is {key}={fixed[key]}" if key in fixed else "the driver sets it itself"
+    if key in _RESERVED or value != fixed.get(key, value):
+        set_to = f"{key}={fixed[key]}" if key in fixed else "it"
         raise UnsupportedError(
-            f"overlay2 mounts no layer with {option!r}: {told}",
-            hint="what a layer changed is read in its folder, which must hold all of it",
+            f"{driver}: {option!r} cannot be set in mountopt: the driver itself sets {set_to}",
+            hint="leave it out",
         )
     if key == "volatile":
         raise UnsupportedError(
-            "overlay2 mounts not every layer with 'volatile'",
-            hint="the option volatile=true, without mountopt, does so for containers' layers",
+            f"{driver}: 'volatile' cannot be set in mountopt",
+            hint="use the option volatile=true, which mounts only containers' layers so",
         )

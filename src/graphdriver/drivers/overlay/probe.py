@@ -1,9 +1,10 @@
-"""Whether layers can be mounted upon each other in a place: found out by doing it.
+"""Probes: whether layers can be mounted in a directory, found out by mounting two small ones there.
 
-Filesystems differ in what they can be asked for, and kernels in what they answer; so two small layers
-are made and mounted, in a folder that is gone again afterwards. A process that is killed leaves it
-there, with its mount; the next one that looks clears it away. So that it can, whatever becomes of the
-home's path meanwhile, the folder is shown in another place, and mounted upon there.
+Trying is the only sure way: filesystems differ in what overlayfs asks of them, and kernels in what
+they report. The two layers are made in ``.overlay-probe`` and removed afterwards. They are mounted
+in an alias of that directory (`graphdriver.drivers.overlay.aliases`), so that a process that was
+killed leaves nothing that the next probe cannot unmount and remove, whatever is mounted on the
+home's path meanwhile.
 """
 
 from __future__ import annotations
@@ -12,49 +13,75 @@ import contextlib
 import dataclasses
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
-from graphdriver.drivers.overlay.aliases import Shown
-from graphdriver.drivers.overlay.mounts import KernelMounter, Overlay
-from graphdriver.drivers.overlay.options import HomeOptions, LayerOptions
+from graphdriver.drivers.overlay.aliases import DirectoryAlias
+from graphdriver.drivers.overlay.fuse_mounter import FuseMounter
+from graphdriver.drivers.overlay.kernel_mounter import KernelMounter
+from graphdriver.drivers.overlay.mounter import Overlay
+from graphdriver.drivers.overlay.options import HomeOptions
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.files.path_lock import locked
+from graphdriver.layer.overlay.whiteout import is_whiteout
 from graphdriver.layer.tree.remove import remove_tree
 from graphdriver.linux import mount as calls
 from graphdriver.linux import xattr
 from graphdriver.linux.filesystem import tells_types
 from graphdriver.linux.mountinfo import fstype_of
+from graphdriver.linux.project_quota import limit_tree
 
-_FOLDER: Final = ".overlay-probe"
+_PROBE: Final = ".overlay-probe"
+_OVERLAY: Final = Overlay(["lower"], "merged", "upper", "work")
 _ELSEWHERE: Final = "set the daemon's data-root to another filesystem, or use vfs"
 
 
-def examine(home: str, options: HomeOptions = HomeOptions()) -> str:  # noqa: B008 - it is frozen
-    """See whether overlays can be made in a folder, by making one.
+@contextlib.contextmanager
+def trial(home: str) -> Iterator[tuple[str, str]]:
+    """Make the directories of two layers for a ``with`` block; then unmount and remove them.
 
     Args:
-        home: it exists.
-        options: what is to be done with it.
+        home: where.
 
-    Returns:
-        The name of the filesystem.
+    Yields:
+        The path of a directory that holds ``lower`` (with a directory ``deleted`` in it),
+        ``upper``, ``work`` and ``merged``; and the name of the filesystem.
 
     Raises:
-        UnsupportedError: they cannot; the text says what is missing and what to do.
         OSError: nothing can be written there.
     """
-    expect_overlayfs()
-    with trial(home) as (folder, kind):
-        _examine(home, folder, kind, options)
-    return kind
+    directory = os.path.join(home, _PROBE)
+    with locked(home):  # two probes of one home would take each other's directories away
+        alias = DirectoryAlias(directory)
+        fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _clear(alias, fd)
+            try:
+                for name in ("", "lower", "upper", "work", "merged", "lower/deleted"):
+                    os.mkdir(os.path.join(directory, name), 0o700)
+                alias.mount()
+                yield alias.path, fstype_of(fd)
+            finally:
+                _clear(alias, fd)
+        finally:
+            os.close(fd)
+
+
+def _clear(alias: DirectoryAlias, home_fd: int) -> None:
+    """Remove a probe's mounts and directories, if any."""
+    DirectoryAlias(alias.path).unmount()  # the FUSE mounter's alias of our alias, if it was killed
+    alias.unmount()
+    remove_tree(home_fd, os.fsencode(_PROBE))
+
+
+# --- overlayfs ------------------------------------------------------------------------------------
 
 
 def expect_overlayfs() -> None:
-    """See whether this kernel has overlayfs.
+    """Check that this kernel has overlayfs.
 
     Raises:
-        UnsupportedError: it has none.
+        UnsupportedError: it has not.
     """
     if not calls.knows("overlay"):
         raise UnsupportedError(
@@ -63,81 +90,104 @@ def expect_overlayfs() -> None:
         )
 
 
-@contextlib.contextmanager
-def trial(home: str) -> Iterator[tuple[str, str]]:
-    """Lay out folders to be mounted, for the length of a ``with`` block, and end the mount.
+def probe_overlayfs(home: str, options: HomeOptions = HomeOptions()) -> str:  # noqa: B008 - frozen
+    """Find out whether the kernel can mount layers in a directory, with these options.
 
     Args:
-        home: where.
+        home: the directory; it exists.
+        options: the home's options.
 
-    Yields:
-        The path of a folder in which are ``lower`` (with a ``folder`` in it), ``upper``, ``work`` and
-        ``merged``; and the name of the filesystem.
+    Returns:
+        The name of the filesystem.
 
     Raises:
+        UnsupportedError: it cannot; the text says what is missing and what to do.
         OSError: nothing can be written there.
     """
-    folder = os.path.join(home, _FOLDER)
-    with locked(home):
-        shown = Shown(folder)
-        fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            _clear(shown, fd)
-            try:
-                for name in ("", "lower", "upper", "work", "merged", "lower/folder"):
-                    os.mkdir(os.path.join(folder, name), 0o700)
-                shown.show()
-                yield shown.path, fstype_of(fd)
-            finally:
-                _clear(shown, fd)
-        finally:
-            os.close(fd)
+    expect_overlayfs()
+    with trial(home) as (directory, kind):
+        _try_overlayfs(home, directory, kind, options)
+    return kind
 
 
-def _examine(home: str, folder: str, kind: str, options: HomeOptions) -> None:
-    if not tells_types(f"{folder}/lower"):
+def _try_overlayfs(home: str, directory: str, kind: str, options: HomeOptions) -> None:
+    # Without d_type overlayfs cannot tell whiteouts in listings, and deleted files show up there.
+    if not tells_types(f"{directory}/lower"):
         raise UnsupportedError(
-            f"overlay2: {home} is on {kind} that does not tell file types with their names (d_type)",
-            hint=f"make it anew (mkfs.xfs -n ftype=1, mkfs.ext4 -O filetype), or {_ELSEWHERE}",
+            f"overlay2: {home} is on {kind} without file types in directories (d_type)",
+            hint=f"make it again (mkfs.xfs -n ftype=1, mkfs.ext4 -O filetype), or {_ELSEWHERE}",
         )
-    mounter = KernelMounter(folder)
+    mounter = KernelMounter(directory)
     try:
-        xattr.set(os.fsencode(f"{folder}/upper"), mounter.marks.prefix + b"probe", b"y")
+        xattr.set(os.fsencode(f"{directory}/upper"), mounter.marks.prefix + b"probe", b"y")
     except OSError as error:
         raise UnsupportedError(
             f"overlay2: {home} is on {kind}, which cannot keep overlayfs's extended attributes"
             f" ({error.strerror})",
             hint=_ELSEWHERE,
         ) from error
-    overlay = Overlay(["lower"], "merged", "upper", "work")
     try:
-        mounter.mount(overlay)
+        mounter.mount(_OVERLAY)
     except GraphDriverError as error:
         raise UnsupportedError(
-            f"overlay2: {home} is on {kind}, which cannot hold upper layers ({error.problem})",
+            f"overlay2: {home} is on {kind}, which cannot hold upper directories ({error.problem})",
             hint=_ELSEWHERE,
         ) from error
-    os.rmdir(f"{folder}/merged/folder")
-    if not stat.S_ISCHR(os.lstat(f"{folder}/upper/folder").st_mode):
+    os.rmdir(f"{directory}/merged/deleted")
+    if not stat.S_ISCHR(os.lstat(f"{directory}/upper/deleted").st_mode):
         raise UnsupportedError(
             f"overlay2: {home} is on {kind}, which keeps no whiteouts", hint=_ELSEWHERE
         )
     if options.size:
-        LayerOptions(options.size).limit(folder, ("upper", "work"))
+        limit_tree([f"{directory}/upper", f"{directory}/work"], options.size)
     if options.mount_options:
-        calls.unmount(f"{folder}/merged", calls.MNT_DETACH)
+        calls.unmount(f"{directory}/merged", calls.MNT_DETACH)
         try:
-            mounter.mount(dataclasses.replace(overlay, options=options.mount_options))
+            mounter.mount(dataclasses.replace(_OVERLAY, options=options.mount_options))
         except GraphDriverError as error:
             raise UnsupportedError(
-                f"overlay2: nothing can be mounted with mountopt={','.join(options.mount_options)}"
+                f"overlay2: mounting with mountopt={','.join(options.mount_options)} fails"
                 f" ({error.problem})",
                 hint="see mount(8) and the kernel's documentation of overlayfs",
             ) from error
 
 
-def _clear(shown: Shown, home_fd: int) -> None:
-    """Remove what is there of a probe."""
-    Shown(shown.path).end()  # of a mounter that shows it once more, and was killed
-    shown.end()
-    remove_tree(home_fd, os.fsencode(_FOLDER))
+# --- fuse-overlayfs -------------------------------------------------------------------------------
+
+
+def probe_fuse_overlayfs(home: str) -> Mapping[str, object]:
+    """Find out whether the program fuse-overlayfs can mount layers in a directory.
+
+    Args:
+        home: the directory; it exists.
+
+    Returns:
+        ``backing``, the name of the filesystem, and ``native``: whether upper directories hold the
+        marks that are expected, and no others.
+
+    Raises:
+        UnsupportedError: it cannot; the text says why.
+        OSError: nothing can be written there.
+    """
+    with trial(home) as (directory, kind):
+        mounter = FuseMounter(directory)
+        try:
+            mounter.mount(_OVERLAY)
+            os.rmdir(f"{directory}/merged/deleted")
+            os.mkdir(f"{directory}/merged/new")
+        except UnsupportedError:
+            raise
+        except GraphDriverError as error:
+            raise UnsupportedError(
+                f"fuse-overlayfs: nothing can be mounted on {kind}: {error.problem}",
+                hint=error.hint,
+            ) from error
+        finally:
+            mounter.end()
+        whiteout, opaque = f"{directory}/upper/deleted", os.fsencode(f"{directory}/upper/new")
+        is_native = (
+            os.path.lexists(whiteout)
+            and is_whiteout(os.lstat(whiteout))
+            and xattr.get(opaque, mounter.marks.opaque) == b"y"
+        )
+    return {"backing": kind, "native": is_native}

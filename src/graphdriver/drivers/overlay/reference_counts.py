@@ -1,8 +1,12 @@
-"""How many gets of each layer are not put yet, kept where a restarted plugin finds it.
+"""How often each layer was got and not put yet, kept on disk so that a restarted plugin knows it.
 
-A count is a file below /run, with the boot's ID, since mounts do not outlive a boot. The mount table
-has the last word: what is not mounted is held by nobody, and what is mounted without a count is held
-once, since to leave a mount is better than to pull one away under a container.
+A home's counts are files below ``/run/graphdriver/held``, one for each layer that was got. A count
+holds the boot's ID, since mounts do not outlive a boot. The mount table takes precedence over the
+counts:
+
+- A layer that is not mounted has the count 0, whatever the file says.
+- A mounted layer with no count, or a damaged one, has the count 1: a mount that stays too long is
+  better than one that is taken away from a container.
 """
 
 from __future__ import annotations
@@ -25,108 +29,106 @@ from graphdriver.files.runtime_directory import (
 )
 from graphdriver.files.small_files import read_text
 
-FOLDER: Final = f"{RUNTIME}/held"
+COUNTS: Final = f"{RUNTIME}/held"
 
 _STORED: Final = re.compile(r"(?P<boot>[0-9a-f-]{36}) (?P<count>[0-9]{1,9}) *")
 
-_COUNT: Final = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+_WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
 _LENGTH: Final = 64
-"""Bytes of a count's file: always as many, so that one write replaces it whole."""
+"""Bytes of a count's file: always the same, so that one write replaces all of it."""
 
 _log = logging.getLogger(__name__)
 
 
-class Holds:
-    """The counts of one home's layers.
+class ReferenceCounts:
+    """The reference counts of the layers in a home.
 
     Args:
         home: its path.
-        folder: where counts are kept, in a folder for each home.
+        directory: where counts are kept, in one directory for each home.
     """
 
-    def __init__(self, home: str, folder: str = FOLDER) -> None:
-        _sweep(folder)
-        self._folder = os.path.join(folder, file_name(home))
+    def __init__(self, home: str, directory: str = COUNTS) -> None:
+        _sweep(directory)
+        self._directory = os.path.join(directory, file_name(home))
         self._boot = boot_id()
         self._counts: dict[str, int] = {}
 
-    def of(self, id: str, mounted: bool) -> int:
-        """Return how often a layer is held, given whether it is mounted."""
+    def get(self, id: str, mounted: bool) -> int:
+        """Return a layer's count, given whether the layer is mounted."""
         if not mounted:
             return 0
         if id not in self._counts:
-            self._counts[id] = self._read(id)
+            self._counts[id] = self._stored(id) or 1
         return self._counts[id]
 
     def set(self, id: str, count: int) -> None:
-        """Set a count; 0 forgets the layer.
+        """Set a layer's count; 0 removes it.
 
         Raises:
-            OSError: it cannot be kept.
+            OSError: it cannot be written; the former count stays.
         """
-        path = os.path.join(self._folder, id)
+        path = os.path.join(self._directory, id)
         if not count:
             self._counts.pop(id, None)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
             return
         try:
-            fd = os.open(path, _COUNT, 0o600)
+            fd = os.open(path, _WRITE, 0o600)
         except FileNotFoundError:
-            make_directories(self._folder, 0o700)
-            mark_namespaces(self._folder)
-            fd = os.open(path, _COUNT, 0o600)
+            make_directories(self._directory, 0o700)
+            mark_namespaces(self._directory)
+            fd = os.open(path, _WRITE, 0o600)
         try:
-            # In place, for that needs no room: a Put works where nothing new can be written.
+            # In place, not by rename: that needs no room, so a Put works on a full filesystem.
             if os.pwrite(fd, f"{self._boot} {count}".ljust(_LENGTH).encode(), 0) != _LENGTH:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-            os.ftruncate(fd, _LENGTH)  # one that was damaged may be longer
+            os.ftruncate(fd, _LENGTH)  # a damaged file may be longer
         except BaseException:
-            if os.fstat(fd).st_size != _LENGTH:  # it is new, and not whole
+            if os.fstat(fd).st_size != _LENGTH:  # it is new, and incomplete
                 os.unlink(path)
             raise
         finally:
             os.close(fd)
         self._counts[id] = count
 
-    def forget_all(self) -> None:
-        """Forget all counts: who is still mounted is held once from now on."""
+    def reset(self) -> None:
+        """Remove all counts: from now on each mounted layer counts 1."""
         self._counts.clear()
-        _remove_all(self._folder)
+        _remove_all(self._directory)
 
-    def was_counted(self, id: str) -> bool:
-        """Tell whether there is a count of this boot for a layer."""
+    def is_of_this_boot(self, id: str) -> bool:
+        """Tell whether a layer has a count that was written since the machine started."""
         return self._stored(id) is not None
 
-    def _read(self, id: str) -> int:
-        return self._stored(id) or 1
-
     def _stored(self, id: str) -> int | None:
-        path = os.path.join(self._folder, id)
+        path = os.path.join(self._directory, id)
         try:
             found = _STORED.fullmatch(read_text(path))
             if found is None:
-                raise ValueError("it holds something else than a count")
+                raise ValueError("it does not hold a count")
         except FileNotFoundError:
             return None
         except ValueError as error:
-            _log.warning("%s is damaged (%s); layer %s counts as held once", path, error, id)
+            _log.warning("reference count %s is damaged (%s); layer %s counts 1", path, error, id)
             return None
         return int(found["count"]) if found["boot"] == self._boot else None
 
 
-def _sweep(folder: str) -> None:
-    """Remove the counts of homes that are gone: nothing can be mounted there."""
+def _sweep(directory: str) -> None:
+    """Remove the counts of homes that no longer exist: nothing can be mounted there."""
     with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir(folder):
-            home, counts = path_of(name) or "", os.path.join(folder, name)
+        for name in os.listdir(directory):
+            home, counts = path_of(name) or "", os.path.join(directory, name)
             is_gone = home.startswith("/") and not os.path.isdir(home)
+            # A home that is invisible here may exist in another mount namespace.
             if is_gone and is_of_our_namespaces(counts):
                 _remove_all(counts)
 
 
 def _remove_all(counts: str) -> None:
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a file there is nobody's
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a file there is not ours
         for id in os.listdir(counts):
             os.unlink(os.path.join(counts, id))
         os.rmdir(counts)

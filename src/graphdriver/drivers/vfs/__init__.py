@@ -1,1 +1,19 @@
-"""The driver that works everywhere."""
+"""The driver vfs, which works on any filesystem: each layer is a full copy of its parent.
+
+A copy shares its blocks with the parent where the filesystem can (reflink: btrfs, XFS); elsewhere
+it costs the time and the space of the whole image. A layer does not need its parent once it is
+made. Nothing is mounted, so nothing is counted.
+
+On disk, in addition to what `graphdriver.store` and `graphdriver.drivers.probe_record` keep in a
+home:
+
+``HOME/ID/root``
+    The layer's tree, as containers see it. Made by Create as a copy of the parent's. The copy is
+    synced before it becomes a layer: not every layer is applied to afterwards, and synced then, and
+    after a power cut no container may run on half an image. A kill during the copy leaves it in
+    ``.staging``, which the next start sweeps.
+``HOME/ID/made``
+    The parent's ID; written last, when the copy is finished. Its time of change tells the naive
+    differ which files were not touched since. If it is missing or damaged the layer is whole all
+    the same: it is compared file by file, and it does not count as a child of its parent.
+"""

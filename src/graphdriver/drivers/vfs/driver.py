@@ -1,17 +1,4 @@
-"""The driver that works everywhere: each layer is a full copy of its parent.
-
-On disk::
-
-    HOME/ID/root    the layer's tree, as containers see it
-    HOME/ID/made    the parent's ID; written when the copy of the parent was finished
-
-A copy shares its blocks with the parent where the filesystem can (reflink: btrfs, xfs); elsewhere it
-costs the time and the space of the whole image. A layer does not need its parent any more once it is
-made. There is nothing to mount and so nothing to count.
-
-A copy is on disk before it becomes a layer: not every layer is applied to, and synced, after that, and
-after a power cut no container shall run on half an image.
-"""
+"""The driver vfs; the package's docstring describes its layout on disk."""
 
 from __future__ import annotations
 
@@ -19,11 +6,12 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from graphdriver.driver import IDMap, ProtoDriver, Suitability, host_root
-from graphdriver.drivers.probed import probed
+from graphdriver.drivers.options import Option, read_options, split_options
+from graphdriver.drivers.probe_record import probe_or_recall
 from graphdriver.drivers.vfs.tree_copy import copy_tree
 from graphdriver.errors import UnsupportedError
 from graphdriver.files.small_files import read_text, write_whole
@@ -38,21 +26,22 @@ _log = logging.getLogger(__name__)
 
 
 class VfsDriver(ProtoDriver):
-    """Full copies in plain folders."""
+    """Layers as full copies in plain directories."""
 
     driver_name: ClassVar[str] = "vfs"
+    options: ClassVar[Sequence[Option]] = ()
 
     @classmethod
     def probe(cls, home: str) -> Suitability:
-        """Tell how well the driver would do in a folder, which exists."""
+        """Tell how well the driver suits a directory, which exists."""
         if _shares_blocks(home):
-            return Suitability(20, "copies share their blocks (reflink)")
-        return Suitability(10, "works on every filesystem, by full copies")
+            return Suitability(20, "each layer is a copy that shares unchanged blocks (reflink)")
+        return Suitability(10, "each layer is a full copy, on any filesystem")
 
     @classmethod
     def check(cls, options: Sequence[str]) -> None:
         """Refuse what would be refused in any home."""
-        _refuse_options([option.partition("=")[0] for option in options])
+        _refuse_options(split_options(options))
 
     def init(
         self,
@@ -64,52 +53,53 @@ class VfsDriver(ProtoDriver):
         """Take up a home; see `graphdriver.ProtoDriver.init`."""
         self.check(options)
         self._owner = host_root(uid_maps), host_root(gid_maps)
-        self._shares = probed(home, lambda: {"reflink": _shares_blocks(home)}).get("reflink")
+        found = probe_or_recall(home, lambda: {"reflink": _shares_blocks(home)})
+        self._shares = found.get("reflink")
         self._store = Store(home, self._owner[1])
 
     def create(
         self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
     ) -> None:
-        """Make a layer; see `graphdriver.ProtoDriver.create`."""
-        _refuse_options(storage_opt)
+        """Create a layer; see `graphdriver.ProtoDriver.create`."""
+        _refuse_options(storage_opt.items())
         source = self._store.parent_path(parent) if parent else None
-        with self._store.staged(id) as folder:
-            root = os.path.join(folder, _ROOT)
+        with self._store.staged(id) as directory:
+            root = os.path.join(directory, _ROOT)
             os.mkdir(root, 0o755)
             os.chmod(root, 0o755)
             os.chown(root, *self._owner)
             if source:
                 _copy(os.path.join(source, _ROOT), root)
-            write_whole(os.path.join(folder, _MADE), parent, 0o600)
+            write_whole(os.path.join(directory, _MADE), parent, 0o600)
 
     def remove(self, id: str) -> None:
-        """End a layer; see `graphdriver.ProtoDriver.remove`."""
+        """Remove a layer; see `graphdriver.ProtoDriver.remove`."""
         self._store.remove(id)
 
     def get(self, id: str, mount_label: str) -> str:
-        """Return the layer's folder; see `graphdriver.ProtoDriver.get`."""
+        """Return the layer's tree; see `graphdriver.ProtoDriver.get`."""
         return os.path.join(self._store.path(id), _ROOT)
 
     def put(self, id: str) -> None:
-        """Do nothing more than see that the layer is there."""
+        """Check that the layer exists, and do nothing else."""
         self._store.path(id)
 
     def exists(self, id: str) -> bool:
-        """Tell whether there is such a layer."""
+        """Tell whether a layer exists."""
         return self._store.exists(id)
 
     def status(self) -> Sequence[tuple[str, str]]:
-        """Tell how layers are copied here."""
+        """Return how layers are copied here."""
         copies = "unknown" if self._shares is None else "reflink" if self._shares else "full"
         return (("Copies", copies), *self._store.status())
 
     def get_metadata(self, id: str) -> Mapping[str, str]:
-        """Return nothing, as Docker's own vfs does."""
+        """Return nothing, like Docker's own vfs."""
         self._store.path(id)
         return {}
 
     def cleanup(self) -> None:
-        """Wait until what was removed is deleted, so that the filesystem can be unmounted."""
+        """Wait until removed layers are deleted, so that the filesystem can be unmounted."""
         self._store.settle()
 
     def release_leftovers(self) -> None:
@@ -118,16 +108,16 @@ class VfsDriver(ProtoDriver):
     def is_leftover(self, id: str) -> bool:
         """Tell whether no layer is a copy of this one (`graphdriver.driver.FindsLeftovers`)."""
         for other in self._store.layers():
-            # One whose file is damaged needs no parent: a layer is a whole tree.
+            # A layer with a damaged file needs no parent: it is a whole tree.
             with contextlib.suppress(FileNotFoundError, ValueError):
                 if read_text(os.path.join(self._store.path(other), _MADE)) == id:
                     return False
         return True
 
     def untouched_since(self, id: str, parent: str) -> int | None:
-        """Return when the layer was a finished copy of ``parent``, in nanoseconds, for the differ.
+        """Return when the layer became a finished copy of ``parent``, in nanoseconds.
 
-        None if it never was: ``parent`` is another layer than the one it was made of.
+        None if it never did, or if that is not known (`graphdriver.driver.TellsUntouched`).
         """
         made = os.path.join(self._store.path(id), _MADE)
         try:
@@ -137,14 +127,15 @@ class VfsDriver(ProtoDriver):
             return None
 
 
-def _refuse_options(names: Mapping[str, str] | Sequence[str]) -> None:
-    for name in names:
-        if name == "size":
-            raise UnsupportedError(
-                "vfs cannot limit the size of a layer",
-                hint="leave size= out, or use a driver that can",
-            )
-        raise UnsupportedError(f"vfs knows no option {name!r}", hint="it knows none at all")
+def _refuse_options(options: Iterable[tuple[str, str]]) -> None:
+    """Refuse all options; ``size`` with what to do instead."""
+    given = list(options)
+    if any(key == "size" for key, _ in given):
+        raise UnsupportedError(
+            "vfs cannot limit the size of a layer",
+            hint="leave size= out, or use a driver that can",
+        )
+    read_options(given, VfsDriver.options, VfsDriver.driver_name)
 
 
 def _copy(source: str, target: str) -> None:

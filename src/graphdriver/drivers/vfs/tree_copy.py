@@ -1,9 +1,10 @@
-"""A faithful copy of a layer's whole tree, by descriptor (`graphdriver.layer.tree.copy`).
+"""A copy of a layer's whole tree, by descriptors (`graphdriver.layer.tree.copy`).
 
-Hard-link identity is kept: what has more names is also given one in a directory of the copy's own, for
-as long as names are to come. So a link takes one call, however deep its file is, and no path.
+Hard links stay hard links. A file that has further names is also linked in a directory of the
+copy's own until the last of them is made. So each link takes one call and no path, however deep the
+file is.
 
-Sockets are left out: no tar could bring them on.
+Sockets are left out: no tar could hold them.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from graphdriver.layer.tree.trail import Trail
 from graphdriver.layer.tree.walk import Node, walk
 from graphdriver.linux import xattr
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def copy_tree(source_fd: int, target_fd: int) -> None:
-    """Copy all that is below ``source_fd``, and its own metadata, into the empty ``target_fd``.
+    """Copy the contents and the metadata of ``source_fd`` into the empty directory ``target_fd``.
 
     Raises:
-        OSError: something cannot be read or kept.
-        BrokenStreamError: the source was moved about meanwhile.
+        OSError: something cannot be read or written.
+        BrokenStreamError: directories of the source were moved meanwhile.
     """
     links = _Links(target_fd)
     try:
@@ -44,9 +45,9 @@ class _Copy:
         self._copier = Copier()
 
     def run(self) -> None:
-        """Walk the source, and the target along with it.
+        """Walk through the source, and through the target along with it.
 
-        A folder gets its metadata when it is left, since what is made in it changes its times.
+        A directory gets its metadata when it is left, since what is made in it changes its times.
         """
         at: list[tuple[os.stat_result, dict[bytes, bytes]]] = []
         with Trail(self._target_fd) as trail:
@@ -55,11 +56,11 @@ class _Copy:
                     self._leave(trail, at)
                 if stat.S_ISDIR(node.stat.st_mode):
                     os.mkdir(node.name, 0o700, dir_fd=trail.fd)
-                    folder = os.open(node.name, _FOLDER, dir_fd=node.parent_fd)
+                    directory = os.open(node.name, _DIRECTORY, dir_fd=node.parent_fd)
                     try:
-                        at.append((node.stat, xattr.get_all(folder)))
+                        at.append((node.stat, xattr.get_all(directory)))
                     finally:
-                        os.close(folder)
+                        os.close(directory)
                     trail.enter(node.name)
                 else:
                     self._copy(node, trail.fd)
@@ -82,10 +83,11 @@ class _Copy:
 
 
 class _Links:
-    """What was copied and has more names, by the inode that it is a copy of.
+    """Copies of files that have further names, by the inodes that they are copies of.
 
     Args:
-        target_fd: the root of the copy, in which a directory is made if there is any; see `close`.
+        target_fd: the root of the copy. A directory for the links is made in it with the first of
+            them; `close` removes it.
     """
 
     def __init__(self, target_fd: int) -> None:
@@ -94,31 +96,31 @@ class _Links:
         self._fd = -1
         self._to_come: dict[bytes, int] = {}
 
-    def keep(self, found: os.stat_result, name: bytes, folder_fd: int) -> None:
-        """Keep what was just copied, so that it can get its other names."""
+    def keep(self, found: os.stat_result, name: bytes, directory_fd: int) -> None:
+        """Keep a copy that was just made, so that it can get its further names."""
         if self._fd < 0:
             os.mkdir(self._name, 0o700, dir_fd=self._target_fd)
-            self._fd = os.open(self._name, _FOLDER, dir_fd=self._target_fd)
+            self._fd = os.open(self._name, _DIRECTORY, dir_fd=self._target_fd)
         kept = _kept(found)
-        os.link(name, kept, src_dir_fd=folder_fd, dst_dir_fd=self._fd, follow_symlinks=False)
+        os.link(name, kept, src_dir_fd=directory_fd, dst_dir_fd=self._fd, follow_symlinks=False)
         self._to_come[kept] = found.st_nlink - 1
 
-    def make(self, found: os.stat_result, name: bytes, folder_fd: int) -> bool:
-        """Give a name to what was copied already, or tell that it was not."""
+    def make(self, found: os.stat_result, name: bytes, directory_fd: int) -> bool:
+        """Give a further name to a copy; return False if the file was not copied yet."""
         kept = _kept(found)
         to_come = self._to_come.get(kept)
         if to_come is None:
             return False
         if to_come > 1:
             self._to_come[kept] = to_come - 1
-            os.link(kept, name, src_dir_fd=self._fd, dst_dir_fd=folder_fd, follow_symlinks=False)
-        else:  # moved: a file may have as many names as the filesystem allows
+            os.link(kept, name, src_dir_fd=self._fd, dst_dir_fd=directory_fd, follow_symlinks=False)
+        else:  # by rename: the file may already have as many names as the filesystem allows
             del self._to_come[kept]
-            os.rename(kept, name, src_dir_fd=self._fd, dst_dir_fd=folder_fd)
+            os.rename(kept, name, src_dir_fd=self._fd, dst_dir_fd=directory_fd)
         return True
 
     def close(self) -> None:
-        """Remove what is left of the directory."""
+        """Remove the directory for the links."""
         if self._fd >= 0:
             os.close(self._fd)
             remove_tree(self._target_fd, self._name)

@@ -1,8 +1,12 @@
-"""What a probe of a home finds, kept for a start at which nothing can be written there.
+"""The record of a probe, ``HOME/.probed``: what the last probe of a home found.
 
-A probe makes something and looks at it. On a filesystem that is full or read-only it cannot, and that
-must keep nobody from the layers that are there: one has to be removed to make room. So a home that was
-served before is taken up as the last probe found it, and only the calls that need room fail.
+A probe makes something in the home and looks at it. On a filesystem that is full or read-only it
+cannot. That must not keep the layers from being served: one of them has to be removed to make room.
+So a home that was served before is then served as the record says, and only calls that need room
+fail.
+
+The record is written after each probe that found something new. A damaged or missing record counts
+as empty, and the next probe that can write makes it again.
 """
 
 from __future__ import annotations
@@ -19,39 +23,40 @@ from graphdriver.errors import GraphDriverError
 from graphdriver.files.small_files import read_object, write_whole
 from graphdriver.store import TRASH
 
-FILE: Final = ".probed"
+RECORD: Final = ".probed"
 
 _CANNOT_WRITE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-_ENOUGH: Final = 4 << 20  # bytes; far more than a probe needs, however a filesystem counts
+_ENOUGH: Final = 4 << 20  # bytes; far more than a probe needs, however the filesystem counts
 
 _log = logging.getLogger(__name__)
 
 
-def probed(home: str, probe: Callable[[], Mapping[str, object]]) -> Mapping[str, object]:
-    """Return what a probe finds in a home, or found before if nothing can be written there now.
+def probe_or_recall(home: str, probe: Callable[[], Mapping[str, object]]) -> Mapping[str, object]:
+    """Return what a probe of a home finds now, or found before if nothing can be written there.
 
     Args:
         home: it exists.
-        probe: finds what JSON can hold.
+        probe: returns what it found; JSON must be able to hold it.
 
     Returns:
-        What it found; nothing of a home of an earlier version that cannot be probed now.
+        What it found; empty for a home that has no record and cannot be probed now.
 
     Raises:
-        GraphDriverError: the home cannot serve.
+        GraphDriverError: the home cannot be served.
         OSError: it cannot be probed, and was never served.
     """
-    path = os.path.join(home, FILE)
+    path = os.path.join(home, RECORD)
     before = _read(path)
     try:
         found = dict(probe())
     except (GraphDriverError, OSError) as error:
+        # A home that was served has a trash; any other one has nothing to lose.
         if not os.path.isdir(os.path.join(home, TRASH)) or _can_write(home, error):
             raise
-        _log.warning("%s cannot be probed, and is served as it was before: %s", home, error)
+        _log.warning("%s cannot be probed, and is served as before: %s", home, error)
         return before
     if found != before:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # a full disk may have had room for the probe only
             write_whole(path, json.dumps(found), 0o600)
     return found
 
@@ -62,7 +67,7 @@ def _read(path: str) -> dict[str, object]:
     except OSError:
         return {}
     except ValueError as error:
-        _log.warning("%s is damaged (%s), and is made anew", path, error)
+        _log.warning("%s is damaged (%s); it will be written again", path, error)
         return {}
 
 
@@ -72,7 +77,7 @@ def _can_write(home: str, error: BaseException | None) -> bool:
         if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
             return False
         error = error.__cause__
-    # A program tells its reasons in words, or gives other ones.
+    # A program gives its reason in words only, and overlayfs may report another error: so try it.
     try:
         fd = os.open(os.path.join(home, TRASH), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.drivers.overlay.aliases import Shown
+from graphdriver.drivers.overlay.aliases import DirectoryAlias
 from graphdriver.files.path_lock import locked
 from graphdriver.linux.mount import MS_NODEV
 from graphdriver.linux.mountinfo import mount_points
 
 
 @pytest.fixture
-def shown(home: Path) -> Iterator[Shown]:
-    one = Shown(str(home), MS_NODEV)
+def shown(home: Path) -> Iterator[DirectoryAlias]:
+    one = DirectoryAlias(str(home), MS_NODEV)
     yield one
-    one.end()
+    one.unmount()
     assert not os.path.exists(one.path)
 
 
@@ -32,98 +32,104 @@ def has_devices(path: str) -> bool:
     return not os.statvfs(path).f_flag & os.ST_NODEV
 
 
-def test_a_folder_is_shown_without_devices_and_once(shown: Shown, home: Path) -> None:
+def test_a_folder_is_shown_without_devices_and_once(shown: DirectoryAlias, home: Path) -> None:
     (home / "file").touch()
     for _ in range(2):
-        shown.show()
+        shown.mount()
         assert os.listdir(shown.path) == ["file"]
         assert times_mounted(shown.path) == 1
         assert not has_devices(shown.path)
 
 
-def test_what_a_killed_process_showed_by_half_is_completed(shown: Shown, home: Path) -> None:
+def test_what_a_killed_process_showed_by_half_is_completed(
+    shown: DirectoryAlias, home: Path
+) -> None:
     os.makedirs(shown.path)
     subprocess.run(["mount", "--bind", home, shown.path], check=True)
     assert has_devices(shown.path)
-    shown.show()
+    shown.mount()
     assert times_mounted(shown.path) == 1
     assert not has_devices(shown.path)
 
 
-def test_a_folder_that_was_made_anew_is_shown_anew(shown: Shown, home: Path) -> None:
+def test_a_folder_that_was_made_anew_is_shown_anew(shown: DirectoryAlias, home: Path) -> None:
     (home / "folder").mkdir()
-    inner = Shown(str(home / "folder"))
-    inner.show()
+    inner = DirectoryAlias(str(home / "folder"))
+    inner.mount()
     (home / "folder").rename(home / "former")
     (home / "folder").mkdir()
     (home / "folder/new").touch()
-    inner.show()
+    inner.mount()
     assert os.listdir(inner.path) == ["new"]
     assert times_mounted(inner.path) == 1
-    inner.end()
+    inner.unmount()
     assert not os.path.exists(inner.path)
 
 
 def test_what_is_mounted_in_one_place_does_not_appear_in_the_other(
-    shown: Shown, home: Path
+    shown: DirectoryAlias, home: Path
 ) -> None:
     (home / "folder").mkdir()
     subprocess.run(["mount", "--bind", home, home], check=True)
     try:
         subprocess.run(["mount", "--make-shared", home], check=True)
-        shown.show()
+        shown.mount()
         for one in (str(home), shown.path):
             subprocess.run(["mount", "-t", "tmpfs", "none", f"{one}/folder"], check=True)
         assert times_mounted(f"{home}/folder") == 1
         assert times_mounted(f"{shown.path}/folder") == 1
-        shown.end()
+        shown.unmount()
         assert times_mounted(f"{home}/folder") == 1
     finally:
         subprocess.run(["umount", "--recursive", home], check=True)
 
 
-def test_a_folder_is_shown_in_one_place_however_it_is_named(shown: Shown, home: Path) -> None:
+def test_a_folder_is_shown_in_one_place_however_it_is_named(
+    shown: DirectoryAlias, home: Path
+) -> None:
     link = home / "link"
     link.symlink_to(home)
-    assert Shown(str(link)).path == shown.path
+    assert DirectoryAlias(str(link)).path == shown.path
 
 
 def test_what_is_shown_of_a_directory_that_is_gone_is_ended_by_the_next(
-    shown: Shown, home: Path
+    shown: DirectoryAlias, home: Path
 ) -> None:
     (home / "gone").mkdir()
     (home / "stays").mkdir()
-    gone, stays, never = (Shown(str(home / name)) for name in ("gone", "stays", "never"))
-    gone.show()
-    stays.show()
+    gone, stays, never = (DirectoryAlias(str(home / name)) for name in ("gone", "stays", "never"))
+    gone.mount()
+    stays.mount()
     os.makedirs(never.path)  # of a process that was killed before it mounted
     (home / "gone").rmdir()
-    shown.show()
+    shown.mount()
     assert [os.path.exists(one.path) for one in (gone, stays, never)] == [False, True, False]
     assert times_mounted(stays.path) == 1
-    stays.end()
+    stays.unmount()
 
 
-def test_a_process_that_stopped_in_its_middle_holds_up_no_other(shown: Shown, home: Path) -> None:
-    stopped = Shown(str(home / "stopped"))
+def test_a_process_that_stopped_in_its_middle_holds_up_no_other(
+    shown: DirectoryAlias, home: Path
+) -> None:
+    stopped = DirectoryAlias(str(home / "stopped"))
     os.makedirs(stopped.path)
     with locked(os.path.dirname(stopped.path)), locked(stopped.path):
-        shown.show()
+        shown.mount()
         assert os.path.exists(stopped.path)
     os.rmdir(stopped.path)
 
 
 def test_a_process_with_mounts_of_its_own_leaves_what_it_does_not_see(
-    shown: Shown, home: Path
+    shown: DirectoryAlias, home: Path
 ) -> None:
     """It sees no mount on the directory; to remove that would end the mount here."""
     (home / "file").touch()
-    shown.show()
+    shown.mount()
     other = home / "other"
     other.mkdir()
     program = (
-        "import sys; from graphdriver.drivers.overlay.aliases import Shown;"
-        "one = Shown(sys.argv[1]); one.show(); one.end()"
+        "import sys; from graphdriver.drivers.overlay.aliases import DirectoryAlias;"
+        "one = DirectoryAlias(sys.argv[1]); one.mount(); one.unmount()"
     )
     namespace = ["unshare", "--mount", "--propagation", "private", "sh", "-c"]
     # Nothing that was mounted before is seen in it.

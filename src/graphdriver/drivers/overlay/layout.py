@@ -1,0 +1,213 @@
+"""The names in a home and the small files of its layers: reading, writing and repairing them.
+
+The docstring of the package `graphdriver.drivers.overlay` describes the layout and what a crash
+leaves.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import errno
+import os
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from graphdriver.errors import GraphDriverError
+from graphdriver.files.directories import make_own
+from graphdriver.files.small_files import read_text, write_whole
+
+DIFF: Final = "diff"
+WORK: Final = "work"
+MERGED: Final = "merged"
+LINKS: Final = "l"
+
+_LINK: Final = "link"
+_LOWER: Final = "lower"
+_COMMITTED: Final = "committed"
+_VOLATILE: Final = ".volatile"
+_LOWERS: Final = "list of lower layers"
+"""What `_LOWER` holds, for error texts."""
+_NAME_LENGTH: Final = 26
+_NAME: Final = re.compile(r"l/[A-Z0-9]{26}")
+_TARGET: Final = re.compile(rf"\.\./([^/]+)/{DIFF}")
+
+
+class Layout:
+    """The files in a home.
+
+    Args:
+        home: an absolute path.
+    """
+
+    def __init__(self, home: str) -> None:
+        self.home = home
+        make_own(self.path(LINKS), 0o700)
+
+    def path(self, *parts: str) -> str:
+        """Return a path in the home, by its parts: ``path(id, DIFF)``."""
+        return os.path.join(self.home, *parts)
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    @staticmethod
+    def new_link() -> str:
+        """Return the name of a link that no layer has yet, relative to the home."""
+        return f"{LINKS}/{base64.b32encode(os.urandom(_NAME_LENGTH)).decode()[:_NAME_LENGTH]}"
+
+    def write(self, directory: str, link: str, lowers: Sequence[str], *, volatile: bool) -> None:
+        """Write the files of a new layer.
+
+        Args:
+            directory: the layer's directory, while it is being made.
+            link: the layer's own link, from `new_link`.
+            lowers: the links of the layers below, nearest first.
+            volatile: whether the layer is mounted with ``volatile``, if it is mounted at all.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        _write(os.path.join(directory, _LINK), link.removeprefix(f"{LINKS}/"))
+        if lowers:
+            _write(os.path.join(directory, _LOWER), ":".join(lowers))
+        if volatile and lowers:
+            _write(os.path.join(directory, _VOLATILE), "")
+
+    def make_link(self, id: str, link: str) -> None:
+        """Make a layer's link.
+
+        Raises:
+            OSError: it cannot be made; FileExistsError if it exists.
+        """
+        os.symlink(f"../{id}/{DIFF}", self.path(link))
+
+    def remove_link(self, link: str) -> None:
+        """Remove a link; succeed if it does not exist.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path(link))
+
+    def commit(self, id: str) -> bool:
+        """Mark a layer as a parent, read-only from now on; return whether it was not marked before.
+
+        Raises:
+            OSError: the mark cannot be written.
+        """
+        if self.is_committed(id):
+            return False
+        _write(self.path(id, _COMMITTED), "")
+        return True
+
+    def uncommit(self, id: str) -> None:
+        """Remove the mark of `commit`, if making the child failed.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        os.unlink(self.path(id, _COMMITTED))
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def is_committed(self, id: str) -> bool:
+        """Tell whether a layer has, or had, a child."""
+        return os.path.exists(self.path(id, _COMMITTED))
+
+    def is_volatile(self, id: str) -> bool:
+        """Tell whether a layer is mounted with ``volatile``."""
+        return os.path.exists(self.path(id, _VOLATILE))
+
+    def link_of(self, id: str) -> str:
+        """Return the name of a layer's own link, relative to the home.
+
+        Raises:
+            GraphDriverError: the file that holds it is damaged or missing.
+        """
+        path = self.path(id, _LINK)
+        try:
+            link = f"{LINKS}/{read_text(path).strip()}"
+        except (FileNotFoundError, ValueError) as error:
+            raise _lost("link", id, path) from error
+        # A name from a damaged file is never followed: it could lead out of the home.
+        if _NAME.fullmatch(link):
+            return link
+        raise _lost("link", id, path)
+
+    def lowers(self, id: str) -> list[str]:
+        """Return the links of the layers below a layer, nearest first, relative to the home.
+
+        Raises:
+            GraphDriverError: the file that holds them is damaged or missing.
+        """
+        path = self.path(id, _LOWER)
+        try:
+            names = read_text(path).strip().split(":")
+        except FileNotFoundError:
+            # A layer without a parent has no work directory: it is never mounted.
+            if not os.path.isdir(self.path(id, WORK)):
+                return []
+            raise _lost(_LOWERS, id, path) from None
+        except ValueError as error:
+            raise _lost(_LOWERS, id, path) from error
+        if not all(map(_NAME.fullmatch, names)):
+            raise _lost(_LOWERS, id, path)
+        return names
+
+    def lower_directories(self, id: str) -> list[str]:
+        """Return the paths of the ``diff`` directories of the layers below a layer, nearest first.
+
+        Raises:
+            GraphDriverError: the list of lower layers, or one of the links in it, was lost.
+            OSError: they cannot be read now.
+        """
+        return [self.path(self._target(link, id), DIFF) for link in self.lowers(id)]
+
+    def parent_of(self, id: str) -> str:
+        """Return a layer's parent, ``""`` if it has none; errors as for `lower_directories`."""
+        lowers = self.lowers(id)
+        return self._target(lowers[0], id) if lowers else ""
+
+    def _target(self, link: str, id: str) -> str:
+        """Return the layer that a link leads to; ``id`` is the layer that lists the link."""
+        path = self.path(link)
+        found = None
+        try:
+            found = _TARGET.fullmatch(os.readlink(path))
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EINVAL):  # not missing, and a symlink
+                raise
+        if not found:
+            raise _lost(_LOWERS, id, f"{path} or {self.path(id, _LOWER)}")
+        return found[1]
+
+    # --- the sweep at start -----------------------------------------------------------------------
+
+    def sweep_links(self, layers: Iterable[str]) -> None:
+        """Remove dangling links, and make the links again that layers have lost.
+
+        Errors are ignored: a home that cannot be written to is served as it is.
+        """
+        links = self.path(LINKS)
+        for name in os.listdir(links):
+            if not os.path.exists(os.path.join(links, name)):
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(links, name))
+        for id in layers:
+            with contextlib.suppress(GraphDriverError, OSError):  # mostly FileExistsError
+                self.make_link(id, self.link_of(id))
+
+
+def _lost(what: str, id: str, path: str) -> GraphDriverError:
+    return GraphDriverError(
+        f"the {what} of layer {id} was lost, most likely in a power cut: {path} is damaged or missing",
+        hint="remove the layer, and load its image again",
+    )
+
+
+def _write(path: str, text: str) -> None:
+    # Not synced: a layer that is applied is synced as a whole afterwards (syncfs), and a sync for
+    # each file would slow every Create down. After a power cut a container's file may be empty.
+    write_whole(path, text, 0o644, sync=False)
