@@ -16,10 +16,11 @@ from graphdriver.linux.mountinfo import mount_points
 from tests.support.containerd import IMAGE, Containerd, imported
 from tests.support.containerd_images import busybox, chain_id, ten_layers, write_image
 from tests.support.ground import tool
+from tests.support.long import times
 from tests.support.mounting import mount
 from tests.support.snapshotter import Snapshotter
 
-FILES = 20_000
+FILES = times(gate=4000, long=20_000)
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
 """A plugin killed with -9 just before each call by which it changes files or mounts.
 
 The life of some layers (`story`) is traced once, step by step. Then, for each call that was seen, it
-goes as far as the step, the process is killed before the call, and a new process is started. What is
-there must be what was there before the step or what should be there after it, or bear the mark of an
-ApplyDiff that did not end. Nothing else may be left, no mount, no folder, no link; and with the layer
-removed all goes on from its beginning to the end.
+goes as far as the step, the process is killed before the call, and a new process is started. The gate
+takes the first and the last call of each name in each step. What is there must be what was there before
+the step or what should be there after it, or bear the mark of an ApplyDiff that did not end. Nothing
+else may be left, no mount, no folder, no link; and with the layer removed all goes on from its
+beginning to the end.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import pytest
 
@@ -31,6 +32,7 @@ from tests.crash.story import HALF, STORY, Scene, Step, Tree, Trees, World, firs
 from tests.support import inspection
 from tests.support.filesystems import loop
 from tests.support.ground import require
+from tests.support.long import LONG
 
 FEWEST = 40
 """Fewer calls than this cannot be all."""
@@ -40,6 +42,9 @@ TRIES = 3
 
 TRACES = 3
 """How often the story is traced; the trace with the fewest calls is what others can come up to."""
+
+
+P = TypeVar("P")
 
 
 class NotReachedError(Exception):
@@ -53,6 +58,10 @@ class Point:
     step: int
     call: strace.Call
     in_background: bool
+
+    def kind(self) -> tuple[int, str, bool]:
+        """Return what like calls have in common: those of one name in one step."""
+        return self.step, self.call.name, self.in_background
 
     def __str__(self) -> str:
         where = " in the background" if self.in_background else ""
@@ -74,7 +83,7 @@ def test_a_kill_at_any_call_leaves_each_layer_whole_or_absent_or_marked(driver: 
         points = min(traces, key=lambda points: sum(point.call.nth for point in points))
         print(f"{driver}: {len(points)} calls change something", flush=True)
         assert len(points) > FEWEST
-        failures = play_all(folder, driver, trees, points)
+        failures = play_all(folder, driver, trees, chosen(points, Point.kind))
         assert not failures, "\n\n".join(failures)
 
 
@@ -125,6 +134,15 @@ def play_all(folder: Path, driver: str, trees: Trees, points: list[Point]) -> li
         thread.join()
     assert todo.empty(), "a worker ended early"
     return sorted(failures)
+
+
+def chosen(points: Sequence[P], kind: Callable[[P], object]) -> list[P]:
+    """Return all points in `make test-long`, and in the gate the first and the last of each kind."""
+    if LONG:
+        return list(points)
+    first = {kind(point): at for at, point in reversed([*enumerate(points)])}
+    last = {kind(point): at for at, point in enumerate(points)}
+    return [points[at] for at in sorted({*first.values(), *last.values()})]
 
 
 def until_reached(play: Callable[[], None]) -> None:

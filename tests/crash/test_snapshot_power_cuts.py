@@ -21,15 +21,17 @@ from tests.crash.keeper import TIMEOUT, Keeper
 from tests.crash.test_power_cuts import (
     CUTS_WITHOUT_SYNCS,
     ON,
+    ON_WITHOUT_SYNCS,
     ROUNDS_WITHOUT_SYNCS,
     committing,
     ground,
 )
+from tests.support.long import times
 from tests.support.mounting import mounted
 
 __all__ = ["ground"]
 
-CUTS = 10
+CUTS = times(gate=6, long=20)
 LONGEST = 0.2
 """Seconds from an answer to the next cut."""
 
@@ -44,7 +46,7 @@ def test_what_was_committed_outlives_a_power_cut(ground: Disk, driver: str) -> N
 
 
 @pytest.mark.root
-@pytest.mark.parametrize(("ground", "driver"), ON, indirect=["ground"])
+@pytest.mark.parametrize(("ground", "driver"), ON_WITHOUT_SYNCS, indirect=["ground"])
 def test_without_a_sync_the_same_power_cuts_lose_snapshots(ground: Disk, driver: str) -> None:
     assert any(
         losses_in(ground, driver, CUTS_WITHOUT_SYNCS, f"root{number}", sync=False)

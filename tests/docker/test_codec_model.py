@@ -18,6 +18,7 @@ from graphdriver import IDMap
 from graphdriver.docker.codec import decode, encode
 from graphdriver.errors import MalformedRequestError
 from tests.docker.requests import REQUESTS, members
+from tests.support.long import times
 
 ALLOWED = set(string.ascii_letters + string.digits + "_.-")
 BAD = object()
@@ -193,7 +194,7 @@ def written(pairs: Pairs) -> bytes:
     return f"{{{inside}}}".encode()
 
 
-@settings(max_examples=600)
+@settings(max_examples=times(gate=250, long=3000))
 @given(
     st.sampled_from(list(RULES)).flatmap(lambda method: st.tuples(st.just(method), _pairs(method)))
 )

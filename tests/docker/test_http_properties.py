@@ -27,6 +27,7 @@ from graphdriver.docker.http.connection import Connection
 from graphdriver.errors import BrokenStreamError
 from tests.docker.requests import NEEDS_NOTHING, REQUESTS
 from tests.docker.test_http import BAD
+from tests.support.long import times
 from tests.support.tarbox import TarBox
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}\Z")
@@ -196,7 +197,7 @@ def _call(draw: st.DrawFn, *, init: bool = True) -> bytes:
 _bad_ends = st.sampled_from([b"", b"", *(sent for sent, _ in BAD.values() if len(sent) < 5000)])
 
 
-@settings(max_examples=300)
+@settings(max_examples=times(gate=120, long=1500))
 @given(st.lists(_call(), min_size=1, max_size=8), _bad_ends, _cuts)
 def test_however_calls_are_cut_the_answers_are_the_same(
     bench: Bench, calls: list[bytes], end: bytes, cuts: list[int]
@@ -282,7 +283,7 @@ _edit = st.tuples(
 )
 
 
-@settings(max_examples=600)
+@settings(max_examples=times(gate=250, long=3000))
 @given(
     # without Init: one whose home was mutated could make folders anywhere on this machine
     st.lists(_call(init=False), min_size=1, max_size=4),
@@ -332,7 +333,7 @@ def unexpected() -> Iterator[list[logging.LogRecord]]:
         logging.getLogger("graphdriver").removeHandler(handler)
 
 
-@settings(max_examples=300)
+@settings(max_examples=times(gate=120, long=1500))
 @given(
     st.lists(
         st.sampled_from([sent[:4000] for sent, _ in BAD.values()]) | st.binary(max_size=60),

@@ -30,6 +30,7 @@ from graphdriver.docker.http.connection import Connection
 from graphdriver.errors import GraphDriverError, RemoteError, UnreachableError, UnsupportedError
 from tests.docker.conftest import connections
 from tests.support.certificates import Certificates, make
+from tests.support.long import times
 from tests.support.tarbox import TarBox
 from tests.support.waiting import wait_until
 
@@ -377,7 +378,7 @@ def test_both_sides_are_tried_on_each_other_before_a_daemon_comes(
 
 
 @settings(
-    max_examples=60,
+    max_examples=times(gate=20, long=300),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(

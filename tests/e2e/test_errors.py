@@ -11,6 +11,9 @@ from tests.e2e.plugin import Plugin
 from tests.support.daemon import Daemon
 from tests.support.images import LayerTar, image_archive
 
+ON_ONE = pytest.mark.parametrize("driver", ["vfs"], indirect=True)
+"""What the handler does for every driver, and what makes the daemon wait for many seconds."""
+
 
 def refused(daemon: Daemon, *arguments: str) -> str:
     done: subprocess.CompletedProcess[bytes] = daemon.try_docker(*arguments)
@@ -32,6 +35,7 @@ def test_a_layer_that_climbs_out_of_its_root_is_refused_in_words(
     assert layers(ours) == before
 
 
+@ON_ONE
 @pytest.mark.reaches("Create", "ApplyDiff", "Remove", failing=("ApplyDiff",))
 def test_a_daemon_survives_the_refusal_of_layers_of_any_length(
     ours: Daemon, tmp_path: Path
@@ -59,6 +63,7 @@ def test_a_symbolic_link_to_the_host_is_no_way_out(ours: Daemon, tmp_path: Path)
     ours.try_docker("rmi", "hostile")
 
 
+@ON_ONE
 @pytest.mark.reaches("Create", "ApplyDiff", "Remove", failing=("ApplyDiff",))
 def test_a_truncated_layer_leaves_nothing(ours: Daemon, tmp_path: Path) -> None:
     before = layers(ours)

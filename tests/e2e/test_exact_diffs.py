@@ -77,6 +77,7 @@ def read_sparse(daemon: Daemon, image: str) -> str:
 
 
 @pytest.mark.parametrize("form", SPARSE)
+@pytest.mark.parametrize("driver", ["vfs"], indirect=True)  # it is the daemon that cannot
 @pytest.mark.reaches("Create", "ApplyDiff", "Get", "Put")
 def test_a_layer_with_holes_runs_but_no_daemon_can_save_it_again(
     ours: Daemon, tree: Path, form: str, tmp_path: Path

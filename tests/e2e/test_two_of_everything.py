@@ -24,6 +24,9 @@ class Newer(load("{driver}")):
     home_format = load("{driver}").home_format + 1
 """
 
+pytestmark = pytest.mark.parametrize("driver", ["overlay2"], indirect=True)
+"""Homes and daemons are told apart in the same way for every driver."""
+
 INIT = pytest.mark.reaches("Init", failing=("Init", "Status", "Create", "CreateReadWrite"))
 
 

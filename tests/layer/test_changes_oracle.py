@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.layer.conftest import remove
 from tests.layer.test_changes import compare
+from tests.support.long import times
 from tests.support.tree_work import (
     DEEDS,
     TREES,
@@ -26,7 +27,7 @@ from tests.support.tree_work import (
 
 @pytest.mark.parametrize("with_a_stamp", [True, False], ids=["stamp", "no stamp"])
 @settings(
-    max_examples=150,
+    max_examples=times(gate=50, long=750),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(tree=TREES, deeds=DEEDS, at_once=st.booleans())

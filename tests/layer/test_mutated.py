@@ -27,6 +27,7 @@ from tests.layer.conftest import remove
 from tests.layer.hostile.ground import opened
 from tests.layer.mutations import ENTRIES, MUTATIONS, Mutation, mutate
 from tests.support.canary import SECRET, Canary
+from tests.support.long import times
 
 LONGEST = timedelta(seconds=30)
 """What any of them takes is milliseconds; longer than this is a loop."""
@@ -44,7 +45,7 @@ def forget_peak() -> None:
 
 
 @settings(
-    max_examples=600,
+    max_examples=times(gate=250, long=3000),
     deadline=LONGEST,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -96,7 +97,7 @@ def pack_what_is_not_large(root: int) -> None:
         assert SECRET not in data
 
 
-@settings(max_examples=800, deadline=LONGEST)
+@settings(max_examples=times(gate=300, long=4000), deadline=LONGEST)
 @given(st.lists(st.one_of(ENTRIES, st.binary(max_size=600)), max_size=6), MUTATIONS)
 def test_the_reader_gives_entries_or_says_that_the_tar_is_bad(
     entries: list[bytes], mutations: list[Mutation]
@@ -113,7 +114,7 @@ def test_the_reader_gives_entries_or_says_that_the_tar_is_bad(
         assert str(error).isprintable()
 
 
-@settings(max_examples=300)
+@settings(max_examples=times(gate=120, long=1500))
 @given(
     st.integers(0, (1 << 63) - 1),
     st.integers(-(1 << 62), 1 << 62),

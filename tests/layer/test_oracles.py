@@ -13,6 +13,7 @@ from tests.layer.oracles import Read, bsdtar, gnu_tar, ours
 from tests.layer.tar_differences import ALLOWED, Difference
 from tests.layer.test_round_trips import folders, packed
 from tests.layer.trees import TREES, Thing, make
+from tests.support.long import times
 
 FIELDS = ("kind", "name", "mode", "uid", "gid", "size", "time", "link", "device", "content")
 ORACLES = {"tar": gnu_tar, "bsdtar": bsdtar}
@@ -75,7 +76,7 @@ def test_what_tar_programs_write_is_read_alike(differences: dict[str, list[str]]
     }
 
 
-@settings(max_examples=100)
+@settings(max_examples=times(gate=50, long=500))
 @given(TREES)
 def test_what_we_pack_is_read_alike(things: list[Thing]) -> None:
     with folders("tree") as (tree,):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from graphdriver.conformance.plugin import tars
 from tests.layer.conftest import Layer
 from tests.layer.upon_parent import FORMS, UponParent
+from tests.support.long import times
 
 Tree = dict[str, "Tree | str"]
 """Names to folders, or to the text of files."""
@@ -155,7 +156,7 @@ def seen(layer: Layer, but: set[str]) -> dict[str, tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=400)
+@settings(max_examples=times(gate=150, long=2000))
 @given(st.data(), TREES)
 def test_the_order_of_a_tar_makes_no_difference(
     form: str, data: st.DataObject, lower: Tree

@@ -26,6 +26,7 @@ from graphdriver.layer.unpack import unpack
 from graphdriver.layer.write.plain_tree import PlainTree
 from tests.layer.hostile.ground import OVERLAY_OPTIONS, opened
 from tests.layer.trees import TREES, Thing, make, recorded
+from tests.support.long import times
 
 EDITS = st.lists(st.integers(0, 1 << 16), max_size=4)
 """Which of the things of a parent a child removes, by number."""
@@ -83,7 +84,7 @@ def remove_some(tree: Path, numbers: list[int]) -> None:
                     remove_tree(above, name)
 
 
-@settings(max_examples=400)
+@settings(max_examples=times(gate=150, long=2000))
 @given(TREES)
 def test_a_tree_packed_and_unpacked_is_the_same_tree(things: list[Thing]) -> None:
     with folders("one", "plain", "upper") as (one, plain, upper):
@@ -98,7 +99,7 @@ def test_a_tree_packed_and_unpacked_is_the_same_tree(things: list[Thing]) -> Non
             assert packed(tree) == tar
 
 
-@settings(max_examples=300)
+@settings(max_examples=times(gate=100, long=1500))
 @given(TREES)
 def test_a_copy_of_a_tree_is_the_same_tree_and_no_change(things: list[Thing]) -> None:
     with folders("one", "copy") as (one, copy):
@@ -109,7 +110,7 @@ def test_a_copy_of_a_tree_is_the_same_tree_and_no_change(things: list[Thing]) ->
             assert list(compare(upper, lower)) == []
 
 
-@settings(max_examples=300)
+@settings(max_examples=times(gate=100, long=1500))
 @given(TREES, EDITS, TREES)
 def test_what_a_child_changed_makes_the_child_again_of_the_parent(
     below: list[Thing], removed: list[int], added: list[Thing]

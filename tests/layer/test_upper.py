@@ -27,6 +27,7 @@ from graphdriver.layer.overlay.whiteout import FUSE
 from graphdriver.layer.unpack import unpack
 from graphdriver.linux import xattr
 from tests.layer.listed import changes, upper_changes
+from tests.support.long import times
 from tests.support.overlays import EDITS, Edit, mounted_overlay, opened
 
 ADDED, MODIFIED, DELETED = ChangeKind.ADDED, ChangeKind.MODIFIED, ChangeKind.DELETED
@@ -73,7 +74,7 @@ def read(packer: UpperPacker) -> bytes:
 
 
 RANDOM = settings(
-    max_examples=120,
+    max_examples=times(gate=50, long=600),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
