@@ -33,7 +33,7 @@ def served(above: str, driver: str, sync: str) -> Iterator[tuple[Path, Snapshott
     """Serve a driver in a folder of its own."""
     with (
         tempfile.TemporaryDirectory(prefix="gds-", dir=above) as folder,
-        Snapshotter(Path(folder), driver, "--sync", sync) as snapshotter,
+        Snapshotter(Path(folder), driver, "--opt", f"sync={sync}") as snapshotter,
     ):
         yield Path(folder), snapshotter
 

@@ -191,7 +191,7 @@ class Namer(TarBox):
 
 @pytest.fixture
 def snapshots(tmp_path: Path) -> Iterator[Snapshots]:
-    found = Snapshots(Namer(), str(tmp_path / "root"), sync=False)
+    found = Snapshots(Namer(), str(tmp_path / "root"), ["sync=none"])
     yield found
     found.close()
 

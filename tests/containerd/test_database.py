@@ -24,7 +24,7 @@ KEYS = tuple("abcdefgh")
 
 @contextlib.contextmanager
 def served(root: Path) -> Iterator[Snapshots]:
-    with contextlib.closing(Snapshots(VfsDriver(), str(root), sync=False)) as snapshots:
+    with contextlib.closing(Snapshots(VfsDriver(), str(root), ["sync=none"])) as snapshots:
         yield snapshots
 
 

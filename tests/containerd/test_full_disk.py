@@ -30,7 +30,7 @@ def disk(request: pytest.FixtureRequest, folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def served(disk: Path) -> Iterator[Snapshots]:
-    with contextlib.closing(Snapshots(VfsDriver(), str(disk / "root"), sync=False)) as snapshots:
+    with contextlib.closing(Snapshots(VfsDriver(), str(disk / "root"), ["sync=none"])) as snapshots:
         yield snapshots
 
 

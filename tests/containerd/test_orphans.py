@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import pytest
 
-from graphdriver.containerd import got
+from graphdriver.containerd import held_gets
 from graphdriver.containerd.metadata import AT_A_TIME, Metadata
 from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.drivers.vfs.driver import VfsDriver
@@ -107,7 +107,7 @@ def test_what_was_got_before_a_boot_is_put_by_nobody(
         for key in ("one", "two"):
             snapshots.view(key, "A", {})
     counts.clear()
-    monkeypatch.setattr(got, "boot_id", lambda: "the next boot")
+    monkeypatch.setattr(held_gets, "boot_id", lambda: "the next boot")
     with counting(folder) as snapshots:
         snapshots.mounts("one")
         assert counts == {"1": 1}

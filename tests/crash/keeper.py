@@ -49,7 +49,15 @@ class Keeper:
         self.log = log or root.with_suffix(".log")
         with open(self.log, "ab") as said:
             self._process = subprocess.Popen(
-                [*first, sys.executable, "-m", __name__, driver, str(root), "sync" if sync else ""],
+                [
+                    *first,
+                    sys.executable,
+                    "-m",
+                    __name__,
+                    driver,
+                    str(root),
+                    "layer" if sync else "none",
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=said,
@@ -101,7 +109,7 @@ class Keeper:
 
 
 def _keep(driver: str, root: str, sync: str) -> None:
-    snapshots = Snapshots(load(driver)(), root, sync=bool(sync))
+    snapshots = Snapshots(load(driver)(), root, [f"sync={sync}"])
     _say("", None)
     for line in sys.stdin:
         call, arguments = json.loads(line)

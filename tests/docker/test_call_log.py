@@ -12,28 +12,15 @@ from graphdriver.conformance.plugin import wire
 from graphdriver.serving import call_log
 from graphdriver.serving.call_log import CallLog
 from tests.docker.conftest import connections
+from tests.support.call_lines import Lines, collected_lines, members
 from tests.support.plugin import Plugin
 from tests.support.waiting import wait_until
-
-Lines = list[logging.LogRecord]
 
 
 @pytest.fixture
 def lines() -> Iterator[Lines]:
-    """What is logged of calls, successes too."""
-    found: Lines = []
-
-    class Collect(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            found.append(record)
-
-    logger = logging.getLogger("graphdriver.calls")
-    handler, before = Collect(), logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
-    yield found
-    logger.setLevel(before)
-    logger.removeHandler(handler)
+    with collected_lines() as found:
+        yield found
 
 
 @pytest.fixture
@@ -43,12 +30,6 @@ def impatient(ready: Plugin, monkeypatch: pytest.MonkeyPatch) -> Plugin:
     monkeypatch.setattr(call_log, "SLOW", 0.2)
     ready.start()
     return ready
-
-
-def members(line: logging.LogRecord) -> dict[str, object]:
-    found = line.graphdriver  # type: ignore[attr-defined]
-    assert isinstance(found, dict)
-    return found
 
 
 def duration(line: logging.LogRecord) -> float:
@@ -167,7 +148,7 @@ def test_a_call_that_finds_no_thread_for_its_watch_is_served(
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    log.begin("Get").done()
+    log.begin("Get").done(200)
     assert log.running() == []
     log.close()
 

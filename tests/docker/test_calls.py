@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -249,10 +250,9 @@ def test_the_sync_option_is_the_frameworks_and_never_reaches_the_driver(plugin: 
 
 
 def test_two_processes_on_one_home_are_refused_naming_both(ready: Plugin) -> None:
-    second = Handler(ready.box)
-    answer = second.handle(
-        Request("POST", "/GraphDriver.Init", "", io.BytesIO(b'{"Home":"%s"}' % ready.home.encode()))
-    )
+    init = b'{"Home":"%s"}' % ready.home.encode()
+    with contextlib.closing(Handler(ready.box)) as second:
+        answer = second.handle(Request("POST", "/GraphDriver.Init", "", io.BytesIO(init)))
     assert answer.status == 500
     assert f"served by process {os.getpid()}".encode() in bytes(answer.body)  # type: ignore[arg-type]
 

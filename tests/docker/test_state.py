@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from graphdriver import UnixListener
 from graphdriver.docker import state
 from graphdriver.docker.address.listeners import PLUGIN_SOCKETS
-from graphdriver.docker.daemon import Daemon, DaemonFile, Peer
+from graphdriver.docker.daemon import Daemon, InitFile, Peer
 from graphdriver.docker.messages import InitRequest
 from graphdriver.docker.state import state_directory, state_of
 from graphdriver.errors import UnsupportedError
@@ -111,7 +111,7 @@ def states() -> Iterator[str]:
 def remembered(
     states: str, state: str, home: Path, peer: Peer | None, *, left: bool = False
 ) -> Path:
-    DaemonFile(os.path.join(states, state)).write(Daemon(InitRequest(str(home), ()), peer, left))
+    InitFile(os.path.join(states, state)).write(Daemon(InitRequest(str(home), ()), peer, left))
     mark_namespaces(os.path.join(states, state))
     return Path(states, state, "init.json")
 

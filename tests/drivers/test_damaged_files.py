@@ -17,13 +17,13 @@ import pytest
 
 from graphdriver import Driver, NaiveDiffDriver
 from graphdriver.conformance.kit.tree import build
-from graphdriver.containerd.got import Got
+from graphdriver.containerd.held_gets import HeldGets
 from graphdriver.docker.address import spec_files as spec
 from graphdriver.docker.address.discovery import ClientTLS, find
 from graphdriver.docker.address.spec_files import SpecFile
-from graphdriver.docker.daemon import Daemon, DaemonFile, Peer
+from graphdriver.docker.daemon import Daemon, InitFile, Peer
 from graphdriver.docker.messages import InitRequest
-from graphdriver.docker.residence import Residence
+from graphdriver.docker.session import DaemonSession
 from graphdriver.driver import mounted
 from graphdriver.drivers import load
 from graphdriver.drivers.overlay.reference_counts import ReferenceCounts
@@ -125,18 +125,18 @@ def test_a_mark(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 def test_init_json(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     home, state = tmp_path / "home", tmp_path / "state"
     said = InitRequest(str(home), ("an option",), (), ())
-    with contextlib.closing(Residence(TarBox(), str(state), ())) as first:
+    with contextlib.closing(DaemonSession(TarBox(), str(state), ())) as first:
         first.init(said, Peer.of_process(os.getpid()))
-    DaemonFile(str(state)).write(Daemon(said, Peer.of_process(os.getppid())))
+    InitFile(str(state)).write(Daemon(said, Peer.of_process(os.getppid())))
     with damages(state / "init.json", caplog) as each:
         for _ in each:
-            with contextlib.closing(Residence(TarBox(), str(state), ())) as later:
+            with contextlib.closing(DaemonSession(TarBox(), str(state), ())) as later:
                 later.resume()
                 with contextlib.suppress(InUseError):
                     later.refuse_by_hand()
                 try:
                     with later:
-                        assert later.home.is_current()
+                        assert later.served.home.is_current()
                 except GraphDriverError as error:
                     check(error, "Init")
 
@@ -156,11 +156,15 @@ def test_a_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_what_a_snapshot_got(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    Got(str(tmp_path / "got"), kept=True).add(7, "layer")
+    box = TarBox()
+    (tmp_path / "home").mkdir()
+    box.init(str(tmp_path / "home"), (), (), ())
+    box.create("layer", "", "", {})
+    HeldGets(box, str(tmp_path / "got"), kept=True).hold(7, "layer")
     with damages(tmp_path / "got/7", caplog) as each:
         for _ in each:
-            later = Got(str(tmp_path / "got"), kept=True)
-            later.pop(7)
+            later = HeldGets(box, str(tmp_path / "got"), kept=True)
+            later.release(7)
             assert 7 not in later.numbers()
 
 

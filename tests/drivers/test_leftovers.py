@@ -13,7 +13,7 @@ import pytest
 from graphdriver import Driver, NaiveDiffDriver
 from graphdriver.docker.daemon import Peer
 from graphdriver.docker.messages import InitRequest
-from graphdriver.docker.residence import Residence
+from graphdriver.docker.session import DaemonSession
 from graphdriver.driver import ProtoDriver
 from graphdriver.drivers.btrfs.driver import BtrfsDriver
 from graphdriver.drivers.overlay.fuse_overlayfs import FuseOverlayfsDriver
@@ -64,7 +64,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 class Plugin:
-    """A residence with its driver, and how it is restarted."""
+    """A session with its driver, and how it is restarted."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.home = folder / "home"
@@ -75,15 +75,15 @@ class Plugin:
     def start(self) -> None:
         proto = {**OVERLAYS, **OTHERS}[self._name]()
         self.driver: Driver = proto if isinstance(proto, Driver) else NaiveDiffDriver(proto)
-        self.residence = Residence(self.driver, self._state, ())
+        self.session = DaemonSession(self.driver, self._state, ())
 
     def restart(self) -> None:
-        self.residence.close()
+        self.session.close()
         self.start()
-        self.residence.resume()
+        self.session.resume()
 
     def init(self, peer: Peer | None, *, by_hand: bool = False) -> None:
-        self.residence.init(InitRequest(str(self.home)), peer, by_hand=by_hand)
+        self.session.init(InitRequest(str(self.home)), peer, by_hand=by_hand)
 
     def make(self, *ids: str) -> None:
         """Make layers, each upon the one before."""
@@ -91,15 +91,15 @@ class Plugin:
             self.driver.create(id, parent, "", {})
 
     def mark(self, id: str) -> None:
-        with self.residence:
-            self.residence.home.mark(id)
+        with self.session:
+            self.session.served.home.mark(id)
 
     def is_mounted(self, id: str) -> bool:
         return os.path.ismount(self.home / id / "merged")
 
     def is_marked(self, id: str) -> bool:
-        with self.residence:
-            return self.residence.home.is_unfinished(id)
+        with self.session:
+            return self.session.served.home.is_unfinished(id)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def plugin(request: pytest.FixtureRequest, name: str) -> Iterator[Plugin]:
         plugin = Plugin(name, Path(folder))
         yield plugin
         plugin.driver.cleanup()
-        plugin.residence.close()
+        plugin.session.close()
 
 
 def test_a_mount_of_a_layer_with_a_child_is_let_go_and_others_count_once(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver.docker.address.spec_files import SpecFile
-from graphdriver.docker.daemon import Daemon, DaemonFile
+from graphdriver.docker.daemon import Daemon, InitFile
 from graphdriver.docker.messages import InitRequest
 from graphdriver.drivers import load
 from graphdriver.drivers.overlay.reference_counts import ReferenceCounts
@@ -40,7 +40,7 @@ def claim(place: Path, driver: str) -> None:
 
 
 def remember(place: Path, option: str) -> None:
-    DaemonFile(str(place)).write(Daemon(InitRequest("/home", (option,)), None))
+    InitFile(str(place)).write(Daemon(InitRequest("/home", (option,)), None))
 
 
 def lead(place: Path, path: str) -> None:

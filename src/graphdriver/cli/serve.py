@@ -99,18 +99,18 @@ def _serve(
     dump_stacks_on_signal(arguments.log_format)
 
     from graphdriver.docker.handler import Handler
-    from graphdriver.docker.residence import split_options
     from graphdriver.docker.serve import run
     from graphdriver.docker.state import is_remembered, state_directory
     from graphdriver.drivers import load, make
     from graphdriver.drivers.choice import check
+    from graphdriver.serving.options import split_options
 
     def announce() -> None:
         print(f"serving {driver} ({reason}) on {place}")
         print(_how_to_use(place.name, _data_root(arguments)))
         sys.stdout.flush()
 
-    check(load(driver), split_options(arguments.opt)[0])
+    check(load(driver), split_options(arguments.opt).driver)
     state_dir = state_directory(place.state)
     if arguments.driver and (arguments.data_root or not is_remembered(state_dir)):
         _look_at_home(driver, arguments.data_root)

@@ -44,12 +44,6 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "--root", metavar="DIR", help=f"(default: {ROOTS}/io.containerd.snapshotter.v1.NAME)"
     )
     parser.add_argument("--group", help="who besides root may call it: a group's name or number")
-    parser.add_argument(
-        "--sync",
-        choices=("layer", "none"),
-        default="layer",
-        help="none: a power cut may lose what was committed (default: %(default)s)",
-    )
     configure_options(parser)
     parser.add_argument(
         "--print-config", action="store_true", help="print containerd's configuration, and end"
@@ -109,7 +103,7 @@ def _serve(arguments: argparse.Namespace, name: str, address: str, root: str) ->
     wake.setblocking(False)
     signals = Signals(wake.fileno())
     notifier = Notifier.wanted() if "NOTIFY_SOCKET" in os.environ else None
-    snapshots = Snapshots(make(driver), root, arguments.opt, sync=arguments.sync == "layer")
+    snapshots = Snapshots(make(driver), root, arguments.opt)
     try:
         server = SnapshotterServer(snapshots, address, arguments.group)
     except BaseException:

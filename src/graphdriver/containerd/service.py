@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import time
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -16,8 +15,9 @@ from graphdriver.containerd.callers import Callers
 from graphdriver.containerd.metadata import Snapshot
 from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.driver import Mount
-from graphdriver.errors import GraphDriverError, Kind
-from graphdriver.linux.resources import error_text
+from graphdriver.errors import Kind
+from graphdriver.serving.call_log import described
+from graphdriver.serving.served_home import ServedHome
 
 SERVICE: Final = "containerd.services.snapshots.v1.Snapshots"
 
@@ -33,7 +33,6 @@ CODES: Final = {
 """What a kind of error means in gRPC; every other one is INTERNAL."""
 
 _AT_A_TIME: Final = 100
-_log = logging.getLogger("graphdriver.calls")
 
 
 def handlers(snapshots: Snapshots, callers: Callers) -> grpc.GenericRpcHandler:
@@ -52,12 +51,14 @@ def handlers(snapshots: Snapshots, callers: Callers) -> grpc.GenericRpcHandler:
     }
     methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         name: grpc.unary_unary_rpc_method_handler(
-            _answering(name, call), request.FromString, lambda answer: answer.SerializeToString()
+            _answering(snapshots.served, name, call),
+            request.FromString,
+            lambda answer: answer.SerializeToString(),
         )
         for name, (call, request) in single.items()
     }
     methods["List"] = grpc.unary_stream_rpc_method_handler(
-        _streaming("List", service.list),
+        _streaming(snapshots.served, "List", service.list),
         pb.ListSnapshotsRequest.FromString,
         pb.ListSnapshotsResponse.SerializeToString,
     )
@@ -66,14 +67,8 @@ def handlers(snapshots: Snapshots, callers: Callers) -> grpc.GenericRpcHandler:
 
 class _Service:
     def __init__(self, snapshots: Snapshots, callers: Callers) -> None:
-        self._all = snapshots
+        self._snapshots = snapshots
         self._callers = callers
-
-    @property
-    def _snapshots(self) -> Snapshots:
-        """The snapshots, for one call."""
-        self._all.see_root()
-        return self._all
 
     def prepare(self, request: pb.PrepareSnapshotRequest) -> pb.PrepareSnapshotResponse:
         made = self._snapshots.prepare(request.key, request.parent, request.labels)
@@ -119,59 +114,48 @@ class _Service:
         return Empty()
 
 
-def _answering(name: str, call: Callable[[Any], Any]) -> Callable[..., Any]:
+def _answering(served: ServedHome, name: str, answered: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Return what answers a call with one message."""
+
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
-        began = time.monotonic()
-        try:
-            answered = call(request)
-        except Exception as error:
-            _refuse(name, request, context, error, began)
-        else:
-            if _log.isEnabledFor(logging.DEBUG):
-                _log.debug("%s", name, extra={"graphdriver": _members(name, request, began)})
-            return answered
+        with _logged(served, name, request, context):
+            return answered(request)
 
     return answer
 
 
-def _streaming(name: str, call: Callable[[Any], Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+def _streaming(
+    served: ServedHome, name: str, answered: Callable[[Any], Iterator[Any]]
+) -> Callable[..., Iterator[Any]]:
+    """Return what answers a call with a stream of messages."""
+
     def answer(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-        began = time.monotonic()
-        try:
-            yield from call(request)
-        except Exception as error:
-            _refuse(name, request, context, error, began)
+        with _logged(served, name, request, context):
+            yield from answered(request)
 
     return answer
 
 
-def _refuse(
-    name: str, request: Any, context: grpc.ServicerContext, error: Exception, began: float
-) -> None:
-    """Answer with a code and a text; `grpc.ServicerContext.abort` ends the call."""
-    told = error if isinstance(error, GraphDriverError) else GraphDriverError(_in_words(error))
-    told.about(name.lower(), None)
-    expected = isinstance(error, GraphDriverError | OSError)
-    code = CODES.get(told.kind, grpc.StatusCode.INTERNAL)
-    members = _members(name, request, began) | {"status": code.name}
-    _log.warning("%s", told, exc_info=None if expected else error, extra={"graphdriver": members})
-    context.abort(code, str(told))
-
-
-def _in_words(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error_text(error)}{f': {error.filename}' if error.filename else ''}"
-    return str(error)
-
-
-def _members(name: str, request: Any, began: float) -> dict[str, object]:
-    """Return what a line of the log says of a call; times in milliseconds."""
-    members: dict[str, object] = {"call": name}
-    key = getattr(request, "key", "")
-    if key:
-        members["snapshot"] = key
-    members["ms"] = round((time.monotonic() - began) * 1000, 3)
-    return members
+@contextlib.contextmanager
+def _logged(
+    served: ServedHome, name: str, request: Any, context: grpc.ServicerContext
+) -> Iterator[None]:
+    """Log a call, and answer its error with a code and a text."""
+    call = served.calls.begin(name)
+    call.snapshot = getattr(request, "key", "") or None
+    try:
+        with served:
+            yield
+    except Exception as error:
+        told = described(error).about(call.name.lower(), None)
+        code = CODES.get(told.kind, grpc.StatusCode.INTERNAL)
+        call.failed(code.name, told, error)
+        context.abort(code, str(told))  # raises what ends the call
+    except BaseException:  # the caller has closed the stream, or the process ends
+        call.end()
+        raise
+    else:
+        call.done(grpc.StatusCode.OK.name)
 
 
 def _mounts(mounts: Iterable[Mount]) -> list[pb.Mount]:

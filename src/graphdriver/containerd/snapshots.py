@@ -16,39 +16,21 @@ the next start, and by Cleanup.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-import queue
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from graphdriver import returned
 from graphdriver.containerd.filters import fields_of, parse_all
-from graphdriver.containerd.got import Got
+from graphdriver.containerd.held_gets import HeldGets
 from graphdriver.containerd.metadata import Metadata, Snapshot, SnapshotKind
 from graphdriver.containerd.remap import remap_of
-from graphdriver.driver import (
-    CountsGets,
-    CountsUsage,
-    Mount,
-    NamesMounts,
-    ProtoDriver,
-    Usage,
-    ability,
-    mounted,
-)
-from graphdriver.errors import (
-    LayerExistsError,
-    MalformedRequestError,
-    NotReadyError,
-    UnsupportedError,
-)
-from graphdriver.layer.tree.inodes import disk_usage
-from graphdriver.linux.filesystem import syncfs
-from graphdriver.locks import LayerLocks
-from graphdriver.serving.home import Home
-from graphdriver.serving.options import take_option
+from graphdriver.containerd.usage import UsageCounter
+from graphdriver.driver import Mount, ProtoDriver, Usage
+from graphdriver.errors import LayerExistsError, MalformedRequestError, UnsupportedError
+from graphdriver.serving.served_home import ServedHome
 
 ENGINE: Final = "containerd"
 MAX_SIZE: Final = "containerd.io/snapshot/max-size"
@@ -57,13 +39,16 @@ _log = logging.getLogger(__name__)
 
 
 class Snapshots:
-    """The snapshots of a root, kept by a driver; `close` lets go of it.
+    """The snapshots of a root, kept by a driver.
 
     Args:
         driver: keeps the layers.
         root: an absolute path; it is made if it is not there.
-        options: for the driver; ``adopt=yes`` takes over a directory that holds other files.
-        sync: whether Commit waits until all is on disk.
+        options: for the driver and the framework: ``sync=none`` lets Commit answer before all is on
+            disk, ``adopt=yes`` takes over a directory that holds other files.
+
+    Attributes:
+        served: the driver in its root.
 
     Raises:
         InUseError: another process serves the root.
@@ -71,61 +56,34 @@ class Snapshots:
         GraphDriverError: the database is damaged, or missing beside layers; nothing is changed.
     """
 
-    def __init__(
-        self, driver: ProtoDriver, root: str, options: Sequence[str] = (), *, sync: bool = True
-    ) -> None:
+    def __init__(self, driver: ProtoDriver, root: str, options: Sequence[str] = ()) -> None:
+        self.served = ServedHome(driver, ENGINE)
         self._driver = driver
-        self._sync = sync
-        self._locks = LayerLocks()
+        self._locks = self.served.locks
         self._warned = False
-        options, adopt = take_option(options, "adopt", ("no", "yes"))
-        self._home = Home(root, adopt=adopt == "yes")
-        try:
-            name = driver.driver_name or type(driver).__name__
-            was_ours = self._home.claim(ENGINE, name, driver.home_format)
+        with contextlib.ExitStack() as held:
+            held.callback(self.served.close)
+            is_known = self.served.claim(root, options)
+            own = os.path.join(self.served.home.path, ".graphdriver")
             # Before the driver, which sweeps and makes directories: a damaged root stays as it is.
-            database = os.path.join(root, ".graphdriver", "snapshots.db")
-            self._metadata = Metadata(database, _layers_in(root) if was_ours else ())
-        except BaseException:
-            self._home.close()
-            raise
-        try:
-            got = os.path.join(root, ".graphdriver", "got")
-            self._got = Got(got, kept=ability(driver, CountsGets) is not None)
-            driver.init(root, options, [], [])
-        except BaseException:
-            self._metadata.close()
-            self._home.close()
-            raise
-        self._to_count: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._closing = False
-        self._counter = threading.Thread(target=self._count, name="usage", daemon=True)
-        self._counter.start()
-        self._put_unnoted()
-        self.cleanup()
-        for one in self._metadata.uncounted():
-            self._to_count.put(one.key)
+            self._metadata = Metadata(
+                os.path.join(own, "snapshots.db"), _layers_in(root) if is_known else ()
+            )
+            held.callback(self._metadata.close)
+            self._gets = HeldGets(
+                driver, os.path.join(own, "got"), kept=self.served.counts_gets is not None
+            )
+            self.served.init_driver()
+            self._gets.release_all_but({one.number for one in self._metadata.all()})
+            self.cleanup()
+            self._usage = UsageCounter(self.served, self._metadata)
+            held.pop_all()
 
     def close(self) -> None:
-        """Let go of the root; mounts and layers stay as they are."""
-        self._closing = True
-        self._to_count.put("")
-        self._counter.join()
+        """Release the root; mounts and layers stay as they are."""
+        self._usage.close()
         self._metadata.close()
-        self._home.close()
-
-    def see_root(self) -> None:
-        """See that the root is the directory that was taken up; each call asks.
-
-        Raises:
-            NotReadyError: it was deleted, or something was mounted there.
-        """
-        if not self._home.is_current():
-            raise NotReadyError(
-                f"{self._home.path} is not the directory that was served until now: it was deleted, or"
-                " something was mounted there",
-                hint="mount what was there, or restart the snapshotter to serve what is there now",
-            )
+        self.served.close()
 
     # --- what containerd asks for -----------------------------------------------------------------
 
@@ -166,24 +124,24 @@ class Snapshots:
                     mounts = [remap.shown(one, is_new=True) for one in mounts]
                 self._metadata.add(number, key, kind, below, layer, labels)
             except BaseException:
-                self._let_go(number)
+                self._gets.release(number)
                 if layer:
-                    self._driver.remove(layer)
+                    self.served.remove(layer)
                 raise
         return mounts
 
     def _create(self, layer: str, below: str, labels: Mapping[str, str]) -> None:
         size = labels.get(MAX_SIZE)
         if size is None:
-            self._driver.create(layer, below, "", {})
+            self.served.create(self._driver.create, layer, below, "", {})
             return
         try:
-            self._driver.create_read_write(layer, below, "", {"size": size})
+            self.served.create(self._driver.create_read_write, layer, below, "", {"size": size})
         except UnsupportedError as error:
             if not self._warned:
                 _log.warning("%s is not heeded: %s", MAX_SIZE, error)
                 self._warned = True
-            self._driver.create(layer, below, "", {})
+            self.served.create(self._driver.create, layer, below, "", {})
 
     def mounts(self, key: str) -> Sequence[Mount]:
         """Return how to mount an active snapshot or a view.
@@ -202,13 +160,9 @@ class Snapshots:
 
     def _mounts(self, number: int, layer: str, kind: SnapshotKind) -> Sequence[Mount]:
         read_only = kind is SnapshotKind.VIEW
-        namer = ability(self._driver, NamesMounts)
-        if namer:
-            return returned.mounts(namer.mounts(layer, read_only=read_only))
-        path = returned.directory(self._driver.get(layer, ""))
-        if number in self._got:
-            self._driver.put(layer)  # it is held already, and once is enough
-        self._got.add(number, layer)
+        if self.served.names_mounts:
+            return returned.mounts(self.served.names_mounts.mounts(layer, read_only=read_only))
+        path = self._gets.hold(number, layer)
         return (Mount("bind", path, ("ro" if read_only else "rw", "rbind")),)
 
     def commit(self, name: str, key: str, labels: Mapping[str, str]) -> None:
@@ -226,14 +180,9 @@ class Snapshots:
         if self._metadata.exists(name):
             raise LayerExistsError(f"there is a snapshot {name!r} already")
         with self._locks.held(one.layer):
-            if self._sync:
-                home = self._home.open()
-                try:
-                    syncfs(home)
-                finally:
-                    os.close(home)
+            self.served.sync()
             self._metadata.commit(one, name, labels)
-        self._to_count.put(name)
+        self._usage.count_later(name)
 
     def remove(self, key: str) -> None:
         """End a snapshot. What the driver cannot remove now is tried again by `cleanup`.
@@ -246,34 +195,18 @@ class Snapshots:
         if not one.layer:
             with self._locks.held(f"view-{one.number}", one.parent_layer):
                 self._metadata.remove(one)
-                self._let_go(one.number)
+                self._gets.release(one.number)
             return
         with self._locks.held(one.layer, alone=True):
             self._metadata.remove(one)
-            self._let_go(one.number)
+            self._gets.release(one.number)
             self._end(one.layer)
-
-    def _let_go(self, number: int) -> None:
-        """Put what was got for a snapshot, if something was."""
-        layer = self._got.pop(number)
-        if layer is None:
-            return
-        try:
-            self._driver.put(layer)
-        except Exception:
-            _log.exception("the layer %s cannot be put", layer)
-
-    def _put_unnoted(self) -> None:
-        """Put what was got for snapshots that a kill kept from being noted, or from being put."""
-        noted = {one.number for one in self._metadata.all()}
-        for number in self._got.numbers() - noted:
-            self._let_go(number)
 
     def _end(self, layer: str) -> bool:
         """Remove a doomed layer; one that cannot be removed holds up nobody."""
         try:
             existed = returned.truth(self._driver.exists(layer))
-            self._driver.remove(layer)
+            self.served.remove(layer)
         except Exception:
             _log.exception("the layer %s cannot be removed; Cleanup tries again", layer)
             return False
@@ -341,7 +274,7 @@ class Snapshots:
         if not one.layer:
             return Usage(0, 0)
         with self._locks.held(one.layer):
-            return self._usage_of(one.layer)
+            return self._usage.count(one.layer)
 
     def cleanup(self) -> list[str]:
         """Remove the layers that no snapshot owns; return them."""
@@ -354,30 +287,6 @@ class Snapshots:
         if freed:
             _log.info("removed %d layers that no snapshot owned: %s", len(freed), ", ".join(freed))
         return freed
-
-    # --- usage ------------------------------------------------------------------------------------
-
-    def _usage_of(self, layer: str) -> Usage:
-        counting = ability(self._driver, CountsUsage)
-        if counting:
-            return returned.usage(counting.usage(layer))
-        with mounted(self._driver, layer) as path:
-            fd = os.open(returned.directory(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                return disk_usage(fd)
-            finally:
-                os.close(fd)
-
-    def _count(self) -> None:
-        """Count what was committed, one after the other, behind the calls; the next start goes on."""
-        while (key := self._to_count.get()) and not self._closing:
-            try:
-                one = self._metadata.stat(key)
-                with self._locks.held(one.layer):
-                    self._metadata.count(one, self._usage_of(one.layer))
-            except Exception as error:
-                if self._metadata.exists(key):  # else it was removed meanwhile
-                    _log.warning("the snapshot %s cannot be counted: %s", key, error)
 
 
 def _layers_in(root: str) -> list[str]:

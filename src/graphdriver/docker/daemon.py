@@ -17,7 +17,6 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Sequence
 from typing import Final
 
 from graphdriver.docker.codec import decode, encode
@@ -85,37 +84,37 @@ def _start_time(pid: int) -> int | None:
 class Daemon:
     """A daemon that said Init."""
 
-    said: InitRequest
+    init: InitRequest
     peer: Peer | None
-    left: bool = False
+    cleaned_up: bool = False
     """It called Cleanup: it does not need the plugin any more."""
 
     def may_live(self) -> bool:
         """Tell whether it runs, or may run: its process is unknown and it has not called Cleanup."""
-        return not self.left if self.peer is None else self.peer.is_alive()
+        return not self.cleaned_up if self.peer is None else self.peer.is_alive()
 
     def may_call(self) -> bool:
         """Tell whether it may still make calls without another Init."""
-        return not self.left and self.may_live()
+        return not self.cleaned_up and self.may_live()
 
-    def may_be_replaced_by(self, said: InitRequest, peer: Peer | None) -> bool:
+    def may_be_replaced_by(self, request: InitRequest, peer: Peer | None) -> bool:
         """Tell whether another Init may take this one's place.
 
         It may if it names the same home, comes from the same process, or this daemon is gone. One
         whose process is unknown (a caller over TCP) is gone only when it has called Cleanup: two
         such daemons cannot be told apart, and the first one's layers would be lost to it.
         """
-        if self.left or said.home == self.said.home:
+        if self.cleaned_up or request.home == self.init.home:
             return True
         return self.peer is not None and (peer == self.peer or not self.peer.is_alive())
 
-    def is_followed_by(self, said: InitRequest, peer: Peer | None) -> bool:
+    def is_followed_by(self, request: InitRequest, peer: Peer | None) -> bool:
         """Tell whether another process serves the same home now, and this one is known to be gone.
 
         A process that cannot be told (a caller over TCP) is never known to be gone.
         """
         return (
-            said.home == self.said.home
+            request.home == self.init.home
             and self.peer is not None
             and peer not in {None, self.peer}
             and not self.peer.is_alive()
@@ -127,7 +126,7 @@ class Daemon:
         return f"{self.peer}, which lives"
 
 
-class DaemonFile:
+class InitFile:
     """``STATE-DIR/init.json``."""
 
     def __init__(self, state_dir: str) -> None:
@@ -137,8 +136,8 @@ class DaemonFile:
     def write(self, daemon: Daemon) -> None:
         """Remember a daemon."""
         peer = dataclasses.asdict(daemon.peer) if daemon.peer else None
-        said = json.loads(encode(daemon.said))
-        text = json.dumps({"init": said, "peer": peer, "left": daemon.left})
+        init = json.loads(encode(daemon.init))
+        text = json.dumps({"init": init, "peer": peer, "left": daemon.cleaned_up})
         make_directories(os.path.dirname(self._directory), 0o700)
         with self.locked():  # nobody sweeps it as the former daemon's meanwhile
             make_own(self._directory, 0o700)
@@ -160,8 +159,8 @@ class DaemonFile:
         """
         try:
             kept = read_object(self._path)
-            said = decode(InitRequest, json.dumps(kept.get("init")).encode())
-            return Daemon(said, _peer(kept.get("peer")), _left(kept.get("left")))
+            init = decode(InitRequest, json.dumps(kept.get("init")).encode())
+            return Daemon(init, _peer(kept.get("peer")), _left(kept.get("left")))
         except FileNotFoundError:
             return None
         except (ValueError, RecursionError, MalformedRequestError) as error:
@@ -201,8 +200,3 @@ def _left(kept: object) -> bool:
     if isinstance(kept, bool):
         return kept
     raise ValueError("left is wrong")
-
-
-def with_options(said: InitRequest, first: Sequence[str]) -> InitRequest:
-    """Put the plugin's own options before those that the daemon said."""
-    return dataclasses.replace(said, options=(*first, *said.options))

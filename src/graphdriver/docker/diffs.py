@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from graphdriver import returned
-from graphdriver.driver import ClosableStream, ReadStream
+from graphdriver.driver import ClosableStream
 from graphdriver.errors import BrokenStreamError, GraphDriverError, InUseError
 from graphdriver.serving.call_log import Call
 
@@ -136,30 +136,8 @@ class Diff:
         finally:
             self._diffs.closed(self._id, self)
         if self.call and error is None:
-            self.call.done()
+            self.call.done(200)
         elif self.call:
             told = GraphDriverError(f"it broke off: {error or type(error).__name__}")
-            expected = isinstance(error, GraphDriverError | OSError)
             told.about(self.call.spoken, self.call.layer)
-            self.call.failed(200, told, None if expected else error)
-
-
-class Archive:
-    """The tar that an ApplyDiff brings; ``begun`` tells whether the driver has read any of it.
-
-    Args:
-        body: the tar.
-        begin: is called before the first byte is read, and so before the layer can be filled.
-    """
-
-    def __init__(self, body: ReadStream, begin: Callable[[], None]) -> None:
-        self._body = body
-        self._begin = begin
-        self.begun = False
-
-    def read(self, n: int, /) -> bytes:
-        """Read from the tar."""
-        if not self.begun:
-            self.begun = True
-            self._begin()
-        return self._body.read(n)
+            self.call.failed(200, told, error)

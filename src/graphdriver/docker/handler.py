@@ -25,30 +25,25 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from graphdriver import returned
 from graphdriver.docker import messages
 from graphdriver.docker.codec import encode
-from graphdriver.docker.diffs import PIECE, Archive, Diff, Diffs
+from graphdriver.docker.diffs import Diff, Diffs
 from graphdriver.docker.request_messages import Request, json_message, query_message
-from graphdriver.docker.residence import Residence
+from graphdriver.docker.session import DaemonSession
 from graphdriver.driver import Driver, ProtoDriver, ReadStream
 from graphdriver.errors import (
     GraphDriverError,
-    InUseError,
     Kind,
-    LayerExistsError,
-    LayerUnfinishedError,
     UnknownCallError,
     WrongMethodError,
 )
-from graphdriver.linux.resources import error_text
-from graphdriver.locks import LayerLocks
 from graphdriver.naive import NaiveDiffDriver
-from graphdriver.serving.call_log import Call, CallLog
+from graphdriver.serving.call_log import Call, described
+from graphdriver.serving.served_home import read_to_end
 
 STATUS: Final = {
     Kind.MALFORMED: 400,
@@ -91,27 +86,27 @@ class Handler:
     ) -> None:
         expect_driver(driver)
         self.driver: Driver = driver if isinstance(driver, Driver) else NaiveDiffDriver(driver)
-        self._residence = Residence(self.driver, state_dir, tuple(options))
-        self._locks = LayerLocks()
+        self._session = DaemonSession(self.driver, state_dir, tuple(options))
+        self._served = self._session.served
         self._diffs = Diffs()
-        self._log = CallLog()
 
     def resume(self) -> None:
         """Take up the home that a daemon named before this process began, if one did."""
-        self._residence.resume()
+        self._session.resume()
 
     def close(self) -> None:
         """Let go of the home. The layers and their mounts stay as they are."""
-        self._log.close()
-        self._residence.close()
+        self._session.close()
 
     def running(self) -> list[str]:
         """Return the calls that run, as errors name them: ``diff 4f0c…``."""
-        return self._log.running()
+        return self._served.calls.running()
 
     def handle(self, request: Request) -> Answer:
         """Answer one call; never raises for what the caller or the driver did wrong."""
-        call = self._log.begin(request.path.removeprefix("/GraphDriver.").removeprefix("/Plugin."))
+        call = self._served.calls.begin(
+            request.path.removeprefix("/GraphDriver.").removeprefix("/Plugin.")
+        )
         try:
             return self._answer(request, call)
         except (Exception, SystemExit) as error:
@@ -125,10 +120,9 @@ class Handler:
         """
         if call.name == "ApplyDiff":
             _take_in(request.body)
-        told = _in_words(error).about(call.spoken, call.layer)
+        told = described(error).about(call.spoken, call.layer)
         status = STATUS.get(told.kind, 500)
-        expected = isinstance(error, GraphDriverError | OSError)
-        call.failed(status, told, None if expected else error)
+        call.failed(status, told, error)
         return Answer(status, encode(messages.new_error_response(told)))
 
     def _answer(self, request: Request, call: Call) -> Answer:
@@ -146,18 +140,18 @@ class Handler:
         if row.outside:
             body = self._run(row, message, request)
         else:
-            with self._residence:
+            with self._session:
                 if request.by_hand and row.disturbs:
-                    self._residence.refuse_by_hand()
+                    self._session.refuse_by_hand()
                 if call.layer is None:
                     body = self._run(row, message, request)
                 else:
-                    with self._locks.held(call.layer, call.parent, alone=row.alone):
+                    with self._served.locks.held(call.layer, call.parent, alone=row.alone):
                         body = self._run(row, message, request)
         if isinstance(body, Diff):
             body.call = call
             return Answer(200, body)
-        call.done()
+        call.done(200)
         undo = functools.partial(self._undo, row.undo, message, call) if row.undo else None
         return Answer(200, body, undo)
 
@@ -168,7 +162,7 @@ class Handler:
 
     def _undo(self, undo: Callable[[Handler, Any], None], message: Any, call: Call) -> None:
         try:
-            with self._residence, self._locks.held(message.id, alone=True):
+            with self._session, self._served.locks.held(message.id, alone=True):
                 undo(self, message)
         except Exception as error:
             call.undone(error)
@@ -181,19 +175,19 @@ class Handler:
         return messages.ActivateResponse(("GraphDriver",))
 
     def _init(self, message: messages.InitRequest, request: Request) -> messages.InitResponse:
-        self._residence.init(message, request.peer, by_hand=request.by_hand)
+        self._session.init(message, request.peer, by_hand=request.by_hand)
         return messages.InitResponse()
 
     def _capabilities(self, _message: Any, _request: Request) -> messages.CapabilitiesResponse:
         return messages.CapabilitiesResponse(returned.capabilities(self.driver.capabilities()))
 
     def _status(self, _message: Any, _request: Request) -> messages.StatusResponse:
-        sync = ("Sync", "layer" if self._residence.syncs else "none")
+        sync = ("Sync", "layer" if self._served.syncs else "none")
         return messages.StatusResponse((*returned.pairs(self.driver.status()), sync))
 
     def _cleanup(self, _message: Any, request: Request) -> messages.CleanupResponse:
         self.driver.cleanup()
-        self._residence.left(request.peer)
+        self._session.clean_up(request.peer)
         return messages.CleanupResponse()
 
     def _create(
@@ -209,17 +203,13 @@ class Handler:
     def _make(
         self, make: Callable[..., None], message: messages.CreateRequest
     ) -> messages.CreateResponse:
-        if self._residence.home.is_unfinished(message.id):
-            raise LayerExistsError(
-                "the layer exists, and its transfer was never finished", hint="remove it first"
-            )
-        self._refuse_unfinished(message.parent)
-        make(message.id, message.parent, message.mount_label, message.storage_opt)
-        self._residence.home.created.add(message.id)
+        self._served.create(
+            make, message.id, message.parent, message.mount_label, message.storage_opt
+        )
         return messages.CreateResponse()
 
     def _undo_create(self, message: messages.CreateRequest) -> None:
-        if message.id in self._residence.home.created:  # else somebody knows of it after all
+        if message.id in self._served.created:  # else somebody knows of it after all
             self._end(message.id)
 
     def _remove(
@@ -230,12 +220,10 @@ class Handler:
 
     def _end(self, id: str) -> None:
         with self._diffs.paused(id, "the layer was removed while it was read"):
-            self.driver.remove(id)
-        self._residence.home.created.discard(id)
-        self._residence.home.unmark(id)
+            self._served.remove(id)
 
     def _get(self, message: messages.GetRequest, _request: Request) -> messages.GetResponse:
-        self._refuse_unfinished(message.id)
+        self._served.expect_finished(message.id)
         return messages.GetResponse(
             returned.directory(self.driver.get(message.id, message.mount_label))
         )
@@ -261,68 +249,36 @@ class Handler:
     def _changes(
         self, message: messages.ChangesRequest, _request: Request
     ) -> messages.ChangesResponse:
-        self._refuse_unfinished(message.id, message.parent)
+        self._served.expect_finished(message.id, message.parent)
         found = returned.changes(self.driver.changes(message.id, message.parent))
         return messages.ChangesResponse(found)
 
     def _diff_size(
         self, message: messages.DiffSizeRequest, _request: Request
     ) -> messages.DiffSizeResponse:
-        self._refuse_unfinished(message.id, message.parent)
+        self._served.expect_finished(message.id, message.parent)
         size = self.driver.diff_size(message.id, message.parent)
         return messages.DiffSizeResponse(returned.size("diff_size", size))
 
     def _diff(self, message: messages.DiffRequest, _request: Request) -> Diff:
-        self._refuse_unfinished(message.id, message.parent)
+        self._served.expect_finished(message.id, message.parent)
         stream = returned.stream(self.driver.diff(message.id, message.parent))
         return self._diffs.begin(message.id, stream)
 
     def _apply_diff(
         self, message: messages.ApplyDiffRequest, request: Request
     ) -> messages.ApplyDiffResponse:
-        home = self._residence.home
-        if home.is_unfinished(message.id):
-            raise LayerUnfinishedError(
-                "its first transfer broke off", hint="remove it and load again"
+        self._served.expect_fillable(message.id, message.parent)
+        with (
+            self._diffs.paused(
+                message.id, "the layer was applied to while it was read"
+            ) as break_off,
+            self._served.filling(message.id, request.body, break_off) as archive,
+        ):
+            size = returned.size(
+                "apply_diff", self.driver.apply_diff(message.id, message.parent, archive)
             )
-        if message.id not in self._residence.home.created:
-            raise LayerUnfinishedError(
-                "only a layer that was just created can be applied to, once, and this one was not"
-                " created since the plugin took up the home, or was applied to before",
-                hint="remove it and load again",
-            )
-        self._refuse_unfinished(message.parent)
-        with self._diffs.paused(
-            message.id, "the layer was applied to while it was read"
-        ) as break_off:
-            archive = Archive(request.body, break_off)
-            home.created.discard(message.id)
-            home.mark(message.id)
-            filesystem = home.open()
-            try:
-                size = returned.size(
-                    "apply_diff", self.driver.apply_diff(message.id, message.parent, archive)
-                )
-                _expect_end(request.body)
-                if self._residence.syncs:
-                    home.unmark_synced(message.id, filesystem)
-                else:
-                    home.unmark(message.id)
-            except InUseError:
-                if not archive.begun:  # the driver refused, and the layer is as it was
-                    home.unmark(message.id)
-                    home.created.add(message.id)
-                raise
-            finally:
-                os.close(filesystem)
         return messages.ApplyDiffResponse(size)
-
-    def _refuse_unfinished(self, *ids: str) -> None:
-        for id in ids:
-            if self._residence.home.is_unfinished(id):
-                raise LayerUnfinishedError(
-                    f"layer {id} was never applied to its end", hint="remove it and load it again"
-                )
 
 
 def expect_driver(driver: object) -> None:
@@ -345,13 +301,7 @@ def _take_in(body: ReadStream) -> None:
     threads still writes to it.
     """
     with contextlib.suppress(GraphDriverError, OSError):
-        _expect_end(body)
-
-
-def _expect_end(body: ReadStream) -> None:
-    """A driver may stop reading at the tar's end; a body that breaks off behind it is broken."""
-    while body.read(PIECE):
-        pass
+        read_to_end(body)
 
 
 # --- the table ------------------------------------------------------------------------------------
@@ -408,20 +358,3 @@ CALLS: Final = {
     ),
 }
 """All calls there are, by path."""
-
-
-# --- errors ---------------------------------------------------------------------------------------
-
-
-def _in_words(error: BaseException) -> GraphDriverError:
-    """Put whatever was raised into words; a driver's own errors may be of any make."""
-    try:
-        if isinstance(error, GraphDriverError):
-            str(error)
-            return error
-        if isinstance(error, OSError) and error.strerror:
-            name = f": {error.filename}" if error.filename else ""
-            return GraphDriverError(f"{error_text(error)}{name}")
-        return GraphDriverError(f"{type(error).__name__}: {error}")
-    except Exception:
-        return GraphDriverError(f"{type(error).__name__}, which cannot be put into words")

@@ -15,7 +15,7 @@ import re
 from typing import Final
 
 from graphdriver.docker.address.listeners import PLUGIN_SOCKETS, Listener
-from graphdriver.docker.daemon import INIT, Daemon, DaemonFile
+from graphdriver.docker.daemon import INIT, Daemon, InitFile
 from graphdriver.errors import InUseError, UnsupportedError
 from graphdriver.files.directories import make_own
 from graphdriver.files.runtime_directory import (
@@ -63,7 +63,7 @@ def state_directory(state: str, states: str = STATES) -> str:
     try:
         for one in (os.path.dirname(states), states):
             make_own(one, 0o700)
-        with DaemonFile(
+        with InitFile(
             path
         ).locked():  # or another plugin that starts would sweep it between the two
             make_own(path, 0o700)
@@ -87,7 +87,7 @@ def _sweep(states: str, mine: str) -> None:
         directory = os.path.join(states, state)
         if _has_socket(state) or not is_of_our_namespaces(directory):
             continue
-        file = DaemonFile(directory)
+        file = InitFile(directory)
         # What is being written stays. Nobody waits: a process may stop in its middle.
         with contextlib.suppress(InUseError), file.locked(patience=0):
             try:
@@ -111,4 +111,4 @@ def _is_gone(daemon: Daemon) -> bool:
     if not daemon.may_call():
         return True
     # Whether one without a process lives cannot be told; without its home it has no use for a plugin.
-    return daemon.peer is None and not os.path.isdir(daemon.said.home)
+    return daemon.peer is None and not os.path.isdir(daemon.init.home)

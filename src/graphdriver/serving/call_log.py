@@ -1,8 +1,8 @@
 """The log of calls: a line for each, and a warning for one that takes long, while it still does.
 
-Lines go to the logger ``graphdriver.calls`` and bear their members (call, layer, parent, milliseconds,
-status) as ``extra={"graphdriver": …}``. A Diff ends when its stream is closed, not when its answer
-begins.
+Lines go to the logger ``graphdriver.calls``; their members (call, layer or snapshot, parent,
+milliseconds, status) are in ``extra={"graphdriver": …}``. A Diff ends when its stream is closed, not
+when its answer begins.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from typing import Final
 
 from graphdriver.errors import GraphDriverError
+from graphdriver.linux.resources import error_text
 
 SLOW: Final = 30.0
 """After how many seconds a call that still runs is warned of; then whenever its time has doubled."""
@@ -86,9 +87,16 @@ class CallLog:
 
 
 class Call:
-    """One call, from its request's head to its answer, or to the end of its stream."""
+    """One call, from its request's head to its answer, or to the end of its stream.
 
-    __slots__ = ("_running", "due", "layer", "name", "parent", "started")
+    Attributes:
+        name: the protocol's name for it: ``CreateReadWrite``.
+        layer: the layer that it is for.
+        parent: that layer's parent, if the request names one.
+        snapshot: the key of the snapshot that it is for.
+    """
+
+    __slots__ = ("_running", "due", "layer", "name", "parent", "snapshot", "started")
 
     def __init__(self, running: set[Call], name: str) -> None:
         self._running = running
@@ -97,6 +105,7 @@ class Call:
         self.name = name
         self.layer: str | None = None
         self.parent: str | None = None
+        self.snapshot: str | None = None
 
     @property
     def spoken(self) -> str:
@@ -105,30 +114,47 @@ class Call:
 
     @property
     def asked(self) -> str:
-        """What was asked of which layer: ``create 4f0c…``."""
-        return f"{self.spoken} {self.layer}" if self.layer else self.spoken
+        """What was asked of which layer or snapshot: ``create 4f0c…``."""
+        subject = self.layer or self.snapshot
+        return f"{self.spoken} {subject}" if subject else self.spoken
 
-    def done(self) -> None:
-        """Log a success."""
+    def end(self) -> None:
+        """Note that it does not run any more."""
         self._running.discard(self)
+
+    def done(self, status: int | str) -> None:
+        """Log a success.
+
+        Args:
+            status: how the protocol says it.
+        """
+        self.end()
         if _calls.isEnabledFor(logging.DEBUG):
-            _calls.debug("%s", self.name, extra={"graphdriver": self._members(200)})
+            _calls.debug("%s", self.name, extra={"graphdriver": self._members(status)})
 
-    def failed(self, status: int, error: GraphDriverError, trace: BaseException | None) -> None:
-        """Log a failure, with a trace where nobody could have expected it."""
-        self._running.discard(self)
-        members = self._members(status)
-        _calls.warning("%s", error, exc_info=trace, extra={"graphdriver": members})
+    def failed(
+        self, status: int | str, told: GraphDriverError, cause: BaseException | None
+    ) -> None:
+        """Log a failure, with a trace where nobody could have expected it.
+
+        Args:
+            status: how the protocol says it.
+            told: the error that the caller gets.
+            cause: what was raised.
+        """
+        self.end()
+        _calls.warning(
+            "%s", told, exc_info=_unexpected(cause), extra={"graphdriver": self._members(status)}
+        )
 
     def undone(self, trouble: Exception | None) -> None:
         """Log that the caller was gone before it had the answer, and what became of the call."""
         then = f"cannot be undone: {trouble}" if trouble else "was undone"
-        expected = trouble is None or isinstance(trouble, GraphDriverError | OSError)
         _calls.warning(
             "%s: the caller was gone before it had the answer; the call %s",
             self.asked,
             then,
-            exc_info=None if expected else trouble,
+            exc_info=_unexpected(trouble),
             extra={"graphdriver": self._members(None)},
         )
 
@@ -142,13 +168,34 @@ class Call:
             extra={"graphdriver": self._members(None)},
         )
 
-    def _members(self, status: int | None) -> dict[str, object]:
+    def _members(self, status: int | str | None) -> dict[str, object]:
         members: dict[str, object] = {"call": self.name}
         if self.layer is not None:
             members["layer"] = self.layer
+        if self.snapshot is not None:
+            members["snapshot"] = self.snapshot
         if self.parent:
             members["parent"] = self.parent
         members["ms"] = round((time.monotonic() - self.started) * 1000, 3)
         if status is not None:
             members["status"] = status
         return members
+
+
+def described(error: BaseException) -> GraphDriverError:
+    """Return what was raised as an error with a text; a driver's own errors may be of any kind."""
+    try:
+        if isinstance(error, GraphDriverError):
+            str(error)
+            return error
+        if isinstance(error, OSError) and error.strerror:
+            name = f": {error.filename}" if error.filename else ""
+            return GraphDriverError(f"{error_text(error)}{name}")
+        return GraphDriverError(f"{type(error).__name__}: {error}")
+    except Exception:
+        return GraphDriverError(f"{type(error).__name__}, which cannot be put into words")
+
+
+def _unexpected(error: BaseException | None) -> BaseException | None:
+    """Return the error if its trace is worth a look: it is no error of the contract, nor of the OS."""
+    return None if isinstance(error, GraphDriverError | OSError) else error

@@ -41,9 +41,6 @@ class Home:
         patience: how long to wait for another process to let go of it, in seconds.
         adopt: whether a directory that holds other files may become the home.
 
-    Attributes:
-        created: the layers that were created since it was taken up, and not applied to yet.
-
     Raises:
         InUseError: another process holds it; the text names both.
         UnsupportedError: it holds other files, or belongs to another user.
@@ -59,7 +56,6 @@ class Home:
         adopt: bool = False,
     ) -> None:
         self.path = path
-        self.created: set[str] = set()
         own = os.path.join(path, _FOLDER)
         self._marks = os.path.join(own, "applying")
         try:
@@ -251,6 +247,18 @@ class Home:
         finally:
             os.close(descriptor)
         self._unfinished.discard(id)
+
+    def sync(self) -> None:
+        """Wait until all that was written in the home is on disk.
+
+        Raises:
+            OSError: something could not be written.
+        """
+        descriptor = self.open()
+        try:
+            syncfs(descriptor)
+        finally:
+            os.close(descriptor)
 
     def open(self) -> int:
         """Return a descriptor on the home, for `unmark_synced`; the caller closes it."""

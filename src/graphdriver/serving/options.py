@@ -3,8 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from graphdriver.errors import UnsupportedError
+
+
+class SplitOptions(NamedTuple):
+    """The driver's options, and the framework's own.
+
+    Attributes:
+        driver: what the driver gets.
+        adopt: whether a directory that holds other files may become the home.
+        syncs: whether a layer is on disk before its call is answered.
+    """
+
+    driver: list[str]
+    adopt: bool
+    syncs: bool
+
+
+def split_options(options: Sequence[str]) -> SplitOptions:
+    """Take the framework's options, ``adopt`` and ``sync``, out of those for a driver.
+
+    Raises:
+        UnsupportedError: one of the framework's has a wrong value.
+    """
+    rest, adopt = take_option(options, "adopt", ("no", "yes"))
+    rest, sync = take_option(rest, "sync", ("layer", "none"))
+    return SplitOptions(rest, adopt == "yes", sync == "layer")
 
 
 def take_option(

@@ -12,7 +12,7 @@ The parser is `httptools`; it sets no limits, so they are set here. The rules:
   pieces of a body no more than some reads of the socket is borne.
 - ``Upgrade`` is refused, and so is every transfer coding but ``chunked``: what is packed in another
   way would pass for the body itself.
-- ``Graphdriver-By-Hand`` marks a call that a person makes; `graphdriver.docker.residence` has the rule.
+- ``Graphdriver-By-Hand`` marks a call that a person makes; `graphdriver.docker.session` has the rule.
 - ``Origin`` is refused. Browsers send it with every POST and nobody else does: no web page that is
   opened on this machine may call a plugin that listens on loopback.
 """

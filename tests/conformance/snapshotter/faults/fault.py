@@ -22,7 +22,7 @@ class Broken(Snapshots):
 
     def __init__(self, root: str) -> None:
         self.driver = type(self).good()
-        super().__init__(self.driver, root, sync=False)
+        super().__init__(self.driver, root, ["sync=none"])
 
 
 class Spoiled(Broken):

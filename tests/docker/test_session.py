@@ -13,7 +13,7 @@ import pytest
 
 from graphdriver.docker.daemon import Peer
 from graphdriver.docker.messages import InitRequest
-from graphdriver.docker.residence import Residence
+from graphdriver.docker.session import DaemonSession
 from graphdriver.driver import IDMap
 from graphdriver.errors import InUseError, NotReadyError, UnsupportedError
 from graphdriver.serving import init_lock
@@ -60,10 +60,10 @@ def driver() -> Picky:
 
 
 @pytest.fixture
-def residence(driver: Picky, tmp_path: Path) -> Iterator[Residence]:
-    residence = Residence(driver, str(tmp_path / "state"), ())
-    yield residence
-    residence.close()
+def session(driver: Picky, tmp_path: Path) -> Iterator[DaemonSession]:
+    session = DaemonSession(driver, str(tmp_path / "state"), ())
+    yield session
+    session.close()
 
 
 def init(path: Path, *options: str) -> InitRequest:
@@ -71,29 +71,29 @@ def init(path: Path, *options: str) -> InitRequest:
 
 
 def test_a_home_that_could_not_be_taken_up_at_the_start_is_by_the_next_call(
-    residence: Residence, driver: Picky, me: Peer, tmp_path: Path
+    session: DaemonSession, driver: Picky, me: Peer, tmp_path: Path
 ) -> None:
     home = tmp_path / "home"
-    residence.init(init(home), me)
+    session.init(init(home), me)
     # A former process may hold the home for as long as its last calls take.
-    later = Residence(driver, str(tmp_path / "state"), ())
+    later = DaemonSession(driver, str(tmp_path / "state"), ())
     for _ in range(2):
         with (
             pytest.raises(NotReadyError, match=f"served by process {os.getpid()}"),
             later,
         ):
             pass
-    residence.close()
+    session.close()
     with later:
-        assert later.home.path == str(home)
+        assert later.served.home.path == str(home)
     later.close()
 
 
 def test_whom_a_plugin_serves_it_knows_though_the_home_could_not_be_taken_up(
-    residence: Residence, driver: Picky, me: Peer, somebody: Peer, tmp_path: Path
+    session: DaemonSession, driver: Picky, me: Peer, somebody: Peer, tmp_path: Path
 ) -> None:
-    residence.init(init(tmp_path / "home"), somebody)
-    later = Residence(driver, str(tmp_path / "state"), ())
+    session.init(init(tmp_path / "home"), somebody)
+    later = DaemonSession(driver, str(tmp_path / "state"), ())
     with pytest.raises(NotReadyError), later:
         pass
     refusal = re.escape(f"this plugin serves {tmp_path / 'home'} for {somebody}, which lives")
@@ -102,93 +102,93 @@ def test_whom_a_plugin_serves_it_knows_though_the_home_could_not_be_taken_up(
 
 
 def test_a_daemon_that_said_cleanup_makes_room_though_it_lives(
-    residence: Residence, me: Peer, somebody: Peer, tmp_path: Path
+    session: DaemonSession, me: Peer, somebody: Peer, tmp_path: Path
 ) -> None:
-    residence.init(init(tmp_path / "home"), somebody)
-    residence.left(me)  # what others say does not count
+    session.init(init(tmp_path / "home"), somebody)
+    session.clean_up(me)  # what others say does not count
     with pytest.raises(InUseError, match="and cannot serve"):
-        residence.init(init(tmp_path / "another"), me)
-    residence.left(somebody)
-    residence.init(init(tmp_path / "another"), me)
-    with residence:
-        assert residence.home.path == str(tmp_path / "another")
+        session.init(init(tmp_path / "another"), me)
+    session.clean_up(somebody)
+    session.init(init(tmp_path / "another"), me)
+    with session:
+        assert session.served.home.path == str(tmp_path / "another")
 
 
 def test_a_process_that_got_the_number_of_a_daemon_is_not_that_daemon(
-    residence: Residence, me: Peer, somebody: Peer, tmp_path: Path
+    session: DaemonSession, me: Peer, somebody: Peer, tmp_path: Path
 ) -> None:
     one, two = init(tmp_path / "one"), init(tmp_path / "two")
-    residence.init(one, somebody)
+    session.init(one, somebody)
     with pytest.raises(InUseError):
-        residence.init(two, me)
-    residence.init(one, Peer(somebody.pid, somebody.start - 1))
-    residence.init(two, me)
+        session.init(two, me)
+    session.init(one, Peer(somebody.pid, somebody.start - 1))
+    session.init(two, me)
 
 
 def test_a_daemon_that_nobody_has_waited_for_is_gone(
-    residence: Residence, me: Peer, tmp_path: Path
+    session: DaemonSession, me: Peer, tmp_path: Path
 ) -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
-        residence.init(init(tmp_path / "one"), peer_of(process.pid))
+        session.init(init(tmp_path / "one"), peer_of(process.pid))
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        residence.init(init(tmp_path / "two"), me)
+        session.init(init(tmp_path / "two"), me)
 
 
 @pytest.mark.parametrize("name", ["home", "another"])
 def test_after_an_init_that_failed_all_is_as_before(
-    residence: Residence, driver: Picky, me: Peer, tmp_path: Path, name: str
+    session: DaemonSession, driver: Picky, me: Peer, tmp_path: Path, name: str
 ) -> None:
-    residence.init(init(tmp_path / "home", "good"), me)
+    session.init(init(tmp_path / "home", "good"), me)
     with pytest.raises(UnsupportedError, match="no option bad"):
-        residence.init(init(tmp_path / name, "bad"), me)
-    with residence:
-        assert residence.home.path == driver.home == str(tmp_path / "home")
+        session.init(init(tmp_path / name, "bad"), me)
+    with session:
+        assert session.served.home.path == driver.home == str(tmp_path / "home")
         assert driver.inits[-1] == (str(tmp_path / "home"), ["good"], [])
     if name == "another":
         Home(str(tmp_path / "another")).close()
 
 
 def test_a_damaged_memory_is_told_and_an_init_mends_it(
-    residence: Residence, me: Peer, tmp_path: Path
+    session: DaemonSession, me: Peer, tmp_path: Path
 ) -> None:
     (tmp_path / "state").mkdir()
     for text in ("", "{", "[]", '{"init": {}, "peer": null, "left": false}', "\udcff"):
         (tmp_path / "state/init.json").write_text(text, errors="surrogateescape")
-        residence.resume()
-        with pytest.raises(NotReadyError, match=r"the last Init .* restart the daemon"), residence:
+        session.resume()
+        with pytest.raises(NotReadyError, match=r"the last Init .* restart the daemon"), session:
             pass
-    residence.init(init(tmp_path / "home"), me)
-    with residence:
-        assert residence.home.path == str(tmp_path / "home")
+    session.init(init(tmp_path / "home"), me)
+    with session:
+        assert session.served.home.path == str(tmp_path / "home")
 
 
 def test_a_home_that_is_gone_is_not_made_anew(
-    residence: Residence, driver: Picky, me: Peer, tmp_path: Path
+    session: DaemonSession, driver: Picky, me: Peer, tmp_path: Path
 ) -> None:
-    residence.init(init(tmp_path / "home"), me)
-    residence.close()
+    session.init(init(tmp_path / "home"), me)
+    session.close()
     (tmp_path / "home").rename(tmp_path / "elsewhere")
-    later = Residence(driver, str(tmp_path / "state"), ())
+    later = DaemonSession(driver, str(tmp_path / "state"), ())
     with pytest.raises(NotReadyError, match="is not there any more; restart"), later:
         pass
     assert not (tmp_path / "home").exists()
 
 
 def test_a_directory_of_others_is_taken_over_by_an_option_that_no_driver_sees(
-    residence: Residence, driver: Picky, me: Peer, tmp_path: Path
+    session: DaemonSession, driver: Picky, me: Peer, tmp_path: Path
 ) -> None:
     theirs = tmp_path / "theirs"
     (theirs / "l").mkdir(parents=True)
     for options in ([], ["adopt=no"]):
         with pytest.raises(UnsupportedError, match=r"Docker's own overlay2.*adopt=yes takes it"):
-            residence.init(init(theirs, *options), me)
+            session.init(init(theirs, *options), me)
     with pytest.raises(UnsupportedError, match=r"option adopt=maybe: adopt is 'no' .* or 'yes'"):
-        residence.init(init(theirs, "adopt=maybe"), me)
+        session.init(init(theirs, "adopt=maybe"), me)
     assert os.listdir(theirs) == ["l"]
-    residence.init(init(theirs, "adopt=yes", "good"), me)
+    session.init(init(theirs, "adopt=yes", "good"), me)
     assert driver.inits == [(str(theirs), ["good"], [])]
-    residence.init(init(theirs), me)
+    session.init(init(theirs), me)
 
 
 def replace(home: Path) -> None:
@@ -202,116 +202,118 @@ def replace(home: Path) -> None:
 
 
 def test_a_call_takes_up_a_home_that_was_replaced(
-    residence: Residence, driver: Picky, me: Peer, tmp_path: Path
+    session: DaemonSession, driver: Picky, me: Peer, tmp_path: Path
 ) -> None:
     home = tmp_path / "home"
-    residence.init(init(home, "good"), me)
-    with residence:
-        residence.home.created.add("new")
-        assert not residence.home.is_unfinished("half")
+    session.init(init(home, "good"), me)
+    with session:
+        session.served.created.add("new")
+        assert not session.served.home.is_unfinished("half")
     replace(home)
-    with residence:
-        assert residence.home.is_current()
-        assert residence.home.is_unfinished("half")
-        assert not residence.home.created
+    with session:
+        assert session.served.home.is_current()
+        assert session.served.home.is_unfinished("half")
+        assert not session.served.created
     assert driver.inits == [(str(home), ["good"], [])] * 2
     with pytest.raises(InUseError):
         Home(str(home))
 
 
 def test_an_init_takes_up_a_home_that_was_replaced(
-    residence: Residence, me: Peer, tmp_path: Path
+    session: DaemonSession, me: Peer, tmp_path: Path
 ) -> None:
     home = tmp_path / "home"
-    residence.init(init(home), me)
+    session.init(init(home), me)
     replace(home)
-    residence.init(init(home), me)
-    assert residence.home.is_current()
-    assert residence.home.is_unfinished("half")
+    session.init(init(home), me)
+    assert session.served.home.is_current()
+    assert session.served.home.is_unfinished("half")
 
 
-def test_a_home_that_vanished_is_let_go_of(residence: Residence, me: Peer, tmp_path: Path) -> None:
+def test_a_home_that_vanished_is_let_go_of(
+    session: DaemonSession, me: Peer, tmp_path: Path
+) -> None:
     home, aside = tmp_path / "home", tmp_path / "aside"
-    residence.init(init(home), me)
+    session.init(init(home), me)
     home.rename(aside)
     for _ in range(2):
-        with pytest.raises(NotReadyError, match="is not there any more"), residence:
+        with pytest.raises(NotReadyError, match="is not there any more"), session:
             pass
     Home(str(aside)).close()
     aside.rename(home)
-    with residence:
-        assert residence.home.is_current()
+    with session:
+        assert session.served.home.is_current()
 
 
 def test_a_home_that_another_process_took_meanwhile_is_refused(
-    residence: Residence, me: Peer, tmp_path: Path
+    session: DaemonSession, me: Peer, tmp_path: Path
 ) -> None:
     home = tmp_path / "home"
-    residence.init(init(home), me)
+    session.init(init(home), me)
     shutil.rmtree(home)
     other = Home(str(home))
-    with pytest.raises(NotReadyError, match="is served by process"), residence:
+    with pytest.raises(NotReadyError, match="is served by process"), session:
         pass
     other.close()
-    with residence:
-        assert residence.home.is_current()
+    with session:
+        assert session.served.home.is_current()
 
 
 def test_after_cleanup_the_home_is_let_go_of_when_the_last_call_has_ended(
-    residence: Residence, driver: Picky, me: Peer, tmp_path: Path
+    session: DaemonSession, driver: Picky, me: Peer, tmp_path: Path
 ) -> None:
     home = tmp_path / "home"
-    residence.init(init(home, "good"), me)
-    with residence:
-        with residence:
-            residence.left(me)
+    session.init(init(home, "good"), me)
+    with session:
+        with session:
+            session.clean_up(me)
         with pytest.raises(InUseError):
             Home(str(home))
-        assert residence.home.is_current()
+        assert session.served.home.is_current()
     Home(str(home)).close()
-    with residence:  # a daemon may ask once more
-        assert residence.home.is_current()
-    with residence:
+    with session:  # a daemon may ask once more
+        assert session.served.home.is_current()
+    with session:
         assert driver.inits == [(str(home), ["good"], [])] * 2
 
 
 def test_a_plugin_that_starts_after_a_cleanup_waits_for_a_call(
-    residence: Residence, me: Peer, tmp_path: Path
+    session: DaemonSession, me: Peer, tmp_path: Path
 ) -> None:
     home = tmp_path / "home"
-    residence.init(init(home), me)
-    with residence:
-        residence.left(me)
-    later = Residence(Picky(), str(tmp_path / "state"), ())
+    session.init(init(home), me)
+    with session:
+        session.clean_up(me)
+    later = DaemonSession(Picky(), str(tmp_path / "state"), ())
     later.resume()
     Home(str(home)).close()
     with later:
-        assert later.home.path == str(home)
+        assert later.served.home.path == str(home)
     later.close()
 
 
 def test_what_the_next_process_remembers_stays_when_the_former_one_ends(
-    residence: Residence, me: Peer, somebody: Peer, tmp_path: Path
+    session: DaemonSession, me: Peer, somebody: Peer, tmp_path: Path
 ) -> None:
-    residence.init(init(tmp_path / "home"), me)
-    with residence:
-        residence.left(me)
-    later = Residence(Picky(), str(tmp_path / "state"), ())
+    session.init(init(tmp_path / "home"), me)
+    with session:
+        session.clean_up(me)
+    later = DaemonSession(Picky(), str(tmp_path / "state"), ())
     later.init(init(tmp_path / "home"), somebody)
-    residence.close()
-    last = Residence(Picky(), str(tmp_path / "state"), ())
+    session.close()
+    last = DaemonSession(Picky(), str(tmp_path / "state"), ())
     later.close()
     last.resume()
     with last:
-        assert last.home.path == str(tmp_path / "home")
-        last.left(somebody)
+        assert last.served.home.path == str(tmp_path / "home")
+        last.clean_up(somebody)
     last.close()
     assert not (tmp_path / "state").exists()
 
 
 @pytest.mark.parametrize(("name", "by_hand"), [("home", True), ("another", False)])
 def test_an_init_that_is_refused_holds_up_no_call(
-    residence: Residence,
+    session: DaemonSession,
     me: Peer,
     somebody: Peer,
     tmp_path: Path,
@@ -321,17 +323,17 @@ def test_an_init_that_is_refused_holds_up_no_call(
 ) -> None:
     """It would wait for the calls that run, and newcomers for it."""
     monkeypatch.setattr(init_lock, "PATIENCE", 0.1)
-    residence.init(init(tmp_path / "home"), somebody)
+    session.init(init(tmp_path / "home"), somebody)
     refusal = "made by hand would disturb" if by_hand else "and cannot serve"
-    with residence, pytest.raises(InUseError, match=refusal):
-        residence.init(init(tmp_path / name), me, by_hand=by_hand)
+    with session, pytest.raises(InUseError, match=refusal):
+        session.init(init(tmp_path / name), me, by_hand=by_hand)
 
 
 def test_a_home_has_one_path_however_many_slashes_it_is_written_with(
-    residence: Residence, driver: Picky, me: Peer, tmp_path: Path
+    session: DaemonSession, driver: Picky, me: Peer, tmp_path: Path
 ) -> None:
     """No driver's Get may return a path that begins with two."""
     for written in (f"/{tmp_path}/home", f"//{tmp_path}//home/", f"{tmp_path}/home"):
-        residence.init(InitRequest(written), me)
-        with residence:
-            assert residence.home.path == driver.home == str(tmp_path / "home")
+        session.init(InitRequest(written), me)
+        with session:
+            assert session.served.home.path == driver.home == str(tmp_path / "home")

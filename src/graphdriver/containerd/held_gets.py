@@ -1,59 +1,82 @@
 """Which snapshots hold a Get of a layer, until they are removed.
 
 A driver that counts gets (`graphdriver.driver.CountsGets`) knows its counts after a restart. So with
-such a driver a file for each snapshot tells that a Put is owed, and of which layer. The file has the
-boot's ID too: what was got does not outlive a boot.
+such a driver a file for each snapshot says that a Put is owed, and of which layer. The file has the
+boot's ID too: a Get does not outlive a boot.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+from collections.abc import Set as AbstractSet
 
+from graphdriver import returned
+from graphdriver.driver import ProtoDriver
 from graphdriver.files.directories import make_directories
 from graphdriver.files.runtime_directory import boot_id
 from graphdriver.files.small_files import write_whole
 
+_log = logging.getLogger(__name__)
 
-class Got:
-    """The snapshots that hold a Get.
+
+class HeldGets:
+    """The snapshots that hold a Get, by number.
 
     Args:
-        directory: where files are kept; it is made with the first.
+        driver: whose layers they hold.
+        directory: where the files are; it is made with the first one.
         kept: whether the driver's counts outlive this process.
     """
 
-    def __init__(self, directory: str, *, kept: bool) -> None:
+    def __init__(self, driver: ProtoDriver, directory: str, *, kept: bool) -> None:
+        self._driver = driver
         self._directory = directory
         self._kept = kept
         self._boot = boot_id()
         self._layers = self._read() if kept else dict[int, str]()
 
-    def __contains__(self, number: int) -> bool:
-        return number in self._layers
-
     def numbers(self) -> set[int]:
-        """Return the snapshots."""
+        """Return the snapshots that hold a Get."""
         return set(self._layers)
 
-    def add(self, number: int, layer: str) -> None:
-        """Note that a layer was got for a snapshot.
+    def hold(self, number: int, layer: str) -> str:
+        """Get a layer for a snapshot, unless it holds that Get already.
+
+        Returns:
+            The path of the layer's tree.
 
         Raises:
-            OSError: there is no room for the note.
+            OSError: there is no room for the file.
         """
+        path = returned.directory(self._driver.get(layer, ""))
+        if number in self._layers:
+            self._driver.put(layer)  # a snapshot is removed once, so it holds one Get
         self._layers[number] = layer
         if self._kept:
             make_directories(self._directory, 0o700)
             # Not synced: after a crash of the machine it is another boot.
             write_whole(self._path(number), f"{self._boot} {layer}", 0o600, sync=False)
+        return path
 
-    def pop(self, number: int) -> str | None:
-        """Return the layer that a snapshot has got, and note that it is put; None if it has none."""
+    def release(self, number: int) -> None:
+        """Put what a snapshot holds, if it holds a Get; log what fails."""
         layer = self._layers.pop(number, None)
-        if layer is not None:
-            self._forget(number)
-        return layer
+        if layer is None:
+            return
+        # Before the Put: a kill between the two leaves a mount, and never a second Put, which could
+        # unmount the layer for somebody else.
+        self._forget(number)
+        try:
+            self._driver.put(layer)
+        except Exception:
+            _log.exception("the layer %s cannot be put", layer)
+
+    def release_all_but(self, numbers: AbstractSet[int]) -> None:
+        """Put what is held for snapshots that do not exist: a kill came before they were recorded."""
+        for number in self.numbers() - numbers:
+            self.release(number)
 
     def _forget(self, number: int) -> None:
         with contextlib.suppress(FileNotFoundError):

@@ -1,0 +1,70 @@
+"""What a snapshot takes on disk: told by the driver, or counted in a walk through its layer.
+
+Commit does not wait for a walk: a thread counts what was committed, one snapshot after the other, and
+the next start goes on with those that are not counted yet.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+
+from graphdriver import returned
+from graphdriver.containerd.metadata import Metadata
+from graphdriver.driver import Usage, mounted
+from graphdriver.layer.tree.inodes import disk_usage
+from graphdriver.serving.served_home import ServedHome
+
+_log = logging.getLogger(__name__)
+
+
+class UsageCounter:
+    """Counts committed snapshots in a thread, and keeps the results in the database.
+
+    Args:
+        served: the driver that keeps the layers.
+        metadata: the snapshots; those that are not counted yet are counted now.
+    """
+
+    def __init__(self, served: ServedHome, metadata: Metadata) -> None:
+        self._served = served
+        self._metadata = metadata
+        self._keys: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._closing = False
+        for one in metadata.uncounted():
+            self._keys.put(one.key)
+        self._thread = threading.Thread(target=self._run, name="usage", daemon=True)
+        self._thread.start()
+
+    def count_later(self, key: str) -> None:
+        """Have a committed snapshot counted, given its key."""
+        self._keys.put(key)
+
+    def count(self, layer: str) -> Usage:
+        """Return what a layer takes by itself; the caller holds its lock."""
+        if self._served.counts_usage:
+            return returned.usage(self._served.counts_usage.usage(layer))
+        with mounted(self._served.driver, layer) as path:
+            fd = os.open(returned.directory(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                return disk_usage(fd)
+            finally:
+                os.close(fd)
+
+    def close(self) -> None:
+        """End the thread; what it has not counted is counted after the next start."""
+        self._closing = True
+        self._keys.put("")
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (key := self._keys.get()) and not self._closing:
+            try:
+                one = self._metadata.stat(key)
+                with self._served.locks.held(one.layer):
+                    self._metadata.count(one, self.count(one.layer))
+            except Exception as error:
+                if self._metadata.exists(key):  # else it was removed meanwhile
+                    _log.warning("the snapshot %s cannot be counted: %s", key, error)

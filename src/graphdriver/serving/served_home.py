@@ -1,0 +1,399 @@
+"""A driver at work in a home, whichever engine asks.
+
+`ServedHome` keeps the rules that are the same for every driver and every engine; `graphdriver.docker`
+and `graphdriver.containerd` translate a protocol into its calls.
+
+- A home is claimed for this process, this engine and this driver before the driver sees it
+  (`graphdriver.serving.home`).
+- Calls run beside each other, Init alone (`graphdriver.serving.init_lock`). For each layer there is one
+  call at a time, and none on top of a layer that is being removed or filled (`graphdriver.locks`).
+- A layer is filled once, and only by the process that created it. It is marked on disk until all of it
+  is on disk, and while it is marked nobody but Remove may use it.
+- Each call is logged (`graphdriver.serving.call_log`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
+
+from graphdriver import returned
+from graphdriver.driver import (
+    CountsGets,
+    CountsUsage,
+    FindsLeftovers,
+    IDMap,
+    NamesMounts,
+    ProtoDriver,
+    ReadStream,
+    ability,
+)
+from graphdriver.errors import (
+    InUseError,
+    LayerExistsError,
+    LayerUnfinishedError,
+    NotReadyError,
+)
+from graphdriver.locks import LayerLocks
+from graphdriver.serving.call_log import CallLog
+from graphdriver.serving.home import Home
+from graphdriver.serving.init_lock import InitLock
+from graphdriver.serving.options import split_options
+
+_PIECE: Final = 256 << 10
+"""How much of a layer's tar is read at a time, in bytes."""
+
+_log = logging.getLogger(__name__)
+
+
+class ServedHome:
+    """A driver and the home that it serves; a ``with`` block on it is one call.
+
+    Args:
+        driver: keeps the layers.
+        engine: ``docker`` or ``containerd``.
+        options: options (``key=value``) that come before those of `claim`.
+
+    Attributes:
+        driver_name: the name that a home is marked with.
+        counts_gets: the driver, if it has that ability; likewise the next three.
+        locks: one call at a time for each layer.
+        calls: the log of calls.
+        syncs: whether a layer is on disk before a call that fills it is answered.
+        created: the layers that were created since the home was claimed, and not filled yet. Only
+            these can be filled: a daemon sends a call again if its connection broke, and what comes
+            then can be just the tail of a tar.
+    """
+
+    def __init__(self, driver: ProtoDriver, engine: str, options: Sequence[str] = ()) -> None:
+        self.driver = driver
+        self.driver_name = driver.driver_name or type(driver).__name__
+        self.counts_gets = ability(driver, CountsGets)
+        self.finds_leftovers = ability(driver, FindsLeftovers)
+        self.names_mounts = ability(driver, NamesMounts)
+        self.counts_usage = ability(driver, CountsUsage)
+        self.locks = LayerLocks()
+        self.calls = CallLog()
+        self.syncs = True
+        self.created: set[str] = set()
+        self._engine = engine
+        self._options = tuple(options)
+        self._driver_options: Sequence[str] = ()
+        self._init_lock = InitLock()
+        self._home: Home | None = None
+        self._release_when_idle = False
+
+    # --- the home ---------------------------------------------------------------------------------
+
+    @property
+    def home(self) -> Home:
+        """The claimed home."""
+        assert self._home is not None
+        return self._home
+
+    def claim(
+        self,
+        path: str,
+        options: Sequence[str] = (),
+        gid_maps: Sequence[IDMap] = (),
+        *,
+        patience: float = 0,
+        make: bool = True,
+    ) -> bool:
+        """Claim a home for this process, engine and driver; no call may run meanwhile.
+
+        Another home that was claimed is released. After an error no home is claimed, except that
+        wrong options change nothing.
+
+        Args:
+            path: an absolute path.
+            options: the driver's and the framework's, ``key=value`` each.
+            gid_maps: the home belongs to the group that root has under these.
+            patience: how long to wait for another process to release the home, in seconds.
+            make: whether a home that does not exist is made.
+
+        Returns:
+            Whether this engine and driver claimed it before.
+
+        Raises:
+            InUseError: another process serves it.
+            NotReadyError: it does not exist, and is not to be made.
+            UnsupportedError: it belongs to another engine, driver or version, or holds other files;
+                an option of the framework has a wrong value.
+            GraphDriverError: it cannot be made or read.
+        """
+        split = split_options((*self._options, *options))
+        path = _shortest(path)
+        self._release_unless_at(path)
+        if self._home is None:
+            if not make and not os.path.isdir(path):
+                raise NotReadyError(f"{path} is not there any more")
+            self._home = Home(path, tuple(gid_maps), patience, adopt=split.adopt)
+            self.created.clear()
+        try:
+            is_known = self._home.claim(self._engine, self.driver_name, self.driver.home_format)
+        except BaseException:
+            self.release()
+            raise
+        self._driver_options, self.syncs = split.driver, split.syncs
+        return is_known
+
+    def init_driver(self, uid_maps: Sequence[IDMap] = (), gid_maps: Sequence[IDMap] = ()) -> None:
+        """Init the driver in the claimed home. After an error no home is claimed.
+
+        Raises:
+            UnsupportedError: the driver does not know an option, or cannot serve this home.
+        """
+        home = self.home
+        try:
+            self.driver.init(home.path, self._driver_options, uid_maps, gid_maps)
+            home.unmark_all_but(lambda layer: returned.truth(self.driver.exists(layer)))
+        except BaseException:
+            # A driver knows one home, and after an init that failed perhaps none rightly.
+            self.release()
+            raise
+        self._release_when_idle = False
+
+    def is_current(self) -> bool:
+        """Tell whether a home is claimed, and its path still leads to it."""
+        return self._home is not None and self._home.is_current()
+
+    def _release_unless_at(self, path: str) -> None:
+        """Release a home at another path, and one that its path does not lead to any more."""
+        home = self._home
+        if home is None or (home.path == path and home.is_current()):
+            return
+        if home.path == path:
+            _log.warning("%s", _moved(path))
+        self.release()
+
+    def release(self) -> None:
+        """Unlock the home. Layers and mounts stay as they are."""
+        if self._home:
+            self._home.close()
+        self._home = None
+
+    def release_when_idle(self) -> None:
+        """Unlock the home as soon as no call runs: its filesystem can be unmounted then."""
+        self._release_when_idle = True
+
+    def close(self) -> None:
+        """Stop the log and unlock the home, once no call runs any more."""
+        self.calls.close()
+        self.release()
+
+    # --- calls ------------------------------------------------------------------------------------
+
+    def begin_call(self) -> bool:
+        """Begin a call: no Init runs until `end_call`.
+
+        Returns:
+            Whether a home is served; if not, the call has not begun.
+        """
+        self._init_lock.begin_call()
+        if self.is_current():
+            return True
+        self._init_lock.end_call()
+        return False
+
+    def end_call(self) -> None:
+        """End a call that has begun."""
+        if self._init_lock.end_call() and self._release_when_idle:
+            # If another call came meanwhile, the home is released at its end.
+            with contextlib.suppress(InUseError), self.no_calls(patience=0):
+                if self._release_when_idle:
+                    self.release()
+
+    def __enter__(self) -> None:
+        """Begin a call.
+
+        Raises:
+            NotReadyError: no home is served: it was deleted, or something was mounted there.
+        """
+        if not self.begin_call():
+            raise NotReadyError(
+                _moved(self._home.path) if self._home else "no home is served",
+                hint="mount what was there, or restart the process to serve what is there now",
+            )
+
+    def __exit__(self, *exc: object) -> None:
+        self.end_call()
+
+    def no_calls(self, patience: float | None = None) -> contextlib.AbstractContextManager[None]:
+        """Keep all calls out for the length of a ``with`` block; see `InitLock.exclusive`."""
+        return self._init_lock.exclusive(patience)
+
+    # --- layers -----------------------------------------------------------------------------------
+
+    def create(
+        self,
+        make: Callable[[str, str, str, Mapping[str, str]], None],
+        id: str,
+        parent: str,
+        mount_label: str,
+        storage_opt: Mapping[str, str],
+    ) -> None:
+        """Create a layer with one of the driver's two methods for that; see `ProtoDriver.create`.
+
+        Raises:
+            LayerExistsError: an unfinished layer has this ID.
+            LayerUnfinishedError: the parent is unfinished.
+        """
+        if self.home.is_unfinished(id):
+            raise LayerExistsError(
+                "the layer exists, and its transfer was never finished", hint="remove it first"
+            )
+        self.expect_finished(parent)
+        make(id, parent, mount_label, storage_opt)
+        self.created.add(id)
+
+    def remove(self, id: str) -> None:
+        """Remove a layer, finished or not; see `ProtoDriver.remove`."""
+        self.driver.remove(id)
+        self.created.discard(id)
+        # After the layer: a kill between the two leaves a mark without a layer, which the next start
+        # removes, and never half a layer without a mark.
+        self.home.unmark(id)
+
+    def expect_finished(self, *ids: str) -> None:
+        """Check that layers are not marked as unfinished.
+
+        Raises:
+            LayerUnfinishedError: one is.
+        """
+        for id in ids:
+            if self.home.is_unfinished(id):
+                raise LayerUnfinishedError(
+                    f"layer {id} was never applied to its end", hint="remove it and load it again"
+                )
+
+    def expect_fillable(self, id: str, parent: str) -> None:
+        """Check that a layer can be filled: it was just created, and its parent is finished.
+
+        Raises:
+            LayerUnfinishedError: it was not, or the parent is not.
+        """
+        if self.home.is_unfinished(id):
+            raise LayerUnfinishedError(
+                "its first transfer broke off", hint="remove it and load again"
+            )
+        if id not in self.created:
+            raise LayerUnfinishedError(
+                "only a layer that was just created can be applied to, once, and this one was not"
+                " created since the plugin took up the home, or was applied to before",
+                hint="remove it and load again",
+            )
+        self.expect_finished(parent)
+
+    @contextlib.contextmanager
+    def filling(
+        self, id: str, body: ReadStream, first_read: Callable[[], None] = lambda: None
+    ) -> Iterator[ReadStream]:
+        """Keep a layer marked while a ``with`` block fills it, until all of it is on disk.
+
+        If the block raises `InUseError` before it has read anything, the driver refused the call and
+        has changed nothing: the layer can still be filled. After any other error it stays marked.
+
+        Args:
+            id: a layer that `expect_fillable` has passed.
+            body: the layer's tar.
+            first_read: called before the first byte is read, and so before the layer can change.
+
+        Yields:
+            The tar, for the driver.
+
+        Raises:
+            BrokenStreamError: the body broke off behind the end of the tar.
+            OSError: the layer cannot be written to the disk.
+        """
+        archive = _Archive(body, first_read)
+        # Once only: a second try could bring just the tail of the tar.
+        self.created.discard(id)
+        self.home.mark(id)
+        # Before the first write: syncfs(2) reports what failed since its descriptor was opened.
+        filesystem = self.home.open()
+        try:
+            yield archive
+            # A driver may stop reading at the tar's end; what breaks off behind it is broken, too.
+            read_to_end(body)
+            if self.syncs:
+                self.home.unmark_synced(id, filesystem)
+            else:
+                self.home.unmark(id)
+        except InUseError:
+            if not archive.is_read:
+                self.home.unmark(id)
+                self.created.add(id)
+            raise
+        finally:
+            os.close(filesystem)
+
+    def sync(self) -> None:
+        """Wait until all that was written in the home is on disk; do nothing with ``sync=none``.
+
+        Raises:
+            OSError: something could not be written.
+        """
+        if self.syncs:
+            self.home.sync()
+
+    def sweep_leftovers(self) -> None:
+        """Unmount and remove what a daemon that was killed has left behind; log what fails.
+
+        A killed daemon does not Put what it got, nor Remove what it was filling. A mount whose layer
+        has no child stays: a container, or a step of a build, may still run on it.
+        """
+        driver = self.finds_leftovers
+        if driver is None:
+            return
+        try:
+            driver.release_leftovers()
+        except Exception:
+            _log.exception("mounts that a former daemon left cannot be unmounted")
+        for id in self.home.unfinished():
+            try:
+                if driver.is_leftover(id) is True:
+                    self.remove(id)
+                    _log.info("removed layer %s, which a former daemon has not finished", id)
+            except Exception:
+                _log.exception("the unfinished layer %s cannot be removed", id)
+
+
+class _Archive:
+    """A layer's tar, which knows whether any of it was read."""
+
+    def __init__(self, body: ReadStream, first_read: Callable[[], None]) -> None:
+        self._body = body
+        self._first_read = first_read
+        self.is_read = False
+
+    def read(self, n: int, /) -> bytes:
+        if not self.is_read:
+            self.is_read = True
+            self._first_read()
+        return self._body.read(n)
+
+
+def read_to_end(body: ReadStream) -> None:
+    """Read a stream to its end.
+
+    Raises:
+        BrokenStreamError: it broke off.
+    """
+    while body.read(_PIECE):
+        pass
+
+
+def _shortest(path: str) -> str:
+    """Return a path in its shortest form; `os.path.normpath` keeps two slashes at its start."""
+    return f"/{os.path.normpath(path).lstrip('/')}"
+
+
+def _moved(path: str) -> str:
+    return (
+        f"{path} is not the directory that was served until now: it was deleted, or something was"
+        " mounted there"
+    )
