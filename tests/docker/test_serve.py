@@ -137,8 +137,8 @@ def test_a_state_directory_that_cannot_be_made_is_an_error_that_names_it(folder:
     script = Script(
         folder,
         SERVES["serve_unix"],
-        first="from graphdriver.docker.state import state_directory\n"
-        "state_directory.__defaults__ = ('/proc/nope/plugins',)",
+        first="from graphdriver.docker.state import make_state_directory\n"
+        "make_state_directory.__defaults__ = ('/proc/nope/plugins',)",
     )
     with pytest.raises(AssertionError, match=r"the state directory /proc/nope/plugins/\S+ cannot"):
         script.start()

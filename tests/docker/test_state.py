@@ -20,7 +20,7 @@ from graphdriver.docker import state
 from graphdriver.docker.address.listeners import PLUGIN_SOCKETS
 from graphdriver.docker.daemon import Daemon, InitFile, Peer
 from graphdriver.docker.messages import InitRequest
-from graphdriver.docker.state import state_directory, state_of
+from graphdriver.docker.state import make_state_directory, state_name
 from graphdriver.errors import UnsupportedError
 from graphdriver.files.path_lock import locked
 from graphdriver.files.runtime_directory import file_name, mark_namespaces, path_of
@@ -56,15 +56,15 @@ def unix(path: str) -> tuple[str, str]:
     """Return a socket's place, by its true path."""
     directory, file = os.path.split(path)
     true = os.path.join(os.path.realpath(directory), file)
-    return true, state_of(Place(path, ""))  # type: ignore[arg-type]
+    return true, state_name(Place(path, ""))  # type: ignore[arg-type]
 
 
 def port(address: str) -> tuple[str, str]:
-    return address, state_of(Place("", address))  # type: ignore[arg-type]
+    return address, state_name(Place("", address))  # type: ignore[arg-type]
 
 
 def named(name: str) -> tuple[str, str]:
-    return f"the plugin {name}", state_of(Place("", "tcp://127.0.0.1:0"), name)  # type: ignore[arg-type]
+    return f"the plugin {name}", state_name(Place("", "tcp://127.0.0.1:0"), name)  # type: ignore[arg-type]
 
 
 places = st.one_of(
@@ -150,7 +150,7 @@ def test_what_is_of_no_use_to_anybody_goes_when_another_plugin_starts(
     mark_namespaces(f"{states}/never-used")
     Path(states, "a-file").touch()
     Path(states, "a-directory", "init.json").mkdir(parents=True)
-    mine = state_directory("mine", states)
+    mine = make_state_directory("mine", states)
     assert sorted(os.listdir(states)) == sorted(
         [*(one.parent.name for one in of_use), os.path.basename(mine), "a-file", "a-directory"]
     )
@@ -164,19 +164,19 @@ def test_two_plugins_that_start_do_not_sweep_each_other(
 
     def mark(directory: str) -> None:
         monkeypatch.undo()
-        state_directory("other", states)
+        make_state_directory("other", states)
         mark_namespaces(directory)
 
     remembered(states, "name=mine", tmp_path / "lost", None)
     monkeypatch.setattr(state, "mark_namespaces", mark)
-    state_directory("name=mine", states)
+    make_state_directory("name=mine", states)
     assert os.listdir(states) == ["name=mine"]  # the other one does not listen anywhere
 
 
 def test_a_plugin_that_stopped_in_its_middle_holds_up_no_other(states: str, tmp_path: Path) -> None:
     stopped = remembered(states, "stopped", tmp_path, gone())
     with locked(states), locked(str(stopped.parent)):
-        state_directory("mine", states)
+        make_state_directory("mine", states)
         remembered(states, "mine", tmp_path, gone())
     assert stopped.exists()
 
@@ -187,11 +187,11 @@ def test_what_a_killed_plugin_knew_stays_while_its_socket_does(states: str, tmp_
         killed.bind(path)
     kept = remembered(states, file_name(path), tmp_path, gone())
     mine = remembered(states, "mine", tmp_path, gone())
-    state_directory("mine", states)
+    make_state_directory("mine", states)
     assert kept.exists()
     assert mine.exists()
     os.unlink(path)
-    state_directory("mine", states)
+    make_state_directory("mine", states)
     assert not kept.exists()
     assert mine.exists()
 
@@ -199,9 +199,7 @@ def test_what_a_killed_plugin_knew_stays_while_its_socket_does(states: str, tmp_
 @pytest.mark.root
 def test_what_other_namespaces_know_is_left_alone(states: str, tmp_path: Path) -> None:
     theirs = remembered(states, "theirs", tmp_path / "not-seen-here", gone())
-    sweep = (
-        f"from graphdriver.docker.state import state_directory; state_directory('p', {states!r})"
-    )
+    sweep = f"from graphdriver.docker import state; state.make_state_directory('p', {states!r})"
     program = [sys.executable, "-c", sweep]
     subprocess.run(["unshare", "--mount", *program], check=True)
     subprocess.run(["unshare", "--pid", "--fork", *program], check=True)
@@ -214,24 +212,24 @@ def test_a_state_directory_that_cannot_be_made_is_named() -> None:
     with pytest.raises(
         UnsupportedError, match="the state directory /proc/nope/plugins/p cannot be made: No such"
     ):
-        state_directory("p", "/proc/nope/plugins")
+        make_state_directory("p", "/proc/nope/plugins")
 
 
 @pytest.mark.root
 def test_a_state_directory_of_another_user_is_refused(states: str) -> None:
-    path = state_directory("p", states)
+    path = make_state_directory("p", states)
     os.chown(path, 1000, -1)
     with pytest.raises(UnsupportedError, match=f"{path} belongs to user 1000"):
-        state_directory("p", states)
+        make_state_directory("p", states)
 
 
 @pytest.mark.root
 def test_a_state_that_others_may_write_to_is_taken_from_them(
     states: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = state_directory("p", states)
+    path = make_state_directory("p", states)
     os.chmod(path, 0o777)
-    state_directory("p", states)
+    make_state_directory("p", states)
     assert os.stat(path).st_mode & 0o077 == 0
     assert f"{path} had mode 0777" in caplog.text
 
@@ -240,4 +238,4 @@ def test_a_real_listeners_state_is_told_from_its_place(states: str) -> None:
     path = f"{os.path.dirname(os.path.dirname(states))}/p.sock"
     listener = UnixListener(path)
     listener.close()
-    assert path_of(state_of(listener)) == path
+    assert path_of(state_name(listener)) == path

@@ -81,10 +81,10 @@ class Place:
     @property
     def state(self) -> str:
         """The name of the directory for what is remembered."""
-        from graphdriver.docker.state import state_of
+        from graphdriver.docker.state import state_name
 
         # A port of ours may be the kernel's choice; systemd's is in its unit.
-        return state_of(self.listener, "" if self.is_inherited else self.name)
+        return state_name(self.listener, "" if self.is_inherited else self.name)
 
     @property
     def is_found_by_name(self) -> bool:

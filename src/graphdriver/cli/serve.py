@@ -100,7 +100,7 @@ def _serve(
 
     from graphdriver.docker.handler import Handler
     from graphdriver.docker.serve import run
-    from graphdriver.docker.state import is_remembered, state_directory
+    from graphdriver.docker.state import is_remembered, make_state_directory
     from graphdriver.drivers import load, make
     from graphdriver.drivers.choice import check
     from graphdriver.serving.options import split_options
@@ -111,7 +111,7 @@ def _serve(
         sys.stdout.flush()
 
     check(load(driver), split_options(arguments.opt).driver)
-    state_dir = state_directory(place.state)
+    state_dir = make_state_directory(place.state)
     if arguments.driver and (arguments.data_root or not is_remembered(state_dir)):
         _look_at_home(driver, arguments.data_root)
     handler = Handler(make(driver), state_dir=state_dir, options=arguments.opt)

@@ -26,17 +26,17 @@ PATIENCE: Final = 60.0
 """How long a Diff waits for a call that may touch its layer, in seconds; then it is broken off."""
 
 
-class Diffs:
+class OpenDiffs:
     """The Diffs that are being read, by layer."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._decided = threading.Condition(self._guard)
-        self._open: dict[str, list[Diff]] = {}
+        self._open: dict[str, list[DiffStream]] = {}
 
-    def begin(self, id: str, stream: ClosableStream) -> Diff:
+    def begin(self, id: str, stream: ClosableStream) -> DiffStream:
         """Read a Diff's first piece; if that fails the stream is closed."""
-        diff = Diff(self, id, stream)
+        diff = DiffStream(self, id, stream)
         with self._guard:
             self._open.setdefault(id, []).append(diff)
         return diff
@@ -77,13 +77,13 @@ class Diffs:
             raise
         go_on(why)
 
-    def settle(self, diff: Diff) -> None:
-        """Wait until it is decided whether what a Diff has read is good; see `Diff.broken` then."""
+    def settle(self, diff: DiffStream) -> None:
+        """Wait until it is decided whether what was read is good; see `DiffStream.broken` then."""
         with self._guard:
             if not self._decided.wait_for(lambda: not diff.paused, PATIENCE):
                 diff.broken = f"another call has been at the layer for {PATIENCE:.0f} s"
 
-    def closed(self, id: str, diff: Diff) -> None:
+    def closed(self, id: str, diff: DiffStream) -> None:
         """Forget a Diff."""
         with self._guard:
             others = self._open[id]
@@ -92,10 +92,10 @@ class Diffs:
                 del self._open[id]
 
 
-class Diff:
+class DiffStream:
     """One Diff; a stream. ``call`` is what asked for it, which ends when the stream is closed."""
 
-    def __init__(self, diffs: Diffs, id: str, stream: ClosableStream) -> None:
+    def __init__(self, diffs: OpenDiffs, id: str, stream: ClosableStream) -> None:
         self._diffs = diffs
         self._id = id
         self._stream = stream

@@ -31,7 +31,7 @@ from typing import Any, Final, NamedTuple
 from graphdriver import returned
 from graphdriver.docker import messages
 from graphdriver.docker.codec import encode
-from graphdriver.docker.diffs import Diff, Diffs
+from graphdriver.docker.diffs import DiffStream, OpenDiffs
 from graphdriver.docker.request_messages import Request, json_message, query_message
 from graphdriver.docker.session import DaemonSession
 from graphdriver.driver import Driver, ProtoDriver, ReadStream
@@ -63,7 +63,7 @@ class Answer:
     """
 
     status: int
-    body: bytes | Diff
+    body: bytes | DiffStream
     undo: Callable[[], None] | None = None
 
 
@@ -88,7 +88,7 @@ class Handler:
         self.driver: Driver = driver if isinstance(driver, Driver) else NaiveDiffDriver(driver)
         self._session = DaemonSession(self.driver, state_dir, tuple(options))
         self._served = self._session.served
-        self._diffs = Diffs()
+        self._diffs = OpenDiffs()
 
     def resume(self) -> None:
         """Take up the home that a daemon named before this process began, if one did."""
@@ -148,17 +148,17 @@ class Handler:
                 else:
                     with self._served.locks.held(call.layer, call.parent, alone=row.alone):
                         body = self._run(row, message, request)
-        if isinstance(body, Diff):
+        if isinstance(body, DiffStream):
             body.call = call
             return Answer(200, body)
         call.done(200)
         undo = functools.partial(self._undo, row.undo, message, call) if row.undo else None
         return Answer(200, body, undo)
 
-    def _run(self, row: _Row, message: Any, request: Request) -> bytes | Diff:
+    def _run(self, row: _Row, message: Any, request: Request) -> bytes | DiffStream:
         """Make the call and write its answer: a driver's changes are found while they are written."""
         response = row.run(self, message, request)
-        return response if isinstance(response, Diff) else encode(response)
+        return response if isinstance(response, DiffStream) else encode(response)
 
     def _undo(self, undo: Callable[[Handler, Any], None], message: Any, call: Call) -> None:
         try:
@@ -260,7 +260,7 @@ class Handler:
         size = self.driver.diff_size(message.id, message.parent)
         return messages.DiffSizeResponse(returned.size("diff_size", size))
 
-    def _diff(self, message: messages.DiffRequest, _request: Request) -> Diff:
+    def _diff(self, message: messages.DiffRequest, _request: Request) -> DiffStream:
         self._served.expect_finished(message.id, message.parent)
         stream = returned.stream(self.driver.diff(message.id, message.parent))
         return self._diffs.begin(message.id, stream)

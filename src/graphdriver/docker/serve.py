@@ -12,7 +12,7 @@ from graphdriver.docker.address.listeners import Listener, TCPListener, UnixList
 from graphdriver.docker.address.spec_files import SpecFile
 from graphdriver.docker.handler import Handler, expect_driver
 from graphdriver.docker.http.server import Server, several
-from graphdriver.docker.state import state_directory, state_of
+from graphdriver.docker.state import make_state_directory, state_name
 from graphdriver.driver import ProtoDriver
 from graphdriver.serving import logs, process
 from graphdriver.serving.notify import Notifier
@@ -58,7 +58,7 @@ def _serve(driver: ProtoDriver | Handler, listeners: Sequence[Listener], name: s
             if _in_main_thread():
                 dump_stacks_on_signal("text")
         if not isinstance(driver, Handler):
-            driver = Handler(driver, state_dir=state_directory(state_of(listeners[0], name)))
+            driver = Handler(driver, state_dir=make_state_directory(state_name(listeners[0], name)))
         run(driver, listeners, Notifier.wanted())
 
 

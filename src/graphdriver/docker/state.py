@@ -35,7 +35,7 @@ _OF_NAME: Final = "name="
 _log = logging.getLogger(__name__)
 
 
-def state_of(listener: Listener, name: str = "") -> str:
+def state_name(listener: Listener, name: str = "") -> str:
     """Return the name of a plugin's directory, another one for each place where plugins can listen.
 
     Args:
@@ -53,7 +53,7 @@ def state_of(listener: Listener, name: str = "") -> str:
     return file_name(os.path.join(directory, file))
 
 
-def state_directory(state: str, states: str = STATES) -> str:
+def make_state_directory(state: str, states: str = STATES) -> str:
     """Make a plugin's directory, and remove those of plugins that are gone; return its path.
 
     Raises:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from graphdriver.docker.codec import encode
 from graphdriver.docker.daemon import Peer
-from graphdriver.docker.diffs import PIECE, Diff
+from graphdriver.docker.diffs import PIECE, DiffStream
 from graphdriver.docker.handler import STATUS, Handler
 from graphdriver.docker.http.delivery import tells_of_the_unread, was_taken
 from graphdriver.docker.http.requests import (
@@ -181,7 +181,7 @@ class Connection:
             or not message.is_whole
             or message.method != "POST"  # to a HEAD this body would be the next answer
         )
-        if isinstance(answer.body, Diff):
+        if isinstance(answer.body, DiffStream):
             is_whole = self._send_stream(answer.status, answer.body, last=last)
             return last or not is_whole
         try:
@@ -206,7 +206,7 @@ class Connection:
             self._send(head)
             self._send(body)
 
-    def _send_stream(self, status: int, diff: Diff, *, last: bool) -> bool:
+    def _send_stream(self, status: int, diff: DiffStream, *, last: bool) -> bool:
         """Send a Diff and close it; tell whether all was sent. What went wrong stands in the log."""
         try:
             self._send(
