@@ -1,11 +1,20 @@
 """Layers through a plugin's socket, as a daemon sends and reads them, beside tar programs.
 
     PYTHONPATH=. python benchmarks/layers.py [DRIVER] [--dir DIR] [--rounds N] [--json FILE]
+    PYTHONPATH=. python benchmarks/layers.py --beside ../before/.venv/bin/python --rounds 20
 
-For each piece of work: the plugin's seconds (ApplyDiff in chunks of 32 KiB, Diff read to its end),
-those of GNU tar, bsdtar and Python's tarfile on the same bytes, and the ratio to GNU tar (for Changes:
-to ``find`` over both trees). All take turns; medians. Unless DIR is given layers and trees are on a
-tmpfs made for this run; the plugin syncs as shipped (``--opt sync=none`` is passed on).
+The first prints for each piece of work the plugin's seconds (ApplyDiff in chunks of 32 KiB, Diff read
+to its end), those of GNU tar, bsdtar and Python's tarfile on the same bytes, and the ratio to GNU tar
+(for Changes: to ``find`` over both trees). All take turns; medians.
+
+The second compares two commits: this one and that of another checkout, which has an environment
+of its own (``git worktree add ../before COMMIT``, then ``make -C ../before .venv/.ready``). They take
+turns, and each round one is first that was second before. It prints the median of the rounds' ratios,
+above 1 where this commit takes longer: of the seconds that a call takes, and of the processor time of
+the plugin, which is the better measure on a machine that has other work.
+
+Unless DIR is given, layers and trees are on a tmpfs made for this run. The plugin syncs as shipped
+(``--opt sync=none`` is passed on).
 """
 
 from __future__ import annotations
@@ -37,11 +46,13 @@ Work = dict[str, Callable[[], float]]
 class Plugin:
     """A plugin in a process of its own, and calls to it as a daemon makes them."""
 
-    def __init__(self, driver: str, folder: Path, options: list[str]) -> None:
+    def __init__(
+        self, driver: str, folder: Path, options: list[str], python: str = sys.executable
+    ) -> None:
         self.path = f"{folder}/{folder.name}.sock"
         words = [word for option in options for word in ("--opt", option)]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "graphdriver", "serve", driver, "--socket", self.path, *words],
+            [python, "-m", "graphdriver", "serve", driver, "--socket", self.path, *words],
             stdout=subprocess.DEVNULL,
         )
         while not os.path.exists(self.path):
@@ -61,6 +72,15 @@ class Plugin:
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
             told = dict(line.split(":", 1) for line in file)
         return int(told["VmHWM"].split()[0]) / 1024
+
+    def settled(self) -> float:
+        """Wait until it does nothing, also behind an answer; return its processor time so far."""
+        clock = (~self.process.pid << 3) | 2  # clock_getcpuclockid(3)
+        before = -1.0
+        while (now := time.clock_gettime(clock)) - before > 0.0005:
+            before = now
+            time.sleep(0.05)
+        return now
 
     def new(self, parent: str = "") -> str:
         """Create a layer."""
@@ -157,7 +177,7 @@ def timed(command: list[str], **more: object) -> float:
 
 
 class Places:
-    """Fresh folders for the other programs."""
+    """Fresh directories for the other programs."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -317,7 +337,7 @@ def living(plugin: Plugin, tar: Path) -> Work:
 
 
 def small_files(path: Path, count: int, size: int) -> Path:
-    """Make a tar of small files, a hundred in a folder."""
+    """Make a tar of small files, a hundred in a directory."""
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
         for number in range(count):
             if number % 100 == 0:
@@ -392,6 +412,77 @@ def in_memory() -> Iterator[str]:
             subprocess.run(["umount", folder], check=True)
 
 
+@contextlib.contextmanager
+def served(driver: str, folder: Path, options: list[str], python: str) -> Iterator[Plugin]:
+    """Serve a driver in a new directory."""
+    folder.mkdir(exist_ok=True)
+    plugin = Plugin(driver, folder, options, python)
+    try:
+        yield plugin
+    finally:
+        plugin.close()
+
+
+def beside_programs(arguments: argparse.Namespace, folder: Path, tars: Path) -> dict[str, object]:
+    """Compare the plugin with other programs; print, and return what was found."""
+    rows = []
+    with served(arguments.driver, folder, arguments.opt, sys.executable) as plugin:
+        for work, ways, peer in works(plugin, Places(folder), tars, arguments.only):
+            times: dict[str, list[float]] = {way: [] for way in ways}
+            for _ in range(arguments.rounds):
+                for way, run in ways.items():
+                    times[way].append(run())
+            medians = {way: statistics.median(all) for way, all in times.items()}
+            pairs = zip(times["plugin"], times[peer], strict=True)
+            ratio = statistics.median(mine / other for mine, other in pairs)
+            rows.append({"work": work, "seconds": medians, "ratio": ratio, "to": peer})
+            listed = "  ".join(f"{way} {seconds:.3f}" for way, seconds in medians.items())
+            print(f"{work:<32} {ratio:5.2f} x {peer:<7} ({listed})", flush=True)
+        peak = plugin.peak()
+        print(f"the plugin's peak memory: {peak:.0f} MB")
+    return {"rows": rows, "peak_mb": peak}
+
+
+def beside_commit(arguments: argparse.Namespace, folder: Path, tars: Path) -> dict[str, object]:
+    """Compare the plugin with another commit's; print, and return what was found."""
+    rows = []
+    with (
+        served(arguments.driver, folder / "this", arguments.opt, sys.executable) as this,
+        served(arguments.driver, folder / "other", arguments.opt, arguments.beside) as other,
+    ):
+        plugins = this, other
+        listed = zip(
+            works(this, Places(folder), tars, arguments.only),
+            works(other, Places(folder), tars, arguments.only),
+            strict=True,
+        )
+        for (work, mine, _), (_, theirs, _) in listed:
+            runs = mine["plugin"], theirs["plugin"]
+            seconds: list[list[float]] = []
+            processor: list[list[float]] = []
+            for number in range(arguments.rounds):
+                took, worked = [0.0, 0.0], [0.0, 0.0]
+                for which in (0, 1) if number % 2 else (1, 0):
+                    before = plugins[which].settled()
+                    took[which] = runs[which]()
+                    worked[which] = plugins[which].settled() - before
+                seconds.append(took)
+                processor.append(worked)
+            ratio, processor_ratio = (
+                statistics.median(one / another for one, another in pairs)
+                for pairs in (seconds, processor)
+            )
+            row = {"seconds": seconds, "processor": processor}
+            rows.append({"work": work, "ratio": ratio, "processor_ratio": processor_ratio, **row})
+            print(
+                f"{work:<32} {ratio:6.3f} of the seconds, {processor_ratio:6.3f} of the processor time"
+                f" ({statistics.median(one for one, _ in seconds):.3f} s,"
+                f" {statistics.median(one for one, _ in processor):.3f} s)",
+                flush=True,
+            )
+    return {"rows": rows}
+
+
 def main() -> None:
     """Serve, take turns, print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -399,39 +490,20 @@ def main() -> None:
     parser.add_argument("--dir", help="where layers and trees are kept")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", metavar="WORK", help="a part of a work's name")
+    parser.add_argument("--beside", metavar="PYTHON", help="of another commit's environment")
     parser.add_argument("--opt", action="append", default=[], help="for the plugin")
     parser.add_argument("--json", metavar="FILE")
     arguments = parser.parse_args()
-    rows = []
+    compare = beside_commit if arguments.beside else beside_programs
     with (
         contextlib.nullcontext(arguments.dir) if arguments.dir else in_memory() as place,
         tempfile.TemporaryDirectory(dir=place, prefix="gd-") as name,
         tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gd-") as tars,
     ):
-        folder = Path(name)
-        plugin = Plugin(arguments.driver, folder, arguments.opt)
-        try:
-            found = works(plugin, Places(folder), Path(tars), arguments.only)
-            for work, ways, peer in found:
-                if arguments.only not in work:
-                    continue
-                times: dict[str, list[float]] = {way: [] for way in ways}
-                for _ in range(arguments.rounds):
-                    for way, run in ways.items():
-                        times[way].append(run())
-                medians = {way: statistics.median(all) for way, all in times.items()}
-                pairs = zip(times["plugin"], times[peer], strict=True)
-                ratio = statistics.median(mine / other for mine, other in pairs)
-                rows.append({"work": work, "seconds": medians, "ratio": ratio, "to": peer})
-                told = "  ".join(f"{way} {seconds:.3f}" for way, seconds in medians.items())
-                print(f"{work:<32} {ratio:5.2f} x {peer:<7} ({told})", flush=True)
-            peak = plugin.peak()
-            print(f"the plugin's peak memory: {peak:.0f} MB")
-        finally:
-            plugin.close()
+        found = compare(arguments, Path(name), Path(tars))
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump({"rows": rows, "peak_mb": peak}, file, indent=2)
+            json.dump(found, file, indent=2)
 
 
 if __name__ == "__main__":
