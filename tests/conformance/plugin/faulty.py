@@ -13,17 +13,13 @@ import threading
 from graphdriver import Handler, UnixListener, serve
 from tests.conformance.plugin.faults import FAULTS
 from tests.conformance.plugin.faults.fault import Broken
-from tests.conformance.plugin.faults.proxy import Proxy, ProxyServer
+from tests.conformance.plugin.faults.proxy import ProxyServer
+from tests.conformance.plugin.served import parts
 
 
 def main(name: str, path: str) -> None:
-    driver, proxy = Broken, Proxy
-    if name != "none":
-        (planted,) = [fault.planted for fault in FAULTS if fault.name == name]
-        if issubclass(planted, Broken):
-            driver = planted
-        else:
-            proxy = planted
+    (planted,) = [fault.planted for fault in FAULTS if fault.name == name] or [Broken]
+    driver, proxy = parts(planted)
     if proxy.clears_stale:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)

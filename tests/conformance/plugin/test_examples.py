@@ -40,7 +40,8 @@ def in_node() -> Iterator[ExecSubject]:
         yield subject
 
 
-@pytest.mark.conformance(offers=ExecSubject.offers)
+# What the server does with calls is one code for all drivers; tests/drivers has the default plugin.
+@pytest.mark.conformance(offers=ExecSubject.offers, only="!activation,!broken-calls")
 def test_the_readmes_plugin_conforms(conformance_case: Check, in_python: ExecSubject) -> None:
     conformance_case(in_python)
 

@@ -3,65 +3,77 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from graphdriver.conformance.kit.case import Case
 from graphdriver.conformance.kit.run import Outcome, chosen, run_case
-from graphdriver.conformance.plugin.cases import GROUPS
+from graphdriver.conformance.kit.scratch import scratch_directory
+from graphdriver.conformance.plugin.cases import GROUPS, activation, streams
 from graphdriver.conformance.plugin.kit import Kit
 from graphdriver.conformance.plugin.subject import ExecSubject
 from graphdriver.conformance.pytest_plugin import Check
-from graphdriver.linux.mountinfo import mount_points
 from tests.conformance.kit.fault import Fault
 from tests.conformance.plugin.faults import FAULTS
 from tests.conformance.plugin.faults.fault import Broken
 from tests.conformance.plugin.faults.proxy import Proxy
+from tests.conformance.plugin.served import ServedSubject
 
 pytestmark = pytest.mark.root
 
 
-def faulty(name: str, folder: str) -> ExecSubject:
+@pytest.fixture(autouse=True)
+def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for less, and send less: a fault shows as well, and what works has worked by then."""
+    monkeypatch.setattr(activation, "_IDLE", 1.0)
+    monkeypatch.setattr(streams, "_GIGABYTE", 64 << 20)
+    monkeypatch.setattr(streams, "_LARGE", 160 << 20)
+    monkeypatch.setattr(streams, "_MEMORY", 128 << 20)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with scratch_directory("/dev/shm", "gd-") as folder:
+        yield folder
+
+
+def started(name: str, folder: Path) -> ExecSubject:
     command = [sys.executable, "-m", "tests.conformance.plugin.faulty", name, "{socket}"]
-    return ExecSubject(shlex.join(command), Path(folder))
+    return ExecSubject(shlex.join(command), folder)
 
 
 @pytest.fixture(scope="module")
-def conformance_subject() -> Iterator[ExecSubject]:
-    with (
-        tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gd-") as folder,
-        faulty("none", folder) as subject,
-    ):
+def without_a_fault() -> Iterator[ExecSubject]:
+    with scratch_directory("/dev/shm", "gd-") as folder, started("none", folder) as subject:
         yield subject
 
 
 @pytest.mark.conformance(offers=ExecSubject.offers, only="!streams", strict=True)
 def test_the_plugin_without_a_fault_conforms(
-    conformance_case: Check, conformance_subject: ExecSubject
+    conformance_case: Check, without_a_fault: ExecSubject
 ) -> None:
-    conformance_case(conformance_subject)
+    conformance_case(without_a_fault)
 
 
-@pytest.fixture
-def folder() -> Iterator[str]:
-    """A folder of whose mounts nothing is left, whatever a fault leaves."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gd-") as folder:
-        yield folder
-        for point in [one.point for one in mount_points() if one.point.startswith(folder.encode())]:
-            subprocess.run(["umount", "--lazy", point], check=True)
+def needs_a_process(case: Case[Kit]) -> bool:
+    """Tell whether a case kills the plugin, or looks at its memory, files and children."""
+    return not case.needs <= ServedSubject.offers or case.group in ("streams", "leftovers")
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_is_caught(
-    fault: Fault[Broken | Proxy], folder: str, monkeypatch: pytest.MonkeyPatch
+    fault: Fault[Broken | Proxy], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Kit, "patience", 2.0)  # what comes too late never comes here
     (case,) = chosen(GROUPS, fault.case)
-    with faulty(fault.name, folder) as subject:
+    with (
+        started(fault.name, folder)
+        if needs_a_process(case)
+        else ServedSubject(fault.planted, folder)
+    ) as subject:
         result = run_case(case, subject)
     assert result.outcome is Outcome.FAILED, fault.tells
     assert result.saw != result.expected

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator
 
 import pytest
 
-from graphdriver import Handler, Server, UnixListener
 from graphdriver.conformance.kit.run import Outcome, chosen, run_case
 from graphdriver.conformance.kit.scratch import scratch_directory
 from graphdriver.conformance.plugin import kit as kit_of_cases
@@ -17,34 +15,19 @@ from graphdriver.conformance.plugin import wire
 from graphdriver.conformance.plugin.cases import GROUPS
 from graphdriver.conformance.plugin.subject import SocketSubject
 from graphdriver.docker.address.discovery import Address
-from graphdriver.drivers.vfs.driver import VfsDriver
 from tests.conformance.kit.hostile import Attack, Ground, expect_clear, host
 from tests.conformance.plugin.faults.proxy import Proxy, ProxyServer
 from tests.conformance.plugin.hostile import ATTACKS, Hostile
+from tests.conformance.plugin.served import served
 
 pytestmark = pytest.mark.root
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[ProxyServer]:
+def plugin() -> Iterator[ProxyServer]:
     """A plugin that works, behind what a test puts there."""
-    with scratch_directory("/dev/shm", "gd-") as folder:
-        handler = Handler(VfsDriver())
-        with (
-            Server(handler, [UnixListener(f"{folder}/whole.sock")]) as server,
-            ProxyServer(f"{folder}/p.sock", f"{folder}/whole.sock", Proxy) as between,
-        ):
-            threads = [
-                threading.Thread(target=one)
-                for one in (server.serve_forever, between.serve_forever)
-            ]
-            for thread in threads:
-                thread.start()
-            yield between
-            between.shutdown()
-            server.stop()
-            for thread in threads:
-                thread.join()
+    with scratch_directory("/dev/shm", "gd-") as folder, served(Proxy, folder) as plugin:
+        yield plugin
 
 
 @pytest.fixture
@@ -65,32 +48,32 @@ def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextlib.contextmanager
-def examined(served: ProxyServer, ground: Ground, kind: type[Proxy]) -> Iterator[SocketSubject]:
+def examined(plugin: ProxyServer, ground: Ground, kind: type[Proxy]) -> Iterator[SocketSubject]:
     """Give the plugin, which turns hostile when it is told its home."""
-    served.kind = Proxy
-    address = Address.parse(str(served.server_address))
+    plugin.kind = Proxy
+    address = Address.parse(str(plugin.server_address))
     with SocketSubject(address, ground.folder, str(ground.home)) as subject:
-        served.kind = kind
+        plugin.kind = kind
         subject._client.close()  # each connection is of the kind that it began with
         try:
             yield subject
         finally:
-            served.kind = Proxy
+            plugin.kind = Proxy
             subject._client.close()
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_the_case_fails_and_the_host_is_unharmed(
-    attack: Attack[Hostile], served: ProxyServer, ground: Ground
+    attack: Attack[Hostile], plugin: ProxyServer, ground: Ground
 ) -> None:
     (case,) = chosen(GROUPS, attack.case)
-    with ground.unharmed(), examined(served, ground, attack.planted) as subject:
+    with ground.unharmed(), examined(plugin, ground, attack.planted) as subject:
         result = run_case(case, subject)
     expect_clear(result, attack.says)
 
 
 def test_a_plugin_that_says_yes_to_everything_fails_every_case_that_needs_a_layer(
-    served: ProxyServer, ground: Ground
+    plugin: ProxyServer, ground: Ground
 ) -> None:
     (always,) = [one.planted for one in ATTACKS if one.name == "an empty object, always"]
     cases = [
@@ -98,7 +81,7 @@ def test_a_plugin_that_says_yes_to_everything_fails_every_case_that_needs_a_laye
         for case in chosen(GROUPS, "!activation/idle*,!leftovers")
         if case.needs <= SocketSubject.offers
     ]
-    with examined(served, ground, always) as subject, ground.canary.unharmed():
+    with examined(plugin, ground, always) as subject, ground.canary.unharmed():
         results = [run_case(case, subject) for case in cases]
     passed = [result.case.id for result in results if result.outcome is Outcome.PASSED]
     assert len(passed) < 20, passed

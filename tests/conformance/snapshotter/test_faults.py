@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-import tempfile
+import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from graphdriver.conformance.kit.run import Outcome, chosen, run_case
+from graphdriver.conformance.kit.scratch import scratch_directory
 from graphdriver.conformance.pytest_plugin import SnapshotCheck
 from graphdriver.conformance.snapshotter.cases import GROUPS
+from graphdriver.conformance.snapshotter.kit import Kit
 from graphdriver.conformance.snapshotter.subject import SocketSubject
+from graphdriver.containerd.server import SnapshotterServer
 from tests.conformance.kit.fault import Fault
 from tests.conformance.snapshotter.faults import FAULTS
 from tests.conformance.snapshotter.faults.fault import Broken
-from tests.conformance.snapshotter.starting import started
 
 pytestmark = pytest.mark.root
 
 
+@contextlib.contextmanager
+def served(planted: type[Broken]) -> Iterator[SocketSubject]:
+    with scratch_directory("/dev/shm", "gd-") as folder:
+        socket, home = f"{folder}/s.sock", f"{folder}/root"
+        with (
+            SnapshotterServer(planted(home), socket),
+            SocketSubject(socket, folder, home) as subject,
+        ):
+            yield subject
+
+
 @pytest.fixture(scope="module")
 def without_a_fault() -> Iterator[SocketSubject]:
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gd-") as folder:
-        command = ["-m", "tests.conformance.snapshotter.faulty", "none", "{socket}"]
-        with started(command, Path(folder)) as subject:
-            yield subject
+    with served(Broken) as subject:
+        yield subject
 
 
 @pytest.mark.conformance(strict=True)
@@ -36,12 +46,11 @@ def test_the_snapshotter_without_a_fault_conforms(
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_a_fault_is_caught(fault: Fault[Broken]) -> None:
+def test_a_fault_is_caught(fault: Fault[Broken], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Kit, "patience", 1.0)  # what comes too late never comes here
     (case,) = chosen(GROUPS, fault.case)
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gd-") as folder:
-        command = ["-m", "tests.conformance.snapshotter.faulty", fault.name, "{socket}"]
-        with started(command, Path(folder)) as subject:
-            result = run_case(case, subject)
+    with served(fault.planted) as subject:
+        result = run_case(case, subject)
     assert result.outcome is Outcome.FAILED, fault.tells
     assert result.saw != result.expected
 

@@ -109,6 +109,6 @@ class TenCallsForAConnection(Proxy):
 
 @caught_by("activation/idle-connections-are-kept")
 class IdleConnectionsAreClosed(Proxy):
-    """A connection without a call for five seconds is closed, which is what Node.js does."""
+    """A connection without a call for a while is closed, as Node.js does after five seconds."""
 
-    idle = 5.0
+    idle = 0.5

@@ -11,7 +11,7 @@ from tests.conformance.plugin.faults.proxy import Answer, Proxy, Request
 
 @caught_by("streams/file-of-a-gigabyte")
 class OneByteIsWrong(Broken):
-    """Of a layer of gigabytes one byte changes."""
+    """Of a large layer one byte changes."""
 
     def apply_diff(self, id: str, parent: str, archive: ReadStream) -> int:
         return super().apply_diff(id, parent, _Changed(archive))
@@ -24,7 +24,7 @@ class _Changed:
 
     def read(self, n: int, /) -> bytes:
         piece = self._whole.read(n)
-        bad = (700 << 20) - self._at
+        bad = (40 << 20) - self._at
         self._at += len(piece)
         if 0 <= bad < len(piece):
             return piece[:bad] + bytes([piece[bad] ^ 1]) + piece[bad + 1 :]
