@@ -12,7 +12,6 @@ connection that broke before it was answered.
 from __future__ import annotations
 
 import array
-import contextlib
 import fcntl
 import secrets
 import socket
@@ -24,10 +23,10 @@ from typing import Self
 
 import httptools
 
-from tests.e2e.plugin import SOCKETS, Plugin
-
-PIECE = 4096
-"""Bytes that are handed on at a time; by so much at most a hold comes late."""
+from graphdriver import UnixListener
+from graphdriver.docker.address.discovery import Address
+from graphdriver.docker.recorder import Connection, Relay
+from tests.e2e.plugin import Plugin
 
 TIMEOUT = 60.0
 
@@ -49,7 +48,7 @@ class Hold:
         return self.layer
 
 
-class Tap:
+class Tap(Relay):
     """Listens as a plugin of its own name; a context manager.
 
     Args:
@@ -58,130 +57,88 @@ class Tap:
 
     def __init__(self, plugin: Plugin) -> None:
         self.name = f"tap-{secrets.token_hex(3)}"
-        self._plugin = plugin
-        self._path = SOCKETS / f"{self.name}.sock"
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._guard = threading.Lock()
         self._holds: list[Hold] = []
-        self._connections: list[_Connection] = []
-        self._thread = threading.Thread(target=self._accept)
+        self._held = threading.Lock()
+        self._thread = threading.Thread(target=self.run)
+        super().__init__(UnixListener(self.name), Address(path=str(plugin.socket)))
 
     def __enter__(self) -> Self:
-        self._listener.bind(str(self._path))
-        self._listener.listen()
         self._thread.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
+        self.let_go()
+        self.stop()
         self._thread.join()
         self._listener.close()
-        self._path.unlink()
-        self.let_go()
-        for connection in self._connections:
-            connection.end()
+
+    def joined(self, daemon: socket.socket, plugin: socket.socket) -> Connection:
+        return _Tapped(self, daemon, plugin)
 
     def hold(self, call: str, at: int = 0) -> Hold:
         """Stop the next call of this name once ``at`` bytes of its body were handed on.
 
         A hold at 0 lets the whole request through, and stops the answer alone.
         """
-        with self._guard:
+        with self._held:
             self._holds.append(Hold(call, at))
             return self._holds[-1]
 
     def let_go(self) -> None:
         """Hand on all that was held."""
-        with self._guard:
+        with self._held:
             for hold in self._holds:
                 hold.may_go.set()
 
     def cut(self) -> None:
         """Break off all that was held, as if the plugin's answer had never been sent."""
-        with self._guard:
+        with self._held:
             for hold in self._holds:
                 hold.is_cut = True
         self.let_go()
 
     def find(self, call: str) -> Hold | None:
         """Return the first hold for such a call that nobody has met yet."""
-        with self._guard:
+        with self._held:
             waiting = (each for each in self._holds if each.call == call and not each.layer)
             return next(waiting, None)
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                daemon, _ = self._listener.accept()
-            except OSError:
-                return
-            plugin = socket.socket(socket.AF_UNIX)
-            try:
-                plugin.connect(str(self._plugin.socket))
-            except OSError:
-                plugin.close()
-                daemon.close()
-                continue
-            self._connections.append(_Connection(self, daemon, plugin))
 
+class _Tapped(Connection):
+    """A connection whose calls can be held."""
 
-class _Connection:
-    """One connection of a daemon, and the one to the plugin that it is joined to."""
+    piece = 4096
+    """By so much at most a hold comes late."""
 
     def __init__(self, tap: Tap, daemon: socket.socket, plugin: socket.socket) -> None:
+        super().__init__(daemon, plugin)
         self._tap = tap
-        self._daemon = daemon
-        self._plugin = plugin
+        self._parser = httptools.HttpRequestParser(self)
         self._hold: Hold | None = None
         self._call = self._layer = ""
         self._body = 0
         self._is_whole = False
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
 
-    def end(self) -> None:
-        """Break off both ways, and wait until that is done."""
-        self._break_off()
-        self._thread.join()
+    def up(self, piece: bytes) -> None:
+        self._parser.feed_data(piece)
+        hold = self._met()
+        super().up(piece)
+        if hold:
+            self._wait_until_read()
+            hold.is_there.set()
+            self._wait_for(hold)
+            self._hold = None
 
-    def _run(self) -> None:
-        down = threading.Thread(target=self._hand_down)
-        with self._daemon, self._plugin:
-            down.start()
-            self._hand_up()
-            down.join()
+    def down(self, piece: bytes) -> None:
+        if hold := self._hold:
+            self._wait_for(hold)
+        super().down(piece)
 
-    def _break_off(self) -> None:
-        for each in (self._daemon, self._plugin):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-
-    def _hand_down(self) -> None:
-        with contextlib.suppress(OSError):
-            while piece := self._plugin.recv(PIECE):
-                hold = self._hold
-                if hold:
-                    hold.may_go.wait()
-                    if hold.is_cut:
-                        break
-                self._daemon.sendall(piece)
-        self._break_off()
-
-    def _hand_up(self) -> None:
-        parser = httptools.HttpRequestParser(self)
-        with contextlib.suppress(OSError):
-            while piece := self._daemon.recv(PIECE):
-                parser.feed_data(piece)
-                hold = self._met()
-                self._plugin.sendall(piece)
-                if hold:
-                    self._wait_until_read()
-                    hold.is_there.set()
-                    hold.may_go.wait()
-                    if hold.is_cut:
-                        break
-                    self._hold = None
-            self._plugin.shutdown(socket.SHUT_WR)
+    def _wait_for(self, hold: Hold) -> None:
+        hold.may_go.wait()
+        if hold.is_cut:
+            self.break_off("a test cut it")
+            raise ConnectionAbortedError
 
     def _met(self) -> Hold | None:
         """Tell whether this piece is the one to stop at; no answer is handed on from now on."""
@@ -197,7 +154,7 @@ class _Connection:
         unread = array.array("i", [1])
         deadline = time.monotonic() + TIMEOUT
         while unread[0] and time.monotonic() < deadline:
-            fcntl.ioctl(self._plugin, termios.TIOCOUTQ, unread)
+            fcntl.ioctl(self.plugin, termios.TIOCOUTQ, unread)
 
     # What the parser tells of the request that comes just now.
 

@@ -19,7 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final, TextIO
+from typing import ClassVar, Final, TextIO
 
 import httptools
 
@@ -27,44 +27,58 @@ from graphdriver.docker.address.discovery import Address
 from graphdriver.docker.address.listeners import Listener
 from graphdriver.docker.answers import shown
 
-_PIECE: Final = 64 << 10
 _LONGEST_TEXT: Final = 2000
 
 
-class Recorder:
-    """Takes a daemon's connections and makes one to the plugin for each.
+class Relay:
+    """Accepts a daemon's connections, and makes one to the plugin for each.
 
     Args:
         listener: where the daemon finds it.
         plugin: the plugin's unix socket.
-        out: where lines are written.
     """
 
-    def __init__(self, listener: Listener, plugin: Address, out: TextIO) -> None:
+    def __init__(self, listener: Listener, plugin: Address) -> None:
         self._listener = listener
         self._plugin = plugin
-        self._out = out
         self._guard = threading.Lock()
-        self._numbers = itertools.count(1)
-        self._open: set[_Connection] = set()
+        self._open: dict[Connection, threading.Thread] = {}
         self._is_stopped = False
 
+    def joined(self, daemon: socket.socket, plugin: socket.socket) -> Connection:
+        """Return what hands on the bytes of two connections."""
+        return Connection(daemon, plugin)
+
+    def missed(self, error: OSError) -> None:
+        """Take note of a daemon's connection that is closed, since the plugin takes none."""
+
     def run(self) -> None:
-        """Record until `stop`; then break off what is open, and tell which calls were not answered."""
+        """Hand on until `stop`; then break off what is open."""
         while True:
             try:
                 daemon, _ = self._listener.socket.accept()
             except OSError:
                 break
+            plugin = socket.socket(socket.AF_UNIX)
+            try:
+                plugin.connect(self._plugin.path)
+            except OSError as error:
+                daemon.close()
+                plugin.close()
+                self.missed(error)
+                continue
+            connection = self.joined(daemon, plugin)
+            thread = threading.Thread(target=self._serve, args=[connection])
             with self._guard:
-                if self._is_stopped:
-                    daemon.close()
-                    break
-                connection = _Connection(next(self._numbers), daemon, self._write, self._forget)
-                self._open.add(connection)
-            connection.start(self._plugin)
-        for connection in list(self._open):
-            connection.end()
+                self._open[connection] = thread
+                thread.start()
+            if self._is_stopped:
+                break
+        with self._guard:
+            left = list(self._open.items())
+        for connection, thread in left:
+            connection.break_off("the recorder was stopped")
+            thread.join()
 
     def stop(self) -> None:
         """Make `run` return; may be called from a signal handler's thread, and more than once."""
@@ -73,13 +87,121 @@ class Recorder:
         if not was_stopped:
             self._listener.refuse()
 
-    def _write(self, line: str) -> None:
+    def _serve(self, connection: Connection) -> None:
+        connection.run()
         with self._guard:
+            del self._open[connection]
+
+
+class Connection:
+    """A daemon's connection, and the one to the plugin that it is joined to."""
+
+    piece: ClassVar[int] = 64 << 10
+    """How many bytes are handed on at a time, at most."""
+
+    def __init__(self, daemon: socket.socket, plugin: socket.socket) -> None:
+        self.daemon = daemon
+        self.plugin = plugin
+        self.ending = ""
+        """Why it is over."""
+
+    def up(self, piece: bytes) -> None:
+        """Hand on what the daemon sent."""
+        self.plugin.sendall(piece)
+
+    def down(self, piece: bytes) -> None:
+        """Hand on what the plugin sent."""
+        self.daemon.sendall(piece)
+
+    def run(self) -> None:
+        """Hand on both ways, until both are over."""
+        down = threading.Thread(target=self._hand_down)
+        with self.daemon, self.plugin:
+            down.start()
+            self._hand_up()
+            down.join()
+
+    def break_off(self, ending: str) -> None:
+        """End both ways at once."""
+        self.ending = self.ending or ending
+        for each in (self.daemon, self.plugin):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def _hand_up(self) -> None:
+        with contextlib.suppress(OSError):
+            while piece := self.daemon.recv(self.piece):
+                self.up(piece)
+            self.ending = self.ending or "the daemon closed the connection"
+            # The plugin may still answer: one direction alone is over.
+            self.plugin.shutdown(socket.SHUT_WR)
+
+    def _hand_down(self) -> None:
+        with contextlib.suppress(OSError):
+            while piece := self.plugin.recv(self.piece):
+                self.down(piece)
+        self.break_off("the plugin closed the connection")
+
+
+class Recorder(Relay):
+    """Writes a line for each call that passes.
+
+    Args:
+        listener: where the daemon finds it.
+        plugin: the plugin's unix socket.
+        out: where lines are written.
+    """
+
+    def __init__(self, listener: Listener, plugin: Address, out: TextIO) -> None:
+        super().__init__(listener, plugin)
+        self._out = out
+        self._writing = threading.Lock()
+        self._numbers = itertools.count(1)
+
+    def joined(self, daemon: socket.socket, plugin: socket.socket) -> Connection:
+        """Return a connection whose calls are recorded."""
+        return _Recorded(next(self._numbers), daemon, plugin, self._write)
+
+    def missed(self, error: OSError) -> None:
+        """Record that the plugin takes no connection."""
+        number = next(self._numbers)
+        self._write(f"{number:>14}  the plugin takes no connection: {error.strerror}")
+
+    def _write(self, line: str) -> None:
+        with self._writing:
             print(line, file=self._out, flush=True)
 
-    def _forget(self, connection: _Connection) -> None:
-        with self._guard:
-            self._open.discard(connection)
+
+class _Recorded(Connection):
+    """A connection whose calls are recorded as they end, and at its end those without an answer."""
+
+    def __init__(
+        self,
+        number: int,
+        daemon: socket.socket,
+        plugin: socket.socket,
+        write: Callable[[str], None],
+    ) -> None:
+        super().__init__(daemon, plugin)
+        self._number = number
+        self._write = write
+        self._calls: deque[_Call] = deque()
+        """Calls that are not answered to their end, the oldest first."""
+        self._requests = _Requests(self._calls)
+        self._answers = _Answers(self._calls, lambda call: write(call.line(number)))
+
+    def up(self, piece: bytes) -> None:
+        self._requests.feed(piece)
+        super().up(piece)
+
+    def down(self, piece: bytes) -> None:
+        self._answers.feed(piece)
+        super().down(piece)
+
+    def run(self) -> None:
+        super().run()
+        for call in self._calls:
+            self._write(call.line(self._number, self.ending))
 
 
 class _Call:
@@ -140,77 +262,6 @@ def _size(count: int) -> str:
 
 def _ms(seconds: float) -> str:
     return f"{seconds * 1000:.1f} ms"
-
-
-class _Connection:
-    """A daemon's connection, and the one to the plugin that it is joined to."""
-
-    def __init__(
-        self,
-        number: int,
-        daemon: socket.socket,
-        write: Callable[[str], None],
-        forget: Callable[[_Connection], None],
-    ) -> None:
-        self._number = number
-        self._daemon = daemon
-        self._plugin = socket.socket(socket.AF_UNIX)
-        self._write = write
-        self._forget = forget
-        self._calls: deque[_Call] = deque()
-        """Calls that are not answered to their end, the oldest first."""
-        self._ending = ""
-        self._thread = threading.Thread(target=self._run)
-
-    def start(self, plugin: Address) -> None:
-        """Join the two; a plugin that is not there is told to the daemon by a closed connection."""
-        try:
-            self._plugin.connect(plugin.path)
-        except OSError as error:
-            self._write(f"{self._number:>14}  the plugin takes no connection: {error.strerror}")
-            self._daemon.close()
-            self._plugin.close()
-            self._forget(self)
-            return
-        self._thread.start()
-
-    def end(self) -> None:
-        """Break off both ways, and wait until that is done."""
-        self._break_off("the recorder was stopped")
-        self._thread.join()
-
-    def _run(self) -> None:
-        down = threading.Thread(target=self._hand_down)
-        with self._daemon, self._plugin:
-            down.start()
-            self._hand_up()
-            down.join()
-        for call in self._calls:
-            self._write(call.line(self._number, self._ending))
-        self._forget(self)
-
-    def _break_off(self, ending: str) -> None:
-        self._ending = self._ending or ending
-        for each in (self._daemon, self._plugin):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-
-    def _hand_up(self) -> None:
-        requests = _Requests(self._calls)
-        with contextlib.suppress(OSError):
-            while piece := self._daemon.recv(_PIECE):
-                requests.feed(piece)
-                self._plugin.sendall(piece)
-            self._ending = self._ending or "the daemon closed the connection"
-            self._plugin.shutdown(socket.SHUT_WR)
-
-    def _hand_down(self) -> None:
-        answers = _Answers(self._calls, lambda call: self._write(call.line(self._number)))
-        with contextlib.suppress(OSError):
-            while piece := self._plugin.recv(_PIECE):
-                answers.feed(piece)
-                self._daemon.sendall(piece)
-        self._break_off("the plugin closed the connection")
 
 
 class _Reader:
