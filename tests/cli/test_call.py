@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver import Client
+from graphdriver.docker.protocol import CALLS
 from tests.support.command import Serving, environment, graphdriver
 
 
@@ -67,6 +68,13 @@ def test_wrong_usage_is_told_before_anything_is_called(words: list[str], said: b
     result = graphdriver("call", "--socket", "/nowhere.sock", *words)
     assert result.returncode == 2
     assert said in result.stderr
+
+
+def test_the_help_lists_the_calls_and_those_that_need_force() -> None:
+    said = " ".join(graphdriver("call", "--help").stdout.decode().split())
+    assert ", ".join(call.name for call in CALLS) in said
+    *most, last = [call.name for call in CALLS if call.disturbs]
+    assert f"refuses {', '.join(most)} and {last} while" in said
 
 
 def test_the_plugins_own_words_are_shown(serving: Serving) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from graphdriver import ReadStream
 from graphdriver.conformance.plugin import wire
+from graphdriver.docker.protocol import BY_PATH
 from tests.docker.conftest import connections
 from tests.docker.requests import NEEDS_NOTHING, REQUESTS, required
 from tests.support.plugin import Plugin
@@ -160,9 +161,7 @@ def test_a_json_call_that_breaks_off_never_reaches_the_driver(ready: Plugin, met
 
 
 def test_every_call_that_needs_something_is_tried_here() -> None:
-    from graphdriver.docker.handler import CALLS
-
-    assert set(CALLS) == {
+    assert BY_PATH.keys() == {
         "/Plugin.Activate",
         "/GraphDriver.ApplyDiff",
         *(f"/GraphDriver.{name}" for name in REQUESTS.keys() | {*NEEDS_NOTHING}),

@@ -14,6 +14,7 @@ import pytest
 from graphdriver import Client
 from graphdriver.conformance.plugin import wire
 from graphdriver.docker.http.requests import BY_HAND
+from graphdriver.docker.protocol import CALLS
 from tests.support.plugin import Plugin
 from tests.support.waiting import wait_until
 
@@ -115,10 +116,8 @@ def test_unmarked_calls_are_never_refused_for_it(plugin: Plugin) -> None:
 
 
 def test_every_call_is_in_one_of_the_lists() -> None:
-    from graphdriver.docker.handler import CALLS
-
-    names = [path.partition(".")[2] for path in CALLS]
-    assert sorted([*DISTURBING, *OTHERS, "Activate"]) == sorted(names)
+    assert sorted([*DISTURBING, *OTHERS, "Activate"]) == sorted(call.name for call in CALLS)
+    assert sorted(DISTURBING) == sorted(call.name for call in CALLS if call.disturbs)
 
 
 def test_of_a_daemon_over_tcp_only_its_cleanup_tells_that_it_is_gone(plugin: Plugin) -> None:

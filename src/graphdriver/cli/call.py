@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from graphdriver.cli.command import Command, key_value
+from graphdriver.cli.exit_codes import OK
 from graphdriver.errors import MalformedRequestError
 
 if TYPE_CHECKING:
-    from graphdriver.docker.client import Client
+    from graphdriver.docker.codec import Message
+    from graphdriver.driver import ClosableStream
+
+    M = TypeVar("M", bound=Message)
 
 _PIECE: Final = 1 << 20
 
@@ -34,131 +39,71 @@ the call is made as if by a daemon.
 """
 
 
-class _Arguments:
-    """``KEY=VALUE`` words; keys in any letter case, ``Opt`` any number of times.
+_KEYS: Final = {
+    "id": "ID",
+    "parent": "Parent",
+    "mount_label": "MountLabel",
+    "storage_opt": "Opt",
+    "home": "Home",
+    "options": "Opt",
+}
+"""The members of requests that can be given, each with its key."""
+
+
+def _request_of(kind: type[M], words: list[str]) -> M:
+    """Make a request of ``KEY=VALUE`` words; keys in any letter case, ``Opt`` any number of times.
+
+    Nothing else is checked: how a plugin answers a wrong request is its own affair.
 
     Raises:
         MalformedRequestError: a key is missing or not known to the call.
     """
-
-    def __init__(self, words: list[str], required: str, optional: str) -> None:
-        self.opts: list[str] = []
-        self._values: dict[str, str] = {}
-        known = [*required.split(), *optional.split()]
-        for word in words:
-            key, _, value = word.partition("=")
-            if key.lower() not in [one.lower() for one in known]:
-                raise MalformedRequestError(
-                    f"this call takes no {key}=", hint=f"it takes {', '.join(known) or 'nothing'}"
-                )
-            if key.lower() == "opt":
-                self.opts.append(value)
-            else:
-                self._values[key.lower()] = value
-        for key in required.split():
-            if key.lower() not in self._values:
-                raise MalformedRequestError(f"{key}= is missing")
-
-    def __getitem__(self, key: str) -> str:
-        return self._values.get(key.lower(), "")
-
-
-def _create(client: Client, given: _Arguments) -> object:
-    client.create(given["ID"], given["Parent"], given["MountLabel"], _options(given))
-    return {}
+    fields = [one for one in dataclasses.fields(kind) if one.name in _KEYS]
+    known = {_KEYS[one.name].lower(): one.name for one in fields}
+    values: dict[str, str] = {}
+    options: list[str] = []
+    for word in words:
+        key, _, value = word.partition("=")
+        if key.lower() not in known:
+            keys = ", ".join(_KEYS[one.name] for one in fields)
+            raise MalformedRequestError(
+                f"this call takes no {key}=", hint=f"it takes {keys or 'nothing'}"
+            )
+        if key.lower() == "opt":
+            options.append(value)
+        else:
+            values[known[key.lower()]] = value
+    for one in fields:
+        if one.name not in values and one.default is one.default_factory is dataclasses.MISSING:
+            raise MalformedRequestError(f"{_KEYS[one.name]}= is missing")
+    found: dict[str, object] = dict(values)
+    if "opt" in known:
+        as_map = known["opt"] == "storage_opt"
+        found[known["opt"]] = dict(map(_halves, options)) if as_map else options
+    return kind(**found)
 
 
-def _create_read_write(client: Client, given: _Arguments) -> object:
-    client.create_read_write(given["ID"], given["Parent"], given["MountLabel"], _options(given))
-    return {}
+def _halves(option: str) -> tuple[str, str]:
+    key, _, value = option.partition("=")
+    return key, value
 
 
-def _options(given: _Arguments) -> dict[str, str]:
-    pairs = (one.partition("=") for one in given.opts)
-    return {key: value for key, _, value in pairs}
-
-
-def _diff(client: Client, given: _Arguments) -> object:
-    stream = client.diff(given["ID"], given["Parent"])
+def _write(stream: ClosableStream) -> None:
     try:
         while piece := stream.read(_PIECE):
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
     finally:
         stream.close()
-    return None
 
 
-def _changes(client: Client, given: _Arguments) -> object:
-    found = client.changes(given["ID"], given["Parent"])
-    return {"Changes": [{"Path": one.path, "Kind": int(one.kind)} for one in found]}
+class _Names:
+    """The names of the calls; their table is imported only when somebody looks at it."""
 
+    def __iter__(self) -> Iterator[str]:
+        from graphdriver.docker.protocol import CALLS
 
-def _init(client: Client, given: _Arguments) -> object:
-    client.init(given["Home"], given.opts, [], [])
-    return {}
-
-
-def _put(client: Client, given: _Arguments) -> object:
-    client.put(given["ID"])
-    return {}
-
-
-def _remove(client: Client, given: _Arguments) -> object:
-    client.remove(given["ID"])
-    return {}
-
-
-def _cleanup(client: Client, _: _Arguments) -> object:
-    client.cleanup()
-    return {}
-
-
-_Row = tuple[str, str, Callable[["Client", _Arguments], object]]
-
-_CALLS: Final[dict[str, _Row]] = {
-    "Activate": ("", "", lambda client, _: {"Implements": list(client.activate())}),
-    "Init": ("Home", "Opt", _init),
-    "Capabilities": (
-        "",
-        "",
-        lambda client, _: {
-            "Capabilities": {"ReproducesExactDiffs": client.capabilities().reproduces_exact_diffs}
-        },
-    ),
-    "Status": ("", "", lambda client, _: {"Status": [list(pair) for pair in client.status()]}),
-    "Create": ("ID", "Parent MountLabel Opt", _create),
-    "CreateReadWrite": ("ID", "Parent MountLabel Opt", _create_read_write),
-    "Get": (
-        "ID",
-        "MountLabel",
-        lambda client, given: {"Dir": client.get(given["ID"], given["MountLabel"])},
-    ),
-    "Put": ("ID", "", _put),
-    "Remove": ("ID", "", _remove),
-    "Exists": ("ID", "", lambda client, given: {"Exists": client.exists(given["ID"])}),
-    "GetMetadata": (
-        "ID",
-        "",
-        lambda client, given: {"Metadata": dict(client.get_metadata(given["ID"]))},
-    ),
-    "Changes": ("ID", "Parent", _changes),
-    "DiffSize": (
-        "ID",
-        "Parent",
-        lambda client, given: {"Size": client.diff_size(given["ID"], given["Parent"])},
-    ),
-    "Diff": ("ID", "Parent", _diff),
-    "ApplyDiff": (
-        "ID",
-        "Parent",
-        lambda client, given: {
-            "Size": client.apply_diff(given["ID"], given["Parent"], sys.stdin.buffer)
-        },
-    ),
-    "Cleanup": ("", "", _cleanup),
-}
-"""What each call takes, what it may take, and how it is made."""
+        return (call.name for call in CALLS)
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -168,7 +113,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="make the call even if it disturbs a daemon that runs"
     )
-    parser.add_argument("method", choices=sorted(_CALLS), metavar="METHOD", help=" ".join(_CALLS))
+    parser.add_argument("method", choices=_Names(), metavar="METHOD", help="%(choices)s")
     parser.add_argument(
         "members",
         nargs="*",
@@ -184,15 +129,23 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from graphdriver.docker.address.discovery import find
     from graphdriver.docker.client import Client
+    from graphdriver.docker.codec import encode
+    from graphdriver.docker.messages import ActivateResponse, Nothing
+    from graphdriver.docker.protocol import ACTIVATE, CALLS, DIFF
 
-    required, optional, make = _CALLS[arguments.method]
-    given = _Arguments(arguments.members, required, optional)
+    call = next(one for one in CALLS if one.name == arguments.method)
+    request = _request_of(call.request, arguments.members)
     address = arguments.socket or find(arguments.plugin)
     with Client(address, by_hand=not arguments.force) as client:
-        answer = make(client, given)
-    if answer is not None:
-        print(json.dumps(answer))
-    return 0
+        if call is ACTIVATE:  # the one call that is not made to the driver
+            answer: Any = ActivateResponse(client.activate())
+        else:
+            answer = call.make(client, request, sys.stdin.buffer)
+        if call is DIFF:
+            _write(answer)
+        else:
+            print(json.dumps(json.loads(encode(answer or Nothing()))))
+    return OK
 
 
 COMMAND: Final = Command(

@@ -133,15 +133,18 @@ class Snapshots:
     def _create(self, layer: str, below: str, labels: Mapping[str, str]) -> None:
         size = labels.get(MAX_SIZE)
         if size is None:
-            self.served.create(self._driver.create, layer, below, "", {})
+            with self.served.creating(layer, below):
+                self._driver.create(layer, below, "", {})
             return
         try:
-            self.served.create(self._driver.create_read_write, layer, below, "", {"size": size})
+            with self.served.creating(layer, below):
+                self._driver.create_read_write(layer, below, "", {"size": size})
         except UnsupportedError as error:
             if not self._warned:
                 _log.warning("%s is not heeded: %s", MAX_SIZE, error)
                 self._warned = True
-            self.served.create(self._driver.create, layer, below, "", {})
+            with self.served.creating(layer, below):
+                self._driver.create(layer, below, "", {})
 
     def mounts(self, key: str) -> Sequence[Mount]:
         """Return how to mount an active snapshot or a view.

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from graphdriver.docker import messages
 from graphdriver.docker.codec import Message, decode, from_members, read_members
+from graphdriver.docker.messages import ErrorResponse
+from graphdriver.docker.protocol import CHANGES, ProtocolCall
 from graphdriver.errors import (
     BY_KIND,
     BadAnswerError,
@@ -22,7 +23,7 @@ from graphdriver.errors import (
 )
 
 LIMIT: Final = 1 << 20
-"""The largest answer, in bytes, but for lists of changes."""
+"""The largest answer, in bytes, except for a list of changes."""
 
 CHANGES_LIMIT: Final = 64 << 20
 """The largest list of changes, in bytes: one of a million paths of 64 bytes."""
@@ -33,8 +34,7 @@ REFUSAL_LIMIT: Final = 64 << 10
 _LONGEST: Final = 2000
 """How much of an answer is shown to people, in characters; it may have millions."""
 
-M = TypeVar("M", bound=Message)
-
+R = TypeVar("R", bound=Message)
 
 _OF_KIND: Final[dict[str, type[RemoteError]]] = {
     kind.value: type(cls.__name__, (RemoteError, cls), {"__doc__": cls.__doc__})
@@ -95,22 +95,21 @@ class AnswerBody:
         return bytes(body)
 
 
-def read_answer(kind: type[M], answer: http.client.HTTPResponse) -> M:
-    """Read a successful answer.
+def read_answer(call: ProtocolCall[Any, R], answer: http.client.HTTPResponse) -> R:
+    """Read the message of a successful answer.
 
     Raises:
         BadAnswerError: it is not what the protocol says; the text names the member and the rule.
         BrokenStreamError: it broke off.
         RemoteError: it is none: a status of 200 with an error in it.
     """
-    limit = CHANGES_LIMIT if kind is messages.ChangesResponse else LIMIT
-    body = AnswerBody(answer).whole(limit)
+    body = AnswerBody(answer).whole(CHANGES_LIMIT if call is CHANGES else LIMIT)
     try:
         members = read_members(body)
-        refusal = from_members(messages.ErrorResponse, members)
+        refusal = from_members(ErrorResponse, members)
         if refusal.err:
             raise _error(refusal, answer.status)
-        return from_members(kind, members)
+        return from_members(call.response, members)
     except MalformedRequestError as error:
         raise BadAnswerError(f"the answer breaks the protocol: {error}") from error
 
@@ -121,7 +120,7 @@ def refusal_of(call: str, answer: http.client.HTTPResponse) -> RemoteError:
     with contextlib.suppress(BrokenStreamError):
         body = AnswerBody(answer).read(REFUSAL_LIMIT)
     with contextlib.suppress(MalformedRequestError):
-        refusal = decode(messages.ErrorResponse, body)
+        refusal = decode(ErrorResponse, body)
         if refusal.err:
             return _error(refusal, answer.status)
     said = body.decode("utf-8", "replace").strip() or (
@@ -131,5 +130,5 @@ def refusal_of(call: str, answer: http.client.HTTPResponse) -> RemoteError:
     return RemoteError(said, answer.status)
 
 
-def _error(refusal: messages.ErrorResponse, status: int) -> RemoteError:
+def _error(refusal: ErrorResponse, status: int) -> RemoteError:
     return _OF_KIND.get(refusal.kind, RemoteError)(refusal.err, status)

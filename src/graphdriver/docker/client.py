@@ -16,15 +16,29 @@ import threading
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
-from graphdriver.docker import messages
+from graphdriver.docker import protocol
 from graphdriver.docker.address.discovery import Address, address_of
 from graphdriver.docker.address.tls import client_side
 from graphdriver.docker.answers import AnswerBody, read_answer, refusal_of
 from graphdriver.docker.codec import Message, encode
 from graphdriver.docker.http.deadlines import Connection, give_time
 from graphdriver.docker.http.requests import BY_HAND
+from graphdriver.docker.messages import (
+    ChangesRequest,
+    CreateRequest,
+    DiffRequest,
+    DiffSizeRequest,
+    ExistsRequest,
+    GetMetadataRequest,
+    GetRequest,
+    InitRequest,
+    Nothing,
+    PutRequest,
+    RemoveRequest,
+)
+from graphdriver.docker.protocol import ProtocolCall
 from graphdriver.driver import Capabilities, Change, Driver, IDMap, ReadStream
 from graphdriver.errors import RemoteError, UnreachableError
 
@@ -32,7 +46,8 @@ _ACCEPT = "application/vnd.docker.plugins.v1.2+json"
 _PIECE = 32 << 10  # what daemons send at a time
 _NO_OPTIONS: Final[Mapping[str, str]] = MappingProxyType({})
 
-M = TypeVar("M", bound=Message)
+Q = TypeVar("Q", bound=Message)
+R = TypeVar("R", bound=Message)
 
 
 class Client(Driver):
@@ -75,9 +90,8 @@ class Client(Driver):
     # --- the calls --------------------------------------------------------------------------------
 
     def activate(self) -> Sequence[str]:
-        """Ask what the plugin implements; a graph driver says ``GraphDriver``."""
-        with self._answered("/Plugin.Activate", b"") as (answer, _):
-            return read_answer(messages.ActivateResponse, answer).implements
+        """Return what the plugin implements; a graph driver answers ``GraphDriver``."""
+        return self._call(protocol.ACTIVATE, Nothing()).implements
 
     def init(
         self,
@@ -86,8 +100,7 @@ class Client(Driver):
         uid_maps: Sequence[IDMap] = (),
         gid_maps: Sequence[IDMap] = (),
     ) -> None:
-        request = messages.InitRequest(home, options, uid_maps, gid_maps)
-        self._call("Init", request, messages.InitResponse)
+        self._call(protocol.INIT, InitRequest(home, options, uid_maps, gid_maps))
 
     def create(
         self,
@@ -96,8 +109,7 @@ class Client(Driver):
         mount_label: str = "",
         storage_opt: Mapping[str, str] = _NO_OPTIONS,
     ) -> None:
-        request = messages.CreateRequest(id, parent, mount_label, storage_opt)
-        self._call("Create", request, messages.CreateResponse)
+        self._call(protocol.CREATE, CreateRequest(id, parent, mount_label, storage_opt))
 
     def create_read_write(
         self,
@@ -106,71 +118,65 @@ class Client(Driver):
         mount_label: str = "",
         storage_opt: Mapping[str, str] = _NO_OPTIONS,
     ) -> None:
-        request = messages.CreateRequest(id, parent, mount_label, storage_opt)
-        self._call("CreateReadWrite", request, messages.CreateResponse)
+        self._call(protocol.CREATE_READ_WRITE, CreateRequest(id, parent, mount_label, storage_opt))
 
     def remove(self, id: str) -> None:
-        self._call("Remove", messages.RemoveRequest(id), messages.RemoveResponse)
+        self._call(protocol.REMOVE, RemoveRequest(id))
 
     def get(self, id: str, mount_label: str = "") -> str:
-        request = messages.GetRequest(id, mount_label)
-        return self._call("Get", request, messages.GetResponse).dir
+        return self._call(protocol.GET, GetRequest(id, mount_label)).dir
 
     def put(self, id: str) -> None:
-        self._call("Put", messages.PutRequest(id), messages.PutResponse)
+        self._call(protocol.PUT, PutRequest(id))
 
     def exists(self, id: str) -> bool:
-        return self._call("Exists", messages.ExistsRequest(id), messages.ExistsResponse).exists
+        return self._call(protocol.EXISTS, ExistsRequest(id)).exists
 
     def status(self) -> Sequence[tuple[str, str]]:
-        return self._call("Status", messages.StatusRequest(), messages.StatusResponse).status
+        return self._call(protocol.STATUS, Nothing()).status
 
     def get_metadata(self, id: str) -> Mapping[str, str]:
-        request = messages.GetMetadataRequest(id)
-        return self._call("GetMetadata", request, messages.GetMetadataResponse).metadata
+        return self._call(protocol.GET_METADATA, GetMetadataRequest(id)).metadata
 
     def cleanup(self) -> None:
-        self._call("Cleanup", messages.CleanupRequest(), messages.CleanupResponse)
+        self._call(protocol.CLEANUP, Nothing())
 
     def diff(self, id: str, parent: str = "") -> RemoteDiff:
-        body = encode(messages.DiffRequest(id, parent))
+        body = encode(DiffRequest(id, parent))
         held = contextlib.ExitStack()
-        answer, connected = held.enter_context(self._answered("/GraphDriver.Diff", body))
+        answer, connected = held.enter_context(self._answered(protocol.DIFF, "", body))
         return RemoteDiff(answer, held, lambda: give_time(connected, self._timeout))
 
     def changes(self, id: str, parent: str = "") -> Sequence[Change]:
-        request = messages.ChangesRequest(id, parent)
-        return tuple(self._call("Changes", request, messages.ChangesResponse).changes)
+        return tuple(self._call(protocol.CHANGES, ChangesRequest(id, parent)).changes)
 
     def apply_diff(self, id: str, parent: str, archive: ReadStream) -> int:
-        query = urllib.parse.urlencode({"id": id, "parent": parent})
-        with self._answered(f"/GraphDriver.ApplyDiff?{query}", archive) as (answer, _):
-            return read_answer(messages.ApplyDiffResponse, answer).size
+        query = "?" + urllib.parse.urlencode({"id": id, "parent": parent})
+        with self._answered(protocol.APPLY_DIFF, query, archive) as (answer, _):
+            return read_answer(protocol.APPLY_DIFF, answer).size
 
     def diff_size(self, id: str, parent: str = "") -> int:
-        request = messages.DiffSizeRequest(id, parent)
-        return self._call("DiffSize", request, messages.DiffSizeResponse).size
+        return self._call(protocol.DIFF_SIZE, DiffSizeRequest(id, parent)).size
 
     def capabilities(self) -> Capabilities:
         try:
-            response = self._call(
-                "Capabilities", messages.CapabilitiesRequest(), messages.CapabilitiesResponse
-            )
+            return self._call(protocol.CAPABILITIES, Nothing()).capabilities
         except RemoteError as error:
             if error.status == 404:  # the one call that a plugin may leave out
                 return Capabilities()
             raise
-        return response.capabilities
 
     # --- how they are made ------------------------------------------------------------------------
 
-    def _call(self, name: str, request: Message, response: type[M]) -> M:
-        with self._answered(f"/GraphDriver.{name}", encode(request)) as (answer, _):
-            return read_answer(response, answer)
+    def _call(self, call: ProtocolCall[Q, R], request: Q) -> R:
+        # Plugins of others may expect a body, and a daemon sends Activate without one.
+        body = b"" if call is protocol.ACTIVATE else encode(request)
+        with self._answered(call, "", body) as (answer, _):
+            return read_answer(call, answer)
 
     @contextlib.contextmanager
     def _answered(
-        self, target: str, body: bytes | ReadStream
+        self, call: ProtocolCall[Any, Any], query: str, body: bytes | ReadStream
     ) -> Iterator[tuple[http.client.HTTPResponse, object]]:
         """Send a call and give its successful answer, and the socket that it comes from.
 
@@ -184,7 +190,7 @@ class Client(Driver):
         reusable = False
         try:
             try:
-                answer, connected = self._exchange(connection, target, body)
+                answer, connected = self._exchange(connection, call.path + query, body)
             except (OSError, http.client.HTTPException) as error:
                 reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 raise UnreachableError(
@@ -192,7 +198,7 @@ class Client(Driver):
                     hint="see whether it runs, and its log",
                 ) from error
             if answer.status != 200:
-                raise refusal_of(target.partition("?")[0].partition(".")[2], answer)
+                raise refusal_of(call.name, answer)
             yield answer, connected
             reusable = answer.isclosed() and not answer.will_close
         finally:

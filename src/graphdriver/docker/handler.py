@@ -1,7 +1,7 @@
 """The handler: a call of the protocol becomes a call of the driver, and its outcome an answer.
 
-It is a table, path → request type → what to do → response type. It opens no socket and knows no
-HTTP beyond method, path, query, body and status, so it is tested without a server.
+It works by the table of the calls (`graphdriver.docker.protocol`). It opens no socket and knows no HTTP
+beyond method, path, query, body and status, so it is tested without a server.
 
 What holds for every driver is done here, once:
 
@@ -25,14 +25,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
-from graphdriver import returned
-from graphdriver.docker import messages
+from graphdriver.docker import protocol
 from graphdriver.docker.codec import encode
 from graphdriver.docker.diffs import DiffStream, OpenDiffs
-from graphdriver.docker.request_messages import Request, json_message, query_message
+from graphdriver.docker.messages import Nothing, StatusResponse, new_error_response
+from graphdriver.docker.protocol import BY_PATH, ProtocolCall
+from graphdriver.docker.request_messages import Request, read_message
 from graphdriver.docker.session import DaemonSession
 from graphdriver.driver import Driver, ProtoDriver, ReadStream
 from graphdriver.errors import (
@@ -123,162 +124,129 @@ class Handler:
         told = described(error).about(call.spoken, call.layer)
         status = STATUS.get(told.kind, 500)
         call.failed(status, told, error)
-        return Answer(status, encode(messages.new_error_response(told)))
+        return Answer(status, encode(new_error_response(told)))
 
     def _answer(self, request: Request, call: Call) -> Answer:
-        row = CALLS.get(request.path)
-        if row is None:
+        kind = BY_PATH.get(request.path)
+        if kind is None:
             call.name = ""
             raise UnknownCallError(
                 f"there is no call {request.path[:80]!r}", hint="calls look like /GraphDriver.Get"
             )
         if request.method != "POST":
             raise WrongMethodError(f"calls are made with POST, not {request.method}")
-        message = row.read(request)
-        call.layer = getattr(message, "id", None)
-        call.parent = getattr(message, "parent", None)
-        if row.outside:
-            body = self._run(row, message, request)
+        asked = _Asked(kind, read_message(kind, request), request)
+        call.layer = getattr(asked.message, "id", None)
+        call.parent = getattr(asked.message, "parent", None)
+        if not kind.needs_home:
+            body = self._run(asked)
         else:
             with self._session:
-                if request.by_hand and row.disturbs:
+                if request.by_hand and kind.disturbs:
                     self._session.refuse_by_hand()
                 if call.layer is None:
-                    body = self._run(row, message, request)
+                    body = self._run(asked)
                 else:
-                    with self._served.locks.held(call.layer, call.parent, alone=row.alone):
-                        body = self._run(row, message, request)
+                    with self._served.locks.held(call.layer, call.parent, alone=kind.alone):
+                        if kind.needs_whole:
+                            self._served.expect_finished(call.layer, call.parent or "")
+                        body = self._run(asked)
         if isinstance(body, DiffStream):
             body.call = call
             return Answer(200, body)
         call.done(200)
-        undo = functools.partial(self._undo, row.undo, message, call) if row.undo else None
-        return Answer(200, body, undo)
+        undo = _UNDO.get(kind)
+        return Answer(200, body, functools.partial(self._undo, undo, asked, call) if undo else None)
 
-    def _run(self, row: _Row, message: Any, request: Request) -> bytes | DiffStream:
+    def _run(self, asked: _Asked) -> bytes | DiffStream:
         """Make the call and write its answer: a driver's changes are found while they are written."""
-        response = row.run(self, message, request)
-        return response if isinstance(response, DiffStream) else encode(response)
+        outcome = _RUN.get(asked.kind, Handler._make)(self, asked)
+        return outcome if isinstance(outcome, DiffStream) else encode(outcome or Nothing())
 
-    def _undo(self, undo: Callable[[Handler, Any], None], message: Any, call: Call) -> None:
+    def _undo(self, undo: Callable[[Handler, _Asked], None], asked: _Asked, call: Call) -> None:
         try:
-            with self._session, self._served.locks.held(message.id, alone=True):
-                undo(self, message)
+            with self._session, self._served.locks.held(asked.message.id, alone=True):
+                undo(self, asked)
         except Exception as error:
             call.undone(error)
         else:
             call.undone(None)
 
-    # --- the calls, one by one --------------------------------------------------------------------
+    # --- the calls --------------------------------------------------------------------------------
 
-    def _activate(self, _message: Any, _request: Request) -> messages.ActivateResponse:
-        return messages.ActivateResponse(("GraphDriver",))
+    def _make(self, asked: _Asked) -> Any:
+        """Make the call to the driver; for most calls this is all."""
+        return asked.kind.make(self.driver, asked.message, asked.request.body)
 
-    def _init(self, message: messages.InitRequest, request: Request) -> messages.InitResponse:
-        self._session.init(message, request.peer, by_hand=request.by_hand)
-        return messages.InitResponse()
+    def _init(self, asked: _Asked) -> None:
+        request = asked.request
+        self._session.init(asked.message, request.peer, by_hand=request.by_hand)
 
-    def _capabilities(self, _message: Any, _request: Request) -> messages.CapabilitiesResponse:
-        return messages.CapabilitiesResponse(returned.capabilities(self.driver.capabilities()))
-
-    def _status(self, _message: Any, _request: Request) -> messages.StatusResponse:
+    def _status(self, asked: _Asked) -> StatusResponse:
         sync = ("Sync", "layer" if self._served.syncs else "none")
-        return messages.StatusResponse((*returned.pairs(self.driver.status()), sync))
+        return StatusResponse((*self._make(asked).status, sync))
 
-    def _cleanup(self, _message: Any, request: Request) -> messages.CleanupResponse:
-        self.driver.cleanup()
-        self._session.clean_up(request.peer)
-        return messages.CleanupResponse()
+    def _cleanup(self, asked: _Asked) -> None:
+        self._make(asked)
+        self._session.clean_up(asked.request.peer)
 
-    def _create(
-        self, message: messages.CreateRequest, _request: Request
-    ) -> messages.CreateResponse:
-        return self._make(self.driver.create, message)
+    def _create(self, asked: _Asked) -> None:
+        with self._served.creating(asked.message.id, asked.message.parent):
+            self._make(asked)
 
-    def _create_read_write(
-        self, message: messages.CreateRequest, _request: Request
-    ) -> messages.CreateResponse:
-        return self._make(self.driver.create_read_write, message)
+    def _undo_create(self, asked: _Asked) -> None:
+        if asked.message.id in self._served.created:  # else a later call has used it
+            self._remove(asked)
 
-    def _make(
-        self, make: Callable[..., None], message: messages.CreateRequest
-    ) -> messages.CreateResponse:
-        self._served.create(
-            make, message.id, message.parent, message.mount_label, message.storage_opt
-        )
-        return messages.CreateResponse()
-
-    def _undo_create(self, message: messages.CreateRequest) -> None:
-        if message.id in self._served.created:  # else somebody knows of it after all
-            self._end(message.id)
-
-    def _remove(
-        self, message: messages.RemoveRequest, _request: Request
-    ) -> messages.RemoveResponse:
-        self._end(message.id)
-        return messages.RemoveResponse()
-
-    def _end(self, id: str) -> None:
+    def _remove(self, asked: _Asked) -> None:
+        id = asked.message.id
         with self._diffs.paused(id, "the layer was removed while it was read"):
             self._served.remove(id)
 
-    def _get(self, message: messages.GetRequest, _request: Request) -> messages.GetResponse:
-        self._served.expect_finished(message.id)
-        return messages.GetResponse(
-            returned.directory(self.driver.get(message.id, message.mount_label))
-        )
+    def _undo_get(self, asked: _Asked) -> None:
+        self.driver.put(asked.message.id)
 
-    def _undo_get(self, message: messages.GetRequest) -> None:
-        self.driver.put(message.id)
+    def _diff(self, asked: _Asked) -> DiffStream:
+        return self._diffs.begin(asked.message.id, self._make(asked))
 
-    def _put(self, message: messages.PutRequest, _request: Request) -> messages.PutResponse:
-        self.driver.put(message.id)
-        return messages.PutResponse()
-
-    def _exists(
-        self, message: messages.ExistsRequest, _request: Request
-    ) -> messages.ExistsResponse:
-        return messages.ExistsResponse(returned.truth(self.driver.exists(message.id)))
-
-    def _get_metadata(
-        self, message: messages.GetMetadataRequest, _request: Request
-    ) -> messages.GetMetadataResponse:
-        metadata = returned.text_map(self.driver.get_metadata(message.id))
-        return messages.GetMetadataResponse(metadata)
-
-    def _changes(
-        self, message: messages.ChangesRequest, _request: Request
-    ) -> messages.ChangesResponse:
-        self._served.expect_finished(message.id, message.parent)
-        found = returned.changes(self.driver.changes(message.id, message.parent))
-        return messages.ChangesResponse(found)
-
-    def _diff_size(
-        self, message: messages.DiffSizeRequest, _request: Request
-    ) -> messages.DiffSizeResponse:
-        self._served.expect_finished(message.id, message.parent)
-        size = self.driver.diff_size(message.id, message.parent)
-        return messages.DiffSizeResponse(returned.size("diff_size", size))
-
-    def _diff(self, message: messages.DiffRequest, _request: Request) -> DiffStream:
-        self._served.expect_finished(message.id, message.parent)
-        stream = returned.stream(self.driver.diff(message.id, message.parent))
-        return self._diffs.begin(message.id, stream)
-
-    def _apply_diff(
-        self, message: messages.ApplyDiffRequest, request: Request
-    ) -> messages.ApplyDiffResponse:
-        self._served.expect_fillable(message.id, message.parent)
+    def _apply_diff(self, asked: _Asked) -> Any:
+        id, parent = asked.message.id, asked.message.parent
+        self._served.expect_fillable(id, parent)
         with (
-            self._diffs.paused(
-                message.id, "the layer was applied to while it was read"
-            ) as break_off,
-            self._served.filling(message.id, request.body, break_off) as archive,
+            self._diffs.paused(id, "the layer was applied to while it was read") as break_off,
+            self._served.filling(id, asked.request.body, break_off) as archive,
         ):
-            size = returned.size(
-                "apply_diff", self.driver.apply_diff(message.id, message.parent, archive)
-            )
-        return messages.ApplyDiffResponse(size)
+            return asked.kind.make(self.driver, asked.message, archive)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Asked:
+    """A call that was understood."""
+
+    kind: ProtocolCall[Any, Any]
+    message: Any
+    """Of the class ``kind.request``."""
+    request: Request
+
+
+_RUN: Final[Mapping[ProtocolCall[Any, Any], Callable[[Handler, _Asked], Any]]] = {
+    protocol.INIT: Handler._init,
+    protocol.STATUS: Handler._status,
+    protocol.CREATE: Handler._create,
+    protocol.CREATE_READ_WRITE: Handler._create,
+    protocol.REMOVE: Handler._remove,
+    protocol.DIFF: Handler._diff,
+    protocol.APPLY_DIFF: Handler._apply_diff,
+    protocol.CLEANUP: Handler._cleanup,
+}
+"""The calls that need more than to be made to the driver."""
+
+_UNDO: Final[Mapping[ProtocolCall[Any, Any], Callable[[Handler, _Asked], None]]] = {
+    protocol.CREATE: Handler._undo_create,
+    protocol.CREATE_READ_WRITE: Handler._undo_create,
+    protocol.GET: Handler._undo_get,
+}
+"""How the calls are taken back whose answer the caller never got: nobody would Remove or Put."""
 
 
 def expect_driver(driver: object) -> None:
@@ -302,59 +270,3 @@ def _take_in(body: ReadStream) -> None:
     """
     with contextlib.suppress(GraphDriverError, OSError):
         read_to_end(body)
-
-
-# --- the table ------------------------------------------------------------------------------------
-
-
-class _Row(NamedTuple):
-    read: Callable[[Request], Any]
-    run: Callable[[Handler, Any, Request], Any]
-    undo: Callable[[Handler, Any], None] | None = None
-    """Takes it back if its caller never got the answer."""
-    alone: bool = False
-    """Nobody may stand on the layer meanwhile."""
-    outside: bool = False
-    """It needs no home."""
-    disturbs: bool = False
-    """It takes something from a daemon that lives, if it is made by hand."""
-
-
-CALLS: Final = {
-    "/Plugin.Activate": _Row(
-        json_message(messages.StatusRequest, ignored=True), Handler._activate, outside=True
-    ),
-    "/GraphDriver.Init": _Row(json_message(messages.InitRequest), Handler._init, outside=True),
-    "/GraphDriver.Capabilities": _Row(
-        json_message(messages.CapabilitiesRequest, ignored=True), Handler._capabilities
-    ),
-    "/GraphDriver.Status": _Row(
-        json_message(messages.StatusRequest, ignored=True), Handler._status
-    ),
-    "/GraphDriver.Create": _Row(
-        json_message(messages.CreateRequest), Handler._create, Handler._undo_create, disturbs=True
-    ),
-    "/GraphDriver.CreateReadWrite": _Row(
-        json_message(messages.CreateRequest),
-        Handler._create_read_write,
-        Handler._undo_create,
-        disturbs=True,
-    ),
-    "/GraphDriver.Get": _Row(json_message(messages.GetRequest), Handler._get, Handler._undo_get),
-    "/GraphDriver.Put": _Row(json_message(messages.PutRequest), Handler._put, disturbs=True),
-    "/GraphDriver.Remove": _Row(
-        json_message(messages.RemoveRequest), Handler._remove, alone=True, disturbs=True
-    ),
-    "/GraphDriver.Exists": _Row(json_message(messages.ExistsRequest), Handler._exists),
-    "/GraphDriver.GetMetadata": _Row(
-        json_message(messages.GetMetadataRequest), Handler._get_metadata
-    ),
-    "/GraphDriver.Changes": _Row(json_message(messages.ChangesRequest), Handler._changes),
-    "/GraphDriver.DiffSize": _Row(json_message(messages.DiffSizeRequest), Handler._diff_size),
-    "/GraphDriver.Diff": _Row(json_message(messages.DiffRequest), Handler._diff),
-    "/GraphDriver.ApplyDiff": _Row(query_message, Handler._apply_diff, alone=True, disturbs=True),
-    "/GraphDriver.Cleanup": _Row(
-        json_message(messages.CleanupRequest, ignored=True), Handler._cleanup, disturbs=True
-    ),
-}
-"""All calls there are, by path."""

@@ -30,6 +30,11 @@ from graphdriver.errors import GraphDriverError, Kind
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Nothing:
+    """An empty message: of a call that takes nothing, or answers nothing."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ActivateResponse:
     """What a plugin is: the answer to ``Plugin.Activate``."""
 
@@ -47,11 +52,6 @@ class InitRequest:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class InitResponse:
-    """Nothing."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class CreateRequest:
     """See `graphdriver.ProtoDriver.create`; CreateReadWrite is asked with the same."""
 
@@ -62,20 +62,10 @@ class CreateRequest:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class CreateResponse:
-    """Nothing."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class RemoveRequest:
     """See `graphdriver.ProtoDriver.remove`."""
 
     id: str = json_member("ID", LAYER)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class RemoveResponse:
-    """Nothing."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,11 +91,6 @@ class PutRequest:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PutResponse:
-    """Nothing."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class ExistsRequest:
     """See `graphdriver.ProtoDriver.exists`."""
 
@@ -117,11 +102,6 @@ class ExistsResponse:
     """Whether there is such a layer."""
 
     exists: bool = json_member("Exists", BOOLEAN, default=False)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class StatusRequest:
-    """Nothing."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -143,16 +123,6 @@ class GetMetadataResponse:
     """What ``docker inspect`` shows of a layer."""
 
     metadata: Mapping[str, str] = json_member("Metadata", TEXT_MAP, {})
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class CleanupRequest:
-    """Nothing."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class CleanupResponse:
-    """Nothing."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -209,11 +179,6 @@ class DiffSizeResponse:
     """Bytes."""
 
     size: int = json_member("Size", SIZE, 0)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class CapabilitiesRequest:
-    """Nothing."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import urllib.parse
-from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from graphdriver.docker.codec import Message, decode, from_members
 from graphdriver.docker.daemon import Peer
-from graphdriver.docker.messages import ApplyDiffRequest
+from graphdriver.docker.messages import ApplyDiffRequest, Nothing
+from graphdriver.docker.protocol import APPLY_DIFF, ProtocolCall
 from graphdriver.driver import ReadStream
 from graphdriver.errors import MalformedRequestError, TooLargeError
 
@@ -36,21 +36,24 @@ class Request:
     by_hand: bool = False
 
 
-def json_message(kind: type[Message], *, ignored: bool = False) -> Callable[[Request], Message]:
-    """Return what reads a message from a JSON body; one that is ignored is only bounded in size."""
+def read_message(call: ProtocolCall[Any, Any], request: Request) -> Message:
+    """Read the message of a call.
 
-    def read(request: Request) -> Message:
-        body = bytearray()
-        while piece := request.body.read(JSON_LIMIT + 1 - len(body)):
-            body += piece
-            if len(body) > JSON_LIMIT:
-                raise TooLargeError(f"the body is over {JSON_LIMIT} bytes")
-        return kind() if ignored else decode(kind, bytes(body))
+    Raises:
+        MalformedRequestError: it is not what the protocol says; the text names the member and the rule.
+        TooLargeError: the body is over `JSON_LIMIT` bytes.
+    """
+    if call is APPLY_DIFF:
+        return _query_message(request)
+    body = bytearray()
+    while piece := request.body.read(JSON_LIMIT + 1 - len(body)):
+        body += piece
+        if len(body) > JSON_LIMIT:
+            raise TooLargeError(f"the body is over {JSON_LIMIT} bytes")
+    return Nothing() if call.request is Nothing else decode(call.request, bytes(body))
 
-    return read
 
-
-def query_message(request: Request) -> Message:
+def _query_message(request: Request) -> Message:
     """Read the message of an ApplyDiff, whose body is the tar."""
     try:
         pairs = urllib.parse.parse_qsl(

@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from graphdriver import returned
@@ -228,15 +228,9 @@ class ServedHome:
 
     # --- layers -----------------------------------------------------------------------------------
 
-    def create(
-        self,
-        make: Callable[[str, str, str, Mapping[str, str]], None],
-        id: str,
-        parent: str,
-        mount_label: str,
-        storage_opt: Mapping[str, str],
-    ) -> None:
-        """Create a layer with one of the driver's two methods for that; see `ProtoDriver.create`.
+    @contextlib.contextmanager
+    def creating(self, id: str, parent: str) -> Iterator[None]:
+        """Note a layer that a ``with`` block creates, by one of the driver's two methods for that.
 
         Raises:
             LayerExistsError: an unfinished layer has this ID.
@@ -247,7 +241,7 @@ class ServedHome:
                 "the layer exists, and its transfer was never finished", hint="remove it first"
             )
         self.expect_finished(parent)
-        make(id, parent, mount_label, storage_opt)
+        yield
         self.created.add(id)
 
     def remove(self, id: str) -> None:

@@ -1,0 +1,208 @@
+"""The calls of the protocol: the one table of them.
+
+The handler, the client and ``graphdriver call`` all work by it. Each row says how a call is named, with
+which messages it is made, and what it means for the layers; `ProtocolCall.make` makes it of a driver.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
+
+from graphdriver import returned
+from graphdriver.docker.codec import Message
+from graphdriver.docker.messages import (
+    ActivateResponse,
+    ApplyDiffRequest,
+    ApplyDiffResponse,
+    CapabilitiesResponse,
+    ChangesRequest,
+    ChangesResponse,
+    CreateRequest,
+    DiffRequest,
+    DiffSizeRequest,
+    DiffSizeResponse,
+    ExistsRequest,
+    ExistsResponse,
+    GetMetadataRequest,
+    GetMetadataResponse,
+    GetRequest,
+    GetResponse,
+    InitRequest,
+    Nothing,
+    PutRequest,
+    RemoveRequest,
+    StatusResponse,
+)
+from graphdriver.driver import ClosableStream, Driver, ReadStream
+
+Q = TypeVar("Q", bound=Message)
+R = TypeVar("R", bound=Message)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class ProtocolCall(Generic[Q, R]):
+    """One call of the protocol.
+
+    Attributes:
+        name: Docker's name for it, such as ``Get``.
+        request: the message in its body. `Nothing`: the body is ignored. ApplyDiff has its message in
+            the query, since its body is the tar.
+        response: the message in its answer. A Diff is answered with the tar itself.
+        make: makes the call to a driver, and checks what the driver returns; None is `Nothing`. The
+            stream is the request's body, which only ApplyDiff reads.
+        needs_home: refused before Init.
+        needs_whole: refused for a layer whose ApplyDiff did not end, or against such a one.
+        alone: no other call may use the layer meanwhile, nor read it as a parent.
+        disturbs: made by hand, it would take something from a daemon that runs.
+    """
+
+    name: str
+    request: type[Q]
+    response: type[R]
+    make: Callable[[Driver, Q, ReadStream], R | ClosableStream | None]
+    needs_home: bool = True
+    needs_whole: bool = False
+    alone: bool = False
+    disturbs: bool = False
+
+    @property
+    def path(self) -> str:
+        """Where it is sent to."""
+        return f"/{'Plugin' if self is ACTIVATE else 'GraphDriver'}.{self.name}"
+
+
+ACTIVATE: Final = ProtocolCall(
+    "Activate",
+    Nothing,
+    ActivateResponse,
+    lambda driver, *_: ActivateResponse(("GraphDriver",)),
+    needs_home=False,
+)
+INIT: Final = ProtocolCall(
+    "Init",
+    InitRequest,
+    Nothing,
+    lambda driver, request, _: driver.init(
+        request.home, request.options, request.uid_maps, request.gid_maps
+    ),
+    needs_home=False,
+    disturbs=True,
+)
+CAPABILITIES: Final = ProtocolCall(
+    "Capabilities",
+    Nothing,
+    CapabilitiesResponse,
+    lambda driver, *_: CapabilitiesResponse(returned.capabilities(driver.capabilities())),
+)
+STATUS: Final = ProtocolCall(
+    "Status",
+    Nothing,
+    StatusResponse,
+    lambda driver, *_: StatusResponse(returned.pairs(driver.status())),
+)
+CREATE: Final = ProtocolCall(
+    "Create",
+    CreateRequest,
+    Nothing,
+    lambda driver, request, _: driver.create(
+        request.id, request.parent, request.mount_label, request.storage_opt
+    ),
+    disturbs=True,
+)
+CREATE_READ_WRITE: Final = ProtocolCall(
+    "CreateReadWrite",
+    CreateRequest,
+    Nothing,
+    lambda driver, request, _: driver.create_read_write(
+        request.id, request.parent, request.mount_label, request.storage_opt
+    ),
+    disturbs=True,
+)
+GET: Final = ProtocolCall(
+    "Get",
+    GetRequest,
+    GetResponse,
+    lambda driver, request, _: GetResponse(
+        returned.directory(driver.get(request.id, request.mount_label))
+    ),
+    needs_whole=True,
+)
+PUT: Final = ProtocolCall(
+    "Put",
+    PutRequest,
+    Nothing,
+    lambda driver, request, _: driver.put(request.id),
+    disturbs=True,
+)
+REMOVE: Final = ProtocolCall(
+    "Remove",
+    RemoveRequest,
+    Nothing,
+    lambda driver, request, _: driver.remove(request.id),
+    alone=True,
+    disturbs=True,
+)
+EXISTS: Final = ProtocolCall(
+    "Exists",
+    ExistsRequest,
+    ExistsResponse,
+    lambda driver, request, _: ExistsResponse(returned.truth(driver.exists(request.id))),
+)
+GET_METADATA: Final = ProtocolCall(
+    "GetMetadata",
+    GetMetadataRequest,
+    GetMetadataResponse,
+    lambda driver, request, _: GetMetadataResponse(
+        returned.text_map(driver.get_metadata(request.id))
+    ),
+)
+CHANGES: Final = ProtocolCall(
+    "Changes",
+    ChangesRequest,
+    ChangesResponse,
+    lambda driver, request, _: ChangesResponse(
+        returned.changes(driver.changes(request.id, request.parent))
+    ),
+    needs_whole=True,
+)
+DIFF_SIZE: Final = ProtocolCall(
+    "DiffSize",
+    DiffSizeRequest,
+    DiffSizeResponse,
+    lambda driver, request, _: DiffSizeResponse(
+        returned.size("diff_size", driver.diff_size(request.id, request.parent))
+    ),
+    needs_whole=True,
+)
+DIFF: Final = ProtocolCall(
+    "Diff",
+    DiffRequest,
+    Nothing,
+    lambda driver, request, _: returned.stream(driver.diff(request.id, request.parent)),
+    needs_whole=True,
+)
+APPLY_DIFF: Final = ProtocolCall(
+    "ApplyDiff",
+    ApplyDiffRequest,
+    ApplyDiffResponse,
+    lambda driver, request, tar: ApplyDiffResponse(
+        returned.size("apply_diff", driver.apply_diff(request.id, request.parent, tar))
+    ),
+    alone=True,
+    disturbs=True,
+)
+CLEANUP: Final = ProtocolCall(
+    "Cleanup", Nothing, Nothing, lambda driver, *_: driver.cleanup(), disturbs=True
+)
+
+CALLS: Final[tuple[ProtocolCall[Any, Any], ...]] = (
+    *(ACTIVATE, INIT, CAPABILITIES, STATUS),
+    *(CREATE, CREATE_READ_WRITE, GET, PUT, REMOVE, EXISTS, GET_METADATA),
+    *(CHANGES, DIFF_SIZE, DIFF, APPLY_DIFF),
+    CLEANUP,
+)
+"""All calls, in the order in which the command line lists them."""
+
+BY_PATH: Final = {call.path: call for call in CALLS}
