@@ -26,7 +26,7 @@ from graphdriver.driver import (
     ability,
     mounted,
 )
-from graphdriver.drivers import load, make
+from graphdriver.drivers.loading import load, make
 from graphdriver.errors import (
     BadArchiveError,
     BrokenStreamError,

@@ -57,7 +57,7 @@ def test_who_is_not_root_is_told_so(
 def test_the_drivers_of_other_packages_are_beside_ours(folder: Path) -> None:
     install(folder, "plain", "plain_folders:PlainFolders")
     lines = drivers(folder).splitlines()
-    assert "plain           works: says nothing of where it works" in lines
+    assert "plain           works: not probed: its class has no probe" in lines
     assert "vfs             works: each layer is a full copy, on any filesystem" in lines
 
 

@@ -128,7 +128,7 @@ def test_a_path_that_is_too_long_is_a_clear_error(folder: Path) -> None:
 def test_an_unknown_driver_is_told_which_there_are() -> None:
     result = graphdriver("serve", "nope", "--socket", f"/tmp/gd-nope-{os.getpid()}.sock")
     assert result.returncode == 7
-    assert b"there is no driver 'nope'; installed are" in result.stderr
+    assert b"driver 'nope' does not exist; use one of" in result.stderr
     assert b"vfs" in result.stderr
 
 
@@ -259,7 +259,7 @@ def test_as_text_too_each_call_has_its_layer_and_duration(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["nope"], 7, "there is no driver 'nope'"),
+        (["nope"], 7, "driver 'nope' does not exist"),
         (
             ["examples/mine.py"],
             7,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from graphdriver.containerd.snapshots import Snapshots
-from graphdriver.drivers import load
+from graphdriver.drivers.loading import load
 from graphdriver.errors import GraphDriverError
 
 TIMEOUT = 60.0

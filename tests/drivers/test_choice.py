@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from graphdriver.driver import ProtoDriver
-from graphdriver.drivers import available, choice, load
+from graphdriver.drivers import choice
+from graphdriver.drivers.loading import available, load
 from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.serving.home import Home
@@ -79,7 +80,7 @@ def test_a_driver_is_found_by_module_and_class() -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UnsupportedError, match=r"no driver 'zfs'; installed are .*vfs"):
+    with pytest.raises(UnsupportedError, match=r"driver 'zfs' does not exist; use one of .*vfs"):
         load("zfs")
 
 
@@ -88,8 +89,8 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     [
         ("no.such.module:Driver", "cannot be imported: No module named 'no'"),
         ("graphdriver.drivers.vfs.driver:Missing", "cannot be imported: .*Missing"),
-        ("others_drivers:Stranger", "is no driver"),
-        ("os:path", "is no driver"),
+        ("others_drivers:Stranger", "is not a driver"),
+        ("os:path", "is not a driver"),
     ],
 )
 def test_what_is_no_driver_is_refused(install: Install, spec: str, text: str) -> None:

@@ -25,7 +25,7 @@ from graphdriver.docker.daemon import Daemon, InitFile, Peer
 from graphdriver.docker.messages import InitRequest
 from graphdriver.docker.session import DaemonSession
 from graphdriver.driver import mounted
-from graphdriver.drivers import load
+from graphdriver.drivers.loading import load
 from graphdriver.drivers.overlay.reference_counts import ReferenceCounts
 from graphdriver.drivers.probe_record import RECORD
 from graphdriver.drivers.vfs.driver import VfsDriver

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from graphdriver import Driver
-from graphdriver.drivers import load
+from graphdriver.drivers.loading import load
 from graphdriver.linux.mountinfo import mount_points
 from graphdriver.naive import NaiveDiffDriver
 from tests.drivers.faults import Faults

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from graphdriver import ProtoDriver
-from graphdriver.drivers import available, choice, load, make
+from graphdriver.drivers import choice
+from graphdriver.drivers.loading import available, load, make
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from tests.support.command import graphdriver, install
 
@@ -34,19 +35,19 @@ ON_IMPORT = {
     "raise Exception": "Exception ({file}, line 1)",
     "from graphdriver.errors import *\nraise UnsupportedError('not here')": "not here ({file}, line 2)",
     "class E(Exception):\n def __str__(self): 1 / 0\nraise E": (
-        "E: an error that has no text ({file}, line 3)"
+        "E: an error without a text ({file}, line 3)"
     ),
     "Other = 1": "has no attribute 'Driver'",
 }
 """Modules, and how the error describes each."""
 
 AS_A_CLASS = {
-    "Driver = 7": "is no driver: it does not extend ProtoDriver",
-    "class Driver: pass": "is no driver: it does not extend ProtoDriver",
+    "Driver = 7": "is not a driver: it does not extend ProtoDriver",
+    "class Driver: pass": "is not a driver: it does not extend ProtoDriver",
     "from graphdriver import ProtoDriver\nclass Driver(ProtoDriver):\n def get(self): pass": (
-        "is not complete: it has no create, exists, put, remove; write these methods"
+        "is incomplete: it lacks create, exists, put, remove; write these methods"
     ),
-    "from graphdriver import Driver": "is not complete: it has no apply_diff, changes, create, diff,",
+    "from graphdriver import Driver": "is incomplete: it lacks apply_diff, changes, create, diff,",
 }
 
 WHEN_MADE = {

@@ -13,7 +13,7 @@ import pytest
 
 from graphdriver import Driver
 from graphdriver.conformance.plugin import tars
-from graphdriver.drivers import load
+from graphdriver.drivers.loading import load
 from graphdriver.drivers.overlay.aliases import DirectoryAlias
 from graphdriver.linux import btrfs as calls
 from graphdriver.naive import NaiveDiffDriver

@@ -19,7 +19,7 @@ from graphdriver import Client, Handler, Server, UnixListener
 from graphdriver.conformance.kit.tree import record
 from graphdriver.conformance.plugin import tars
 from graphdriver.driver import Change, ChangeKind
-from graphdriver.drivers import load
+from graphdriver.drivers.loading import load
 from graphdriver.errors import RemoteError
 from graphdriver.linux.mountinfo import mount_points
 from tests.drivers.layers import read_diff, recorded

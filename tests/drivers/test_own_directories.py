@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.drivers import load
+from graphdriver.drivers.loading import load
 from graphdriver.errors import UnsupportedError
 
 OWN = [

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver import Client, Handler, Server, UnixListener
-from graphdriver.drivers import make
+from graphdriver.drivers.loading import make
 from graphdriver.errors import InUseError
 
 BIG = bytes(range(256)) * (32 << 10)

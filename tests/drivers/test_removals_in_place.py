@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from graphdriver.conformance.kit.tree import record
-from graphdriver.drivers import load
+from graphdriver.drivers.loading import load
 from graphdriver.store import Store
 from tests.drivers.faults import KILL, Faults, KilledError
 from tests.support.filesystems import loop

@@ -11,7 +11,7 @@ import pytest
 from graphdriver.docker.address.spec_files import SpecFile
 from graphdriver.docker.daemon import Daemon, InitFile
 from graphdriver.docker.messages import InitRequest
-from graphdriver.drivers import load
+from graphdriver.drivers.loading import load
 from graphdriver.drivers.overlay.reference_counts import ReferenceCounts
 from graphdriver.errors import GraphDriverError
 from graphdriver.files.small_files import write_whole

@@ -15,7 +15,7 @@ import pytest
 
 from graphdriver import Driver, NaiveDiffDriver, ProtoDriver
 from graphdriver.driver import mounted
-from graphdriver.drivers import make
+from graphdriver.drivers.loading import make
 from tests.support.documented import ROOT
 
 pytestmark = pytest.mark.root

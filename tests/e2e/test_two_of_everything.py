@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.drivers import load
+from graphdriver.drivers.loading import load
 from tests.e2e.engines import Engines
 from tests.e2e.homes import home_of, layers
 from tests.e2e.plugin import Plugin
 from tests.support.daemon import Daemon, DockerError
 
 OTHER_DRIVERS = """
-from graphdriver.drivers import load
+from graphdriver.drivers.loading import load
 
 class Another(load("{driver}")):
     driver_name = "another"

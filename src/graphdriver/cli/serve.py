@@ -101,8 +101,8 @@ def _serve(
     from graphdriver.docker.handler import Handler
     from graphdriver.docker.serve import run
     from graphdriver.docker.state import is_remembered, make_state_directory
-    from graphdriver.drivers import load, make
-    from graphdriver.drivers.choice import check
+    from graphdriver.drivers.choice import check_driver
+    from graphdriver.drivers.loading import load, make
     from graphdriver.serving.options import split_options
 
     def announce() -> None:
@@ -110,7 +110,7 @@ def _serve(
         print(_how_to_use(place.name, _data_root(arguments)))
         sys.stdout.flush()
 
-    check(load(driver), split_options(arguments.opt).driver)
+    check_driver(load(driver), split_options(arguments.opt).driver)
     state_dir = make_state_directory(place.state)
     if arguments.driver and (arguments.data_root or not is_remembered(state_dir)):
         _look_at_home(driver, arguments.data_root)
@@ -125,13 +125,13 @@ def _look_at_home(driver: str, data_root: str | None) -> None:
     """Refuse a driver that does not work where it was said to; warn of one that only may not."""
     import logging
 
-    from graphdriver.drivers import load
-    from graphdriver.drivers.choice import look
+    from graphdriver.drivers.choice import probe_driver
+    from graphdriver.drivers.loading import load
     from graphdriver.errors import GraphDriverError, UnsupportedError
 
     log = logging.getLogger(__name__)
     try:
-        look(load(driver), os.path.abspath(data_root or DATA_ROOT))
+        probe_driver(load(driver), os.path.abspath(data_root or DATA_ROOT))
     except UnsupportedError as error:
         if data_root:
             raise
@@ -166,7 +166,7 @@ def _plain_name(driver: str) -> str:
     """Return what a driver is called: of ``module:Class``, its own name for itself."""
     if ":" not in driver and "/" not in driver:  # load() explains a path
         return driver
-    from graphdriver.drivers import load
+    from graphdriver.drivers.loading import load
 
     cls = load(driver)
     return cls.driver_name or cls.__name__.lower()

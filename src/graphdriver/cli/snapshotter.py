@@ -76,7 +76,7 @@ def _run_snapshotter(arguments: argparse.Namespace) -> int:
 def _serve(arguments: argparse.Namespace, name: str, address: str, root: str) -> int:
     import logging
 
-    from graphdriver.drivers import make
+    from graphdriver.drivers.loading import make
     from graphdriver.serving import logs
     from graphdriver.serving.notify import Notifier
     from graphdriver.serving.signals import Signals, dump_stacks_on_signal, raise_until_served

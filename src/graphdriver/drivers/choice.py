@@ -1,7 +1,7 @@
-"""Which driver to use in a place: each one is asked how well it would do there.
+"""Choose a driver for a directory: each installed driver is asked how well it suits.
 
-What a driver's class can be asked is in `graphdriver.driver`: `ProbesHome` and `ChecksOptions`. A class
-without `ProbesHome` works everywhere, as far as anybody knows, and is never chosen by itself.
+Drivers answer through their optional class methods `graphdriver.driver.ProbesHome` and
+`graphdriver.driver.ChecksOptions`. A driver without a probe is never chosen by itself.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphdriver.driver import ChecksOptions, ProbesHome, ProtoDriver, Suitability, ability
+from graphdriver.drivers.loading import available, describe_exception
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.files.small_files import read_object
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a survey found of one driver; ``cls`` is None if it cannot be used."""
+    """How well one driver suits a directory; ``cls`` is None if it cannot be used there."""
 
     name: str
     cls: type[ProtoDriver] | None
@@ -27,24 +28,22 @@ class Finding:
 
 
 def survey(home: str) -> list[Finding]:
-    """Ask every driver that is installed, the best one first.
+    """Probe a directory with every installed driver, and return the best one first.
 
     Args:
-        home: where layers would be kept. What is not there yet is judged by the directory above it.
+        home: where layers would be kept. If it does not exist yet, the one above it is probed.
 
     Raises:
         UnsupportedError: something that is not a directory is there, or above it.
     """
     home = _directory_at(home)
-    from graphdriver.drivers import available
-
     findings = []
     for name, cls in available().items():
         if isinstance(cls, GraphDriverError):
             findings.append(Finding(name, None, -1, str(cls)))
             continue
         try:
-            found = look(cls, home)
+            found = probe_driver(cls, home)
         except GraphDriverError as error:
             findings.append(Finding(name, None, -1, str(error)))
         else:
@@ -52,29 +51,27 @@ def survey(home: str) -> list[Finding]:
     return sorted(findings, key=lambda finding: (-finding.rank, finding.name))
 
 
-def look(cls: type[ProtoDriver], home: str) -> Suitability:
-    """Ask a driver how well it would do in a place.
+def probe_driver(cls: type[ProtoDriver], home: str) -> Suitability:
+    """Return how well a driver suits a directory.
 
     Args:
         cls: the driver.
         home: as for `survey`.
 
     Raises:
-        UnsupportedError: it would not do; or something that is not a directory is there.
-        GraphDriverError: that cannot be told; the text says why.
+        UnsupportedError: it does not; or something that is not a directory is there.
+        GraphDriverError: the probe failed; the text says why.
     """
-    from graphdriver.drivers import described
-
     home = _directory_at(home)
     prober = ability(cls, ProbesHome)
     if prober is None:
-        return Suitability(0, "says nothing of where it works")
+        return Suitability(0, "not probed: its class has no probe")
     try:
         return _checked(prober.probe(home))
     except GraphDriverError:
         raise
-    except (Exception, SystemExit) as error:  # one driver's fault keeps nobody from the others
-        raise GraphDriverError(f"its probe failed: {described(error)}") from error
+    except (Exception, SystemExit) as error:  # a fault of one driver must not hide the others
+        raise GraphDriverError(f"its probe failed: {describe_exception(error)}") from error
 
 
 def _directory_at(home: str) -> str:
@@ -86,21 +83,19 @@ def _directory_at(home: str) -> str:
     while not os.path.isdir(home):
         if os.path.lexists(home):
             raise UnsupportedError(
-                f"no layers can be kept at {home}: it is not a directory",
+                f"layers cannot be kept at {home}: it is not a directory",
                 hint="choose another path, or move it away",
             )
         home = os.path.dirname(home)
     return home
 
 
-def check(cls: type[ProtoDriver], options: Sequence[str]) -> None:
+def check_driver(cls: type[ProtoDriver], options: Sequence[str]) -> None:
     """Refuse a driver that cannot work with these options, or on this machine, in any home.
 
     Raises:
         GraphDriverError: it cannot; the text says why.
     """
-    from graphdriver.drivers import described
-
     checker = ability(cls, ChecksOptions)
     if checker is None:
         return
@@ -109,11 +104,11 @@ def check(cls: type[ProtoDriver], options: Sequence[str]) -> None:
     except GraphDriverError:
         raise
     except (Exception, SystemExit) as error:
-        raise GraphDriverError(f"the driver's check failed: {described(error)}") from error
+        raise GraphDriverError(f"the driver's check failed: {describe_exception(error)}") from error
 
 
 def _checked(found: object) -> Suitability:
-    """Return what a probe returned, if it is what it should be."""
+    """Return what a probe returned, if it is a `Suitability`."""
     if (
         not isinstance(found, Suitability)
         or not isinstance(found.rank, int)
@@ -127,13 +122,13 @@ def _checked(found: object) -> Suitability:
 
 
 def choose(home: str) -> Finding:
-    """Return the best driver for a place; of a home with layers, the one that keeps them.
+    """Return the best driver for a directory; of a home with layers, the driver that keeps them.
 
     Raises:
-        UnsupportedError: none works there; the text says why of each.
+        UnsupportedError: no driver works there; the text gives each one's reason.
     """
     if keeper := _keeper_of(home):
-        return keeper  # unprobed: nothing can be written to a home that is full
+        return keeper  # without a probe: on a full filesystem it would fail
     findings = survey(home)
     best = next((finding for finding in findings if finding.rank > 0), None)
     if best is None:
@@ -143,14 +138,12 @@ def choose(home: str) -> Finding:
 
 
 def _keeper_of(home: str) -> Finding | None:
-    """Return the driver that a home was claimed for; None if no driver has, or it is not installed."""
-    from graphdriver.drivers import available
-
+    """Return the driver that claimed a home; None if none did, or it is not installed."""
     try:
         claimed = read_object(os.path.join(home, ".graphdriver", "home.json"))["driver"]
     except (OSError, ValueError, KeyError):
         return None
     for name, cls in available().items():
         if isinstance(cls, type) and claimed == (cls.driver_name or cls.__name__):
-            return Finding(name, cls, 0, "it keeps the layers that are there")
+            return Finding(name, cls, 0, "it keeps the layers in this home")
     return None
