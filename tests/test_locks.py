@@ -1,4 +1,4 @@
-"""Who waits for whom at a layer."""
+"""Which calls for a layer wait for which others."""
 
 from __future__ import annotations
 
@@ -65,43 +65,43 @@ def test_one_call_at_a_time_for_each_layer_and_others_together() -> None:
     expect(False, lambda: locks.held("a"), lambda: locks.held("b"))
 
 
-def test_many_may_stand_on_a_layer_while_others_use_it() -> None:
+def test_many_calls_share_a_layer_while_another_one_owns_it() -> None:
     locks = LayerLocks()
     expect(False, lambda: locks.held("b", "a"), lambda: locks.held("c", "a"))
     expect(False, lambda: locks.held("b", "a"), lambda: locks.held("a"))
-    expect(False, lambda: locks.held("b", "a", alone=True), lambda: locks.held("a"))
+    expect(False, lambda: locks.held("b", "a", exclusive=True), lambda: locks.held("a"))
 
 
-def test_nobody_stands_on_a_layer_where_somebody_is_alone() -> None:
+def test_no_call_shares_a_layer_that_another_one_has_exclusively() -> None:
     locks = LayerLocks()
-    expect(True, lambda: locks.held("b", "a"), lambda: locks.held("a", alone=True))
-    expect(True, lambda: locks.held("a", "b"), lambda: locks.held("b", alone=True))
-    expect(False, lambda: locks.held("b", "c"), lambda: locks.held("a", alone=True))
-    expect(False, lambda: locks.held("b", ""), lambda: locks.held("a", alone=True))
+    expect(True, lambda: locks.held("b", "a"), lambda: locks.held("a", exclusive=True))
+    expect(True, lambda: locks.held("a", "b"), lambda: locks.held("b", exclusive=True))
+    expect(False, lambda: locks.held("b", "c"), lambda: locks.held("a", exclusive=True))
+    expect(False, lambda: locks.held("b", ""), lambda: locks.held("a", exclusive=True))
 
 
-def test_all_who_stand_on_a_layer_are_waited_for() -> None:
+def test_an_exclusive_call_waits_for_all_that_share_the_layer() -> None:
     locks = LayerLocks()
-    standing = [Caller(locks.held(name, "a")) for name in "bcd"]
-    assert all(map(got_in, standing))
-    alone = Caller(locks.held("a", alone=True))
-    for one in standing:
-        assert waits(alone)
+    sharing = [Caller(locks.held(name, "a")) for name in "bcd"]
+    assert all(map(got_in, sharing))
+    exclusive = Caller(locks.held("a", exclusive=True))
+    for one in sharing:
+        assert waits(exclusive)
         one.leaves()
-    assert got_in(alone)
-    alone.leaves()
+    assert got_in(exclusive)
+    exclusive.leaves()
 
 
 def test_a_layer_may_be_named_as_its_own_parent() -> None:
     locks = LayerLocks()
-    for alone in (False, True):
-        with locks.held("a", "a", alone=alone):
+    for exclusive in (False, True):
+        with locks.held("a", "a", exclusive=exclusive):
             pass
 
 
-def test_nothing_is_kept_of_layers_that_nobody_is_at() -> None:
+def test_no_lock_is_kept_for_a_layer_that_no_call_uses() -> None:
     locks = LayerLocks()
-    with locks.held("a", "b", alone=True):
+    with locks.held("a", "b", exclusive=True):
         assert set(locks._locks) == {"a", "b"}
     assert locks._locks == {}
 
@@ -109,7 +109,7 @@ def test_nothing_is_kept_of_layers_that_nobody_is_at() -> None:
 def test_calls_that_name_each_others_layers_as_parents_never_wait_for_each_other() -> None:
     locks = LayerLocks()
     inside: dict[str, int] = {}
-    standing: dict[str, int] = {}
+    sharing: dict[str, int] = {}
     wrong: list[str] = []
     guard = threading.Lock()
     done = []
@@ -118,21 +118,23 @@ def test_calls_that_name_each_others_layers_as_parents_never_wait_for_each_other
         chance = random.Random(seed)
         for _ in range(400):
             id, parent = chance.choice("abc"), chance.choice("abc")
-            alone = chance.random() < 0.5
-            with locks.held(id, parent, alone=alone):
+            exclusive = chance.random() < 0.5
+            with locks.held(id, parent, exclusive=exclusive):
                 with guard:
-                    inside[id] = inside.get(id, 0) + (100 if alone else 1)
+                    inside[id] = inside.get(id, 0) + (100 if exclusive else 1)
                     if parent != id:
-                        standing[parent] = standing.get(parent, 0) + 1
+                        sharing[parent] = sharing.get(parent, 0) + 1
                         if inside.get(parent, 0) >= 100:
-                            wrong.append(f"{id} stands on {parent}, where somebody is alone")
-                    if inside[id] not in (1, 100) or (alone and standing.get(id)):
-                        wrong.append(f"{id} is not alone")
+                            wrong.append(
+                                f"{id} shares {parent}, which another call has exclusively"
+                            )
+                    if inside[id] not in (1, 100) or (exclusive and sharing.get(id)):
+                        wrong.append(f"{id} is not locked exclusively")
                 time.sleep(0)
                 with guard:
-                    inside[id] -= 100 if alone else 1
+                    inside[id] -= 100 if exclusive else 1
                     if parent != id:
-                        standing[parent] -= 1
+                        sharing[parent] -= 1
         done.append(seed)
 
     threads = [threading.Thread(target=run, args=(seed,), daemon=True) for seed in range(12)]
@@ -142,9 +144,9 @@ def test_calls_that_name_each_others_layers_as_parents_never_wait_for_each_other
     assert wrong == []
 
 
-@pytest.mark.parametrize("fails", ["take", "stand"])
+@pytest.mark.parametrize("fails", ["acquire", "share"])
 @pytest.mark.parametrize(("id", "parent"), [("a", "b"), ("b", "a")])
-def test_a_hold_that_fails_half_way_holds_nothing(
+def test_a_lock_that_fails_half_way_is_released(
     monkeypatch: pytest.MonkeyPatch, fails: str, id: str, parent: str
 ) -> None:
     locks = LayerLocks()

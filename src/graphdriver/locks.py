@@ -1,8 +1,9 @@
-"""One call at a time for each layer, and none for a layer that another one changes beneath it.
+"""Locks for layers: one call at a time for each layer, and none while its parent is changed.
 
-A call has its own layer to itself. Where it reads a parent as well, it *stands* on that: any number of
-calls may, while others use the parent for themselves. But a call that ends a layer or fills it is
-*alone*: nobody stands on the layer meanwhile, or a copy of the parent could miss what just went.
+A call has its own layer to itself. If it also reads the parent, it *shares* the parent: any number
+of calls may share a layer, even while another call has that layer as its own. Only a call that
+removes or fills a layer has it *exclusively*: nobody shares the layer meanwhile. Otherwise a copy
+of the parent could miss what was just removed or not yet written.
 """
 
 from __future__ import annotations
@@ -11,60 +12,60 @@ import threading
 
 
 class LayerLocks:
-    """A lock for each layer that somebody is at, and none for the others."""
+    """A lock for each layer that a call uses, and none for the others."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._changed = threading.Condition(self._guard)
         self._locks: dict[str, _Lock] = {}
 
-    def held(self, id: str, parent: str | None = None, *, alone: bool = False) -> HeldLock:
-        """Hold the lock of one layer for a ``with`` block.
+    def held(self, id: str, parent: str | None = None, *, exclusive: bool = False) -> HeldLock:
+        """Lock a layer for the length of a ``with`` block.
 
         Args:
             id: the layer.
-            parent: the layer that is read as well, if there is one.
-            alone: whether nobody may stand on the layer meanwhile.
+            parent: the layer that is read as well, if any.
+            exclusive: whether nobody may share the layer meanwhile.
         """
-        return HeldLock(self, id, parent, alone)
+        return HeldLock(self, id, parent, exclusive)
 
-    def take(self, id: str, alone: bool) -> None:
-        """Wait until nobody else is at the layer."""
+    def acquire(self, id: str, exclusive: bool) -> None:
+        """Wait until no other call owns the layer and, if exclusively, until no call shares it."""
         with self._guard:
             lock = self._used(id)
-        lock.turn.acquire()
-        if alone:
+        lock.owner.acquire()
+        if exclusive:
             with self._guard:
-                while lock.standing:
+                while lock.sharers:
                     self._changed.wait()
-                lock.alone = True
+                lock.exclusive = True
 
     def release(self, id: str) -> None:
-        """Let the next one at it."""
+        """End what `acquire` began."""
         with self._guard:
             lock = self._locks[id]
-            if lock.alone:
-                lock.alone = False
+            if lock.exclusive:
+                lock.exclusive = False
                 self._changed.notify_all()
-            self._leave(id, lock)
-        lock.turn.release()
+            self._unused(id, lock)
+        lock.owner.release()
 
-    def stand(self, id: str) -> None:
-        """Wait until nobody is alone at the layer, and keep it so."""
+    def share(self, id: str) -> None:
+        """Wait until no call has the layer exclusively, and keep it from being so."""
         with self._guard:
             lock = self._used(id)
-            while lock.alone:
+            while lock.exclusive:
                 self._changed.wait()
-            lock.standing += 1
+            lock.sharers += 1
 
-    def step_off(self, id: str) -> None:
-        """Stand there no longer."""
+    def unshare(self, id: str) -> None:
+        """End what `share` began."""
         with self._guard:
             lock = self._locks[id]
-            lock.standing -= 1
-            if not lock.standing:
+            lock.sharers -= 1
+            if not lock.sharers:
                 self._changed.notify_all()
-            self._leave(id, lock)
+            self._unused(id, lock)
 
     def _used(self, id: str) -> _Lock:
         lock = self._locks.get(id)
@@ -73,52 +74,61 @@ class LayerLocks:
         lock.users += 1
         return lock
 
-    def _leave(self, id: str, lock: _Lock) -> None:
+    def _unused(self, id: str, lock: _Lock) -> None:
         lock.users -= 1
         if not lock.users:
             del self._locks[id]
 
 
 class _Lock:
-    __slots__ = ("alone", "standing", "turn", "users")
+    """The lock of one layer.
+
+    Attributes:
+        owner: held by the call that has the layer as its own.
+        exclusive: whether that call has it exclusively.
+        sharers: how many calls share the layer.
+        users: how many calls hold any of it, or wait for it; the lock is dropped with the last.
+    """
+
+    __slots__ = ("exclusive", "owner", "sharers", "users")
 
     def __init__(self) -> None:
-        self.turn = threading.Lock()
-        self.alone = False
-        self.standing = 0
+        self.owner = threading.Lock()
+        self.exclusive = False
+        self.sharers = 0
         self.users = 0
-        """Who holds any of it, or waits for it."""
 
 
 class HeldLock:
-    """A ``with`` block's hold of a layer; a class, since a generator costs microseconds a call.
+    """The lock of a layer for a ``with`` block; a class, since a generator costs microseconds a call.
 
-    Of two layers the one whose ID comes first is taken first, so that two calls that name each
-    other's layer as the parent do not wait for each other.
+    Of a layer and its parent, the one whose ID comes first in alphabetical order is locked first.
+    Otherwise two calls that each name the other's layer as the parent would wait for each other for
+    ever.
     """
 
-    __slots__ = ("_alone", "_id", "_locks", "_parent")
+    __slots__ = ("_exclusive", "_id", "_locks", "_parent")
 
-    def __init__(self, locks: LayerLocks, id: str, parent: str | None, alone: bool) -> None:
+    def __init__(self, locks: LayerLocks, id: str, parent: str | None, exclusive: bool) -> None:
         self._locks = locks
         self._id = id
         self._parent = parent if parent and parent != id else None
-        self._alone = alone
+        self._exclusive = exclusive
 
     def __enter__(self) -> None:
         if self._parent is None:
-            self._locks.take(self._id, self._alone)
+            self._locks.acquire(self._id, self._exclusive)
         elif self._parent < self._id:
-            self._locks.stand(self._parent)
+            self._locks.share(self._parent)
             try:
-                self._locks.take(self._id, self._alone)
+                self._locks.acquire(self._id, self._exclusive)
             except BaseException:
-                self._locks.step_off(self._parent)
+                self._locks.unshare(self._parent)
                 raise
         else:
-            self._locks.take(self._id, self._alone)
+            self._locks.acquire(self._id, self._exclusive)
             try:
-                self._locks.stand(self._parent)
+                self._locks.share(self._parent)
             except BaseException:
                 self._locks.release(self._id)
                 raise
@@ -126,4 +136,4 @@ class HeldLock:
     def __exit__(self, *exc: object) -> None:
         self._locks.release(self._id)
         if self._parent:
-            self._locks.step_off(self._parent)
+            self._locks.unshare(self._parent)

@@ -1,21 +1,32 @@
-"""What drivers share on disk: how a layer appears, how it goes, and what a crash leaves.
+"""The layers' directories in a home: how a layer appears and disappears, and what a crash leaves.
 
-A home holds one directory for each layer, named by its ID. What is ours beside them begins with a dot,
-which no ID does:
+A home holds one directory for each layer, named by its ID. Names of the store's own begin with a
+dot, which no ID does:
 
-- ``.staging/ID``: a layer that is being made. It becomes ``ID`` by one rename when it is finished.
-- ``.trash/NAME``: a layer that is gone. It went there by one rename, and is deleted behind that.
-- ``.reserve``: some room, given up for that rename where there is no other.
+``.staging/ID``
+    A layer that is being made. It becomes ``ID`` by one rename when it is finished. A kill before
+    the rename leaves it here; the next start removes it.
+``.trash/NAME``
+    A layer that was removed. It went here by one rename, and a thread deletes it afterwards. A kill
+    leaves it half deleted; the next start deletes the rest. NAME is random.
+``.reserve/0``
+    1 MiB of allocated room. It is given up for that rename on a full filesystem, and made again
+    after a deletion. If it is missing, the next start or deletion makes it.
+``ID`` with mode 1000
+    A layer that is being deleted in place, since the filesystem had no room even for the rename.
+    The mode is changed first, and from then on this is no layer; the next start goes on with it.
 
-So a layer is there or not, at every instant. Where there is not even room for that rename, a layer is
-deleted where it is. Its directory gets mode 1000 first, by which it is no layer any more.
+So at every moment a layer exists whole, or does not exist. These renames are not synced: a power
+cut may bring a layer back that was removed, or take one away that was created, as on any
+filesystem. A layer that was applied is synced by `graphdriver.serving` before the daemon is told.
 
-A layer's directory takes no access control list and no group from the home: what is made in it must be
-what the layer says. Its project it does take; what an administrator has set for storage stays.
+A layer's directory takes no access control list and no group from the home, since what is made in
+it must have exactly the attributes that the layer says. It does take the home's project: a limit
+that an administrator has set for the home stays in force.
 
-What an earlier process left is swept when the home is taken up. One layer that cannot be deleted never
-holds up another: it is logged, told in the status, and tried again with each later removal and at
-each start. A home that nothing can be written to is taken up as it is.
+A layer that cannot be deleted never holds up another one: it is logged, shown in the status, and
+tried again with each later removal and at each start. A home that cannot be written to is served as
+it is.
 """
 
 from __future__ import annotations
@@ -43,8 +54,8 @@ TRASH: Final = ".trash"
 _RESERVE: Final = ".reserve"
 _RESERVED: Final = 1 << 20  # bytes; btrfs counts some 200 KiB of a quota for one rename
 
-_ENDING: Final = stat.S_ISVTX
-"""The mode of a directory that is being deleted where it is: one that nobody gives by hand."""
+_DELETING: Final = stat.S_ISVTX
+"""The mode of a directory that is being deleted in place: one that nobody sets by hand."""
 
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -60,6 +71,10 @@ class Store:
         group: the gid that may pass through the layers' directories: that of the (remapped) root.
         own: names in the home that the driver uses itself, so that no layer can have them.
         delete: deletes what was a layer's directory, given an open directory and the name in it.
+
+    Raises:
+        UnsupportedError: one of the store's own directories belongs to another user, or is a file.
+        OSError: the home cannot be read, or the store's directories are missing and cannot be made.
     """
 
     def __init__(
@@ -74,62 +89,69 @@ class Store:
         self._own = own
         self._delete = delete
         self._reserve = Reserve(os.path.join(home, _RESERVE), 1, _RESERVED)
-        self._ending: set[str] = set()
-        """What was a layer, and is not yet deleted where it is."""
-        self._left_staged: set[str] = set()
-        """What could not be made, and not be taken away either."""
-        self._doomed: collections.deque[str] = collections.deque()
+        self._deleting: set[str] = set()
+        """Former layers that are not yet deleted in place."""
+        self._unswept: set[str] = set()
+        """Names in the staging directory that could not be removed so far."""
+        self._queue: collections.deque[str] = collections.deque()
+        """Names in the trash that the remover deletes next."""
         self._undeleted: dict[str, str] = {}
-        """What could not be deleted of the trash, and why."""
+        """Names in the trash that could not be deleted, with the reason."""
         self._remover: threading.Thread | None = None
         self._guard = threading.Lock()
+        """Guards the queue, the reasons and the remover."""
         for name in (_STAGING, TRASH):
             make_own(os.path.join(home, name), 0o700)
-        self._reserve.make()  # before there is a remover, which makes it too
+        self._reserve.make()  # before the sweep starts a remover, which makes it too
         self._sweep()
 
     def path(self, id: str) -> str:
         """Return a layer's directory.
 
         Raises:
-            LayerNotFoundError: there is no such layer.
+            LayerNotFoundError: the layer does not exist.
         """
         if not self.exists(id):
             raise LayerNotFoundError("the layer does not exist")
         return os.path.join(self.home, id)
 
     def exists(self, id: str) -> bool:
-        """Tell whether there is such a layer."""
-        # The slash asks for a directory; access(2) takes half the time of a stat(2), of which there is
-        # one in every call.
+        """Tell whether a layer exists."""
+        # The slash makes it fail for a file. access(2) takes half the time of stat(2), and every
+        # call of a daemon asks this.
         return (
             id not in self._own
-            and id not in self._ending
+            and id not in self._deleting
             and os.access(f"{self.home}/{id}/", os.F_OK)
         )
 
     def layers(self) -> list[str]:
-        """Return all layers, in no order."""
+        """Return the IDs of all layers, in no order."""
         names = os.listdir(self.home)
         return [name for name in names if not name.startswith(".") and self.exists(name)]
 
     def parent_path(self, parent: str) -> str:
-        """Return the directory of the layer that another is to stand on.
+        """Return the directory of a layer that is to become a parent.
 
         Raises:
-            LayerNotFoundError: there is no such layer; the text names it as the parent.
+            LayerNotFoundError: the layer does not exist; the text names it as the parent.
         """
         if not self.exists(parent):
             raise LayerNotFoundError(f"parent {parent} does not exist")
         return os.path.join(self.home, parent)
 
+    # --- a new layer ------------------------------------------------------------------------------
+
     @contextlib.contextmanager
     def staged(self, id: str) -> Iterator[str]:
-        """Make a layer: gives the path of a fresh directory that becomes the layer's when all is well.
+        """Create a layer: yields the path of a new directory, which becomes the layer's afterwards.
+
+        If the block raises, the directory is removed, and the layer does not exist.
 
         Raises:
-            LayerExistsError: there is such a layer.
+            LayerExistsError: the layer exists.
             UnsupportedError: no layer can have this name.
+            OSError: the directory cannot be made or renamed.
         """
         if id in self._own:
             raise UnsupportedError(
@@ -137,48 +159,57 @@ class Store:
             )
         if self.exists(id):
             raise LayerExistsError("the layer exists already", hint="remove it first")
-        if id in self._ending:
+        if id in self._deleting:
             self.remove(id)
         staged = os.path.join(self.home, _STAGING, id)
-        if id in self._left_staged:
-            self._throw_away(_STAGING, id)
-            self._left_staged.discard(id)
+        if id in self._unswept:
+            self._discard(_STAGING, id)
+            self._unswept.discard(id)
         os.mkdir(staged, 0o710)
         try:
-            self._make_plain(staged)
+            self._set_attributes(staged)
             yield staged
-            # Calls for one ID never overlap, so nobody made it meanwhile; were it there after all,
-            # rename(2) refuses, since a layer's directory is never empty.
+            # Calls for one ID never overlap, so the layer does not exist by now. If it did after
+            # all, rename(2) would refuse: a layer's directory is never empty.
             os.rename(staged, os.path.join(self.home, id))
         except BaseException:
             try:
-                self._throw_away(_STAGING, id)
-            except Exception:  # the error that led here is what the caller must know
-                self._left_staged.add(id)
-                _log.exception("the unfinished layer %s cannot be taken away yet", id)
+                self._discard(_STAGING, id)
+            except Exception:  # the caller must see the error that led here
+                self._unswept.add(id)
+                _log.exception("the unfinished layer %s cannot be removed yet", id)
             raise
 
+    def _set_attributes(self, staged: str) -> None:
+        with _opened(staged) as fd, _opened(self.home) as home:
+            acl.inherit_nothing(fd, 0o710)
+            os.fchown(fd, -1, self._group)
+            projects.join_parent(fd, home)
+
+    # --- the end of a layer -----------------------------------------------------------------------
+
     def remove(self, id: str) -> None:
-        """End a layer; of one that does not exist, succeed. It needs no room.
+        """Remove a layer; succeed if it does not exist. That needs no free room.
 
         Raises:
-            OSError: it cannot be ended; or it could not be deleted where it is, and is ended.
+            OSError: it cannot be removed, and exists still; or it could not be deleted in place,
+                and does not exist any more (`exists` tells).
         """
         if id in self._own:
             return
         with contextlib.suppress(FileNotFoundError):
-            self._throw_away("", id)
-        self._ending.discard(id)
+            self._discard("", id)
+        self._deleting.discard(id)
 
     def settle(self) -> None:
-        """Wait until all that was removed so far is deleted, as far as it can be."""
+        """Wait until all that was removed so far is deleted, or cannot be."""
         with self._guard:
             remover = self._remover
         if remover:
             remover.join()
 
     def status(self) -> Sequence[tuple[str, str]]:
-        """Tell of removed layers that could not be deleted; nothing of none."""
+        """Return a line about removed layers that could not be deleted, if there are any."""
         with self._guard:
             reasons = list(self._undeleted.values())
         if not reasons:
@@ -188,36 +219,32 @@ class Store:
             ("Undeleted", f"{count} in {self.home}/{TRASH}: {reasons[0]}; tried with each Remove"),
         )
 
-    def _make_plain(self, staged: str) -> None:
-        with _opened(staged) as fd, _opened(self.home) as home:
-            acl.inherit_nothing(fd, 0o710)
-            os.fchown(fd, -1, self._group)
-            projects.join_parent(fd, home)
+    def _discard(self, directory: str, name: str) -> None:
+        """Move a directory to the trash, from the home or a directory in it, and have it deleted there.
 
-    # --- ways out ---------------------------------------------------------------------------------
-
-    def _throw_away(self, directory: str, name: str) -> None:
-        """Take a directory out of the home, or of another one in it, and delete it behind that."""
-        # Not counted: in containers, an earlier process had this one's number, and its trash may stay.
+        On a full filesystem it is moved with the room of the reserve, or else deleted in place.
+        """
+        # Random, not counted: in containers a former process had the same PID, and its trash may
+        # remain.
         trashed = secrets.token_hex(16)
         try:
             try:
-                self._rename(directory, name, trashed)
+                self._move_to_trash(directory, name, trashed)
             except OSError as error:
                 if error.errno not in _NO_ROOM:
                     raise
                 with self._reserve.lent() as give:
                     if not give():
                         raise
-                    self._rename(directory, name, trashed)
+                    self._move_to_trash(directory, name, trashed)
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
             self._delete_in_place(directory, name)
         else:
-            self._doom(trashed)
+            self._delete_later(trashed)
 
-    def _rename(self, directory: str, name: str, trashed: str) -> None:
+    def _move_to_trash(self, directory: str, name: str, trashed: str) -> None:
         path = os.path.join(self.home, directory, name)
         target = os.path.join(self.home, TRASH, trashed)
         try:
@@ -225,53 +252,56 @@ class Store:
         except FileNotFoundError:
             if not os.path.lexists(path):
                 raise
-            make_own(os.path.dirname(target), 0o700)  # somebody has removed it
+            make_own(os.path.dirname(target), 0o700)  # somebody removed the trash
             os.rename(path, target)
         except PermissionError:
+            # Even root cannot rename an immutable directory.
             with _opened(os.path.join(self.home, directory)) as above:
                 inode_flags.allow_changes_at(above, os.fsencode(name))
             os.rename(path, target)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
+            # Project quotas: a directory that hands its project on takes in only what is of that
+            # project.
             with _opened(os.path.dirname(target)) as trash:
                 projects.stop_inheriting(trash)
             os.rename(path, target)
 
     def _delete_in_place(self, directory: str, name: str) -> None:
-        """Delete a directory where it is, beginning with its mode: a start then goes on with it.
+        """Delete a directory where it is, its mode first: a kill in between leaves no half layer.
 
-        Unlike a rename, that takes no room to speak of on btrfs, nor does deleting.
+        Unlike a rename, neither takes room to speak of on btrfs.
         """
         with _opened(os.path.join(self.home, directory)) as above:
             if not directory:
-                self._ending.add(name)
-                os.chmod(name, _ENDING, dir_fd=above)
+                self._deleting.add(name)  # before the mode: other calls must not find the layer
+                os.chmod(name, _DELETING, dir_fd=above)
             self._delete(above, os.fsencode(name))
 
     # --- the trash --------------------------------------------------------------------------------
 
-    def _doom(self, name: str) -> None:
-        """Have something in the trash deleted, by another thread if there can be one."""
+    def _delete_later(self, name: str) -> None:
+        """Have a directory in the trash deleted by the remover: deleting a large layer takes long."""
         with self._guard:
-            self._doomed.append(name)
+            self._queue.append(name)
             if self._remover and self._remover.is_alive():
                 return
-            remover = threading.Thread(target=self._delete_doomed, name="remover", daemon=True)
+            remover = threading.Thread(target=self._delete_queued, name="remover", daemon=True)
             try:
                 remover.start()
             except (RuntimeError, MemoryError) as error:
-                # The layer is gone all the same, so whoever removed it is not told.
+                # The layer does not exist any more, so the Remove has succeeded.
                 _log.warning("%s cannot be emptied now: %s", os.path.join(self.home, TRASH), error)
-                self._undeleted |= dict.fromkeys(self._doomed, str(error))
-                self._doomed.clear()
+                self._undeleted |= dict.fromkeys(self._queue, str(error))
+                self._queue.clear()
             else:
                 self._remover = remover
 
-    def _delete_doomed(self) -> None:
+    def _delete_queued(self) -> None:
         with self._guard:
-            self._doomed.extend(self._undeleted)
-        while (name := self._next_doomed()) is not None:
+            self._queue.extend(self._undeleted)
+        while (name := self._next_queued()) is not None:
             try:
                 with _opened(os.path.join(self.home, TRASH)) as trash:
                     self._delete(trash, os.fsencode(name))
@@ -279,42 +309,51 @@ class Store:
                 with self._guard:
                     is_known = name in self._undeleted
                     self._undeleted[name] = _reason(error)
-                if not is_known:
+                if not is_known:  # once, not with each try
                     _log.exception("%s/%s/%s cannot be deleted", self.home, TRASH, name)
             else:
                 with self._guard:
                     self._undeleted.pop(name, None)
                 self._reserve.make()
 
-    def _next_doomed(self) -> str | None:
-        """Return what is to be deleted next; if there is nothing, the thread must end."""
+    def _next_queued(self) -> str | None:
+        """Return what is to be deleted next; if nothing is, the thread must end.
+
+        Both under one lock: whoever queues a name finds a remover that will see it, or starts a new
+        one.
+        """
         with self._guard:
-            if self._doomed:
-                return self._doomed.popleft()
+            if self._queue:
+                return self._queue.popleft()
             self._remover = None
             return None
 
-    def _sweep(self) -> None:
-        for name in os.listdir(os.path.join(self.home, _STAGING)):
-            _log.info("sweeping the unfinished layer %s", name)
-            self._sweep_away(_STAGING, name)
-        for name in self.layers():
-            if stat.S_IMODE(os.stat(os.path.join(self.home, name)).st_mode) == _ENDING:
-                _log.info("going on with the removal of the layer %s", name)
-                self._ending.add(name)
-                self._sweep_away("", name)
-        for name in os.listdir(os.path.join(self.home, TRASH)):
-            self._doom(name)
+    # --- the sweep at start -----------------------------------------------------------------------
 
-    def _sweep_away(self, directory: str, name: str) -> None:
+    def _sweep(self) -> None:
+        """Remove what an earlier process left unfinished; see the module's docstring."""
+        for name in os.listdir(os.path.join(self.home, _STAGING)):
+            _log.info("removing the unfinished layer %s", name)
+            self._sweep_one(_STAGING, name)
+        for name in self.layers():
+            if stat.S_IMODE(os.stat(os.path.join(self.home, name)).st_mode) == _DELETING:
+                _log.info("continuing the removal of layer %s", name)
+                self._deleting.add(name)
+                self._sweep_one("", name)
+        for name in os.listdir(os.path.join(self.home, TRASH)):
+            self._delete_later(name)
+
+    def _sweep_one(self, directory: str, name: str) -> None:
         try:
-            self._throw_away(directory, name)
-        except OSError as error:  # on a read-only filesystem, most likely
-            _log.warning("%s cannot be swept: %s", os.path.join(self.home, directory, name), error)
+            self._discard(directory, name)
+        except OSError as error:
+            # Mostly a read-only filesystem: the layers there can be read all the same.
+            path = os.path.join(self.home, directory, name)
+            _log.warning("%s cannot be removed now: %s", path, error)
             if directory:
-                self._left_staged.add(name)
+                self._unswept.add(name)
         else:
-            self._ending.discard(name)
+            self._deleting.discard(name)
 
 
 def _reason(error: Exception) -> str:

@@ -200,7 +200,7 @@ class Snapshots:
                 self._metadata.remove(one)
                 self._gets.release(one.number)
             return
-        with self._locks.held(one.layer, alone=True):
+        with self._locks.held(one.layer, exclusive=True):
             self._metadata.remove(one)
             self._gets.release(one.number)
             self._end(one.layer)
@@ -283,7 +283,7 @@ class Snapshots:
         """Remove the layers that no snapshot owns; return them."""
         freed = []
         for layer in self._metadata.orphans():
-            with self._locks.held(layer, alone=True):
+            with self._locks.held(layer, exclusive=True):
                 if layer in self._metadata.orphans() and self._end(layer):
                     freed.append(layer)
         self._metadata.keep_reserve()  # what was removed before may have made room

@@ -147,7 +147,7 @@ class Handler:
                 if call.layer is None:
                     body = self._run(asked)
                 else:
-                    with self._served.locks.held(call.layer, call.parent, alone=kind.alone):
+                    with self._served.locks.held(call.layer, call.parent, exclusive=kind.exclusive):
                         if kind.needs_whole:
                             self._served.expect_finished(call.layer, call.parent or "")
                         body = self._run(asked)
@@ -165,7 +165,7 @@ class Handler:
 
     def _undo(self, undo: Callable[[Handler, _Asked], None], asked: _Asked, call: Call) -> None:
         try:
-            with self._session, self._served.locks.held(asked.message.id, alone=True):
+            with self._session, self._served.locks.held(asked.message.id, exclusive=True):
                 undo(self, asked)
         except Exception as error:
             call.undone(error)

@@ -54,7 +54,7 @@ class ProtocolCall(Generic[Q, R]):
             stream is the request's body, which only ApplyDiff reads.
         needs_home: refused before Init.
         needs_whole: refused for a layer whose ApplyDiff did not end, or against such a one.
-        alone: no other call may use the layer meanwhile, nor read it as a parent.
+        exclusive: no other call may use the layer meanwhile, nor read it as a parent.
         disturbs: made by hand, it would take something from a daemon that runs.
     """
 
@@ -64,7 +64,7 @@ class ProtocolCall(Generic[Q, R]):
     make: Callable[[Driver, Q, ReadStream], R | ClosableStream | None]
     needs_home: bool = True
     needs_whole: bool = False
-    alone: bool = False
+    exclusive: bool = False
     disturbs: bool = False
 
     @property
@@ -141,7 +141,7 @@ REMOVE: Final = ProtocolCall(
     RemoveRequest,
     Nothing,
     lambda driver, request, _: driver.remove(request.id),
-    alone=True,
+    exclusive=True,
     disturbs=True,
 )
 EXISTS: Final = ProtocolCall(
@@ -190,7 +190,7 @@ APPLY_DIFF: Final = ProtocolCall(
     lambda driver, request, tar: ApplyDiffResponse(
         returned.size("apply_diff", driver.apply_diff(request.id, request.parent, tar))
     ),
-    alone=True,
+    exclusive=True,
     disturbs=True,
 )
 CLEANUP: Final = ProtocolCall(
