@@ -40,6 +40,12 @@ from graphdriver.layer.write.hard_links import HardLinks
 from graphdriver.layer.write.losses import Losses
 from graphdriver.layer.write.plain_tree import PlainTree
 
+_NO_ID = 0xFFFFFFFF
+"""-1, which chown(2) takes for "leave it"."""
+
+_NOBODY = 65534
+"""Who owns what Linux has no number for (DEFAULT_OVERFLOWUID in linux/highuid.h)."""
+
 _NO_NAMES = frozenset({b"", b".", b".."})
 
 
@@ -210,8 +216,17 @@ class _Unpacker:
     def _check(self, entry: Entry) -> None:
         if self._uid_maps:
             entry.uid = to_host(self._uid_maps, entry.uid)
+        elif not 0 <= entry.uid < _NO_ID:
+            entry.uid = self._nobody(entry, "user", entry.uid)
         if self._gid_maps:
             entry.gid = to_host(self._gid_maps, entry.gid)
+        elif not 0 <= entry.gid < _NO_ID:
+            entry.gid = self._nobody(entry, "group", entry.gid)
+        if entry.damaged_xattr is not None:
+            self._losses.note(
+                "damaged attributes",
+                f"{show(entry.name)}: the attribute {show(entry.damaged_xattr)} is damaged: left out",
+            )
         if entry.xattrs:
             for name in entry.xattrs:
                 if not is_content(name):
@@ -225,6 +240,14 @@ class _Unpacker:
                 for name, value in entry.xattrs.items()
                 if is_content(name)
             }
+
+    def _nobody(self, entry: Entry, kind: str, id: int) -> int:
+        """Return who gets an entry whose owner Linux cannot have; chown(2) would cut or ignore it."""
+        self._losses.note(
+            "owners",
+            f"{show(entry.name)}: Linux cannot have the {kind} {id}: it belongs to {_NOBODY}",
+        )
+        return _NOBODY
 
     def _describe_root(self, entry: Entry) -> None:
         if entry.type is not EntryType.DIRECTORY:

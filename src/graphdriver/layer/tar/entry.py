@@ -34,6 +34,7 @@ class Entry:
         stored: how many bytes of the file follow in the tar; fewer than ``size`` if it is sparse.
         sparse: the only ranges (offset, length) of the file that hold data; None: all of it.
         device: major and minor number.
+        damaged_xattr: the name of an extended attribute whose value or name cannot be read.
     """
 
     name: bytes
@@ -46,6 +47,7 @@ class Entry:
     link: bytes = b""
     device: tuple[int, int] = (0, 0)
     xattrs: dict[bytes, bytes] = field(default_factory=dict)
+    damaged_xattr: bytes | None = None
     sparse: list[tuple[int, int]] | None = None
     stored: int = 0
 

@@ -42,7 +42,6 @@ _TYPES = {
     b"S": EntryType.FILE,  # old GNU's sparse files
 }
 _DEVICES = frozenset({EntryType.CHARACTER_DEVICE, EntryType.BLOCK_DEVICE})
-_NO_ID = 0xFFFFFFFF  # -1, which chown(2) takes for "leave it"
 _MAX_DEVICE = (0xFFF, 0xFFFFF)  # what Linux keeps of a device number
 _OCTAL = re.compile(rb"[0-7]+")
 _LIMIT = 1 << 63
@@ -98,13 +97,11 @@ def parse(fields: Fields, block: bytes) -> Entry:
 
 
 def check(entry: Entry) -> None:
-    """Check that Linux can have an entry's owner and device number.
+    """Check that Linux can have an entry's device number.
 
     Raises:
         BadArchiveError: it cannot; the kernel would cut the number to another one.
     """
-    if not (0 <= entry.uid < _NO_ID and 0 <= entry.gid < _NO_ID):
-        raise BadArchiveError(f"{show(entry.name)} has an owner that Linux cannot have")
     if entry.type in _DEVICES:
         major, minor = entry.device
         if not (0 <= major <= _MAX_DEVICE[0] and 0 <= minor <= _MAX_DEVICE[1]):

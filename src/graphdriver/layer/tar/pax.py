@@ -1,11 +1,11 @@
 r"""PAX extended headers: records that say what ustar's fields cannot (POSIX.1-2001, pax).
 
-A record is ``"%d %s=%s\n"``: its own length in decimal, a key, a value of any bytes. The rules are
-strict, since two readers that disagree about a record disagree about where the next file begins:
+A record is ``"%d %s=%s\n"``: its own length in decimal, a key, a value of any bytes. Two readers that
+disagree about a record disagree about where the next file begins, so the rules are those of the
+daemon's own reader (``parsePAXRecord``, ``mergePAX`` and ``parsePAXTime`` of Go's ``archive/tar``):
 
-- the length is digits alone and ends exactly at the newline; ``size``, ``uid`` and ``gid`` are digits
-  alone; names hold no NUL;
-- a number is bounded by its value (leading zeros are padding), as the daemon's reader bounds it;
+- the length ends exactly at the newline; names hold no NUL;
+- a number is digits behind a sign or none, bounded by its value (leading zeros are padding) to 64 bits;
 - an empty value takes the record back, and the ustar field holds;
 - a whole header is at most a mebibyte (`LIMIT`).
 
@@ -13,13 +13,15 @@ Global headers give only defaults for times, owners and extended attributes: no 
 size for all files, and the daemon, which reads the same tar, ignores them there.
 
 Extended attributes are ``SCHILY.xattr.*``, as GNU tar and Go write them. A record's key ends at its
-first ``=``, so an attribute with one in its name is ``LIBARCHIVE.xattr.*``, where names are escaped.
+first ``=``, so an attribute with one in its name is ``LIBARCHIVE.xattr.*``, where names are escaped. Go
+does not read those, nor ``SCHILY.dev*``: one that is damaged is left out.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import re
 import urllib.parse
 from collections.abc import Iterator
@@ -38,10 +40,11 @@ _SECOND = 1_000_000_000
 _SCHILY = b"SCHILY.xattr."
 _LIBARCHIVE = b"LIBARCHIVE.xattr."
 _GLOBAL = (b"mtime", b"uid", b"gid")
-_TIME = re.compile(rb"(-?)([0-9]+)(?:\.([0-9]*))?")
+_TIME = re.compile(rb"([+-]?[0-9]+)(?:\.([0-9]*))?")
 _NO_NUL = frozenset({b"path", b"linkpath", b"GNU.sparse.name"})
 _LIMIT = 1 << 63
 _MOST_DIGITS = len(str(_LIMIT))
+_SHORTEST = len(b"5 k=\n")
 
 
 def parse(data: bytes) -> Records:
@@ -72,23 +75,25 @@ def parse_global(data: bytes) -> Records:
     Raises:
         BadArchiveError: a record is damaged.
     """
-    return {
-        key: value
-        for key, value in _split(data)
-        if key in _GLOBAL or key.startswith((_SCHILY, _LIBARCHIVE))
-    }
+    records = {}
+    for key, value in _split(data):
+        if key in _GLOBAL or key.startswith((_SCHILY, _LIBARCHIVE)):
+            with contextlib.suppress(BadArchiveError):  # the daemon does not read its value
+                apply(Entry(b"", EntryType.FILE), {key: value})
+                records[key] = value
+    return records
 
 
 def _split(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     at = 0
     while at < len(data):
         space = data.find(b" ", at)
-        length = _bounded(data[at:space]) if space > at else None
-        if length is None:
+        length = _integer(data[at:space]) if space > at else None
+        if length is None or length < _SHORTEST:
             raise BadArchiveError("its extended header is damaged")
         end = at + length
         key, equals, value = data[space + 1 : end - 1].partition(b"=")
-        if end > len(data) or end <= space or data[end - 1 : end] != b"\n" or not equals or not key:
+        if end > len(data) or end <= space or data[end - 1 : end] != b"\n" or not equals:
             raise BadArchiveError("its extended header is damaged")
         if b"\0" in key or (key in _NO_NUL and b"\0" in value):
             raise BadArchiveError("its extended header has a name with a NUL")
@@ -114,17 +119,29 @@ def apply(entry: Entry, records: Records) -> None:
             case b"mtime":
                 entry.mtime_ns = _time(value)
             case b"uid":
-                entry.uid = number(value)
+                entry.uid = integer(value)
             case b"gid":
-                entry.gid = number(value)
+                entry.gid = integer(value)
             case b"SCHILY.devmajor":
-                major = number(value)
+                major = _integer_or(value, major)
             case b"SCHILY.devminor":
-                minor = number(value)
+                minor = _integer_or(value, minor)
             case _:
                 _apply_xattr(entry, key, value, records)
     if entry.type in {EntryType.CHARACTER_DEVICE, EntryType.BLOCK_DEVICE}:
         entry.device = (major, minor)
+
+
+def integer(value: bytes) -> int:
+    """Return a decimal number of 64 bits, which may have a sign.
+
+    Raises:
+        BadArchiveError: it is not one.
+    """
+    found = _integer(value)
+    if found is None:
+        raise BadArchiveError("a number in its extended header is not one of 64 bits")
+    return found
 
 
 def number(value: bytes) -> int:
@@ -133,29 +150,37 @@ def number(value: bytes) -> int:
     Raises:
         BadArchiveError: it is not one.
     """
-    found = _bounded(value)
-    if found is None or found >= _LIMIT:
-        raise BadArchiveError("a number in its extended header is not one of 0 to 2^63-1")
+    found = integer(value)
+    if found < 0:
+        raise BadArchiveError("a number in its extended header is below 0")
     return found
 
 
 def _time(value: bytes) -> int:
     found = _TIME.fullmatch(value)
-    seconds = _bounded(found[2]) if found else None
+    seconds = _integer(found[1]) if found else None
     if not found or seconds is None:
-        raise BadArchiveError("the time in its extended header is not a number")
-    nanoseconds = seconds * _SECOND + int((found[3] or b"")[:9].ljust(9, b"0"))
-    time = -nanoseconds if found[1] else nanoseconds
-    if not -_LIMIT <= time // _SECOND < _LIMIT:
-        raise BadArchiveError("the time in its extended header does not fit into 64 bits")
-    return time
+        raise BadArchiveError("the time in its extended header is not a number of 64 bits")
+    nanoseconds = int((found[2] or b"")[:9].ljust(9, b"0"))
+    time = seconds * _SECOND + (-nanoseconds if value.startswith(b"-") else nanoseconds)
+    return max(time, -_LIMIT * _SECOND)
 
 
-def _bounded(digits: bytes) -> int | None:
-    """Return a decimal number; None if it is not one, or has more digits than any number of 64 bits."""
+def _integer(value: bytes) -> int | None:
+    """Return a decimal number; None if it is not one of 64 bits."""
+    digits = value[1:] if value[:1] in (b"+", b"-") else value
     # Longer ones are never converted: that takes time that grows with the square of their length.
-    digits = digits.lstrip(b"0") or digits[-1:]
-    return int(digits) if digits.isdigit() and len(digits) <= _MOST_DIGITS else None
+    if not digits.isdigit() or len(digits.lstrip(b"0")) > _MOST_DIGITS:
+        return None
+    found = int(digits.lstrip(b"0") or b"0")
+    if value.startswith(b"-"):
+        found = -found
+    return found if -_LIMIT <= found < _LIMIT else None
+
+
+def _integer_or(value: bytes, default: int) -> int:
+    found = _integer(value)
+    return default if found is None else found
 
 
 def _apply_xattr(entry: Entry, key: bytes, value: bytes, records: Records) -> None:
@@ -163,14 +188,18 @@ def _apply_xattr(entry: Entry, key: bytes, value: bytes, records: Records) -> No
         entry.xattrs[_xattr_name(key[len(_SCHILY) :])] = value
     elif key.startswith(_LIBARCHIVE):
         # bsdtar writes both spellings; this one only where the other cannot say it.
-        name = _xattr_name(urllib.parse.unquote_to_bytes(key[len(_LIBARCHIVE) :]))
+        name = urllib.parse.unquote_to_bytes(key[len(_LIBARCHIVE) :])
         if _SCHILY + name in records:
             return
         try:
             padded = value + b"=" * (-len(value) % 4)
-            entry.xattrs[name] = base64.b64decode(padded, validate=True)
+            decoded = base64.b64decode(padded, validate=True)
         except binascii.Error:
-            raise BadArchiveError("an attribute in its extended header is not base64") from None
+            decoded = None
+        if decoded is None or not name or b"\0" in name:
+            entry.damaged_xattr = name
+        else:
+            entry.xattrs[name] = decoded
 
 
 def _xattr_name(name: bytes) -> bytes:

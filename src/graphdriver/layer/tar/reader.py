@@ -140,7 +140,7 @@ class TarReader:
     def _describe(self, entry: Entry, records: pax.Records) -> None:
         pax.apply(entry, self._defaults | records)
         if records.get(b"size"):
-            entry.size = pax.number(records[b"size"])
+            entry.size = pax.integer(records[b"size"])
 
     def _begin_data(
         self, entry: Entry, block: bytes, kind: bytes, records: pax.Records | None
