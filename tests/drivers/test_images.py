@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,40 @@ def test_a_0_0_device_deletes_nothing(
     upon = recorded(driver, "upon")
     del upon[b"other"]
     assert upon == shown
+
+
+OWN: dict[str, Callable[[bytes], bytes]] = {
+    "file": lambda x: tars.file(x, b"own"),
+    "directory": tars.folder,
+    "way": lambda x: tars.file(x + b"/own", b"own"),
+    "link": lambda x: tars.symlink(x, b"y"),
+    "hard-link": lambda x: tars.hard_link(x, b"y"),
+}
+BELOW = {"file": b"", "directory": b"/below"}
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+@pytest.mark.parametrize("mark", [b".wh.x", b".wh..wh..opq"])
+@pytest.mark.parametrize("below", BELOW)
+@pytest.mark.parametrize("above", [b"", b"d/"])
+def test_a_0_0_device_shows_nothing_again_that_the_same_tar_deletes(
+    driver: Driver, mark: bytes, below: str, above: bytes
+) -> None:
+    x = above + b"x"
+    apply(driver, "base", "", tars.tar(tars.file(x + BELOW[below])))
+    for own, order in itertools.product(OWN, itertools.permutations(range(3))):
+        entries = tars.file(above + mark), OWN[own](x), tars.header(x, b"3")
+        tar = tars.tar(tars.file(b"y"), *(entries[at] for at in order))
+        id = f"{own}-{''.join(map(str, order))}"
+        apply(driver, id, "base", tar)
+        shown = recorded(driver, id)
+        assert x + b"/below" not in shown, id
+        if own == "way":
+            continue  # a directory that is there for its entry is there still
+        is_last = order.index(1) > order.index(2)
+        assert (x in shown) == is_last, id
+        if mark == b".wh.x":
+            assert (mark in read_diff(driver, id, "base")) == (not is_last), id
 
 
 def test_a_name_whose_0_0_device_was_left_out_may_come_again(driver: Driver) -> None:

@@ -54,6 +54,8 @@ class UpperDirectory(Form):
         self._marks = marks
         self._copier = Copier()
         self._brought = _BroughtUp()
+        self._deleted = _Names("it deletes too much that it brings itself")
+        """What the layers below have of names that the layer both deletes and brings."""
         self._has_whiteouts = False
 
     def is_all_own(self, inode: int) -> bool:
@@ -91,7 +93,9 @@ class UpperDirectory(Form):
     def folder_made(self, fd: int, replaced: os.stat_result | None) -> None:
         """Make it opaque if something had to go for it."""
         # An earlier folder may have had its inode number.
-        self._brought.forget(os.fstat(fd).st_ino)
+        inode = os.fstat(fd).st_ino
+        self._brought.forget(inode)
+        self._deleted.forget(inode)
         if replaced is not None:
             # A whiteout, or a file, hid the folder below; the new one must not bring it back.
             make_opaque(fd, self._marks)
@@ -114,6 +118,7 @@ class UpperDirectory(Form):
             self._has_whiteouts = True
             self._brought.discard(inode, name)
         except FileExistsError:
+            self._deleted.add(inode, name)
             try:
                 folder = os.open(name, _FOLDER, dir_fd=fd)
             except NotADirectoryError:
@@ -137,6 +142,15 @@ class UpperDirectory(Form):
             self._brought.cleared(inode)
         make_opaque(fd, self._marks)
         self._below.became_opaque(path)
+
+    def whiteout_replaced(self, inode: int, name: bytes) -> None:
+        """Take note of it: no whiteout tells of it any more."""
+        self._deleted.add(inode, name)
+
+    def withdrawn(self, fd: int, inode: int, path: list[bytes], name: bytes) -> None:
+        """Put a whiteout there again, if there was one or would have been."""
+        if self._deleted.has(inode, name):
+            self.hide(fd, inode, path, name)
 
     def can_hold(self, entry: Entry) -> bool:
         """Tell whether it is no deletion to overlayfs."""
@@ -175,10 +189,15 @@ def _is_deletion(entry: Entry) -> bool:
     return entry.type is EntryType.CHARACTER_DEVICE and entry.device == (0, 0)
 
 
-class _BroughtUp(Ownership):
-    """The names, by folder, that are in the upper one but are the layers' below."""
+class _Names:
+    """Names of entries, by the inode of their directory.
 
-    def __init__(self) -> None:
+    Args:
+        too_many: the error if they take more than `MOST_NAMES_SIZE`.
+    """
+
+    def __init__(self, too_many: str) -> None:
+        self._too_many = too_many
         self._names: dict[int, set[bytes]] = {}
         self._size = 0
 
@@ -193,21 +212,32 @@ class _BroughtUp(Ownership):
         """
         self._size += _NAME_SIZE + len(name)
         if self._size > MOST_NAMES_SIZE:
-            raise BadArchiveError("it takes too much of the layers below for granted")
+            raise BadArchiveError(self._too_many)
         self._names.setdefault(inode, set()).add(name)
 
     def discard(self, inode: int, name: bytes) -> None:
-        """Take note that a name is the layer's own now."""
+        """Forget one."""
         if self._names:
             self._names.get(inode, set()).discard(name)
 
     def forget(self, inode: int) -> None:
-        """Take note of a new folder."""
+        """Forget those of a directory."""
         self._names.pop(inode, None)
+
+    def has(self, inode: int, name: bytes) -> bool:
+        """Tell whether note was taken of one."""
+        return name in self._names.get(inode, ())
+
+
+class _BroughtUp(_Names, Ownership):
+    """The names, by directory, that are in the upper one but are the layers' below."""
+
+    def __init__(self) -> None:
+        super().__init__("it takes too much of the layers below for granted")
 
     def is_own(self, inode: int, name: bytes, found: os.stat_result) -> bool:
         """Tell whether it is neither a whiteout nor brought up."""
-        return not is_whiteout(found) and name not in self._names.get(inode, ())
+        return not is_whiteout(found) and not self.has(inode, name)
 
     def is_all_own(self, inode: int) -> bool:
         """Tell that it is not so: a folder of the layer's may hold the target of a hard link."""

@@ -120,12 +120,18 @@ class Cursor:
                 self.way_changed = True
                 self._form.way_changed([*folder.path, name])
             remove_tree(folder.fd, name)
+            if self._form.is_deletion(found):
+                self._form.whiteout_replaced(folder.inode, name)
 
     def withdraw(self, folder: Folder, name: bytes) -> None:
-        """Remove what this layer itself has put under a name; what lies below shows again."""
+        """Remove what this layer itself has put under a name.
+
+        What lies below shows again, unless the layer deletes it.
+        """
         found = look(folder.fd, name)
         if found is not None and self._form.is_own(folder.inode, name, found):
             self.make_room(folder, name)
+            self._form.withdrawn(folder.fd, folder.inode, folder.path, name)
 
     def look_again(self) -> None:
         """Leave the folder if what was replaced in it may be a link on the very way to it."""
@@ -171,6 +177,8 @@ class Cursor:
             if self._form.is_own(inode, name, replaced):
                 raise InTheWayError(f"it is to be in {show(name)}, which is no folder")
             os.unlink(name, dir_fd=fd)
+            if self._form.is_deletion(replaced):
+                self._form.whiteout_replaced(inode, name)
         made = place.make_folder(fd, name, has_default_acl(fd))
         try:
             os.fchown(made, to_host(self._uid_maps, 0), to_host(self._gid_maps, 0))

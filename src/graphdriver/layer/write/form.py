@@ -79,6 +79,12 @@ class Form(Protocol):
     def hide_all(self, fd: int, inode: int, path: list[bytes]) -> None:
         """Delete all that the layers below have in this folder."""
 
+    def whiteout_replaced(self, inode: int, name: bytes) -> None:
+        """Take note that an entry has the place of a whiteout in this directory."""
+
+    def withdrawn(self, fd: int, inode: int, path: list[bytes], name: bytes) -> None:
+        """Delete again what is below a name whose entry was removed, if the layer deletes it."""
+
     def can_hold(self, entry: Entry) -> bool:
         """Tell whether a device is content here, and no order to whoever shows the tree."""
         ...
