@@ -33,7 +33,7 @@ class Kind(enum.Enum):
     IN_USE = "in use"
     """The layer or the home is in use by somebody else."""
     UNFINISHED = "unfinished"
-    """The layer was never applied to its end."""
+    """The layer is incomplete: its transfer did not finish."""
     UNSUPPORTED = "unsupported"
     """This driver, filesystem or kernel cannot do it."""
     NOT_READY = "not ready"

@@ -80,7 +80,7 @@ def test_the_help_lists_the_calls_and_those_that_need_force() -> None:
 def test_the_plugins_own_words_are_shown(serving: Serving) -> None:
     result = serving.call("Get", "ID=a")
     assert result.returncode == 8
-    assert b"no daemon has said Init to this plugin yet" in result.stderr
+    assert b"the plugin is not initialised" in result.stderr
 
 
 def test_each_kind_of_refusal_has_the_exit_code_that_the_help_promises(

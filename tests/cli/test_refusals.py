@@ -158,7 +158,7 @@ def test_the_home_of_a_daemon_that_is_gone_keeps_nobody_from_serving(folder: Pat
     one.process.wait()
     again = Serving(folder, "plain_folders:PlainFolders").ready()
     try:
-        assert "the home of the last Init could not be taken up again" in again.log.read_text()
+        assert "the home of the last Init cannot be opened again" in again.log.read_text()
         assert again.call("Init", f"Home={folder}/other").returncode == 0
     finally:
         again.end()

@@ -207,7 +207,7 @@ def test_a_second_one_is_told_who_is_there(snapshotter: Snapshotter) -> None:
 
     assert snapshotter.process
     told = fails("--address", str(Path(snapshotter.address).parent / "other.sock"))
-    assert f"is served by process {snapshotter.process.pid}" in told
+    assert f"is in use by process {snapshotter.process.pid}" in told
     other = str(snapshotter.root.parent / "other")
     told = fails("--root", other, "--address", snapshotter.address)
     assert f"{snapshotter.address} is in use by process {snapshotter.process.pid}" in told

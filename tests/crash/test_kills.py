@@ -312,7 +312,7 @@ class Stage:
                 assert None in allowed, f"layer {id} is gone"
             elif id in marked:
                 assert HALF in allowed or (is_its and step.applies), f"layer {id} is marked"
-                with pytest.raises(RemoteError, match="never applied to its end"):
+                with pytest.raises(RemoteError, match="transfer did not finish"):
                     scene.client.get(id, "")
             else:
                 found = record(scene.client.get(id, ""))

@@ -124,7 +124,7 @@ def look(served: Served, home: Path, before: Promises, after: Promises) -> Itera
         if id not in there:
             problem = "is gone" if promised else ""
         elif id in marked:
-            with pytest.raises(RemoteError, match="never applied to its end"):
+            with pytest.raises(RemoteError, match="transfer did not finish"):
                 served.client.get(id, "")
             problem = "is marked" if promised else ""
         else:

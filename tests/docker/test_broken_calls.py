@@ -227,7 +227,7 @@ def test_a_layer_that_a_former_process_created_is_not_applied_to(ready: Plugin) 
         for body in (WHOLE, b"", WHOLE[STARTS[1] :]):
             answer = daemon.ask(wire.apply("a", body))
             assert answer.status == 500
-            assert "not created since the plugin took up the home" in answer.error
+            assert "not created since the plugin opened the home" in answer.error
             assert answer.error.endswith("remove it and load again")
     assert ready.box.calls == []
     applied(ready)

@@ -79,7 +79,10 @@ def test_a_drivers_error_names_call_layer_and_cause(ready: Plugin) -> None:
 
 
 def test_a_call_before_init_is_refused_with_the_reason(plugin: Plugin) -> None:
-    with plugin.client() as client, pytest.raises(RemoteError, match="no daemon has said Init"):
+    with (
+        plugin.client() as client,
+        pytest.raises(RemoteError, match="the plugin is not initialised"),
+    ):
         client.get("a", "")
 
 
@@ -254,7 +257,7 @@ def test_two_processes_on_one_home_are_refused_naming_both(ready: Plugin) -> Non
     with contextlib.closing(Handler(ready.box)) as second:
         answer = second.handle(Request("POST", "/GraphDriver.Init", "", io.BytesIO(init)))
     assert answer.status == 500
-    assert f"served by process {os.getpid()}".encode() in bytes(answer.body)  # type: ignore[arg-type]
+    assert f"in use by process {os.getpid()}".encode() in bytes(answer.body)  # type: ignore[arg-type]
 
 
 def test_a_home_of_another_driver_is_refused_naming_both_before_it_is_touched(

@@ -175,5 +175,5 @@ def test_a_refusal_that_comes_when_the_tar_is_begun_leaves_the_mark(
     one.go_on.set()
     with big.wire() as daemon:
         assert daemon.ask(CALLS["ApplyDiff"]()).status == 500
-        assert "never applied to its end" in daemon.ask(wire.call("Get", ID="a")).error
+        assert "transfer did not finish" in daemon.ask(wire.call("Get", ID="a")).error
         assert os.listdir(f"{big.home}/.graphdriver/applying") == ["a"]

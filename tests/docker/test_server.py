@@ -413,7 +413,7 @@ def test_a_stop_does_not_wait_for_a_driver_that_hangs_nor_gives_its_home_away(
             client.activate()
         other = Handler(TarBox())
         answer = wire_init(other, quick.home)
-        assert f"is served by process {os.getpid()}" in answer
+        assert f"is in use by process {os.getpid()}" in answer
     quick.box.pause.set()
     wait_until(lambda: connections() == 0)
 

@@ -79,7 +79,7 @@ def test_a_home_that_could_not_be_taken_up_at_the_start_is_by_the_next_call(
     later = DaemonSession(driver, str(tmp_path / "state"), ())
     for _ in range(2):
         with (
-            pytest.raises(NotReadyError, match=f"served by process {os.getpid()}"),
+            pytest.raises(NotReadyError, match=f"in use by process {os.getpid()}"),
             later,
         ):
             pass
@@ -252,7 +252,7 @@ def test_a_home_that_another_process_took_meanwhile_is_refused(
     session.init(init(home), me)
     shutil.rmtree(home)
     other = Home(str(home))
-    with pytest.raises(NotReadyError, match="is served by process"), session:
+    with pytest.raises(NotReadyError, match="is in use by process"), session:
         pass
     other.close()
     with session:

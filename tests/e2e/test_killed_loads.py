@@ -175,7 +175,7 @@ def test_a_daemon_killed_in_the_middle_of_loads_leaves_no_half_layer(
     nothing_is_half_there(daemon)
     with Client(str(plugin.socket)) as client:
         for layer in layers:
-            with pytest.raises(RemoteError, match="was never applied to its end; remove it"):
+            with pytest.raises(RemoteError, match="its transfer did not finish; remove it"):
                 client.get(layer, "")
         all_load(daemon, images, tmp_path)
         for layer in layers:

@@ -84,7 +84,7 @@ def test_a_full_disk_keeps_nobody_from_a_home_that_is_there(tiny: Path) -> None:
     again = Home(str(tiny / "home"))
     again.claim("docker", "any", 1)
     again.bind(exact_diffs=False)
-    with pytest.raises(InUseError, match=f"is served by process {os.getpid()}, and this is"):
+    with pytest.raises(InUseError, match=f"is in use by process {os.getpid()}; stop it"):
         Home(str(tiny / "home"))
     again.close()
 
@@ -203,7 +203,7 @@ def test_a_home_is_locked_where_only_files_that_are_open_for_writing_can_be(
     monkeypatch.setattr(fcntl, "flock", on_nfs)
     before = os.listdir("/proc/self/fd")
     home = Home(str(tmp_path / "home"))
-    with pytest.raises(InUseError, match=f"is served by process {os.getpid()}"):
+    with pytest.raises(InUseError, match=f"is in use by process {os.getpid()}"):
         Home(str(tmp_path / "home"))
     assert home.is_current()
     home.close()

@@ -40,7 +40,7 @@ exit codes:
   3    no such layer
   4    the layer exists already
   5    the socket, the home or the layer is in use by somebody else
-  6    the layer was never applied to its end
+  6    the layer is incomplete: its transfer did not finish
   7    this driver, filesystem, kernel or plugin cannot do it
   8    no daemon has sent Init to the plugin yet
   9    a layer's tar is damaged or hostile

@@ -1,11 +1,11 @@
-"""What a daemon said at Init, and which daemon it was, kept for a plugin that is restarted.
+"""A daemon and its Init, remembered for a plugin that is restarted.
 
-A daemon says Init once. A plugin that is restarted under it must know the home, the options and the
-ID maps, so they are written to ``STATE-DIR/init.json`` before Init is answered. The state folder is
-below /run: after a reboot the daemon says Init itself.
+A daemon sends Init once. A plugin that is restarted under a running daemon needs the home, the options
+and the ID maps, so they are written to ``STATE-DIR/init.json`` before Init is answered. The state
+directory is below /run: after a reboot the daemon sends Init itself.
 
-Which of two daemons a plugin belongs to is told by the peer of the connection, by its process ID and
-start time, since process IDs are used again.
+A daemon is identified by the peer of its connection: process ID and start time, since process IDs are
+reused.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Peer:
 
     @classmethod
     def of(cls, connection: socket.socket) -> Peer | None:
-        """Return a connection's peer; None if that cannot be told (TCP, another PID namespace)."""
+        """Return a connection's peer; None if it is unknown (TCP, another PID namespace)."""
         if connection.family != socket.AF_UNIX:
             return None
         size = struct.calcsize("3i")
@@ -58,7 +58,7 @@ class Peer:
         return cls(pid, start) if start is not None else None
 
     def is_alive(self) -> bool:
-        """Tell whether that very process still runs."""
+        """Tell whether that same process still runs."""
         return _start_time(self.pid) == self.start
 
     def __str__(self) -> str:
@@ -69,8 +69,8 @@ def _start_time(pid: int) -> int | None:
     if pid <= 0:
         return None
     try:
-        # A peer's number is that in our PID namespace. Where /proc shows another one, the number is
-        # another process's.
+        # The peer's number is of our PID namespace. If /proc shows another namespace, that number is
+        # another process's there.
         if os.readlink("/proc/self") != str(os.getpid()):
             return None
         with open(f"/proc/{pid}/stat", "rb") as file:
@@ -82,15 +82,15 @@ def _start_time(pid: int) -> int | None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Daemon:
-    """A daemon that said Init."""
+    """A daemon that has sent Init."""
 
     init: InitRequest
     peer: Peer | None
     cleaned_up: bool = False
-    """It called Cleanup: it does not need the plugin any more."""
+    """Whether it has called Cleanup: it does not need the plugin any more."""
 
     def may_live(self) -> bool:
-        """Tell whether it runs, or may run: its process is unknown and it has not called Cleanup."""
+        """Tell whether it runs, or may run: its process is unknown, and it has not called Cleanup."""
         return not self.cleaned_up if self.peer is None else self.peer.is_alive()
 
     def may_call(self) -> bool:
@@ -98,20 +98,20 @@ class Daemon:
         return not self.cleaned_up and self.may_live()
 
     def may_be_replaced_by(self, request: InitRequest, peer: Peer | None) -> bool:
-        """Tell whether another Init may take this one's place.
+        """Tell whether another Init may replace this one's.
 
-        It may if it names the same home, comes from the same process, or this daemon is gone. One
-        whose process is unknown (a caller over TCP) is gone only when it has called Cleanup: two
-        such daemons cannot be told apart, and the first one's layers would be lost to it.
+        It may if it names the same home, comes from the same process, or this daemon is gone. A daemon
+        whose process is unknown (a caller over TCP) counts as gone only after Cleanup: two such
+        daemons look the same, and the first one would lose its layers.
         """
         if self.cleaned_up or request.home == self.init.home:
             return True
         return self.peer is not None and (peer == self.peer or not self.peer.is_alive())
 
     def is_followed_by(self, request: InitRequest, peer: Peer | None) -> bool:
-        """Tell whether another process serves the same home now, and this one is known to be gone.
+        """Tell whether a new daemon uses the same home, and this one is known to be gone.
 
-        A process that cannot be told (a caller over TCP) is never known to be gone.
+        A daemon whose process is unknown (a caller over TCP) is never known to be gone.
         """
         return (
             request.home == self.init.home
@@ -127,7 +127,7 @@ class Daemon:
 
 
 class InitFile:
-    """``STATE-DIR/init.json``."""
+    """``STATE-DIR/init.json``: the last Init, and the daemon that sent it."""
 
     def __init__(self, state_dir: str) -> None:
         self._directory = state_dir
@@ -139,7 +139,7 @@ class InitFile:
         init = json.loads(encode(daemon.init))
         text = json.dumps({"init": init, "peer": peer, "left": daemon.cleaned_up})
         make_directories(os.path.dirname(self._directory), 0o700)
-        with self.locked():  # nobody sweeps it as the former daemon's meanwhile
+        with self.locked():  # another plugin that starts must not sweep it as a former daemon's
             make_own(self._directory, 0o700)
             write_whole(self._path, text, 0o600)
 
@@ -147,12 +147,12 @@ class InitFile:
         """Keep other processes from writing or removing it for the length of a ``with`` block.
 
         Raises:
-            InUseError: another one does so, and goes on for longer than ``patience`` seconds.
+            InUseError: another process does so for longer than ``patience`` seconds.
         """
         return locked(self._directory, patience)
 
     def read(self) -> Daemon | None:
-        """Return the daemon that was remembered, if there is one.
+        """Return the remembered daemon, if there is one.
 
         Raises:
             ValueError: the file is damaged.
@@ -167,10 +167,10 @@ class InitFile:
             raise ValueError(f"{self._path} is damaged: {error}") from error
 
     def forget(self, daemon: Daemon) -> None:
-        """Remove it at the end of a process, if it is still this daemon that it tells of.
+        """Remove the file at the end of a process, if it still holds this daemon; log what fails.
 
-        The next process may listen already, and have a daemon of its own. What fails is logged: the
-        next plugin that starts removes what is of no use.
+        The next process may listen already, and have a daemon of its own. The next plugin that starts
+        removes what was left.
         """
         try:
             with self.locked(TIMEOUT_AT_STOP):
@@ -180,7 +180,7 @@ class InitFile:
             _log.warning("leaving %s as it is: %s", self._path, error)
 
     def remove(self) -> None:
-        """Forget it, and the directory if nothing else is there."""
+        """Remove the file, and its directory if nothing else is in it."""
         with contextlib.suppress(OSError):
             os.unlink(self._path)
         remove_directory(self._directory)

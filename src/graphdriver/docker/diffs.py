@@ -1,10 +1,9 @@
-"""Diffs on their way out.
+"""The streams of Diffs that are being sent.
 
-A Diff's first piece is there before its answer begins, so that what fails early is an answer. It is
-read while other calls go on, the layer's own too. While one of them may end the layer or fill it, no
-Diff of that layer gives anything out: what was read meanwhile may be short of something. They are
-broken off as soon as the layer is touched, and go on if the driver refuses the call: then it has
-touched nothing.
+A Diff's first piece is read before its response begins, so that an early failure is a response. The
+rest is read while other calls run, also calls for the same layer. While one of them may remove or fill
+the layer, its Diffs send nothing: a piece that was read meanwhile may be incomplete. They break off as
+soon as the layer is changed, and continue if the driver refuses the call: then it has changed nothing.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from graphdriver.errors import BrokenStreamError, GraphDriverError, InUseError
 from graphdriver.serving.call_log import Call
 
 PIECE: Final = 256 << 10
-"""How much of a Diff is asked for at a time, in bytes."""
+"""How much of a Diff is read at a time, in bytes."""
 
 PATIENCE: Final = 60.0
-"""How long a Diff waits for a call that may touch its layer, in seconds; then it is broken off."""
+"""How long a Diff waits for a call that may change its layer, in seconds; then it breaks off."""
 
 
 class OpenDiffs:
-    """The Diffs that are being read, by layer."""
+    """The open Diffs, by layer."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -43,17 +42,17 @@ class OpenDiffs:
 
     @contextlib.contextmanager
     def paused(self, id: str, why: str) -> Iterator[Callable[[], None]]:
-        """Let no Diff of a layer go on while a call may touch the layer.
+        """Stop all Diffs of a layer while a ``with`` block may change the layer.
 
-        At the end they are broken off, unless the block raises `InUseError`, by which a driver refuses
-        a call and says that it touched nothing.
+        At the end of the block they break off, unless it raises `InUseError`: with that a driver
+        refuses a call, and has changed nothing.
 
         Args:
-            id: the layer, of which no Diff can begin meanwhile.
+            id: the layer; its lock keeps new Diffs from beginning meanwhile.
             why: the text of the error that readers get.
 
         Yields:
-            What breaks them off before the end.
+            A function that breaks them off before the end.
         """
         with self._guard:
             held = list(self._open.get(id, ()))
@@ -78,7 +77,7 @@ class OpenDiffs:
         go_on(why)
 
     def settle(self, diff: DiffStream) -> None:
-        """Wait until it is decided whether what was read is good; see `DiffStream.broken` then."""
+        """Wait until it is known whether what was read is good; see `DiffStream.broken` then."""
         with self._guard:
             if not self._decided.wait_for(lambda: not diff.paused, PATIENCE):
                 diff.broken = f"another call has been at the layer for {PATIENCE:.0f} s"
@@ -93,7 +92,7 @@ class OpenDiffs:
 
 
 class DiffStream:
-    """One Diff; a stream. ``call`` is what asked for it, which ends when the stream is closed."""
+    """The stream of one Diff; ``call`` is its entry in the log, which ends when it is closed."""
 
     def __init__(self, diffs: OpenDiffs, id: str, stream: ClosableStream) -> None:
         self._diffs = diffs
@@ -124,10 +123,10 @@ class DiffStream:
         return piece
 
     def close(self, error: BaseException | None = None) -> None:
-        """Release the layer, and log how it went; never raises.
+        """Close the driver's stream, and log how the Diff ended; never raises.
 
         Args:
-            error: what broke it off, if something did.
+            error: the error that broke it off, if there is one.
         """
         try:
             self._stream.close()
@@ -138,6 +137,6 @@ class DiffStream:
         if self.call and error is None:
             self.call.done(200)
         elif self.call:
-            told = GraphDriverError(f"it broke off: {error or type(error).__name__}")
-            told.about(self.call.spoken, self.call.layer)
-            self.call.failed(200, told, error)
+            broken = GraphDriverError(f"it broke off: {error or type(error).__name__}")
+            broken.about(self.call.spoken, self.call.layer)
+            self.call.failed(200, broken, error)

@@ -1,4 +1,4 @@
-"""Serving a driver in a line or two, for programs that do nothing else."""
+"""Functions that serve a driver in one line, for programs that do nothing else."""
 
 from __future__ import annotations
 
@@ -29,17 +29,16 @@ _log = logging.getLogger(__name__)
 def serve(driver: ProtoDriver | Handler, *listeners: Listener) -> None:
     """Serve a driver until SIGTERM, SIGINT or SIGQUIT.
 
-    What the daemon says at Init is remembered by the place of the first listener, so a plugin that is
-    restarted there knows its home. The process's umask becomes 0. The log goes to stderr if the root
-    logger has no handler; signals are handled if this is the main thread.
+    Init is remembered under the first listener's address, so a plugin that is restarted there knows
+    its home. The process's umask becomes 0. The log goes to stderr if the root logger has no handler;
+    signals are handled if this is the main thread.
 
     Args:
-        driver: what keeps the layers, or a `Handler` that was made for it, and remembers what it was
-            told to.
+        driver: keeps the layers; or a `Handler` for it, which then decides what is remembered.
         listeners: where calls come from; they are closed at the end.
 
     Raises:
-        UnsupportedError: this process is not root's, or nothing can be remembered.
+        UnsupportedError: this process does not run as root, or Init cannot be remembered.
     """
     _serve(driver, listeners)
 
@@ -71,9 +70,9 @@ def run(
     """Serve calls in a process that is prepared, until it is stopped.
 
     Args:
-        handler: answers the calls; its former home is taken up again first.
+        handler: answers the calls; the home of the remembered Init is opened again first.
         listeners: where calls come from; they are closed at the end.
-        notifier: tells systemd how the plugin stands.
+        notifier: tells systemd when the plugin is ready, and when it stops.
         ready: called when calls can be answered.
     """
     driver = handler.driver.driver_name or type(handler.driver).__name__
@@ -101,13 +100,13 @@ def serve_unix(driver: ProtoDriver | Handler, address: str, group: str | int | N
     """Serve a driver on a unix socket, as `serve` does.
 
     Args:
-        driver: what keeps the layers.
+        driver: keeps the layers.
         address: the plugin's name, for ``/run/docker/plugins/NAME.sock``, or an absolute path.
         group: who besides root may call it: a group's name or number.
 
     Raises:
         InUseError: another process listens there.
-        UnsupportedError: the path or the group will not do.
+        UnsupportedError: the path or the group cannot be used.
     """
     serve(driver, UnixListener(address, group=group))
 
@@ -125,7 +124,7 @@ def serve_tcp(
     """Serve a driver on TCP, as `serve` does, and write the file by which a daemon finds it.
 
     Args:
-        driver: what keeps the layers.
+        driver: keeps the layers.
         name: the plugin's name.
         host: where to listen.
         port: likewise; 0 lets the kernel choose.

@@ -28,7 +28,7 @@ PATIENCE: Final = 12.0
 
 ENGINE: Final = "docker"
 
-_RESTART: Final = "restart the daemon: it says Init when it starts"
+_RESTART: Final = "restart the daemon, which sends Init at startup"
 
 _CLEAN_UP: Final = 'make its last call yourself: "graphdriver call --force ... Cleanup"'
 
@@ -67,9 +67,7 @@ class DaemonSession:
             return
         self._resume(patience=0)  # what was in the way may be gone
         if not self.served.begin_call():
-            raise NotReadyError(
-                self._trouble or f"no daemon has said Init to this plugin yet; {_RESTART}"
-            )
+            raise NotReadyError(self._trouble or f"the plugin is not initialised; {_RESTART}")
 
     def __exit__(self, *exc: object) -> None:
         self.served.end_call()
@@ -168,13 +166,13 @@ class DaemonSession:
                 self._open(self._daemon.init, patience, make=False)
             except Exception as error:  # a driver's init may raise anything
                 hint = getattr(error, "hint", None)
-                trouble = f"the home of the last Init could not be taken up again: {error}"
+                trouble = f"the home of the last Init cannot be opened again: {error}"
                 trouble += "" if hint else f"; {_RESTART}"
                 if trouble != self._trouble:
                     _log.warning("%s", trouble)
                 self._trouble = trouble
                 return error
-            _log.info("took up %s again", self._daemon.init.home)
+            _log.info("opened %s again", self._daemon.init.home)
             return None
 
     def _open(self, request: InitRequest, patience: float = 0, *, make: bool = True) -> None:

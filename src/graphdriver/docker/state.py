@@ -1,9 +1,9 @@
-"""Where a plugin remembers what its daemon said, and when that goes.
+"""The state directories of plugins, in which they remember Init, and when these are removed.
 
-Each plugin has a directory below `STATES`, named after the place where it listens. It goes when the
-plugin ends after its daemon called Cleanup. Others go when another plugin starts: those whose socket is
-gone, and whose daemon has called Cleanup, is known to be gone, or was over TCP and has lost its home.
-What a plugin in other namespaces left stays: its socket and its daemon may not be visible from here.
+Each plugin has a directory below `STATES`, named after its listener. It removes that directory when it
+ends after its daemon's Cleanup. Another plugin that starts removes it if its socket is gone, and its
+daemon has called Cleanup, is known to be gone, or was connected over TCP and its home is gone. The
+directories of plugins in other namespaces stay: their sockets and daemons may not be visible from here.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ STATES: Final = f"{RUNTIME}/plugins"
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _OF_NAME: Final = "name="
-"""Begins the state of a plugin that is found by its name; no escaped path or address has a ``=``."""
+"""Prefix for a plugin that is found by its name; no escaped path or address has a ``=``."""
 
 _log = logging.getLogger(__name__)
 
 
 def state_name(listener: Listener, name: str = "") -> str:
-    """Return the name of a plugin's directory, another one for each place where plugins can listen.
+    """Return the name of a plugin's state directory, a different one for each address.
 
     Args:
-        listener: where the plugin listens first.
-        name: what a daemon calls it, where it is found by that alone: its port may change.
+        listener: the plugin's first listener.
+        name: the plugin's name, if a daemon finds it only by that: its port may change.
     """
     path: str = getattr(listener, "path", "")
     if not path:
@@ -54,7 +54,11 @@ def state_name(listener: Listener, name: str = "") -> str:
 
 
 def make_state_directory(state: str, states: str = STATES) -> str:
-    """Make a plugin's directory, and remove those of plugins that are gone; return its path.
+    """Make a plugin's state directory, and remove those of plugins that are gone; return its path.
+
+    Args:
+        state: its name, from `state_name`.
+        states: where the state directories are.
 
     Raises:
         UnsupportedError: it cannot be made, or is another user's.
@@ -63,9 +67,8 @@ def make_state_directory(state: str, states: str = STATES) -> str:
     try:
         for one in (os.path.dirname(states), states):
             make_own(one, 0o700)
-        with InitFile(
-            path
-        ).locked():  # or another plugin that starts would sweep it between the two
+        # Locked: another plugin that starts must not sweep it before it is marked.
+        with InitFile(path).locked():
             make_own(path, 0o700)
             mark_namespaces(path)
         _sweep(states, state)
@@ -78,7 +81,7 @@ def make_state_directory(state: str, states: str = STATES) -> str:
 
 
 def is_remembered(directory: str) -> bool:
-    """Tell whether a daemon's Init is remembered in a plugin's directory."""
+    """Tell whether an Init is remembered in a state directory."""
     return os.path.lexists(os.path.join(directory, INIT))
 
 
@@ -88,14 +91,14 @@ def _sweep(states: str, mine: str) -> None:
         if _has_socket(state) or not is_of_our_namespaces(directory):
             continue
         file = InitFile(directory)
-        # What is being written stays. Nobody waits: a process may stop in its middle.
+        # A file that is being written stays. No wait for it: its process may be stopped.
         with contextlib.suppress(InUseError), file.locked(patience=0):
             try:
                 daemon = file.read()
             except ValueError as error:
-                _log.warning("removing it: %s", error)
+                _log.warning("removing %s: %s", directory, error)
                 daemon = None
-            except OSError as error:  # nothing of ours, and no reason not to start
+            except OSError as error:  # not made by us, and no reason not to start
                 _log.warning("leaving %s as it is: %s", directory, error.strerror)
                 continue
             if daemon is None or _is_gone(daemon):
@@ -110,5 +113,5 @@ def _has_socket(state: str) -> bool:
 def _is_gone(daemon: Daemon) -> bool:
     if not daemon.may_call():
         return True
-    # Whether one without a process lives cannot be told; without its home it has no use for a plugin.
+    # Nobody knows whether a daemon over TCP lives; without its home it does not need a plugin.
     return daemon.peer is None and not os.path.isdir(daemon.init.home)

@@ -1,4 +1,4 @@
-"""The log of calls: a line for each, and a warning for one that takes long, while it still does.
+"""The log of calls: a line for each at its end, and a warning while one runs long.
 
 Lines go to the logger ``graphdriver.calls``; their members (call, layer or snapshot, parent,
 milliseconds, status) are in ``extra={"graphdriver": …}``. A Diff ends when its stream is closed, not
@@ -18,14 +18,14 @@ from graphdriver.errors import GraphDriverError
 from graphdriver.linux.resources import error_text
 
 SLOW: Final = 30.0
-"""After how many seconds a call that still runs is warned of; then whenever its time has doubled."""
+"""After how many seconds a running call is logged as slow; again whenever its time has doubled."""
 
 _CAPITALS: Final = re.compile("(?<=[a-z])(?=[A-Z])")
 _calls = logging.getLogger("graphdriver.calls")
 
 
 class CallLog:
-    """The calls that run, and one thread that looks for slow ones as long as there are any."""
+    """The running calls, and one thread that looks for slow ones among them."""
 
     def __init__(self) -> None:
         self._running: set[Call] = set()
@@ -35,7 +35,7 @@ class CallLog:
         self._watcher: threading.Thread | None = None
 
     def begin(self, name: str) -> Call:
-        """Note that a call begins; it must be ended."""
+        """Begin a call; the caller ends it."""
         call = Call(self._running, name)
         self._running.add(call)
         if not self._busy.is_set():  # at most once in `SLOW` seconds
@@ -43,11 +43,11 @@ class CallLog:
         return call
 
     def running(self) -> list[str]:
-        """Return the calls that run, the oldest first, as errors name them."""
+        """Return the running calls as errors name them, the oldest first."""
         return [call.asked for call in sorted(self._running, key=lambda call: call.started)]
 
     def close(self) -> None:
-        """Look for slow calls no longer. May be repeated."""
+        """Stop looking for slow calls. May be repeated."""
         with self._guard:
             watcher, self._watcher = self._watcher, None
         if watcher:
@@ -59,7 +59,9 @@ class CallLog:
         with self._guard:
             if self._watcher is None and not self._closed.is_set():
                 watcher = threading.Thread(target=self._look, name="slow calls", daemon=True)
-                with contextlib.suppress(RuntimeError):  # no thread to be had: the next call tries
+                with contextlib.suppress(
+                    RuntimeError
+                ):  # no thread is available: the next call tries again
                     watcher.start()
                     self._watcher = watcher
             self._busy.set()
@@ -69,8 +71,8 @@ class CallLog:
             self._busy.wait()
             running = list(self._running)
             if not running:
-                # What had begun has ended. It sleeps on all the same: who makes one small call after
-                # another must not pay for waking a thread each time.
+                # All calls have ended. Sleep all the same: a caller that makes one small call after
+                # another must not pay for waking this thread each time.
                 pause = SLOW
             else:
                 pause = max(0.0, min(call.due for call in running) - time.monotonic())
@@ -109,46 +111,49 @@ class Call:
 
     @property
     def spoken(self) -> str:
-        """How errors name it: ``create read write``."""
+        """The name in errors: ``create read write``."""
         return _CAPITALS.sub(" ", self.name).lower()
 
     @property
     def asked(self) -> str:
-        """What was asked of which layer or snapshot: ``create 4f0c…``."""
+        """The call and its layer or snapshot: ``create 4f0c…``."""
         subject = self.layer or self.snapshot
         return f"{self.spoken} {subject}" if subject else self.spoken
 
     def end(self) -> None:
-        """Note that it does not run any more."""
+        """End the call without a line in the log."""
         self._running.discard(self)
 
     def done(self, status: int | str) -> None:
         """Log a success.
 
         Args:
-            status: how the protocol says it.
+            status: the protocol's status code.
         """
         self.end()
         if _calls.isEnabledFor(logging.DEBUG):
             _calls.debug("%s", self.name, extra={"graphdriver": self._members(status)})
 
     def failed(
-        self, status: int | str, told: GraphDriverError, cause: BaseException | None
+        self, status: int | str, answered: GraphDriverError, cause: BaseException | None
     ) -> None:
-        """Log a failure, with a trace where nobody could have expected it.
+        """Log a failure, with a trace if it is an unexpected one.
 
         Args:
-            status: how the protocol says it.
-            told: the error that the caller gets.
-            cause: what was raised.
+            status: the protocol's status code.
+            answered: the error that the caller gets.
+            cause: the exception that was raised.
         """
         self.end()
         _calls.warning(
-            "%s", told, exc_info=_unexpected(cause), extra={"graphdriver": self._members(status)}
+            "%s",
+            answered,
+            exc_info=_unexpected(cause),
+            extra={"graphdriver": self._members(status)},
         )
 
     def undone(self, trouble: Exception | None) -> None:
-        """Log that the caller was gone before it had the answer, and what became of the call."""
+        """Log that the caller was gone before it had the answer, and whether the call was undone."""
         then = f"cannot be undone: {trouble}" if trouble else "was undone"
         _calls.warning(
             "%s: the caller was gone before it had the answer; the call %s",
@@ -159,7 +164,7 @@ class Call:
         )
 
     def warn(self, now: float) -> None:
-        """Log that it still runs."""
+        """Log that the call still runs."""
         self.due = now + (now - self.started)
         _calls.warning(
             "%s has been running for %.0f s and still is",
@@ -183,7 +188,7 @@ class Call:
 
 
 def described(error: BaseException) -> GraphDriverError:
-    """Return what was raised as an error with a text; a driver's own errors may be of any kind."""
+    """Return an exception as an error with a text; a driver may raise anything."""
     try:
         if isinstance(error, GraphDriverError):
             str(error)
@@ -197,5 +202,5 @@ def described(error: BaseException) -> GraphDriverError:
 
 
 def _unexpected(error: BaseException | None) -> BaseException | None:
-    """Return the error if its trace is worth a look: it is no error of the contract, nor of the OS."""
+    """Return an error if its trace is worth logging: it is neither the contract's nor the kernel's."""
     return None if isinstance(error, GraphDriverError | OSError) else error

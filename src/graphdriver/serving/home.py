@@ -1,14 +1,11 @@
-"""What is kept in a driver's home for it, in ``HOME/.graphdriver/``, so that every driver has it.
+"""The files in ``HOME/.graphdriver/``, which the framework keeps for every driver.
 
-- ``lock``: held (flock) by the one process that serves the home; it says which one that is.
-- ``home.json``: whose home it is: the engine's (Docker or containerd), the driver's name, the version
-  of its layout, and whether it promised to reproduce diffs. Another engine, driver, version or promise
-  is refused, because a daemon would lose the layers that are there.
-- ``applying/ID``: the mark of a layer whose ApplyDiff has begun and is not known to be whole and on
-  disk. While it bears the mark nobody may take the layer for a whole one.
-
-A mark needs no fsync of its own when it is made: it comes before the layer's content in the same
-filesystem's journal, so no crash leaves content without it. It is removed only after `syncfs`.
+- ``lock``: locked (flock) by the one process that serves the home; holds its process ID.
+- ``home.json``: the engine (Docker or containerd), the driver's name, the version of its layout, and
+  whether it promised to reproduce diffs. Another engine, driver, version or promise is refused,
+  because a daemon would lose the layers in the home.
+- ``applying/ID``: the mark of a layer whose ApplyDiff has begun, and which may be incomplete or not on
+  disk yet.
 """
 
 from __future__ import annotations
@@ -28,21 +25,21 @@ from graphdriver.files.small_files import read_object, write_whole
 from graphdriver.linux.filesystem import syncfs
 from graphdriver.serving.home_contents import IDENTITY, refuse_others
 
-_FOLDER = ".graphdriver"
+_DIRECTORY = ".graphdriver"
 _OWN_FILE = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Home:
-    """A home that this process holds.
+    """A home that this process has locked.
 
     Args:
-        path: the home; it and missing folders above it are made.
+        path: the home; it and missing directories above it are made.
         gid_maps: the home belongs to the group that root has under these.
-        patience: how long to wait for another process to let go of it, in seconds.
+        patience: how long to wait for another process to unlock it, in seconds.
         adopt: whether a directory that holds other files may become the home.
 
     Raises:
-        InUseError: another process holds it; the text names both.
+        InUseError: another process has locked it; the text names that process.
         UnsupportedError: it holds other files, or belongs to another user.
         GraphDriverError: it cannot be made.
     """
@@ -56,7 +53,7 @@ class Home:
         adopt: bool = False,
     ) -> None:
         self.path = path
-        own = os.path.join(path, _FOLDER)
+        own = os.path.join(path, _DIRECTORY)
         self._marks = os.path.join(own, "applying")
         try:
             if not adopt:
@@ -81,13 +78,14 @@ class Home:
         make_directories(os.path.dirname(self.path), 0o711)
         make_plain(self.path, 0o710)
         secure(self.path, 0o710)
-        if os.stat(self.path).st_gid != group:  # a kill may have come between the two
+        if os.stat(self.path).st_gid != group:  # also after a kill between the two calls
             os.chown(self.path, -1, group)
         make_own(own, 0o700)
         make_own(self._marks, 0o700)
 
     def _take_lock(self, path: str, patience: float) -> int:
-        # Not for writing: a read-only home can be locked, and one that is held be made read-only.
+        # Read-only: a home on a read-only filesystem can be locked, and a filesystem with a locked home
+        # can be remounted read-only.
         descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | _OWN_FILE, 0o600)
         try:
             try:
@@ -105,10 +103,10 @@ class Home:
             os.close(descriptor)
             process = f"process {int(holder)}" if holder.isdigit() else "another process"
             raise InUseError(
-                f"the home {self.path} is served by {process}, and this is {os.getpid()}",
-                hint="stop that one first, or use another home",
+                f"the home {self.path} is in use by {process}",
+                hint="stop it, or choose another home",
             )
-        # For messages alone, so a full disk does not matter; and where there was room once, there is.
+        # Only errors show it, so a full disk does not matter.
         with contextlib.suppress(OSError):
             writable = os.open(path, os.O_WRONLY | _OWN_FILE)
             try:
@@ -118,20 +116,22 @@ class Home:
         return descriptor
 
     def is_current(self) -> bool:
-        """Tell whether the path leads to this home still.
+        """Tell whether the path still leads to this home.
 
-        It leads to another one, or to none, when the home was deleted, or when something was mounted on
-        the way to it. The open lock is compared: no other file can have its device and inode meanwhile.
+        It does not after the home was deleted, or something was mounted on the way to it.
         """
         try:
             there = os.stat(self._lock_path)
         except OSError:
             return False
+        # No other file can have this inode number while the lock is open.
         held = os.fstat(self._lock)
         return (there.st_ino, there.st_dev) == (held.st_ino, held.st_dev)
 
     def claim(self, engine: str, driver: str, home_format: int) -> bool:
-        """Say whose home it is, or find that it is so already; before the driver touches it.
+        """Record the engine and the driver of this home, or check the record that is there.
+
+        Called before the driver's init, which may change what it finds.
 
         Args:
             engine: ``docker`` or ``containerd``: neither knows the other's layers.
@@ -139,7 +139,7 @@ class Home:
             home_format: the version of its layout on disk.
 
         Returns:
-            Whether it was so already.
+            Whether the record was there already.
 
         Raises:
             UnsupportedError: it belongs to another engine, driver or version; the text names both.
@@ -157,10 +157,10 @@ class Home:
         return there is not None
 
     def bind(self, exact_diffs: bool) -> None:
-        """Hold the driver to what it first promised here about exact diffs.
+        """Record whether the driver promises exact diffs, or check the record that is there.
 
         Raises:
-            UnsupportedError: it promises otherwise now: the daemon would lose its old layers.
+            UnsupportedError: the promise has changed: the daemon could not use its old layers.
         """
         there = self._read_identity() or {}
         promised = there.get("reproduces_exact_diffs")
@@ -170,8 +170,8 @@ class Home:
             )
         elif promised is not exact_diffs:
             raise UnsupportedError(
-                f"the layers in {self.path} were kept {_promised(not exact_diffs)}, and the driver"
-                f" is {_promised(exact_diffs)} now",
+                f"the layers in {self.path} were kept {_with(not exact_diffs)} the promise of exact"
+                f" diffs, and the driver is set up {_with(exact_diffs)} it",
                 hint="go back to the former setting, or use another home",
             )
 
@@ -184,19 +184,19 @@ class Home:
             return None
         except ValueError as error:
             raise GraphDriverError(
-                f"{self._identity} is damaged, so nobody knows whose home this is: {error}",
+                f"{self._identity} is damaged, so the home's engine and driver are unknown: {error}",
                 hint="restore it, or remove the home with all its layers",
             ) from error
         return there
 
     def close(self) -> None:
-        """Let go of the home."""
+        """Unlock the home."""
         os.close(self._lock)
 
     # --- marks ------------------------------------------------------------------------------------
 
     def is_unfinished(self, id: str) -> bool:
-        """Tell whether the layer bears the mark."""
+        """Tell whether the layer has the mark."""
         return id in self._unfinished
 
     def unfinished(self) -> list[str]:
@@ -204,45 +204,50 @@ class Home:
         return sorted(self._unfinished)
 
     def mark(self, id: str) -> None:
-        """Mark a layer before the first byte of its ApplyDiff is written."""
+        """Mark a layer as unfinished, before the first byte of it is written."""
+        # No fsync: the mark is in the filesystem's journal before the layer's content, so no crash
+        # leaves content without it.
         os.close(os.open(self._mark(id), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._unfinished.add(id)
 
     def unmark(self, id: str) -> None:
-        """Take the mark off; the layer is whole, or gone."""
+        """Remove the mark of a layer that is complete, or removed."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._mark(id))
         self._unfinished.discard(id)
 
     def unmark_all_but(self, exists: Callable[[str], bool]) -> None:
-        """Take the marks off layers that are gone: a kill may come between a Remove and its unmark.
+        """Remove the marks of layers that are gone: a kill may come between a Remove and its unmark.
 
         Args:
-            exists: tells whether there is such a layer.
+            exists: tells whether a layer exists.
         """
         for id in [id for id in self._unfinished if not exists(id)]:
-            with contextlib.suppress(OSError):  # a filesystem that was made read-only is read
+            with contextlib.suppress(OSError):  # a read-only filesystem can still be served
                 self.unmark(id)
 
     def unmark_synced(self, id: str, filesystem: int) -> None:
-        """Take the mark off once the layer is on disk, for good.
+        """Wait until a layer is on disk, and remove its mark for good.
 
         Args:
             id: the layer.
-            filesystem: a descriptor on it that was opened before the first write, so that an error
-                of writing back is reported to us (syncfs(2), since Linux 5.8).
+            filesystem: a descriptor from `open`, opened before the first write: syncfs(2) reports
+                the writeback errors that happened since then (since Linux 5.8).
 
         Raises:
             OSError: something could not be written; the mark stays.
         """
+        # In this order: a crash at any point leaves the mark, or a layer that is on disk.
         syncfs(filesystem)
         descriptor = os.open(self._marks, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.unlink(self._mark(id))
             try:
+                # Before the answer: otherwise a power cut could bring the mark back, and the daemon
+                # would find a layer refused that it was told is there.
                 os.fsync(descriptor)
             except BaseException:
-                self.mark(id)  # the caller is told that the layer is not on disk
+                self.mark(id)  # the call fails, so the layer must be refused from now on
                 raise
         finally:
             os.close(descriptor)
@@ -269,7 +274,7 @@ class Home:
 
 
 def _open_for_writing(descriptor: int, path: str) -> None:
-    """Open a lock's file anew under the same descriptor: NFS locks only what is open for writing.
+    """Reopen a lock's file for writing under the same descriptor: NFS locks no other files.
 
     The rule is in nfs4_proc_lock (fs/nfs/nfs4proc.c in the kernel); see also flock(2).
     """
@@ -309,5 +314,5 @@ def _described(identity: dict[str, object]) -> str:
     return f"driver {driver!r}, format {identity.get('format')}, for {engine}"
 
 
-def _promised(exact_diffs: bool) -> str:
-    return f"with{'' if exact_diffs else 'out'} the promise of exact diffs"
+def _with(exact_diffs: bool) -> str:
+    return "with" if exact_diffs else "without"

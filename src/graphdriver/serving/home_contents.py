@@ -1,4 +1,4 @@
-"""What is in a directory that is to be a home: nothing, layers of ours, or files of others."""
+"""A check of what a directory holds before it becomes a home: nothing, our layers, or others' files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from graphdriver.errors import UnsupportedError
 
 IDENTITY: Final = ".graphdriver/home.json"
-"""The file by which a home is known to be one."""
+"""The file that every home has, and no other directory."""
 
 _OURS: Final = frozenset(
     {
@@ -22,7 +22,7 @@ _OURS: Final = frozenset(
         "lost+found",
     }
 )
-"""What may be in a home before it is one: left by a kill or a look at it, or made by mkfs(8)."""
+"""Names that a directory may have before it is a home: left by a kill or a probe, or by mkfs(8)."""
 
 _KNOWN: Final = (
     ({"image", "volumes"}, "the data root of a Docker daemon"),
@@ -32,16 +32,16 @@ _KNOWN: Final = (
     ({"metadata.db", "snapshots"}, "the root of one of containerd's own snapshotters"),
     ({"io.containerd.content.v1.content"}, "the root of a containerd"),
 )
-"""Names by which the directories of others are known."""
+"""Names that tell whose directory it is."""
 
 _SHOWN: Final = 3
 
 
 def refuse_others(path: str) -> None:
-    """Refuse a directory that is not empty and was never a home; nothing is written to it.
+    """Refuse a directory that is not empty and was never a home; write nothing to it.
 
     Raises:
-        UnsupportedError: it is such; the text says what it is.
+        UnsupportedError: the directory holds other files; the text says which.
     """
     if not os.path.isdir(path) or os.path.lexists(os.path.join(path, IDENTITY)):
         return

@@ -1,11 +1,11 @@
 """The log: to stderr, for people or for machines.
 
-A record may carry members of its own under ``extra={"graphdriver": {...}}``; the handler so names
-each call with its layer and duration. As text they follow the message as ``key=value``; as JSON they
-are members of the one object that each line is.
+A record may have members of its own in ``extra={"graphdriver": {...}}``, such as a call's layer and
+duration. As text they follow the message as ``key=value``; as JSON each line is one object, and they
+are members of it.
 
-Much of what is logged comes from callers: as text, control characters are written as escapes, so
-that no layer's name can pass for a line of the log.
+Much of what is logged comes from callers. So as text, control characters are written as escapes: no
+layer's name can look like a line of the log.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _log = logging.getLogger("graphdriver")
 
 
 def set_up(*, verbose: bool, form: Form) -> None:
-    """Send the whole process's log to stderr.
+    """Send the log of the whole process to stderr.
 
     Args:
-        verbose: show everything, each call too; otherwise from INFO on.
+        verbose: log everything, each call too; otherwise INFO and above.
         form: how lines are written.
     """
     target = logging.StreamHandler(sys.stderr)

@@ -1,4 +1,4 @@
-"""What a process needs to serve a driver: root's rights, no umask, and many descriptors."""
+"""What a process needs to serve a driver: root's rights, no umask, descriptors, its callers' group."""
 
 from __future__ import annotations
 

@@ -238,7 +238,7 @@ class ServedHome:
         """
         if self.home.is_unfinished(id):
             raise LayerExistsError(
-                "the layer exists, and its transfer was never finished", hint="remove it first"
+                "the layer exists, but its transfer did not finish", hint="remove it first"
             )
         self.expect_finished(parent)
         yield
@@ -261,7 +261,8 @@ class ServedHome:
         for id in ids:
             if self.home.is_unfinished(id):
                 raise LayerUnfinishedError(
-                    f"layer {id} was never applied to its end", hint="remove it and load it again"
+                    f"layer {id} is incomplete: its transfer did not finish",
+                    hint="remove it and load it again",
                 )
 
     def expect_fillable(self, id: str, parent: str) -> None:
@@ -276,8 +277,8 @@ class ServedHome:
             )
         if id not in self.created:
             raise LayerUnfinishedError(
-                "only a layer that was just created can be applied to, once, and this one was not"
-                " created since the plugin took up the home, or was applied to before",
+                "only a layer that was just created can be filled, and only once; this one was filled"
+                " before, or was not created since the plugin opened the home",
                 hint="remove it and load again",
             )
         self.expect_finished(parent)

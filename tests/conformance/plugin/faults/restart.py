@@ -59,7 +59,7 @@ class NoInitMeansNoLayers(_BeforeInit):
 class NoInitMeansNoHome(_BeforeInit):
     """Without an Init every call is refused."""
 
-    told = 500, b'{"Err": "no daemon has said Init"}'
+    told = 500, b'{"Err": "the plugin is not initialised"}'
 
 
 @caught_by("restart/folder-is-shown-throughout")
