@@ -38,7 +38,8 @@ MAY_KNOW = {
 WITHIN = {
     "layer": {
         "tar": set[str](),
-        "attributes": set[str](),
+        "idmap": set[str](),
+        "attributes": {"idmap"},
         "tree": {"attributes"},
         "write": {"tar", "tree", "attributes", "idmap", "whiteout"},
         "overlay": {

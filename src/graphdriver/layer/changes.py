@@ -30,7 +30,7 @@ import stat
 from collections.abc import Iterator, Sequence
 
 from graphdriver.driver import ChangeKind, Touched
-from graphdriver.layer.attributes import is_content
+from graphdriver.layer.attributes import is_same_content
 from graphdriver.layer.change_list import Changed, Way
 from graphdriver.layer.tree.trail import Trail
 from graphdriver.layer.tree.walk import names_in, walk
@@ -209,7 +209,7 @@ def same(
         return False
     try:
         if stat.S_ISDIR(above.st_mode):
-            return _untouched(above, below, untouched_before) or _same_xattrs(
+            return _untouched(above, below, untouched_before) or is_same_content(
                 xattr.get_all_at(upper_fd, name), xattr.get_all_at(lower_fd, name)
             )
         if not (
@@ -226,7 +226,7 @@ def same(
             name, dir_fd=lower_fd
         ):
             return False
-        return _same_xattrs(xattr.get_all_at(upper_fd, name), xattr.get_all_at(lower_fd, name))
+        return is_same_content(xattr.get_all_at(upper_fd, name), xattr.get_all_at(lower_fd, name))
     except OSError as error:
         if error.errno not in _MOVING:
             raise
@@ -244,20 +244,12 @@ def _same_time(one: int, other: int) -> bool:
     return one == other
 
 
-def _same_xattrs(one: dict[bytes, bytes], other: dict[bytes, bytes]) -> bool:
-    if one == other:
-        return True
-    return all(
-        one.get(name) == other.get(name) for name in one.keys() | other.keys() if is_content(name)
-    )
-
-
 def _same_file(upper_fd: int, lower_fd: int, name: bytes, size: int) -> bool:
     one = open_regular(upper_fd, name)
     try:
         other = open_regular(lower_fd, name)
         try:
-            if not _same_xattrs(xattr.get_all(one), xattr.get_all(other)):
+            if not is_same_content(xattr.get_all(one), xattr.get_all(other)):
                 return False
             return _same_content(one, other, size)
         finally:

@@ -27,9 +27,9 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from graphdriver.driver import ChangeKind, IDMap
 from graphdriver.errors import BrokenStreamError, GraphDriverError, UnsupportedError
 from graphdriver.layer import whiteout
-from graphdriver.layer.attributes import is_content
+from graphdriver.layer.attributes import in_tar
 from graphdriver.layer.change_list import ChangeList
-from graphdriver.layer.idmap import attribute_to_container, to_container
+from graphdriver.layer.idmap import to_container
 from graphdriver.layer.tar.entry import Entry, EntryType
 from graphdriver.layer.tar.header import BLOCK
 from graphdriver.layer.tar.writer import END, file_headers, headers
@@ -246,7 +246,7 @@ class Packer:
             entry = self._described(path, EntryType.FILE, found)
             if self._is_linked(name, entry, found):
                 return (headers(entry),)
-            self._add_xattrs(entry, attributes)
+            entry.xattrs = in_tar(attributes, self._uid_maps, self._gid_maps)
             entry.size = entry.stored = size
             self.size += size
             self.inodes += 1
@@ -273,7 +273,7 @@ class Packer:
             if self._is_linked(name, entry, found):
                 return headers(entry)
         self.inodes += 1
-        self._add_xattrs(entry, attributes)
+        entry.xattrs = in_tar(attributes, self._uid_maps, self._gid_maps)
         return headers(entry)
 
     def _described(self, name: bytes, kind: EntryType, found: os.stat_result) -> Entry:
@@ -303,13 +303,6 @@ class Packer:
 
     def _warn_vanished(self, name: bytes) -> None:
         _log.warning("%r vanished while it was packed: left out", self.above.show(name))
-
-    def _add_xattrs(self, entry: Entry, found: dict[bytes, bytes]) -> None:
-        for name, value in found.items():
-            if is_content(name):
-                entry.xattrs[name] = attribute_to_container(
-                    self._uid_maps, self._gid_maps, name, value
-                )
 
 
 def _with_data(head: bytes, fd: int, size: int) -> bytes:

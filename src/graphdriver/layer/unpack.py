@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from graphdriver.driver import IDMap, ReadStream
 from graphdriver.errors import BadArchiveError, GraphDriverError
 from graphdriver.layer import whiteout
-from graphdriver.layer.attributes import is_content, why_not_content
-from graphdriver.layer.idmap import attribute_to_host, to_host
+from graphdriver.layer.attributes import not_content, on_disk
+from graphdriver.layer.idmap import to_host
 from graphdriver.layer.tar.entry import Entry, EntryType, show
 from graphdriver.layer.tar.reader import TarReader
 from graphdriver.layer.tree.remove import remove_tree
@@ -228,18 +228,12 @@ class _Unpacker:
                 f"{show(entry.name)}: the attribute {show(entry.damaged_xattr)} is damaged: left out",
             )
         if entry.xattrs:
-            for name in entry.xattrs:
-                if not is_content(name):
-                    why = why_not_content(name)
-                    self._losses.note(
-                        why.name,
-                        f"{show(entry.name)}: the attribute {show(name)} {why.value}: left out",
-                    )
-            entry.xattrs = {
-                name: attribute_to_host(self._uid_maps, self._gid_maps, name, value)
-                for name, value in entry.xattrs.items()
-                if is_content(name)
-            }
+            for name, why in not_content(entry.xattrs):
+                self._losses.note(
+                    why.name,
+                    f"{show(entry.name)}: the attribute {show(name)} {why.value}: left out",
+                )
+            entry.xattrs = on_disk(entry.xattrs, self._uid_maps, self._gid_maps)
 
     def _nobody(self, entry: Entry, kind: str, id: int) -> int:
         """Return who gets an entry whose owner Linux cannot have; chown(2) would cut or ignore it."""

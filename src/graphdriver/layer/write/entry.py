@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from graphdriver.errors import GraphDriverError, UnsupportedError
-from graphdriver.layer.attributes import is_content, is_vital
+from graphdriver.layer.attributes import content_of, may_be_lost
 from graphdriver.layer.tar.entry import Entry, EntryType, show
 from graphdriver.layer.write.losses import Losses
 from graphdriver.linux import xattr
@@ -42,7 +42,6 @@ _DEVICE_MODE = {
 }
 _BIG = 64 << 10
 _HOLE = 4096
-_NOT_KEPT = frozenset({errno.EOPNOTSUPP, errno.EPERM})
 _LONGEST_ATTRIBUTE = 255, 1 << 16  # its name and its value (linux/limits.h)
 _IS_TYPE = {
     EntryType.SYMLINK: stat.S_ISLNK,
@@ -181,9 +180,8 @@ def describe_folder(fd: int, entry: Entry, new: bool, losses: Losses) -> None:
         OSError: anything else.
     """
     if not new:
-        for name in xattr.get_all(fd).keys() - entry.xattrs.keys():
-            if is_content(name):
-                xattr.remove(fd, name)
+        for name in content_of(xattr.get_all(fd)).keys() - entry.xattrs.keys():
+            xattr.remove(fd, name)
     _chown(fd, entry)
     _describe(fd, entry, losses)
 
@@ -225,13 +223,13 @@ def _chown(target: int | bytes, entry: Entry) -> None:
 
 
 def _set_xattrs(target: int | bytes, entry: Entry, losses: Losses) -> None:
-    is_link = entry.type is EntryType.SYMLINK  # nothing runs or guards a link itself
+    is_link = entry.type is EntryType.SYMLINK
     for name, value in entry.xattrs.items():
         try:
             xattr.set(target, name, value)
         except OSError as error:
             where = f"{show(entry.name)}: the attribute {show(name)} cannot be kept"
-            if error.errno not in _NOT_KEPT or (is_vital(name) and not is_link):
+            if not may_be_lost(name, error.errno, is_link=is_link):
                 raise _not_kept(where, target, name, value, error) from error
             losses.note(f"attributes {name.partition(b'.')[0]!r}", f"{where}: {error.strerror}")
 

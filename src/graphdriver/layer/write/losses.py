@@ -1,8 +1,8 @@
 """What is left out of a layer because it cannot be kept here: one warning for each kind and layer.
 
 An image that Docker loads, loads. What this machine, this filesystem or this type of file cannot keep,
-and without which a file is still the same file, is left out. Content, types, modes, owners, links and
-vital attributes (`graphdriver.layer.attributes.is_vital`) never are: whoever cannot keep those raises.
+and without which a file is still the same file, is left out. Content, types, modes, owners and links
+never are, nor attributes that may not be lost (`graphdriver.layer.attributes`): those raise an error.
 """
 
 from __future__ import annotations
