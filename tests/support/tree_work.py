@@ -55,7 +55,7 @@ def are_equal_times(one: int, other: int) -> bool:
 
 
 def told_by_looking_at_everything(upper: Path, lower: Path) -> list[str]:
-    """Return what protocol.md's rules make of two trees, without a single short cut."""
+    """Return what Docker's rules of comparing make of two trees, without a single short cut."""
     above, below = facts_of(upper), facts_of(lower)
     told = {}
     for path in above.keys() | below.keys():
