@@ -106,7 +106,7 @@ def options(parser: argparse.ArgumentParser) -> set[str]:
 
 def is_option(option: str, span: str) -> bool:
     """Tell whether an option is one of ours, or of the program that a span begins with."""
-    program = span.split()[0]
+    program = span.split(maxsplit=1)[0]
     if (ROOT / program).is_file():
         return f'"{option}"' in (ROOT / program).read_text()
     return option in options(main._parser()) | OTHERS_OPTIONS.get(program, set())
