@@ -102,7 +102,7 @@ class _Lock:
 class HeldLock:
     """The lock of a layer for a ``with`` block; a class, since a generator costs microseconds a call.
 
-    Of a layer and its parent, the one whose ID comes first in alphabetical order is locked first.
+    Of a layer and its parent, the one with the first ID in alphabetical order is locked first.
     Otherwise two calls that each name the other's layer as the parent would wait for each other for
     ever.
     """

@@ -18,7 +18,8 @@ dot, which no ID does:
 
 So at every moment a layer exists whole, or does not exist. These renames are not synced: a power
 cut may bring a layer back that was removed, or take one away that was created, as on any
-filesystem. A layer that was applied is synced by `graphdriver.serving` before the daemon is told.
+filesystem. A layer that was applied is synced by `graphdriver.serving` before the daemon gets an
+answer.
 
 A layer's directory takes no access control list and no group from the home, since what is made in
 it must have exactly the attributes that the layer says. It does take the home's project: a limit
@@ -262,8 +263,8 @@ class Store:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            # Project quotas: a directory that hands its project on takes in only what is of that
-            # project.
+            # Project quotas: a directory that hands its project on accepts entries of
+            # that project only.
             with _opened(os.path.dirname(target)) as trash:
                 projects.stop_inheriting(trash)
             os.rename(path, target)

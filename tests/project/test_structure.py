@@ -154,6 +154,17 @@ def test_no_driver_imports_another() -> None:
                 assert not module.startswith(tuple(others)), f"{file} knows {module}"
 
 
+def test_the_layout_and_mounts_of_overlays_know_no_driver_class() -> None:
+    """Another driver may be built on them."""
+    classes = {
+        f"drivers.overlay.{name}" for name in ("driver", "fuse_overlayfs", "layers", "overlay2")
+    }
+    for file in (SOURCE / "drivers/overlay").glob("*.py"):
+        if f"drivers.overlay.{file.stem}" not in classes:
+            known = {module.rpartition(".")[0] for module in imported(file)}
+            assert not known & classes, file
+
+
 def test_drivers_are_known_by_their_entry_points_alone() -> None:
     packages = tuple(
         f"drivers.{one.name}" for one in (SOURCE / "drivers").iterdir() if one.is_dir()

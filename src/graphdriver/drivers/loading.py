@@ -3,7 +3,7 @@
 Each driver has an entry point in the group ``graphdriver.drivers`` (pyproject.toml has ours), so
 drivers of other packages are found like our own. A driver without one is named as ``module:Class``.
 
-What is imported is somebody's code. Whatever it raises becomes an error that names the line, and
+A driver's module may be anybody's code. Whatever it raises becomes an error that names the line, and
 does not keep other drivers from being used.
 """
 

@@ -13,8 +13,8 @@ A kill during Create leaves the subvolume in ``.staging``, one during Remove in 
 start destroys it there. A container may make subvolumes in its layer: snapshots are made of them
 too, and they are destroyed together with the layer (`graphdriver.drivers.btrfs.subvolumes`).
 
-The filesystem knows all else: what a subvolume is a snapshot of, in which transaction it was made,
-and what was changed since. So a layer is compared with its parent without walking through the two
+btrfs itself records the rest: the source of each snapshot, the transaction that made it, and what
+changed since. So a layer is compared with its parent without walking through the two
 trees (`graphdriver.drivers.btrfs.touched`). Against another layer, or where containers made
 subvolumes, the naive differ compares everything.
 

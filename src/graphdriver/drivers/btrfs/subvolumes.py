@@ -1,9 +1,9 @@
 """A layer's subvolume together with those inside it: snapshots of all of them, and their removal.
 
-Whoever may write to a directory on btrfs may make subvolumes there, so a container can. A snapshot
-leaves inner subvolumes out, and a subvolume that holds others cannot be destroyed. So both are done
-here for each of them. They are opened by their numbers, never by a path that a container made,
-however deep they are.
+On btrfs a process that may write to a directory may make subvolumes there, so a container can. A
+snapshot leaves inner subvolumes out, and a subvolume that holds others cannot be destroyed. So both
+are done here for each of them. They are opened by their numbers, never by a path that a container
+made, however deep they are.
 """
 
 from __future__ import annotations

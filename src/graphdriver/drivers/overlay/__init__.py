@@ -2,7 +2,7 @@
 
 Each file is one subject:
 
-- `layout`: the names on disk and the layers' small files. `parents`: who is whose parent.
+- `layout`: the names on disk and the layers' small files. `parents`: each layer's parent and children.
 - `mounter`: an overlay mount as data, and the interface of what makes it: `kernel_mounter`,
   `fuse_mounter`.
 - `mounts`: where and when each layer is mounted. `reference_counts`: how often each was got.

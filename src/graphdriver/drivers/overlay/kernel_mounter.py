@@ -103,7 +103,7 @@ class KernelMounter(Mounter):
         calls.mount("overlay", overlay.target, "overlay", overlay.mount_flags(), data)
 
     def _in_home(self, work: Callable[[], None]) -> None:
-        """Run ``work`` in a new thread that alone has the home as its working directory."""
+        """Run ``work`` in a new thread, the only one that has the home as its working directory."""
         failed: list[Exception] = []
 
         def run() -> None:
