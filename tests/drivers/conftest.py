@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
+from tests.drivers.every import EVERY
 from tests.support.filesystems import loop
+from tests.support.ground import require
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +23,27 @@ def xfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def btrfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with loop("btrfs", tmp_path_factory.mktemp("btrfs")) as place:
         yield place
+
+
+@pytest.fixture(params=EVERY, scope="module")
+def name(request: pytest.FixtureRequest) -> str:
+    """The name of one driver after another."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def quick(name: str, request: pytest.FixtureRequest) -> Path:
+    """A directory on the filesystem that is quickest for the driver."""
+    require(os.geteuid() == 0, "mounts need root")
+    path: Path = request.getfixturevalue("btrfs") if name == "btrfs" else Path("/dev/shm")
+    return path
+
+
+@pytest.fixture
+def data_root(quick: Path) -> Iterator[Path]:
+    """A new directory there, for homes of the driver."""
+    with tempfile.TemporaryDirectory(dir=quick, prefix="gd-") as path:
+        yield Path(path)
 
 
 @pytest.fixture(params=["disk", "tmpfs", "xfs", "btrfs"])

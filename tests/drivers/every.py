@@ -9,9 +9,11 @@ from typing import Final
 
 from graphdriver import Driver, NaiveDiffDriver, ProtoDriver
 from graphdriver.drivers.btrfs.driver import BtrfsDriver
+from graphdriver.drivers.overlay.driver import OverlayDriver
 from graphdriver.drivers.overlay.fuse_overlayfs import FuseOverlayfsDriver
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from graphdriver.drivers.vfs.driver import VfsDriver
+from graphdriver.store import Store
 
 EVERY: Final[dict[str, Callable[[], ProtoDriver]]] = {
     "vfs": VfsDriver,
@@ -23,21 +25,38 @@ EVERY: Final[dict[str, Callable[[], ProtoDriver]]] = {
 OVERLAYS: Final = ("overlay2", "fuse-overlayfs")
 
 
+TREE: Final = {"vfs": "root", "overlay2": "diff", "btrfs": "root", "fuse-overlayfs": "diff"}
+"""The directory of a layer's own that holds its files."""
+
+
+def taken_up(name: str, home: Path) -> Driver:
+    """Return a driver that has taken up a home, as in a new process."""
+    own = EVERY[name]()
+    driver = own if isinstance(own, Driver) else NaiveDiffDriver(own)
+    driver.init(str(home), [], [], [])
+    return driver
+
+
+def store_of(driver: ProtoDriver) -> Store:
+    """Return the store of one of our drivers, by itself or within the naive differ."""
+    if isinstance(driver, OverlayDriver):
+        return driver._layers._store
+    own = driver.proto if isinstance(driver, NaiveDiffDriver) else driver
+    assert isinstance(own, VfsDriver | BtrfsDriver)
+    return own._store
+
+
 def retire(driver: ProtoDriver) -> None:
-    """Unmount all, and wait until nothing is deleted any more, so that filesystems can be, too."""
+    """Unmount everything, and wait until removed layers are deleted: the filesystem may go then."""
     driver.cleanup()
-    assert isinstance(driver, (VfsDriver, BtrfsDriver, Overlay2Driver, FuseOverlayfsDriver))
-    store = driver._store if isinstance(driver, (VfsDriver, BtrfsDriver)) else driver._layers._store
-    store.settle()
+    store_of(driver).settle()
 
 
 @contextlib.contextmanager
 def serving(name: str, home: Path) -> Iterator[Driver]:
     """Take up a home with a driver for the length of a ``with`` block."""
-    own = EVERY[name]()
-    driver = own if isinstance(own, Driver) else NaiveDiffDriver(own)
-    driver.init(str(home), [], [], [])
+    driver = taken_up(name, home)
     try:
         yield driver
     finally:
-        retire(own)
+        retire(driver)

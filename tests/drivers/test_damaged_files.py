@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver import Driver, NaiveDiffDriver
+from graphdriver import Driver
 from graphdriver.conformance.kit.tree import build
 from graphdriver.containerd.held_gets import HeldGets
 from graphdriver.docker.address import spec_files as spec
@@ -25,13 +25,13 @@ from graphdriver.docker.daemon import Daemon, InitFile, Peer
 from graphdriver.docker.messages import InitRequest
 from graphdriver.docker.session import DaemonSession
 from graphdriver.driver import mounted
-from graphdriver.drivers.loading import load
 from graphdriver.drivers.overlay.reference_counts import ReferenceCounts
 from graphdriver.drivers.probe_record import RECORD
 from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.errors import GraphDriverError, InUseError
 from graphdriver.serving.home import Home
 from tests.drivers.damage import damaged
+from tests.drivers.every import serving
 from tests.drivers.layers import layer, read_diff
 from tests.support.long import times
 from tests.support.tarbox import TarBox
@@ -193,17 +193,6 @@ def test_a_spec_file(
                 SpecFile("plugin", address, tls, str(tmp_path)).close()
 
 
-@contextlib.contextmanager
-def taken_up(name: str, home: Path) -> Iterator[Driver]:
-    own = load(name)()
-    driver = own if isinstance(own, Driver) else NaiveDiffDriver(own)
-    driver.init(str(home), (), (), ())
-    try:
-        yield driver
-    finally:
-        driver.cleanup()
-
-
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     path = tmp_path / "home"
@@ -216,7 +205,7 @@ def home(tmp_path: Path) -> Path:
 def test_the_files_of_a_layer(
     home: Path, caplog: pytest.LogCaptureFixture, name: str, file: str
 ) -> None:
-    with taken_up(name, home) as driver:
+    with serving(name, home) as driver:
         layer(driver, "below", "", lambda root: build(str(root)))
         layer(driver, "base", "below", lambda root: (root / "base").touch())
         driver.create("layer", "base", "", {})
@@ -231,7 +220,7 @@ def test_the_files_of_a_layer(
     path = home / "layer" / file
     with damages(path, caplog) as each:
         for _ in each:
-            with taken_up(name, home) as driver:
+            with serving(name, home) as driver:
                 for call in calls:
                     with told(home):
                         call(driver)
@@ -245,7 +234,7 @@ def test_the_files_of_a_layer(
 
 @pytest.mark.parametrize("name", ["overlay2", "fuse-overlayfs"])
 def test_a_layer_whose_list_of_layers_is_missing_is_no_first_layer(home: Path, name: str) -> None:
-    with taken_up(name, home) as driver:
+    with serving(name, home) as driver:
         driver.create("base", "", "", {})
         driver.create("layer", "base", "", {})
         (home / "layer/lower").unlink()
@@ -257,7 +246,7 @@ def test_a_layer_whose_list_of_layers_is_missing_is_no_first_layer(home: Path, n
 
 
 def test_what_vfs_notes_of_a_copy(home: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with taken_up("vfs", home) as driver:
+    with serving("vfs", home) as driver:
         layer(driver, "base", "", lambda root: build(str(root)))
         layer(driver, "layer", "base", lambda root: (root / "new").touch())
         expected = list(driver.changes("layer", "base")), read_diff(driver, "layer", "base")
@@ -278,9 +267,9 @@ def test_a_damaged_note_of_a_copy_keeps_no_leftover(home: Path) -> None:
 
 @pytest.mark.parametrize("name", ["vfs", "overlay2", "fuse-overlayfs"])
 def test_what_a_probe_found(home: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
-    with taken_up(name, home):
+    with serving(name, home):
         pass
     with damages(home / RECORD, caplog) as each:
         for _ in each:
-            with taken_up(name, home) as driver:
+            with serving(name, home) as driver:
                 driver.status()

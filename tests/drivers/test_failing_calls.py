@@ -16,19 +16,16 @@ from typing import Any
 import pytest
 
 from graphdriver import Driver
-from graphdriver.drivers.loading import load
 from graphdriver.linux.mountinfo import mount_points
-from graphdriver.naive import NaiveDiffDriver
+from tests.drivers.every import store_of, taken_up
 from tests.drivers.faults import Faults
 from tests.drivers.layers import read_diff, recorded
 from tests.support import inspection
-from tests.support.ground import require
 from tests.support.long import LONG, times
 from tests.support.two_layers import TAR_A, TAR_B
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(1200)]
 
-DRIVERS = ("overlay2", "fuse-overlayfs", "vfs", "btrfs")
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EMFILE, 0, errno.EINTR)
 
 Act = Callable[[Driver], object]
@@ -39,8 +36,7 @@ def apply(driver: Driver) -> None:
 
 
 def init(driver: Driver) -> None:
-    home = (driver._layers if hasattr(driver, "_layers") else driver.proto)._store.home  # type: ignore[attr-defined]
-    driver.init(home, (), (), ())
+    driver.init(store_of(driver).home, (), (), ())
 
 
 METHODS: dict[str, Act] = {
@@ -87,28 +83,10 @@ SILENT = (
 LAYERS = {"a": "", "b": "a", "c": "b", "d": "b", "held": "b", "fresh": "a", "alone": ""}
 
 
-@pytest.fixture(params=DRIVERS, scope="module")
-def name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture(scope="module")
-def above(name: str, request: pytest.FixtureRequest) -> Iterator[Path]:
-    require(os.geteuid() == 0, "mounts need root")
-    place = request.getfixturevalue("btrfs") if name == "btrfs" else Path("/dev/shm")
-    with tempfile.TemporaryDirectory(prefix="gd-", dir=place) as folder:
+def above(quick: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="gd-", dir=quick) as folder:
         yield Path(folder)
-
-
-def taken_up(name: str, home: Path) -> Any:
-    proto = load(name)()
-    driver = proto if isinstance(proto, Driver) else NaiveDiffDriver(proto)
-    driver.init(str(home), (), (), ())
-    return driver
-
-
-def store_of(driver: Any) -> Any:
-    return (driver._layers if hasattr(driver, "_layers") else driver.proto)._store
 
 
 class Scene:
@@ -117,7 +95,7 @@ class Scene:
     def __init__(self, name: str, above: Path) -> None:
         self._name = name
         self.home = Path(tempfile.mkdtemp(dir=above))
-        self.driver = taken_up(name, self.home)
+        self.driver: Any = taken_up(name, self.home)
         self.driver.create("a", "", "", {})
         self.driver.apply_diff("a", "", io.BytesIO(TAR_A))
         for id, parent in LAYERS.items():

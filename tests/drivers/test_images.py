@@ -6,7 +6,6 @@ import itertools
 import logging
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 from graphdriver import Driver
 from graphdriver.conformance.plugin import tars
 from graphdriver.driver import mounted
-from tests.drivers.every import EVERY, OVERLAYS, serving
+from tests.drivers.every import OVERLAYS, serving
 from tests.drivers.layers import apply, read_diff, recorded
 
 CONTENT = (b"user.kept", b"trusted.kept", b"security.ima")
@@ -40,19 +39,9 @@ KINDS = 4
 """Marks of overlays, labels, how a filesystem stores files, and unknown namespaces."""
 
 
-@pytest.fixture(params=EVERY)
-def name(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
 @pytest.fixture
-def driver(name: str, request: pytest.FixtureRequest) -> Iterator[Driver]:
-    above = request.getfixturevalue("btrfs") if name == "btrfs" else "/dev/shm"
-    with (
-        tempfile.TemporaryDirectory(dir=above, prefix="gd-") as home,
-        serving(name, Path(home)) as driver,
-    ):
+def driver(name: str, data_root: Path) -> Iterator[Driver]:
+    with serving(name, data_root) as driver:
         yield driver
 
 

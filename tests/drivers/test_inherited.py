@@ -7,7 +7,7 @@ import os
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,26 +16,13 @@ from graphdriver import Driver
 from graphdriver.conformance.plugin import tars
 from graphdriver.driver import mounted
 from graphdriver.linux import projects
-from tests.drivers.every import EVERY, serving
+from tests.drivers.every import serving
 from tests.drivers.layers import apply, layer, read_diff
 
 Facts = tuple[str, tuple[int, int], set[str]]
 """Mode, owner, and the names of attributes."""
 
 GROUP = 1234
-
-
-@pytest.fixture(params=EVERY)
-def name(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
-@pytest.fixture
-def data_root(name: str, request: pytest.FixtureRequest) -> Iterator[Path]:
-    above = request.getfixturevalue("btrfs") if name == "btrfs" else "/dev/shm"
-    with tempfile.TemporaryDirectory(dir=above, prefix="gd-") as path:
-        yield Path(path)
 
 
 def make_layers(driver: Driver) -> None:

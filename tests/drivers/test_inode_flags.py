@@ -7,30 +7,20 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from graphdriver import Driver
 from graphdriver.conformance.plugin import tars
-from graphdriver.drivers.loading import load
 from graphdriver.drivers.overlay.aliases import DirectoryAlias
 from graphdriver.linux import btrfs as calls
-from graphdriver.naive import NaiveDiffDriver
+from tests.drivers.every import TREE, store_of, taken_up
 from tests.drivers.layers import read_diff, recorded
 from tests.support.ground import require
 
 pytestmark = pytest.mark.root
 
-DRIVERS = ("overlay2", "fuse-overlayfs", "vfs", "btrfs")
 TAR = tars.tar(tars.folder(b"dir"), tars.file(b"dir/file", b"content"), tars.file(b"top", b"top"))
 PLACES = {"root": "", "directory": "dir", "file": "dir/file", "file at the top": "top"}
-TREE = {"overlay2": "diff", "fuse-overlayfs": "diff", "vfs": "root", "btrfs": "root"}
-
-
-@pytest.fixture(params=DRIVERS)
-def name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture
@@ -42,17 +32,6 @@ def home(btrfs: Path, name: str, tmp_path_factory: pytest.TempPathFactory) -> It
     yield home
     DirectoryAlias(str(home)).unmount()  # fuse-overlayfs shows a home until its Cleanup
     subprocess.run(["chattr", "-R", "-f", "-i", "-a", str(home)], check=False)
-
-
-def taken_up(name: str, home: Path) -> Driver:
-    proto = load(name)()
-    driver = proto if isinstance(proto, Driver) else NaiveDiffDriver(proto)
-    driver.init(str(home), (), (), ())
-    return driver
-
-
-def store_of(driver: Any) -> Any:
-    return (driver._layers if hasattr(driver, "_layers") else driver.proto)._store
 
 
 def flag(path: Path, flags: str) -> None:

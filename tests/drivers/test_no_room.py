@@ -22,6 +22,7 @@ from graphdriver.driver import Change, ChangeKind
 from graphdriver.drivers.loading import load
 from graphdriver.errors import RemoteError
 from graphdriver.linux.mountinfo import mount_points
+from tests.drivers.every import store_of
 from tests.drivers.layers import read_diff, recorded
 from tests.support.filesystems import loop
 from tests.support.full import fill, tmpfs, use_up_inodes
@@ -143,7 +144,7 @@ class Plugin:
         self._server.close()
 
     def settle(self) -> None:
-        (self.driver._layers if hasattr(self.driver, "_layers") else self.driver)._store.settle()
+        store_of(self.driver).settle()
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,6 @@ import contextlib
 import errno
 import functools
 import os
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ import pytest
 from graphdriver.conformance.kit.tree import record
 from graphdriver.drivers.loading import load
 from graphdriver.store import Store
+from tests.drivers.every import TREE, store_of
 from tests.drivers.faults import KILL, Faults, KilledError
 from tests.support.filesystems import loop
 from tests.support.full import fill
@@ -27,20 +26,10 @@ from tests.support.ground import require
 
 pytestmark = pytest.mark.root
 
-TREES = {"overlay2": "diff", "fuse-overlayfs": "diff", "vfs": "root", "btrfs": "root"}
-
-
-@pytest.fixture(params=TREES)
-def name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
 
 @pytest.fixture
-def home(name: str, request: pytest.FixtureRequest) -> Iterator[Path]:
-    require(os.geteuid() == 0, "mounts need root")
-    above = request.getfixturevalue("btrfs") if name == "btrfs" else Path("/dev/shm")
-    with tempfile.TemporaryDirectory(prefix="gd-", dir=above) as folder:
-        yield Path(folder)
+def home(data_root: Path) -> Path:
+    return data_root
 
 
 @pytest.fixture
@@ -66,7 +55,7 @@ class Scene:
         for id, parent in (("a", ""), ("b", "a")):
             if not self.driver.exists(id):
                 self.driver.create(id, parent, "", {})
-        tree = self.home / "b" / TREES[name]
+        tree = self.home / "b" / TREE[name]
         for number in range(3):
             (tree / f"directory{number}").mkdir()
             (tree / f"directory{number}/file").write_text("content")
@@ -77,18 +66,15 @@ class Scene:
         self.driver: Any = load(self._name)()
         self.driver.init(str(self.home), (), (), ())
 
-    def store(self) -> Any:
-        return (self.driver._layers if hasattr(self.driver, "_layers") else self.driver)._store
-
     def expect_whole_or_absent(self) -> None:
         assert self.driver.exists("a")
         if self.driver.exists("b"):
-            assert record(str(self.home / "b" / TREES[self._name])) == self.tree
+            assert record(str(self.home / "b" / TREE[self._name])) == self.tree
         else:
             assert not (self.home / "b").exists()
 
     def expect_gone(self) -> None:
-        self.store().settle()
+        store_of(self.driver).settle()
         assert not self.driver.exists("b")
         assert not (self.home / "b").exists()
         assert not os.listdir(self.home / ".trash")
@@ -126,13 +112,13 @@ def test_a_layer_can_be_made_again_after_a_removal_in_place_that_failed(
     def fail(self: Store, directory: int, name: bytes) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO), name)
 
-    store = scene.store()
+    store = store_of(scene.driver)
     with monkeypatch.context() as broken, pytest.raises(OSError, match="Input/output"):
         broken.setattr(store, "_delete", functools.partial(fail, store))
         scene.driver.remove("b")
     assert not scene.driver.exists("b")
     scene.driver.create("b", "a", "", {})
-    assert os.listdir(home / "b" / TREES[name]) == []
+    assert os.listdir(home / "b" / TREE[name]) == []
     scene.driver.remove("b")
     scene.expect_gone()
     scene.driver.remove("a")
