@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from graphdriver.driver import Change, ChangeKind
-from graphdriver.layer.change_list import Changed, ChangeList, Way
+from graphdriver.layer.change_list import Changed, ChangeList, ChangeReport
 from graphdriver.layer.changes import compare
 from graphdriver.layer.overlay.changes import compare_upper
 
@@ -27,15 +27,15 @@ def change_list(given: Sequence[Change]) -> ChangeList:
 
 
 def _found(given: Sequence[Change]) -> Iterator[Changed]:
-    way, at = Way(), list[bytes]()
+    report, at = ChangeReport(), list[bytes]()
     kinds: dict[bytes, ChangeKind] = {os.fsencode(one.path): one.kind for one in given}
     for path in sorted(kinds, key=lambda path: path.replace(b"/", b"\0")):
         *directories, name = path.split(b"/")[1:]
         while at != directories[: len(at)]:
             at.pop()
-            way.leave()
+            report.leave()
         for directory in directories[len(at) :]:
             at.append(directory)
             is_listed = b"/" + b"/".join(at) in kinds
-            way.enter(directory, is_listed=is_listed)
-        yield from way.changed(name, kinds[path], None)
+            report.enter(directory, is_listed=is_listed)
+        yield from report.change(name, kinds[path], None)

@@ -17,8 +17,8 @@ import pytest
 from graphdriver.conformance.plugin import tars
 from graphdriver.errors import BadArchiveError, UnsupportedError
 from graphdriver.layer.overlay.form import UpperDirectory
+from graphdriver.layer.tree.directory import Dir
 from graphdriver.layer.tree.remove import remove_tree
-from graphdriver.layer.tree.walk import names_in
 from graphdriver.layer.write.plain_tree import PlainTree
 from tests.layer import test_races
 from tests.layer.hostile import hard_links, links, names, whiteouts
@@ -192,6 +192,6 @@ print(told)
         text=True,
     )
     with opened(folder) as root:
-        for name in names_in(root):
+        for name in Dir(root).names():
             remove_tree(root, name)
     assert (done.stdout, done.stderr) == ("[]\n", "")

@@ -15,8 +15,9 @@ from graphdriver.errors import BrokenStreamError
 from graphdriver.layer.change_list import ChangeList
 from graphdriver.layer.changes import CLOCK_TICK_NS, compare
 from graphdriver.layer.pack import pack
+from graphdriver.layer.tree.directory import Dir
 from graphdriver.layer.tree.remove import remove_tree
-from graphdriver.layer.tree.walk import names_in, walk
+from graphdriver.layer.tree.walk import walk
 from tests.layer.listed import changes
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY
@@ -108,7 +109,7 @@ def test_a_folder_that_was_removed_meanwhile_holds_nothing(tmp_path: Path) -> No
     (tmp_path / "d").mkdir()
     with opened(tmp_path / "d") as (fd,):
         (tmp_path / "d").rmdir()
-        assert names_in(fd) == []
+        assert Dir(fd).names() == []
         assert list(walk(fd)) == []
 
 

@@ -135,7 +135,7 @@ def test_a_folder_below_is_no_target_but_a_file_that_comes_in_its_place_is(layer
     layer.unpack(tars.tar(tars.hard_link(b"h", b"a"), tars.file(b"a")))
     assert same(layer, "a", "h")
     (layer.root / "b").mkdir()
-    with pytest.raises(BadArchiveError, match=r"'i'.*hard link to a folder"):
+    with pytest.raises(BadArchiveError, match=r"'i'.*hard link to a directory"):
         layer.unpack(tars.tar(tars.hard_link(b"i", b"b"), tars.file(b"c")))
 
 

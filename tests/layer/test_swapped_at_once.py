@@ -25,7 +25,7 @@ def replaced_after(monkeypatch: pytest.MonkeyPatch, call: str, replace: Callable
         make(*arguments, **more)
         replace()
 
-    monkeypatch.setattr(f"graphdriver.layer.write.entry.os.{call}", made)
+    monkeypatch.setattr(f"graphdriver.layer.write.inode.os.{call}", made)
 
 
 def test_a_folder_that_became_a_link_is_not_entered(

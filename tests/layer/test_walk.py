@@ -12,7 +12,7 @@ import pytest
 
 from graphdriver.errors import BrokenStreamError
 from graphdriver.layer.tree.remove import remove_tree
-from graphdriver.layer.tree.trail import OPEN_FOLDERS, Trail
+from graphdriver.layer.tree.trail import OPEN_DIRECTORIES, Trail
 from graphdriver.layer.tree.walk import walk
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY
@@ -51,7 +51,7 @@ def test_a_tree_of_3000_folders_is_walked_with_few_descriptors(deep: int) -> Non
         most = max(most, open_descriptors())
         assert len(node.path) == 2 * count - 1
     assert count == DEPTH
-    assert most - before <= OPEN_FOLDERS + 4
+    assert most - before <= OPEN_DIRECTORIES + 4
     assert open_descriptors() == before
 
 
@@ -137,7 +137,7 @@ def test_who_moves_a_folder_away_meanwhile_leads_nobody_out_of_the_tree(tmp_path
     outside.mkdir()
     top = tmp_path / "tree" / "top"
     deep = top
-    for _ in range(OPEN_FOLDERS + 5):
+    for _ in range(OPEN_DIRECTORIES + 5):
         deep /= "d"
     deep.mkdir(parents=True)
     root = os.open(tmp_path / "tree", FOLDER)

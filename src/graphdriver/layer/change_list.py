@@ -32,8 +32,11 @@ class Changed(NamedTuple):
     stat: os.stat_result | None
 
 
-class Way:
-    """The directories down to where a comparison is: modified as soon as anything in them changed."""
+class ChangeReport:
+    """Reports changes, and the directories above each as modified, every one once.
+
+    It goes down and up together with a comparison.
+    """
 
     def __init__(self) -> None:
         self._names: list[bytes] = []
@@ -55,10 +58,10 @@ class Way:
         self._names.pop()
         self._listed = min(self._listed, len(self._names))
 
-    def changed(
+    def change(
         self, name: bytes, kind: ChangeKind, found: os.stat_result | None
     ) -> Iterator[Changed]:
-        """Yield a change in the current directory, behind the directories that it makes modified."""
+        """Yield a change in the current directory, after the directories that it makes modified."""
         while self._listed < len(self._names):
             yield Changed(self._listed, self._names[self._listed], ChangeKind.MODIFIED, None)
             self._listed += 1
@@ -66,7 +69,7 @@ class Way:
 
 
 class Place(NamedTuple):
-    """Where something changed; ``parent_fd`` is open as long as the place is current."""
+    """Where something changed; ``parent_fd`` is borrowed, and open as long as the place is current."""
 
     above: DirectoryPath
     name: bytes
@@ -113,10 +116,10 @@ class ChangeList(Iterable[Change]):
         What is in a directory that is not there (any more) is passed over.
 
         Args:
-            root_fd: the tree's root; it stays the caller's and must live as long as the visit.
+            root_fd: the tree's root; borrowed as long as the visit lasts.
 
         Raises:
-            BrokenStreamError: the tree was moved about meanwhile.
+            BrokenStreamError: a directory was moved meanwhile.
             OSError: a directory cannot be opened.
         """
         above, last, missing = DirectoryPath(), b"", False
@@ -134,7 +137,7 @@ class ChangeList(Iterable[Change]):
                     assert above.above is not None
                     above = above.above
                 last = name
-                yield Place(above, name, trail.fd, ChangeKind(kind))
+                yield Place(above, name, trail.here.fd, ChangeKind(kind))
 
     def _entries(self) -> Iterator[tuple[int, bytes, int]]:
         return zip(self._depths, self._names, self._kinds, strict=True)
@@ -143,7 +146,8 @@ class ChangeList(Iterable[Change]):
 def changed_size(found: Iterable[Changed]) -> int:
     """Return the bytes of what was added or modified.
 
-    Docker's own count: a hard-linked file once, a symbolic link as its target's length, folders not.
+    Docker's own count: a hard-linked file once, a symbolic link as its target's length, directories
+    not.
     """
     seen = set()
     total = 0

@@ -31,9 +31,10 @@ from collections.abc import Iterator, Sequence
 
 from graphdriver.driver import ChangeKind, Touched
 from graphdriver.layer.attributes import is_same_content
-from graphdriver.layer.change_list import Changed, Way
+from graphdriver.layer.change_list import Changed, ChangeReport
+from graphdriver.layer.tree.directory import Dir
 from graphdriver.layer.tree.trail import Trail
-from graphdriver.layer.tree.walk import names_in, walk
+from graphdriver.layer.tree.walk import walk
 from graphdriver.linux import filesystem, xattr
 from graphdriver.linux.regular_file import open_regular
 
@@ -93,17 +94,18 @@ def _compare(
     upper_fd: int, lower_fd: int, untouched_before: int, touched: Touched | None
 ) -> Iterator[Changed]:
     with Trail(upper_fd) as upper, Trail(lower_fd) as lower:
-        some = touched.names_in(os.fstat(upper.fd).st_ino) if touched else None
-        levels = [(untouched_before, iter(_names_of_both(upper.fd, lower.fd, some)))]
-        way = Way()
+        some = touched.names_in(os.fstat(upper.here.fd).st_ino) if touched else None
+        levels = [(untouched_before, iter(_names_of_both(upper.here, lower.here, some)))]
+        report = ChangeReport()
         while levels:
             untouched, names = levels[-1]
+            in_upper, in_lower = upper.here, lower.here
             for name in names:
-                above = _look(upper.fd, name)
-                below = _look(lower.fd, name)
+                above = in_upper.find(name)
+                below = in_lower.find(name)
                 if above is None:
                     if below is not None:
-                        yield from way.changed(name, ChangeKind.DELETED, None)
+                        yield from report.change(name, ChangeKind.DELETED, None)
                     continue
                 some, before, kind = None, untouched, None
                 if below is None:
@@ -111,54 +113,50 @@ def _compare(
                 else:
                     if touched and touched.were_one(above, below):
                         some, before = touched.names_in(above.st_ino), untouched_before
-                    if some is None and not same(upper.fd, lower.fd, name, above, below, before):
+                    if some is None and not same(
+                        in_upper.fd, in_lower.fd, name, above, below, before
+                    ):
                         kind = ChangeKind.MODIFIED
                 is_entered = False
                 if below and stat.S_ISDIR(above.st_mode) and stat.S_ISDIR(below.st_mode):
                     if some is not None and not some:
                         continue
                     is_entered = _entered(upper, lower, name)
-                    if not is_entered and _look(upper.fd, name) is None:
+                    if not is_entered and in_upper.find(name) is None:
                         kind, above = ChangeKind.DELETED, None
                 if kind is not None:
-                    yield from way.changed(name, kind, above)
+                    yield from report.change(name, kind, above)
                 if is_entered:
                     assert above is not None
                     assert below is not None
+                    # A renamed directory brings its files along with their old change times.
                     if not _untouched(above, below, untouched):
                         untouched = 0
-                    names = iter(_names_of_both(upper.fd, lower.fd, some))
+                    names = iter(_names_of_both(upper.here, lower.here, some))
                     levels.append((untouched, names))
-                    way.enter(name, is_listed=kind is not None)
+                    report.enter(name, is_listed=kind is not None)
                     break
                 if above and stat.S_ISDIR(above.st_mode) and not _is_directory(below):
-                    yield from _all_in(upper, name, way.depth + 1)
+                    yield from _all_in(upper, name, report.depth + 1)
             else:
                 levels.pop()
                 if levels:
                     upper.leave()
                     lower.leave()
-                    way.leave()
+                    report.leave()
 
 
-def _names_of_both(upper_fd: int, lower_fd: int, some: Sequence[bytes] | None) -> Sequence[bytes]:
-    """Return the names to look at in two folders: ``some`` if it is known which."""
+def _names_of_both(upper: Dir, lower: Dir, some: Sequence[bytes] | None) -> Sequence[bytes]:
+    """Return the names to look at in two directories: ``some`` if it is known which."""
     if some is not None:
         return some
-    names = names_in(upper_fd)
-    below = names_in(lower_fd)
+    names = upper.names()
+    below = lower.names()
     return names if names == below else sorted({*names, *below})
 
 
-def _look(fd: int, name: bytes) -> os.stat_result | None:
-    try:
-        return os.lstat(name, dir_fd=fd)
-    except FileNotFoundError:
-        return None
-
-
 def _entered(upper: Trail, lower: Trail, name: bytes) -> bool:
-    """Go down on both sides, unless the upper folder has vanished or either is a mount."""
+    """Go down on both sides, unless the upper directory has vanished or either is a mount."""
     if not lower.enters(name):
         return False
     if not upper.enters(name):
@@ -173,7 +171,7 @@ def _is_directory(found: os.stat_result | None) -> bool:
 
 def _all_in(upper: Trail, name: bytes, depth: int) -> Iterator[Changed]:
     if upper.enters(name):
-        for node in walk(upper.fd):
+        for node in walk(upper.here.fd):
             yield Changed(depth + node.above.depth, node.name, ChangeKind.ADDED, node.stat)
         upper.leave()
 

@@ -33,6 +33,7 @@ from graphdriver.layer.idmap import to_container
 from graphdriver.layer.tar.entry import Entry, EntryType
 from graphdriver.layer.tar.header import BLOCK
 from graphdriver.layer.tar.writer import END, file_headers, headers
+from graphdriver.layer.tree.directory import Dir
 from graphdriver.layer.tree.directory_path import DirectoryPath
 from graphdriver.layer.tree.walk import look_at, walk_to_files
 from graphdriver.linux import xattr
@@ -108,7 +109,7 @@ class Packer:
             self._open = open_and_stat
         else:
             self._open = open_and_stat_nodev
-        self.root = root
+        self.root = Dir(root)
         self._uid_maps = uid_maps
         self._gid_maps = gid_maps
         self._has_maps = bool(uid_maps or gid_maps)
@@ -139,7 +140,7 @@ class Packer:
     def close(self) -> None:
         """Let go of the tree."""
         self._pieces.close()
-        os.close(self.root)
+        self.root.close()
 
     def _gathered(self, changes: ChangeList | None) -> Generator[bytes, None, None]:
         """Join what entries give to pieces that are worth a system call."""
@@ -157,28 +158,28 @@ class Packer:
 
     def whole_tree(self) -> Iterator[Iterable[bytes]]:
         """Yield the pieces of each entry of the tree."""
-        yield self.entry(b".", self.root, os.fstat(self.root))
+        yield self.entry(b".", self.root.fd, os.fstat(self.root.fd))
         self.inodes = 0  # the root was there before
-        for above, name, parent_fd, found in walk_to_files(self.root):
+        for above, name, parent_fd, found in walk_to_files(self.root.fd):
             if above is not self.above:
-                self.go(above)
+                self.enter(above)
             yield self.entry(name, parent_fd, found)
 
-    def go(self, above: DirectoryPath) -> None:
-        """Note in which folder the next entries are."""
+    def enter(self, above: DirectoryPath) -> None:
+        """Note in which directory the next entries are."""
         self.prefix = above.prefix_beside(self.above, self.prefix)
         self.above = above
 
-    def looked_at(self, name: bytes, parent_fd: int, found: os.stat_result) -> Iterable[bytes]:
-        """Return the pieces of what was seen to be there, whatever it stands for in this tree."""
+    def interpret(self, name: bytes, parent_fd: int, found: os.stat_result) -> Iterable[bytes]:
+        """Return the pieces of what was found at a name, whatever it stands for in this tree."""
         return self.entry(name, parent_fd, found)
 
     def _changed(self, changes: ChangeList) -> Iterator[Iterable[bytes]]:
-        for above, name, parent_fd, kind in changes.visit(self.root):
+        for above, name, parent_fd, kind in changes.visit(self.root.fd):
             if above is not self.above:
-                self.go(above)
+                self.enter(above)
             if kind is ChangeKind.DELETED:
-                yield (headers(whiteout.mark(self.prefix + whiteout.PREFIX + name)),)
+                yield (headers(whiteout.whiteout_entry(self.prefix, name)),)
                 continue
             try:
                 found = os.lstat(name, dir_fd=parent_fd)
@@ -222,7 +223,7 @@ class Packer:
             error.problem = f"{self._show(name)}: {error.problem}"
             raise
         found = look_at(self.above, name, parent_fd)
-        return () if found is None else self.looked_at(name, parent_fd, found)
+        return () if found is None else self.interpret(name, parent_fd, found)
 
     def _file(self, name: bytes, parent_fd: int) -> Iterable[bytes]:
         fd, found = self._open(parent_fd, name)

@@ -1,7 +1,7 @@
 """Whiteouts: how a layer's tar says that something of the layers below is deleted.
 
-A file called ``.wh.NAME`` deletes NAME from the layers below, ``.wh..wh..opq`` in a folder all that the
-layers below have in that folder (OCI image-spec, layer.md, "Whiteouts"). Other names that begin with
+A file called ``.wh.NAME`` deletes NAME from the layers below, ``.wh..wh..opq`` in a directory all that
+the layers below have in it (OCI image-spec, layer.md, "Whiteouts"). Other names that begin with
 ``.wh..wh.`` are AUFS's own. What a tree on disk makes of them its form decides
 (`graphdriver.layer.write.form`).
 """
@@ -21,14 +21,14 @@ OPAQUE = b".wh..wh..opq"
 """The opaque mark."""
 
 LINK_TARGETS = b".wh..wh.plnk"
-"""A folder in the root with targets of hard links; it is no part of the layer itself."""
+"""A directory in the root with targets of hard links; it is no part of the layer itself."""
 
 
 def target(name: bytes) -> bytes:
     """Return the name that a whiteout deletes.
 
     Raises:
-        BadArchiveError: it can be no file's name (``.wh..`` would delete the folder that it is in).
+        BadArchiveError: it can be no file's name (``.wh..`` would delete the directory that it is in).
     """
     hidden = name[len(PREFIX) :]
     if hidden in {b"", b".", b".."}:
@@ -36,6 +36,14 @@ def target(name: bytes) -> bytes:
     return hidden
 
 
-def mark(name: bytes) -> Entry:
-    """Return the entry of a whiteout or an opaque mark: a file whose name alone counts."""
-    return Entry(name, EntryType.FILE, mode=0o600)
+def whiteout_entry(prefix: bytes, name: bytes) -> Entry:
+    """Return the entry that deletes a name; ``prefix`` is its directory's path with a slash at its end.
+
+    It is an empty file, of which the name alone counts, and its time never changes.
+    """
+    return Entry(prefix + PREFIX + name, EntryType.FILE, mode=0o600)
+
+
+def opaque_entry(prefix: bytes) -> Entry:
+    """Return the entry that deletes all that the layers below have in a directory."""
+    return Entry(prefix + OPAQUE, EntryType.FILE, mode=0o600)

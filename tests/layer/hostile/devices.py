@@ -23,7 +23,7 @@ def a_file_over_a_fifo(canary: bytes) -> Attack:
 
 def a_device_on_the_way(canary: bytes) -> Attack:
     blow = (tars.header(b"d", b"4", device=(7, 200)), tars.file(b"d/f", b"owned"))
-    return Attack(blow=blow, refused="which is no folder", leaves={b"d/f": None})
+    return Attack(blow=blow, refused="which is not a directory", leaves={b"d/f": None})
 
 
 def a_fifo_on_the_way_to_a_target(canary: bytes) -> Attack:

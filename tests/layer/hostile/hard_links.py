@@ -92,7 +92,7 @@ def a_hard_link_to_a_file_of_below_then_a_write(canary: bytes) -> Attack:
 
 def a_hard_link_to_a_folder(canary: bytes) -> Attack:
     blow = (tars.folder(b"d"), tars.hard_link(b"h", b"d"))
-    return Attack(blow=blow, refused="hard link to a folder")
+    return Attack(blow=blow, refused="hard link to a directory")
 
 
 def a_hard_link_to_the_root(canary: bytes) -> Attack:

@@ -55,7 +55,7 @@ class _Copy:
                 while len(at) > node.above.depth:
                     self._leave(trail, at)
                 if stat.S_ISDIR(node.stat.st_mode):
-                    os.mkdir(node.name, 0o700, dir_fd=trail.fd)
+                    os.mkdir(node.name, 0o700, dir_fd=trail.here.fd)
                     directory = os.open(node.name, _DIRECTORY, dir_fd=node.parent_fd)
                     try:
                         at.append((node.stat, xattr.get_all(directory)))
@@ -63,13 +63,13 @@ class _Copy:
                         os.close(directory)
                     trail.enter(node.name)
                 else:
-                    self._copy(node, trail.fd)
+                    self._copy(node, trail.here.fd)
             while at:
                 self._leave(trail, at)
 
     def _leave(self, trail: Trail, at: list[tuple[os.stat_result, dict[bytes, bytes]]]) -> None:
         found, attributes = at.pop()
-        copy_metadata(trail.fd, found, attributes)
+        copy_metadata(trail.here.fd, found, attributes)
         trail.leave()
 
     def _copy(self, node: Node, target: int) -> None:

@@ -1,10 +1,10 @@
-"""The upper folder of an overlay mount as a layer: unpacked into without a mount.
+"""The trees of an overlay while a layer is unpacked into them: the upper directory, and the mount.
 
-In it deletions are marks (kernel documentation, filesystems/overlayfs, "whiteouts and opaque
-directories"): a 0:0 character device for a name that is gone, an attribute for a folder that hides all
-below it. An upper folder begins empty, so what is in it is the layer's own, with one exception: what
-the layers below show and the tar takes for granted - a folder that entries are made in, a link on the
-way there, the target of a hard link - is brought up, as the kernel would copy it, and counts as theirs.
+In an upper directory deletions are marks (`graphdriver.layer.overlay.whiteout`). It begins empty, so
+what is in it is the layer's own, with one exception. What the layers below show and the tar takes for
+granted
+- a directory that entries are made in, a link on the way there, the target of a hard link - is copied
+up, as the kernel would do it, and counts as theirs.
 """
 
 from __future__ import annotations
@@ -21,29 +21,27 @@ from graphdriver.layer.overlay.whiteout import (
     is_whiteout,
     make_opaque,
     make_whiteout,
+    would_be_whiteout,
 )
-from graphdriver.layer.tar.entry import Entry, EntryType
+from graphdriver.layer.tar.entry import Entry
 from graphdriver.layer.tree.copy import Copier, copy_metadata
-from graphdriver.layer.tree.walk import names_in
-from graphdriver.layer.write.entry import make_folder
+from graphdriver.layer.tree.directory import Dir, LayerDir
 from graphdriver.layer.write.form import Form, Ownership
 from graphdriver.layer.write.plain_tree import PlainTree, remove_foreign
 from graphdriver.linux import xattr
 from graphdriver.linux.acl import has_default_acl
 
 MOST_NAMES_SIZE = 32 << 20
-"""How much memory the names may take of what is brought up."""
-_NAME_SIZE = 128
-
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""How many bytes of memory the names of what is copied up may take, and of what is deleted."""
+_NAME_SIZE = 128  # what one takes besides its own bytes
 
 
 class UpperDirectory(Form):
-    """The form of an upper folder.
+    """The form of an upper directory.
 
     Args:
-        root_fd: the upper folder.
-        lowers: those below it, nearest first; they stay the caller's.
+        root_fd: the upper directory; borrowed.
+        lowers: those below it, nearest first; borrowed.
         marks: where the mount looks for opaque marks.
     """
 
@@ -53,144 +51,138 @@ class UpperDirectory(Form):
         self._root_inode = os.fstat(root_fd).st_ino
         self._marks = marks
         self._copier = Copier()
-        self._brought = _BroughtUp()
+        self._copied_up = _CopiedUp()
+        # What the layers below have of names that the layer both deletes and brings.
         self._deleted = _Names("it deletes too much that it brings itself")
-        """What the layers below have of names that the layer both deletes and brings."""
         self._has_whiteouts = False
 
     def is_all_own(self, inode: int) -> bool:
-        """Tell that it is so on a first layer, where nothing can be brought up."""
+        """Tell that it is so on a first layer, where nothing can be copied up."""
         return self._is_first
 
-    def brought(self, fd: int, inode: int, name: bytes, *, link: bool) -> None:
-        """Take note that a name is not merely brought up any more."""
-        self._brought.discard(inode, name)
+    def note_made(self, directory: LayerDir, name: bytes, *, is_link: bool) -> None:
+        """Take note that a name is not merely copied up any more."""
+        if self._copied_up:
+            self._copied_up.discard(directory.inode, name)
 
     def is_own(self, inode: int, name: bytes, found: os.stat_result) -> bool:
-        """Tell whether it is neither a whiteout nor brought up."""
-        return self._brought.is_own(inode, name, found)
+        """Tell whether it is neither a whiteout nor copied up."""
+        return self._copied_up.is_own(inode, name, found)
 
-    def is_deletion(self, found: os.stat_result) -> bool:
+    def is_whiteout(self, found: os.stat_result) -> bool:
         """Tell whether it is a whiteout."""
         return is_whiteout(found)
 
-    def bring_up(self, fd: int, path: list[bytes], name: bytes, *, on_way: bool) -> bool:
-        """Copy it up, unless something in the upper folder hides it."""
+    def copy_up(self, directory: LayerDir, name: bytes, *, on_way: bool) -> bool:
+        """Copy it from the layers below, unless something in the upper directory hides it."""
         if self._is_first:
             return False
-        below = self._below.level(path).look(name)
+        below = self._below.level(directory.path).look(name)
+        # A socket is in no layer's tar, so none can lead to one (and overlayfs does not copy it up).
         if below is None or stat.S_ISSOCK(below.stat.st_mode):
             return False
         if stat.S_ISDIR(below.stat.st_mode):
-            self._bring_up_folder(fd, name, below.fd)
+            self._copy_directory_up(directory, name, below.dir)
         elif on_way and not stat.S_ISLNK(below.stat.st_mode):
             return False
         else:
-            self._copier.copy(below.fd, name, below.stat, fd, inherits=has_default_acl(fd))
-        self._brought.add(os.fstat(fd).st_ino, name)
+            inherits = has_default_acl(directory.fd)
+            self._copier.copy(below.dir.fd, name, below.stat, directory.fd, inherits=inherits)
+        self._copied_up.add(directory.inode, name)
         return True
 
-    def folder_made(self, fd: int, replaced: os.stat_result | None) -> None:
+    def note_new_directory(self, directory: Dir, replaced: os.stat_result | None) -> None:
         """Make it opaque if something had to go for it."""
-        # An earlier folder may have had its inode number.
-        inode = os.fstat(fd).st_ino
-        self._brought.forget(inode)
+        # A directory that was removed may have had its inode number.
+        inode = os.fstat(directory.fd).st_ino
+        self._copied_up.forget(inode)
         self._deleted.forget(inode)
         if replaced is not None:
-            # A whiteout, or a file, hid the folder below; the new one must not bring it back.
-            make_opaque(fd, self._marks)
+            # A whiteout or a file hid the directory below; the new one must not show it again.
+            make_opaque(directory, self._marks)
 
-    def way_changed(self, path: list[bytes]) -> None:
+    def note_removed(self, path: list[bytes]) -> None:
         """Look the directories below up anew if that was one of them."""
         self._below.removed(path)
 
-    def hide(self, fd: int, inode: int, path: list[bytes], name: bytes) -> None:
-        """Put a whiteout there, or make the layer's own folder opaque.
+    def apply_whiteout(self, directory: LayerDir, name: bytes) -> None:
+        """Make a whiteout, or make the layer's own directory of that name opaque.
 
-        Not where nothing is below: of a folder that it does not merge with another the kernel lists
-        all that is in it, whiteouts too. The root is always merged, opaque or not.
+        Not where nothing is below: in a directory that it does not merge with another the kernel lists
+        whiteouts too. The root is always merged, opaque or not.
         """
-        if self._is_first or not (self._below.level(path) or inode == self._root_inode):
+        is_root = directory.inode == self._root_inode
+        if self._is_first or not (self._below.level(directory.path) or is_root):
             return
-        self._clear(fd, inode, [name])
+        self._clear(directory, [name])
         try:
-            make_whiteout(fd, name)
+            make_whiteout(directory, name)
             self._has_whiteouts = True
-            self._brought.discard(inode, name)
+            self._copied_up.discard(directory.inode, name)
         except FileExistsError:
-            self._deleted.add(inode, name)
+            self._deleted.add(directory.inode, name)
+            # What is there is the layer's own, and stays: whiteouts hide only what lies below.
             try:
-                folder = os.open(name, _FOLDER, dir_fd=fd)
+                own = directory.open(name)
             except NotADirectoryError:
                 return  # the layer's own file hides what is below as well
-            try:
-                make_opaque(folder, self._marks)
-                self._below.became_opaque([*path, name])
-            finally:
-                os.close(folder)
+            with own:
+                make_opaque(own, self._marks)
+                self._below.became_opaque([*directory.path, name])
 
-    def hide_all(self, fd: int, inode: int, path: list[bytes]) -> None:
-        """Make the folder opaque.
+    def apply_opaque(self, directory: LayerDir) -> None:
+        """Make the directory opaque.
 
         The root of a mount is merged whatever its attributes say, so there each name gets a whiteout.
         """
-        if inode == self._root_inode and not self._is_first:
+        if directory.inode == self._root_inode and not self._is_first:
             for name in self._below.level([]).names():
-                self.hide(fd, inode, [], name)
+                self.apply_whiteout(directory, name)
         else:
-            self._clear(fd, inode, names_in(fd))
-            self._brought.cleared(inode)
-        make_opaque(fd, self._marks)
-        self._below.became_opaque(path)
+            self._clear(directory, directory.names())
+            self._copied_up.note_cleared(directory.inode)
+        # The root too: so a diff of this layer says again what its tar said.
+        make_opaque(directory, self._marks)
+        self._below.became_opaque(directory.path)
 
-    def whiteout_replaced(self, inode: int, name: bytes) -> None:
-        """Take note of it: no whiteout tells of it any more."""
-        self._deleted.add(inode, name)
+    def note_whiteout_replaced(self, directory: LayerDir, name: bytes) -> None:
+        """Take note of it: no whiteout on disk tells of it any more."""
+        self._deleted.add(directory.inode, name)
 
-    def withdrawn(self, fd: int, inode: int, path: list[bytes], name: bytes) -> None:
-        """Put a whiteout there again, if there was one or would have been."""
-        if self._deleted.has(inode, name):
-            self.hide(fd, inode, path, name)
+    def restore_whiteout(self, directory: LayerDir, name: bytes) -> None:
+        """Make a whiteout, if there was one or would have been."""
+        if self._deleted.has(directory.inode, name):
+            self.apply_whiteout(directory, name)
 
-    def can_hold(self, entry: Entry) -> bool:
-        """Tell whether it is no deletion to overlayfs."""
-        return not _is_deletion(entry)
+    def can_hold_device(self, entry: Entry) -> bool:
+        """Tell whether it would not be a whiteout."""
+        return not would_be_whiteout(entry)
 
     def close(self) -> None:
         """Close what is open of the layers below."""
         self._below.close()
 
-    def _bring_up_folder(self, fd: int, name: bytes, below_fd: int) -> None:
-        source = os.open(name, _FOLDER, dir_fd=below_fd)
-        try:
-            made = make_folder(fd, name, has_default_acl(fd))
-            try:
-                copy_metadata(made, os.fstat(source), xattr.get_all(source))
-            finally:
-                os.close(made)
-        finally:
-            os.close(source)
+    def _copy_directory_up(self, directory: Dir, name: bytes, below: Dir) -> None:
+        inherits = has_default_acl(directory.fd)
+        with below.open(name) as source, directory.make(name, inherits=inherits) as made:
+            copy_metadata(made.fd, os.fstat(source.fd), xattr.get_all(source.fd))
 
-    def _clear(self, fd: int, inode: int, names: list[bytes]) -> None:
-        """Remove what was brought up, and whiteouts, which nothing is left for to hide."""
-        if self._brought or self._has_whiteouts:
-            remove_foreign(fd, inode, names, self._brought)
+    def _clear(self, directory: LayerDir, names: list[bytes]) -> None:
+        """Remove what was copied up, and whiteouts, which have nothing left to hide."""
+        if self._copied_up or self._has_whiteouts:
+            remove_foreign(directory, directory.inode, names, self._copied_up)
 
 
 class MountedOverlay(PlainTree):
-    """The form of a mounted overlay: a whole tree, but devices may be orders to the kernel."""
+    """The form of a mounted overlay: a whole tree, in which some devices would be whiteouts."""
 
-    def can_hold(self, entry: Entry) -> bool:
-        """Tell whether it is no deletion to overlayfs."""
-        return not _is_deletion(entry)
-
-
-def _is_deletion(entry: Entry) -> bool:
-    return entry.type is EntryType.CHARACTER_DEVICE and entry.device == (0, 0)
+    def can_hold_device(self, entry: Entry) -> bool:
+        """Tell whether it would not be a whiteout."""
+        return not would_be_whiteout(entry)
 
 
 class _Names:
-    """Names of entries, by the inode of their directory.
+    """Names of entries, by the inode number of their directory.
 
     Args:
         too_many: the error if they take more than `MOST_NAMES_SIZE`.
@@ -205,10 +197,10 @@ class _Names:
         return bool(self._names)
 
     def add(self, inode: int, name: bytes) -> None:
-        """Take note of one.
+        """Add one.
 
         Raises:
-            BadArchiveError: it is more than anybody can take note of.
+            BadArchiveError: they take more memory than `MOST_NAMES_SIZE`.
         """
         self._size += _NAME_SIZE + len(name)
         if self._size > MOST_NAMES_SIZE:
@@ -217,32 +209,31 @@ class _Names:
 
     def discard(self, inode: int, name: bytes) -> None:
         """Forget one."""
-        if self._names:
-            self._names.get(inode, set()).discard(name)
+        self._names.get(inode, set()).discard(name)
 
     def forget(self, inode: int) -> None:
         """Forget those of a directory."""
         self._names.pop(inode, None)
 
     def has(self, inode: int, name: bytes) -> bool:
-        """Tell whether note was taken of one."""
+        """Tell whether one was added."""
         return name in self._names.get(inode, ())
 
 
-class _BroughtUp(_Names, Ownership):
-    """The names, by directory, that are in the upper one but are the layers' below."""
+class _CopiedUp(_Names, Ownership):
+    """The names that are in the upper directory but belong to the layers below."""
 
     def __init__(self) -> None:
         super().__init__("it takes too much of the layers below for granted")
 
     def is_own(self, inode: int, name: bytes, found: os.stat_result) -> bool:
-        """Tell whether it is neither a whiteout nor brought up."""
+        """Tell whether it is neither a whiteout nor copied up."""
         return not is_whiteout(found) and not self.has(inode, name)
 
     def is_all_own(self, inode: int) -> bool:
-        """Tell that it is not so: a folder of the layer's may hold the target of a hard link."""
+        """Tell that it is not so: a directory of the layer may hold a hard link's target, copied up."""
         return False
 
-    def cleared(self, inode: int) -> None:
+    def note_cleared(self, inode: int) -> None:
         """Forget what was in it."""
         self.forget(inode)

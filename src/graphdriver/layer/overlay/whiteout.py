@@ -1,7 +1,8 @@
 """Whiteouts and opaque directories as an overlay keeps them on disk.
 
 A 0:0 character device is a whiteout: its name is deleted. An attribute makes a directory opaque: all
-below it is hidden (kernel, filesystems/overlayfs, "whiteouts and opaque directories").
+below it is hidden (kernel, filesystems/overlayfs, "whiteouts and opaque directories"). How a tar says
+both is in `graphdriver.layer.whiteout`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import stat
 from dataclasses import dataclass
 
 from graphdriver.layer.attributes import FUSE_OVERLAYFS, TRUSTED_OVERLAY, USER_OVERLAY
-from graphdriver.layer.tree.walk import names_in
+from graphdriver.layer.tar.entry import Entry, EntryType
+from graphdriver.layer.tree.directory import Dir
 from graphdriver.linux import xattr
 
 
@@ -19,9 +21,11 @@ from graphdriver.linux import xattr
 class Marks:
     """How an overlay keeps its marks.
 
-    ``prefix`` begins its attributes: ``trusted.``, or ``user.`` if mounted with ``userxattr``. Names
-    that begin with ``hidden`` are the overlay's own, and no content. Below each mark is something if
-    they are ``exact``; fuse-overlayfs marks whatever it makes or deletes.
+    Attributes:
+        prefix: begins its attributes: ``trusted.overlay.``, or ``user.overlay.`` if mounted with
+            ``userxattr``.
+        hidden: names that begin with it are the overlay's own, and no content.
+        exact: below each mark is something; fuse-overlayfs marks whatever it makes or deletes.
     """
 
     prefix: bytes
@@ -30,12 +34,12 @@ class Marks:
 
     @property
     def opaque(self) -> bytes:
-        """The attribute of a folder that hides all below it."""
+        """The attribute of an opaque directory."""
         return self.prefix + b"opaque"
 
-    def names_in(self, fd: int) -> list[bytes]:
-        """Return the names of an open folder that are content."""
-        names = names_in(fd)
+    def names_in(self, directory: Dir) -> list[bytes]:
+        """Return the names in a directory that are content."""
+        names = directory.names()
         return [name for name in names if not self.hides(name)] if self.hidden else names
 
     def hides(self, name: bytes) -> bool:
@@ -50,43 +54,48 @@ FUSE = Marks(TRUSTED_OVERLAY, b".wh.", exact=False)
 FUSE_USER = Marks(FUSE_OVERLAYFS, b".wh.", exact=False)
 
 
-def is_whiteout(found: os.stat_result) -> bool:
-    """Tell whether it is a 0:0 character device, overlayfs's word for a deletion."""
-    return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
-
-
-def make_whiteout(dir_fd: int, name: bytes) -> None:
-    """Make a whiteout in an open directory.
+def make_whiteout(directory: Dir, name: bytes) -> None:
+    """Make a whiteout in a directory.
 
     Raises:
         FileExistsError: something has that name.
         OSError: it cannot be made.
     """
-    os.mknod(name, stat.S_IFCHR, 0, dir_fd=dir_fd)
+    os.mknod(name, stat.S_IFCHR, 0, dir_fd=directory.fd)
 
 
-def make_opaque(fd: int, marks: Marks) -> None:
-    """Make an open directory opaque.
+def is_whiteout(found: os.stat_result) -> bool:
+    """Tell whether what lstat(2) found is a whiteout."""
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
+
+
+def would_be_whiteout(entry: Entry) -> bool:
+    """Tell whether an entry of a tar would be a whiteout if it were made as it is."""
+    return entry.type is EntryType.CHARACTER_DEVICE and entry.device == (0, 0)
+
+
+def make_opaque(directory: Dir, marks: Marks) -> None:
+    """Make a directory opaque.
 
     Raises:
-        OSError: it cannot be made so.
+        OSError: its attribute cannot be set.
     """
-    xattr.set(fd, marks.opaque, b"y")
+    xattr.set(directory.fd, marks.opaque, b"y")
 
 
-def is_opaque(fd: int, marks: Marks) -> bool:
-    """Tell whether an open directory is opaque.
+def is_opaque(directory: Dir, marks: Marks) -> bool:
+    """Tell whether a directory is opaque.
 
     Raises:
-        OSError: that cannot be read.
+        OSError: its attribute cannot be read.
     """
-    return xattr.get(fd, marks.opaque) == b"y"
+    return xattr.get(directory.fd, marks.opaque) == b"y"
 
 
 def is_opaque_at(dir_fd: int, name: bytes, marks: Marks) -> bool:
-    """Tell whether a directory in an open one is opaque.
+    """Tell whether the directory of a name in an open one is opaque, without opening it.
 
     Raises:
-        OSError: that cannot be read.
+        OSError: its attribute cannot be read.
     """
     return xattr.get_at(dir_fd, name, marks.opaque) == b"y"

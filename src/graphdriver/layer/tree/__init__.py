@@ -1,1 +1,1 @@
-"""Directory trees by descriptor: resolve, walk, copy, remove, measure."""
+"""Directory trees by descriptor: resolve a name, walk, copy, remove, measure."""

@@ -1,9 +1,8 @@
-"""One thing of a tree put into another folder as it is, by descriptor.
+"""One thing of a tree copied into another directory as it is, by descriptor.
 
 Kept: content (holes too), type, mode with set-id bits, owner, times to the nanosecond (of links and
-folders too), extended attributes that are content, device numbers. The order is owner, then mode,
-then attributes, then times, since each of them undoes some of the later ones (chown(2) drops set-id
-bits and file capabilities). Devices and FIFOs are made anew, never opened.
+directories too), extended attributes that are content, device numbers. Devices and FIFOs are made anew,
+never opened.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ class Copier:
         *,
         inherits: bool = False,
     ) -> None:
-        """Copy anything but a folder or a socket, under the same name.
+        """Copy anything but a directory or a socket, under the same name.
 
         Args:
-            source_fd: the folder that it is in.
+            source_fd: the directory that it is in; borrowed.
             name: its name there; nothing may have it in the target.
             found: what lstat(2) said of it.
-            target_fd: the folder that it is to be in.
-            inherits: that folder gives what is made in it an access control list.
+            target_fd: the directory that it is to be in; borrowed.
+            inherits: that directory gives what is made in it an access control list.
 
         Raises:
             OSError: it cannot be read or kept.
@@ -89,11 +88,17 @@ class Copier:
 
 
 def copy_metadata(fd: int, found: os.stat_result, attributes: Mapping[bytes, bytes]) -> None:
-    """Give an open file or folder the metadata of another; of its attributes those that are content.
+    """Give an open file or directory the metadata of another; of its attributes those that are content.
+
+    Args:
+        fd: what is to get it; borrowed.
+        found: what stat(2) said of the other one.
+        attributes: its extended attributes.
 
     Raises:
         OSError: it cannot be kept.
     """
+    # In this order: chown(2) drops set-id bits and file capabilities, and every step changes times.
     os.fchown(fd, found.st_uid, found.st_gid)
     os.fchmod(fd, stat.S_IMODE(found.st_mode))
     for name, value in content_of(attributes).items():

@@ -14,7 +14,15 @@ _MASK = (1 << _BITS) - 1
 
 
 def disk_usage(root_fd: int) -> Usage:
-    """Count a folder and all that is below it, as du(1) does: whole blocks, and each inode once."""
+    """Count a directory and all that is below it, as du(1) does: whole blocks, and each inode once.
+
+    Args:
+        root_fd: the directory; borrowed.
+
+    Raises:
+        BrokenStreamError: a directory was moved meanwhile.
+        OSError: a directory cannot be read.
+    """
     size, inodes = os.fstat(root_fd).st_blocks * _BLOCK, 1
     seen = InodeSet()
     for node in walk(root_fd):
@@ -28,7 +36,10 @@ def disk_usage(root_fd: int) -> Usage:
 
 
 class InodeSet:
-    """Inode numbers, as bits of words: filesystems give them out close together."""
+    """A set of inode numbers that stays small when there are a million of them.
+
+    Filesystems give out numbers close together, so they are kept as bits of words.
+    """
 
     def __init__(self) -> None:
         self._words: dict[int, int] = {}

@@ -1,7 +1,7 @@
 """Removing a directory tree, whatever is done to it meanwhile.
 
-What a container made immutable is removed all the same. A folder that something else is mounted on is
-not emptied: what lies there is not the layer's (`graphdriver.layer.tree.trail`).
+Links are removed and never followed. A directory that something else is mounted on is not entered, and
+so the removal fails there (`graphdriver.layer.tree.trail`).
 """
 
 from __future__ import annotations
@@ -11,78 +11,90 @@ import itertools
 import os
 from collections.abc import Callable
 
-from graphdriver.layer.tree.trail import NO_DIRECTORY_HERE, Trail
+from graphdriver.layer.tree.directory import Dir
+from graphdriver.layer.tree.trail import NO_DIRECTORY, Trail
 from graphdriver.linux import inode_flags
 
 REMOVE_TRIES = 1000
-"""How often a removal that somebody works against begins again at a name before it gives up."""
+"""How often a removal begins again at a name that somebody else changes meanwhile."""
 
 REMOVE_NAMES = 10_000
-"""How many names of a folder a removal holds at a time."""
+"""How many names of a directory a removal holds at a time."""
+
+_NOT_EMPTY = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 
 
 def remove_tree(dir_fd: int, name: bytes) -> None:
     """Remove ``name``, whatever it is, and all that is below it. Absence is success.
 
-    Links are removed, never followed; who swaps folders for links meanwhile loses the links.
-
     Args:
-        dir_fd: the folder that ``name`` is in.
+        dir_fd: the directory that ``name`` is in; borrowed.
         name: one name, not a path.
 
     Raises:
-        BrokenStreamError: the tree was moved about meanwhile.
+        BrokenStreamError: a directory of the tree was moved meanwhile.
         OSError: something cannot be removed.
     """
+    # Most often it is a file, for which no way down need be opened.
+    try:
+        os.unlink(name, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return
+    except (IsADirectoryError, PermissionError):
+        pass  # a directory, or immutable
+    else:
+        return
     tries = 0
     entered: list[tuple[bytes, bool]] = []
     with Trail(dir_fd) as trail:
         levels = [[name]]
         while levels:
-            todo = levels[-1]
-            if todo:
-                if _unlinked(trail, todo[-1]):
-                    todo.pop()
+            names = levels[-1]
+            if names:
+                # Unlinked first, entered only if it is a directory: so no link is ever opened.
+                if _is_unlinked(trail, names[-1]):
+                    names.pop()
                     continue
                 try:
-                    trail.enter(todo[-1])
+                    trail.enter(names[-1])
                 except OSError as error:
+                    # It was replaced since: begin again at this name, but not for ever.
                     tries += 1
-                    if error.errno not in NO_DIRECTORY_HERE or tries > REMOVE_TRIES:
+                    if error.errno not in NO_DIRECTORY or tries > REMOVE_TRIES:
                         raise
                     continue
-                names = _some_names_in(trail.fd)
-                entered.append((todo.pop(), len(names) == REMOVE_NAMES))
-                levels.append(names)
+                below = _some_names(trail.here)
+                entered.append((names.pop(), len(below) == REMOVE_NAMES))
+                levels.append(below)
                 continue
             levels.pop()
             if not levels:
                 return
             trail.leave()
-            folder, there_is_more = entered.pop()
+            emptied, has_more = entered.pop()
             try:
-                _remove(os.rmdir, trail, folder)
+                _remove(os.rmdir, trail, emptied)
             except FileNotFoundError:
                 pass
             except OSError as error:
-                tries += not there_is_more
-                again = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
-                if error.errno not in again or tries > REMOVE_TRIES:
+                # Names were left for another round, or came meanwhile: empty it once more.
+                tries += not has_more
+                if error.errno not in _NOT_EMPTY or tries > REMOVE_TRIES:
                     raise
-                levels[-1].append(folder)
+                levels[-1].append(emptied)
 
 
-def _some_names_in(fd: int) -> list[bytes]:
-    """Return a folder's first names, in no order."""
+def _some_names(directory: Dir) -> list[bytes]:
+    """Return a directory's first names, in no order: a million of them are not held at a time."""
     try:
-        with os.scandir(fd) as entries:
+        with os.scandir(directory.fd) as entries:
             return [os.fsencode(entry.name) for entry in itertools.islice(entries, REMOVE_NAMES)]
     except FileNotFoundError:  # it was removed meanwhile, so it holds nothing
         return []
 
 
-def _unlinked(trail: Trail, name: bytes) -> bool:
-    """Remove what is no folder; tell whether ``name`` is gone."""
+def _is_unlinked(trail: Trail, name: bytes) -> bool:
+    """Remove what is no directory; tell whether ``name`` is gone."""
     try:
         _remove(os.unlink, trail, name)
     except FileNotFoundError:
@@ -93,11 +105,11 @@ def _unlinked(trail: Trail, name: bytes) -> bool:
 
 
 def _remove(remove: Callable[..., None], trail: Trail, name: bytes) -> None:
-    """Remove with one of `os.unlink` and `os.rmdir`, whatever flags somebody set against that."""
+    """Remove with `os.unlink` or `os.rmdir`, though a container made it immutable (chattr(1))."""
     try:
-        remove(name, dir_fd=trail.fd)
+        remove(name, dir_fd=trail.here.fd)
     except PermissionError:
-        if trail.depth:  # else the folder is not of the tree that is to go
-            inode_flags.allow_changes(trail.fd)
-        inode_flags.allow_changes_at(trail.fd, name)
-        remove(name, dir_fd=trail.fd)
+        if trail.depth:  # the directory that the tree itself is in keeps its flags
+            inode_flags.allow_changes(trail.here.fd)
+        inode_flags.allow_changes_at(trail.here.fd, name)
+        remove(name, dir_fd=trail.here.fd)

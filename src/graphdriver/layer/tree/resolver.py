@@ -1,18 +1,15 @@
-"""Where a path inside a layer is resolved; nowhere else.
-
-The rules:
+"""Resolving a path inside a layer; nothing else in the project does.
 
 - A layer is a world of its own, as after chroot(2): absolute links and ``..`` in links begin and end
-  at its root. What was resolved is kept as an open descriptor; a path is resolved each time anew
+  at its root. What is resolved is kept as an open descriptor; a path is resolved anew each time
   (CVE-2025-47290).
 - The kernel goes straight down from the root, and stops at links (openat2(2), ``RESOLVE_BENEATH`` and
   ``RESOLVE_NO_SYMLINKS``).
-- Names from a tar are cleaned by their letters alone, as Docker does, so ``a/../b`` is ``b`` even if
-  ``a`` is a link. A name that climbs above the root is an error and not brought back to the root.
-- What is not done in one such call - a path over 4,095 bytes, folders to be made on the way, links -
-  is done piece by piece: each piece beneath the folder reached so far; a link is read and its text put
-  before what remains, and ``..`` goes back to the root and down again. So it is known where a path
-  leads, which an upper folder's own layers below must be asked for.
+- Names from a tar are cleaned as text, as Docker does, so ``a/../b`` is ``b`` even if ``a`` is a link.
+  A name that climbs above the root is an error; it is not brought back to the root.
+- What one such call cannot do - a path over 4,095 bytes, directories to be made on the way, links -
+  is done piece by piece: each piece beneath the directory reached so far. So it is known where a path
+  leads without links, which an upper directory must know to ask the layers below.
 """
 
 from __future__ import annotations
@@ -23,6 +20,7 @@ from collections import deque
 from collections.abc import Callable
 
 from graphdriver.errors import BadArchiveError
+from graphdriver.layer.tree.directory import LayerDir
 from graphdriver.linux.openat2 import (
     RESOLVE_BENEATH,
     RESOLVE_NO_MAGICLINKS,
@@ -30,22 +28,24 @@ from graphdriver.linux.openat2 import (
     openat2,
 )
 
-MakeFolder = Callable[[int, list[bytes], bytes], None]
-"""Makes a missing folder: gets the open folder it is to be in, that one's path, and its name. Where
-something stands that is no folder it replaces that, or raises. It may make a link to a folder."""
+MakeDirectory = Callable[[LayerDir, bytes], None]
+"""Makes a directory that is missing: gets the directory it is to be in (borrowed) and its name. What
+stands there and is no directory it replaces, or raises. It may make a link to a directory."""
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY
-_STRAIGHT = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
-_PIECEWISE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EAGAIN})
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+# BENEATH and not IN_ROOT: a link or ``..`` that leads out is to fail here, and is then done by hand.
+_STRAIGHT_DOWN = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
+_GO_PIECEWISE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EAGAIN})
+_MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _PATH_MAX = 4095
-_DETOURS = 255
+_MOST_LINKS = 255
 """How many links one path may lead through, and how often one step of it may be tried."""
 _LOOKUPS = 100_000
 """How many names may be looked up for one path: links can say ``a/../a/..`` at great length."""
 _LOOKUPS_BACK = 5_000_000
 """How many in all for the ``..`` of links: a layer can name such a link again and again."""
 _DEEPEST = 10_000
-"""How many folders a name may go down: a mebibyte of ``a/a/a`` in one header is nobody's file."""
+"""How many directories a name may go down: a mebibyte of ``a/a/a`` in one header is no real file."""
 
 
 def clean(path: bytes) -> list[bytes]:
@@ -63,143 +63,177 @@ def clean(path: bytes) -> list[bytes]:
         elif part not in {b"", b"."}:
             parts.append(part)
     if len(parts) > _DEEPEST:
-        raise BadArchiveError(f"the name goes down more than {_DEEPEST} folders")
+        raise BadArchiveError(f"the name goes down more than {_DEEPEST} directories")
     return parts
 
 
 class Resolver:
-    """A layer's root, and the way to the folders in it.
+    """Opens the directories of one layer.
 
     Args:
-        fd: the root's open descriptor; it stays the caller's.
+        root_fd: the layer's root; borrowed.
     """
 
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self._lookups_back = 0
+    def __init__(self, root_fd: int) -> None:
+        self.root_fd = root_fd
+        self.lookups_back = 0
 
-    def open_folder(
-        self, parts: list[bytes], make: MakeFolder | None = None
-    ) -> tuple[int, list[bytes]]:
-        """Open a folder of the layer for reading, links on the way being followed inside it.
+    def open(self, parts: list[bytes], make: MakeDirectory | None = None) -> LayerDir:
+        """Open a directory of the layer; links on the way are followed inside the layer.
 
         Args:
             parts: its path, as `clean` returns it.
-            make: called for each folder that is missing on the way; without it they are an error.
-
-        Returns:
-            A descriptor, the caller's, and the path without links that led there.
+            make: called for each directory that is missing on the way; without it they are an error.
 
         Raises:
-            OSError: ENOENT or ENOTDIR if there is no such folder, ELOOP after too many links.
+            OSError: ENOENT or ENOTDIR if there is no such directory, ELOOP after too many links.
         """
         path = b"/".join(parts) or b"."
         if len(path) <= _PATH_MAX:
             try:
-                return openat2(self.fd, path, _FOLDER, 0, _STRAIGHT), parts
+                return LayerDir(openat2(self.root_fd, path, _DIRECTORY, 0, _STRAIGHT_DOWN), parts)
             except OSError as error:
-                if error.errno not in _PIECEWISE:
+                if error.errno not in _GO_PIECEWISE:
                     raise
-        return self._step_by_step(parts, make)
+        return _Resolution(self, parts, make).run()
 
-    def open_below(self, fd: int, parts: list[bytes]) -> int | None:
-        """Open a folder below one that is open already, or None if that takes a look from the root.
+    def open_below(self, above: LayerDir, parts: list[bytes]) -> LayerDir | None:
+        """Open a directory below one that is open; None if it must be resolved from the root.
+
+        A link on the way cannot be followed from here: openat2(2) takes the directory it starts from as
+        the root, and the layer's root is another one.
 
         Args:
-            fd: a folder of this layer.
+            above: a directory of this layer.
             parts: the path from there on.
         """
         path = b"/".join(parts)
         if len(path) > _PATH_MAX:
             return None
         try:
-            return openat2(fd, path, _FOLDER, 0, _STRAIGHT)
+            fd = openat2(above.fd, path, _DIRECTORY, 0, _STRAIGHT_DOWN)
         except OSError:
             return None
+        return LayerDir(fd, above.path + parts)
 
-    def _step_by_step(self, parts: list[bytes], make: MakeFolder | None) -> tuple[int, list[bytes]]:
-        todo = deque(parts)
-        done: list[bytes] = []
-        links = tries = lookups = 0
-        single_steps = 0
-        fd = os.open(b".", _FOLDER, dir_fd=self.fd)
-        try:
-            while todo:
-                if lookups > _LOOKUPS or self._lookups_back > _LOOKUPS_BACK:
-                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-                if todo[0] == b"..":
-                    todo.popleft()
-                    if done:
-                        done.pop()
-                        lookups += len(done)
-                        self._lookups_back += len(done)
-                        fd = _replaced(fd, self.open_straight(done))
-                    continue
-                run = [todo[0]] if single_steps else _run(todo)
-                lookups += len(run)
-                try:
-                    fd = _replaced(fd, openat2(fd, b"/".join(run), _FOLDER, 0, _STRAIGHT))
-                except OSError as error:
-                    if len(run) > 1:
-                        single_steps = len(run)
-                        continue
-                    tries += 1
-                    if max(links, tries) > _DETOURS:
-                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
-                    target = _link_text(fd, run[0])
-                    if target is not None:
-                        links += 1
-                        todo.popleft()
-                        todo.extendleft(reversed([p for p in target.split(b"/") if p not in _HERE]))
-                        if target.startswith(b"/"):
-                            done.clear()
-                            fd = _replaced(fd, os.open(b".", _FOLDER, dir_fd=self.fd))
-                    elif error.errno == errno.EAGAIN:
-                        pass
-                    elif make and error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
-                        make(fd, list(done), run[0])
-                    else:
-                        raise
-                    continue
-                tries = 0
-                done += run
-                for _ in run:
-                    todo.popleft()
-                single_steps = max(0, single_steps - 1)
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd, done
+    def open_root(self) -> LayerDir:
+        """Open the layer's root."""
+        return LayerDir(os.open(b".", _DIRECTORY, dir_fd=self.root_fd), [])
 
-    def open_straight(self, parts: list[bytes]) -> int:
-        """Open the folder of these parts, of which none may be a link.
+    def open_straight(self, path: list[bytes]) -> LayerDir:
+        """Open a directory by a path in which nothing may be a link.
 
         Raises:
-            OSError: there is no such folder (any more).
+            OSError: there is no such directory (any more).
         """
-        fd = os.open(b".", _FOLDER, dir_fd=self.fd)
-        todo = deque(parts)
+        at = self.open_root()
+        todo = deque(path)
         while todo:
-            run = _run(todo)
-            try:
-                deeper = openat2(fd, b"/".join(run), _FOLDER, 0, _STRAIGHT)
-            finally:
-                os.close(fd)
-            fd = deeper
+            run = _longest_run(todo)
+            with at:
+                at = LayerDir(openat2(at.fd, b"/".join(run), _DIRECTORY, 0, _STRAIGHT_DOWN), [])
             for _ in run:
                 todo.popleft()
-        return fd
+        at.path = path
+        return at
 
 
-_HERE = frozenset({b"", b"."})
+class _Resolution:
+    """One path, resolved piece by piece.
+
+    ``at`` is the directory reached so far. Its list of names is one object on the whole way, added to
+    and cut: a copy at each step would cost the square of the depth.
+    """
+
+    def __init__(self, resolver: Resolver, parts: list[bytes], make: MakeDirectory | None) -> None:
+        self._resolver = resolver
+        self._make = make
+        self._todo = deque(parts)
+        self._links = 0
+        self._tries = 0
+        self._lookups = 0
+        self._single_steps = 0
+        self._at = resolver.open_root()
+
+    def run(self) -> LayerDir:
+        """Return the directory at the end of the path."""
+        try:
+            while self._todo:
+                if self._lookups > _LOOKUPS or self._resolver.lookups_back > _LOOKUPS_BACK:
+                    raise _too_many_links()
+                if self._todo[0] == b"..":
+                    self._go_up()
+                else:
+                    self._go_down()
+        except BaseException:
+            self._at.close()
+            raise
+        return self._at
+
+    def _go_up(self) -> None:
+        """Go to the directory above, from the root down again.
+
+        Not by opening ``..``: who moves the directory meanwhile would lead out of the layer.
+        """
+        self._todo.popleft()
+        path = self._at.path
+        if path:  # above the root is the root, as after chroot(2)
+            path.pop()
+            self._lookups += len(path)
+            self._resolver.lookups_back += len(path)
+            self._move_to(self._resolver.open_straight(path))
+
+    def _go_down(self) -> None:
+        run = [self._todo[0]] if self._single_steps else _longest_run(self._todo)
+        self._lookups += len(run)
+        try:
+            fd = openat2(self._at.fd, b"/".join(run), _DIRECTORY, 0, _STRAIGHT_DOWN)
+        except OSError as error:
+            if len(run) > 1:  # one of these names is a link or is missing: find out which
+                self._single_steps = len(run)
+            else:
+                self._pass(run[0], error)
+            return
+        self._move_to(LayerDir(fd, self._at.path))
+        self._at.path += run
+        for _ in run:
+            self._todo.popleft()
+        self._tries = 0
+        self._single_steps = max(0, self._single_steps - 1)
+
+    def _pass(self, name: bytes, error: OSError) -> None:
+        """Follow a link, make a missing directory, or raise what opening the name failed with."""
+        self._tries += 1
+        if max(self._links, self._tries) > _MOST_LINKS:
+            raise _too_many_links() from None
+        target = _link_target(self._at.fd, name)
+        if target is not None:
+            self._links += 1
+            self._todo.popleft()
+            # The link's text is resolved from here by these same rules: so it stays in the layer.
+            self._todo.extendleft(reversed([p for p in target.split(b"/") if p not in _NO_STEP]))
+            if target.startswith(b"/"):
+                self._move_to(self._resolver.open_root())
+        elif error.errno == errno.EAGAIN:
+            pass  # something was renamed meanwhile, perhaps on this way: the kernel wants a new try
+        elif self._make and error.errno in _MISSING:
+            self._make(self._at, name)
+        else:
+            raise error
+
+    def _move_to(self, reached: LayerDir) -> None:
+        self._at.close()
+        self._at = reached
 
 
-def _replaced(old: int, new: int) -> int:
-    os.close(old)
-    return new
+_NO_STEP = frozenset({b"", b"."})
 
 
-def _run(parts: deque[bytes]) -> list[bytes]:
+def _too_many_links() -> OSError:
+    return OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def _longest_run(parts: deque[bytes]) -> list[bytes]:
     """Return as many leading parts as one call takes, at least one."""
     run: list[bytes] = []
     length = 0
@@ -211,7 +245,7 @@ def _run(parts: deque[bytes]) -> list[bytes]:
     return run
 
 
-def _link_text(fd: int, name: bytes) -> bytes | None:
+def _link_target(fd: int, name: bytes) -> bytes | None:
     try:
         return os.readlink(name, dir_fd=fd)
     except OSError:

@@ -1,13 +1,8 @@
-"""The way down a directory tree: descriptors from its root to the current directory.
+"""The way down a directory tree: the open directories from its root to the current one.
 
-The rules:
-
-- No path is ever resolved. Each folder is opened by its name in the folder above it, never through a
-  link, so neither the depth of a tree nor the length of its paths has a limit here.
-- No recursion, and a bounded number of descriptors: of the folders on the way down only the
-  innermost stay open. One that was closed is opened again as ``..`` of the folder below it, and must
-  then be the folder that it was: what moves while it is walked is an error, not a way out.
-- A folder that something else is mounted on is not entered: what lies there is not the layer's.
+- No path is ever resolved. Each directory is opened by its name in the one above it, so neither the
+  depth of a tree nor the length of its paths has a limit here.
+- The number of descriptors is bounded: of the directories on the way only the innermost stay open.
 """
 
 from __future__ import annotations
@@ -18,31 +13,37 @@ import os
 from typing import Self
 
 from graphdriver.errors import BrokenStreamError
+from graphdriver.layer.tree.directory import Dir
 from graphdriver.linux.openat2 import RESOLVE_NO_XDEV, openat2
 
 _log = logging.getLogger(__name__)
 
-OPEN_FOLDERS = 64
-"""How many folders of one way down are open at a time."""
+OPEN_DIRECTORIES = 64
+"""How many directories of one way down are open at a time."""
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-NO_DIRECTORY_HERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+NO_DIRECTORY = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""What opening a name as a directory fails with if it is none (any more)."""
+
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 class Trail:
-    """The open folders from a root down to the one that is current.
+    """A way down a tree, of which the last directory is the current one.
 
     Args:
-        root_fd: a folder's descriptor, ``O_PATH`` will do; it stays the caller's.
-        keep: how many folders stay open at a time.
+        root_fd: the tree's root, ``O_PATH`` will do; borrowed.
+        keep: how many directories stay open at a time.
+
+    Attributes:
+        here: the current directory.
     """
 
-    def __init__(self, root_fd: int, keep: int = OPEN_FOLDERS) -> None:
+    def __init__(self, root_fd: int, keep: int = OPEN_DIRECTORIES) -> None:
         self._keep = keep
-        self.fd = os.open(".", _FOLDER, dir_fd=root_fd)
-        self._open = [self.fd]
+        self.here = Dir.at(root_fd)
+        self._way = [self.here]
         try:
-            self._known = [_identity(self.fd)]
+            self._identities = [_identity(self.here)]
         except BaseException:
             self.close()
             raise
@@ -55,61 +56,58 @@ class Trail:
 
     @property
     def depth(self) -> int:
-        """How many folders the current one is below the root."""
-        return len(self._open) - 1
+        """How many directories the current one is below the root."""
+        return len(self._way) - 1
 
     def enters(self, name: bytes) -> bool:
-        """Go down into the folder ``name``, or tell that there is none (any more) to go into."""
+        """Go down into the directory ``name``; return False, with a warning, if that is none."""
         try:
             self.enter(name)
         except OSError as error:
-            if error.errno not in NO_DIRECTORY_HERE and error.errno != errno.EXDEV:
+            if error.errno not in NO_DIRECTORY and error.errno != errno.EXDEV:
                 raise
             _log.warning("%r vanished, or is a mount, while its tree was read: left out", name)
             return False
         return True
 
     def enter(self, name: bytes) -> None:
-        """Go down into the folder ``name`` of the current one.
+        """Go down into the directory ``name`` of the current one.
 
         Raises:
-            OSError: ENOENT, ENOTDIR or ELOOP if there is no folder of that name (any more), EXDEV
+            OSError: ENOENT, ENOTDIR or ELOOP if there is no directory of that name (any more), EXDEV
                 if something is mounted on it.
         """
-        fd = openat2(self.fd, name, _FOLDER, resolve=RESOLVE_NO_XDEV)
-        self._open.append(fd)
-        self._known.append(_identity(fd))
-        self.fd = fd
-        outer = len(self._open) - 1 - self._keep
-        if outer >= 0 and self._open[outer] >= 0:
-            os.close(self._open[outer])
-            self._open[outer] = -1
+        # Never into another mount: what lies there is not the layer's, and would be given out or
+        # removed.
+        self.here = Dir(openat2(self.here.fd, name, _OPEN, resolve=RESOLVE_NO_XDEV))
+        self._way.append(self.here)
+        self._identities.append(_identity(self.here))
+        outermost = len(self._way) - 1 - self._keep
+        if outermost >= 0:
+            self._way[outermost].close()
 
     def leave(self) -> None:
         """Go up again.
 
         Raises:
-            BrokenStreamError: the folder is no longer where it was.
+            BrokenStreamError: the directory is no longer where it was.
         """
-        below = self._open.pop()
-        self._known.pop()
-        try:
-            if self._open[-1] < 0:
-                self._open[-1] = os.open("..", _FOLDER, dir_fd=below)
-                if _identity(self._open[-1]) != self._known[-1]:
-                    raise BrokenStreamError("a folder was moved while its tree was read")
-        finally:
-            os.close(below)
-        self.fd = self._open[-1]
+        self._identities.pop()
+        with self._way.pop() as left:
+            if self._way[-1].fd < 0:
+                self._way[-1] = Dir(os.open("..", _OPEN, dir_fd=left.fd))
+                # Whoever moved the directory meanwhile would otherwise lead us out of the tree.
+                if _identity(self._way[-1]) != self._identities[-1]:
+                    raise BrokenStreamError("a directory was moved while its tree was read")
+        self.here = self._way[-1]
 
     def close(self) -> None:
-        """Close every folder that is open."""
-        for fd in self._open:
-            if fd >= 0:
-                os.close(fd)
-        self._open.clear()
+        """Close every directory that is open."""
+        for directory in self._way:
+            directory.close()
+        self._way.clear()
 
 
-def _identity(fd: int) -> tuple[int, int]:
-    found = os.fstat(fd)
+def _identity(directory: Dir) -> tuple[int, int]:
+    found = os.fstat(directory.fd)
     return found.st_dev, found.st_ino

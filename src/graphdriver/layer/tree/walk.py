@@ -1,10 +1,11 @@
-"""Walking a directory tree.
+"""Walking a directory tree: each directory before what it holds, siblings in byte order.
 
+- No recursion: a container can make a tree deeper than any stack (`graphdriver.layer.tree.trail`).
+- No path is built, whose length would grow with the depth: a directory is known by its name and the one
+  above it (`graphdriver.layer.tree.directory_path`).
+- Nothing but directories is opened.
 - What vanishes between being listed and being looked at is left out, with a warning.
-- A directory is known by its name and the one above it: no path is built, whose length would grow with
-  the depth (`graphdriver.layer.tree.directory_path`).
-- A folder that something else is mounted on is listed, but not entered.
-- Nothing is opened but folders.
+- A directory that something else is mounted on is listed, but not entered.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ _log = logging.getLogger(__name__)
 
 
 class Node(NamedTuple):
-    """Something in a tree: not its root, which has no name.
+    """Something in a tree, other than its root.
 
-    ``above`` is the directory that it is in; ``name`` is to be used with ``parent_fd``, which is open
-    as long as the node is current.
+    ``above`` is the directory that it is in, as a path; ``parent_fd`` is that directory's descriptor,
+    borrowed, and open as long as the node is current.
     """
 
     above: DirectoryPath
@@ -41,14 +42,14 @@ class Node(NamedTuple):
 
 
 def walk(root_fd: int) -> Iterator[Node]:
-    """Yield all that is below a folder: a folder before what it holds, siblings in byte order.
+    """Yield all that is below a directory: a directory before what it holds, siblings in byte order.
 
     Args:
-        root_fd: the folder's descriptor; it stays the caller's and must live as long as the walk.
+        root_fd: the directory; borrowed as long as the walk lasts.
 
     Raises:
-        BrokenStreamError: the tree was moved about meanwhile.
-        OSError: a folder cannot be read.
+        BrokenStreamError: a directory was moved meanwhile.
+        OSError: a directory cannot be read.
     """
     for above, name, parent_fd, seen in walk_to_files(root_fd):
         found = seen or look_at(above, name, parent_fd)
@@ -59,15 +60,15 @@ def walk(root_fd: int) -> Iterator[Node]:
 def walk_to_files(
     root_fd: int,
 ) -> Iterator[tuple[DirectoryPath, bytes, int, os.stat_result | None]]:
-    """Yield what `walk` does, but without a look at regular files, for those who open them anyway.
+    """Yield what `walk` does, but without lstat(2) of regular files, for callers that open them anyway.
 
     Arguments and errors as for `walk`; of what was listed as a regular file the last member is None.
     """
     with Trail(root_fd) as trail:
-        levels = [(DirectoryPath(), iter(_listed(trail.fd)))]
+        levels = [(DirectoryPath(), iter(_listed(trail.here.fd)))]
         while levels:
             above, names = levels[-1]
-            fd = trail.fd
+            fd = trail.here.fd
             for listed in names:
                 if listed[-1]:
                     yield above, listed, fd, None
@@ -78,7 +79,7 @@ def walk_to_files(
                     continue
                 yield above, name, fd, found
                 if stat.S_ISDIR(found.st_mode) and trail.enters(name):
-                    levels.append((DirectoryPath(above, name), iter(_listed(trail.fd))))
+                    levels.append((DirectoryPath(above, name), iter(_listed(trail.here.fd))))
                     break
             else:
                 levels.pop()
@@ -87,7 +88,10 @@ def walk_to_files(
 
 
 def _listed(fd: int) -> list[bytes]:
-    """Return a folder's names in byte order; a NUL stands behind those of what is no regular file."""
+    """Return a directory's names in byte order; a NUL is appended to those that are no regular file.
+
+    No name holds a NUL, and a list of names takes less memory than one of pairs.
+    """
     names = []
     try:
         with os.scandir(path_of(fd)) as entries:  # of a descriptor it gives text
@@ -101,17 +105,9 @@ def _listed(fd: int) -> list[bytes]:
 
 
 def look_at(above: DirectoryPath, name: bytes, parent_fd: int) -> os.stat_result | None:
-    """Return what is found at a name, or warn that it vanished."""
+    """Return what has a name in a directory; None, with a warning, if it vanished."""
     try:
         return os.lstat(name, dir_fd=parent_fd)
     except FileNotFoundError:
         _log.warning("%r vanished while its tree was read: left out", above.show(name))
         return None
-
-
-def names_in(fd: int) -> list[bytes]:
-    """Return a folder's names in byte order (`os.listdir` of a descriptor gives them as text)."""
-    try:
-        return sorted(map(os.fsencode, os.listdir(fd)))
-    except FileNotFoundError:  # it was removed meanwhile, so it holds nothing
-        return []

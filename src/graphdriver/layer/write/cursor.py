@@ -1,8 +1,7 @@
-"""The folder that entries are made in at present, and the way to it.
+"""The directory that entries are made in at present, and the way to it.
 
-One folder is open at a time. It is looked up anew whenever an entry goes elsewhere; and if the way to
-it leads through links, after anything but a file was replaced or deleted. A folder gets its times back
-when it is left, so that only an entry of its own changes them.
+One directory is open at a time. It is resolved anew whenever an entry goes elsewhere. A directory gets
+its times back when it is left, so that only an entry of its own changes them.
 """
 
 from __future__ import annotations
@@ -11,194 +10,194 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from graphdriver.driver import IDMap
 from graphdriver.errors import BadArchiveError
 from graphdriver.layer.idmap import to_host
 from graphdriver.layer.tar.entry import show
+from graphdriver.layer.tree.directory import LayerDir
 from graphdriver.layer.tree.remove import remove_tree
 from graphdriver.layer.tree.resolver import Resolver
-from graphdriver.layer.write import entry as place
-from graphdriver.layer.write.entry import Folder
 from graphdriver.layer.write.form import Form
 from graphdriver.linux.acl import has_default_acl
 
 
-class InTheWayError(BadArchiveError):
-    """Something of the layer's own, and no folder, stands where a folder is to be."""
+class ParentIsFileError(BadArchiveError):
+    """Where an entry's parent directory is to be the same layer has something else."""
+
+
+@dataclass(slots=True)
+class Parent:
+    """The open directory that entries are made in.
+
+    Attributes:
+        dir: the directory, and where it is.
+        parts: its path as the tar says it, which may lead through links.
+        times: its access and modification time, to be set when it is left.
+        is_all_own: all that is in it came with this layer.
+        inherits: it gives what is made in it an access control list.
+        owner: whom a new file in it belongs to; None until one was made.
+    """
+
+    dir: LayerDir
+    parts: list[bytes]
+    times: tuple[int, int]
+    is_all_own: bool
+    inherits: bool
+    owner: tuple[int, int] | None = None
 
 
 class Cursor:
-    """Goes from folder to folder of a tree, and makes those that are missing.
+    """Goes from directory to directory of a tree, and makes those that are missing.
 
     Args:
-        root: the tree's.
+        resolver: the tree's.
         form: what the tree is.
-        uid_maps: folders that no entry names are of the root under these.
+        uid_maps: directories that no entry names belong to the root of these.
         gid_maps: likewise for groups.
 
     Attributes:
-        folder: where it is, if anywhere.
-        way_changed: something was replaced that the way to it may lead through; see `look_again`.
-        inodes: how many things it made on the way.
-        root_fd: the tree's root.
+        parent: where it is, if anywhere.
+        has_replaced: anything but a file was removed since `leave_if_replaced`.
+        inodes: how many inodes were made on the way.
+        root_fd: the tree's root, borrowed.
     """
 
     def __init__(
-        self, root: Resolver, form: Form, uid_maps: Sequence[IDMap], gid_maps: Sequence[IDMap]
+        self, resolver: Resolver, form: Form, uid_maps: Sequence[IDMap], gid_maps: Sequence[IDMap]
     ) -> None:
-        self.folder: Folder | None = None
-        self.way_changed = False
+        self.parent: Parent | None = None
+        self.has_replaced = False
         self.inodes = 0
-        self.root_fd = root.fd
-        self._root = root
+        self.root_fd = resolver.root_fd
+        self._resolver = resolver
         self._form = form
         self._uid_maps = uid_maps
         self._gid_maps = gid_maps
 
-    def enter(self, parts: list[bytes]) -> Folder:
-        """Go to this folder of the tree; make it if it is missing.
+    def enter(self, parts: list[bytes]) -> Parent:
+        """Go to this directory of the tree; make it if it is missing.
 
         Raises:
-            InTheWayError: something of this layer stands there.
+            ParentIsFileError: something of this layer stands there.
             OSError: it cannot be made or opened.
         """
-        folder = self.folder
-        fd = None
-        if folder is not None:
-            if parts == folder.parts:
-                return folder
-            depth = len(folder.parts)
-            if len(parts) > depth and parts[:depth] == folder.parts:
-                fd = self._root.open_below(folder.fd, parts[depth:])
-                path = folder.path + parts[depth:]
+        parent = self.parent
+        reached = None
+        if parent is not None:
+            if parts == parent.parts:
+                return parent
+            depth = len(parent.parts)
+            if len(parts) > depth and parts[:depth] == parent.parts:
+                reached = self._resolver.open_below(parent.dir, parts[depth:])
             try:
                 self.leave()
             except BaseException:
-                if fd is not None:
-                    os.close(fd)
+                if reached is not None:
+                    reached.close()
                 raise
-        if fd is None:
-            fd, path = self._root.open_folder(parts, self._make_missing)
+        if reached is None:
+            reached = self._resolver.open(parts, self._make_missing)
         try:
-            found = os.fstat(fd)
-            self.folder = Folder(
-                parts,
-                path,
-                fd,
-                found.st_ino,
-                (found.st_atime_ns, found.st_mtime_ns),
-                self._form.is_all_own(found.st_ino),
-                has_default_acl(fd),
-            )
+            found = os.fstat(reached.fd)
+            times = found.st_atime_ns, found.st_mtime_ns
+            is_all_own = self._form.is_all_own(found.st_ino)
+            self.parent = Parent(reached, parts, times, is_all_own, has_default_acl(reached.fd))
         except BaseException:
-            os.close(fd)
+            reached.close()
             raise
-        return self.folder
+        return self.parent
 
     def leave(self) -> None:
-        """Leave the folder, and give it its times back."""
-        folder = self.folder
-        if folder is not None:
-            self.folder = None
-            try:
-                os.utime(folder.fd, ns=folder.times)
-            finally:
-                os.close(folder.fd)
+        """Leave the directory, and give it its times back."""
+        parent = self.parent
+        if parent is not None:
+            self.parent = None
+            with parent.dir:
+                parent.dir.set_times(parent.times)
 
     def close(self) -> None:
-        """Close what is open, whatever its times are."""
-        if self.folder:
-            os.close(self.folder.fd)
-            self.folder = None
+        """Close the directory, whatever its times are."""
+        if self.parent:
+            self.parent.dir.close()
+            self.parent = None
 
-    def make_room(self, folder: Folder, name: bytes) -> None:
-        """Remove what has a name that an entry is to have."""
-        found = look(folder.fd, name)
+    def make_room(self, directory: LayerDir, name: bytes) -> os.stat_result | None:
+        """Remove what has a name that an entry is to have, and return what it was."""
+        found = directory.find(name)
         if found is not None:
             if not stat.S_ISREG(found.st_mode):
-                self.way_changed = True
-                self._form.way_changed([*folder.path, name])
-            remove_tree(folder.fd, name)
-            if self._form.is_deletion(found):
-                self._form.whiteout_replaced(folder.inode, name)
+                self.has_replaced = True
+                self._form.note_removed([*directory.path, name])
+            remove_tree(directory.fd, name)
+            if self._form.is_whiteout(found):
+                self._form.note_whiteout_replaced(directory, name)
+        return found
 
-    def withdraw(self, folder: Folder, name: bytes) -> None:
+    def remove_own(self, directory: LayerDir, name: bytes) -> None:
         """Remove what this layer itself has put under a name.
 
         What lies below shows again, unless the layer deletes it.
         """
-        found = look(folder.fd, name)
-        if found is not None and self._form.is_own(folder.inode, name, found):
-            self.make_room(folder, name)
-            self._form.withdrawn(folder.fd, folder.inode, folder.path, name)
+        found = directory.find(name)
+        if found is not None and self._form.is_own(directory.inode, name, found):
+            self.make_room(directory, name)
+            self._form.restore_whiteout(directory, name)
 
-    def look_again(self) -> None:
-        """Leave the folder if what was replaced in it may be a link on the very way to it."""
-        self.way_changed = False
-        if self.folder and self.folder.parts != self.folder.path:
+    def leave_if_replaced(self) -> None:
+        """Leave the directory if what was removed may be a link on the way to it.
+
+        The descriptor would go on leading where the tar's name of the directory no longer leads
+        (CVE-2025-47290).
+        """
+        self.has_replaced = False
+        if self.parent and self.parent.parts != self.parent.dir.path:
             self.leave()
 
-    def bring_up(self, fd: int, path: list[bytes], name: bytes, *, on_way: bool) -> bool:
-        """Have in the tree what the layers below show under a name; see `Form.bring_up`."""
-        times = times_of(fd)
-        brought = self._form.bring_up(fd, path, name, on_way=on_way)
-        if brought:
+    def copy_up(self, directory: LayerDir, name: bytes, *, on_way: bool) -> bool:
+        """Have in the tree what the layers below show under a name; see `Form.copy_up`."""
+        times = directory.times()
+        copied = self._form.copy_up(directory, name, on_way=on_way)
+        if copied:
             self.inodes += 1
-            os.utime(fd, ns=times)
-        return brought
+            directory.set_times(times)
+        return copied
 
-    def open_target(self, parts: list[bytes]) -> tuple[int, list[bytes]] | None:
-        """Open the folder that a hard link's target is in, and say where it is; None if there is none.
+    def open_target(self, parts: list[bytes]) -> LayerDir | None:
+        """Open the directory that a hard link's target is in; None if it is not there.
 
         Raises:
-            OSError: the way there has no end.
+            OSError: too many links are on the way there.
         """
         try:
-            return self._root.open_folder(parts, self._bring_up_way)
+            return self._resolver.open(parts, self._copy_up_way)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def _bring_up_way(self, fd: int, path: list[bytes], name: bytes) -> None:
-        if look(fd, name) is not None or not self.bring_up(fd, path, name, on_way=True):
+    def _copy_up_way(self, directory: LayerDir, name: bytes) -> None:
+        if directory.find(name) is not None or not self.copy_up(directory, name, on_way=True):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
-    def _make_missing(self, fd: int, path: list[bytes], name: bytes) -> None:
-        """Make a folder that entries take for granted."""
-        times = times_of(fd)
-        inode = os.fstat(fd).st_ino
-        replaced = look(fd, name)
+    def _make_missing(self, directory: LayerDir, name: bytes) -> None:
+        """Make a directory that no entry has named before the entries in it."""
+        times = directory.times()
+        replaced = directory.find(name)
         if replaced is None:
-            if self.bring_up(fd, path, name, on_way=True):
+            if self.copy_up(directory, name, on_way=True):
                 return
         else:
             if stat.S_ISDIR(replaced.st_mode):
-                return
-            if self._form.is_own(inode, name, replaced):
-                raise InTheWayError(f"it is to be in {show(name)}, which is no folder")
-            os.unlink(name, dir_fd=fd)
-            if self._form.is_deletion(replaced):
-                self._form.whiteout_replaced(inode, name)
-        made = place.make_folder(fd, name, has_default_acl(fd))
-        try:
-            os.fchown(made, to_host(self._uid_maps, 0), to_host(self._gid_maps, 0))
-            os.fchmod(made, 0o755)
-            self._form.folder_made(made, replaced)
-        finally:
-            os.close(made)
+                return  # it came meanwhile
+            # The parent's file makes room for the layer's directory, but the same tar may not say both.
+            if self._form.is_own(directory.inode, name, replaced):
+                raise ParentIsFileError(f"it is to be in {show(name)}, which is not a directory")
+            os.unlink(name, dir_fd=directory.fd)
+            if self._form.is_whiteout(replaced):
+                self._form.note_whiteout_replaced(directory, name)
+        with directory.make(name, inherits=has_default_acl(directory.fd)) as made:
+            os.fchown(made.fd, to_host(self._uid_maps, 0), to_host(self._gid_maps, 0))
+            os.fchmod(made.fd, 0o755)
+            self._form.note_new_directory(made, replaced)
         self.inodes += 1
-        os.utime(fd, ns=times)
-
-
-def times_of(fd: int) -> tuple[int, int]:
-    """Return an open folder's times, as `os.utime` takes them."""
-    found = os.fstat(fd)
-    return found.st_atime_ns, found.st_mtime_ns
-
-
-def look(dir_fd: int, name: bytes) -> os.stat_result | None:
-    """Return what has a name in a folder, if anything has."""
-    try:
-        return os.lstat(name, dir_fd=dir_fd)
-    except FileNotFoundError:
-        return None
+        directory.set_times(times)

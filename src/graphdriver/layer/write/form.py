@@ -1,8 +1,13 @@
 """The form of a tree: what whiteouts and devices of a tar become in it.
 
-`graphdriver.layer.write.plain_tree.PlainTree` is a whole tree in which deletions delete;
+`graphdriver.layer.write.plain_tree.PlainTree` is a whole tree, in which whiteouts delete.
 `graphdriver.layer.overlay.form.UpperDirectory` is the upper directory of an overlay mount, in which
-they are marks.
+whiteouts and opaque directories are marks on disk. `graphdriver.layer.overlay.form.MountedOverlay` is
+the mount itself.
+
+The form alone decides what becomes of a 0:0 character device (`Form.can_hold_device`): it is content in
+a plain tree, and a whiteout to an overlay. Attributes that overlays obey are not content in any form
+(`graphdriver.layer.attributes`).
 """
 
 from __future__ import annotations
@@ -11,82 +16,79 @@ import os
 from typing import Protocol
 
 from graphdriver.layer.tar.entry import Entry
+from graphdriver.layer.tree.directory import Dir, LayerDir
 
 
 class Ownership(Protocol):
-    """Whose what is in a tree is; folders are given by their inode numbers."""
+    """Tells which layer something in a tree came from; directories are told by inode number."""
 
     def is_own(self, inode: int, name: bytes, found: os.stat_result) -> bool:
-        """Tell whether what was found in a folder came with this layer."""
+        """Tell whether what was found in a directory came with this layer."""
         ...
 
     def is_all_own(self, inode: int) -> bool:
-        """Tell whether all that is in a folder came with this layer."""
+        """Tell whether all that is in a directory came with this layer."""
         ...
 
-    def cleared(self, inode: int) -> None:
-        """Take note that what did not is gone from a folder."""
+    def note_cleared(self, inode: int) -> None:
+        """Take note that all that did not come with this layer is gone from a directory."""
 
 
 class Form(Protocol):
-    """How one tree on disk keeps deletions, while one layer is unpacked into it.
-
-    Folders are given as an open descriptor, their inode number, and their path without links.
-    """
+    """How one tree on disk keeps deletions, while one layer is unpacked into it."""
 
     def is_all_own(self, inode: int) -> bool:
-        """Tell whether what is made in this folder need not be told by `brought`."""
+        """Tell whether what is made in a directory need not be told by `note_made`."""
         ...
 
-    def brought(self, fd: int, inode: int, name: bytes, *, link: bool) -> None:
-        """Take note of what this layer has just made in a folder; ``link``: as a hard link.
+    def note_made(self, directory: LayerDir, name: bytes, *, is_link: bool) -> None:
+        """Take note of what this layer has just made in a directory; ``is_link``: as a hard link.
 
         Raises:
-            BadArchiveError: it is more than anybody can take note of.
+            BadArchiveError: it is more than memory is given for.
         """
 
     def is_own(self, inode: int, name: bytes, found: os.stat_result) -> bool:
-        """Tell whether what was found in a folder came with this layer."""
+        """Tell whether what was found in a directory came with this layer."""
         ...
 
-    def is_deletion(self, found: os.stat_result) -> bool:
+    def is_whiteout(self, found: os.stat_result) -> bool:
         """Tell whether what was found says that nothing is there."""
         ...
 
-    def bring_up(self, fd: int, path: list[bytes], name: bytes, *, on_way: bool) -> bool:
+    def copy_up(self, directory: LayerDir, name: bytes, *, on_way: bool) -> bool:
         """Make in the tree what the layers below show under a name that nothing has there.
 
         Args:
-            fd: the folder.
-            path: its path.
+            directory: where.
             name: the name.
-            on_way: only a folder or a link will do.
+            on_way: only a directory or a symbolic link will do.
 
         Returns:
             Whether there is something now.
         """
         ...
 
-    def folder_made(self, fd: int, replaced: os.stat_result | None) -> None:
-        """Take note of a new folder, and of what stood there before that was none."""
+    def note_new_directory(self, directory: Dir, replaced: os.stat_result | None) -> None:
+        """Take note of a directory just made, and of what stood there before and was none."""
 
-    def way_changed(self, path: list[bytes]) -> None:
-        """Take note that a directory or a link is removed, through which ways may have led."""
+    def note_removed(self, path: list[bytes]) -> None:
+        """Take note that a directory or a symbolic link is removed, through which ways may lead."""
 
-    def hide(self, fd: int, inode: int, path: list[bytes], name: bytes) -> None:
-        """Delete what the layers below have of this name in this folder."""
+    def apply_whiteout(self, directory: LayerDir, name: bytes) -> None:
+        """Delete what the layers below have of this name in this directory."""
 
-    def hide_all(self, fd: int, inode: int, path: list[bytes]) -> None:
-        """Delete all that the layers below have in this folder."""
+    def apply_opaque(self, directory: LayerDir) -> None:
+        """Delete all that the layers below have in this directory."""
 
-    def whiteout_replaced(self, inode: int, name: bytes) -> None:
-        """Take note that an entry has the place of a whiteout in this directory."""
+    def note_whiteout_replaced(self, directory: LayerDir, name: bytes) -> None:
+        """Take note that a whiteout in this directory made room for an entry."""
 
-    def withdrawn(self, fd: int, inode: int, path: list[bytes], name: bytes) -> None:
+    def restore_whiteout(self, directory: LayerDir, name: bytes) -> None:
         """Delete again what is below a name whose entry was removed, if the layer deletes it."""
 
-    def can_hold(self, entry: Entry) -> bool:
-        """Tell whether a device is content here, and no order to whoever shows the tree."""
+    def can_hold_device(self, entry: Entry) -> bool:
+        """Tell whether a character device is content here, and not a whiteout."""
         ...
 
     def close(self) -> None:

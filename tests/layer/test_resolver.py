@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphdriver.errors import BadArchiveError
+from graphdriver.layer.tree.directory import Dir
 from graphdriver.layer.tree.resolver import Resolver, clean
 from tests.layer.conftest import remove
 
@@ -25,14 +26,14 @@ def root(tmp_path: Path) -> Iterator[Resolver]:
     remove(tmp_path / "root")
 
 
-def is_same(fd: int, path: Path) -> bool:
-    found, wanted = os.fstat(fd), path.stat()
-    os.close(fd)
+def is_same(directory: Dir, path: Path) -> bool:
+    with directory:
+        found, wanted = os.fstat(directory.fd), path.stat()
     return (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino)
 
 
-def make(fd: int, _path: list[bytes], name: bytes) -> None:
-    os.mkdir(name, dir_fd=fd)
+def make(directory: Dir, name: bytes) -> None:
+    os.mkdir(name, dir_fd=directory.fd)
 
 
 @given(st.lists(st.sampled_from([b"", b".", b"..", b"a", b"b"])))
@@ -59,22 +60,19 @@ def test_links_stay_inside_however_they_are_resolved(
 ) -> None:
     (tmp_path / "root" / "l").symlink_to(to)
     made = [b"new"] if by_steps else []
-    fd, path = root.open_folder([b"l", *made], make)
-    assert path == [b"d", *made]
-    assert is_same(fd, tmp_path / "root" / "d" / "new" if by_steps else tmp_path / "root" / "d")
+    found = root.open([b"l", *made], make)
+    assert found.path == [b"d", *made]
+    assert is_same(found, tmp_path / "root" / "d" / "new" if by_steps else tmp_path / "root" / "d")
 
 
 def test_a_path_of_more_bytes_than_the_kernel_takes_is_made_and_found(root: Resolver) -> None:
     parts = [b"x" * 250] * 40
-    made, _ = root.open_folder(parts, make)
-    found, _ = root.open_folder(parts)
-    assert os.fstat(made).st_ino == os.fstat(found).st_ino
-    os.close(made)
-    os.close(found)
+    with root.open(parts, make) as made, root.open(parts) as found:
+        assert made.inode == found.inode
 
 
 def test_more_than_255_missing_folders_are_made(root: Resolver) -> None:
-    os.close(root.open_folder([b"y"] * 1000, make)[0])
+    root.open([b"y"] * 1000, make).close()
 
 
 @pytest.mark.parametrize("maker", [None, make])
@@ -82,7 +80,7 @@ def test_a_loop_of_links_is_an_error(tmp_path: Path, root: Resolver, maker: obje
     (tmp_path / "root" / "a").symlink_to("b")
     (tmp_path / "root" / "b").symlink_to("a")
     with pytest.raises(OSError) as error:
-        root.open_folder([b"a", b"c"], make if maker else None)
+        root.open([b"a", b"c"], make if maker else None)
     assert error.value.errno == errno.ELOOP
 
 
@@ -90,7 +88,7 @@ def test_proc_leads_nowhere(tmp_path: Path, root: Resolver) -> None:
     fd = os.open(tmp_path / "outside", os.O_RDONLY)
     (tmp_path / "root" / "l").symlink_to(f"/proc/self/fd/{fd}")
     with pytest.raises(FileNotFoundError):
-        root.open_folder([b"l"])
+        root.open([b"l"])
     os.close(fd)
 
 
@@ -98,13 +96,12 @@ def test_from_a_folder_in_between_links_are_left_to_a_look_from_the_root(
     tmp_path: Path, root: Resolver
 ) -> None:
     (tmp_path / "root" / "d" / "l").symlink_to("/d")
-    fd, _ = root.open_folder([b"d"])
-    assert root.open_below(fd, [b"l"]) is None
-    assert root.open_below(fd, [b"..", b"d"]) is None
-    below = root.open_below(fd, [b"e"])
+    with root.open([b"d"]) as above:
+        assert root.open_below(above, [b"l"]) is None
+        assert root.open_below(above, [b"..", b"d"]) is None
+        below = root.open_below(above, [b"e"])
     assert below is not None
     assert is_same(below, tmp_path / "root" / "d" / "e")
-    os.close(fd)
 
 
 def test_renames_elsewhere_do_not_disturb_links_with_dots(tmp_path: Path, root: Resolver) -> None:
@@ -120,7 +117,7 @@ def test_renames_elsewhere_do_not_disturb_links_with_dots(tmp_path: Path, root: 
     thread.start()
     try:
         for _ in range(2000):
-            assert is_same(root.open_folder([b"l"])[0], tmp_path / "root" / "d")
+            assert is_same(root.open([b"l"]), tmp_path / "root" / "d")
     finally:
         stop.set()
         thread.join()
@@ -134,9 +131,9 @@ def test_going_in_and_out_by_links_has_an_end(
     paths = [[b"l", b"%d" % n] for n in range(20)]
     with pytest.raises(OSError, match="symbolic links"):
         for path in paths:
-            os.close(root.open_folder(path, make)[0])
-    again = Resolver(root.fd)
-    os.close(again.open_folder(paths[0], make)[0])
+            root.open(path, make).close()
+    again = Resolver(root.root_fd)
+    again.open(paths[0], make).close()
 
 
 @pytest.mark.parametrize("step", ["l{}", "d/../l{}"])
@@ -144,6 +141,6 @@ def test_a_chain_of_many_links_is_an_error(tmp_path: Path, root: Resolver, step:
     (tmp_path / "root" / "l0").symlink_to("d")
     for number in range(300):
         (tmp_path / "root" / f"l{number + 1}").symlink_to(step.format(number))
-    os.close(root.open_folder([b"l200"])[0])
+    root.open([b"l200"]).close()
     with pytest.raises(OSError, match="symbolic links"):
-        root.open_folder([b"l300"])
+        root.open([b"l300"])

@@ -1,0 +1,179 @@
+"""A new inode for an entry: a file with its data, a symbolic link, a device, a FIFO.
+
+- The last name is never followed, and what is made is made new (``O_EXCL``): a file that was there
+  before may be hard-linked to another layer's.
+- Everything is set on the open descriptor of what was made. Links, FIFOs and devices are opened with
+  ``O_PATH``, their type is checked, and they are set through /proc/self/fd.
+- Where a tar is full of zeros a file gets holes. Nothing reads differently, and what was sparse before
+  it was packed is sparse again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from typing import Protocol
+
+from graphdriver.errors import UnsupportedError
+from graphdriver.layer.tar.entry import Entry, EntryType, show
+from graphdriver.layer.write.cursor import Parent
+from graphdriver.layer.write.metadata import set_link_metadata, set_metadata, set_owner
+from graphdriver.layer.write.refusals import Losses
+from graphdriver.linux import xattr
+from graphdriver.linux.acl import drop_acl
+from graphdriver.linux.namespaces import in_user_namespace
+
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_IN_ONE_PIECE = 64 << 10
+"""Smaller files, in bytes, are written at once, without a look for zeros."""
+_HOLE = 4096
+_DEVICE_MODE = {
+    EntryType.CHARACTER_DEVICE: stat.S_IFCHR,
+    EntryType.BLOCK_DEVICE: stat.S_IFBLK,
+}
+_IS_TYPE = {
+    EntryType.SYMLINK: stat.S_ISLNK,
+    EntryType.CHARACTER_DEVICE: stat.S_ISCHR,
+    EntryType.BLOCK_DEVICE: stat.S_ISBLK,
+    EntryType.FIFO: stat.S_ISFIFO,
+}
+
+
+class Data(Protocol):
+    """An entry's data, still in the tar."""
+
+    def data(self, n: int | None = None) -> Iterator[memoryview]:
+        """Yield the next so many bytes, or all that is left."""
+        ...
+
+    def all_data(self) -> bytes:
+        """Return all that is left."""
+        ...
+
+
+def make_file(parent: Parent, name: bytes, entry: Entry, data: Data, losses: Losses) -> None:
+    """Make a regular file with its data.
+
+    Args:
+        parent: where it is to be.
+        name: its name there; nothing may have it.
+        entry: what the tar says, with owners as they are on disk.
+        data: its data.
+        losses: is told what cannot be kept.
+
+    Raises:
+        FileExistsError: something has that name; no data was read.
+        UnsupportedError: the filesystem cannot keep what the entry says.
+        OSError: anything else.
+    """
+    fd = os.open(name, _NEW_FILE, 0o600, dir_fd=parent.dir.fd)
+    try:
+        if entry.sparse is not None:
+            _write_ranges(fd, entry, data)
+        elif entry.stored < _IN_ONE_PIECE:
+            _write(fd, data.all_data())
+        else:
+            _write_with_holes(fd, entry, data)
+        if parent.inherits:
+            drop_acl(fd)
+        # chown(2) is skipped where new files already get the right owner; the first one shows that.
+        if parent.owner is None:
+            found = os.fstat(fd)
+            parent.owner = found.st_uid, found.st_gid
+        if parent.owner != (entry.uid, entry.gid):
+            set_owner(fd, entry)
+        set_metadata(fd, entry, losses)
+    finally:
+        os.close(fd)
+
+
+def make_special(parent: Parent, name: bytes, entry: Entry, losses: Losses) -> bool:
+    """Make a symbolic link, a device or a FIFO; arguments and errors as for `make_file`.
+
+    Returns:
+        Whether it was made; a device may be left out.
+    """
+    directory_fd = parent.dir.fd
+    match entry.type:
+        case EntryType.SYMLINK:
+            os.symlink(entry.link, name, dir_fd=directory_fd)
+        case EntryType.FIFO:
+            os.mkfifo(name, 0o600, dir_fd=directory_fd)
+        case _:
+            try:
+                mode = _DEVICE_MODE[entry.type] | 0o600
+                os.mknod(name, mode, os.makedev(*entry.device), dir_fd=directory_fd)
+            except OSError as error:
+                if error.errno != errno.EPERM:
+                    raise
+                _leave_device_out(entry, losses, error)
+                return False
+    # O_PATH opens nothing: to open a device is to use it, and to open a FIFO is to wait.
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory_fd)
+    try:
+        # The name may lead to something else by now, which must not get this owner and mode.
+        if not _IS_TYPE[entry.type](os.fstat(fd).st_mode):
+            raise OSError(f"{show(name)} was replaced by somebody while it was made")
+        path = xattr.path_of(fd)
+        set_owner(path, entry)
+        if entry.type is EntryType.SYMLINK:
+            set_link_metadata(path, entry, losses)
+        else:
+            if parent.inherits:
+                drop_acl(path)
+            set_metadata(path, entry, losses)
+    finally:
+        os.close(fd)
+    return True
+
+
+def _leave_device_out(entry: Entry, losses: Losses, error: OSError) -> None:
+    """Leave out a device where no process can make it.
+
+    That is in a user namespace, as Docker does it: what containers need is in their /dev. And a 0:0
+    character device cannot be made through a mounted overlay, since it would be a whiteout below.
+
+    Raises:
+        UnsupportedError: it could be made here with more rights.
+    """
+    problem = f"{show(entry.name)}: this device cannot be made here: {error.strerror}"
+    if entry.device != (0, 0) and not in_user_namespace():
+        raise UnsupportedError(
+            problem, hint="let this process make devices (CAP_MKNOD, device cgroup)"
+        ) from error
+    losses.note("devices", problem)
+
+
+def _write_ranges(fd: int, entry: Entry, data: Data) -> None:
+    """Write a sparse file: only what the tar holds of it; the rest is holes."""
+    assert entry.sparse is not None
+    os.ftruncate(fd, entry.size)
+    for offset, length in entry.sparse:
+        os.lseek(fd, offset, os.SEEK_SET)
+        for piece in data.data(length):
+            _write(fd, piece)
+
+
+def _write_with_holes(fd: int, entry: Entry, data: Data) -> None:
+    """Write a big file; where a whole piece is zeros a hole is left."""
+    for piece in data.data():
+        if len(piece) >= _HOLE and _is_zeros(piece):
+            os.lseek(fd, len(piece), os.SEEK_CUR)
+        else:
+            _write(fd, piece)
+    os.ftruncate(fd, entry.size)  # for a hole at the end
+
+
+def _is_zeros(piece: memoryview) -> bool:
+    # Three bytes tell most pieces. To compare a view is slow, and a copy of it is not.
+    if piece[0] or piece[-1] or piece[len(piece) // 2]:
+        return False
+    return piece.tobytes() == bytes(len(piece))
+
+
+def _write(fd: int, piece: bytes | memoryview) -> None:
+    written = os.write(fd, piece) if piece else 0
+    while written < len(piece):
+        written += os.write(fd, piece[written:])
