@@ -74,8 +74,8 @@ def test_containerd_reads_the_configuration(tmp_path: Path) -> None:
         ),
         ("/etc/passwd", "{0}/s.sock", "the home /etc/passwd cannot be made or used: "),
         ("/dev/null/x", "{0}/s.sock", "the home /dev/null/x cannot be made or used: /dev/null"),
-        ("{0}/root", "/proc/nope/s.sock", "no socket can be made at /proc/nope/s.sock: No such"),
-        ("{0}/root", "/proc/s.sock", "no socket can be made at /proc/s.sock: No such"),
+        ("{0}/root", "/proc/nope/s.sock", "cannot listen on /proc/nope/s.sock: No such"),
+        ("{0}/root", "/proc/s.sock", "cannot listen on /proc/s.sock: No such"),
     ],
 )
 def test_a_place_that_cannot_be_made_is_named_with_the_reason(

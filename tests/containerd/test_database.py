@@ -96,7 +96,7 @@ def a_row_is_gone(path: Path) -> None:
         (empty, "is empty"),
         (without_tables, "is empty"),
         (no_database, "is damaged: file is not a database"),
-        (without_version, "is of version 0"),
+        (without_version, "has version 0"),
         (a_row_is_gone, "has a parent that does not exist"),
     ],
 )

@@ -71,17 +71,17 @@ def test_a_snapshot_upon_nothing_has_no_parent() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("name==", "at 6: a value should stand here"),
-        ("==x", "at 0: the name of a field"),
-        ("name=x", "at 4: a comma should stand here"),
-        ("name==a b", "at 8: a comma should stand here"),
-        ("name==a,,kind", "at 8: the name of a field"),
-        ("labels.", "at 7: the name of a field"),
-        ('labels."a', "at 7: the name of a field"),
-        ('name=="\\q"', "is not quoted rightly"),
-        ("name~=/abc", "there is no second /"),
-        ("name~=|abc", "there is no second |"),
-        ('name~="("', "is no regular expression"),
+        ("name==", "at 6: expected a value"),
+        ("==x", "at 0: expected the name of a field"),
+        ("name=x", "at 4: expected a comma"),
+        ("name==a b", "at 8: expected a comma"),
+        ("name==a,,kind", "at 8: expected the name of a field"),
+        ("labels.", "at 7: expected the name of a field"),
+        ('labels."a', "at 7: expected the name of a field"),
+        ('name=="\\q"', "is not quoted correctly"),
+        ("name~=/abc", "the second / is missing"),
+        ("name~=|abc", "the second | is missing"),
+        ('name~="("', "is not a regular expression"),
     ],
 )
 def test_what_is_no_filter_is_refused_and_told_where(text: str, why: str) -> None:

@@ -178,7 +178,7 @@ def test_a_layer_that_cannot_be_removed_holds_up_nobody(
         driver.refuses = ""
         with caplog.at_level(logging.INFO):
             assert snapshots.cleanup() == ["1"]
-        assert "removed 1 layers that no snapshot owned: 1" in caplog.text
+        assert "removed 1 layers that belonged to no snapshot: 1" in caplog.text
         assert snapshots.cleanup() == []
     finally:
         snapshots.close()

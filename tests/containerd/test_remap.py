@@ -111,9 +111,9 @@ def test_what_containerd_has_shifted_already_is_left_as_it_is(
     [
         ({UIDS: MAP}, f"{GIDS} is missing"),
         ({GIDS: MAP}, f"{UIDS} is missing"),
-        ({UIDS: "0:1", GIDS: MAP}, "'0:1', and not CONTAINER-ID:HOST-ID:LENGTH"),
-        ({UIDS: "0:1:0", GIDS: MAP}, "'0:1:0', and not"),
-        ({UIDS: MAP, GIDS: ""}, "'', and not"),
+        ({UIDS: "0:1", GIDS: MAP}, "'0:1', not a list of CONTAINER-ID:HOST-ID:LENGTH"),
+        ({UIDS: "0:1:0", GIDS: MAP}, "'0:1:0', not a list"),
+        ({UIDS: MAP, GIDS: ""}, "'', not a list"),
     ],
 )
 @pytest.mark.parametrize("snapshotter", ["vfs"], indirect=True)
@@ -127,8 +127,8 @@ def test_labels_that_are_no_maps_are_refused(
 def test_a_type_of_mount_that_nobody_shifts_is_told() -> None:
     remap = remap_of(LABELS)
     assert remap
-    with pytest.raises(UnsupportedError, match="by a mount of type ext4"):
-        remap.shown(Mount("ext4", "/dev/loop0", ("rw",)), is_new=True)
+    with pytest.raises(UnsupportedError, match="a mount of type ext4 cannot remap owners"):
+        remap.applied(Mount("ext4", "/dev/loop0", ("rw",)), is_new=True)
 
 
 def test_a_filesystem_that_cannot_do_it_is_told(folder: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_filesystem_that_cannot_do_it_is_told(folder: Path) -> None:
         with Snapshotter(folder, "vfs", root=merged / "snapshots") as snapshotter:
             prepare = snapshotter.calls.prepare
             refused(
-                PRECONDITION, lambda: prepare("one", **LABELS), "cannot be shifted", "remap-ids"
+                PRECONDITION, lambda: prepare("one", **LABELS), "to remap owners: ", "remap-ids"
             )
             assert snapshotter.layers() == []
             assert snapshotter.calls.list() == []

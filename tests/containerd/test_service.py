@@ -115,10 +115,10 @@ def test_a_size_is_kept_where_the_driver_can_and_else_no_hindrance(
     if snapshotter.driver == "btrfs":
         with pytest.raises(OSError, match="quota exceeded"):
             written(mounts, folder / "place", lambda root: synced(root / "file", too_much))
-        assert "not heeded" not in snapshotter.log.read_text()
+        assert "ignoring label" not in snapshotter.log.read_text()
     else:
         written(mounts, folder / "place", lambda root: synced(root / "file", too_much))
-        assert "max-size is not heeded" in snapshotter.log.read_text()
+        assert "ignoring label containerd.io/snapshot/max-size: " in snapshotter.log.read_text()
 
 
 def synced(path: Path, data: bytes) -> None:

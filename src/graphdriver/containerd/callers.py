@@ -1,7 +1,7 @@
-"""Which processes are connected to the snapshotter, as far as its own sockets tell (unix(7)).
+"""A warning if two containerd daemons are connected to one snapshotter (peer credentials, unix(7)).
 
-Two containerd daemons on one snapshotter delete each other's snapshots: at its garbage collection each
-removes all that its own records do not have. Nobody but they can prevent that; the log can tell of it.
+They would delete each other's snapshots: at its garbage collection each one removes all snapshots that
+its own records do not have. A snapshotter cannot prevent that; it can only log it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _log = logging.getLogger(__name__)
 
 
 class Callers:
-    """Who calls a snapshotter.
+    """The processes that call a snapshotter.
 
     Attributes:
-        bound: the path that its socket was bound to, which is not always where it is now.
+        bound: the path that its socket was bound to; it may have been renamed since.
     """
 
     def __init__(self) -> None:
@@ -48,14 +48,14 @@ class Callers:
         """Return the processes at the other end of the connections to the socket."""
         found = set()
         for name in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(OSError):  # it was closed meanwhile
-                # Only of sockets: to close a copy of the database's file would end its lock (fcntl(2)).
+            with contextlib.suppress(OSError):  # closed meanwhile
+                # Only sockets: closing a copy of the database's file would end its lock (fcntl(2)).
                 if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
                     continue
                 with socket.fromfd(int(name), socket.AF_UNIX, socket.SOCK_STREAM) as one:
                     if one.getsockname() == self.bound:
-                        told = one.getsockopt(
+                        credentials = one.getsockopt(
                             socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
                         )
-                        found.add(_CREDENTIALS.unpack(told)[0])
+                        found.add(_CREDENTIALS.unpack(credentials)[0])
         return found - {0, os.getpid()}

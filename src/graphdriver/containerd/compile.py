@@ -1,6 +1,7 @@
-"""Make ``_messages_pb2.py`` of ``snapshots.proto``: ``python -m graphdriver.containerd.compile``.
+"""Generate ``_messages_pb2.py`` from ``snapshots.proto``: ``python -m graphdriver.containerd.compile``.
 
-It needs grpcio-tools. The name is private: what protoc would choose, ``snapshots_pb2``, is everybody's.
+It needs grpcio-tools. protoc registers a file under its name, and others may register ``snapshots`` in
+the same process: so it is compiled under a private name.
 """
 
 from __future__ import annotations
@@ -10,27 +11,27 @@ import os
 import shutil
 import tempfile
 
-FOLDER = os.path.dirname(os.path.abspath(__file__))
+DIRECTORY = os.path.dirname(os.path.abspath(__file__))
 NAME = "_messages"
-MADE = (f"{NAME}_pb2.py", f"{NAME}_pb2.pyi")
+GENERATED = (f"{NAME}_pb2.py", f"{NAME}_pb2.pyi")
 
 
-def compile_into(folder: str) -> None:
-    """Write the files called `MADE`.
+def compile_into(directory: str) -> None:
+    """Write the files `GENERATED` into a directory.
 
     Raises:
-        RuntimeError: protoc failed; it has said why.
+        RuntimeError: protoc failed; its output says why.
     """
     from grpc_tools import protoc
 
     known = importlib.resources.files("grpc_tools") / "_proto"
     with tempfile.TemporaryDirectory() as own:
-        # protoc names what it makes after what it reads, and registers it under that name.
-        shutil.copy(os.path.join(FOLDER, "snapshots.proto"), os.path.join(own, f"{NAME}.proto"))
-        words = [f"-I{own}", f"-I{known}", f"--python_out={folder}", f"--pyi_out={folder}"]
+        # protoc names its output after its input, and registers it under that name.
+        shutil.copy(os.path.join(DIRECTORY, "snapshots.proto"), os.path.join(own, f"{NAME}.proto"))
+        words = [f"-I{own}", f"-I{known}", f"--python_out={directory}", f"--pyi_out={directory}"]
         if protoc.main(["protoc", *words, f"{NAME}.proto"]) != 0:
             raise RuntimeError("protoc failed")
 
 
 if __name__ == "__main__":
-    compile_into(FOLDER)
+    compile_into(DIRECTORY)

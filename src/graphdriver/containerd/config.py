@@ -1,7 +1,7 @@
-"""What containerd's configuration must say to find a snapshotter, for each version of it.
+"""The part of containerd's configuration that names a snapshotter, for each version of containerd.
 
-The capabilities and the transfer service's part are read by containerd 2.x; 1.6 and 1.7 pass over what
-they do not know. (containerd, docs/PLUGINS.md and docs/cri/config.md.)
+containerd 2.x reads the capabilities and the part of the transfer service; 1.6 and 1.7 ignore both.
+(containerd, docs/PLUGINS.md and docs/cri/config.md.)
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v
 
 
 def config(name: str, address: str, root: str, machine: str) -> str:
-    """Return what belongs into ``/etc/containerd/config.toml``.
+    """Return the lines for ``/etc/containerd/config.toml``.
 
     Args:
-        name: what containerd calls the snapshotter.
+        name: containerd's name for the snapshotter.
         address: the absolute path of its socket.
         root: the absolute path of the directory with its layers.
         machine: the processor, as uname(2) names it.

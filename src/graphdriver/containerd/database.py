@@ -1,14 +1,14 @@
-"""A SQLite database beside the layers: opened, checked, read, and written to one transaction at a time.
+"""A SQLite database beside the layers, written to in one transaction at a time.
 
-- A database that is missing, empty or damaged beside layers is not a new one: it is refused, before
-  anything is changed.
+- A database that is missing, empty or damaged beside layers is refused before anything is changed; it
+  is never taken for a new one.
 - A transaction is on disk when `Database.write` returns (WAL, ``synchronous=FULL``).
-- It is locked as long as it is open, so that no other process can make a call wait. So SQLite needs no
-  ``-shm`` file, which it would map into memory: on a full btrfs the first write to such a page kills
-  the process (SIGBUS). Nothing else in this process may open the file: to close it again would end the
-  lock (fcntl(2)).
-- What frees room needs none (`graphdriver.files.reserve`): to delete a row SQLite writes its log first,
-  and to open a database it makes the file of that log.
+- The database is locked as long as it is open, so no other process can make a call wait. With the lock
+  SQLite needs no ``-shm`` file, which it would map into memory: on a full btrfs the first write to such
+  a page kills the process (SIGBUS). Nothing else in this process may open the file: closing it again
+  would end the lock (fcntl(2)).
+- Removals work on a full disk (`graphdriver.files.reserve`): to delete a row SQLite writes its log
+  first, and to open a database it creates the file of that log.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ class Run(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a database must hold.
+    """The tables of a database.
 
     Attributes:
         version: kept as SQLite's ``user_version``, more than 0.
-        statements: make the tables, in this order.
-        check: reads all rows, and raises a ValueError for one that cannot be.
+        statements: create the tables, in this order.
+        check: reads all rows; raises a ValueError if one is impossible.
     """
 
     version: int
@@ -73,16 +73,16 @@ class Layout:
 
 
 class Database:
-    """A database, and the reserve beside it.
+    """A database, and the reserve of disk space beside it.
 
     Args:
-        path: its file; it is made if it is not there.
-        layout: what it holds.
-        layers: the layers that are there already; beside them no database is made.
+        path: its file; it is made if it does not exist.
+        layout: its tables.
+        layers: the layers that exist already; beside layers no new database is made.
 
     Raises:
         GraphDriverError: it is damaged, or is missing beside layers; nothing was changed.
-        InUseError: another process keeps it locked; the text names that one.
+        InUseError: another process has locked it; the text names that process.
         UnsupportedError: it was made by another version.
     """
 
@@ -94,17 +94,17 @@ class Database:
         try:
             self._connection = self._open_with_room(layers)
         except (sqlite3.DatabaseError, MemoryError) as error:
-            raise self._told(error) from error
+            raise self._error_of(error) from error
         self.keep_reserve()
 
     def close(self) -> None:
-        """Close the database; the room that its log took may be what the reserve is short of."""
+        """Close the database, and make the reserve again in the room that the log took."""
         with self._guard:
             self._connection.close()
         self.keep_reserve()
 
     def keep_reserve(self) -> None:
-        """Make the reserve again if it was given up, as far as there is room."""
+        """Make the reserve again if it was given up and there is room now."""
         self._reserve.make()
 
     # --- opening ----------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ class Database:
         return self._with_reserve(lambda: self._patiently(lambda: self._open(layers)))
 
     def _with_reserve(self, attempt: Callable[[], T]) -> T:
-        """Try again as long as there is no room for it, and something is left of the reserve."""
+        """Give up the reserve piece by piece until there is room for the attempt."""
         with self._reserve.lent() as give:
             while True:
                 try:
@@ -128,7 +128,7 @@ class Database:
                         raise
 
     def _patiently(self, attempt: Callable[[], T]) -> T:
-        """Try again as long as another process keeps the database locked."""
+        """Try again, for `PATIENCE` seconds, while another process has locked the database."""
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
@@ -173,15 +173,15 @@ class Database:
             return False
         if version != self._layout.version:
             raise UnsupportedError(
-                f"{self.path} is of version {version}, and this knows version"
+                f"{self.path} has version {version}, and this graphdriver knows version"
                 f" {self._layout.version}",
                 hint="use the graphdriver that made it, or another root",
             )
         if not {text.strip() for text in self._layout.statements if "CREATE" in text} <= found:
             raise self.damaged("its tables are not those of this version")
-        (said,) = run("PRAGMA integrity_check(1)").fetchone()
-        if said != "ok":
-            raise self.damaged(said)
+        (verdict,) = run("PRAGMA integrity_check(1)").fetchone()
+        if verdict != "ok":
+            raise self.damaged(verdict)
         if run("PRAGMA foreign_key_check").fetchone():
             raise self.damaged("a snapshot has a parent that does not exist")
         self._layout.check(run)
@@ -190,16 +190,16 @@ class Database:
     # --- reading and writing ----------------------------------------------------------------------
 
     def read(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
-        """Return all rows that a query finds.
+        """Return all rows of a query.
 
         Raises:
-            GraphDriverError: it cannot be read.
+            GraphDriverError: the database cannot be read.
         """
         try:
             with self._guard:
                 return self._connection.execute(sql, values).fetchall()
         except sqlite3.DatabaseError as error:
-            raise self._told(error) from error
+            raise self._error_of(error) from error
         except ValueError as error:
             raise self.damaged(str(error)) from error
 
@@ -207,11 +207,11 @@ class Database:
         """Do some work in a transaction that is on disk afterwards.
 
         Args:
-            work: is given what runs SQL; it may be called again from its beginning.
-            frees: it makes room, and so may use the reserve.
+            work: gets a function that runs SQL; may be called again from its beginning.
+            frees: whether the work makes room, and so may use the reserve.
 
         Raises:
-            GraphDriverError: it cannot be written.
+            GraphDriverError: the database cannot be written to.
         """
         try:
             try:
@@ -221,7 +221,7 @@ class Database:
                     raise
             return self._with_reserve(lambda: self._transact_anew(work))
         except sqlite3.DatabaseError as error:
-            raise self._told(error) from error
+            raise self._error_of(error) from error
         finally:
             self.keep_reserve()
 
@@ -233,29 +233,29 @@ class Database:
                 done = work(run)
                 run("COMMIT")
             except BaseException:
-                # Where there is no room SQLite has rolled back already, and refuses to do it again.
+                # Without room SQLite has rolled back already, and refuses another ROLLBACK.
                 if self._connection.in_transaction:
                     run("ROLLBACK")
                 raise
             return done
 
     def _transact_anew(self, work: Callable[[Run], T]) -> T:
-        """Do it with a log that begins anew, in the room that it has already."""
+        """Run a transaction with a log that begins anew, in the room that its file has already."""
         with contextlib.suppress(sqlite3.OperationalError), self._guard:
             self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
         return self._transact(work)
 
     # --- errors -----------------------------------------------------------------------------------
 
-    def _told(self, error: sqlite3.DatabaseError | MemoryError) -> GraphDriverError:
-        """Return the error that tells what is wrong with the database."""
+    def _error_of(self, error: sqlite3.DatabaseError | MemoryError) -> GraphDriverError:
+        """Return a SQLite error as one that says what is wrong and what to do."""
         code = _code(error)
         if code in _BUSY:
             return InUseError(
                 f"the database {self.path} is locked by {self._holders()}",
-                hint="let that one end its work, or stop it, and try again",
+                hint="wait until it has finished, or stop it, and try again",
             )
-        # Text that is not UTF-8 and sizes too large for memory come without a code.
+        # Text that is not UTF-8, and sizes too large for memory, have no code.
         without_code = code is None and not isinstance(error, sqlite3.ProgrammingError)
         if without_code or code in _DAMAGED:
             return self.damaged(str(error) or type(error).__name__)
@@ -270,7 +270,7 @@ class Database:
         found: list[str] = []
         with contextlib.suppress(OSError):
             found = lock_holders((self.path, f"{self.path}-shm"))
-        return _few(found) if found else "a process that cannot be seen from here"
+        return _few(found) if found else "a process that is not visible from here"
 
     def _lost(self, how: str, layers: Sequence[str]) -> GraphDriverError:
         return GraphDriverError(
@@ -280,7 +280,7 @@ class Database:
         )
 
     def damaged(self, how: str) -> GraphDriverError:
-        """Return the error that tells that the database is damaged, and how."""
+        """Return the error that says how the database is damaged."""
         return GraphDriverError(
             f"the database {self.path} is damaged: {' '.join(how.split())}",
             hint="restore it from a copy, or use another root",

@@ -1,11 +1,11 @@
-"""containerd's filter language, by which List is asked for some of the snapshots.
+"""containerd's filter language, with which List selects snapshots.
 
-A filter is a list of selectors with commas between, all of which must hold; of several filters one is
-enough, and no filter lets everything pass. A selector is a field (``name``, ``parent``, ``kind``,
-``labels.KEY``), alone (it is there) or with ``==``, ``!=`` or ``~=`` (matches a regular expression, in
-any place) and a value; a field that is not there is unequal to all but ``""``. Parts of fields and
-values may be quoted with ``"``, as in Go; the value of ``~=`` also with ``/`` or ``|``. (containerd,
-package ``filters``.)
+A filter is a list of selectors, separated by commas, that must all match. Of several filters one must
+match; without filters everything matches. A selector is a field (``name``, ``parent``, ``kind``,
+``labels.KEY``), alone (the field is present) or with ``==``, ``!=`` or ``~=`` (a regular expression
+matches anywhere in it) and a value; a missing field equals only ``""``. Parts of fields and values may
+be quoted with ``"``, as in Go; the value of ``~=`` also with ``/`` or ``|``. (containerd, package
+``filters``.)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final, NoReturn
 from graphdriver.errors import MalformedRequestError
 
 Fields = Callable[[list[str]], str | None]
-"""Returns the value of a field, given its path; None if it is not there."""
+"""Returns the value of a field, given its path; None if it is missing."""
 
 Filter = Callable[[Fields], bool]
 
@@ -29,10 +29,10 @@ _OPERATOR: Final = re.compile("==|!=|~=")
 
 
 def parse_all(texts: Iterable[str]) -> Filter:
-    """Return the filter that lets pass what any of several does.
+    """Return a filter that matches what any of several filters matches.
 
     Raises:
-        MalformedRequestError: one of them is no filter.
+        MalformedRequestError: one of them is malformed.
     """
     filters = [_Parser(text).filter() for text in texts]
     return lambda fields: not filters or any(one(fields) for one in filters)
@@ -57,7 +57,7 @@ class _Parser:
         self._at = 0
 
     def filter(self) -> Filter:
-        """Parse it whole."""
+        """Parse the whole text."""
         selectors = []
         self._skip_blanks()
         while self._at < len(self._text):
@@ -66,7 +66,7 @@ class _Parser:
             if self._at == len(self._text):
                 break
             if self._text[self._at] != ",":
-                self._fail("a comma should stand here")
+                self._fail("expected a comma")
             self._at += 1
             self._skip_blanks()
         return lambda fields: all(one(fields) for one in selectors)
@@ -86,7 +86,7 @@ class _Parser:
         try:
             pattern = re.compile(value)
         except re.error as error:
-            self._fail(f"{value!r} is no regular expression: {error}")
+            self._fail(f"{value!r} is not a regular expression: {error}")
         return lambda fields: pattern.search(fields(path) or "") is not None
 
     def _path(self) -> list[str]:
@@ -102,7 +102,7 @@ class _Parser:
             return self._unquoted(quoted)
         word = self._match(_WORD)
         if word is None:
-            self._fail("the name of a field should stand here")
+            self._fail("expected the name of a field")
         return word
 
     def _value(self, *, is_pattern: bool) -> str:
@@ -113,20 +113,20 @@ class _Parser:
         if is_pattern and mark in ("/", "|"):
             end = self._text.find(mark, self._at + 1)
             if end < 0:
-                self._fail(f"there is no second {mark}")
+                self._fail(f"the second {mark} is missing")
             value = self._text[self._at + 1 : end]
             self._at = end + 1
             return value
         value_found = self._match(_VALUE)
         if value_found is None:
-            self._fail("a value should stand here")
+            self._fail("expected a value")
         return value_found
 
     def _unquoted(self, text: str) -> str:
         try:
             return str(json.loads(text))
         except ValueError:
-            self._fail(f"{text} is not quoted rightly")
+            self._fail(f"{text} is not quoted correctly")
 
     def _match(self, pattern: re.Pattern[str]) -> str | None:
         found = pattern.match(self._text, self._at)

@@ -1,13 +1,12 @@
-"""What snapshots there are, in SQLite: nothing about them is kept in memory.
+"""The records of snapshots, in SQLite; nothing about a snapshot is kept only in memory.
 
-The rules:
-
-- One transaction a call, which is on disk when the call answers (`graphdriver.containerd.database`).
-- A layer is made before the row that owns it, and goes after it. So that a crash between the two
-  leaves nothing behind unseen, numbers are reserved a hundred at a time, and what nobody owns of the
-  last hundred is an orphan; and a layer whose row is gone stays in ``doomed`` until the driver has
-  removed it.
-- A snapshot's parent is a number, so committing one under another name touches its own row alone.
+- Each call is one transaction, which is on disk when the call is answered
+  (`graphdriver.containerd.database`).
+- A layer is created before its snapshot's row, and removed after it. A crash between the two leaves a
+  layer without a row, which must be found: so numbers are reserved a hundred at a time, and of the last
+  hundred those without a row are orphans; and a layer whose row was deleted stays in the table
+  ``doomed`` until the driver has removed it.
+- A snapshot's parent is recorded by number: a commit, which changes the key, changes one row.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ T = TypeVar("T")
 
 
 class SnapshotKind(enum.IntEnum):
-    """What may be done with a snapshot; the numbers are containerd's."""
+    """The kind of a snapshot; the numbers are containerd's."""
 
     VIEW = 1
     ACTIVE = 2
@@ -71,16 +70,16 @@ class Snapshot:
     """A snapshot.
 
     Attributes:
-        number: its own, for ever.
-        key: what containerd calls it; of a committed one, its name.
-        kind: what may be done with it.
-        parent: the key of the one that it stands on, or ``""``.
-        parent_layer: that one's layer, or ``""``.
-        layer: the driver's layer that is its own; ``""`` for a view, which has none.
-        labels: what containerd has attached to it.
-        created: when it was made or committed, in nanoseconds since 1970.
+        number: identifies it in the database; never used again.
+        key: containerd's name for it; of a committed snapshot, the name of the commit.
+        kind: view, active or committed.
+        parent: the parent's key, or ``""``.
+        parent_layer: the parent's layer, or ``""``.
+        layer: its own layer; ``""`` for a view, which shows its parent's.
+        labels: containerd's labels.
+        created: when it was created or committed, in nanoseconds since 1970.
         updated: when its labels were last changed, likewise.
-        usage: what it takes by itself; None until that has been counted.
+        usage: what it takes on disk, without its parents; None until that has been counted.
     """
 
     number: int
@@ -96,15 +95,15 @@ class Snapshot:
 
 
 class Metadata:
-    """The snapshots of a root.
+    """The records of the snapshots of a root.
 
     Args:
-        path: the database; it is made if it is not there.
-        layers: the layers that are in the root: beside them a database is not made.
+        path: the database file; it is made if it does not exist.
+        layers: the layers that are in the root: beside layers no new database is made.
 
     Raises:
         GraphDriverError: the database is damaged, or is missing beside layers.
-        InUseError: another process keeps it locked; the text names that one.
+        InUseError: another process has locked it; the text names that process.
         UnsupportedError: it was made by another version.
     """
 
@@ -119,11 +118,15 @@ class Metadata:
         self._database.close()
 
     def keep_reserve(self) -> None:
-        """Make room for removals again if it was used up, as far as there is some."""
+        """Reserve room for removals again, if it was used and there is room now."""
         self._database.keep_reserve()
 
     def _write(self, work: Callable[[Run], T], *, frees: bool = False) -> T:
-        """Do some work in a transaction, which takes along what is gone; see `Database.write`."""
+        """Do some work in a transaction; see `Database.write`.
+
+        The transaction also deletes from ``doomed`` the layers that the driver has removed: that needs
+        no transaction of its own, since removing a removed layer again does no harm.
+        """
 
         def all_of_it(run: Run) -> tuple[T, set[str]]:
             done = work(run)
@@ -141,10 +144,10 @@ class Metadata:
     # --- reading ----------------------------------------------------------------------------------
 
     def stat(self, key: str) -> Snapshot:
-        """Return a snapshot.
+        """Return a snapshot, given its key.
 
         Raises:
-            LayerNotFoundError: there is none of that key.
+            LayerNotFoundError: the snapshot does not exist.
         """
         found = self._find("WHERE s.key = ?", key)
         if not found:
@@ -159,7 +162,7 @@ class Metadata:
             raise self._database.damaged(str(error)) from error
 
     def exists(self, key: str) -> bool:
-        """Tell whether there is a snapshot of that key."""
+        """Tell whether a snapshot has this key."""
         return bool(self._database.read("SELECT 1 FROM snapshots WHERE key = ?", (key,)))
 
     def all(self) -> list[Snapshot]:
@@ -167,7 +170,7 @@ class Metadata:
         return self._find("ORDER BY s.number")
 
     def orphans(self) -> list[str]:
-        """Return the layers that may be there and that no snapshot owns."""
+        """Return the layers that may exist and belong to no snapshot."""
         with self._guard:
             last = range(max(1, self._reserved - AT_A_TIME + 1), self._reserved + 1)
         rows = self._database.read(
@@ -181,7 +184,7 @@ class Metadata:
         return doomed + [str(number) for number in sorted(unowned)]
 
     def uncounted(self) -> list[Snapshot]:
-        """Return the committed snapshots whose usage is not known."""
+        """Return the committed snapshots whose usage is not counted yet."""
         return [
             one for one in self.all() if one.kind is SnapshotKind.COMMITTED and one.usage is None
         ]
@@ -189,7 +192,7 @@ class Metadata:
     # --- writing ----------------------------------------------------------------------------------
 
     def next_number(self) -> int:
-        """Return a number that no snapshot has had."""
+        """Return a number that no snapshot ever had."""
         while True:
             with self._guard:
                 if self._next < self._reserved:
@@ -199,7 +202,7 @@ class Metadata:
             self._reserve_numbers(until)
 
     def _reserve_numbers(self, until: int) -> None:
-        # Several callers may do this at once, and the last one has not always the highest.
+        # Several callers may do this at once, and not in order.
         self._write(lambda run: run("UPDATE reserved SET until = max(until, ?)", (until,)))
         with self._guard:
             self._reserved = max(self._reserved, until)
@@ -213,11 +216,11 @@ class Metadata:
         layer: str,
         labels: Mapping[str, str],
     ) -> None:
-        """Note a snapshot.
+        """Record a snapshot.
 
         Raises:
-            LayerExistsError: there is one of that key.
-            LayerNotFoundError: the parent is gone.
+            LayerExistsError: a snapshot has this key.
+            LayerNotFoundError: the parent does not exist any more.
         """
         now = time.time_ns()
         below = parent.number if parent else None
@@ -240,10 +243,10 @@ class Metadata:
         self._write(insert)
 
     def commit(self, one: Snapshot, name: str, labels: Mapping[str, str]) -> None:
-        """Make an active snapshot a committed one.
+        """Record that an active snapshot is committed.
 
         Raises:
-            LayerExistsError: there is a snapshot of that name.
+            LayerExistsError: another snapshot has this name.
         """
         now = time.time_ns()
         text = json.dumps(dict(labels))
@@ -269,17 +272,17 @@ class Metadata:
         return self.stat(one.key)
 
     def count(self, one: Snapshot, usage: Usage) -> None:
-        """Note what a snapshot takes."""
+        """Record what a snapshot takes on disk."""
         values = (usage.size, usage.inodes, one.number)
         self._write(
             lambda run: run("UPDATE snapshots SET size = ?, inodes = ? WHERE number = ?", values)
         )
 
     def remove(self, one: Snapshot) -> None:
-        """Forget a snapshot; its layer is doomed from then on. It needs no room.
+        """Delete a snapshot's record, and note its layer as doomed; needs no room on disk.
 
         Raises:
-            InUseError: others stand on it.
+            InUseError: it is the parent of another snapshot.
         """
 
         def delete(run: Run) -> None:
@@ -291,19 +294,20 @@ class Metadata:
                     f"the snapshot {child[0]!r} stands on {one.key!r}", hint="remove that one first"
                 )
             run("DELETE FROM snapshots WHERE number = ?", (one.number,))
+            # In the same transaction: after a crash the layer has a row here or there.
             if one.layer:
                 run("INSERT OR IGNORE INTO doomed VALUES (?)", (one.layer,))
 
         self._write(delete, frees=True)
 
     def forget(self, layer: str) -> None:
-        """Note that a doomed layer is gone; the next transaction takes that along."""
+        """Note that a doomed layer was removed; the next transaction records that."""
         with self._guard:
             self._gone.add(layer)
 
 
 def _taken(key: str) -> LayerExistsError:
-    return LayerExistsError(f"there is a snapshot {key!r} already")
+    return LayerExistsError(f"the snapshot {key!r} exists already")
 
 
 def _snapshot(row: tuple[object, ...]) -> Snapshot:
@@ -341,7 +345,7 @@ def _labels(key: object, text: object) -> dict[str, str]:
 
 
 def _reserved(rows: Sequence[tuple[object, ...]]) -> int:
-    """Return up to which number all are reserved.
+    """Return the highest reserved number.
 
     Raises:
         ValueError: the rows of the table are damaged.

@@ -1,19 +1,20 @@
-"""Snapshots with other owners: containers in a user namespace, whose image nobody copies.
+"""Snapshots with remapped owners: for containers in a user namespace, without a copy of their image.
 
-containerd gives two labels with the ids of the container, and shifts owners as it mounts, if the mount
-says so. What it does is not the same for each type of mount:
+containerd sends two labels with the container's ID maps. It remaps owners when it mounts, if the mount
+has options for that. These depend on the type of the mount:
 
-| type | what containerd is told | what it does | ids of what is written |
+| type | options | what containerd does | owners of what is written |
 | --- | --- | --- | --- |
-| bind | ``uidmap=``, ``gidmap=`` | idmaps the mount | the image's |
-| overlay | the same | idmaps each lower folder | those on the host |
-| fuse3.fuse-overlayfs | ``uidmapping=``, ``gidmapping=`` | passes them on | the image's |
+| bind | ``uidmap=``, ``gidmap=`` | idmaps the mount | the image's IDs |
+| overlay | the same | idmaps each lower directory | the host's IDs |
+| fuse3.fuse-overlayfs | ``uidmapping=``, ``gidmapping=`` | passes them on | the image's IDs |
 
-So the upper folder of an overlay is given to the host's id of the container's root. (containerd 2.x,
-core/mount/mount_linux.go; fuse-overlayfs(1). Overlays on idmapped folders came with Linux 5.19.)
+So the upper directory of an overlay gets the host's ID of the container's root as its owner.
+(containerd 2.x, core/mount/mount_linux.go; fuse-overlayfs(1). Overlays on idmapped directories need
+Linux 5.19.)
 
 A containerd that does not know that a snapshotter can do this copies the parent and changes each owner
-itself, and gives the labels all the same: what the host's id owns already is not shifted again.
+itself, and sends the labels too: a tree that the host's ID owns already is not remapped again.
 """
 
 from __future__ import annotations
@@ -37,51 +38,53 @@ _FUSE: Final = "fuse3.fuse-overlayfs"
 _OVERLAYS_SINCE: Final = (5, 19)
 _SOME_IDS: Final = "0 100000 1"
 _RANGE: Final = re.compile(r"(\d{1,10}):(\d{1,10}):(\d{1,10})", re.ASCII)
-_HINT: Final = "leave the remap to containerd, without the capability remap-ids, or use none"
+_HINT: Final = "let containerd remap, without the capability remap-ids, or use no remap"
 
 
 @dataclass(frozen=True, slots=True)
 class Remap:
-    """Which ids of a container are which on the host."""
+    """The ID maps of a container's users and groups."""
 
     uids: Sequence[IDMap]
     gids: Sequence[IDMap]
 
-    def shown(self, mount: Mount, *, is_new: bool) -> Mount:
-        """Return the mount that shows a layer with its owners shifted.
+    def applied(self, mount: Mount, *, is_new: bool) -> Mount:
+        """Return a mount with the options that remap its owners.
 
         Args:
-            mount: shows it as it is.
-            is_new: the snapshot is being made: see that it can be done, and prepare for it.
+            mount: a mount of a layer, without a remap.
+            is_new: whether the snapshot is being created: check that a remap works, and prepare it.
 
         Raises:
-            UnsupportedError: the kernel, the filesystem or the type of mount cannot do it.
+            UnsupportedError: the kernel, the filesystem or the type of mount cannot remap.
         """
         if mount.type not in ("bind", "overlay", _FUSE):
-            raise UnsupportedError(
-                f"owners cannot be shifted by a mount of type {mount.type}", hint=_HINT
-            )
+            raise UnsupportedError(f"a mount of type {mount.type} cannot remap owners", hint=_HINT)
         upper = _option(mount, "upperdir")
         root = mount.source if mount.type == "bind" else _option(mount, "lowerdir").split(":")[0]
         owner = os.stat(root).st_uid
-        if owner and owner == host_root(self.uids):
+        if owner and owner == host_root(self.uids):  # remapped already, by a containerd that copies
             return mount
         if mount.type == _FUSE:
             return _with(
-                mount, f"uidmapping={_told(self.uids, ':')}", f"gidmapping={_told(self.gids, ':')}"
+                mount,
+                f"uidmapping={_joined(self.uids, ':')}",
+                f"gidmapping={_joined(self.gids, ':')}",
             )
         if is_new:
             _require(mount.type, root)
             if upper:
                 os.chown(upper, host_root(self.uids), host_root(self.gids))
-        return _with(mount, f"uidmap={_told(self.uids, ',')}", f"gidmap={_told(self.gids, ',')}")
+        return _with(
+            mount, f"uidmap={_joined(self.uids, ',')}", f"gidmap={_joined(self.gids, ',')}"
+        )
 
 
 def remap_of(labels: Mapping[str, str]) -> Remap | None:
-    """Return what the labels say of a snapshot's owners; None if nothing.
+    """Return the remap that a snapshot's labels ask for; None if they do not.
 
     Raises:
-        MalformedRequestError: one of them is missing, or is no map.
+        MalformedRequestError: one of the two labels is missing, or is not an ID map.
     """
     if UIDS not in labels and GIDS not in labels:
         return None
@@ -96,12 +99,12 @@ def _parsed(labels: Mapping[str, str], label: str) -> Sequence[IDMap]:
     maps = tuple(IDMap(*(int(number) for number in one.groups())) for one in ranges if one)
     if len(maps) < len(ranges) or not all(one.size for one in maps):
         raise MalformedRequestError(
-            f"the label {label} is {text!r}, and not CONTAINER-ID:HOST-ID:LENGTH, with commas between"
+            f"the label {label} is {text!r}, not a list of CONTAINER-ID:HOST-ID:LENGTH"
         )
     return maps
 
 
-def _told(maps: Sequence[IDMap], between: str) -> str:
+def _joined(maps: Sequence[IDMap], between: str) -> str:
     return between.join(f"{one.container_id}:{one.host_id}:{one.size}" for one in maps)
 
 
@@ -114,20 +117,20 @@ def _option(mount: Mount, key: str) -> str:
     return next(found, "")
 
 
-def _require(kind: str, folder: str) -> None:
+def _require(kind: str, directory: str) -> None:
     numbers = re.findall(r"\d+", platform.release())
     if kind == "overlay" and tuple(map(int, numbers[:2])) < _OVERLAYS_SINCE:
         raise UnsupportedError(
-            f"owners below an overlay cannot be shifted by Linux {platform.release()}", hint=_HINT
+            f"Linux {platform.release()} cannot remap owners below an overlay", hint=_HINT
         )
     try:
         namespace = new_user_namespace(_SOME_IDS, _SOME_IDS)
         try:
-            os.close(idmapped_copy(folder, namespace))
+            os.close(idmapped_copy(directory, namespace))
         finally:
             os.close(namespace)
     except OSError as error:
         raise UnsupportedError(
-            f"owners cannot be shifted on {folder} by an idmapped mount: {error.strerror}",
+            f"{directory} cannot be mounted idmapped, to remap owners: {error.strerror}",
             hint=_HINT,
         ) from error

@@ -1,8 +1,8 @@
 """A snapshotter on a unix socket, served by grpcio's threads.
 
-grpcio takes no socket over, replaces a live one without a word, and makes its own open to everybody.
-So the path is locked first, the socket is bound in a private folder, and renamed when it is as it
-should be.
+grpcio accepts no socket of ours, silently replaces one in use, and makes its own open to everybody. So
+the path is locked first; the socket is bound in a private directory, and renamed to its path when its
+group and mode are set.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import os
-import socket
 import tempfile
 from typing import Final, Self
 
@@ -22,48 +21,46 @@ from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.errors import InUseError, UnsupportedError
 from graphdriver.files.directories import make_directories
 from graphdriver.files.path_lock import PathLock
-from graphdriver.linux.unix_sockets import refuse_other
+from graphdriver.linux.unix_sockets import LONGEST_PATH, has_listener, refuse_other
 from graphdriver.serving.process import group_id
 
 THREADS: Final = 64
-"""How many calls run at a time; the next one waits."""
+"""How many calls run at a time; further calls wait."""
 
 GRACE: Final = 9.0
-"""How long calls under way may take at a stop, in seconds."""
-
-LONGEST_PATH: Final = 107
-"""Of a unix socket, in bytes (unix(7))."""
+"""How long calls in progress may take at a stop, in seconds; as `graphdriver.docker.http.server`."""
 
 
 class SnapshotterServer:
-    """Serves snapshots at an address; a context manager that closes the socket, and them.
+    """Serves snapshots at an address; a context manager that closes the socket and the snapshots.
 
     Args:
-        snapshots: what is served.
+        snapshots: the snapshots of a root.
         address: the absolute path of a unix socket.
         group: who besides root may call it: a group's name or number.
 
     Raises:
         InUseError: somebody listens there.
-        UnsupportedError: the path or the group will not do.
+        UnsupportedError: the path or the group cannot be used.
     """
 
     def __init__(self, snapshots: Snapshots, address: str, group: str | None = None) -> None:
         self._snapshots = snapshots
         self.address = os.path.abspath(address)
         gid = group_id(group)
-        folder = os.path.dirname(self.address)
+        directory = os.path.dirname(self.address)
+        self._expect_short(self.address)
         try:
-            make_directories(folder, 0o755)
+            make_directories(directory, 0o755)
+            self._lock = _locked(self.address)
         except OSError as error:
             raise _no_socket(self.address, error) from error
-        self._lock = _locked(self.address)
         try:
             self._pool = concurrent.futures.ThreadPoolExecutor(THREADS, "snapshotter")
             self._server = grpc.server(self._pool)
             self._callers = Callers()
             self._server.add_generic_rpc_handlers((handlers(snapshots, self._callers),))
-            self._bind(folder, gid)
+            self._bind(directory, gid)
         except OSError as error:
             self._lock.release()
             raise _no_socket(self.address, error) from error
@@ -72,20 +69,23 @@ class SnapshotterServer:
             raise
         self._inode = os.stat(self.address).st_ino
 
-    def _bind(self, folder: str, gid: int) -> None:
-        with tempfile.TemporaryDirectory(prefix=".", dir=folder) as private:
+    def _bind(self, directory: str, gid: int) -> None:
+        with tempfile.TemporaryDirectory(prefix=".", dir=directory) as private:
             bound = os.path.join(private, "s")
-            if max(len(os.fsencode(bound)), len(os.fsencode(self.address))) > LONGEST_PATH:
-                raise UnsupportedError(
-                    f"{self.address} is longer than a unix socket's path can be, or nearly so",
-                    hint="choose a shorter one",
-                )
+            self._expect_short(bound)
             self._callers.bound = bound
             self._server.add_insecure_port(f"unix:{bound}")
             self._server.start()
             os.chown(bound, -1, gid)
             os.chmod(bound, 0o660)
             os.rename(bound, self.address)
+
+    def _expect_short(self, path: str) -> None:
+        if len(os.fsencode(path)) > LONGEST_PATH:
+            raise UnsupportedError(
+                f"{self.address} is longer than a unix socket's path can be, or nearly so",
+                hint="choose a shorter one",
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -94,7 +94,7 @@ class SnapshotterServer:
         self.close()
 
     def close(self) -> None:
-        """Let calls under way end, and let go of the socket and the snapshots."""
+        """Let calls in progress end, and release the socket and the snapshots."""
         with contextlib.suppress(FileNotFoundError):
             if os.stat(self.address).st_ino == self._inode:
                 os.unlink(self.address)
@@ -105,25 +105,19 @@ class SnapshotterServer:
 
 
 def _locked(address: str) -> PathLock:
-    """Lock an address where nobody listens."""
-    refuse_other(address, follow=False)  # bound under another name, and renamed onto what is there
+    """Lock an address, and check that nobody listens there."""
+    refuse_other(address, follow=False)  # a rename would replace it
     lock = PathLock(address, timeout=0)
     try:
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(1)
-            try:
-                probe.connect(address)
-            except TimeoutError:
-                pass  # a process listens, with a full backlog
-            except OSError:
-                return lock
-        raise InUseError(f"another process listens on {address}", hint="stop it first")
+        if has_listener(address):
+            raise InUseError(f"another process listens on {address}", hint="stop it first")
     except BaseException:
         lock.release()
         raise
+    return lock
 
 
 def _no_socket(address: str, error: OSError) -> UnsupportedError:
     return UnsupportedError(
-        f"no socket can be made at {address}: {error.strerror or error}", hint="choose another path"
+        f"cannot listen on {address}: {error.strerror or error}", hint="choose another path"
     )

@@ -30,13 +30,13 @@ CODES: Final = {
     Kind.UNFINISHED: grpc.StatusCode.FAILED_PRECONDITION,
     Kind.NOT_READY: grpc.StatusCode.UNAVAILABLE,
 }
-"""What a kind of error means in gRPC; every other one is INTERNAL."""
+"""The gRPC code for each kind of error; INTERNAL for all others."""
 
 _AT_A_TIME: Final = 100
 
 
 def handlers(snapshots: Snapshots, callers: Callers) -> grpc.GenericRpcHandler:
-    """Return what answers the service's calls, for `grpc.Server.add_generic_rpc_handlers`."""
+    """Return the service's handlers, for `grpc.Server.add_generic_rpc_handlers`."""
     service = _Service(snapshots, callers)
     single: dict[str, tuple[Callable[[Any], Any], Any]] = {
         "Prepare": (service.prepare, pb.PrepareSnapshotRequest),
@@ -98,7 +98,7 @@ class _Service:
         return pb.UpdateSnapshotResponse(info=_info(new))
 
     def list(self, request: pb.ListSnapshotsRequest) -> Iterator[pb.ListSnapshotsResponse]:
-        if not request.filters:  # so a garbage collection begins
+        if not request.filters:  # a garbage collection begins with this call
             self._callers.warn_of_two()
         found = self._snapshots.find(request.filters)
         for at in range(0, len(found), _AT_A_TIME):
@@ -115,7 +115,7 @@ class _Service:
 
 
 def _answering(served: ServedHome, name: str, answered: Callable[[Any], Any]) -> Callable[..., Any]:
-    """Return what answers a call with one message."""
+    """Return the handler of a call that is answered with one message."""
 
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
         with _logged(served, name, request, context):
@@ -127,7 +127,7 @@ def _answering(served: ServedHome, name: str, answered: Callable[[Any], Any]) ->
 def _streaming(
     served: ServedHome, name: str, answered: Callable[[Any], Iterator[Any]]
 ) -> Callable[..., Iterator[Any]]:
-    """Return what answers a call with a stream of messages."""
+    """Return the handler of a call that is answered with a stream of messages."""
 
     def answer(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         with _logged(served, name, request, context):
@@ -147,11 +147,11 @@ def _logged(
         with served:
             yield
     except Exception as error:
-        told = described(error).about(call.name.lower(), None)
-        code = CODES.get(told.kind, grpc.StatusCode.INTERNAL)
-        call.failed(code.name, told, error)
-        context.abort(code, str(told))  # raises what ends the call
-    except BaseException:  # the caller has closed the stream, or the process ends
+        answered = described(error).about(call.name.lower(), None)
+        code = CODES.get(answered.kind, grpc.StatusCode.INTERNAL)
+        call.failed(code.name, answered, error)
+        context.abort(code, str(answered))  # raises, which ends the call
+    except BaseException:  # the caller has cancelled the stream, or the process ends
         call.end()
         raise
     else:

@@ -1,17 +1,17 @@
-"""Snapshots over a driver: what containerd's words mean for its layers.
+"""Snapshots over a driver: containerd's calls as calls of a driver.
 
 | snapshot | layer |
 | --- | --- |
-| active | one of its own, upon the parent's |
-| committed | the same layer, written to no more |
-| view | none: its parent's layer, mounted read-only; one of its own if it has no parent |
+| active | a layer of its own, whose parent is the parent's layer |
+| committed | the same layer; nobody writes to it any more |
+| view | its parent's layer, mounted read-only; a layer of its own if it has no parent |
 
-A driver that names its mounts is asked for them. Of any other the layer is got, and containerd is told
-to bind that folder; it is put when the snapshot is removed.
+If the driver names its mounts, they are the answer. Otherwise the layer is got and the answer is a bind
+mount of its directory; the layer is put when the snapshot is removed.
 
-The order, in which a kill at any point leaves every snapshot whole or absent: the layer is made, then
-the snapshot noted; the snapshot is forgotten, then the layer removed. What that may leave is removed at
-the next start, and by Cleanup.
+The order of changes: a layer is created before its snapshot is recorded, and removed after the record.
+So a kill at any point leaves every snapshot complete or absent. It may leave layers without a snapshot;
+the next start and Cleanup remove them.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ _log = logging.getLogger(__name__)
 
 
 class Snapshots:
-    """The snapshots of a root, kept by a driver.
+    """The snapshots of a root directory, whose layers a driver keeps.
 
     Args:
         driver: keeps the layers.
-        root: an absolute path; it is made if it is not there.
+        root: an absolute path; it is made if it does not exist.
         options: for the driver and the framework: ``sync=none`` lets Commit answer before all is on
             disk, ``adopt=yes`` takes over a directory that holds other files.
 
     Attributes:
-        served: the driver in its root.
+        served: the driver and the root.
 
     Raises:
         InUseError: another process serves the root.
@@ -65,7 +65,8 @@ class Snapshots:
             held.callback(self.served.close)
             is_known = self.served.claim(root, options)
             own = os.path.join(self.served.home.path, ".graphdriver")
-            # Before the driver, which sweeps and makes directories: a damaged root stays as it is.
+            # Before the driver's init, which sweeps and makes directories: with a damaged database the
+            # root must stay as it is.
             self._metadata = Metadata(
                 os.path.join(own, "snapshots.db"), _layers_in(root) if is_known else ()
             )
@@ -74,7 +75,7 @@ class Snapshots:
                 driver, os.path.join(own, "got"), kept=self.served.counts_gets is not None
             )
             self.served.init_driver()
-            self._gets.release_all_but({one.number for one in self._metadata.all()})
+            self._gets.release_all_but({snapshot.number for snapshot in self._metadata.all()})
             self.cleanup()
             self._usage = UsageCounter(self.served, self._metadata)
             held.pop_all()
@@ -88,18 +89,18 @@ class Snapshots:
     # --- what containerd asks for -----------------------------------------------------------------
 
     def prepare(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
-        """Make an active snapshot.
+        """Create an active snapshot; return its mounts.
 
         Raises:
-            LayerExistsError: there is one of that key.
-            LayerNotFoundError: there is no such parent.
+            LayerExistsError: a snapshot has this key.
+            LayerNotFoundError: the parent does not exist.
             MalformedRequestError: the parent is not committed, or a label is wrong.
-            UnsupportedError: labels ask for other owners, which cannot be shown here.
+            UnsupportedError: labels ask for a remap of owners, which is not possible here.
         """
         return self._make(key, SnapshotKind.ACTIVE, parent, labels)
 
     def view(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
-        """Make a view; errors as of `prepare`."""
+        """Create a view; return its mounts; errors as for `prepare`."""
         return self._make(key, SnapshotKind.VIEW, parent, labels)
 
     def _make(
@@ -108,7 +109,7 @@ class Snapshots:
         _check_key(key)
         remap = remap_of(labels)
         if self._metadata.exists(key):
-            raise LayerExistsError(f"there is a snapshot {key!r} already")
+            raise LayerExistsError(f"the snapshot {key!r} exists already")
         below = self._metadata.stat(parent) if parent else None
         if below and below.kind is not SnapshotKind.COMMITTED:
             raise MalformedRequestError(f"the parent {parent!r} is not committed")
@@ -121,7 +122,7 @@ class Snapshots:
             try:
                 mounts = self._mounts(number, layer or below_layer, kind)
                 if remap:
-                    mounts = [remap.shown(one, is_new=True) for one in mounts]
+                    mounts = [remap.applied(mount, is_new=True) for mount in mounts]
                 self._metadata.add(number, key, kind, below, layer, labels)
             except BaseException:
                 self._gets.release(number)
@@ -132,34 +133,39 @@ class Snapshots:
 
     def _create(self, layer: str, below: str, labels: Mapping[str, str]) -> None:
         size = labels.get(MAX_SIZE)
-        if size is None:
-            with self.served.creating(layer, below):
+        with self.served.creating(layer, below):
+            if size is None or not self._create_limited(layer, below, size):
                 self._driver.create(layer, below, "", {})
-            return
+
+    def _create_limited(self, layer: str, below: str, size: str) -> bool:
+        """Create a layer with a limit of size; return whether the driver can do that."""
         try:
-            with self.served.creating(layer, below):
-                self._driver.create_read_write(layer, below, "", {"size": size})
+            self._driver.create_read_write(layer, below, "", {"size": size})
         except UnsupportedError as error:
             if not self._warned:
-                _log.warning("%s is not heeded: %s", MAX_SIZE, error)
+                _log.warning("ignoring label %s: %s", MAX_SIZE, error)
                 self._warned = True
-            with self.served.creating(layer, below):
-                self._driver.create(layer, below, "", {})
+            return False
+        return True
 
     def mounts(self, key: str) -> Sequence[Mount]:
-        """Return how to mount an active snapshot or a view.
+        """Return the mounts of an active snapshot or a view.
 
         Raises:
-            LayerNotFoundError: there is no such snapshot.
+            LayerNotFoundError: the snapshot does not exist.
             UnsupportedError: it is committed.
         """
-        one = self._metadata.stat(key)
-        if one.kind is SnapshotKind.COMMITTED:
-            raise UnsupportedError(f"the snapshot {key!r} is committed, and not mounted")
-        with self._locks.held(one.layer or f"view-{one.number}", one.parent_layer or None):
-            mounts = self._mounts(one.number, one.layer or one.parent_layer, one.kind)
-            remap = remap_of(one.labels)
-            return [remap.shown(mount, is_new=False) for mount in mounts] if remap else mounts
+        snapshot = self._metadata.stat(key)
+        if snapshot.kind is SnapshotKind.COMMITTED:
+            raise UnsupportedError(f"the snapshot {key!r} is committed, and has no mounts")
+        with self._locks.held(
+            snapshot.layer or f"view-{snapshot.number}", snapshot.parent_layer or None
+        ):
+            mounts = self._mounts(
+                snapshot.number, snapshot.layer or snapshot.parent_layer, snapshot.kind
+            )
+            remap = remap_of(snapshot.labels)
+            return [remap.applied(mount, is_new=False) for mount in mounts] if remap else mounts
 
     def _mounts(self, number: int, layer: str, kind: SnapshotKind) -> Sequence[Mount]:
         read_only = kind is SnapshotKind.VIEW
@@ -169,44 +175,47 @@ class Snapshots:
         return (Mount("bind", path, ("ro" if read_only else "rw", "rbind")),)
 
     def commit(self, name: str, key: str, labels: Mapping[str, str]) -> None:
-        """Make an active snapshot a committed one, on disk when this returns; nothing is walked.
+        """Commit an active snapshot; it is on disk when this returns, unless with ``sync=none``.
 
         Raises:
-            LayerNotFoundError: there is no such snapshot.
-            LayerExistsError: there is one of that name.
-            UnsupportedError: it is a view, or committed already.
+            LayerNotFoundError: the snapshot does not exist.
+            LayerExistsError: another snapshot has this name.
+            UnsupportedError: the snapshot is a view, or committed already.
         """
         _check_key(name)
-        one = self._metadata.stat(key)
-        if one.kind is not SnapshotKind.ACTIVE:
-            raise UnsupportedError(f"the snapshot {key!r} is {_named(one.kind)}, and not active")
+        snapshot = self._metadata.stat(key)
+        if snapshot.kind is not SnapshotKind.ACTIVE:
+            raise UnsupportedError(
+                f"the snapshot {key!r} is {_named(snapshot.kind)}, and not active"
+            )
         if self._metadata.exists(name):
-            raise LayerExistsError(f"there is a snapshot {name!r} already")
-        with self._locks.held(one.layer):
+            raise LayerExistsError(f"the snapshot {name!r} exists already")
+        with self._locks.held(snapshot.layer):
+            # In this order: after a crash, what the database calls committed is on disk.
             self.served.sync()
-            self._metadata.commit(one, name, labels)
-        self._usage.count_later(name)
+            self._metadata.commit(snapshot, name, labels)
+        self._usage.count_later(name)  # Commit must not wait for a walk through the layer
 
     def remove(self, key: str) -> None:
-        """End a snapshot. What the driver cannot remove now is tried again by `cleanup`.
+        """Remove a snapshot; if the driver cannot remove its layer now, `cleanup` tries again.
 
         Raises:
-            LayerNotFoundError: there is no such snapshot.
-            InUseError: others stand on it.
+            LayerNotFoundError: the snapshot does not exist.
+            InUseError: it is the parent of another snapshot.
         """
-        one = self._metadata.stat(key)
-        if not one.layer:
-            with self._locks.held(f"view-{one.number}", one.parent_layer):
-                self._metadata.remove(one)
-                self._gets.release(one.number)
+        snapshot = self._metadata.stat(key)
+        if not snapshot.layer:
+            with self._locks.held(f"view-{snapshot.number}", snapshot.parent_layer):
+                self._metadata.remove(snapshot)
+                self._gets.release(snapshot.number)
             return
-        with self._locks.held(one.layer, exclusive=True):
-            self._metadata.remove(one)
-            self._gets.release(one.number)
-            self._end(one.layer)
+        with self._locks.held(snapshot.layer, exclusive=True):
+            self._metadata.remove(snapshot)
+            self._gets.release(snapshot.number)
+            self._remove_layer(snapshot.layer)
 
-    def _end(self, layer: str) -> bool:
-        """Remove a doomed layer; one that cannot be removed holds up nobody."""
+    def _remove_layer(self, layer: str) -> bool:
+        """Remove a layer without a snapshot, and log an error; return whether it existed."""
         try:
             existed = returned.truth(self._driver.exists(layer))
             self.served.remove(layer)
@@ -220,7 +229,7 @@ class Snapshots:
         """Return a snapshot.
 
         Raises:
-            LayerNotFoundError: there is none of that key.
+            LayerNotFoundError: the snapshot does not exist.
         """
         return self._metadata.stat(key)
 
@@ -230,16 +239,16 @@ class Snapshots:
         """Change a snapshot's labels.
 
         Args:
-            key: which one.
-            labels: the new ones.
-            paths: what to change: ``labels``, or ``labels.KEY`` for single ones; all labels if none.
+            key: the snapshot.
+            labels: the new labels.
+            paths: ``labels`` for all labels, ``labels.KEY`` for a single one; all labels by default.
 
         Raises:
-            LayerNotFoundError: there is no such snapshot.
-            MalformedRequestError: something else than labels is to be changed.
+            LayerNotFoundError: the snapshot does not exist.
+            MalformedRequestError: a path names something else than labels.
         """
-        one = self._metadata.stat(key)
-        new = dict(one.labels)
+        snapshot = self._metadata.stat(key)
+        new = dict(snapshot.labels)
         for path in paths or ("labels",):
             if path == "labels":
                 new = dict(labels)
@@ -250,57 +259,62 @@ class Snapshots:
                     new[label] = labels[label]
             else:
                 raise MalformedRequestError(f"{path!r} of a snapshot cannot be changed")
-        return self._metadata.label(one, new)
+        return self._metadata.label(snapshot, new)
 
     def find(self, filters: Iterable[str]) -> list[Snapshot]:
-        """Return the snapshots that any of the filters lets pass; all of them if there is none.
+        """Return the snapshots that match any of the filters; without filters, all snapshots.
 
         Raises:
-            MalformedRequestError: something is no filter.
+            MalformedRequestError: a filter is malformed.
         """
         passes = parse_all(filters)
         return [
-            one
-            for one in self._metadata.all()
-            if passes(fields_of(one.key, one.parent, _named(one.kind), one.labels))
+            snapshot
+            for snapshot in self._metadata.all()
+            if passes(
+                fields_of(snapshot.key, snapshot.parent, _named(snapshot.kind), snapshot.labels)
+            )
         ]
 
     def usage(self, key: str) -> Usage:
-        """Return what a snapshot takes by itself.
+        """Return what a snapshot takes on disk, without its parents.
 
         Raises:
-            LayerNotFoundError: there is no such snapshot.
+            LayerNotFoundError: the snapshot does not exist.
         """
-        one = self._metadata.stat(key)
-        if one.usage:
-            return one.usage
-        if not one.layer:
+        snapshot = self._metadata.stat(key)
+        if snapshot.usage:
+            return snapshot.usage
+        if not snapshot.layer:
             return Usage(0, 0)
-        with self._locks.held(one.layer):
-            return self._usage.count(one.layer)
+        with self._locks.held(snapshot.layer):
+            return self._usage.count(snapshot.layer)
 
     def cleanup(self) -> list[str]:
-        """Remove the layers that no snapshot owns; return them."""
+        """Remove the layers that belong to no snapshot; return them."""
         freed = []
         for layer in self._metadata.orphans():
             with self._locks.held(layer, exclusive=True):
-                if layer in self._metadata.orphans() and self._end(layer):
+                # Again under the lock: it may have become a snapshot's layer meanwhile.
+                if layer in self._metadata.orphans() and self._remove_layer(layer):
                     freed.append(layer)
-        self._metadata.keep_reserve()  # what was removed before may have made room
+        self._metadata.keep_reserve()  # the removals may have made room
         if freed:
-            _log.info("removed %d layers that no snapshot owned: %s", len(freed), ", ".join(freed))
+            _log.info(
+                "removed %d layers that belonged to no snapshot: %s", len(freed), ", ".join(freed)
+            )
         return freed
 
 
 def _layers_in(root: str) -> list[str]:
-    """Return the entries of a root that may be layers: not our own, no empty ones of a driver."""
+    """Return the entries of a root that may be layers: no files of ours, no empty directories."""
     with os.scandir(root) as entries:
         return sorted(
-            one.name
-            for one in entries
-            if not one.name.startswith(".")
-            and one.name != "lost+found"
-            and (one.name.isdecimal() or not _is_empty(one))
+            entry.name
+            for entry in entries
+            if not entry.name.startswith(".")
+            and entry.name != "lost+found"
+            and (entry.name.isdecimal() or not _is_empty(entry))
         )
 
 

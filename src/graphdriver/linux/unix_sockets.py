@@ -1,11 +1,35 @@
-"""What is at the path of a unix socket (unix(7))."""
+"""The path of a unix socket, and what is at it (unix(7))."""
 
 from __future__ import annotations
 
 import os
+import socket
 import stat
+from typing import Final
 
 from graphdriver.errors import UnsupportedError
+
+LONGEST_PATH: Final = 107
+"""Bytes that the path of a unix socket may have: sun_path without its NUL."""
+
+_CONNECT_TIMEOUT: Final = 1.0
+
+
+def has_listener(path: str) -> bool:
+    """Tell whether a process listens on the socket at a path.
+
+    Raises:
+        OSError: that is unknown: it cannot be connected to for another reason.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_CONNECT_TIMEOUT)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except TimeoutError:
+            return True  # a process listens, with a full backlog
+        return True
 
 
 def is_socket(path: str) -> bool:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
 from graphdriver.files.directories import make_directories
 from graphdriver.files.path_lock import TIMEOUT_AT_STOP, locked
-from graphdriver.linux.unix_sockets import refuse_other
+from graphdriver.linux.unix_sockets import LONGEST_PATH, has_listener, refuse_other
 from graphdriver.serving.process import group_id
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ PLUGIN_SOCKETS = "/run/docker/plugins"
 """Where Docker looks for the sockets of plugins."""
 
 _BACKLOG = 512
-_LONGEST_PATH = 107  # sun_path of unix(7), less its NUL
 
 _log = logging.getLogger(__name__)
 
@@ -81,10 +80,10 @@ class UnixListener:
     def __init__(self, address: str, *, group: str | int | None = None, mode: int = 0o660) -> None:
         self.path = address if address.startswith("/") else f"{PLUGIN_SOCKETS}/{address}.sock"
         length = len(os.fsencode(self.path))
-        if length > _LONGEST_PATH:
+        if length > LONGEST_PATH:
             raise UnsupportedError(
                 f"the socket path {self.path} has {length} bytes, and unix sockets have room for"
-                f" {_LONGEST_PATH}",
+                f" {LONGEST_PATH}",
                 hint="choose a shorter one",
             )
         gid = group_id(group)
@@ -241,17 +240,13 @@ def _clear_stale(path: str) -> None:
     if not os.path.lexists(path):
         return
     refuse_other(path, follow=False)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-        except TimeoutError:
-            pass  # somebody is there, with a full backlog
-        except OSError as error:
-            raise GraphDriverError(f"cannot tell who owns {path}: {error.strerror}") from error
+    try:
+        in_use = has_listener(path)
+    except OSError as error:
+        raise GraphDriverError(f"cannot tell who owns {path}: {error.strerror}") from error
+    if not in_use:
+        os.unlink(path)
+        return
     raise InUseError(
         f"another process listens on {path}", hint="stop it first, or choose another name"
     )
