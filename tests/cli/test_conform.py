@@ -136,7 +136,7 @@ def test_every_case_is_listed_with_its_reason() -> None:
             11,
             "the plugin ended with 0; it wrote nothing",
         ),
-        (["--exec", "true"], 2, "put {socket} where its command takes the path of its socket"),
+        (["--exec", "true"], 2, "write {socket} where the command takes the path of the socket"),
         (["--socket", "/nowhere.sock"], 11, "/nowhere.sock does not answer"),
         (["--snapshotter", "/nowhere.sock"], 2, "--snapshotter needs --home"),
         (
@@ -192,7 +192,7 @@ def test_the_list_is_told_to_programs_as_well(folder: Path) -> None:
 def test_an_option_that_would_be_ignored_is_refused(option: str, folder: Path) -> None:
     result = conform("--list", option, f"{folder}/x")
     assert result.returncode == 2
-    assert f"{option} means nothing with --list" in result.stderr.decode()
+    assert f"{option} has no effect with --list" in result.stderr.decode()
     assert not (folder / "x").exists()
 
 
@@ -209,7 +209,7 @@ def test_an_interrupt_leaves_a_summary_and_the_reports(folder: Path) -> None:
         told = kit.stdout.readline()  # the case that waits is the next one
         kit.send_signal(signal.SIGINT)
         told += kit.stdout.read()
-        assert b"interrupted: 1 of 2 cases were not run" in kit.stderr.read()
+        assert b"interrupted: 1 of 2 cases did not run" in kit.stderr.read()
         assert kit.wait(60) == 130
     assert b"\n1 passed, 0 failed" in told
     assert ElementTree.parse(folder / "junit").getroot().get("tests") == "1"

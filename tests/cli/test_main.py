@@ -6,7 +6,7 @@ import importlib.metadata
 
 import pytest
 
-from graphdriver.cli.exit_codes import CODES
+from graphdriver.cli.command import CODES
 from graphdriver.cli.main import COMMANDS
 from graphdriver.errors import Kind
 from tests.support.command import graphdriver

@@ -169,7 +169,7 @@ def test_a_passed_socket_is_served_and_stays_at_the_end(
         assert manager.hears() == ["STOPPING=1"]
         assert os.stat(path) == made
     assert not Path(f"/etc/docker/plugins/{folder.name}.spec").exists()
-    assert f"until /etc/docker/plugins/{folder.name}.spec leads there" in manager.said()
+    assert f"until /etc/docker/plugins/{folder.name}.spec names it" in manager.said()
 
 
 def test_the_administrators_file_that_leads_to_a_passed_socket_stays_too(
@@ -184,7 +184,7 @@ def test_the_administrators_file_that_leads_to_a_passed_socket_stays_too(
     assert graphdriver("call", "--plugin", folder.name, "Activate").returncode == 0
     assert manager.end() == 0
     assert spec.exists()
-    assert "leads there" not in manager.said()
+    assert "names it" not in manager.said()
 
 
 def test_a_child_gets_neither_the_variables_nor_the_socket(

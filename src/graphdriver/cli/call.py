@@ -1,4 +1,4 @@
-"""``graphdriver call``: one call to a running plugin, ours or anybody's, as a daemon makes it."""
+"""``graphdriver call``: make one call to a running plugin of any author, as a daemon does."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from graphdriver.cli.command import Command, key_value
-from graphdriver.cli.exit_codes import OK
+from graphdriver.cli.command import OK, Command, key_value
 from graphdriver.errors import MalformedRequestError
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     M = TypeVar("M", bound=Message)
 
-_PIECE: Final = 1 << 20
+_PIECE: Final = 1 << 20  # bytes of a Diff that are read at a time
 
 _EXAMPLES = """\
 examples:
@@ -29,13 +28,16 @@ examples:
   graphdriver call --plugin py-vfs Create ID=top Parent=base Opt=size=10G
   graphdriver call --plugin py-vfs Diff ID=top Parent=base > top.tar
   graphdriver call --socket /run/docker/plugins/py-vfs.sock Get ID=top
+"""
 
-The answer is printed as JSON, a Diff as it comes. Mind that a Get must be Put.
+_NOTES = """\
+The response is printed as JSON. The tar of a Diff goes to standard output, and that of an ApplyDiff
+comes from standard input. Each Get needs a Put.
 
 A plugin of this project refuses Init, Create, CreateReadWrite, Put, Remove, ApplyDiff and Cleanup while
-the daemon that uses it runs: they would unmount its containers, or take layers away from it. Where a
-plugin cannot tell whether the daemon runs (over TCP, for example), it refuses them too. With --force
-the call is made as if by a daemon.
+the daemon that uses it runs: they would unmount its containers, or take layers away from it. If a
+plugin cannot know whether the daemon runs (over TCP, for example), it refuses them too. With --force
+the call is made as a daemon would make it.
 """
 
 
@@ -47,13 +49,13 @@ _KEYS: Final = {
     "home": "Home",
     "options": "Opt",
 }
-"""The members of requests that can be given, each with its key."""
+"""The members of requests that can be given, each with its key. ID maps cannot."""
 
 
 def _request_of(kind: type[M], words: list[str]) -> M:
     """Make a request of ``KEY=VALUE`` words; keys in any letter case, ``Opt`` any number of times.
 
-    Nothing else is checked: how a plugin answers a wrong request is its own affair.
+    Values are not checked, so that one can try how a plugin answers a wrong request.
 
     Raises:
         MalformedRequestError: a key is missing or not known to the call.
@@ -108,16 +110,20 @@ class _Names:
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--plugin", metavar="NAME", help="find it by name, as a daemon does")
-    where.add_argument("--socket", metavar="PATH", help="its socket, or tcp://HOST:PORT")
+    where.add_argument(
+        "--plugin", metavar="NAME", help="a running plugin, found as a daemon finds it"
+    )
+    where.add_argument(
+        "--socket", metavar="PATH", help="a running plugin: its socket, or tcp://HOST:PORT"
+    )
     parser.add_argument(
-        "--force", action="store_true", help="make the call even if it disturbs a daemon that runs"
+        "--force", action="store_true", help="make the call even if it disturbs a running daemon"
     )
     parser.add_argument("method", choices=_Names(), metavar="METHOD", help="%(choices)s")
     parser.add_argument(
         "members",
         nargs="*",
-        default=[],  # without it argparse calls these required where METHOD is missing
+        default=[],  # without it argparse reports these as required when METHOD is missing
         type=key_value,
         metavar="KEY=VALUE",
         help="ID=, Parent=, MountLabel=, Home=; Opt=KEY=VALUE for options, any number of times",
@@ -137,7 +143,7 @@ def _run(arguments: argparse.Namespace) -> int:
     request = _request_of(call.request, arguments.members)
     address = arguments.socket or find(arguments.plugin)
     with Client(address, by_hand=not arguments.force) as client:
-        if call is ACTIVATE:  # the one call that is not made to the driver
+        if call is ACTIVATE:  # the only call that is not one of a driver
             answer: Any = ActivateResponse(client.activate())
         else:
             answer = call.make(client, request, sys.stdin.buffer)
@@ -152,6 +158,7 @@ COMMAND: Final = Command(
     name="call",
     summary="make one call to a running plugin",
     examples=_EXAMPLES,
+    notes=_NOTES,
     configure=_configure,
     run=_run,
 )

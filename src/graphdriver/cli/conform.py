@@ -1,4 +1,4 @@
-"""``graphdriver conform``: tell whether a plugin is right, ours or anybody's, in any language."""
+"""``graphdriver conform``: check a plugin, or a snapshotter, written in any language."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from graphdriver.cli.command import Command
-from graphdriver.cli.exit_codes import FAILED, OK
-from graphdriver.cli.extra import needs_grpc
+from graphdriver.cli.command import FAILED, OK, Command, needs_grpc
 from graphdriver.errors import MalformedRequestError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -31,9 +29,11 @@ examples:
   graphdriver conform --plugin my-plugin --junit report.xml
   graphdriver conform --snapshotter /run/my-snapshotter/my.sock --home /var/lib/my-snapshotter
   graphdriver conform --list
+"""
 
+_NOTES = """\
 With --exec the plugin is started, killed and started again, which some cases need. Never name a plugin
-that a daemon uses: it is told to keep its layers in another home.
+that a daemon uses: the kit sends it Init with another home.
 """
 
 
@@ -51,27 +51,27 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--snapshotter", metavar="SOCKET", help="a running snapshotter for containerd: its socket"
     )
-    what.add_argument("--list", action="store_true", help="show all cases, and why they are there")
+    what.add_argument("--list", action="store_true", help="show all cases and their reasons")
     parser.add_argument(
         "--home",
         metavar="DIR",
-        help="where the plugin is to keep layers, an empty directory: which filesystem is examined "
-        "(default: a new one below TMPDIR); with --snapshotter, where it keeps its snapshots",
+        help="an empty directory, on the filesystem to check, for the plugin's layers (default: a new "
+        "one below TMPDIR); with --snapshotter, the directory where it keeps its snapshots",
     )
     parser.add_argument(
         "--only",
         default="",
         metavar="CASES",
-        help="groups and cases, by comma; * and ? stand for any, ! before one leaves it out",
+        help="groups and cases, separated by commas; * and ? are wildcards, !CASE leaves one out",
     )
-    parser.add_argument("--junit", metavar="FILE", help="write the results there, as JUnit's XML")
+    parser.add_argument("--junit", metavar="FILE", help="write the results to FILE, as JUnit XML")
     parser.add_argument(
-        "--json", metavar="FILE", help="write the results there, as JSON; with --list, the cases"
+        "--json", metavar="FILE", help="write the results to FILE, as JSON; with --list, the cases"
     )
     parser.add_argument(
         "--plugin-log",
         metavar="FILE",
-        help="with --exec: add there what the plugin writes (the last lines are shown with a failure)",
+        help="with --exec: append the plugin's output to FILE; a failure shows its last lines",
     )
 
 
@@ -80,26 +80,26 @@ def _run(arguments: argparse.Namespace) -> int:
         for option in ("junit", "home", "plugin_log"):
             if getattr(arguments, option):
                 name = option.replace("_", "-")
-                raise MalformedRequestError(f"--{name} means nothing with --list: no case is run")
+                raise MalformedRequestError(f"--{name} has no effect with --list: no case runs")
         _list(arguments.only, arguments.json)
         return OK
     if arguments.plugin_log and not arguments.exec:
         raise MalformedRequestError(
-            "--plugin-log needs --exec: only then does the plugin write where the kit can read it"
+            "--plugin-log needs --exec: the kit reads only the output of a plugin that it started"
         )
     if os.geteuid() != 0:
         raise UnsupportedError(
-            "layers hold owners and devices, which root alone can make", hint="run it as root"
+            "layers hold owners and devices, which only root can make", hint="run it as root"
         )
-    # Ended in good order: a plugin that was started here must not stay behind.
+    # SIGTERM ends it as Ctrl-C does: it stops the plugin that it started, and unmounts.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     from graphdriver.conformance.kit.scratch import scratch_directory
 
-    with scratch_directory(prefix="graphdriver-conform-") as folder:
+    with scratch_directory(prefix="graphdriver-conform-") as directory:
         if arguments.snapshotter:
-            return _examine_a_snapshotter(arguments, folder)
-        return _examine_a_plugin(arguments, folder)
+            return _examine_a_snapshotter(arguments, directory)
+        return _examine_a_plugin(arguments, directory)
 
 
 def _list(only: str, file: str | None) -> None:
@@ -121,7 +121,7 @@ def _list(only: str, file: str | None) -> None:
         print(f"{case.id}{optional}\n  {case.checks}\n  Why: {case.why.text}")
 
 
-def _examine_a_snapshotter(arguments: argparse.Namespace, folder: Path) -> int:
+def _examine_a_snapshotter(arguments: argparse.Namespace, directory: Path) -> int:
     try:
         from graphdriver.conformance.snapshotter.cases import GROUPS
         from graphdriver.conformance.snapshotter.subject import SocketSubject
@@ -133,23 +133,23 @@ def _examine_a_snapshotter(arguments: argparse.Namespace, folder: Path) -> int:
             hint="name the directory where the snapshotter keeps its snapshots",
         )
     address, home = os.path.abspath(arguments.snapshotter), os.path.abspath(arguments.home)
-    return _examine(arguments, GROUPS, lambda: SocketSubject(address, folder, home))
+    return _examine(arguments, GROUPS, lambda: SocketSubject(address, directory, home))
 
 
-def _examine_a_plugin(arguments: argparse.Namespace, folder: Path) -> int:
+def _examine_a_plugin(arguments: argparse.Namespace, directory: Path) -> int:
     from graphdriver.conformance.plugin.cases import GROUPS
 
-    with _home(arguments.home, folder) as home:
-        return _examine(arguments, GROUPS, lambda: _subject(arguments, folder, home))
+    with _home(arguments.home, directory) as home:
+        return _examine(arguments, GROUPS, lambda: _subject(arguments, directory, home))
 
 
 @contextlib.contextmanager
-def _home(given: str | None, folder: Path) -> Iterator[str]:
-    """Give the plugin's home for the length of a ``with`` block; it is left as it was found."""
+def _home(given: str | None, directory: Path) -> Iterator[str]:
+    """Provide the plugin's home for the length of a ``with`` block; leave it as it was found."""
     from graphdriver.conformance.kit.scratch import emptied, scratch_directory
 
     if not given:
-        with scratch_directory(folder, "home-") as new:
+        with scratch_directory(directory, "home-") as new:
             yield str(new)
         return
     home = os.path.realpath(given)
@@ -164,7 +164,7 @@ def _home(given: str | None, folder: Path) -> Iterator[str]:
     if os.listdir(home):
         raise MalformedRequestError(
             f"--home {given} is not empty",
-            hint="layers are made and removed there: name a new directory",
+            hint="the kit makes and removes layers there: name a new directory",
         )
     with emptied(home):
         yield home
@@ -184,7 +184,7 @@ def _examine(
     cases = chosen(groups, arguments.only)
     results: list[Result[K]] = []
     with contextlib.ExitStack() as held:
-        # Opened before the run: a file that cannot be written must not cost one.
+        # Opened before the run, which takes minutes: a file that cannot be written ends it at once.
         files = [
             (held.enter_context(open(name, "w", encoding="utf-8")), write)
             for name, write in ((arguments.junit, junit), (arguments.json, as_json))
@@ -196,7 +196,7 @@ def _examine(
                     results.append(result)
         except KeyboardInterrupt:
             left = len(cases) - len(results)
-            print(f"\ninterrupted: {left} of {len(cases)} cases were not run", file=sys.stderr)
+            print(f"\ninterrupted: {left} of {len(cases)} cases did not run", file=sys.stderr)
             raise
         finally:
             if results:
@@ -206,26 +206,29 @@ def _examine(
     return FAILED if any(result.is_bad for result in results) else OK
 
 
-def _subject(arguments: argparse.Namespace, folder: Path, home: str) -> ExecSubject | SocketSubject:
+def _subject(
+    arguments: argparse.Namespace, directory: Path, home: str
+) -> ExecSubject | SocketSubject:
     from graphdriver.conformance.plugin.subject import ExecSubject, SocketSubject
     from graphdriver.docker.address.discovery import address_of, find
 
     if arguments.exec:
         if "{socket}" not in arguments.exec:
             raise MalformedRequestError(
-                "--exec does not say where the plugin is to listen",
-                hint="put {socket} where its command takes the path of its socket",
+                "--exec does not hold {socket}, the socket where the plugin must listen",
+                hint="write {socket} where the command takes the path of the socket",
             )
         log = Path(arguments.plugin_log).absolute() if arguments.plugin_log else None
-        return ExecSubject(arguments.exec, folder, home, log)
+        return ExecSubject(arguments.exec, directory, home, log)
     address = address_of(arguments.socket) if arguments.socket else find(arguments.plugin)
-    return SocketSubject(address, folder, home)
+    return SocketSubject(address, directory, home)
 
 
 COMMAND: Final = Command(
     name="conform",
-    summary="tell whether a plugin is right, in whatever language it is written",
+    summary="check a plugin or a snapshotter, written in any language",
     examples=_EXAMPLES,
+    notes=_NOTES,
     configure=_configure,
     run=_run,
 )

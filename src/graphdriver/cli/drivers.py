@@ -1,4 +1,4 @@
-"""``graphdriver drivers``: what is installed, and whether it would work here."""
+"""``graphdriver drivers``: show which drivers are installed, and which work here."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import argparse
 import os
 from typing import Final
 
-from graphdriver.cli.command import Command
-from graphdriver.cli.exit_codes import OK
+from graphdriver.cli.command import OK, Command
 from graphdriver.cli.serve import DATA_ROOT
 from graphdriver.serving import process
 
@@ -24,9 +23,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "--data-root",
         default=DATA_ROOT,
         metavar="DIR",
-        help="the daemon's, which need not exist yet (default: %(default)s)",
+        help="the daemon's data root, which need not exist yet (default: %(default)s)",
     )
-    parser.add_argument("--json", action="store_true", help="print it for programs")
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -52,7 +51,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 COMMAND: Final = Command(
     name="drivers",
-    summary="show which drivers are there and would work here",
+    summary="show which drivers are installed, and which work here",
     examples=_EXAMPLES,
     configure=_configure,
     run=_run,

@@ -1,4 +1,4 @@
-"""The command ``graphdriver``: the list of commands, and what is common to all of them."""
+"""The command ``graphdriver``: the list of its commands, their help and their errors."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Final
 
 import graphdriver
 from graphdriver.cli import call, conform, drivers, record, serve, snapshotter
-from graphdriver.cli.command import Command
-from graphdriver.cli.exit_codes import FAILED, INTERRUPTED, TABLE, exit_code
+from graphdriver.cli.command import CODES_HELP, FAILED, INTERRUPTED, Command, exit_code
 from graphdriver.errors import GraphDriverError
 
 COMMANDS: Final[tuple[Command, ...]] = (
@@ -24,17 +23,16 @@ COMMANDS: Final[tuple[Command, ...]] = (
 )
 """All commands, in the order in which ``--help`` lists them."""
 
-_DESCRIPTION = "A Docker daemon's images and containers, on a storage driver written in Python."
+_DESCRIPTION = """\
+Keep the images and containers of Docker or containerd on a storage driver written in Python.
 
-_EXAMPLES = """\
 examples:
-  graphdriver serve                            the best driver for this machine
-  dockerd --experimental -s py-vfs             a daemon that uses it (serve prints the exact line)
-  graphdriver drivers                          what would work here, and why not
+  graphdriver serve                            serve the best driver for this machine
+  dockerd --experimental -s py-vfs             start a daemon on it (serve prints the exact line)
+  graphdriver drivers                          show which drivers work here, and why others do not
   graphdriver call --plugin py-vfs Status      ask a running plugin
 
-`graphdriver COMMAND --help` tells more.
-
+The options of a command are shown by: graphdriver COMMAND --help
 """
 
 
@@ -56,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(command, str(error))
         return exit_code(error)
     except BrokenPipeError:
-        # Whoever read our output has enough; without this Python complains again at its exit.
+        # The reader of our output has closed it; Python would report that once more at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
@@ -69,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(command: Command, text: str) -> None:
-    # Much of it is a plugin's text or a file's name: no control character of theirs reaches a terminal.
+    # A plugin's text and a file's name may hold control characters, which a terminal would obey.
     plain = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
     print(f"graphdriver {command.name}: {plain}", file=sys.stderr)
 
@@ -78,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="graphdriver",
         description=_DESCRIPTION,
-        epilog=_EXAMPLES + TABLE,
+        epilog=CODES_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -90,8 +88,8 @@ def _parser() -> argparse.ArgumentParser:
         one = commands.add_parser(
             command.name,
             help=command.summary,
-            description=command.summary[0].upper() + command.summary[1:] + ".",
-            epilog=f"{command.examples}\n{TABLE}",
+            description=f"{command.summary[0].upper()}{command.summary[1:]}.\n\n{command.examples}",
+            epilog=f"{command.notes}\n{CODES_HELP}".lstrip(),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -101,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _CommandParser(argparse.ArgumentParser):
-    """Refuses what a command does not know with that command's usage, not with the whole program's."""
+    """Refuses unknown arguments with the command's own usage, instead of the whole program's."""
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -113,7 +111,7 @@ class _CommandParser(argparse.ArgumentParser):
 
 
 class _Version(argparse.Action):
-    """``--version``; looks the version up only when it is asked for."""
+    """``--version``; reads the version only when it is asked for, since that is slow."""
 
     def __init__(self, option_strings: Sequence[str], dest: str) -> None:
         super().__init__(option_strings, dest, nargs=0, help="show the version and exit")

@@ -1,7 +1,7 @@
-"""Where ``graphdriver serve`` listens, and how a daemon finds the way there.
+"""Where ``graphdriver serve`` listens, and how a daemon finds that place.
 
-A place is a socket (a unix socket, TCP, or what systemd passed), the plugin's name, and for all but
-``/run/docker/plugins/NAME.sock`` a file in ``/etc/docker/plugins``. The socket is bound when the
+A place is a socket (a unix socket, TCP, or one that systemd passed), the plugin's name, and for all
+but ``/run/docker/plugins/NAME.sock`` a file in ``/etc/docker/plugins``. The socket is bound when the
 place is made, before anything slow is imported.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 BUILT_IN: Final = frozenset(
     {"vfs", "overlay2", "btrfs", "fuse-overlayfs", "overlay", "aufs", "zfs", "devicemapper"}
 )
-"""Docker's own drivers: a daemon prefers them to a plugin of the same name, silently."""
+"""Docker's own drivers: a daemon silently prefers them to a plugin of the same name."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _OURS: Final = ("--tlscacert", "--tlscert", "--tlskey")
@@ -39,39 +39,39 @@ _DAEMONS: Final = ("--daemon-tlscert", "--daemon-tlskey")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where to listen."""
+    """Add the options for the socket, the name and TLS."""
     parser.add_argument("--name", help="the plugin's name (default: the socket's, or py-DRIVER)")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--socket", metavar="PATH", help="listen on this unix socket")
     where.add_argument(
         "--tcp", metavar="HOST:PORT", help="listen on TCP; beyond loopback only with TLS"
     )
-    parser.add_argument("--group", help="who besides root may call it: a group's name or number")
+    parser.add_argument("--group", help="a group, by name or number, that may call it besides root")
     tls = parser.add_argument_group("TLS, for --tcp (PEM files)")
     for option, meaning in (
-        ("--tlscacert", "the authority that signed the certificates of both sides"),
+        ("--tlscacert", "the certificate authority of both sides"),
         ("--tlscert", "the plugin's certificate"),
         ("--tlskey", "its key"),
-        ("--daemon-tlscert", "the certificate that the daemon shall show"),
+        ("--daemon-tlscert", "the daemon's certificate"),
         ("--daemon-tlskey", "its key"),
     ):
         tls.add_argument(option, metavar="FILE", help=meaning)
     tls.add_argument(
         "--allow-plain-tcp",
         action="store_true",
-        help="go without TLS beyond loopback: whoever reaches the port is root here",
+        help="no TLS beyond loopback: whoever reaches the port can become root on this machine",
     )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Place:
-    """Where this process listens, and what leads a daemon there."""
+    """Where this process listens, and how a daemon finds it."""
 
     name: str
-    """What a daemon calls the plugin."""
+    """The plugin's name."""
     listener: Listener
     path: str = ""
-    """The socket's, if it is a unix socket."""
+    """The path of a unix socket."""
     daemon_tls: ClientTLS | None = None
     is_inherited: bool = False
 
@@ -80,24 +80,24 @@ class Place:
 
     @property
     def state(self) -> str:
-        """The name of the directory for what is remembered."""
+        """The name of the directory that keeps the daemon's Init."""
         from graphdriver.docker.state import state_name
 
-        # A port of ours may be the kernel's choice; systemd's is in its unit.
+        # By name, since the kernel may choose another port next time; systemd's unit has a fixed one.
         return state_name(self.listener, "" if self.is_inherited else self.name)
 
     @property
     def is_found_by_name(self) -> bool:
-        """Whether a daemon finds the socket without being led to it."""
+        """Whether a daemon finds the socket without a file in ``/etc/docker/plugins``."""
         found = f"{PLUGIN_SOCKETS}/{self.name}"
         return self.path in (f"{found}.sock", f"{found}/{self.name}.sock")
 
     @contextlib.contextmanager
     def led_to(self) -> Iterator[None]:
-        """Have a file in ``/etc/docker/plugins`` for a ``with`` block, where one is needed.
+        """Keep a file in ``/etc/docker/plugins`` for the length of a ``with`` block, if one is needed.
 
-        What systemd listens on stays when this process is gone, and so must the file that leads
-        there: then it is the administrator's, and only asked for.
+        systemd's socket stays when this process ends, and so must the file that names it: then the
+        administrator writes the file, and a missing one is only reported.
 
         Raises:
             InUseError: see `graphdriver.docker.address.spec_files.SpecFile`.
@@ -105,7 +105,7 @@ class Place:
         if self.is_found_by_name:
             yield
         elif self.is_inherited:
-            self._ask_for_a_file()
+            self._warn_if_not_found()
             yield
         else:
             from graphdriver.docker.address.spec_files import SpecFile
@@ -113,7 +113,7 @@ class Place:
             with contextlib.closing(SpecFile(self.name, self.listener.address, self.daemon_tls)):
                 yield
 
-    def _ask_for_a_file(self) -> None:
+    def _warn_if_not_found(self) -> None:
         import logging
 
         from graphdriver.docker.address.discovery import PLUGIN_SPECS, find
@@ -124,7 +124,7 @@ class Place:
                 return
         file = f"{PLUGIN_SPECS}/{self.name}.{'json' if self.listener.tls else 'spec'}"
         logging.getLogger(__name__).warning(
-            "no daemon finds %s by the name %s until %s leads there", here, self.name, file
+            "no daemon finds %s by the name %s until %s names it", here, self.name, file
         )
 
 
@@ -133,17 +133,17 @@ def open_place(
     inherited: socket.socket | None,
     default_name: Callable[[], str],
 ) -> Place:
-    """Listen where the options say, or on what systemd passed.
+    """Listen on the socket that the options name, or on the one that systemd passed.
 
     Args:
-        arguments: what `configure`'s options said.
-        inherited: what systemd passed, if it did.
-        default_name: what to call the plugin if neither options nor socket say.
+        arguments: the options of `configure`.
+        inherited: the socket that systemd passed, if any.
+        default_name: returns the plugin's name if neither the options nor the socket give one.
 
     Raises:
-        MalformedRequestError: the options do not go together, or the name will not do.
+        MalformedRequestError: the options do not go together, or the name is not allowed.
         UnsupportedError: see the listeners, and `graphdriver.docker.address.tls`.
-        InUseError: somebody listens there.
+        InUseError: another process listens there.
     """
     if inherited is not None:
         return _inherited(arguments, inherited, default_name)
@@ -156,7 +156,7 @@ def _unix(arguments: argparse.Namespace, default_name: Callable[[], str]) -> Pla
     _refuse(arguments, "a unix socket", *_OURS, *_DAEMONS, "--allow-plain-tcp")
     path = arguments.socket or ""
     if path and not path.startswith("/"):
-        raise MalformedRequestError(f"--socket {path} is no absolute path")
+        raise MalformedRequestError(f"--socket {path} is not an absolute path")
     name = _name(arguments, path, default_name)
     listener = UnixListener(path or name, group=arguments.group)
     return Place(name, listener, listener.path)
@@ -201,7 +201,7 @@ def _inherited(
 
 
 def _given(arguments: argparse.Namespace, option: str) -> str:
-    """Return an option's value, as it was typed or true; empty if it was not given."""
+    """Return an option's value; empty if the option was not given."""
     return getattr(arguments, option.strip("-").replace("-", "_")) or ""
 
 
@@ -212,7 +212,7 @@ def _refuse(arguments: argparse.Namespace, what: str, *options: str) -> None:
 
 
 def _files(arguments: argparse.Namespace, *options: str) -> list[str]:
-    """Return the absolute paths that all these options name; nothing if none is given."""
+    """Return the absolute paths of these options; an empty list if none of them is given."""
     given = [_given(arguments, option) for option in options]
     if not any(given):
         return []
@@ -237,7 +237,7 @@ def _name(arguments: argparse.Namespace, path: str, default_name: Callable[[], s
         name = os.path.basename(path).removesuffix(".sock") if path else default_name()
     if name in BUILT_IN:
         raise MalformedRequestError(
-            f"{name} is a driver of Docker's own: a daemon would use that one and never call this"
+            f"{name} is one of Docker's own drivers: a daemon would use that one and never call this"
             " plugin",
             hint=f"choose another name, such as py-{name}",
         )

@@ -1,4 +1,4 @@
-"""``graphdriver record``: write down what a daemon and a plugin say to each other."""
+"""``graphdriver record``: record the calls between a daemon and a plugin."""
 
 from __future__ import annotations
 
@@ -9,29 +9,34 @@ import sys
 import threading
 from typing import Final
 
-from graphdriver.cli.command import Command
-from graphdriver.cli.exit_codes import OK
+from graphdriver.cli.command import OK, Command
 from graphdriver.errors import UnsupportedError
 
 _EXAMPLES = """\
 examples:
   graphdriver record --plugin my-plugin taped
   dockerd --experimental -s taped
+"""
 
-The recorder listens as the plugin `taped`, makes a connection to my-plugin for each of the daemon's,
-hands on every byte as it came, and writes a line for each call. Stop it with Ctrl-C. The daemon keeps
-the images of each plugin's name apart, so give it a data root of its own.
+_NOTES = """\
+The recorder listens as the plugin `taped`. For each of the daemon's connections it makes one to
+my-plugin, passes on every byte unchanged, and writes a line for each call. Stop it with Ctrl-C. A
+daemon keeps separate images for each name of a plugin, so give it a data root of its own.
 """
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--plugin", metavar="NAME", help="the plugin, found as a daemon finds it")
-    what.add_argument("--socket", metavar="PATH", help="the plugin's socket")
+    what.add_argument(
+        "--plugin", metavar="NAME", help="a running plugin, found as a daemon finds it"
+    )
+    what.add_argument("--socket", metavar="PATH", help="a running plugin: its socket")
     parser.add_argument(
         "listen", metavar="NAME|PATH", help="the name to listen under, or a socket's absolute path"
     )
-    parser.add_argument("--output", metavar="FILE", help="write there (default: standard output)")
+    parser.add_argument(
+        "--output", metavar="FILE", help="append to FILE (default: standard output)"
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -43,7 +48,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if not plugin.path:
         raise UnsupportedError(
             f"the plugin listens at {plugin}, and only unix sockets are recorded",
-            hint="start it on a unix socket for the time",
+            hint="start it on a unix socket to record it",
         )
     with contextlib.ExitStack() as held:
         out = sys.stdout
@@ -51,7 +56,7 @@ def _run(arguments: argparse.Namespace) -> int:
             out = held.enter_context(open(arguments.output, "a", encoding="utf-8"))
         listener = held.enter_context(contextlib.closing(UnixListener(arguments.listen)))
         recorder = Recorder(listener, plugin, out)
-        # Another thread's: a handler runs between two steps of the main one, which may hold a lock.
+        # In another thread: a handler runs in the main one, which may hold the lock that stop needs.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: threading.Thread(target=recorder.stop).start())
         print(f"recording {plugin} at {listener.address}; stop with Ctrl-C", file=sys.stderr)
@@ -62,8 +67,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 COMMAND: Final = Command(
     name="record",
-    summary="write down what a daemon and a plugin say to each other",
+    summary="record the calls between a daemon and a plugin",
     examples=_EXAMPLES,
+    notes=_NOTES,
     configure=_configure,
     run=_run,
 )

@@ -1,7 +1,7 @@
-"""``graphdriver serve``: a driver as a Docker plugin, until SIGTERM, SIGINT or SIGQUIT.
+"""``graphdriver serve``: serve a driver to a Docker daemon until SIGTERM, SIGINT or SIGQUIT.
 
-The socket is bound before anything slow is imported: a daemon that starts a plugin dials it half a
-second later. So this module imports next to nothing, and `run` binds as soon as it knows the name.
+The socket is bound before anything slow is imported: a daemon that starts a plugin connects to it half
+a second later. So this module imports almost nothing, and `run` binds as soon as it knows the name.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from graphdriver.cli import places
-from graphdriver.cli.command import Command
+from graphdriver.cli.command import OK, Command
 from graphdriver.cli.serving import (
+    ServedDriver,
     configure_driver,
     configure_log,
     configure_options,
+    driver_of,
     run_logged,
+    set_up_log,
 )
 from graphdriver.serving import process
 from graphdriver.serving.signals import raise_until_served
@@ -32,25 +35,27 @@ _EXAMPLES = """\
 examples:
   graphdriver serve                                 the best driver for /var/lib/docker, as py-DRIVER
   graphdriver serve vfs --name mine -v              vfs as the plugin "mine"; log every call
-  graphdriver serve my_package.drivers:Mine         a driver of one's own
+  graphdriver serve my_package.drivers:Mine         your own driver
   graphdriver serve vfs --socket /srv/vfs.sock --group docker
-  graphdriver serve vfs --tcp 127.0.0.1:2377        TCP, for whoever is on this machine
+  graphdriver serve vfs --tcp 127.0.0.1:2377        TCP, open to every process of this machine
+"""
 
-A plugin that does not listen in /run/docker/plugins is found by a file in /etc/docker/plugins,
-which is written and, at the end, removed. A socket that systemd passes is served as it is.
-SIGUSR1 puts the stacks of all threads into the log.
+_NOTES = """\
+A daemon finds a plugin outside of /run/docker/plugins by a file in /etc/docker/plugins; serve writes
+that file, and removes it at its end. If systemd passes a socket, that one is served.
+SIGUSR1 writes the stacks of all threads to the log.
 """
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     configure_driver(parser)
     places.configure(parser)
-    configure_options(parser, ", before the daemon's own")
+    configure_options(parser, "; the daemon's options take precedence")
     parser.add_argument(
         "--data-root",
         metavar="DIR",
-        help="the daemon's: the best driver there is chosen, and one that does not work there is"
-        f" refused (default: {DATA_ROOT}, where one that does not work is a warning)",
+        help="the daemon's data root: the best driver for it is chosen, and a driver that does not work"
+        f" there is refused (default: {DATA_ROOT}, for which a driver that does not work is a warning)",
     )
     configure_log(parser)
 
@@ -61,7 +66,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _run_plugin(arguments: argparse.Namespace) -> int:
     process.prepare()
-    # A stop ends the imports, too, and still removes the socket.
+    # A signal during the imports must end them, and still remove the socket.
     raise_until_served()
     inherited, notifier = None, None
     if "LISTEN_PID" in os.environ or "NOTIFY_SOCKET" in os.environ:
@@ -69,18 +74,10 @@ def _run_plugin(arguments: argparse.Namespace) -> int:
         from graphdriver.serving.notify import Notifier
 
         inherited, notifier = inherited_socket(), Notifier.wanted()
-    driver, reason = arguments.driver, "it was asked for"
-    if driver is None:
-        from graphdriver.drivers.choice import choose
-
-        choice = choose(_data_root(arguments))
-        driver, reason = choice.name, choice.reason
-    elif ":" in driver:
-        # Last, so that nothing there can pass for a module of the standard library.
-        sys.path.append(os.getcwd())
-    place = places.open_place(arguments, inherited, lambda: f"py-{_plain_name(driver)}")
+    driver = driver_of(arguments, _data_root(arguments))
+    place = places.open_place(arguments, inherited, lambda: f"py-{_plain_name(driver.name)}")
     try:
-        return _serve(arguments, place, notifier, driver, reason)
+        return _serve(arguments, place, notifier, driver)
     finally:
         place.listener.close()
 
@@ -89,14 +86,9 @@ def _serve(
     arguments: argparse.Namespace,
     place: places.Place,
     notifier: Notifier | None,
-    driver: str,
-    reason: str,
+    driver: ServedDriver,
 ) -> int:
-    from graphdriver.serving import logs
-    from graphdriver.serving.signals import dump_stacks_on_signal
-
-    logs.set_up(verbose=arguments.verbose, form=arguments.log_format)
-    dump_stacks_on_signal(arguments.log_format)
+    set_up_log(arguments)
 
     from graphdriver.docker.handler import Handler
     from graphdriver.docker.serve import run
@@ -106,23 +98,23 @@ def _serve(
     from graphdriver.serving.options import split_options
 
     def announce() -> None:
-        print(f"serving {driver} ({reason}) on {place}")
+        print(f"serving {driver} on {place}")
         print(_how_to_use(place.name, _data_root(arguments)))
         sys.stdout.flush()
 
-    check_driver(load(driver), split_options(arguments.opt).driver)
+    check_driver(load(driver.name), split_options(arguments.opt).driver)
     state_dir = make_state_directory(place.state)
     if arguments.driver and (arguments.data_root or not is_remembered(state_dir)):
-        _look_at_home(driver, arguments.data_root)
-    handler = Handler(make(driver), state_dir=state_dir, options=arguments.opt)
+        _look_at_home(driver.name, arguments.data_root)
+    handler = Handler(make(driver.name), state_dir=state_dir, options=arguments.opt)
     is_read_by_people = not (notifier or place.is_inherited or arguments.log_format == "json")
     with place.led_to():
         run(handler, [place.listener], notifier, announce if is_read_by_people else lambda: None)
-    return 0
+    return OK
 
 
 def _look_at_home(driver: str, data_root: str | None) -> None:
-    """Refuse a driver that does not work where it was said to; warn of one that only may not."""
+    """Refuse a driver that does not work on the given data root; warn about the default one."""
     import logging
 
     from graphdriver.drivers.choice import probe_driver
@@ -139,9 +131,7 @@ def _look_at_home(driver: str, data_root: str | None) -> None:
             "%s does not work on a daemon's default data root %s: %s", driver, DATA_ROOT, error
         )
     except GraphDriverError as error:
-        log.warning(
-            "whether %s works on %s cannot be told: %s", driver, data_root or DATA_ROOT, error
-        )
+        log.warning("cannot tell whether %s works on %s: %s", driver, data_root or DATA_ROOT, error)
 
 
 def _data_root(arguments: argparse.Namespace) -> str:
@@ -163,8 +153,8 @@ def _how_to_use(name: str, data_root: str) -> str:
 
 
 def _plain_name(driver: str) -> str:
-    """Return what a driver is called: of ``module:Class``, its own name for itself."""
-    if ":" not in driver and "/" not in driver:  # load() explains a path
+    """Return a driver's name; for ``module:Class`` it is the class's ``driver_name``."""
+    if ":" not in driver and "/" not in driver:  # a path goes to load(), whose error explains it
         return driver
     from graphdriver.drivers.loading import load
 
@@ -176,6 +166,7 @@ COMMAND: Final = Command(
     name="serve",
     summary="serve a driver to a Docker daemon",
     examples=_EXAMPLES,
+    notes=_NOTES,
     configure=_configure,
     run=_run,
 )

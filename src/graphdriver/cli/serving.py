@@ -1,36 +1,30 @@
-"""What the commands that serve a driver have in common: their options, and how errors end them."""
+"""What the commands that serve a driver share: options, the choice of the driver, and the log."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Callable
+from typing import NamedTuple
 
-from graphdriver.cli.command import key_value
-from graphdriver.cli.exit_codes import FAILED, OK, exit_code
+from graphdriver.cli.command import FAILED, OK, exit_code, key_value
 from graphdriver.errors import GraphDriverError
 from graphdriver.serving.signals import StoppedError
 
 
 def configure_driver(parser: argparse.ArgumentParser) -> None:
-    """Add the argument that says which driver is served."""
+    """Add the argument that names the driver."""
     parser.add_argument(
         "driver",
         nargs="?",
         metavar="DRIVER",
-        help="an installed driver, or module:Class, found in the current folder too (default: the"
-        " best one that works here)",
+        help="an installed driver, or module:Class, also from the current directory (default: the"
+        " best driver that works here)",
     )
 
 
-def configure_log(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say what is logged, and how."""
-    parser.add_argument("-v", "--verbose", action="store_true", help="log every call")
-    parser.add_argument(
-        "--log-format", choices=("text", "json"), default="text", help="default: %(default)s"
-    )
-
-
-def configure_options(parser: argparse.ArgumentParser, when: str = "") -> None:
+def configure_options(parser: argparse.ArgumentParser, precedence: str = "") -> None:
     """Add the driver's own options."""
     parser.add_argument(
         "--opt",
@@ -38,12 +32,56 @@ def configure_options(parser: argparse.ArgumentParser, when: str = "") -> None:
         default=[],
         type=key_value,
         metavar="KEY=VALUE",
-        help=f"an option for the driver{when}; may be repeated",
+        help=f"an option for the driver; may be repeated{precedence}",
     )
 
 
+def configure_log(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the log."""
+    parser.add_argument("-v", "--verbose", action="store_true", help="log every call")
+    parser.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="default: %(default)s"
+    )
+
+
+class ServedDriver(NamedTuple):
+    """The driver to serve; ``reason`` is empty if the user named it."""
+
+    name: str
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.reason})" if self.reason else self.name
+
+
+def driver_of(arguments: argparse.Namespace, home: str) -> ServedDriver:
+    """Return the driver that the user named, or the best one for a home.
+
+    Raises:
+        UnsupportedError: no driver works there.
+    """
+    if arguments.driver is None:
+        from graphdriver.drivers.choice import choose
+
+        found = choose(home)
+        return ServedDriver(found.name, found.reason)
+    if ":" in arguments.driver:
+        # At the end, so that no file there is taken for a module of the standard library.
+        sys.path.append(os.getcwd())
+    return ServedDriver(arguments.driver)
+
+
+def set_up_log(arguments: argparse.Namespace) -> None:
+    """Set up the log, and write the stacks of all threads to it at SIGUSR1."""
+    from graphdriver.serving import logs
+    from graphdriver.serving.signals import dump_stacks_on_signal
+
+    logs.set_up(verbose=arguments.verbose, form=arguments.log_format)
+    dump_stacks_on_signal(arguments.log_format)
+
+
 def run_logged(arguments: argparse.Namespace, run: Callable[[argparse.Namespace], int]) -> int:
-    """Run a command that serves; what ends it is a line of the log where machines read that."""
+    """Run a command that serves; with a JSON log, log the error that ends it instead of raising it."""
     try:
         return run(arguments)
     except StoppedError:

@@ -1,4 +1,4 @@
-"""``graphdriver snapshotter``: a driver as containerd's proxy snapshotter, until SIGTERM or SIGINT."""
+"""``graphdriver snapshotter``: serve a driver to containerd until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import os
 import re
 import shlex
 import socket
-import sys
 from typing import Final
 
-from graphdriver.cli.command import Command
-from graphdriver.cli.extra import needs_grpc
+from graphdriver.cli.command import OK, Command, needs_grpc
 from graphdriver.cli.serving import (
     configure_driver,
     configure_log,
     configure_options,
+    driver_of,
     run_logged,
+    set_up_log,
 )
 from graphdriver.errors import MalformedRequestError
 
@@ -36,17 +36,19 @@ examples:
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     configure_driver(parser)
-    parser.add_argument("--address", required=True, metavar="SOCKET", help="listen there")
     parser.add_argument(
-        "--name", help="what containerd calls the snapshotter (default: the socket's name)"
+        "--address", required=True, metavar="SOCKET", help="the unix socket to listen on"
+    )
+    parser.add_argument(
+        "--name", help="the snapshotter's name in containerd (default: the socket's name)"
     )
     parser.add_argument(
         "--root", metavar="DIR", help=f"(default: {ROOTS}/io.containerd.snapshotter.v1.NAME)"
     )
-    parser.add_argument("--group", help="who besides root may call it: a group's name or number")
+    parser.add_argument("--group", help="a group, by name or number, that may call it besides root")
     configure_options(parser)
     parser.add_argument(
-        "--print-config", action="store_true", help="print containerd's configuration, and end"
+        "--print-config", action="store_true", help="print containerd's configuration and exit"
     )
     configure_log(parser)
 
@@ -60,7 +62,8 @@ def _run_snapshotter(arguments: argparse.Namespace) -> int:
     name = arguments.name or os.path.basename(address).removesuffix(".sock")
     if not _NAME.fullmatch(name):
         raise MalformedRequestError(
-            f"{name!r} is no name of a snapshotter, {_NAME.pattern}", hint="give it one with --name"
+            f"{name!r} cannot be a snapshotter's name, {_NAME.pattern}",
+            hint="choose one with --name",
         )
     from graphdriver.containerd.config import config
     from graphdriver.serving import process
@@ -68,7 +71,7 @@ def _run_snapshotter(arguments: argparse.Namespace) -> int:
     root = os.path.abspath(arguments.root or f"{ROOTS}/io.containerd.snapshotter.v1.{name}")
     if arguments.print_config:
         print(config(name, address, root, os.uname().machine), end="")
-        return 0
+        return OK
     process.prepare()
     return _serve(arguments, name, address, root)
 
@@ -77,21 +80,12 @@ def _serve(arguments: argparse.Namespace, name: str, address: str, root: str) ->
     import logging
 
     from graphdriver.drivers.loading import make
-    from graphdriver.serving import logs
     from graphdriver.serving.notify import Notifier
-    from graphdriver.serving.signals import Signals, dump_stacks_on_signal, raise_until_served
+    from graphdriver.serving.signals import Signals, raise_until_served
 
     raise_until_served()
-    logs.set_up(verbose=arguments.verbose, form=arguments.log_format)
-    dump_stacks_on_signal(arguments.log_format)
-    driver, reason = arguments.driver, "it was asked for"
-    if driver is None:
-        from graphdriver.drivers.choice import choose
-
-        choice = choose(root)
-        driver, reason = choice.name, choice.reason
-    elif ":" in driver:
-        sys.path.append(os.getcwd())  # last, as in `serve`
+    set_up_log(arguments)
+    driver = driver_of(arguments, root)
     try:
         from graphdriver.containerd.server import SnapshotterServer
         from graphdriver.containerd.snapshots import Snapshots
@@ -103,7 +97,7 @@ def _serve(arguments: argparse.Namespace, name: str, address: str, root: str) ->
     wake.setblocking(False)
     signals = Signals(wake.fileno())
     notifier = Notifier.wanted() if "NOTIFY_SOCKET" in os.environ else None
-    snapshots = Snapshots(make(driver), root, arguments.opt)
+    snapshots = Snapshots(make(driver.name), root, arguments.opt)
     try:
         server = SnapshotterServer(snapshots, address, arguments.group)
     except BaseException:
@@ -111,19 +105,19 @@ def _serve(arguments: argparse.Namespace, name: str, address: str, root: str) ->
         raise
     with server, contextlib.closing(signals):
         if notifier:
-            notifier.ready(f"serving {driver} on {address}")
+            notifier.ready(f"serving {driver.name} on {address}")
         elif arguments.log_format == "text":
-            print(f"serving {driver} ({reason}) on {address}, layers in {root}")
+            print(f"serving {driver} on {address}, layers in {root}")
             command = ["graphdriver", "snapshotter", "--address", address, "--name", name]
             shown = shlex.join([*command, "--root", root, "--print-config"])
             print(f"for /etc/containerd/config.toml: {shown}", flush=True)
-        log.info("serving %s on %s", driver, address)
+        log.info("serving %s on %s", driver.name, address)
         while not signals.note(numbers.recv(64)):
             pass
         log.info("stopping")
         if notifier:
             notifier.stopping()
-    return 0
+    return OK
 
 
 COMMAND: Final = Command(
