@@ -225,7 +225,7 @@ ELSEWHERE = {
     "python examples/plain_folders.py plain-folders": "tests/e2e/test_examples.py",
     "dockerd --experimental -s py-overlay2": "tests/e2e/test_overlay2.py",
     "ctr image import --snapshotter mine image.tar": "tests/containerd/test_containerd.py",
-    "umask 077": "tests/certificates.py",
+    "umask 077": "tests/support/certificates.py",
     "python3 -m venv /opt/graphdriver": "tests/cli/test_systemd.py",
     "systemctl kill --signal=SIGUSR1 --kill-whom=main py-vfs.service": "tests/cli/test_stacks.py",
 }
