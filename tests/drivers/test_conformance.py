@@ -32,7 +32,7 @@ DRIVERS = {
 }
 
 CANNOT = (
-    "attributes/folders-keep-their-mode-when-written-into",
+    "attributes/directories-keep-their-mode",
     "special-files/devices-below-can-be-deleted",
     "special-files/longest-names-below-can-be-deleted",
 )

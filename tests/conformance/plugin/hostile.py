@@ -17,8 +17,8 @@ from graphdriver.linux.mount import MS_BIND, mount
 from tests.conformance.kit.hostile import Attack, Ground
 from tests.conformance.plugin.faults.proxy import Answer, Proxy, Request
 
-WRITES_TO_A_NEW_LAYER = "chains/child-has-its-parents-root-folder"
-WRITES_TO_A_CHILD = "written/upon-applied-layers"
+WRITES_TO_A_NEW_LAYER = "chains/child-has-its-parents-root-directory"
+WRITES_TO_A_CHILD = "written/on-applied-layers"
 LOOKS_AT_ITS_DIR = "layers/gets-nest"
 READS_A_DIFF = "links/names-of-one-file"
 
@@ -217,7 +217,7 @@ answers(
 answers(
     "Exists",
     "a text for a truth",
-    "layers/there-from-create-to-remove",
+    "layers/exists-from-create-to-remove",
     "",
     lambda _: body({"Exists": "yes"}),
 )

@@ -14,9 +14,9 @@ from graphdriver.linux.mount import MS_BIND, mount
 from tests.conformance.kit.hostile import Attack, Ground
 from tests.conformance.snapshotter.faults.fault import Broken, Labels, Shown
 
-WRITES_TO_A_NEW_SNAPSHOT = "content/root-folders-mode-is-kept"
-LOOKS_AT_A_NEW_SNAPSHOT = "mounts/root-folder-is-open"
-WRITES_TO_A_CHILD = "content/layers-upon-layers"
+WRITES_TO_A_NEW_SNAPSHOT = "content/root-directorys-mode-is-kept"
+LOOKS_AT_A_NEW_SNAPSHOT = "mounts/root-directory-is-open"
+WRITES_TO_A_CHILD = "content/chain-of-snapshots"
 
 
 class Hostile(Shown):
@@ -217,7 +217,7 @@ class _HugeAnswer(Hostile):
 ATTACKS += [
     Attack("a link in a child", WRITES_TO_A_CHILD, "Too many levels", _Link),
     Attack("a hard link", LOOKS_AT_A_NEW_SNAPSHOT, "is new", _FirstLayerHasAHardLink),
-    Attack("a list without an end", "metadata/list-tells-all", "over 100000", _EndlessList),
+    Attack("a list without an end", "metadata/list-returns-all", "over 100000", _EndlessList),
     Attack("a huge answer", WRITES_TO_A_NEW_SNAPSHOT, "", _HugeAnswer),
 ]
 

@@ -20,7 +20,7 @@ DIFFERENT = {
     "metadata/labels-are-kept": "a label without a value is dropped",
     "metadata/bad-filters-are-invalid": "Unknown, with a text that ends in 'invalid argument'",
     "metadata/cleanup-keeps-snapshots": "Unimplemented: containerd keeps Cleanup to itself",
-    "content/root-folders-mode-is-kept": "the upper folder of a child has mode 0755 again",
+    "content/root-directorys-mode-is-kept": "the upper folder of a child has mode 0755 again",
 }
 """What containerd's own does otherwise, and how."""
 

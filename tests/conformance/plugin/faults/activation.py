@@ -19,7 +19,7 @@ class ImplementsVolumes(Proxy):
         return super().exchange(request)
 
 
-@caught_by("activation/capabilities-are-told")
+@caught_by("activation/capabilities-are-a-map")
 class CapabilitiesAreAList(Proxy):
     """Capabilities answers a list of names."""
 
@@ -72,7 +72,7 @@ class NamesInOneCase(Proxy):
         return super().exchange(request)
 
 
-@caught_by("activation/unknown-call-is-no-success")
+@caught_by("activation/unknown-call-is-rejected")
 class UnknownCallsSucceed(Proxy):
     """What the plugin does not know it answers with an empty object."""
 
@@ -84,7 +84,7 @@ class UnknownCallsSucceed(Proxy):
         return answer
 
 
-@caught_by("activation/answers-say-their-type")
+@caught_by("activation/responses-have-a-content-type")
 class AnswersAreText(Proxy):
     """Answers are called plain text."""
 

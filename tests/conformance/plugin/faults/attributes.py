@@ -48,7 +48,7 @@ class OwnersComeLast(TreeSpoiled):
                 path.chmod(path.stat().st_mode & ~SET_ID)
 
 
-@caught_by("attributes/folders-keep-their-mode-when-written-into")
+@caught_by("attributes/directories-keep-their-mode")
 class WritersTakeSetIdBits(KnowsParents):
     """A folder that is written into loses its set-ID bits, as where it is copied up."""
 
@@ -85,7 +85,7 @@ class CopiesHaveNoCapabilities(Broken):
                     os.removexattr(path, name, follow_symlinks=False)
 
 
-@caught_by("attributes/capability-given-by-a-container")
+@caught_by("attributes/capability-set-by-a-container")
 class DiffsHaveNoCapabilities(TarGoes):
     """A Diff says nothing of capabilities."""
 
@@ -106,7 +106,7 @@ class AttributesEndAtZero(TreeSpoiled):
                     os.setxattr(path, name, os.getxattr(path, name).partition(b"\0")[0])
 
 
-@caught_by("attributes/folder-over-a-folder-has-its-own-attributes")
+@caught_by("attributes/directory-over-a-directory")
 class OldAttributesStay(TreeSpoiled):
     """A folder over a folder keeps that one's attributes besides its own."""
 
@@ -131,7 +131,7 @@ class TimesAreWholeSeconds(TreeSpoiled):
             os.utime(path, (seconds, seconds), follow_symlinks=False)
 
 
-@caught_by("attributes/folders-have-the-time-of-their-entry")
+@caught_by("attributes/directories-have-the-time-of-their-entry")
 class FoldersTimesAreOfNow(TreeSpoiled):
     """A folder's time is set before it is filled."""
 
@@ -141,7 +141,7 @@ class FoldersTimesAreOfNow(TreeSpoiled):
                 os.utime(path, (time.time(), time.time()))
 
 
-@caught_by("attributes/folder-without-an-entry-keeps-its-time")
+@caught_by("attributes/directory-without-an-entry-keeps-its-time")
 class FilledFoldersAreNew(TreeSpoiled):
     """A folder without an entry has the time at which something came into it."""
 
@@ -185,7 +185,7 @@ class NamesAreText(TreeSpoiled):
                 os.replace(path, os.path.join(os.fsencode(path.parent), text))
 
 
-@caught_by("special-files/deep-folders")
+@caught_by("special-files/deep-directories")
 class PathsAreShort(Refuses):
     """Paths of over a thousand bytes are refused."""
 
@@ -238,7 +238,7 @@ class DiffsAreNotMappedBack(_Mapped, TarGoes):
         return entry
 
 
-@caught_by("id-maps/new-layers-are-the-containers-roots")
+@caught_by("id-maps/new-layers-belong-to-the-containers-root")
 class NewLayersAreTheHosts(_Mapped):
     """A new layer's folder belongs to the host's root."""
 
@@ -269,7 +269,7 @@ class WhiteoutsAreTheHosts(_Mapped, TarGoes):
         return entry
 
 
-@caught_by("id-maps/unmapped-owner-is-refused")
+@caught_by("id-maps/unmapped-owner-is-rejected")
 class StrangersBecomeRoot(TarComes):
     """An owner that no map holds becomes root."""
 

@@ -17,7 +17,7 @@ from tests.conformance.plugin.faults.fault import Broken, caught_by
 from tests.conformance.plugin.faults.proxy import Answer, BrokenOffError, Proxy, Request
 
 
-@caught_by("broken-calls/json-call-sent-again-is-no-success")
+@caught_by("broken-calls/repeated-json-call-is-rejected")
 class EmptyBodiesSucceed(Proxy):
     """A call with an empty body is a success."""
 
@@ -117,7 +117,7 @@ class NoBodyIsAnEmptyLayer(_Transfers):
         raise broken
 
 
-@caught_by("broken-calls/broken-layer-is-shown-to-nobody")
+@caught_by("broken-calls/broken-layer-is-unusable")
 class HalfLayersAreShown(Proxy):
     """Of a transfer that breaks off, what came before is kept as the layer."""
 
@@ -132,7 +132,7 @@ class HalfLayersAreShown(Proxy):
         return super().exchange(request)
 
 
-@caught_by("broken-calls/tail-of-a-broken-transfer-is-refused")
+@caught_by("broken-calls/tail-of-a-broken-transfer-is-rejected")
 class TailsAreTaken(_Transfers):
     """A second transfer of a layer begins it anew."""
 
@@ -151,7 +151,7 @@ class TailsAreTaken(_Transfers):
         raise broken
 
 
-@caught_by("broken-calls/tail-is-refused-where-diffs-are-exact")
+@caught_by("broken-calls/tail-is-rejected-where-diffs-are-exact")
 class ExactButTakesTails(TailsAreTaken):
     """Diffs are said to be exact, and a second transfer of a layer begins it anew."""
 
@@ -261,7 +261,7 @@ class _Counted:
         self._whole.close()
 
 
-@caught_by("broken-calls/refusal-reaches-who-still-sends")
+@caught_by("broken-calls/error-reaches-the-sender")
 class ClosesWithoutAWord(Proxy):
     """An ApplyDiff that fails is told by closing the connection."""
 
@@ -272,7 +272,7 @@ class ClosesWithoutAWord(Proxy):
         return answer
 
 
-@caught_by("broken-calls/refusal-waits-for-the-body")
+@caught_by("broken-calls/error-waits-for-the-body")
 class RefusesAtOnce(Proxy):
     """An ApplyDiff of what is no tar is refused by its first piece."""
 

@@ -25,7 +25,7 @@ class ContainersAreEmpty(Broken):
         super().create_read_write(id, "", mount_label, storage_opt)
 
 
-@caught_by("chains/child-has-its-parents-root-folder")
+@caught_by("chains/child-has-its-parents-root-directory")
 class RootFoldersAreNew(Broken):
     """A child's root folder is one as every first layer's."""
 
@@ -175,7 +175,7 @@ class SizesAreRemembered(Broken):
         return self._sizes[id, parent]
 
 
-@caught_by("written/diff-of-what-is-got")
+@caught_by("written/diff-of-a-mounted-layer")
 class GotLayersHaveNoDiff(Broken):
     """Diff of a layer that is got is refused."""
 
@@ -206,7 +206,7 @@ class ChangesForgetDeletions(Broken):
         return [change for change in listed if change.kind is not ChangeKind.DELETED]
 
 
-@caught_by("written/upon-applied-layers")
+@caught_by("written/on-applied-layers")
 class AppliedParentsAreWrittenTo(Broken):
     """A layer upon an applied one shows that one's own folder."""
 
@@ -230,7 +230,7 @@ class AppliedParentsAreWrittenTo(Broken):
         return super().get(self._shows.get(id, id), mount_label)
 
 
-@caught_by("dialects/missing-parents-are-made")
+@caught_by("dialects/missing-parents-are-created")
 class MissingParentsAreClosed(TreeSpoiled):
     """Folders that have no entry are 0700."""
 

@@ -71,7 +71,7 @@ class ChangesAreAgainstTheParent(KnowsParents):
         return super().changes(id, self.parents[id] if parent else "")
 
 
-@caught_by("changes/deleted-folder-is-one-change")
+@caught_by("changes/deleted-directory-is-one-change")
 class DeletedFoldersAreListedWhole(Broken):
     """All that was in a deleted folder is listed."""
 
@@ -87,7 +87,7 @@ class DeletedFoldersAreListedWhole(Broken):
         return listed
 
 
-@caught_by("changes/what-was-only-copied-up")
+@caught_by("changes/copied-up-files-are-unchanged")
 class CopiedUpIsModified(_Compares):
     """What was touched, and is the same as below, is listed."""
 
@@ -95,7 +95,7 @@ class CopiedUpIsModified(_Compares):
         return above.st_ctime_ns - below.st_ctime_ns > 0 and above.st_uid == 1000
 
 
-@caught_by("changes/folders-by-mode-and-owner")
+@caught_by("changes/directories-by-mode-and-owner")
 class FoldersTimesCount(_Compares):
     """A folder is modified by its time."""
 
@@ -103,7 +103,7 @@ class FoldersTimesCount(_Compares):
         return stat.S_ISDIR(above.st_mode) and above.st_mtime_ns != below.st_mtime_ns
 
 
-@caught_by("changes/files-by-all-they-are")
+@caught_by("changes/files-by-all-attributes")
 class ModesDoNotCount(_Compares):
     """A file is modified by size and time alone."""
 
@@ -139,7 +139,7 @@ class ChangesComeBackwards(Broken):
         return list(reversed(super().changes(id, parent)))
 
 
-@caught_by("sizes/size-of-what-was-applied")
+@caught_by("sizes/size-of-an-applied-tar")
 class SizeIsTheTars(Broken):
     """ApplyDiff answers the length of the tar."""
 
@@ -149,7 +149,7 @@ class SizeIsTheTars(Broken):
         return len(data)
 
 
-@caught_by("sizes/size-of-a-diff-applied")
+@caught_by("sizes/size-of-an-applied-diff")
 class SizesAreRoundedUp(Broken):
     """ApplyDiff answers whole blocks."""
 
@@ -160,7 +160,7 @@ class SizesAreRoundedUp(Broken):
             return sum(entry.size + -entry.size % 512 for entry in tar if entry.isreg())
 
 
-@caught_by("sizes/size-of-what-changed")
+@caught_by("sizes/size-of-changes")
 class DeletionsTakeSpace(Broken):
     """DiffSize counts what was deleted."""
 
@@ -174,7 +174,7 @@ class DeletionsTakeSpace(Broken):
         return size
 
 
-@caught_by("sizes/names-of-one-file-count-once")
+@caught_by("sizes/hard-links-count-once")
 class EveryNameTakesSpace(Broken):
     """Against nothing, DiffSize counts a file for each of its names."""
 
@@ -185,7 +185,7 @@ class EveryNameTakesSpace(Broken):
             return sum(one.stat().st_size for one in Path(root).rglob("*") if one.is_file())
 
 
-@caught_by("sizes/links-count-by-their-text")
+@caught_by("sizes/symbolic-links-count-their-target")
 class LinksTakeNoSpace(Broken):
     """DiffSize counts no symbolic links."""
 

@@ -83,7 +83,7 @@ class ErrorsAreText(_Errors):
         return Answer.of(500, json.loads(answer.whole())["Err"].encode())
 
 
-@caught_by("errors/malformed-json-is-refused")
+@caught_by("errors/malformed-json-is-rejected")
 class MalformedIsEmpty(_Errors):
     """What is no JSON is taken for an empty object, and an empty object for fine."""
 
@@ -94,7 +94,7 @@ class MalformedIsEmpty(_Errors):
         return answer
 
 
-@caught_by("errors/ids-that-are-paths-are-refused")
+@caught_by("errors/ids-that-are-paths-are-rejected")
 class IdsMayBePaths(_Errors):
     """A Create of any name is a success."""
 

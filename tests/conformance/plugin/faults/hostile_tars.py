@@ -135,7 +135,7 @@ class _Overlay(Broken):
         raise NotImplementedError
 
 
-@caught_by("hostile-tars/attributes-are-no-orders")
+@caught_by("hostile-tars/overlay-attributes-are-ignored")
 class AttributesAreObeyed(_Overlay):
     """trusted.overlay.* attributes are written as they come."""
 
@@ -147,7 +147,7 @@ class AttributesAreObeyed(_Overlay):
         return key in member.pax_headers
 
 
-@caught_by("hostile-tars/zero-devices-are-no-orders")
+@caught_by("hostile-tars/zero-devices-are-no-whiteouts")
 class ZeroDevicesAreObeyed(_Overlay):
     """A device 0:0 is made as it comes, and deletes what is below."""
 
@@ -157,7 +157,7 @@ class ZeroDevicesAreObeyed(_Overlay):
         return member.ischr()
 
 
-@caught_by("hostile-tars/root-is-a-folder")
+@caught_by("hostile-tars/root-is-a-directory")
 class TheRootMayBeALink(_Trusting):
     """A link in the place of the root replaces the layer by what it leads to."""
 

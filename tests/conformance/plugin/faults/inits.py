@@ -30,7 +30,7 @@ class _Remembering(Broken):
             self.whole.remove(self.made.pop())
 
 
-@caught_by("inits/init-comes-again")
+@caught_by("inits/init-is-repeated")
 class InitBeginsAnew(_Remembering):
     """Every Init begins with an empty home."""
 
@@ -45,7 +45,7 @@ class InitBeginsAnew(_Remembering):
         self.remove_all()
 
 
-@caught_by("inits/another-daemon-says-init")
+@caught_by("inits/another-daemon-sends-init")
 class OneInitOnly(Broken):
     """A second Init is refused."""
 
@@ -118,7 +118,7 @@ class DaemonsSpellingAlone(Proxy):
         return super().exchange(request)
 
 
-@caught_by("inits/unknown-option-is-refused")
+@caught_by("inits/unknown-option-is-rejected")
 class OptionsAreIgnored(Broken):
     """Whatever option a daemon sets is ignored."""
 
@@ -132,7 +132,7 @@ class OptionsAreIgnored(Broken):
         super().init(home, (), uid_maps, gid_maps)
 
 
-@caught_by("inits/unknown-option-of-a-layer-is-refused")
+@caught_by("inits/unknown-option-of-a-layer-is-rejected")
 class OptionsOfLayersAreIgnored(Broken):
     """Whatever option a container has is ignored."""
 

@@ -13,7 +13,7 @@ from tests.conformance.plugin.faults.fault import Broken, caught_by
 from tests.conformance.plugin.faults.proxy import Answer, Proxy, Request
 
 
-@caught_by("layers/there-from-create-to-remove")
+@caught_by("layers/exists-from-create-to-remove")
 class KnowsEveryLayer(Broken):
     """Exists is always true."""
 
@@ -43,7 +43,7 @@ class RemoveOfNothingIsAnError(Broken):
         super().remove(id)
 
 
-@caught_by("layers/removed-id-can-be-taken-again")
+@caught_by("layers/removed-id-can-be-used-again")
 class RemoveLeavesTheContent(Broken):
     """Remove forgets a layer and leaves its files, which the next one of that ID shows."""
 
@@ -64,7 +64,7 @@ class RemoveLeavesTheContent(Broken):
                 Path(root, name).touch()
 
 
-@caught_by("layers/got-layer-can-be-removed")
+@caught_by("layers/mounted-layer-can-be-removed")
 class GotLayersAreBusy(Broken):
     """Remove of a layer that was got and not put is refused."""
 
@@ -86,7 +86,7 @@ class GotLayersAreBusy(Broken):
         super().remove(id)
 
 
-@caught_by("layers/id-is-taken-once")
+@caught_by("layers/id-is-used-once")
 class CreateTwiceIsNoError(Broken):
     """Create of an ID that exists succeeds, and does nothing."""
 

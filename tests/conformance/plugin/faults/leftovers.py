@@ -26,7 +26,7 @@ class _Keeping(Broken):
                 os.link(os.path.join(root, name), os.path.join(self.kept, f"{id}-{name}"))
 
 
-@caught_by("leftovers/disk-comes-back")
+@caught_by("leftovers/disk-space-is-freed")
 class NothingIsDeleted(_Keeping):
     """A layer's files outlive its Remove."""
 

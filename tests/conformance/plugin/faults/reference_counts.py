@@ -10,7 +10,7 @@ from tests.conformance.plugin.faults.fault import caught_by
 from tests.conformance.plugin.faults.mounting import Mounting
 
 
-@caught_by("reference-counts/many-gets-one-folder")
+@caught_by("reference-counts/many-gets-one-directory")
 class TheFirstPutUnmounts(Mounting):
     """One Put ends all Gets."""
 

@@ -62,7 +62,7 @@ class NoInitMeansNoHome(_BeforeInit):
     told = 500, b'{"Err": "the plugin is not initialised"}'
 
 
-@caught_by("restart/folder-is-shown-throughout")
+@caught_by("restart/mount-outlives-a-kill")
 class CleansUpAtItsStart(Mounting):
     """What a former process has mounted is unmounted."""
 
@@ -77,7 +77,7 @@ class CleansUpAtItsStart(Mounting):
         super().cleanup()
 
 
-@caught_by("restart/folder-is-shown-after-sigterm")
+@caught_by("restart/mount-outlives-sigterm")
 class UnmountsAtItsEnd(Mounting):
     """What is mounted is unmounted when the plugin ends."""
 
@@ -92,7 +92,7 @@ class UnmountsAtItsEnd(Mounting):
         atexit.register(super().cleanup)
 
 
-@caught_by("restart/ends-when-it-is-told")
+@caught_by("restart/ends-on-sigterm")
 class WaitsForItsDaemon(Broken):
     """A plugin that is told to end waits until its daemon has gone."""
 
@@ -125,7 +125,7 @@ class HalfLayersCannotBeRemoved(_Busy):
         super().remove(id)
 
 
-@caught_by("restart/half-layer-is-shown-to-nobody")
+@caught_by("restart/half-layer-is-unusable")
 class NothingIsMarked(_Busy):
     """On disk nothing tells a half layer from a whole one."""
 

@@ -215,7 +215,7 @@ class FirstOfTwoWins(TarComes):
             yield entry
 
 
-@caught_by("dialects/takes-the-place-of-what-is-below")
+@caught_by("dialects/replaces-the-layer-below")
 class FoldersReplaceFolders(TarComes):
     """A folder over a folder empties it."""
 

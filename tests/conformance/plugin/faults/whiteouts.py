@@ -25,7 +25,7 @@ from tests.conformance.plugin.faults.tampering import (
 OPAQUE = ".wh..wh..opq"
 
 
-@caught_by("whiteouts/deletes-what-is-below")
+@caught_by("whiteouts/deletes-in-the-layers-below")
 class WhiteoutsShow(TreeSpoiled):
     """A whiteout is a file of the layer, too."""
 
@@ -61,7 +61,7 @@ class WhiteoutsOfNothingAreErrors(TarComes):
         yield entry
 
 
-@caught_by("whiteouts/spares-the-layers-own")
+@caught_by("whiteouts/keeps-the-layers-own-files")
 class WhiteoutsComeLast(TreeSpoiled):
     """Whiteouts are obeyed when all else is done."""
 
@@ -75,7 +75,7 @@ class WhiteoutsComeLast(TreeSpoiled):
                     target.unlink(missing_ok=True)
 
 
-@caught_by("whiteouts/opaque-folder")
+@caught_by("whiteouts/opaque-directory")
 class OpaqueMarksAreForgotten(TarComes):
     """The opaque mark is not read."""
 
@@ -84,7 +84,7 @@ class OpaqueMarksAreForgotten(TarComes):
             yield entry
 
 
-@caught_by("whiteouts/opaque-folder-stays-so")
+@caught_by("whiteouts/opaque-directory-stays-opaque")
 class OpaqueMarksHideForever(KnowsParents, TarComes):
     """What is below an opaque folder is hidden in the layers above too, whatever they bring."""
 
@@ -110,7 +110,7 @@ class OpaqueRootsAreForgotten(TarComes):
             yield entry
 
 
-@caught_by("whiteouts/folder-deleted-and-made-anew")
+@caught_by("whiteouts/directory-deleted-and-created-again")
 class OldFoldersShineThrough(TarGoes):
     """A Diff has no whiteouts in a folder that it has, too."""
 
@@ -118,7 +118,7 @@ class OldFoldersShineThrough(TarGoes):
         return None if is_whiteout(entry) and "/" in entry.name else entry
 
 
-@caught_by("whiteouts/diff-says-what-was-deleted")
+@caught_by("whiteouts/diff-has-whiteouts")
 class DeletionsAreDevices(TarGoes):
     """A Diff has 0:0 devices for what was deleted, as overlays have."""
 
@@ -130,7 +130,7 @@ class DeletionsAreDevices(TarGoes):
         return entry
 
 
-@caught_by("whiteouts/has-no-time-of-its-own")
+@caught_by("whiteouts/time-is-fixed")
 class WhiteoutsTellTheTime(TarGoes):
     """A whiteout in a Diff has the time of now."""
 
@@ -140,7 +140,7 @@ class WhiteoutsTellTheTime(TarGoes):
         return entry
 
 
-@caught_by("whiteouts/what-comes-back")
+@caught_by("whiteouts/created-again-above")
 class DeletionsAreForever(TarComes):
     """What one layer deleted no other brings again."""
 
@@ -166,7 +166,7 @@ class AufsNamesShow(TreeSpoiled):
                 (root / name).touch()
 
 
-@caught_by("links/targets-that-aufs-put-aside")
+@caught_by("links/targets-that-aufs-moved-away")
 class AufsFilesAreLeftOut(TarComes):
     """What AUFS put aside is left out, and a link to it is an empty file."""
 

@@ -18,7 +18,7 @@ from tests.conformance.snapshotter.faults.fault import (
 )
 
 
-@caught_by("content/layers-upon-layers")
+@caught_by("content/chain-of-snapshots")
 class OneFileIsLost(Spoiled):
     """The last file of a tree is lost at Commit."""
 
@@ -53,7 +53,7 @@ class FilesAreShared(Broken):
         return mounts
 
 
-@caught_by("content/folders-are-removed")
+@caught_by("content/directories-are-removed")
 class RemovedFoldersComeBack(Spoiled):
     """A folder of the layer below is there again after Commit."""
 
@@ -63,7 +63,7 @@ class RemovedFoldersComeBack(Spoiled):
                 (tree / path.relative_to(below)).mkdir(parents=True, exist_ok=True)
 
 
-@caught_by("content/files-of-below-are-moved")
+@caught_by("content/files-of-below-are-renamed")
 class OldContentComesBack(Spoiled):
     """A file that the layer below holds too has its content from there."""
 
@@ -97,7 +97,7 @@ class DeletedFilesComeBack(Spoiled):
                 shutil.copy2(path, copy)
 
 
-@caught_by("content/root-folders-mode-is-kept")
+@caught_by("content/root-directorys-mode-is-kept")
 class RootFoldersAreReset(Spoiled):
     """Commit makes the root folder 0755."""
 

@@ -92,7 +92,7 @@ class UpdateIsACreation(Broken):
         return replace(new, created=new.updated)
 
 
-@caught_by("metadata/update-of-what-cannot-change")
+@caught_by("metadata/update-of-other-fields")
 class UnknownPathsAreIgnored(Broken):
     """Update passes over what cannot be changed."""
 
@@ -103,7 +103,7 @@ class UnknownPathsAreIgnored(Broken):
         return super().update(key, labels, known) if known or not paths else self.stat(key)
 
 
-@caught_by("metadata/list-tells-all")
+@caught_by("metadata/list-returns-all")
 class ListHidesCommittedOnes(Broken):
     """List without a filter tells what is active, and views."""
 

@@ -20,7 +20,7 @@ def _with(mounts: Sequence[Mount], old: str, new: str) -> Sequence[Mount]:
     ]
 
 
-@caught_by("mounts/prepare-can-be-written-to")
+@caught_by("mounts/prepare-is-writable")
 class PrepareIsReadOnly(Broken):
     """What Prepare answers is mounted read-only."""
 
@@ -28,7 +28,7 @@ class PrepareIsReadOnly(Broken):
         return _with(super().prepare(key, parent, labels), "rw", "ro")
 
 
-@caught_by("mounts/mounts-are-told-again")
+@caught_by("mounts/mounts-are-repeated")
 class MountsAreToldAnew(Broken):
     """Mounts tells other options than Prepare told."""
 
@@ -36,7 +36,7 @@ class MountsAreToldAnew(Broken):
         return [replace(one, options=(*one.options, "noatime")) for one in super().mounts(key)]
 
 
-@caught_by("mounts/overlay-mounts-name-their-folders")
+@caught_by("mounts/overlay-mounts-have-their-directories")
 class NoWorkdir(Shown):
     """An overlay mount names no workdir."""
 
@@ -62,7 +62,7 @@ class UnknownOption(Shown):
         ]
 
 
-@caught_by("mounts/views-cannot-be-written-to")
+@caught_by("mounts/views-are-read-only")
 class ViewsAreWritable(Broken):
     """A view is mounted to be written to."""
 
@@ -70,7 +70,7 @@ class ViewsAreWritable(Broken):
         return _with(super().view(key, parent, labels), "ro", "rw")
 
 
-@caught_by("mounts/root-folder-is-open")
+@caught_by("mounts/root-directory-is-open")
 class RootFoldersAreClosed(Shown):
     """A first snapshot's root folder is 0700."""
 

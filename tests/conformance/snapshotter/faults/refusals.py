@@ -28,7 +28,7 @@ class MissingParentsAreNone(Broken):
             return super().prepare(key, "", labels)
 
 
-@caught_by("refusals/taken-keys")
+@caught_by("refusals/used-keys")
 class TakenKeysAreShared(Broken):
     """Prepare of a key that is taken tells its mounts."""
 
@@ -39,7 +39,7 @@ class TakenKeysAreShared(Broken):
             return self.mounts(key)
 
 
-@caught_by("refusals/taken-names")
+@caught_by("refusals/used-names")
 class TakenNamesAreAFailure(Broken):
     """Commit under a taken name fails, and says not how."""
 
@@ -61,7 +61,7 @@ class ActiveParentsAreNotFound(Broken):
             raise LayerNotFoundError(str(error)) from error
 
 
-@caught_by("refusals/remove-beneath-children")
+@caught_by("refusals/remove-of-a-parent")
 class BusyIsAFailure(Broken):
     """Remove beneath a child fails, and says not how."""
 
@@ -80,7 +80,7 @@ class CommittedOnesHaveNoMounts(Broken):
         return [] if self.stat(key).kind is SnapshotKind.COMMITTED else super().mounts(key)
 
 
-@caught_by("refusals/commit-of-what-is-not-active")
+@caught_by("refusals/commit-of-other-kinds")
 class ViewsAreCommitted(Broken):
     """Commit of a view is a success, and does nothing."""
 
@@ -91,7 +91,7 @@ class ViewsAreCommitted(Broken):
             return
 
 
-@caught_by("refusals/removed-from-the-top")
+@caught_by("refusals/removed-children-first")
 class CommittedOnesStay(Broken):
     """Remove of a committed snapshot is a success, and does nothing."""
 

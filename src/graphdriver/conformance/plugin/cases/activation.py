@@ -10,7 +10,9 @@ from graphdriver.conformance.kit.expect import Mismatch, expect
 from graphdriver.conformance.plugin import references, wire
 from graphdriver.conformance.plugin.kit import Kit
 
-GROUP: Group[Kit] = Group("activation", "how a daemon begins, and what all answers have in common")
+GROUP: Group[Kit] = Group(
+    "activation", "how a daemon starts, and what all responses have in common"
+)
 
 _IDLE = 6.5
 """Seconds that a connection is left alone; servers that close idle ones often do so after five."""
@@ -18,7 +20,7 @@ _IDLE = 6.5
 
 @GROUP.case(references.HANDSHAKE, Need.SOCKET)
 def implements_graphdriver(kit: Kit) -> None:
-    """Activate, with an empty body, is answered with what the plugin implements: GraphDriver."""
+    """Activate, with an empty body, returns what the plugin implements: GraphDriver."""
     with kit.subject.wire() as daemon:
         answer = daemon.ask(wire.head("/Plugin.Activate", "Content-Length: 0"))
     expect("the status of Activate", answer.status, 200)
@@ -26,8 +28,8 @@ def implements_graphdriver(kit: Kit) -> None:
 
 
 @GROUP.case(references.HANDSHAKE, Need.SOCKET)
-def capabilities_are_told(kit: Kit) -> None:
-    """Capabilities is answered with a map of them, or with 404, which means all defaults."""
+def capabilities_are_a_map(kit: Kit) -> None:
+    """Capabilities returns a map, or a status of 404, which means all defaults."""
     with kit.subject.wire() as daemon:
         answer = daemon.ask(wire.call("Capabilities"))
     if answer.status == 404:
@@ -42,7 +44,7 @@ def capabilities_are_told(kit: Kit) -> None:
 
 @GROUP.case(references.HANDSHAKE, Need.SOCKET)
 def status_is_pairs(kit: Kit) -> None:
-    """Status is answered with a list of pairs of text, for docker info."""
+    """Status returns a list of pairs of strings, for docker info."""
     with kit.subject.wire() as daemon:
         answer = daemon.ask(wire.call("Status"))
     expect("the status of Status", answer.status, 200)
@@ -64,7 +66,7 @@ def empty_host_is_served(kit: Kit) -> None:
 
 @GROUP.case(references.EMPTY_MEMBERS, Need.SOCKET)
 def empty_members_may_be_left_out(kit: Kit) -> None:
-    """Create with an ID alone makes a layer upon nothing, without options; null means empty."""
+    """Create with an ID alone makes a layer without parent and options; null means empty."""
     first, second = kit.id(), kit.id()
     with kit.subject.wire() as daemon:
         answer = daemon.ask(wire.call("Create", ID=first))
@@ -76,7 +78,7 @@ def empty_members_may_be_left_out(kit: Kit) -> None:
 
 @GROUP.case(references.GO_JSON, Need.SOCKET, required=False)
 def member_names_in_any_case(kit: Kit) -> None:
-    """Names of members are taken in any letter case."""
+    """Member names are accepted in any letter case."""
     id = kit.layer()
     body = json.dumps({"id": id}).encode()
     head = wire.head("/GraphDriver.Exists", f"Content-Length: {len(body)}")
@@ -86,8 +88,8 @@ def member_names_in_any_case(kit: Kit) -> None:
 
 
 @GROUP.case(references.UNKNOWN_CALL, Need.SOCKET)
-def unknown_call_is_no_success(kit: Kit) -> None:
-    """A call that there is not is refused."""
+def unknown_call_is_rejected(kit: Kit) -> None:
+    """An unknown call is rejected."""
     with kit.subject.wire() as daemon:
         answer = daemon.ask(wire.call("Frobnicate", ID=kit.id()))
     if not answer.refusal:
@@ -95,8 +97,8 @@ def unknown_call_is_no_success(kit: Kit) -> None:
 
 
 @GROUP.case(references.HANDSHAKE, Need.SOCKET, required=False)
-def answers_say_their_type(kit: Kit) -> None:
-    """Answers carry the content type application/vnd.docker.plugins.v1.1+json, or another of v1."""
+def responses_have_a_content_type(kit: Kit) -> None:
+    """Responses have the content type application/vnd.docker.plugins.v1.1+json, or another of v1."""
     with kit.subject.wire() as daemon:
         answer = daemon.ask(wire.call("Exists", ID=kit.id()))
     said = answer.headers.get("content-type", "nothing")
@@ -106,7 +108,7 @@ def answers_say_their_type(kit: Kit) -> None:
 
 @GROUP.case(references.KEPT_CONNECTION, Need.SOCKET)
 def connections_are_kept(kit: Kit) -> None:
-    """Many calls may be made on one connection, one after the other, refused ones among them."""
+    """One connection serves many calls, one after the other, rejected ones among them."""
     id = kit.layer()
     with kit.subject.wire() as daemon:
         for _ in range(20):
@@ -117,7 +119,7 @@ def connections_are_kept(kit: Kit) -> None:
 
 @GROUP.case(references.KEPT_CONNECTION, Need.SOCKET)
 def idle_connections_are_kept(kit: Kit) -> None:
-    """A connection on which nothing was said for some seconds still takes a call."""
+    """A connection that was idle for some seconds still serves a call."""
     id = kit.layer()
     with kit.subject.wire() as daemon:
         daemon.ask(wire.call("Exists", ID=id))

@@ -29,7 +29,7 @@ def _passed_on(kit: Kit, layer: str) -> dict[str, str]:
 
 @GROUP.case(references.MODES)
 def modes(kit: Kit) -> None:
-    """Modes arrive as they are, set-ID and sticky bits too, whoever the owner, whatever the umask."""
+    """Modes are applied, set-ID and sticky bits included, for any owner and umask."""
     files = {b"f%04o" % mode: mode for mode in (0o4755, 0o2755, 0o6711, 0o1644, 0o666, 0o777, 0)}
     folders = {b"d%04o" % mode: mode for mode in (0o1777, 0o2775, 0o777, 0o555)}
     layer = kit.applied(
@@ -46,8 +46,8 @@ def modes(kit: Kit) -> None:
 
 
 @GROUP.case(references.MODES, required=False)
-def folders_keep_their_mode_when_written_into(kit: Kit) -> None:
-    """A folder of the image keeps its mode, set-ID bits too, when a container writes into it."""
+def directories_keep_their_mode(kit: Kit) -> None:
+    """A directory of the image keeps its mode, set-ID bits too, when a container writes into it."""
     folders = {b"d%04o" % mode: mode for mode in (0o2775, 0o1777, 0o4711, 0o700)}
     base = kit.applied(tars.tar(*(tars.folder(name, mode) for name, mode in folders.items())))
 
@@ -63,7 +63,7 @@ def folders_keep_their_mode_when_written_into(kit: Kit) -> None:
 
 @GROUP.case(references.LAYERS_TRAVEL)
 def owners(kit: Kit) -> None:
-    """Owners and groups of files, folders, links and devices arrive as numbers, whatever names say."""
+    """Numeric owners and groups are applied to every type of entry; owner names are ignored."""
     layer = kit.applied(
         tars.tar(
             tars.file(b"file", uid=1234, gid=4321),
@@ -79,7 +79,7 @@ def owners(kit: Kit) -> None:
 
 @GROUP.case(references.CAPABILITIES)
 def capabilities(kit: Kit) -> None:
-    """A file's capability arrives, and is there in a child and in a copy."""
+    """A file capability is applied, and is there in a child and in a copy."""
     record = (b"SCHILY.xattr.security.capability", CAPABILITY)
     tar = tars.tar(tars.pax([record]), tars.file(b"ping", mode=0o755, uid=7), tars.file(b"no"))
     for what, one in _passed_on(kit, kit.applied(tar)).items():
@@ -88,8 +88,8 @@ def capabilities(kit: Kit) -> None:
 
 
 @GROUP.case(references.CAPABILITIES)
-def capability_given_by_a_container(kit: Kit) -> None:
-    """A capability that a container gives a file of its image, or takes, is so in a copy too."""
+def capability_set_by_a_container(kit: Kit) -> None:
+    """A capability that a container sets on a file of its image, or removes, is so in a copy, too."""
     base = kit.layer(fill=build_at)
 
     def change(root: Path) -> None:
@@ -106,7 +106,7 @@ def capability_given_by_a_container(kit: Kit) -> None:
 
 @GROUP.case(references.ATTRIBUTES)
 def any_bytes_in_attributes(kit: Kit) -> None:
-    """Extended attributes of files and folders arrive, whatever bytes are in them."""
+    """Extended attributes of files and directories are applied, whatever bytes they contain."""
     value = bytes(range(256)) + b"\n=\n"
     record = tars.pax([(b"SCHILY.xattr.trusted.note", value)])
     layer = kit.applied(tars.tar(record, tars.file(b"file"), record, tars.folder(b"folder")))
@@ -117,8 +117,8 @@ def any_bytes_in_attributes(kit: Kit) -> None:
 
 
 @GROUP.case(references.OVER_THE_EXISTING, required=False)
-def folder_over_a_folder_has_its_own_attributes(kit: Kit) -> None:
-    """A folder over a folder of the layer below has no attributes but those of its own entry."""
+def directory_over_a_directory(kit: Kit) -> None:
+    """A directory over one of the layer below has only the extended attributes of its own entry."""
     old = tars.pax([(b"SCHILY.xattr.trusted.old", b"1")])
     new = tars.pax([(b"SCHILY.xattr.trusted.new", b"2")])
     base = kit.applied(tars.tar(old, tars.folder(b"d")))
@@ -128,7 +128,7 @@ def folder_over_a_folder_has_its_own_attributes(kit: Kit) -> None:
 
 @GROUP.case(references.TIMES, required=False)
 def times_to_the_nanosecond(kit: Kit) -> None:
-    """Times in PAX headers arrive to the nanosecond, of links and folders too, and before 1970."""
+    """Times in PAX headers are applied to the nanosecond, to all types, also before 1970."""
     times = {b"1234567890.123456789": 1_234_567_890_123_456_789, b"-1.5": -1_500_000_000}
     entries: list[bytes] = []
     expected: dict[bytes, int] = {}
@@ -142,9 +142,9 @@ def times_to_the_nanosecond(kit: Kit) -> None:
         expect(f"times in {what}", found, expected)
 
 
-@GROUP.case(references.FOLDERS_TIMES)
-def folders_have_the_time_of_their_entry(kit: Kit) -> None:
-    """A folder has its entry's time, whatever was put into it or deleted there after that."""
+@GROUP.case(references.TIMES_OF_DIRECTORIES)
+def directories_have_the_time_of_their_entry(kit: Kit) -> None:
+    """A directory has its entry's time, whatever entries follow in it."""
     base = kit.applied(tars.tar(tars.folder(b"d", mtime=3), tars.file(b"d/gone")))
     layer = kit.applied(
         tars.tar(
@@ -161,9 +161,9 @@ def folders_have_the_time_of_their_entry(kit: Kit) -> None:
     expect("times of folders, in seconds", times, {b"d": 5, b"d/e": 6})
 
 
-@GROUP.case(references.FOLDERS_TIMES, required=False)
-def folder_without_an_entry_keeps_its_time(kit: Kit) -> None:
-    """A folder of the layer below that a tar only puts something into keeps its time."""
+@GROUP.case(references.TIMES_OF_DIRECTORIES, required=False)
+def directory_without_an_entry_keeps_its_time(kit: Kit) -> None:
+    """A directory of the layer below keeps its time when a tar only writes into it."""
     base = kit.applied(tars.tar(tars.folder(b"d", mtime=3)))
     layer = kit.applied(tars.tar(tars.file(b"d/new")), base)
     expect("its time, in seconds", kit.record(layer)[b"d"].mtime_ns // 10**9, 3)

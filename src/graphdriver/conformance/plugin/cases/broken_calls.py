@@ -14,7 +14,7 @@ from graphdriver.conformance.plugin.diffs import entries
 from graphdriver.conformance.plugin.kit import Kit
 from graphdriver.conformance.plugin.wire import LAST_CHUNK
 
-GROUP: Group[Kit] = Group("broken-calls", "calls that break off, and calls that come again")
+GROUP: Group[Kit] = Group("broken-calls", "calls that break off, and repeated calls")
 
 _SIZE: Final = 60_000
 _FILES: Final = [
@@ -44,8 +44,8 @@ _NEEDING: Final[dict[str, dict[str, str]]] = {
 
 
 @GROUP.case(references.SENT_AGAIN, Need.SOCKET)
-def json_call_sent_again_is_no_success(kit: Kit) -> None:
-    """A call that needs an ID or a home, and comes with an empty body, is refused."""
+def repeated_json_call_is_rejected(kit: Kit) -> None:
+    """A call that needs an ID or a home is rejected if it arrives with an empty body."""
     for name in _NEEDING:
         with kit.subject.wire() as daemon:
             if not daemon.ask(wire.sent_again(name)).refusal:
@@ -54,7 +54,7 @@ def json_call_sent_again_is_no_success(kit: Kit) -> None:
 
 @GROUP.case(references.SENT_AGAIN, Need.SOCKET)
 def half_a_json_call_does_nothing(kit: Kit) -> None:
-    """A JSON call whose body breaks off changes nothing."""
+    """A JSON call with a body that breaks off changes nothing."""
     id, kept = kit.id(), kit.layer()
     create, remove = wire.call("Create", ID=id), wire.call("Remove", ID=kept)
     for whole in (create, remove):
@@ -96,32 +96,32 @@ _CHUNKS: Final = list(wire.chunks(_TAR, 20_000))
 
 @GROUP.case(references.BROKEN_TRANSFER, Need.SOCKET)
 def transfer_broken_in_a_chunk(kit: Kit) -> None:
-    """An ApplyDiff that breaks off within a chunk is no success; removed, it can be loaded again."""
+    """An ApplyDiff that breaks off within a chunk fails; after Remove the layer can be loaded again."""
     _breaks_off(kit, [*_CHUNKS[:3], _CHUNKS[3][:10_000]], "within a chunk")
 
 
 @GROUP.case(references.BROKEN_TRANSFER, Need.SOCKET)
 def transfer_broken_between_chunks(kit: Kit) -> None:
-    """An ApplyDiff that breaks off between two chunks, and between two files, is no success."""
+    """An ApplyDiff that breaks off between two chunks, or between two files, fails."""
     pieces = [chunk for file in _FILES[:2] for chunk in wire.chunks(file)]
     _breaks_off(kit, pieces, "between two chunks")
 
 
 @GROUP.case(references.BROKEN_TRANSFER, Need.SOCKET)
 def transfer_without_its_last_chunk(kit: Kit) -> None:
-    """An ApplyDiff of a whole tar without the chunk that ends a body is no success."""
+    """An ApplyDiff of a whole tar, without the chunk that ends the body, fails."""
     _breaks_off(kit, _CHUNKS, "before the chunk that ends it")
 
 
 @GROUP.case(references.BROKEN_TRANSFER, Need.SOCKET)
 def transfer_that_breaks_at_once(kit: Kit) -> None:
-    """An ApplyDiff without a byte of a body, as it comes again, is no success."""
+    """An ApplyDiff without a byte of its body, as daemons repeat it, fails."""
     _breaks_off(kit, [], "at once")
 
 
 @GROUP.case(references.BROKEN_TRANSFER, Need.SOCKET, required=False)
-def broken_layer_is_shown_to_nobody(kit: Kit) -> None:
-    """Until it is removed, a layer whose transfer broke off is refused by Get and as a parent."""
+def broken_layer_is_unusable(kit: Kit) -> None:
+    """A layer with a broken transfer is rejected by Get, and as a parent, until it is removed."""
     id = kit.id()
     with kit.subject.wire() as daemon:
         daemon.ask(wire.call("Create", ID=id))
@@ -135,14 +135,14 @@ def broken_layer_is_shown_to_nobody(kit: Kit) -> None:
 
 
 @GROUP.case(references.TAIL, Need.SOCKET, required=False)
-def tail_of_a_broken_transfer_is_refused(kit: Kit) -> None:
-    """After a transfer that broke off, a second one with a well-formed tail of the tar is refused."""
+def tail_of_a_broken_transfer_is_rejected(kit: Kit) -> None:
+    """After a broken transfer, a second one with a well-formed tail of the tar is rejected."""
     _sends_a_tail(kit)
 
 
 @GROUP.case(references.TAIL, Need.SOCKET)
-def tail_is_refused_where_diffs_are_exact(kit: Kit) -> None:
-    """A plugin that says ReproducesExactDiffs refuses the tail of a transfer that broke off."""
+def tail_is_rejected_where_diffs_are_exact(kit: Kit) -> None:
+    """A plugin that reports ReproducesExactDiffs rejects the tail after a broken transfer."""
     if kit.driver.capabilities().reproduces_exact_diffs:
         _sends_a_tail(kit)
 
@@ -161,7 +161,7 @@ def _sends_a_tail(kit: Kit) -> None:
 
 @GROUP.case(references.EMPTY_LAYER, Need.SOCKET)
 def empty_body_is_an_empty_layer(kit: Kit) -> None:
-    """A whole body of no bytes, or of zero blocks, makes an empty layer of size 0."""
+    """A complete body of no bytes, or of zero blocks, makes an empty layer of size 0."""
     for body in (b"", bytes(512), bytes(1024), bytes(10_240)):
         id = kit.layer()
         with kit.subject.wire() as daemon:
@@ -173,7 +173,7 @@ def empty_body_is_an_empty_layer(kit: Kit) -> None:
 
 @GROUP.case(references.CHUNKS, Need.SOCKET)
 def chunks_of_any_size(kit: Kit) -> None:
-    """A layer is the same, whether it came in chunks of 1, 512, 32,768 or a million bytes."""
+    """A layer is the same after chunks of 1, 512, 32,768 or a million bytes."""
     small = tars.tar(tars.file(b"a", b"x" * 700), tars.folder(b"d"), tars.file(b"d/b", b"y"))
     for data, size in ((small, 1), (_TAR, 512), (_TAR, 32 << 10), (_TAR, 1 << 20)):
         id = kit.layer()
@@ -186,7 +186,7 @@ def chunks_of_any_size(kit: Kit) -> None:
 
 @GROUP.case(references.OTHER_CLIENTS, Need.SOCKET, required=False)
 def body_of_known_length(kit: Kit) -> None:
-    """An ApplyDiff with Content-Length in place of chunks is taken."""
+    """An ApplyDiff with Content-Length instead of chunks is accepted."""
     id = kit.layer()
     target = f"/GraphDriver.ApplyDiff?id={id}&parent="
     with kit.subject.wire() as daemon:
@@ -197,7 +197,7 @@ def body_of_known_length(kit: Kit) -> None:
 
 @GROUP.case(references.READER_GONE, Need.SOCKET)
 def reader_of_a_diff_goes_away(kit: Kit) -> None:
-    """A Diff whose reader is gone leaves its layer as it was: it can be read again, and removed."""
+    """A Diff without its reader does not affect the layer: it can be read again, and removed."""
     id = kit.applied(tars.tar(tars.file(b"big", bytes(8 << 20))))
     for _ in range(3):
         with kit.subject.wire() as daemon:
@@ -211,7 +211,7 @@ def reader_of_a_diff_goes_away(kit: Kit) -> None:
 
 @GROUP.case(references.SHRUNK, Need.SOCKET)
 def file_that_shrinks_under_a_diff(kit: Kit) -> None:
-    """A Diff of a file that is cut while it is read breaks off, or is a whole tar all the same."""
+    """A Diff of a file that is truncated meanwhile breaks off, or is still a whole tar."""
     id = kit.applied(tars.tar(tars.file(b"big", bytes(_BIG)), tars.file(b"last")))
     with kit.shown(id) as root, kit.subject.wire() as daemon:
         daemon.send(wire.call("Diff", ID=id))
@@ -224,8 +224,8 @@ def file_that_shrinks_under_a_diff(kit: Kit) -> None:
 
 
 @GROUP.case(references.EARLY_ERROR, Need.SOCKET)
-def refusal_reaches_who_still_sends(kit: Kit) -> None:
-    """A tar that is damaged at its start, with megabytes behind, is refused with an answer."""
+def error_reaches_the_sender(kit: Kit) -> None:
+    """A tar that is damaged at its start, with megabytes after it, gets an error as its response."""
     id = kit.layer()
     with kit.subject.wire() as daemon:
         # A plugin may close early, as soon as its answer is there to be read.
@@ -239,9 +239,9 @@ def refusal_reaches_who_still_sends(kit: Kit) -> None:
         raise Mismatch("ApplyDiff of what is no tar", "success", "an error")
 
 
-@GROUP.case(references.EARLY_ANSWER, Need.SOCKET, required=False)
-def refusal_waits_for_the_body(kit: Kit) -> None:
-    """An ApplyDiff that is refused at its start is answered when its whole body has come."""
+@GROUP.case(references.EARLY_RESPONSE, Need.SOCKET, required=False)
+def error_waits_for_the_body(kit: Kit) -> None:
+    """An ApplyDiff that fails at its start gets its response after the whole body was sent."""
     id = kit.layer()
     with kit.subject.wire() as daemon:
         daemon.send(wire.apply_head(id), *wire.chunks(b"no tar at all. " * 4096))

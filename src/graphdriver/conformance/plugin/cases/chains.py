@@ -13,7 +13,7 @@ from graphdriver.conformance.plugin import references, tars
 from graphdriver.conformance.plugin.diffs import expect_changes
 from graphdriver.conformance.plugin.kit import Kit
 
-GROUP: Group[Kit] = Group("chains", "layers upon layers, as many as daemons take")
+GROUP: Group[Kit] = Group("chains", "chains of layers, as long as daemons make them")
 
 
 def build_at(root: Path) -> None:
@@ -23,7 +23,7 @@ def build_at(root: Path) -> None:
 
 @GROUP.case(references.CHILD_IS_A_SNAPSHOT)
 def child_shows_its_parent(kit: Kit) -> None:
-    """A new child shows all that its parent shows, whether made with Create or CreateReadWrite."""
+    """A new child shows all of its parent, after Create as after CreateReadWrite."""
     parent = kit.layer(fill=build_at)
     expected = kit.record(parent)
     for name, create in (
@@ -35,9 +35,9 @@ def child_shows_its_parent(kit: Kit) -> None:
         expect_tree(f"what a child made with {name} shows", kit.record(child), expected)
 
 
-@GROUP.case(references.ROOT_FOLDER, required=False)
-def child_has_its_parents_root_folder(kit: Kit) -> None:
-    """A new child's root folder has the mode, owner and attributes of its parent's."""
+@GROUP.case(references.ROOT_DIRECTORY, required=False)
+def child_has_its_parents_root_directory(kit: Kit) -> None:
+    """A new child's root directory has the mode, owner and attributes of its parent's."""
 
     def dress(root: Path) -> None:
         os.chown(root, 3, 4)
@@ -54,7 +54,7 @@ def child_has_its_parents_root_folder(kit: Kit) -> None:
 
 @GROUP.case(references.CHILD_IS_A_SNAPSHOT)
 def siblings_are_apart(kit: Kit) -> None:
-    """What is written to a child, over a file of its parent too, shows in that child alone."""
+    """What is written to a child, also over a file of its parent, shows in that child alone."""
     parent = kit.layer(fill=build_at)
     before = kit.record(parent)
     other = kit.layer(parent)
@@ -77,7 +77,7 @@ def siblings_are_apart(kit: Kit) -> None:
 
 @GROUP.case(references.LONG_CHAINS)
 def ten_written_layers(kit: Kit) -> None:
-    """Ten layers, each written to through Get, show the sum, and so do layers made of their Diffs."""
+    """Ten layers, each written to after a Get, show the sum, and so do layers made of their Diffs."""
     written = [""]
     for number in range(10):
 
@@ -103,7 +103,7 @@ def fifty_layers(kit: Kit) -> None:
 
 @GROUP.case(references.LONG_CHAINS)
 def hundred_and_twenty_five_layers(kit: Kit) -> None:
-    """As many layers as a daemon takes, 125, show the sum; a container can stand on them."""
+    """125 layers, a daemon's limit, show the sum, and a container can use them."""
     chain = _applied(kit, 125)
     init = kit.id()
     kit.driver.create_read_write(init, chain[-1], "", {})
@@ -114,13 +114,13 @@ def hundred_and_twenty_five_layers(kit: Kit) -> None:
 
 @GROUP.case(references.LONGER_CHAINS, required=False)
 def two_hundred_layers(kit: Kit) -> None:
-    """More layers than a daemon takes, 200, show the sum."""
+    """200 layers, more than a daemon accepts, show the sum."""
     _applied(kit, 200)
 
 
 @GROUP.case(references.LONG_CHAINS)
 def reading_through_a_hundred_layers(kit: Kit) -> None:
-    """Each of a hundred layers' files reads at the top as it was written, down to the lowest."""
+    """At the top of a hundred layers, each layer's file reads as it was written."""
     layer = kit.layer(fill=build_at)
     expected = kit.record(layer)
     for number in range(100):

@@ -25,7 +25,7 @@ def _expect(kit: Kit, fill: object, *expected: str) -> None:
 
 @GROUP.case(references.DOCKER_DIFF)
 def all_kinds(kit: Kit) -> None:
-    """What was added, modified or deleted is listed, and the folders that it is in as modified."""
+    """Everything added, modified or deleted is listed, and its directories as modified."""
     _expect(
         kit,
         edit,
@@ -50,7 +50,7 @@ def all_kinds(kit: Kit) -> None:
 
 @GROUP.case(references.DOCKER_DIFF)
 def against_nothing(kit: Kit) -> None:
-    """Against nothing all that the layer shows is added, and the root folder is not listed."""
+    """Against no parent all that the layer shows is added; the root directory is not listed."""
     layer = kit.layer(fill=build_at)
     expected = [line("A", path) for path in kit.record(layer)]
     expect_changes("Changes", kit.driver, layer, "", expected)
@@ -58,7 +58,7 @@ def against_nothing(kit: Kit) -> None:
 
 @GROUP.case(references.ANY_ANCESTOR)
 def against_any_ancestor(kit: Kit) -> None:
-    """Against a layer further below, what was changed and changed back is not listed."""
+    """Against a layer further below, a change that was undone is not listed."""
     one = kit.layer(fill=build_at)
     two = kit.layer(one, lambda root: (root / "passing").touch())
     three = kit.layer(two, lambda root: os.rename(root / "passing", root / "etc" / "lasting"))
@@ -73,8 +73,8 @@ def against_any_ancestor(kit: Kit) -> None:
 
 
 @GROUP.case(references.DOCKER_DIFF)
-def deleted_folder_is_one_change(kit: Kit) -> None:
-    """Of a folder that was deleted, or became a file, nothing that was in it is listed."""
+def deleted_directory_is_one_change(kit: Kit) -> None:
+    """The content of a directory that was deleted, or became a file, is not listed."""
 
     def change(root: Path) -> None:
         remove(root / "deep")
@@ -85,8 +85,8 @@ def deleted_folder_is_one_change(kit: Kit) -> None:
 
 
 @GROUP.case(references.DOCKER_DIFF)
-def what_was_only_copied_up(kit: Kit) -> None:
-    """What was opened for writing, or given the mode it had, and is the same as below is not listed."""
+def copied_up_files_are_unchanged(kit: Kit) -> None:
+    """A file that was copied up, and has the content and mode of the layer below, is not listed."""
 
     def touch(root: Path) -> None:
         with open(root / "etc" / "passwd", "r+b"):
@@ -99,8 +99,8 @@ def what_was_only_copied_up(kit: Kit) -> None:
 
 
 @GROUP.case(references.DOCKER_DIFF)
-def folders_by_mode_and_owner(kit: Kit) -> None:
-    """A folder is modified by mode, owner or attributes, not by time; the root is never listed."""
+def directories_by_mode_and_owner(kit: Kit) -> None:
+    """A directory is modified by mode, owner or attributes, not by time; the root is never listed."""
 
     def change(root: Path) -> None:
         os.utime(root / "devices", (1, 1))
@@ -113,8 +113,8 @@ def folders_by_mode_and_owner(kit: Kit) -> None:
 
 
 @GROUP.case(references.DOCKER_DIFF)
-def files_by_all_they_are(kit: Kit) -> None:
-    """A file is modified by mode, owner, time, size, type or capability, one alone being enough."""
+def files_by_all_attributes(kit: Kit) -> None:
+    """A file is modified if mode, owner, time, size, type or capability differs."""
 
     def change(root: Path) -> None:
         os.chmod(root / "etc" / "passwd", 0o600)
@@ -144,7 +144,7 @@ def files_by_all_they_are(kit: Kit) -> None:
 
 @GROUP.case(references.UNSEEN_CHANGES, required=False)
 def same_size_and_time(kit: Kit) -> None:
-    """A file of other content and a link of another text, of the same size and time, are modified."""
+    """A file with other content, or a link with another target, is modified at equal size and time."""
     base = kit.layer(fill=build_at)
 
     def disguise(root: Path) -> None:
@@ -167,7 +167,7 @@ def same_size_and_time(kit: Kit) -> None:
 
 @GROUP.case(references.DOCKER_DIFF, required=False)
 def times_without_nanoseconds(kit: Kit) -> None:
-    """Two times within a second are the same if either has no nanoseconds, as many tars do not."""
+    """Two times in the same second are equal if either has no nanoseconds, as in many tars."""
     base = kit.applied(tars.tar(tars.file(b"same", mtime=5), tars.file(b"other", mtime=5)))
 
     def change(root: Path) -> None:
@@ -180,7 +180,7 @@ def times_without_nanoseconds(kit: Kit) -> None:
 
 @GROUP.case(references.DOCKER_DIFF, required=False)
 def sorted_by_name(kit: Kit) -> None:
-    """Changes come in the order of their names."""
+    """Changes are sorted by name."""
     base = kit.layer(fill=build_at)
     layer = kit.layer(base, edit)
     paths = [line("", change.path) for change in kit.driver.changes(layer, base)]

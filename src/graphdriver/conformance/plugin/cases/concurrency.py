@@ -26,7 +26,7 @@ def _at_once(count: int, work: Callable[[int], object]) -> None:
 
 @GROUP.case(references.DIFF_WHILE_APPLYING, Need.SOCKET)
 def applied_while_a_diff_is_read(kit: Kit) -> None:
-    """While the body of a Diff is half read, Create, ApplyDiff and Get run on a second connection."""
+    """While half of a Diff is read, Create, ApplyDiff and Get work on a second connection."""
     base = kit.applied(tars.tar(tars.file(b"big", bytes(_BIG))))
     id = kit.id()
     with kit.subject.wire() as reader, kit.subject.wire() as other:
@@ -53,7 +53,7 @@ def applied_while_a_diff_is_read(kit: Kit) -> None:
 
 @GROUP.case(references.DIFFS_AT_ONCE)
 def diffs_at_once(kit: Kit) -> None:
-    """The Diffs of eight layers are read at once, a piece of each in turn, and all are whole."""
+    """Eight layers' Diffs, read at once and piece by piece, are all complete."""
     layers: list[str] = []
     for number in range(8):
         fill = tars.file(b"big", bytes([65 + number]) * (4 << 20))
@@ -76,7 +76,7 @@ def diffs_at_once(kit: Kit) -> None:
 
 @GROUP.case(references.MANY_CALLERS, Need.SOCKET)
 def sixty_four_connections(kit: Kit) -> None:
-    """With 64 connections open, a call on each is answered."""
+    """With 64 connections open, each of them serves a call."""
     id = kit.layer()
     with contextlib.ExitStack() as held:
         daemons = [held.enter_context(kit.subject.wire()) for _ in range(64)]
@@ -92,7 +92,7 @@ def sixty_four_connections(kit: Kit) -> None:
 
 @GROUP.case(references.MANY_CALLERS)
 def callers_with_layers_of_their_own(kit: Kit) -> None:
-    """Eight callers make, write, read and remove layers at once, and each sees its own."""
+    """Eight callers create, write, read and remove layers at once, and each sees its own."""
     base = kit.layer(fill=lambda root: (root / "base").write_text("base"))
 
     def call(caller: int) -> None:
@@ -114,7 +114,7 @@ def callers_with_layers_of_their_own(kit: Kit) -> None:
 
 @GROUP.case(references.MANY_CALLERS)
 def children_of_one_parent_at_once(kit: Kit) -> None:
-    """Sixteen layers are made upon one parent at once, while others show it."""
+    """Sixteen children of one parent are created at once, while others read the parent."""
     base = kit.applied(tars.tar(*(tars.file(b"%d" % n, b"x" * n) for n in range(200))))
     before = kit.record(base)
 
@@ -128,7 +128,7 @@ def children_of_one_parent_at_once(kit: Kit) -> None:
 
 @GROUP.case(references.MANY_CALLERS, Need.SOCKET)
 def same_layer_from_many(kit: Kit) -> None:
-    """Of eight Creates of one ID at once, one is a success; Gets and Puts of it at once all are."""
+    """Of eight Creates of one ID at once, one succeeds; all Gets and Puts of it at once succeed."""
     id = kit.id()
     made: list[bool] = []
     folders: list[object] = []

@@ -9,7 +9,9 @@ from graphdriver.conformance.kit.expect import expect
 from graphdriver.conformance.plugin import references, tars
 from graphdriver.conformance.plugin.kit import Kit
 
-GROUP: Group[Kit] = Group("dialects", "the tar of a layer as tar programs write it, in any order")
+GROUP: Group[Kit] = Group(
+    "dialects", "the tar formats of different programs, in any order of entries"
+)
 
 _FOLDERS = b"/".join([b"d" * 60] * 4)
 """A folder whose name is longer than a header's field, and than both of ustar's together."""
@@ -17,7 +19,7 @@ _FOLDERS = b"/".join([b"d" * 60] * 4)
 
 @GROUP.case(references.DIALECTS)
 def ustar(kit: Kit) -> None:
-    """A ustar's names in two parts, owners, modes and times arrive; zeros at its end are nothing."""
+    """A ustar's split names, owners, modes and times are applied; zeros at its end are ignored."""
     data = tars.tar(
         tars.folder(b"etc/", mode=0o750, uid=3, gid=4, mtime=1_600_000_000),
         tars.file(b"f" * 90, b"x" * 700, prefix=b"etc/" + b"p" * 100, uid=1000, mtime=7),
@@ -37,7 +39,7 @@ def ustar(kit: Kit) -> None:
 
 @GROUP.case(references.DIALECTS)
 def gnu_long_names(kit: Kit) -> None:
-    """GNU's long names and long targets of links (types L and K) arrive."""
+    """GNU's long names and long link targets (types L and K) are applied."""
     name = _FOLDERS + b"/f"
     layer = kit.applied(
         tars.tar(
@@ -54,7 +56,7 @@ def gnu_long_names(kit: Kit) -> None:
 
 @GROUP.case(references.DIALECTS)
 def pax_names(kit: Kit) -> None:
-    """PAX's long names and long targets of links arrive, and those that are not ASCII."""
+    """PAX's long names and link targets are applied, also those that are not ASCII."""
     name = _FOLDERS + b"/caf\xc3\xa9"
     layer = kit.applied(
         tars.tar(
@@ -80,7 +82,7 @@ def _expect_far(kit: Kit, layer: str, name: bytes) -> None:
 
 @GROUP.case(references.DIALECTS)
 def large_numbers(kit: Kit) -> None:
-    """Owners and times too large or small for octal digits arrive, in base-256 and in PAX."""
+    """Owners and times that octal digits cannot hold are applied, from base-256 and from PAX."""
     early, late = -1_500_000_000, 9_000_000_000
     times = [(b"mtime", str(early).encode())]
     layer = kit.applied(
@@ -100,7 +102,7 @@ def large_numbers(kit: Kit) -> None:
 
 @GROUP.case(references.PAX_SIZE)
 def pax_size_wins(kit: Kit) -> None:
-    """A size in a PAX header counts, and not that of the file's own header."""
+    """A size in a PAX header takes precedence over the size in the file's own header."""
     hidden = tars.file(b"hidden", b"hidden")
     layer = kit.applied(
         tars.tar(
@@ -115,7 +117,7 @@ def pax_size_wins(kit: Kit) -> None:
 
 @GROUP.case(references.DIALECTS)
 def pax_for_all(kit: Kit) -> None:
-    """A global PAX header, as git writes it, is no file, and what follows arrives."""
+    """A global PAX header, as git writes it, creates no file, and the entries after it are applied."""
     comment = (b"comment", b"7fd1a60b01f91b314f59955a4e4d4e80d8edf11d")
     layer = kit.applied(tars.tar(tars.pax([comment], b"g"), tars.file(b"f", b"data")))
     found = {path: facts.content for path, facts in kit.record(layer).items()}
@@ -124,7 +126,7 @@ def pax_for_all(kit: Kit) -> None:
 
 @GROUP.case(references.SPARSE)
 def sparse_files(kit: Kit) -> None:
-    """A file whose holes were left out arrives as it was, in GNU's old form and in PAX's three."""
+    """A sparse file is restored, from GNU's old format and from PAX's three."""
     # Three bytes at 0, and two at 512 of a thousand.
     numbers = (0, 3, 512, 2)
     listed = b",".join(b"%d" % number for number in numbers)
@@ -164,7 +166,7 @@ def sparse_files(kit: Kit) -> None:
 
 @GROUP.case(references.ANY_ORDER)
 def entries_in_any_order(kit: Kit) -> None:
-    """A folder's entry may come after what is in it: it describes the folder, and all stays."""
+    """A directory's entry may follow its content: it sets the attributes and keeps the content."""
     layer = kit.applied(
         tars.tar(
             tars.file(b"a/b/file"),
@@ -185,8 +187,8 @@ def entries_in_any_order(kit: Kit) -> None:
 
 
 @GROUP.case(references.MISSING_PARENTS)
-def missing_parents_are_made(kit: Kit) -> None:
-    """Folders without an entry are made, 0755 and root's; those of the layer below stay as they are."""
+def missing_parents_are_created(kit: Kit) -> None:
+    """Directories without an entry are created, 0755 and root's; those below keep their attributes."""
     base = kit.applied(tars.tar(tars.folder(b"old", 0o700, uid=7), tars.file(b"old/kept")))
     layer = kit.applied(
         tars.tar(tars.file(b"new/deep/file"), tars.folder(b"old/sub/folder"), tars.file(b"old/f")),
@@ -203,7 +205,7 @@ def missing_parents_are_made(kit: Kit) -> None:
 
 @GROUP.case(references.OVER_THE_EXISTING)
 def later_of_two_wins(kit: Kit) -> None:
-    """Of two entries of one name the later counts, and a folder over a folder keeps what is in it."""
+    """Of two entries of one name the later one counts; a repeated directory keeps its content."""
     layer = kit.applied(
         tars.tar(
             tars.file(b"file", b"longer than the second"),
@@ -227,8 +229,8 @@ def later_of_two_wins(kit: Kit) -> None:
 
 
 @GROUP.case(references.OVER_THE_EXISTING)
-def takes_the_place_of_what_is_below(kit: Kit) -> None:
-    """An entry takes the place of what the layer below has there; a folder over a folder joins it."""
+def replaces_the_layer_below(kit: Kit) -> None:
+    """An entry replaces what the layer below has there; a directory on a directory merges."""
     base = kit.applied(
         tars.tar(
             tars.file(b"a-folder/in"),
@@ -264,7 +266,7 @@ def takes_the_place_of_what_is_below(kit: Kit) -> None:
 
 @GROUP.case(references.DIALECTS)
 def names_are_spelt_in_many_ways(kit: Kit) -> None:
-    """Names that begin with ./ or /, or end in /, are the same names; one may be the root's own."""
+    """Names that begin with ./ or /, or end in /, are the same names; one may be the root itself."""
     layer = kit.applied(
         tars.tar(
             tars.folder(b"./", 0o711),

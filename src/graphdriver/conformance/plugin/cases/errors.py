@@ -12,7 +12,7 @@ from graphdriver.conformance.plugin import references, wire
 from graphdriver.conformance.plugin.kit import Kit
 from graphdriver.driver import Driver
 
-GROUP: Group[Kit] = Group("errors", "what must be refused, and how")
+GROUP: Group[Kit] = Group("errors", "which calls are rejected, and how")
 
 _Call = Callable[[Driver, str], object]
 
@@ -27,7 +27,7 @@ _ASKED: Final[dict[str, _Call]] = {
 
 @GROUP.case(references.LIFE_OF_A_LAYER)
 def missing_layer_is_an_error(kit: Kit) -> None:
-    """Get, Diff, Changes, DiffSize and ApplyDiff of a layer that does not exist are refused."""
+    """Get, Diff, Changes, DiffSize and ApplyDiff of a layer that does not exist are rejected."""
     id = kit.id()
     for name, call in _ASKED.items():
         with refused(f"{name} of a layer that does not exist"):
@@ -37,7 +37,7 @@ def missing_layer_is_an_error(kit: Kit) -> None:
 
 @GROUP.case(references.LIFE_OF_A_LAYER, required=False)
 def missing_layer_is_an_error_to_put_and_metadata(kit: Kit) -> None:
-    """Put and GetMetadata of a layer that does not exist are refused."""
+    """Put and GetMetadata of a layer that does not exist are rejected."""
     with refused("Put of a layer that does not exist"):
         kit.driver.put(kit.id())
     with refused("GetMetadata of a layer that does not exist"):
@@ -46,7 +46,7 @@ def missing_layer_is_an_error_to_put_and_metadata(kit: Kit) -> None:
 
 @GROUP.case(references.LIFE_OF_A_LAYER)
 def comparison_with_a_missing_parent_is_an_error(kit: Kit) -> None:
-    """Diff, Changes and DiffSize against a parent that does not exist are refused."""
+    """Diff, Changes and DiffSize against a parent that does not exist are rejected."""
     id = kit.layer()
     for name in ("diff", "changes", "diff_size"):
         with refused(f"{name} against a parent that does not exist"):
@@ -55,7 +55,7 @@ def comparison_with_a_missing_parent_is_an_error(kit: Kit) -> None:
 
 @GROUP.case(references.SHOWN_TO_USERS, Need.SOCKET, required=False)
 def errors_name_the_layer(kit: Kit) -> None:
-    """The text of a refusal names the layer that was asked of, and a parent that is not there."""
+    """The text of an error names the layer of the call, or the parent that does not exist."""
     id = kit.id()
     for name, call in _ASKED.items():
         with refused(f"{name} of a layer that does not exist", id):
@@ -64,9 +64,9 @@ def errors_name_the_layer(kit: Kit) -> None:
         kit.driver.create(kit.id(), id, "", {})
 
 
-@GROUP.case(references.TAKES_EVERY_200, Need.SOCKET)
+@GROUP.case(references.ACCEPTS_EVERY_200, Need.SOCKET)
 def error_of_diff_is_no_200(kit: Kit) -> None:
-    """A Diff that fails before its first byte has another status than 200."""
+    """A Diff that fails before its first byte has a status other than 200."""
     with kit.subject.wire() as daemon:
         answer = daemon.ask(wire.call("Diff", ID=kit.id()))
     if answer.status == 200:
@@ -76,7 +76,7 @@ def error_of_diff_is_no_200(kit: Kit) -> None:
 
 @GROUP.case(references.SHOWN_TO_USERS, Need.SOCKET)
 def errors_have_a_text(kit: Kit) -> None:
-    """A refusal has a text: Err in its JSON, or its body."""
+    """An error has a text: Err in its JSON, or its body."""
     with kit.subject.wire() as daemon:
         answer = daemon.ask(wire.call("Get", ID=kit.id()))
     if not answer.refusal.strip() or not answer.body.strip():
@@ -85,7 +85,7 @@ def errors_have_a_text(kit: Kit) -> None:
 
 @GROUP.case(references.SHOWN_TO_USERS, Need.SOCKET, required=False)
 def errors_are_json(kit: Kit) -> None:
-    """A refusal is a JSON object with its text in Err, and another status than 200."""
+    """An error is a JSON object with the text in Err, and a status other than 200."""
     with kit.subject.wire() as daemon:
         answer = daemon.ask(wire.call("Get", ID=kit.id()))
     if not answer.error:
@@ -93,8 +93,8 @@ def errors_are_json(kit: Kit) -> None:
 
 
 @GROUP.case(references.ALIVE, Need.SOCKET)
-def malformed_json_is_refused(kit: Kit) -> None:
-    """A body that is no JSON object is refused, and the plugin goes on to serve others."""
+def malformed_json_is_rejected(kit: Kit) -> None:
+    """A body that is not a JSON object is rejected, and the plugin keeps serving."""
     id = kit.layer()
     for body in (b"{", b"[]", b'"x"', b"\xff\xfe", b'{"ID": 7}', b'{"ID": {"a": 1}}'):
         head = wire.head("/GraphDriver.Get", f"Content-Length: {len(body)}")
@@ -105,8 +105,8 @@ def malformed_json_is_refused(kit: Kit) -> None:
 
 
 @GROUP.case(references.ALIVE, Need.SOCKET, required=False)
-def ids_that_are_paths_are_refused(kit: Kit) -> None:
-    """An ID that would lead out of the home is refused, and makes nothing there."""
+def ids_that_are_paths_are_rejected(kit: Kit) -> None:
+    """An ID that would lead out of the home is rejected, and creates nothing there."""
     (kit.scratch / "canary").mkdir()
     for id in ("../canary", "a/b", "..", ".", "/etc", "a\0b", "x" * 300):
         with refused(f"Create of the layer {id[:20]!r}"):

@@ -18,7 +18,7 @@ from graphdriver.conformance.kit.tree import Facts, record
 from graphdriver.conformance.plugin import references, tars, wire
 from graphdriver.conformance.plugin.kit import Kit
 
-GROUP: Group[Kit] = Group("hostile-tars", "images that are refused, or made harmless")
+GROUP: Group[Kit] = Group("hostile-tars", "images that must be rejected, or made harmless")
 
 _SECRET = b"only the host may read this"
 
@@ -80,7 +80,7 @@ def _leading(to: bytes, entry: bytes) -> bytes:
 
 @GROUP.case(references.ESCAPE)
 def names_that_climb(kit: Kit) -> None:
-    """Entries named with `..` reach nothing outside of the layer."""
+    """Entries with `..` in their names reach nothing outside the layer."""
     outside = _Outside(kit)
     for name in (outside.up + b"/canary", b"a/b/" + outside.up + b"/new", b"./" + outside.up):
         outside.apply(
@@ -91,7 +91,7 @@ def names_that_climb(kit: Kit) -> None:
 
 @GROUP.case(references.ESCAPE)
 def absolute_names(kit: Kit) -> None:
-    """Entries with absolute names are within the layer, or refused."""
+    """Entries with absolute names are created within the layer, or rejected."""
     outside = _Outside(kit)
     outside.apply(_named(outside.path + b"/canary", tars.file(b"x", b"overwritten")))
     outside.apply(_named(outside.path, tars.folder(b"x", 0o777, uid=1234)))
@@ -99,7 +99,7 @@ def absolute_names(kit: Kit) -> None:
 
 @GROUP.case(references.ESCAPE)
 def writing_through_a_symbolic_link(kit: Kit) -> None:
-    """A symbolic link to a folder of the host's, and entries through it, reach nothing outside."""
+    """A symbolic link to a host's directory, and entries below it, reach nothing outside."""
     outside = _Outside(kit)
     for target in (outside.path, outside.up):
         link = _leading(target, tars.symlink(b"a", b"x"))
@@ -113,7 +113,7 @@ def writing_through_a_symbolic_link(kit: Kit) -> None:
 
 @GROUP.case(references.ESCAPE)
 def writing_to_a_symbolic_link(kit: Kit) -> None:
-    """A file in the place of a symbolic link replaces the link, and not what it leads to."""
+    """A file over a symbolic link replaces the link, and not the link's target."""
     outside = _Outside(kit)
     link = _leading(outside.path + b"/canary", tars.symlink(b"a", b"x"))
     id = outside.apply(link, tars.file(b"a", b"overwritten", mode=0o777, uid=1234))
@@ -124,7 +124,7 @@ def writing_to_a_symbolic_link(kit: Kit) -> None:
 
 @GROUP.case(references.ESCAPE)
 def links_of_the_layer_below(kit: Kit) -> None:
-    """Entries through a symbolic link that the layer below holds reach nothing outside."""
+    """Entries below a symbolic link of the layer below reach nothing outside."""
     outside = _Outside(kit)
 
     def link(root: Path) -> None:
@@ -140,7 +140,7 @@ def links_of_the_layer_below(kit: Kit) -> None:
 
 @GROUP.case(references.ESCAPE)
 def hard_links_to_the_host(kit: Kit) -> None:
-    """Hard links to files of the host's, by any way, give the layer nothing of them."""
+    """Hard links to the host's files, by any path, give the layer nothing of them."""
     outside = _Outside(kit)
     canary = outside.path + b"/canary"
     through = _leading(outside.path, tars.symlink(b"a", b"x"))
@@ -156,7 +156,7 @@ def hard_links_to_the_host(kit: Kit) -> None:
 
 @GROUP.case(references.ESCAPE)
 def whiteouts_that_reach_outside(kit: Kit) -> None:
-    """Whiteouts of `..`, or through symbolic links, delete nothing outside of the layer."""
+    """Whiteouts of `..`, or through symbolic links, delete nothing outside the layer."""
     outside = _Outside(kit)
 
     def link(root: Path) -> None:
@@ -179,9 +179,9 @@ def whiteouts_that_reach_outside(kit: Kit) -> None:
         )
 
 
-@GROUP.case(references.ORDERS)
-def attributes_are_no_orders(kit: Kit) -> None:
-    """trusted.overlay.* attributes in a tar hide nothing, and show nothing else."""
+@GROUP.case(references.INSTRUCTIONS)
+def overlay_attributes_are_ignored(kit: Kit) -> None:
+    """trusted.overlay.* attributes in a tar hide nothing and show nothing else."""
 
     def fill(root: Path) -> None:
         for name in ("shown", "other"):
@@ -207,9 +207,9 @@ def attributes_are_no_orders(kit: Kit) -> None:
                 expect(what, (found, text), ((["file"], ["file"]), "shown"))
 
 
-@GROUP.case(references.ORDERS)
-def zero_devices_are_no_orders(kit: Kit) -> None:
-    """A character device 0:0 in a tar deletes nothing: it is refused, left out, or shown as it is."""
+@GROUP.case(references.INSTRUCTIONS)
+def zero_devices_are_no_whiteouts(kit: Kit) -> None:
+    """A 0:0 device in a tar deletes nothing: it is rejected, left out, or shown as a device."""
     base = kit.layer(fill=lambda root: (root / "file").write_text("x"))
     id = kit.id()
     kit.driver.create(id, base, "", {})
@@ -221,8 +221,8 @@ def zero_devices_are_no_orders(kit: Kit) -> None:
 
 
 @GROUP.case(references.ROOT_ENTRY)
-def root_is_a_folder(kit: Kit) -> None:
-    """An entry for the layer's root that is no folder is refused, or ignored."""
+def root_is_a_directory(kit: Kit) -> None:
+    """An entry for the layer's root that is not a directory is rejected or ignored."""
     outside = _Outside(kit)
     for name in (b".", b"./", b"/"):
         for entry in (
@@ -239,7 +239,7 @@ def root_is_a_folder(kit: Kit) -> None:
 
 @GROUP.case(references.HUGE_HEADERS, Need.SOCKET)
 def headers_that_claim_gigabytes(kit: Kit) -> None:
-    """Names and PAX headers of gigabytes, and sizes below zero, are refused; the plugin lives on."""
+    """Names and PAX headers of gigabytes, and negative sizes, are rejected; the plugin survives."""
     for type in (b"L", b"K", b"x", b"g"):
         for size in (8 << 30, (1 << 62), -512):
             id = kit.layer()
@@ -256,7 +256,7 @@ def headers_that_claim_gigabytes(kit: Kit) -> None:
 
 @GROUP.case(references.DAMAGED)
 def damaged_tars(kit: Kit) -> None:
-    """A tar with a wrong checksum, that ends within a file, or that is none, is refused."""
+    """A tar with a wrong checksum, a tar that ends within a file, and other data are rejected."""
     good = tars.file(b"good", b"x" * 5000)
     wrong = bytearray(tars.file(b"wrong", b"x"))
     wrong[148:156] = struct.pack("8s", b"000000\0 ")

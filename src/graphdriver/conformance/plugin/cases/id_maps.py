@@ -17,7 +17,7 @@ from graphdriver.conformance.plugin.diffs import entries
 from graphdriver.conformance.plugin.kit import Kit
 from graphdriver.driver import Driver, IDMap, mounted
 
-GROUP: Group[Kit] = Group("id-maps", "ID maps, as a daemon with --userns-remap says them")
+GROUP: Group[Kit] = Group("id-maps", "ID maps, as a daemon with --userns-remap sends them")
 
 _ROOT: Final = 100_000
 _MAPS: Final = (IDMap(0, _ROOT, 1000), IDMap(1000, 500_000, 1000))
@@ -39,7 +39,7 @@ def _mapped(kit: Kit) -> Iterator[Driver]:
 
 @GROUP.case(references.ID_MAPS, Need.HOMES)
 def owners_are_mapped_both_ways(kit: Kit) -> None:
-    """Owners in a tar are the container's; on disk they are mapped, and a Diff maps them back."""
+    """Owners in a tar are the container's; they are mapped on disk, and mapped back in a Diff."""
     data = tars.tar(
         *(tars.file(b"%d" % id, uid=id, gid=1999 - id) for id in _ON_DISK),
         tars.folder(b"folder", uid=1, gid=1),
@@ -61,8 +61,8 @@ def owners_are_mapped_both_ways(kit: Kit) -> None:
 
 
 @GROUP.case(references.ID_MAPS, Need.HOMES)
-def new_layers_are_the_containers_roots(kit: Kit) -> None:
-    """A new layer's folder, and folders that were missing in a tar, belong to the container's root."""
+def new_layers_belong_to_the_containers_root(kit: Kit) -> None:
+    """New layers, and directories without an entry, belong to the container's root."""
     with _mapped(kit) as driver:
         layer = kit.layer(driver=driver)
         with kit.shown(layer, driver) as root:
@@ -75,7 +75,7 @@ def new_layers_are_the_containers_roots(kit: Kit) -> None:
 
 @GROUP.case(references.ID_MAPS, Need.HOMES, required=False)
 def containers_root_can_reach_its_layer(kit: Kit) -> None:
-    """The folder that Dir is in lets the container's root pass."""
+    """The container's root may pass through the directory that holds Dir."""
     with _mapped(kit) as driver:
         layer = kit.layer(driver=driver)
         with mounted(driver, layer) as named, kit.opened(named, is_read=True):
@@ -91,7 +91,7 @@ def containers_root_can_reach_its_layer(kit: Kit) -> None:
 
 @GROUP.case(references.ID_MAPS, Need.HOMES)
 def written_by_a_container(kit: Kit) -> None:
-    """What a container wrote, as its users on disk, is its users' in the Diff and in a whiteout."""
+    """What a container's users wrote on disk belongs to them in the Diff, whiteouts included."""
     with _mapped(kit) as driver:
         base = kit.applied(tars.tar(tars.file(b"gone"), tars.file(b"kept", uid=5)), driver=driver)
 
@@ -108,22 +108,22 @@ def written_by_a_container(kit: Kit) -> None:
 
 
 @GROUP.case(references.UNMAPPED, Need.HOMES)
-def unmapped_owner_is_refused(kit: Kit) -> None:
-    """ApplyDiff of a file with an owner that no map holds is refused."""
+def unmapped_owner_is_rejected(kit: Kit) -> None:
+    """ApplyDiff of a file whose owner no map contains is rejected."""
     with _mapped(kit) as driver, refused(f"ApplyDiff with user {_STRANGER}"):
         kit.applied(tars.tar(tars.file(b"strange", uid=_STRANGER)), driver=driver)
 
 
 @GROUP.case(references.UNMAPPED, Need.HOMES, required=False)
 def unmapped_owner_is_named(kit: Kit) -> None:
-    """The error of an owner that no map holds names it."""
+    """The error names the owner that no map contains."""
     with _mapped(kit) as driver, refused(f"ApplyDiff with user {_STRANGER}", str(_STRANGER)):
         kit.applied(tars.tar(tars.file(b"strange", uid=_STRANGER)), driver=driver)
 
 
 @GROUP.case(references.CAPABILITIES, Need.HOMES, required=False)
 def capability_is_the_containers(kit: Kit) -> None:
-    """A file capability holds for the container's root on disk (revision 3), and is plain in a Diff."""
+    """A file capability on disk is for the container's root (revision 3), and plain in a Diff."""
     record = (b"SCHILY.xattr.security.capability", CAPABILITY)
     data = tars.tar(tars.pax([record]), tars.file(b"ping", mode=0o755))
     with _mapped(kit) as driver:

@@ -10,12 +10,12 @@ from graphdriver.conformance.plugin import references, wire
 from graphdriver.conformance.plugin.kit import Kit
 from graphdriver.driver import IDMap
 
-GROUP: Group[Kit] = Group("inits", "homes, and what a daemon says at each of its starts")
+GROUP: Group[Kit] = Group("inits", "homes, and what a daemon sends when it starts")
 
 
 @GROUP.case(references.DAEMON_RESTART)
-def init_comes_again(kit: Kit) -> None:
-    """Init of the same home is taken again, and finds the layers that were there."""
+def init_is_repeated(kit: Kit) -> None:
+    """A second Init of the same home is accepted, and finds the layers of the first."""
     id = kit.layer(fill=lambda root: (root / "kept").write_text("x"))
     kit.driver.init(kit.subject.home, [], [], [])
     expect("Exists after another Init", kit.driver.exists(id), True)
@@ -23,8 +23,8 @@ def init_comes_again(kit: Kit) -> None:
 
 
 @GROUP.case(references.DAEMON_RESTART, Need.SOCKET)
-def another_daemon_says_init(kit: Kit) -> None:
-    """Init of the same home is taken from another process, and finds the layers that were there."""
+def another_daemon_sends_init(kit: Kit) -> None:
+    """Init of the same home is accepted from another process, and finds the layers."""
     id = kit.layer(fill=lambda root: (root / "kept").write_text("x"))
     with kit.subject.another_daemon() as daemon:
         answer = daemon.ask(wire.call("Init", Home=kit.subject.home, Opts=None, UIDMaps=None))
@@ -36,7 +36,7 @@ def another_daemon_says_init(kit: Kit) -> None:
 
 @GROUP.case(references.CLEANUP)
 def init_after_cleanup(kit: Kit) -> None:
-    """After a Cleanup, the same home is taken up again, and its layers are there."""
+    """Init of the same home is accepted after Cleanup, and finds the layers."""
     id = kit.layer(fill=lambda root: (root / "kept").write_text("x"))
     kit.driver.cleanup()
     kit.driver.init(kit.subject.home, [], [], [])
@@ -45,7 +45,7 @@ def init_after_cleanup(kit: Kit) -> None:
 
 @GROUP.case(references.MANAGED_HOME, Need.HOMES)
 def home_of_a_managed_plugin(kit: Kit) -> None:
-    """A home whose parent does not exist, and whose name holds a colon, is made and used."""
+    """A home whose parent does not exist, with a colon in its name, is created and used."""
     home = os.path.join(kit.scratch, "mnt", "org", "name:tag")
     with kit.subject.another(home=home) as driver:
         below = kit.layer(fill=lambda root: (root / "one").write_text("1"), driver=driver)
@@ -57,7 +57,7 @@ def home_of_a_managed_plugin(kit: Kit) -> None:
 
 @GROUP.case(references.NO_INIT, Need.PROCESS)
 def call_before_any_init(kit: Kit) -> None:
-    """Without any Init, Create is refused or done, and never only said to be; then Init is taken."""
+    """Before any Init, Create is rejected, or it is carried out; then Init is accepted."""
     id = kit.id()
     home = kit.scratch / "home"
     with kit.subject.unused() as daemon:
@@ -76,7 +76,7 @@ def call_before_any_init(kit: Kit) -> None:
 
 @GROUP.case(references.ID_MAP_SPELLINGS, Need.PROCESS, required=False)
 def id_maps_as_the_documentation_spells_them(kit: Kit) -> None:
-    """ID maps are taken as ContainerID, HostID and Size, too."""
+    """ID maps are also accepted with the members ContainerID, HostID and Size."""
     with either_way() as refusal, kit.subject.another(maps=[IDMap(0, 100_000, 65_536)]):
         pass
     if refusal.was:
@@ -99,8 +99,8 @@ def id_maps_as_the_documentation_spells_them(kit: Kit) -> None:
 
 
 @GROUP.case(references.UNKNOWN_OPTION, Need.HOMES, required=False)
-def unknown_option_is_refused(kit: Kit) -> None:
-    """An option of the daemon's that the plugin does not know is refused."""
+def unknown_option_is_rejected(kit: Kit) -> None:
+    """Init with an option that the plugin does not know is rejected."""
     with (
         refused("Init with an option that there is not", "no.such.option"),
         kit.subject.another(options=["no.such.option=1"]),
@@ -109,8 +109,8 @@ def unknown_option_is_refused(kit: Kit) -> None:
 
 
 @GROUP.case(references.UNKNOWN_OPTION, required=False)
-def unknown_option_of_a_layer_is_refused(kit: Kit) -> None:
-    """A --storage-opt of a container that the plugin does not know is refused, and makes nothing."""
+def unknown_option_of_a_layer_is_rejected(kit: Kit) -> None:
+    """CreateReadWrite with a --storage-opt that the plugin does not know is rejected."""
     id = kit.id()
     with refused("CreateReadWrite with an option that there is not"):
         kit.driver.create_read_write(id, "", "", {"no.such.option": "1"})

@@ -13,7 +13,7 @@ GROUP: Group[Kit] = Group("layers", "the life of a layer, from Create to Remove"
 
 
 @GROUP.case(references.LIFE_OF_A_LAYER)
-def there_from_create_to_remove(kit: Kit) -> None:
+def exists_from_create_to_remove(kit: Kit) -> None:
     """A layer exists from its Create to its Remove."""
     id = kit.id()
     expect("Exists before Create", kit.driver.exists(id), False)
@@ -25,7 +25,7 @@ def there_from_create_to_remove(kit: Kit) -> None:
 
 @GROUP.case(references.LIFE_OF_A_LAYER)
 def new_layer_is_empty(kit: Kit) -> None:
-    """A new layer upon nothing is an empty folder, 0755 and root's, at an absolute path."""
+    """A new layer without parent is an empty directory of root, 0755, at an absolute path."""
     id = kit.layer()
     expect("what a new layer shows", kit.record(id), {})
     with kit.shown(id, is_read=True) as root:
@@ -36,7 +36,7 @@ def new_layer_is_empty(kit: Kit) -> None:
 
 @GROUP.case(references.REMOVE_IS_REPEATED)
 def remove_of_nothing_succeeds(kit: Kit) -> None:
-    """Remove of a layer that does not exist, or not any more, succeeds."""
+    """Remove of a layer that does not exist, or no longer exists, succeeds."""
     kit.driver.remove(kit.id())
     id = kit.layer()
     kit.driver.remove(id)
@@ -44,8 +44,8 @@ def remove_of_nothing_succeeds(kit: Kit) -> None:
 
 
 @GROUP.case(references.LIFE_OF_A_LAYER)
-def removed_id_can_be_taken_again(kit: Kit) -> None:
-    """A removed layer's ID can be taken again, and shows nothing of the layer that it was."""
+def removed_id_can_be_used_again(kit: Kit) -> None:
+    """The ID of a removed layer can be used again, and shows nothing of the old layer."""
     id = kit.layer(fill=lambda root: (root / "old").touch())
     kit.driver.remove(id)
     kit.driver.create(id, "", "", {})
@@ -53,8 +53,8 @@ def removed_id_can_be_taken_again(kit: Kit) -> None:
 
 
 @GROUP.case(references.MOUNTED_AT_REMOVE)
-def got_layer_can_be_removed(kit: Kit) -> None:
-    """A layer that was got and not put can be removed."""
+def mounted_layer_can_be_removed(kit: Kit) -> None:
+    """A layer can be removed after a Get without a Put."""
     id = kit.layer()
     kit.driver.get(id, "")
     kit.driver.remove(id)
@@ -62,8 +62,8 @@ def got_layer_can_be_removed(kit: Kit) -> None:
 
 
 @GROUP.case(references.LIFE_OF_A_LAYER)
-def id_is_taken_once(kit: Kit) -> None:
-    """Create and CreateReadWrite of an ID that exists are refused, and leave its layer as it was."""
+def id_is_used_once(kit: Kit) -> None:
+    """Create and CreateReadWrite of an ID that exists are rejected, and do not change its layer."""
     id = kit.layer(fill=lambda root: (root / "kept").touch())
     with refused("Create of an ID that exists"):
         kit.driver.create(id, "", "", {})
@@ -74,7 +74,7 @@ def id_is_taken_once(kit: Kit) -> None:
 
 @GROUP.case(references.LIFE_OF_A_LAYER)
 def parent_must_exist(kit: Kit) -> None:
-    """Create upon a parent that does not exist is refused, and makes nothing."""
+    """Create with a parent that does not exist is rejected, and creates nothing."""
     id = kit.id()
     with refused("Create upon a parent that does not exist"):
         kit.driver.create(id, kit.id(), "", {})
@@ -84,7 +84,7 @@ def parent_must_exist(kit: Kit) -> None:
 
 @GROUP.case(references.GETS_NEST)
 def gets_nest(kit: Kit) -> None:
-    """Several Gets of a layer give the same folder, and it stays until the last Put."""
+    """Several Gets of a layer return the same directory, which stays until the last Put."""
     id = kit.layer()
     outer = kit.driver.get(id, "")
     inner = kit.driver.get(id, "")
@@ -100,7 +100,7 @@ def gets_nest(kit: Kit) -> None:
 
 @GROUP.case(references.LIFE_OF_A_LAYER)
 def status_and_metadata_are_text(kit: Kit) -> None:
-    """Status is a list of pairs of text, and GetMetadata a map from text to text."""
+    """Status returns pairs of strings, and GetMetadata a map from string to string."""
     id = kit.layer()
     for pair in kit.driver.status():
         expect("a pair of Status", [type(text) for text in pair], [str, str])

@@ -13,7 +13,7 @@ from graphdriver.conformance.plugin import references, tars, wire
 from graphdriver.conformance.plugin.cases.reference_counts import mounts_below
 from graphdriver.conformance.plugin.kit import Kit
 
-GROUP: Group[Kit] = Group("leftovers", "what is left when all is over")
+GROUP: Group[Kit] = Group("leftovers", "what remains after all calls")
 
 _ROUNDS: Final = 200
 _UNREAD: Final = 30
@@ -34,8 +34,8 @@ def _used(home: str) -> int:
 
 
 @GROUP.case(references.DISK_COMES_BACK)
-def disk_comes_back(kit: Kit) -> None:
-    """What layers took is free again soon after their Remove."""
+def disk_space_is_freed(kit: Kit) -> None:
+    """The disk space of layers is free again soon after their Remove."""
     before = _used(kit.subject.home)
     layers: list[str] = []
     for number in range(3):
@@ -53,7 +53,7 @@ def disk_comes_back(kit: Kit) -> None:
 
 @GROUP.case(references.DISK_COMES_BACK, Need.SOCKET)
 def failed_layer_leaves_nothing(kit: Kit) -> None:
-    """After the Remove of a layer whose transfer failed, what it took is free again."""
+    """After the Remove of a layer whose transfer failed, its disk space is free again."""
     before = _used(kit.subject.home)
     data = tars.file(b"big", os.urandom(32 << 20)) + b"no header " * 52
     id = kit.layer()
@@ -72,7 +72,7 @@ def failed_layer_leaves_nothing(kit: Kit) -> None:
 
 @GROUP.case(references.LEAKS)
 def nothing_is_mounted(kit: Kit) -> None:
-    """After layers were made, got, put, changed and removed, nothing is mounted below the home."""
+    """After layers were created, mounted, changed and removed, nothing is mounted below the home."""
     before = mounts_below(kit.subject.home)
     base = kit.layer(fill=lambda root: (root / "file").write_text("x"))
     for _ in range(5):
@@ -93,7 +93,7 @@ def nothing_is_mounted(kit: Kit) -> None:
 
 @GROUP.case(references.READER_GONE, Need.SOCKET, required=False)
 def unread_diffs_leave_no_process(kit: Kit) -> None:
-    """What the plugin starts for a Diff, and opens for it, is gone soon after its reader is."""
+    """Processes and open files of a Diff are gone soon after its reader."""
     if not (pid := kit.subject.pid()):
         return
     id = kit.applied(tars.tar(tars.file(b"big", bytes(8 << 20))))
@@ -115,7 +115,7 @@ def unread_diffs_leave_no_process(kit: Kit) -> None:
 
 @GROUP.case(references.LEAKS, Need.SOCKET, required=False)
 def descriptors_do_not_grow(kit: Kit) -> None:
-    """The plugin's open files do not grow with the calls that it has served."""
+    """The number of the plugin's open files does not grow with the calls."""
     if not (pid := kit.subject.pid()):
         return
     base = kit.layer(fill=lambda root: (root / "file").write_text("x"))

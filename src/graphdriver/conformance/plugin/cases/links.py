@@ -25,7 +25,7 @@ def _expect_one_file(kit: Kit, layer: str, content: bytes, *names: bytes) -> Non
 
 @GROUP.case(references.HARD_LINKS)
 def names_of_one_file(kit: Kit) -> None:
-    """Hard links within a tar are names of one file, in the layer, in its child and in its Diff."""
+    """Hard links within a tar are names of one file, in the layer, its child and its Diff."""
     layer = kit.applied(
         tars.tar(
             tars.file(b"a/file", b"shared"),
@@ -45,7 +45,7 @@ def names_of_one_file(kit: Kit) -> None:
 
 @GROUP.case(references.HARD_LINKS)
 def to_a_file_of_the_layer_below(kit: Kit) -> None:
-    """A hard link to a file of a layer below is that file: its content, mode and owner."""
+    """A hard link to a file of a layer below has its content, mode and owner."""
     base = kit.applied(tars.tar(tars.file(b"below", b"old", mode=0o4755, uid=5, mtime=9)))
     layer = kit.applied(tars.tar(tars.hard_link(b"new/link", b"below")), base)
     found = kit.record(layer)
@@ -85,7 +85,7 @@ def made_by_a_container(kit: Kit) -> None:
 
 @GROUP.case(references.LINKS_AS_IN_A_CHROOT)
 def absolute_targets(kit: Kit) -> None:
-    """A hard link's target may be written /d/f, ./d/f or d/f: all are meant from the layer's root."""
+    """A hard link's target may be /d/f, ./d/f or d/f: all start at the layer's root."""
     for target in (b"d/f", b"./d/f", b"/d/f"):
         layer = kit.applied(tars.tar(tars.file(b"d/f", b"x"), tars.hard_link(b"h", target)))
         _expect_one_file(kit, layer, b"x", b"d/f", b"h")
@@ -93,7 +93,7 @@ def absolute_targets(kit: Kit) -> None:
 
 @GROUP.case(references.LINKS_AS_IN_A_CHROOT)
 def targets_through_symbolic_links(kit: Kit) -> None:
-    """A hard link's target may lead through symbolic links; absolute ones begin at the layer's root."""
+    """A hard link's target may contain symbolic links; absolute ones start at the layer's root."""
     layer = kit.applied(
         tars.tar(
             tars.file(b"d/f", b"x"),
@@ -108,7 +108,7 @@ def targets_through_symbolic_links(kit: Kit) -> None:
 
 @GROUP.case(references.LINKS_AS_IN_A_CHROOT, required=False)
 def entries_through_symbolic_links(kit: Kit) -> None:
-    """An entry whose folder is a symbolic link of the layer below lands where that leads, inside."""
+    """An entry below a symbolic link of the layer below is created at the link's target, inside."""
     base = kit.applied(tars.tar(tars.folder(b"usr/lib"), tars.symlink(b"lib", b"/usr/lib")))
     layer = kit.applied(tars.tar(tars.file(b"lib/new", b"x")), base)
     found = {path: facts.content for path, facts in kit.record(layer).items()}
@@ -118,7 +118,7 @@ def entries_through_symbolic_links(kit: Kit) -> None:
 
 @GROUP.case(references.ANY_ORDER, required=False)
 def targets_that_come_later(kit: Kit) -> None:
-    """A hard link may come before its target."""
+    """A hard link may precede its target."""
     layer = kit.applied(
         tars.tar(tars.hard_link(b"c", b"b"), tars.hard_link(b"b", b"a"), tars.file(b"a", b"late"))
     )
@@ -126,8 +126,8 @@ def targets_that_come_later(kit: Kit) -> None:
 
 
 @GROUP.case(references.AUFS)
-def targets_that_aufs_put_aside(kit: Kit) -> None:
-    """Hard links to files in .wh..wh.plnk are names of one file, and that folder does not show."""
+def targets_that_aufs_moved_away(kit: Kit) -> None:
+    """Hard links to files in .wh..wh.plnk are names of one file, and that directory does not show."""
     layer = kit.applied(
         tars.tar(
             tars.folder(b".wh..wh.plnk"),
@@ -142,7 +142,7 @@ def targets_that_aufs_put_aside(kit: Kit) -> None:
 
 @GROUP.case(references.NAMES_OF_ONE_FILE)
 def replacing_one_name(kit: Kit) -> None:
-    """A file that replaces one name of a file of the layer below leaves its other names as they are."""
+    """A file that replaces one name of a file of the layer below keeps the file's other names."""
     base = kit.applied(tars.tar(tars.file(b"a", b"old"), tars.hard_link(b"b", b"a")))
     layer = kit.applied(tars.tar(tars.file(b"a", b"new", mode=0o600)), base)
     found = kit.record(layer)
@@ -154,7 +154,7 @@ def replacing_one_name(kit: Kit) -> None:
 
 @GROUP.case(references.SYMBOLIC_LINKS)
 def symbolic_links_are_kept(kit: Kit) -> None:
-    """A symbolic link keeps its text, owner and time: absolute, dangling, climbing, or to itself."""
+    """A symbolic link keeps target, owner and time: absolute, dangling, with .., or to itself."""
     texts = (b"/etc/passwd", b"no/where", b"../" * 20 + b"etc", b"self", b"x" * 100)
     data = b"".join(
         tars.symlink(b"l%d" % number, text, uid=1000 + number, mtime=number)
@@ -172,7 +172,7 @@ def symbolic_links_are_kept(kit: Kit) -> None:
 
 @GROUP.case(references.SYMBOLIC_LINKS)
 def file_over_a_symbolic_link(kit: Kit) -> None:
-    """A file that comes where a symbolic link is takes its place, and is not written where it leads."""
+    """A file over a symbolic link replaces the link, and is not written to the link's target."""
     base = kit.applied(tars.tar(tars.file(b"target", b"old"), tars.symlink(b"link", b"target")))
     layer = kit.applied(tars.tar(tars.file(b"link", b"new", mode=0o600)), base)
     found = {path: (facts.content, facts.mode) for path, facts in kit.record(layer).items()}

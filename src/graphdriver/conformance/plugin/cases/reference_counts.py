@@ -10,7 +10,7 @@ from graphdriver.conformance.plugin import references, wire
 from graphdriver.conformance.plugin.kit import Kit
 from graphdriver.linux.mountinfo import mount_points
 
-GROUP: Group[Kit] = Group("reference-counts", "Gets and Puts, also across a daemon's restart")
+GROUP: Group[Kit] = Group("reference-counts", "Get and Put, also across a daemon's restart")
 
 
 def mounts_below(home: str) -> list[str]:
@@ -25,8 +25,8 @@ def _two_layers(kit: Kit) -> str:
 
 
 @GROUP.case(references.GETS_NEST)
-def many_gets_one_folder(kit: Kit) -> None:
-    """Twenty Gets of one layer, and twenty Puts, show the same folder until the last one."""
+def many_gets_one_directory(kit: Kit) -> None:
+    """Twenty Gets of one layer return the same directory, which stays until the twentieth Put."""
     id = _two_layers(kit)
     folders = {kit.driver.get(id, "") for _ in range(20)}
     expect("how many folders twenty Gets give", len(folders), 1)
@@ -41,7 +41,7 @@ def many_gets_one_folder(kit: Kit) -> None:
 
 @GROUP.case(references.PUT_RELEASES)
 def put_without_a_get_does_no_harm(kit: Kit) -> None:
-    """A Put too many, whether refused or not, takes nothing from the next Get."""
+    """A Put without a Get, accepted or rejected, does not affect the next Get."""
     id = _two_layers(kit)
     with kit.shown(id):
         pass
@@ -56,7 +56,7 @@ def put_without_a_get_does_no_harm(kit: Kit) -> None:
 
 @GROUP.case(references.PUT_RELEASES)
 def last_put_unmounts(kit: Kit) -> None:
-    """After its last Put nothing of a layer is mounted below the home any more."""
+    """After a layer's last Put, nothing of it is mounted below the home."""
     before = mounts_below(kit.subject.home)
     id = _two_layers(kit)
     kit.driver.get(id, "")
@@ -68,7 +68,7 @@ def last_put_unmounts(kit: Kit) -> None:
 
 @GROUP.case(references.PUT_RELEASES)
 def remove_unmounts(kit: Kit) -> None:
-    """Remove of a layer that was got several times leaves nothing of it mounted."""
+    """Remove of a layer after several Gets leaves nothing of it mounted."""
     before = mounts_below(kit.subject.home)
     id = _two_layers(kit)
     kit.driver.get(id, "")
@@ -79,7 +79,7 @@ def remove_unmounts(kit: Kit) -> None:
 
 @GROUP.case(references.CLEANUP)
 def cleanup_unmounts(kit: Kit) -> None:
-    """Cleanup leaves nothing mounted, however many Gets there were, and no layer lost."""
+    """Cleanup leaves nothing mounted, whatever the number of Gets, and keeps all layers."""
     id = _two_layers(kit)
     kit.driver.get(id, "")
     kit.driver.get(id, "")
@@ -91,7 +91,7 @@ def cleanup_unmounts(kit: Kit) -> None:
 
 @GROUP.case(references.LIVE_CONTAINERS, Need.SOCKET)
 def live_container_outlives_its_daemon(kit: Kit) -> None:
-    """A layer that a former daemon got is still shown after the next one's Init, Get and Put."""
+    """A layer that a former daemon mounted stays mounted after the next daemon's Init, Get and Put."""
     id = _two_layers(kit)
     folder = kit.driver.get(id, "")
     with kit.subject.another_daemon() as daemon:
@@ -112,7 +112,7 @@ def live_container_outlives_its_daemon(kit: Kit) -> None:
 
 @GROUP.case(references.LIVE_CONTAINERS, Need.SOCKET)
 def layer_of_a_former_daemon_can_be_removed(kit: Kit) -> None:
-    """A layer that a former daemon got and never put can be removed by the next one."""
+    """A daemon can remove a layer that a former daemon mounted and did not Put."""
     before = mounts_below(kit.subject.home)
     id = _two_layers(kit)
     kit.driver.get(id, "")

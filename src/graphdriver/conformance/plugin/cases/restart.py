@@ -10,7 +10,7 @@ from graphdriver.conformance.kit.tree import build
 from graphdriver.conformance.plugin import references, tars, wire
 from graphdriver.conformance.plugin.kit import Kit
 
-GROUP: Group[Kit] = Group("restart", "the plugin is killed and started again under its daemon")
+GROUP: Group[Kit] = Group("restart", "the plugin is killed and restarted under its daemon")
 
 
 def _again(kit: Kit) -> None:
@@ -21,7 +21,7 @@ def _again(kit: Kit) -> None:
 
 @GROUP.case(references.PLUGIN_RESTART, Need.PROCESS)
 def layers_outlive_the_plugin(kit: Kit) -> None:
-    """After a kill and a start, with Init, every layer shows what it showed, and can be built upon."""
+    """After a restart and an Init, every layer is as it was, and can have children."""
     base = kit.layer(fill=lambda root: build(str(root)))
     above = kit.layer(base, lambda root: (root / "above").write_text("x"))
     before = kit.record(above)
@@ -36,7 +36,7 @@ def layers_outlive_the_plugin(kit: Kit) -> None:
 
 @GROUP.case(references.NO_INIT, Need.PROCESS)
 def calls_without_an_init(kit: Kit) -> None:
-    """Restarted without an Init, a plugin serves calls or refuses them, and denies no layer."""
+    """After a restart without Init, a plugin serves calls or rejects them; it denies no layer."""
     id = kit.layer(fill=lambda root: (root / "kept").write_text("x"))
     kit.subject.kill()
     kit.subject.start()
@@ -58,7 +58,7 @@ def calls_without_an_init(kit: Kit) -> None:
 
 @GROUP.case(references.NO_INIT, Need.PROCESS)
 def home_is_remembered(kit: Kit) -> None:
-    """A plugin that was restarted under its daemon serves it without another Init."""
+    """A plugin that is restarted under its daemon serves it without another Init."""
     id = kit.layer(fill=lambda root: (root / "kept").write_text("x"))
     kit.subject.kill()
     kit.subject.start()
@@ -72,8 +72,8 @@ def home_is_remembered(kit: Kit) -> None:
 
 
 @GROUP.case(references.CONTAINERS_GO_ON, Need.PROCESS)
-def folder_is_shown_throughout(kit: Kit) -> None:
-    """A folder that was got is read and written to while the plugin is gone, and after its return."""
+def mount_outlives_a_kill(kit: Kit) -> None:
+    """A mounted layer can be read and written while the plugin is gone, and after its restart."""
     base = kit.layer(fill=lambda root: (root / "below").write_text("below"))
     id = kit.layer(base)
     folder = kit.driver.get(id, "")
@@ -101,8 +101,8 @@ def folder_is_shown_throughout(kit: Kit) -> None:
 
 
 @GROUP.case(references.CONTAINERS_GO_ON, Need.PROCESS)
-def folder_is_shown_after_sigterm(kit: Kit) -> None:
-    """A folder that was got is shown still when the plugin was ended with SIGTERM, as upgrades do."""
+def mount_outlives_sigterm(kit: Kit) -> None:
+    """A mounted layer stays mounted when SIGTERM ends the plugin, as in an upgrade."""
     base = kit.layer(fill=lambda root: (root / "below").write_text("below"))
     id = kit.layer(base)
     folder = kit.driver.get(id, "")
@@ -120,9 +120,9 @@ def folder_is_shown_after_sigterm(kit: Kit) -> None:
     expect("what the layer shows then", sorted(kit.record(id)), [b"below", b"new"])
 
 
-@GROUP.case(references.ENDS_WHEN_TOLD, Need.PROCESS, required=False)
-def ends_when_it_is_told(kit: Kit) -> None:
-    """SIGTERM ends the plugin within 10 s, also while a daemon holds connections to it."""
+@GROUP.case(references.ENDS_ON_SIGTERM, Need.PROCESS, required=False)
+def ends_on_sigterm(kit: Kit) -> None:
+    """SIGTERM ends the plugin within 10 s, also while a daemon keeps connections to it."""
     with kit.subject.wire() as daemon:
         daemon.ask(wire.call("Exists", ID=kit.id()))
         try:
@@ -135,7 +135,7 @@ def ends_when_it_is_told(kit: Kit) -> None:
 
 @GROUP.case(references.HALF_LAYER, Need.PROCESS)
 def killed_in_a_transfer(kit: Kit) -> None:
-    """A layer in whose transfer the plugin was killed can be removed, and loaded again whole."""
+    """A layer whose transfer a kill interrupted can be removed, and loaded again."""
     id = kit.id()
     tar = tars.tar(*(tars.file(b"%d" % number, bytes(100_000)) for number in range(20)))
     kit.driver.create(id, "", "", {})
@@ -153,8 +153,8 @@ def killed_in_a_transfer(kit: Kit) -> None:
 
 
 @GROUP.case(references.HALF_LAYER, Need.PROCESS, required=False)
-def half_layer_is_shown_to_nobody(kit: Kit) -> None:
-    """A layer in whose transfer the plugin was killed is refused by Get until it is removed."""
+def half_layer_is_unusable(kit: Kit) -> None:
+    """A layer whose transfer a kill interrupted is rejected by Get until it is removed."""
     id = kit.id()
     kit.driver.create(id, "", "", {})
     with kit.subject.wire() as daemon:
@@ -173,7 +173,7 @@ def half_layer_is_shown_to_nobody(kit: Kit) -> None:
 
 @GROUP.case(references.PLUGIN_RESTART, Need.PROCESS)
 def daemon_finds_the_plugin_again(kit: Kit) -> None:
-    """A plugin that was killed listens at its socket again, where its old one is still lying about."""
+    """A plugin that was killed listens at its socket again, where its old socket still is."""
     kit.subject.kill()
     kit.subject.start()
     kit.driver.init(kit.subject.home, [], [], [])

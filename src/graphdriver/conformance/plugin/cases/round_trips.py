@@ -14,12 +14,12 @@ from graphdriver.conformance.plugin.cases.chains import build_at
 from graphdriver.conformance.plugin.diffs import entries, expect_changes
 from graphdriver.conformance.plugin.kit import Kit
 
-GROUP: Group[Kit] = Group("round-trips", "what goes out with Diff comes in with ApplyDiff")
+GROUP: Group[Kit] = Group("round-trips", "a Diff that is applied again")
 
 
 @GROUP.case(references.LAYERS_TRAVEL)
 def whole_tree(kit: Kit) -> None:
-    """A layer's Diff against nothing, applied, shows all that the layer shows."""
+    """A layer's Diff against no parent, applied, shows all that the layer shows."""
     layer = kit.layer(fill=build_at)
     copy = kit.applied(kit.diff(layer))
     expect_tree("what the applied layer shows", kit.record(copy), kit.record(layer))
@@ -27,7 +27,7 @@ def whole_tree(kit: Kit) -> None:
 
 @GROUP.case(references.LAYERS_TRAVEL)
 def all_kinds_of_changes(kit: Kit) -> None:
-    """A layer's Diff, applied upon its parent, shows all that the layer shows."""
+    """A layer's Diff, applied on its parent, shows all that the layer shows."""
     base = kit.layer(fill=build_at)
     layer = kit.layer(base, edit)
     copy = kit.applied(kit.diff(layer, base), base)
@@ -36,7 +36,7 @@ def all_kinds_of_changes(kit: Kit) -> None:
 
 @GROUP.case(references.SAME_DIGEST)
 def same_bytes_every_time(kit: Kit) -> None:
-    """The same layer's Diff is the same bytes every time."""
+    """The Diff of a layer is the same bytes every time."""
     base = kit.layer(fill=build_at)
     layer = kit.layer(base, edit)
     whole, changed = kit.diff(base), kit.diff(layer, base)
@@ -48,7 +48,7 @@ def same_bytes_every_time(kit: Kit) -> None:
 
 @GROUP.case(references.SAME_DIGEST, required=False)
 def same_bytes_of_a_copy(kit: Kit) -> None:
-    """A layer that was made of another one's Diff has the same Diff, byte for byte."""
+    """A layer made from another layer's Diff has the same Diff, byte for byte."""
     base = kit.layer(fill=build_at)
     layer = kit.layer(base, edit)
     whole, changed = kit.diff(base), kit.diff(layer, base)
@@ -60,7 +60,7 @@ def same_bytes_of_a_copy(kit: Kit) -> None:
 
 @GROUP.case(references.ANY_ANCESTOR)
 def diff_against_any_ancestor(kit: Kit) -> None:
-    """A Diff against a layer further below holds all that changed since."""
+    """A Diff against a layer further below contains all changes since."""
     one = kit.applied(tars.tar(tars.file(b"one"), tars.file(b"gone")))
     two = kit.layer(one, lambda root: (root / "two").touch())
     three = kit.layer(two, lambda root: os.rename(root / "gone", root / "three"))
@@ -72,7 +72,7 @@ def diff_against_any_ancestor(kit: Kit) -> None:
 
 @GROUP.case(references.ANY_ANCESTOR)
 def diff_against_nothing(kit: Kit) -> None:
-    """A Diff against nothing holds all that the layer shows, of the layers below too."""
+    """A Diff against no parent contains all that the layer shows, lower layers included."""
     base = kit.layer(fill=build_at)
     layer = kit.layer(base, edit)
     copy = kit.applied(kit.diff(layer, ""))
@@ -81,7 +81,7 @@ def diff_against_nothing(kit: Kit) -> None:
 
 @GROUP.case(references.EMPTY_LAYERS)
 def unchanged_layer(kit: Kit) -> None:
-    """A layer that changed nothing has no Changes, a DiffSize of 0 and a Diff without entries."""
+    """A layer without changes has no Changes, a DiffSize of 0 and a Diff without entries."""
     base = kit.layer(fill=build_at)
     layer = kit.layer(base)
     with kit.shown(layer) as root:
@@ -96,7 +96,7 @@ def unchanged_layer(kit: Kit) -> None:
 
 @GROUP.case(references.EMPTY_LAYERS)
 def empty_streams_are_empty_layers(kit: Kit) -> None:
-    """A whole tar of no bytes, or of zeros alone, is an empty layer of size 0."""
+    """A complete tar of no bytes, or of zeros alone, makes an empty layer of size 0."""
     base = kit.layer(fill=lambda root: (root / "one").touch())
     for data in (b"", bytes(512), bytes(1024), bytes(10_240)):
         layer = kit.id()
@@ -108,7 +108,7 @@ def empty_streams_are_empty_layers(kit: Kit) -> None:
 
 @GROUP.case(references.READERS_GO_AWAY)
 def diff_can_be_left_unread(kit: Kit) -> None:
-    """A Diff of which only the first bytes are read holds up nothing: not the next, not Remove."""
+    """A Diff that is read in part blocks neither the next Diff nor Remove."""
     layer = kit.layer(fill=lambda root: (root / "large").write_bytes(bytes(16 << 20)))
     for _ in range(2):
         expect("names in a whole Diff", list(entries(kit.diff(layer))), ["large"])
@@ -120,7 +120,7 @@ def diff_can_be_left_unread(kit: Kit) -> None:
 
 @GROUP.case(references.EXACT_DIFFS)
 def exact_diffs_are_exact(kit: Kit) -> None:
-    """A driver that says ReproducesExactDiffs gives back the very bytes that were applied."""
+    """A driver that reports ReproducesExactDiffs returns exactly the bytes that were applied."""
     if not kit.driver.capabilities().reproduces_exact_diffs:
         return
     data = tars.tar(tars.file(b"./b", mtime=3), tars.folder(b"a/"), tars.file(b"c")) + bytes(5120)

@@ -13,12 +13,12 @@ from graphdriver.conformance.plugin.cases.chains import build_at
 from graphdriver.conformance.plugin.diffs import entries
 from graphdriver.conformance.plugin.kit import Kit
 
-GROUP: Group[Kit] = Group("sizes", "how large a layer is said to be")
+GROUP: Group[Kit] = Group("sizes", "the sizes that a driver reports")
 
 
 @GROUP.case(references.SIZES)
-def size_of_what_was_applied(kit: Kit) -> None:
-    """ApplyDiff answers the sum of the sizes in the tar's headers: no links, no blocks, no padding."""
+def size_of_an_applied_tar(kit: Kit) -> None:
+    """ApplyDiff returns the sum of the sizes in the tar's headers: no links, blocks or padding."""
     base = kit.applied(tars.tar(tars.file(b"below", bytes(5000))))
     layer = kit.id()
     kit.driver.create(layer, base, "", {})
@@ -35,8 +35,8 @@ def size_of_what_was_applied(kit: Kit) -> None:
 
 
 @GROUP.case(references.SIZES)
-def size_of_a_diff_applied(kit: Kit) -> None:
-    """Of the layer's own Diff, ApplyDiff answers the sum of the sizes that its headers say."""
+def size_of_an_applied_diff(kit: Kit) -> None:
+    """For the layer's own Diff, too, ApplyDiff returns the sum of the sizes in its headers."""
     data = kit.diff(kit.layer(fill=build_at))
     expected = sum(entry.size for entry in entries(data).values() if entry.isreg())
     expect("whether the Diff holds what was written", expected > 1_000_000, True)
@@ -64,8 +64,8 @@ def _three(kit: Kit) -> tuple[str, str, str]:
 
 
 @GROUP.case(references.SIZES)
-def size_of_what_changed(kit: Kit) -> None:
-    """DiffSize is the sum of the files that were added or modified; what was deleted takes nothing."""
+def size_of_changes(kit: Kit) -> None:
+    """DiffSize is the sum of the files that were added or modified; deletions count nothing."""
     one, two, three = _three(kit)
     for what, layer, parent, size in (
         ("a first layer", one, "", 100),
@@ -76,15 +76,15 @@ def size_of_what_changed(kit: Kit) -> None:
 
 
 @GROUP.case(references.SIZES)
-def names_of_one_file_count_once(kit: Kit) -> None:
-    """DiffSize counts a file once, however many names it has, and against nothing all there is."""
+def hard_links_count_once(kit: Kit) -> None:
+    """DiffSize counts a file with several names once, and against no parent all files."""
     _, two, three = _three(kit)
     expect("DiffSize of a file of two names, and one", kit.driver.diff_size(two, ""), 2100)
     expect("DiffSize when one name became a file", kit.driver.diff_size(three, ""), 2007)
 
 
 @GROUP.case(references.SIZES, required=False)
-def links_count_by_their_text(kit: Kit) -> None:
-    """DiffSize counts a symbolic link as long as its text is, as Docker's own drivers do."""
+def symbolic_links_count_their_target(kit: Kit) -> None:
+    """DiffSize counts a symbolic link by the length of its target, as Docker's own drivers do."""
     layer = kit.layer(fill=lambda root: (root / "link").symlink_to("a" * 50))
     expect("DiffSize", kit.driver.diff_size(layer, ""), 50)

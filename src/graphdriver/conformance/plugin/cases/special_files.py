@@ -13,14 +13,14 @@ from graphdriver.conformance.plugin import references, tars
 from graphdriver.conformance.plugin.diffs import entries, expect_changes, line
 from graphdriver.conformance.plugin.kit import Kit
 
-GROUP: Group[Kit] = Group("special-files", "devices, FIFOs, sockets, and names of all kinds")
+GROUP: Group[Kit] = Group("special-files", "devices, FIFOs, sockets, and unusual names")
 
 _LONGEST = b"x" * 255
 
 
 @GROUP.case(references.SPECIAL_FILES)
 def devices_and_fifos(kit: Kit) -> None:
-    """Devices with large numbers and FIFOs arrive with mode and owner, and leave in a Diff."""
+    """Devices with large numbers, and FIFOs, are applied with mode and owner, and are in the Diff."""
     layer = kit.applied(
         tars.tar(
             tars.header(b"null", b"3", mode=0o666, device=(1, 3), mtime=5),
@@ -41,7 +41,7 @@ def devices_and_fifos(kit: Kit) -> None:
 
 @GROUP.case(references.SPECIAL_FILES, required=False)
 def linked_devices_and_fifos(kit: Kit) -> None:
-    """Devices and FIFOs of two names stay one file each, in a layer and in its Diff."""
+    """Devices and FIFOs with two names stay one file each, in the layer and in its Diff."""
 
     def fill(root: Path) -> None:
         os.mkfifo(root / "fifo")
@@ -59,7 +59,7 @@ def linked_devices_and_fifos(kit: Kit) -> None:
 
 @GROUP.case(references.SOCKETS)
 def sockets_are_left_out(kit: Kit) -> None:
-    """A socket in a layer is no error: the Diff holds all else."""
+    """A socket in a layer is no error: the Diff leaves it out."""
 
     def fill(root: Path) -> None:
         (root / "run").mkdir()
@@ -75,7 +75,7 @@ def sockets_are_left_out(kit: Kit) -> None:
 
 @GROUP.case(references.NAMES)
 def names_of_any_bytes(kit: Kit) -> None:
-    """Names with line feeds, with bytes that are not UTF-8, with 255 bytes come and go as they are."""
+    """Names with line feeds, with bytes that are not UTF-8, or of 255 bytes, are kept."""
     expected = {b"odd", *(b"odd/" + name for name in ODD_NAMES)}
     entries = [tars.folder(b"odd")]
     for name in ODD_NAMES:
@@ -91,8 +91,8 @@ def names_of_any_bytes(kit: Kit) -> None:
 
 
 @GROUP.case(references.NAMES)
-def deep_folders(kit: Kit) -> None:
-    """Files thirty folders down, with paths of over a thousand bytes, come and go."""
+def deep_directories(kit: Kit) -> None:
+    """Files thirty directories down, with paths of over a thousand bytes, are kept."""
     path = b"/".join([b"d" * 40] * 30) + b"/file"
     layer = kit.applied(tars.tar(tars.pax([(b"path", path)]), tars.file(b"cut", b"deep down")))
     base = kit.layer()
@@ -108,7 +108,7 @@ def deep_folders(kit: Kit) -> None:
 
 @GROUP.case(references.DELETES_ALL, required=False)
 def devices_below_can_be_deleted(kit: Kit) -> None:
-    """A container can delete a device of its image, and its Diff says so."""
+    """A container can delete a device of its image, and the Diff contains the deletion."""
     base = kit.applied(
         tars.tar(
             tars.folder(b"dev"),
@@ -137,7 +137,7 @@ def devices_below_can_be_deleted(kit: Kit) -> None:
 
 @GROUP.case(references.DELETES_ALL, required=False)
 def longest_names_below_can_be_deleted(kit: Kit) -> None:
-    """A container can delete a file of its image with a name of 255 bytes, and its Diff says so."""
+    """A container can delete a file of its image with a name of 255 bytes, also in the Diff."""
     base = kit.applied(tars.tar(tars.gnu_long(b"L", _LONGEST), tars.file(b"cut", magic=tars.GNU)))
     layer = kit.layer(base, lambda root: (root / os.fsdecode(_LONGEST)).unlink())
     expect("names in the layer", list(kit.record(layer)), [])

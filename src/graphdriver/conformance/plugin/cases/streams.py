@@ -58,7 +58,7 @@ def _digest(pieces: Iterator[bytes]) -> str:
 
 @GROUP.case(references.BIG_LAYERS)
 def file_of_a_gigabyte(kit: Kit) -> None:
-    """A file of a gigabyte goes in, shows every byte, and comes out again."""
+    """A file of a gigabyte can be applied, read and returned in a Diff."""
     id = kit.layer()
     expect("Size", kit.driver.apply_diff(id, "", _Pieces(_big())), _GIGABYTE)
     with kit.shown(id, is_read=True) as root, open(root / "big", "rb") as file:
@@ -72,7 +72,7 @@ def file_of_a_gigabyte(kit: Kit) -> None:
 
 @GROUP.case(references.BIG_LAYERS, Need.SOCKET, required=False)
 def little_memory(kit: Kit) -> None:
-    """A layer of 400 MiB goes in and out with the plugin's memory below 256 MiB."""
+    """A layer of 400 MiB is applied and returned with the plugin's memory below 256 MiB."""
     if not (pid := kit.subject.pid()):
         return
     blocks = map(_block, range(_LARGE // _PIECE))
@@ -90,7 +90,7 @@ def little_memory(kit: Kit) -> None:
 
 @GROUP.case(references.MANY_FILES)
 def twenty_thousand_files(kit: Kit) -> None:
-    """A layer of 20,000 files in 200 folders is whole, and so is its Diff."""
+    """A layer of 20,000 files in 200 directories is complete, and so is its Diff."""
     folders = (tars.folder(b"d%d" % number) for number in range(200))
     files = (tars.file(b"d%d/f%d" % (n % 200, n), b"%d" % n) for n in range(_FILES))
     id = kit.layer()

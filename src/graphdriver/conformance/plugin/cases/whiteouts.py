@@ -14,7 +14,7 @@ from graphdriver.conformance.plugin.cases.chains import build_at
 from graphdriver.conformance.plugin.diffs import entries
 from graphdriver.conformance.plugin.kit import Kit
 
-GROUP: Group[Kit] = Group("whiteouts", "what a layer's tar deletes")
+GROUP: Group[Kit] = Group("whiteouts", "whiteouts and opaque directories")
 
 _BASE = tars.tar(
     *(tars.folder(name) for name in (b"d", b"d/sub", b"d/sub/deep", b"e")),
@@ -30,8 +30,8 @@ def _names(kit: Kit, base: str, *entries: bytes) -> list[bytes]:
 
 
 @GROUP.case(references.WHITEOUTS)
-def deletes_what_is_below(kit: Kit) -> None:
-    """A file .wh.NAME deletes NAME of the layers below, a folder with all in it, and does not show."""
+def deletes_in_the_layers_below(kit: Kit) -> None:
+    """A file .wh.NAME deletes NAME of the layers below, with all its content, and does not show."""
     base = kit.applied(_BASE)
     whiteouts = (tars.whiteout(name) for name in (b".wh.f", b"d/.wh.sub", b"e/.wh.f"))
     expect("names", _names(kit, base, *whiteouts), [b"d", b"d/f", b"e", b"l"])
@@ -40,14 +40,14 @@ def deletes_what_is_below(kit: Kit) -> None:
 
 @GROUP.case(references.WHITEOUTS)
 def deletes_a_link_and_not_its_target(kit: Kit) -> None:
-    """A whiteout of a symbolic link deletes the link, and leaves what it leads to."""
+    """A whiteout of a symbolic link deletes the link and keeps its target."""
     found = _names(kit, kit.applied(_BASE), tars.whiteout(b".wh.l"))
     expect("names", [name for name in found if name[:1] in b"el"], [b"e", b"e/f"])
 
 
 @GROUP.case(references.WHITEOUTS)
 def of_nothing(kit: Kit) -> None:
-    """A whiteout of what the layers below do not have, or of a first layer, is no error."""
+    """A whiteout of a name that the layers below do not have, or in a first layer, is no error."""
     base = kit.applied(_BASE)
     nothing = tars.whiteout(b".wh.nothing"), tars.whiteout(b"d/.wh.nothing")
     expect("names", _names(kit, base, *nothing), sorted(kit.record(base)))
@@ -55,8 +55,8 @@ def of_nothing(kit: Kit) -> None:
 
 
 @GROUP.case(references.WHITEOUTS)
-def spares_the_layers_own(kit: Kit) -> None:
-    """A whiteout hides what is below, not what its own layer brings, in either order."""
+def keeps_the_layers_own_files(kit: Kit) -> None:
+    """A whiteout hides the layers below, not its own layer's entries, in either order."""
     base = kit.applied(_BASE)
     for pair in itertools.permutations([tars.whiteout(b".wh.f"), tars.file(b"f", b"new")]):
         found = kit.record(kit.applied(tars.tar(*pair), base))
@@ -68,8 +68,8 @@ def spares_the_layers_own(kit: Kit) -> None:
 
 
 @GROUP.case(references.OPAQUE)
-def opaque_folder(kit: Kit) -> None:
-    """The file .wh..wh..opq hides all that the layers below have in its folder, wherever it stands."""
+def opaque_directory(kit: Kit) -> None:
+    """A file .wh..wh..opq, anywhere in the tar, hides what the layers below have in its directory."""
     base = kit.applied(_BASE)
     mark, folder = tars.whiteout(b"d/" + _OPAQUE), tars.folder(b"d", 0o700)
     own = tars.file(b"d/new"), tars.file(b"d/sub/deep/new")
@@ -81,8 +81,8 @@ def opaque_folder(kit: Kit) -> None:
 
 
 @GROUP.case(references.OPAQUE)
-def opaque_folder_stays_so(kit: Kit) -> None:
-    """What an opaque folder hides stays hidden from the layers above, and they can bring it again."""
+def opaque_directory_stays_opaque(kit: Kit) -> None:
+    """What an opaque directory hides stays hidden in the layers above, which can create it again."""
     base = kit.applied(_BASE)
     opaque = kit.applied(tars.tar(tars.folder(b"d"), tars.whiteout(b"d/" + _OPAQUE)), base)
     above = kit.applied(tars.tar(tars.folder(b"d"), tars.file(b"d/f", b"again")), opaque)
@@ -93,14 +93,14 @@ def opaque_folder_stays_so(kit: Kit) -> None:
 
 @GROUP.case(references.OPAQUE, required=False)
 def opaque_root(kit: Kit) -> None:
-    """The file .wh..wh..opq in the root hides all that the layers below have."""
+    """A file .wh..wh..opq in the root hides everything of the layers below."""
     found = _names(kit, kit.applied(_BASE), tars.file(b"e/new"), tars.whiteout(_OPAQUE))
     expect("names", found, [b"e", b"e/new"])
 
 
 @GROUP.case(references.OPAQUE)
-def folder_deleted_and_made_anew(kit: Kit) -> None:
-    """A folder that a container deleted and made anew holds only the new, there and in a copy."""
+def directory_deleted_and_created_again(kit: Kit) -> None:
+    """A directory that a container deleted and created again has only new content, also in a copy."""
     base = kit.layer(fill=build_at)
 
     def renew(root: Path) -> None:
@@ -118,8 +118,8 @@ def folder_deleted_and_made_anew(kit: Kit) -> None:
 
 
 @GROUP.case(references.WHITEOUTS)
-def diff_says_what_was_deleted(kit: Kit) -> None:
-    """A Diff has an empty file .wh.NAME for what was deleted, and none for what was in a folder."""
+def diff_has_whiteouts(kit: Kit) -> None:
+    """A Diff has an empty file .wh.NAME for each deletion, and none for a directory's content."""
     base = kit.layer(fill=build_at)
 
     def clear(root: Path) -> None:
@@ -134,8 +134,8 @@ def diff_says_what_was_deleted(kit: Kit) -> None:
 
 
 @GROUP.case(references.SAME_DIGEST)
-def has_no_time_of_its_own(kit: Kit) -> None:
-    """A whiteout in a Diff has a fixed time, and does not tell when something was deleted."""
+def time_is_fixed(kit: Kit) -> None:
+    """A whiteout in a Diff has a fixed time, not that of the deletion."""
     base = kit.layer(fill=build_at)
     began = time.time() - 60
     layer = kit.layer(base, lambda root: (root / "etc" / "passwd").unlink())
@@ -145,8 +145,8 @@ def has_no_time_of_its_own(kit: Kit) -> None:
 
 
 @GROUP.case(references.WHITEOUTS)
-def what_comes_back(kit: Kit) -> None:
-    """What one layer deleted another can bring again, and delete again."""
+def created_again_above(kit: Kit) -> None:
+    """What one layer deleted, another can create again, and delete again."""
     names = []
     layer = kit.applied(_BASE)
     for entry in (tars.whiteout(b".wh.d"), tars.file(b"d/f", b"new"), tars.whiteout(b".wh.d")):

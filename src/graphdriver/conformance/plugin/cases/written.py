@@ -15,12 +15,12 @@ from graphdriver.conformance.plugin.cases.chains import build_at
 from graphdriver.conformance.plugin.diffs import entries, expect_changes
 from graphdriver.conformance.plugin.kit import Kit
 
-GROUP: Group[Kit] = Group("written", "layers written to through Get, as BuildKit and containers do")
+GROUP: Group[Kit] = Group("written", "layers written to after a Get, as BuildKit and containers do")
 
 
 @GROUP.case(references.BUILDKIT)
 def either_kind_can_be_written(kit: Kit) -> None:
-    """A layer of Create can be written to as one of CreateReadWrite can, and tells the same of it."""
+    """A layer made by Create can be written to like one made by CreateReadWrite."""
     base = kit.layer(fill=build_at)
     expected: list[object] = []
     for name, create in (
@@ -56,7 +56,7 @@ def stays_when_put(kit: Kit) -> None:
 
 @GROUP.case(references.BUILDKIT)
 def steps_of_a_build(kit: Kit) -> None:
-    """Layers written to one upon the other, each Diffed at the end, make the same image applied."""
+    """Layers written one after the other, and their Diffs applied, show the same image."""
 
     def install(root: Path) -> None:
         (root / "usr" / "bin").mkdir(parents=True)
@@ -82,7 +82,7 @@ def steps_of_a_build(kit: Kit) -> None:
 
 @GROUP.case(references.BUILDKIT)
 def written_again_after_a_diff(kit: Kit) -> None:
-    """Diff, DiffSize and Changes tell what was written since they were last asked."""
+    """Diff, DiffSize and Changes include what was written since the last call."""
     base = kit.layer(fill=lambda root: (root / "file").write_bytes(bytes(10)))
     layer = kit.layer(base, lambda root: (root / "one").write_bytes(bytes(100)))
     expect("DiffSize", kit.driver.diff_size(layer, base), 100)
@@ -99,8 +99,8 @@ def written_again_after_a_diff(kit: Kit) -> None:
 
 
 @GROUP.case(references.COMMIT_OF_THE_RUNNING)
-def diff_of_what_is_got(kit: Kit) -> None:
-    """A layer that is got and written to can be Diffed, and its folder stays as it is."""
+def diff_of_a_mounted_layer(kit: Kit) -> None:
+    """A layer that is mounted and written to has a Diff, and the mount stays as it is."""
     base = kit.layer(fill=build_at)
     layer = kit.layer(base)
     with kit.shown(layer) as root, contextlib.ExitStack() as held:
@@ -116,7 +116,7 @@ def diff_of_what_is_got(kit: Kit) -> None:
 
 @GROUP.case(references.BUILDKIT)
 def files_of_below_can_be_renamed(kit: Kit) -> None:
-    """A file of the layer below that is renamed, or renamed over another, is so in Diff and Changes."""
+    """A file of the layer below that is renamed is renamed in Diff and Changes, too."""
     base = kit.layer(fill=build_at)
 
     def rename(root: Path) -> None:
@@ -136,8 +136,8 @@ def files_of_below_can_be_renamed(kit: Kit) -> None:
 
 
 @GROUP.case(references.BUILDKIT)
-def upon_applied_layers(kit: Kit) -> None:
-    """A layer upon one that was applied can be written to, and the lower one does not change."""
+def on_applied_layers(kit: Kit) -> None:
+    """A layer on an applied layer can be written to, and the lower layer does not change."""
     data = tars.tar(tars.folder(b"d", mtime=7), tars.file(b"d/f", b"image", mtime=8))
     base = kit.applied(data)
     before = kit.record(base)

@@ -12,12 +12,12 @@ from graphdriver.conformance.kit.tree import build, remove
 from graphdriver.conformance.snapshotter import references
 from graphdriver.conformance.snapshotter.kit import Kit
 
-GROUP: Group[Kit] = Group("content", "what is written, and seen from above")
+GROUP: Group[Kit] = Group("content", "what is written, and what snapshots above show")
 
 
 @GROUP.case(references.CONTENT)
-def layers_upon_layers(kit: Kit) -> None:
-    """A snapshot shows what those below hold, and what was changed, added and deleted in it."""
+def chain_of_snapshots(kit: Kit) -> None:
+    """A snapshot shows the snapshots below, with its own changes, additions and deletions."""
 
     def change(root: Path) -> None:
         (root / "kept").write_text("changed")
@@ -49,7 +49,7 @@ def whole_tree_is_kept(kit: Kit) -> None:
 
 @GROUP.case(references.CONTENT)
 def siblings_are_apart(kit: Kit) -> None:
-    """What is written to one snapshot is not seen in another upon the same parent, nor in it."""
+    """What is written to a snapshot shows neither in its siblings nor in its parent."""
     below = kit.committed(write=lambda root: (root / "file").write_text("below"))
     one = kit.committed(below, lambda root: (root / "file").write_text("one"))
     other = kit.committed(below, lambda root: (root / "more").touch())
@@ -59,8 +59,8 @@ def siblings_are_apart(kit: Kit) -> None:
 
 
 @GROUP.case(references.CONTENT)
-def folders_are_removed(kit: Kit) -> None:
-    """A folder that is removed is gone, and one of its name made anew shows nothing of it."""
+def directories_are_removed(kit: Kit) -> None:
+    """A directory that is removed is gone; a new one of its name shows nothing of it."""
 
     def fill(root: Path) -> None:
         for folder in ("gone", "again"):
@@ -80,8 +80,8 @@ def folders_are_removed(kit: Kit) -> None:
 
 
 @GROUP.case(references.COPY_UP)
-def files_of_below_are_moved(kit: Kit) -> None:
-    """Files and folders of layers below are renamed, over each other and back."""
+def files_of_below_are_renamed(kit: Kit) -> None:
+    """Files and directories of layers below are renamed, over each other and back."""
 
     def fill(root: Path) -> None:
         (root / "folder").mkdir()
@@ -101,7 +101,7 @@ def files_of_below_are_moved(kit: Kit) -> None:
 
 @GROUP.case(references.COPY_UP)
 def owners_and_modes_change(kit: Kit) -> None:
-    """Chown and chmod of what a layer below holds are seen above, and not below."""
+    """Chown and chmod of a file of a layer below show above, and not below."""
 
     def fill(root: Path) -> None:
         (root / "file").write_text("content")
@@ -124,7 +124,7 @@ def owners_and_modes_change(kit: Kit) -> None:
 
 @GROUP.case(references.CONTENT)
 def deletions_in_children(kit: Kit) -> None:
-    """A file is deleted, made anew and deleted again in three layers, and each shows its own state."""
+    """A file is deleted, created and deleted again in three layers, and each shows its own state."""
     one = kit.committed(write=lambda root: (root / "file").write_text("1"))
     two = kit.committed(one, lambda root: (root / "file").unlink())
     three = kit.committed(two, lambda root: (root / "file").write_text("3"))
@@ -134,8 +134,8 @@ def deletions_in_children(kit: Kit) -> None:
 
 
 @GROUP.case(references.ROOT)
-def root_folders_mode_is_kept(kit: Kit) -> None:
-    """Mode and owner that a snapshot's root folder is given are kept by Commit and by children."""
+def root_directorys_mode_is_kept(kit: Kit) -> None:
+    """Commit and children keep the mode and owner that a snapshot's root directory was given."""
 
     def dress(root: Path) -> None:
         os.chown(root, 3, 4)
@@ -151,7 +151,7 @@ def root_folders_mode_is_kept(kit: Kit) -> None:
 
 @GROUP.case(references.CONTENT)
 def written_again_before_commit(kit: Kit) -> None:
-    """What is written through Mounts after Prepare's mount is gone is there at Commit as well."""
+    """What is written through Mounts, after Prepare's mount is gone, is there at Commit as well."""
     key = kit.active(write=lambda root: (root / "first").touch())
     with kit.shown(kit.calls.mounts(key)) as root:
         expect("what is there", os.listdir(root), ["first"])

@@ -12,7 +12,7 @@ from graphdriver.conformance.snapshotter.calls import INVALID, NOT_FOUND, expect
 from graphdriver.conformance.snapshotter.kit import Kit
 from graphdriver.containerd import _messages_pb2 as pb
 
-GROUP: Group[Kit] = Group("metadata", "what is known of snapshots")
+GROUP: Group[Kit] = Group("metadata", "what a snapshotter knows of snapshots")
 
 _LATE = 5 * 10**9
 """Nanoseconds by which a clock may be off."""
@@ -20,7 +20,7 @@ _LATE = 5 * 10**9
 
 @GROUP.case(references.METADATA)
 def kinds_names_and_parents(kit: Kit) -> None:
-    """Stat tells name, parent and kind of active, committed and view snapshots."""
+    """Stat returns name, parent and kind of active, committed and view snapshots."""
     below = kit.committed()
     active = kit.active(below)
     above = kit.committed(below)
@@ -39,7 +39,7 @@ def kinds_names_and_parents(kit: Kit) -> None:
 
 @GROUP.case(references.METADATA)
 def committed_key_is_gone(kit: Kit) -> None:
-    """After Commit the active snapshot's key is not known any more, and can be taken again."""
+    """After Commit the active snapshot's key is unknown, and can be used again."""
     active, name = kit.active(), kit.key("committed")
     kit.calls.commit(name, active)
     expect_code("Stat of a key that was committed", NOT_FOUND, lambda: kit.calls.stat(active))
@@ -49,7 +49,7 @@ def committed_key_is_gone(kit: Kit) -> None:
 
 @GROUP.case(references.TIMES)
 def times_at_creation(kit: Kit) -> None:
-    """A new snapshot's times are the same, are now, and have nanoseconds."""
+    """A new snapshot's times are equal and current, with nanoseconds."""
     before = time.time_ns()
     stats = [kit.calls.stat(kit.active()) for _ in range(4)]
     for found in stats:
@@ -82,7 +82,7 @@ def commit_replaces_labels(kit: Kit) -> None:
 
 @GROUP.case(references.UPDATE)
 def update_of_one_label(kit: Kit) -> None:
-    """Update with the path labels.KEY changes that label, or removes it, and no other."""
+    """Update with the path labels.KEY changes or removes that label, and no other."""
     key = kit.key("active")
     kit.calls.prepare(key, "", one="1", two="2", three="3")
     told = kit.calls.update(key, {"one": "x", "three": "y"}, ["labels.one", "labels.two"])
@@ -102,7 +102,7 @@ def update_of_all_labels(kit: Kit) -> None:
 
 @GROUP.case(references.TIMES)
 def update_moves_one_time(kit: Kit) -> None:
-    """Update moves the time of the last change, and leaves that of the creation."""
+    """Update changes the time of the last update, and not the time of creation."""
     key = kit.active()
     created = kit.calls.stat(key).created_at.ToNanoseconds()
     time.sleep(0.01)
@@ -112,7 +112,7 @@ def update_moves_one_time(kit: Kit) -> None:
 
 
 @GROUP.case(references.UPDATE)
-def update_of_what_cannot_change(kit: Kit) -> None:
+def update_of_other_fields(kit: Kit) -> None:
     """Update of name, parent, kind or times is InvalidArgument, and changes nothing."""
     key = kit.active()
     before = kit.calls.stat(key)
@@ -126,8 +126,8 @@ def update_of_what_cannot_change(kit: Kit) -> None:
 
 
 @GROUP.case(references.FILTERS)
-def list_tells_all(kit: Kit) -> None:
-    """List without a filter tells every snapshot, as Stat does."""
+def list_returns_all(kit: Kit) -> None:
+    """List without a filter returns every snapshot, as Stat does."""
     below = kit.committed()
     keys = [below, kit.active(below), kit.committed(below)]
     found = {info.name: info for info in kit.calls.list()}
@@ -139,7 +139,7 @@ def list_tells_all(kit: Kit) -> None:
 
 @GROUP.case(references.FILTERS)
 def list_with_filters(kit: Kit) -> None:
-    """List heeds filters: ==, !=, ~=, presence, quotes; all of one hold, and one of several."""
+    """List applies filters: ==, !=, ~=, presence, quotes; all parts of a filter, any of several."""
     below = kit.committed()
     active, other = kit.key("active"), kit.active(below)
     kit.calls.prepare(active, below, **{"a.b/c": "d e", "mine": below})
@@ -161,14 +161,14 @@ def list_with_filters(kit: Kit) -> None:
 
 @GROUP.case(references.FILTERS)
 def bad_filters_are_invalid(kit: Kit) -> None:
-    """List with what is no filter is InvalidArgument."""
+    """List with a malformed filter is InvalidArgument."""
     for text in ("name=", "==x", "name==a b", "name==a,,kind"):
         expect_code(f"List with the filter {text!r}", INVALID, lambda t=text: kit.calls.list(t))  # type: ignore[misc]
 
 
 @GROUP.case(references.USAGE)
 def usage_is_the_snapshots_own(kit: Kit) -> None:
-    """Usage counts what a snapshot holds itself, hard links once; a view has none."""
+    """Usage counts the snapshot's own content, hard links once; a view has none."""
     name = kit.committed(write=lambda root: (root / "file").write_bytes(bytes(200_000)))
 
     def look() -> str:
@@ -184,7 +184,7 @@ def usage_is_the_snapshots_own(kit: Kit) -> None:
 
 @GROUP.case(references.COLLECTION)
 def cleanup_keeps_snapshots(kit: Kit) -> None:
-    """Cleanup is answered, and takes nothing that a snapshot owns."""
+    """Cleanup succeeds, and removes nothing that belongs to a snapshot."""
     name = kit.committed(write=lambda root: (root / "file").write_text("x"))
     kit.calls.cleanup()
     expect("what is there after Cleanup", list(kit.record(name)), [b"file"])
@@ -192,7 +192,7 @@ def cleanup_keeps_snapshots(kit: Kit) -> None:
 
 @GROUP.case(references.CALLERS)
 def callers_at_once(kit: Kit) -> None:
-    """Eight callers prepare, commit and remove upon one parent at once."""
+    """Eight callers prepare, commit and remove snapshots of one parent at once."""
     below = kit.committed()
 
     def work(_: int) -> None:

@@ -10,7 +10,7 @@ from graphdriver.conformance.kit.expect import Mismatch, expect
 from graphdriver.conformance.snapshotter import references
 from graphdriver.conformance.snapshotter.kit import Kit
 
-GROUP: Group[Kit] = Group("mounts", "how snapshots are shown")
+GROUP: Group[Kit] = Group("mounts", "the mounts of snapshots")
 
 _KNOWN: Final = {
     "overlay": frozenset(
@@ -30,7 +30,7 @@ with ``=`` may have any value."""
 
 
 @GROUP.case(references.MOUNTS)
-def prepare_can_be_written_to(kit: Kit) -> None:
+def prepare_is_writable(kit: Kit) -> None:
     """The last mount of a Prepare is never read-only, with or without a parent."""
     for parent in ("", kit.committed(), kit.committed(kit.committed())):
         mounts = kit.calls.prepare(kit.key("active"), parent)
@@ -39,8 +39,8 @@ def prepare_can_be_written_to(kit: Kit) -> None:
 
 
 @GROUP.case(references.MOUNTS)
-def mounts_are_told_again(kit: Kit) -> None:
-    """Mounts tells what Prepare and View told, as often as it is asked."""
+def mounts_are_repeated(kit: Kit) -> None:
+    """Mounts returns the same as Prepare and View did, at every call."""
     below = kit.committed()
     active, view = kit.key("active"), kit.key("view")
     for key, told in (
@@ -52,8 +52,8 @@ def mounts_are_told_again(kit: Kit) -> None:
 
 
 @GROUP.case(references.MOUNTS)
-def overlay_mounts_name_their_folders(kit: Kit) -> None:
-    """An overlay mount has lowerdir, and to be written to upperdir and workdir; all are there."""
+def overlay_mounts_have_their_directories(kit: Kit) -> None:
+    """An overlay mount has lowerdir, a writable one also upperdir and workdir, and all exist."""
     mounts = kit.calls.prepare(kit.key("active"), kit.committed(kit.committed()))
     view = kit.calls.view(kit.key("view"), kit.committed(kit.committed()))
     for one, names in ((mounts[-1], {"lowerdir", "upperdir", "workdir"}), (view[-1], {"lowerdir"})):
@@ -85,8 +85,8 @@ def mount_options_are_known(kit: Kit) -> None:
 
 
 @GROUP.case(references.READ_ONLY)
-def views_cannot_be_written_to(kit: Kit) -> None:
-    """A view, of nothing, of one layer or of several, cannot be written to."""
+def views_are_read_only(kit: Kit) -> None:
+    """A view without parent, of one layer or of several, is read-only."""
     for parent in ("", kit.committed(), kit.committed(kit.committed())):
         mounts = kit.calls.view(kit.key("view"), parent)
         with kit.shown(mounts) as root:
@@ -98,8 +98,8 @@ def views_cannot_be_written_to(kit: Kit) -> None:
 
 
 @GROUP.case(references.ROOT)
-def root_folder_is_open(kit: Kit) -> None:
-    """The root folder of a first snapshot is 0755 and root's."""
+def root_directory_is_open(kit: Kit) -> None:
+    """The root directory of a first snapshot is 0755 and root's."""
     with kit.shown(kit.calls.prepare(kit.key("active")), is_new=True) as root:
         found = root.stat()
     expect("mode of the root folder", oct(found.st_mode & 0o7777), oct(0o755))
@@ -108,7 +108,7 @@ def root_folder_is_open(kit: Kit) -> None:
 
 @GROUP.case(references.CONTENT)
 def views_at_once(kit: Kit) -> None:
-    """Several views of one snapshot are mounted at once, and one goes while another stays."""
+    """Several views of one snapshot are mounted at once; one is removed while another stays."""
     name = kit.committed(write=lambda root: (root / "file").write_text("x"))
     keys = [kit.key("view") for _ in range(2)]
     with kit.shown(kit.calls.view(keys[0], name)) as first:
@@ -121,7 +121,7 @@ def views_at_once(kit: Kit) -> None:
 
 @GROUP.case(references.MANY_LAYERS)
 def hundred_and_twenty_eight_layers(kit: Kit) -> None:
-    """128 snapshots stand on each other, and the topmost shows files of the first and the last."""
+    """In a chain of 128 snapshots, the topmost shows files of the first and the last."""
     name = ""
     for number in range(128):
         text = str(number)

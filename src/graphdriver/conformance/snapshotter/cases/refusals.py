@@ -16,12 +16,12 @@ from graphdriver.conformance.snapshotter.calls import (
 )
 from graphdriver.conformance.snapshotter.kit import Kit
 
-GROUP: Group[Kit] = Group("refusals", "what is refused, and with which code")
+GROUP: Group[Kit] = Group("refusals", "rejected calls, and their codes")
 
 
 @GROUP.case(references.CODES)
 def missing_keys(kit: Kit) -> None:
-    """Stat, Mounts, Usage, Update, Commit and Remove of a key that is not there are NotFound."""
+    """Stat, Mounts, Usage, Update, Commit and Remove of an unknown key are NotFound."""
     key, name = kit.key("missing"), kit.key("name")
     calls: dict[str, Callable[[], object]] = {
         "Stat": lambda: kit.calls.stat(key),
@@ -37,7 +37,7 @@ def missing_keys(kit: Kit) -> None:
 
 @GROUP.case(references.CODES)
 def missing_parents(kit: Kit) -> None:
-    """Prepare and View upon a parent that is not there are NotFound, and make nothing."""
+    """Prepare and View with an unknown parent are NotFound, and create nothing."""
     key, parent = kit.key(), kit.key("missing")
     expect_code("Prepare upon nothing", NOT_FOUND, lambda: kit.calls.prepare(key, parent))
     expect_code("View of nothing", NOT_FOUND, lambda: kit.calls.view(key, parent))
@@ -45,8 +45,8 @@ def missing_parents(kit: Kit) -> None:
 
 
 @GROUP.case(references.CODES)
-def taken_keys(kit: Kit) -> None:
-    """Prepare and View of a key that is taken, active, committed or view, are AlreadyExists."""
+def used_keys(kit: Kit) -> None:
+    """Prepare and View of a key in use (active, committed or view) are AlreadyExists."""
     name = kit.committed()
     active, view = kit.active(name), kit.key("view")
     kit.calls.view(view, name)
@@ -56,8 +56,8 @@ def taken_keys(kit: Kit) -> None:
 
 
 @GROUP.case(references.CODES)
-def taken_names(kit: Kit) -> None:
-    """Commit under a name that is taken is AlreadyExists, and leaves the active snapshot."""
+def used_names(kit: Kit) -> None:
+    """Commit to a name in use is AlreadyExists, and keeps the active snapshot."""
     name, active = kit.committed(), kit.active()
     expect_code("Commit under a taken name", EXISTS, lambda: kit.calls.commit(name, active))
     expect("whether it is still there", kit.calls.stat(active).name, active)
@@ -65,7 +65,7 @@ def taken_names(kit: Kit) -> None:
 
 @GROUP.case(references.CODES)
 def parents_that_are_not_committed(kit: Kit) -> None:
-    """Prepare and View upon an active snapshot or a view are InvalidArgument."""
+    """Prepare and View with an active snapshot or a view as parent are InvalidArgument."""
     active, view = kit.active(), kit.key("view")
     kit.calls.view(view, kit.committed())
     for parent in (active, view):
@@ -75,8 +75,8 @@ def parents_that_are_not_committed(kit: Kit) -> None:
 
 
 @GROUP.case(references.CODES)
-def remove_beneath_children(kit: Kit) -> None:
-    """Remove of what others stand on is FailedPrecondition, and takes nothing."""
+def remove_of_a_parent(kit: Kit) -> None:
+    """Remove of a snapshot with children is FailedPrecondition, and removes nothing."""
     below = kit.committed(write=lambda root: (root / "file").write_text("x"))
     above = kit.committed(below)
     view = kit.key("view")
@@ -94,8 +94,8 @@ def mounts_of_a_committed_snapshot(kit: Kit) -> None:
 
 
 @GROUP.case(references.CODES)
-def commit_of_what_is_not_active(kit: Kit) -> None:
-    """Commit of a view, and of a committed snapshot, is FailedPrecondition."""
+def commit_of_other_kinds(kit: Kit) -> None:
+    """Commit of a view, or of a committed snapshot, is FailedPrecondition."""
     name, view, new = kit.committed(), kit.key("view"), kit.key("new")
     kit.calls.view(view, name)
     expect_code("Commit of a view", PRECONDITION, lambda: kit.calls.commit(new, view))
@@ -104,8 +104,8 @@ def commit_of_what_is_not_active(kit: Kit) -> None:
 
 
 @GROUP.case(references.COLLECTION)
-def removed_from_the_top(kit: Kit) -> None:
-    """Snapshots are removed children first; a key that was removed is free again."""
+def removed_children_first(kit: Kit) -> None:
+    """Snapshots are removed children first; a removed key can be used again."""
     below = kit.committed()
     above = kit.committed(below)
     active = kit.active(above)
