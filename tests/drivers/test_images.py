@@ -132,7 +132,7 @@ OWN: dict[str, Callable[[bytes], bytes]] = {
 BELOW = {"file": b"", "directory": b"/below"}
 
 
-@pytest.mark.parametrize("name", OVERLAYS)
+@pytest.mark.parametrize("name", OVERLAYS, indirect=True)
 @pytest.mark.parametrize("mark", [b".wh.x", b".wh..wh..opq"])
 @pytest.mark.parametrize("below", BELOW)
 @pytest.mark.parametrize("above", [b"", b"d/"])
