@@ -151,7 +151,7 @@ class Store:
 
         Raises:
             LayerExistsError: the layer exists.
-            UnsupportedError: no layer can have this name.
+            UnsupportedError: no layer can have this name, or something else has it in the home.
             OSError: the directory cannot be made or renamed.
         """
         if id in self._own:
@@ -162,6 +162,12 @@ class Store:
             raise LayerExistsError("the layer exists already", hint="remove it first")
         if id in self._deleting:
             self.remove(id)
+        path = os.path.join(self.home, id)
+        if os.path.lexists(path) and not os.path.isdir(path):
+            raise UnsupportedError(
+                f"{path} is in the way: it is not a directory",
+                hint="move it away, or remove it",
+            )
         staged = os.path.join(self.home, _STAGING, id)
         if id in self._unswept:
             self._discard(_STAGING, id)
@@ -172,7 +178,7 @@ class Store:
             yield staged
             # Calls for one ID never overlap, so the layer does not exist by now. If it did after
             # all, rename(2) would refuse: a layer's directory is never empty.
-            os.rename(staged, os.path.join(self.home, id))
+            os.rename(staged, path)
         except BaseException:
             try:
                 self._discard(_STAGING, id)
@@ -198,8 +204,10 @@ class Store:
         """
         if id in self._own:
             return
+        # A file is not a layer: in a home that was taken over (adopt=yes) it is somebody's.
         with contextlib.suppress(FileNotFoundError):
-            self._discard("", id)
+            if stat.S_ISDIR(os.stat(os.path.join(self.home, id)).st_mode):
+                self._discard("", id)
         self._deleting.discard(id)
 
     def settle(self) -> None:
