@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from graphdriver.drivers.choice import choose
+from graphdriver.errors import UnsupportedError
+from graphdriver.serving.home import Home
 from tests.support.filesystems import loop
+from tests.support.full import tmpfs
 from tests.support.ground import require, tool
 
 SHARE = "unchanged files are shared"
@@ -69,3 +72,18 @@ def test_drivers_are_ranked_in_a_user_namespace(tmp_path: Path) -> None:
     require(os.path.exists("/dev/fuse"), "/dev/fuse is missing")
     begin = [tool("unshare"), "--user", "--map-root-user", "--mount", "/bin/sh", "-c", INSIDE]
     as_ranked(told(*begin, sys.executable, str(tmp_path)), RANKED["tmpfs"])
+
+
+@pytest.mark.root
+def test_homes_tell_the_driver_where_nothing_can_be_written(tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "tmpfs", 1024) as place:
+        for name in ("py-a", "py-b"):
+            Home(str(place / name)).claim("docker", "overlay2", 1)
+        (place / "image").mkdir()
+        subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+        assert choose(str(place)).name == "overlay2"
+        subprocess.run(["mount", "-o", "remount,rw", place], check=True)
+        Home(str(place / "other")).claim("docker", "vfs", 1)
+        subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+        with pytest.raises(UnsupportedError, match=r"Read-only file system.*name the driver"):
+            choose(str(place))

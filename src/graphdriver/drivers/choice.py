@@ -6,6 +6,7 @@ Drivers answer through their optional class methods `graphdriver.driver.ProbesHo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import reprlib
 from collections.abc import Sequence
@@ -132,9 +133,23 @@ def choose(home: str) -> Finding:
     findings = survey(home)
     best = next((finding for finding in findings if finding.rank > 0), None)
     if best is None:
+        keepers = _keepers_below(home)
+        if len({keeper.name for keeper in keepers}) == 1:
+            return keepers[0]  # on a full or read-only filesystem no probe works
         reasons = "; ".join(f"{finding.name}: {finding.reason}" for finding in findings)
-        raise UnsupportedError(f"no driver works on {home}: {reasons}")
+        raise UnsupportedError(
+            f"no driver works on {home}: {reasons}",
+            hint="if the filesystem is full or read-only, make room or name the driver",
+        )
     return best
+
+
+def _keepers_below(data_root: str) -> list[Finding]:
+    """Return the drivers that claimed homes in a data root, one for each home."""
+    with contextlib.suppress(OSError):
+        homes = (os.path.join(data_root, name) for name in sorted(os.listdir(data_root)))
+        return [keeper for home in homes if (keeper := _keeper_of(home))]
+    return []
 
 
 def _keeper_of(home: str) -> Finding | None:
