@@ -1,7 +1,7 @@
-"""Making folders and files of our own with the permissions that they shall have, by one at a time.
+"""Directories of our own, with exact permissions.
 
-A server of layers runs with a umask of 0, so that layers get the modes that they say. What is ours
-must therefore say its mode each time; `os.makedirs` does so for the last folder only.
+A server of layers runs with a umask of 0, because layers say their own modes. So each call here says
+the mode of what it makes; `os.makedirs` does so for the last directory only.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _log = logging.getLogger(__name__)
 
 
 def make_directories(path: str, mode: int) -> None:
-    """Make a folder and those above it that are missing, all with the same permissions.
+    """Make a directory and all missing ones above it, with the same permissions.
 
     Raises:
-        OSError: one cannot be made; NotADirectoryError if something else is in its place.
+        OSError: one cannot be made; NotADirectoryError if something else has its name.
     """
     above = os.path.dirname(path)
     if above and not os.path.isdir(above):
@@ -37,7 +37,7 @@ def make_directories(path: str, mode: int) -> None:
 
 
 def make_plain(path: str, mode: int) -> None:
-    """Make a directory, unless it is there, that takes no list and no group from the one above it.
+    """Make a directory, unless it exists, that inherits no access control list and no group.
 
     Raises:
         OSError: it cannot be made.
@@ -52,10 +52,10 @@ def make_plain(path: str, mode: int) -> None:
 
 
 def make_own(path: str, mode: int) -> None:
-    """Make a directory of this user's own, or see that the one there is such.
+    """Make a directory that belongs to this user, or check one that exists (`secure`).
 
     Raises:
-        UnsupportedError: see `secure`; or something that is no directory is there.
+        UnsupportedError: it belongs to another user, or is not a directory.
         OSError: it cannot be made.
     """
     with contextlib.suppress(FileExistsError):
@@ -68,17 +68,17 @@ def make_own(path: str, mode: int) -> None:
 
 
 def secure(path: str, mode: int, flags: int = 0) -> None:
-    """See that a directory is this user's own, and take from others what is not in ``mode``.
+    """Check that a directory belongs to this user, and remove permissions of others beyond ``mode``.
 
-    Whoever owns a directory, or may write to it, can put other files in the place of those in it.
+    Whoever owns a directory, or may write to it, can replace the files in it.
 
     Args:
         path: the directory.
-        mode: what others may do at most.
+        mode: the most that others may do.
         flags: more flags for open(2).
 
     Raises:
-        UnsupportedError: it is another user's.
+        UnsupportedError: it belongs to another user.
         OSError: it cannot be opened.
     """
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | flags)

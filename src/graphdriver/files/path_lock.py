@@ -1,7 +1,7 @@
-"""Keeping other processes of ours away from a path, by a lock that nobody else can open.
+"""Locks on paths, which keep other processes of this project out.
 
-Whoever can open a file can lock it for ever. So no lock is taken on a path that others can open: each
-path has a file of its own, in a directory that only this user can enter, as long as it is locked.
+Whoever can open a file can lock it for ever. So the lock is not taken on the path itself: while a path
+is locked it has a lock file, in a directory that only this user can enter.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TIMEOUT: Final = 10.0
 """How long to wait for another process, in seconds."""
 
 TIMEOUT_AT_STOP: Final = 0.5
-"""How long to wait for what can be left to the next start: a process that ends has little time."""
+"""How long to wait at a stop, which has little time: the next start can do the same work."""
 
 _PAUSE: Final = 0.02
 
@@ -31,7 +31,7 @@ class PathLock:
     """A lock for a path, held until `release`.
 
     Args:
-        path: what is locked; it need not exist.
+        path: it need not exist.
         timeout: how long to wait for another process, in seconds.
 
     Raises:
@@ -55,9 +55,10 @@ class PathLock:
         fd = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Its last holder may have removed the file between the two calls.
+            # The last holder may have removed the file between open and flock: then nobody else sees
+            # this lock.
             if os.fstat(fd).st_nlink:
-                with contextlib.suppress(OSError):  # for messages alone: /run may be full
+                with contextlib.suppress(OSError):  # only for messages, and /run may be full
                     os.pwrite(fd, b"%-20d\n" % os.getpid(), 0)
                 self._fd = fd
                 return True
@@ -75,9 +76,9 @@ class PathLock:
         return "?"
 
     def release(self) -> None:
-        """Let go of it, once."""
+        """Release the lock; call it once."""
         try:
-            with contextlib.suppress(OSError):  # a file that nobody holds is in nobody's way
+            with contextlib.suppress(OSError):  # an unlocked file that stays does no harm
                 os.unlink(self._file)
         finally:
             os.close(self._fd)
@@ -85,14 +86,14 @@ class PathLock:
 
 @contextlib.contextmanager
 def locked(directory: str, timeout: float = TIMEOUT) -> Iterator[None]:
-    """Keep others of ours out of a directory, from looking at a name to having replaced it.
+    """Lock a directory for a ``with`` block, so that a check and the change after it are one step.
 
     Args:
         directory: its path; it need not exist.
         timeout: how long to wait for another process, in seconds.
 
     Raises:
-        InUseError: another process is in it, and stays.
+        InUseError: another process still holds it; the text names that process.
         OSError: the directory of the locks cannot be made.
     """
     lock = PathLock(directory, timeout)

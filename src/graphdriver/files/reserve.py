@@ -1,7 +1,7 @@
-"""Room on a filesystem that is given up when there is no other, so that what makes room needs none.
+"""Disk space kept in reserve, so that a removal works on a full filesystem.
 
-It is kept as files of allocated blocks. They are deleted, one after the other, when something is to be
-removed and there is no room for that, and made again when there is.
+The reserve is a number of files with allocated blocks. When a removal finds no space they are
+deleted, one after the other; later they are made again.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class Reserve:
     """Files of allocated blocks in a directory.
 
     Args:
-        directory: where they are; it and missing directories above it are made with the first.
-        files: how many; as many inodes are kept, too.
-        size: bytes of each.
+        directory: their directory; it is made with the first file.
+        files: their number; as many inodes are kept in reserve, too.
+        size: of each, in bytes.
     """
 
     def __init__(self, directory: str, files: int, size: int) -> None:
@@ -32,11 +32,11 @@ class Reserve:
         self._is_whole = False
 
     def make(self) -> None:
-        """Make what is missing of it, as far as there is room; not while it is lent."""
+        """Make the missing files, as far as there is space; do nothing while the reserve is lent."""
         if self._is_whole or not self._lock.acquire(blocking=False):
             return
         try:
-            # No call fails because there is no room for a reserve.
+            # A missing reserve is no reason for a call to fail.
             with contextlib.suppress(OSError):
                 make_directories(self._directory, 0o700)
                 for path in self._files:
@@ -47,10 +47,10 @@ class Reserve:
 
     @contextlib.contextmanager
     def lent(self) -> Iterator[Callable[[], bool]]:
-        """Lend the reserve for the length of a ``with`` block; nobody makes it again meanwhile.
+        """Lend the reserve for a ``with`` block, in which no thread makes it again.
 
         Yields:
-            A function that deletes one more file of it, and returns False when none is left.
+            A function that deletes one more file, and returns False when none is left.
         """
         with self._lock:
             self._is_whole = False
@@ -67,7 +67,7 @@ class Reserve:
             yield give
 
     def _settle(self) -> None:
-        """Wait until the room can be used: on btrfs that is so after a commit."""
+        """Wait until the space can be used: btrfs frees it with its next commit."""
         descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             with contextlib.suppress(OSError):

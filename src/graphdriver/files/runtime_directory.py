@@ -1,4 +1,4 @@
-"""The runtime directory: what is kept until the next boot, and how its files are named."""
+"""The runtime directory: files that hold until the next boot, and their names."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import os
 from typing import Final
 
 RUNTIME: Final = "/run/graphdriver"
-"""Root's own; nobody else can open anything in it."""
+"""Belongs to root; no other user can open anything in it."""
 
 _VIEW: Final = ".view"
-
 _LONGEST: Final = 255  # NAME_MAX of linux/limits.h
 
 
 def file_name(path: str) -> str:
-    """Return a file's name for a path, another one for each path.
+    """Return a file name that stands for a path, a different one for each path.
 
-    ``%`` and ``/`` are escaped, as in URLs. A name that would be too long is a digest instead; no
-    escaped path has its ``=``.
+    ``%``, ``=`` and ``/`` are escaped, as in URLs. If that is too long for a name, it is a digest with
+    an ``=``, which no escaped path has.
     """
     escaped = path.replace("%", "%25").replace("=", "%3D").replace("/", "%2F")
     if len(os.fsencode(escaped)) <= _LONGEST:
@@ -29,14 +28,14 @@ def file_name(path: str) -> str:
 
 
 def path_of(name: str) -> str | None:
-    """Return the path that `file_name` made a name of; None if it was too long for that."""
+    """Return the path that a name of `file_name` stands for; None if the name is a digest."""
     if "=" in name:
         return None
     return name.replace("%2F", "/").replace("%3D", "=").replace("%25", "%")
 
 
 def mark_namespaces(directory: str) -> None:
-    """Note in a directory from which namespaces its paths and process IDs were seen."""
+    """Note in a directory in which namespaces its paths and process IDs are valid."""
     mark = os.path.join(directory, _VIEW)
     if not is_of_our_namespaces(directory):
         with contextlib.suppress(FileNotFoundError):
@@ -46,9 +45,9 @@ def mark_namespaces(directory: str) -> None:
 
 
 def is_of_our_namespaces(directory: str) -> bool:
-    """Tell whether they were seen from this process's namespaces.
+    """Tell whether the paths and process IDs in a directory are valid in this process's namespaces.
 
-    In others a home, a socket or a process may live that is not to be seen here.
+    In others there may be homes, sockets and processes that cannot be seen from here.
     """
     with contextlib.suppress(OSError):
         return os.readlink(os.path.join(directory, _VIEW)) == _view()
@@ -56,7 +55,7 @@ def is_of_our_namespaces(directory: str) -> bool:
 
 
 def remove_directory(directory: str) -> None:
-    """Remove a directory that holds nothing more than the mark of `mark_namespaces`, if anything."""
+    """Remove a directory if it is empty but for the mark of `mark_namespaces`."""
     with contextlib.suppress(OSError):
         if os.listdir(directory) == [_VIEW]:
             os.unlink(os.path.join(directory, _VIEW))
@@ -68,6 +67,6 @@ def _view() -> str:
 
 
 def boot_id() -> str:
-    """Return the ID of this boot, a UUID."""
+    """Return the ID of this boot, a UUID (random(4)): mounts do not outlive a boot, and files do."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read().strip()

@@ -1,4 +1,7 @@
-"""Reading small files of ours, which may be damaged in any way: by a crash, by a disk, by hand."""
+"""Small files of our own: replaced as a whole, and read with suspicion.
+
+A crash, a disk or somebody's hand may damage such a file in any way.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import stat
 from typing import Final
 
 LIMIT: Final = 4 << 20
-"""Bytes that a small file may have, far more than any has that is whole."""
+"""The most bytes of a small file, far more than any undamaged one has."""
 
 _AT_ONCE: Final = 1 << 16
 
@@ -22,11 +25,11 @@ _FRESH: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 def read_text(path: str) -> str:
-    """Return what a small file holds.
+    """Return the text of a small file.
 
     Raises:
         FileNotFoundError: it is not there.
-        OSError: it cannot be read now, which says nothing of what it holds.
+        OSError: it cannot be read now, which does not mean that it is damaged.
         ValueError: it is damaged; the text says how, in one line.
     """
     try:
@@ -52,11 +55,11 @@ def read_text(path: str) -> str:
 
 
 def read_object(path: str) -> dict[str, object]:
-    """Return the JSON object that a small file holds.
+    """Return the JSON object in a small file.
 
     Raises:
         FileNotFoundError: it is not there.
-        OSError: it cannot be read now, which says nothing of what it holds.
+        OSError: it cannot be read now, which does not mean that it is damaged.
         ValueError: it is damaged; the text says how, in one line.
     """
     text = read_text(path)
@@ -70,16 +73,16 @@ def read_object(path: str) -> dict[str, object]:
 
 
 def write_whole(path: str, text: str, mode: int, *, sync: bool = True) -> None:
-    """Write a small file so that the old one or the new one is there, and never a part of one.
+    """Write a small file, so that at any time it is there with the old text or the new one as a whole.
 
     Args:
         path: the file. No name beside it may begin with a dot and end in ``.new``.
-        text: what it is to hold.
+        text: the new text.
         mode: its permissions.
-        sync: whether that holds after a power cut too; without, the file may then be empty.
+        sync: also after a power cut; without, the file may be empty then.
 
     Raises:
-        OSError: it cannot be written; what was there is there still.
+        OSError: it cannot be written; the old file is still there.
     """
     above, name = os.path.split(path)
     fresh = os.path.join(above, f".{name}.new")
@@ -103,11 +106,7 @@ def write_whole(path: str, text: str, mode: int, *, sync: bool = True) -> None:
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
-    """Write all bytes to an open file: write(2) may take but a part, on a full disk for one.
-
-    Raises:
-        OSError: they cannot be written; a part may have been.
-    """
+    """Write all bytes: write(2) may take only a part of them, for example on a full disk."""
     left = memoryview(data)
     while left:
         left = left[os.write(descriptor, left) :]

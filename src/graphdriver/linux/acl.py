@@ -1,4 +1,4 @@
-"""Access control lists that a directory gives to whatever is made in it.
+"""Access control lists that new files and directories inherit.
 
 acl(5), "OBJECT CREATION AND DEFAULT ACLs". inode(7) says what set-group-ID does in the same way; a
 project is `graphdriver.linux.projects`.
@@ -16,39 +16,37 @@ DEFAULT_ACL: Final = b"system.posix_acl_default"
 
 
 def has_default_acl(fd: int) -> bool:
-    """Tell whether an open directory gives what is made in it an access control list."""
+    """Tell whether what is made in an open directory inherits an access control list."""
     return xattr.get(fd, DEFAULT_ACL) is not None
 
 
 def drop_acl(target: int | bytes) -> None:
-    """Take from what is no directory, and is not a link, the access control list that it was given.
+    """Remove the inherited access control list of something new that is no directory and no link.
 
     Args:
         target: a descriptor, or the `xattr.path_of` one.
 
     Raises:
-        OSError: it cannot be taken away.
+        OSError: it cannot be removed.
     """
     xattr.remove(target, ACCESS_ACL)
 
 
 def inherit_nothing(fd: int, mode: int) -> None:
-    """Take from an open directory, made just now, all that it was given, and set its mode.
-
-    What is made in it then is nobody's but its maker's, and has the mode that its maker says.
+    """Remove all that a new, open directory inherited, and set its mode.
 
     Raises:
-        OSError: it cannot be taken away.
+        OSError: it cannot be removed.
     """
     drop_acls(fd)
-    os.fchmod(fd, mode)  # and not set-group-ID
+    os.fchmod(fd, mode)  # also clears an inherited set-group-ID bit
 
 
 def drop_acls(fd: int) -> None:
-    """Take from an open directory the lists that it was given: its own, and that for what is in it.
+    """Remove the inherited lists of a new, open directory: its own, and the one that it would hand on.
 
     Raises:
-        OSError: they cannot be taken away.
+        OSError: they cannot be removed.
     """
     xattr.remove(fd, ACCESS_ACL)
     xattr.remove(fd, DEFAULT_ACL)

@@ -1,7 +1,7 @@
-"""btrfs by the names of its own: subvolumes, and searches in its trees.
+"""btrfs: subvolumes, and searches in its trees.
 
 Structures and numbers are those of linux/btrfs.h and linux/btrfs_tree.h. A subvolume is a tree with
-a number; its root folder is inode 256. Trees are searched by key: (object, type, offset).
+a number; its root directory is inode 256. Trees are searched by key: (object, type, offset).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from graphdriver.linux.libc import libc, raise_errno
 
 FIRST_FREE_OBJECTID: Final = 256
-"""The inode of each subvolume's root folder."""
+"""The inode of each subvolume's root directory."""
 ROOT_TREE_OBJECTID: Final = 1
 
 INODE_ITEM_KEY: Final = 1
@@ -31,7 +31,7 @@ WRITE, READ = 1, 2
 
 
 def ioc(direction: int, number: int, size: int) -> int:
-    """Return the number of one of btrfs's calls (ioctl(2)) that takes a structure of a size."""
+    """Return the number of a btrfs ioctl(2) whose argument has ``size`` bytes."""
     return direction << 30 | size << 16 | 0x94 << 8 | number
 
 
@@ -47,7 +47,7 @@ _VOL_ARGS: Final = struct.Struct("=q4088s")
 _VOL_ARGS_V2: Final = struct.Struct("=qQQ32x4040s")
 _SUBVOL_INFO: Final = struct.Struct("=Q256sQQQQ16s16s16sQQQQ16xQI4x32x64x")
 _SEARCH_KEY: Final = struct.Struct("=QQQQQQQIIII32xQ")
-"""struct btrfs_ioctl_search_key, and the size of what follows it."""
+"""struct btrfs_ioctl_search_key, and the size of the buffer that follows it."""
 _SEARCH_HEADER: Final = struct.Struct("=QQQII")
 _SEARCH_BUFFER: Final = 256 << 10
 _MOST: Final = (1 << 64) - 1
@@ -64,10 +64,12 @@ _HANDLE: Final = struct.Struct("=IiQQI")
 
 @dataclass(frozen=True, slots=True)
 class Subvolume:
-    """What GET_SUBVOL_INFO tells: ``parent_uuid`` is that of what it is a snapshot of, or zeros.
+    """A subvolume as GET_SUBVOL_INFO describes it.
 
-    ``made_in`` is the transaction in which it was made: what is younger was changed in it since.
-    ``made_ns`` is when that was.
+    Attributes:
+        parent_uuid: of the subvolume that it is a snapshot of, or zeros.
+        made_in: the transaction in which it was made; younger items were changed in it since.
+        made_ns: the time of that, in nanoseconds.
     """
 
     id: int
@@ -78,7 +80,7 @@ class Subvolume:
 
 
 class Item(NamedTuple):
-    """What a search finds: a key, and what lies there."""
+    """An item that a search found: its key and its data."""
 
     object: int
     type: int
@@ -87,29 +89,29 @@ class Item(NamedTuple):
 
 
 class Name(NamedTuple):
-    """A name of an inode, in the folder of that inode number."""
+    """A name of an inode, in the directory with that inode number."""
 
-    folder: int
+    directory: int
     name: bytes
 
 
 def create_subvolume(dir_fd: int, name: bytes) -> None:
-    """Make an empty subvolume in an open folder.
+    """Make an empty subvolume in an open directory.
 
     Raises:
-        OSError: it cannot be made; ENOTTY elsewhere than on btrfs.
+        OSError: it cannot be made; ENOTTY if the filesystem is not btrfs.
     """
     fcntl.ioctl(dir_fd, _IOC_SUBVOL_CREATE, bytearray(_VOL_ARGS.pack(0, name)))
 
 
 def create_snapshot(source_fd: int, dir_fd: int, name: bytes) -> None:
-    """Make a subvolume that begins as another is now; what is written to that one is written first.
+    """Make a snapshot of a subvolume, after all that was written to it.
 
-    Subvolumes within the source are empty folders in it.
+    Subvolumes within the source are empty directories in the snapshot.
 
     Args:
-        source_fd: the source's root folder.
-        dir_fd: the folder that it is made in.
+        source_fd: the source's root directory.
+        dir_fd: the directory to make the snapshot in.
         name: its name there.
 
     Raises:
@@ -119,45 +121,45 @@ def create_snapshot(source_fd: int, dir_fd: int, name: bytes) -> None:
 
 
 def destroy_subvolume(dir_fd: int, name: bytes) -> None:
-    """Take a subvolume out of its folder; its space comes back behind that.
+    """Remove a subvolume from its directory; the kernel frees its space later.
 
-    By its number (SNAP_DESTROY_V2) it could not be if its path is longer than a page.
+    It is removed by name, since SNAP_DESTROY_V2 by number fails for a path longer than a page.
 
     Raises:
-        OSError: it cannot be removed: ENOTEMPTY if there are subvolumes in it, EROFS if what it is
-            in is read-only.
+        OSError: it cannot be removed: ENOTEMPTY if it holds subvolumes, EROFS if it lies in a
+            read-only one.
     """
     fcntl.ioctl(dir_fd, _IOC_SNAP_DESTROY, bytearray(_VOL_ARGS.pack(0, name)))
 
 
 def is_subvolume(fd: int) -> bool:
-    """Tell whether a folder on btrfs is the root of a subvolume.
+    """Tell whether a directory on btrfs is the root of a subvolume.
 
     Raises:
-        OSError: it cannot be told.
+        OSError: the call failed.
     """
     return os.fstat(fd).st_ino == FIRST_FREE_OBJECTID
 
 
 def subvolume_of(fd: int) -> Subvolume:
-    """Tell of the subvolume that something open is in.
+    """Return the subvolume of an open file or directory.
 
     Raises:
-        OSError: it cannot be told.
+        OSError: the filesystem is not btrfs, or the call failed.
     """
-    told = bytearray(_SUBVOL_INFO.size)
-    fcntl.ioctl(fd, _IOC_GET_SUBVOL_INFO, told)
+    info = bytearray(_SUBVOL_INFO.size)
+    fcntl.ioctl(fd, _IOC_GET_SUBVOL_INFO, info)
     id, _, _, _, _, _, uuid, parent_uuid, _, _, made_in, _, _, seconds, nanoseconds = (
-        _SUBVOL_INFO.unpack(told)
+        _SUBVOL_INFO.unpack(info)
     )
     return Subvolume(id, uuid, parent_uuid, made_in, seconds * 1_000_000_000 + nanoseconds)
 
 
 def make_writable(fd: int) -> None:
-    """Take from a subvolume, by its root folder, that it is read-only.
+    """Make a read-only subvolume writable, by its root directory.
 
     Raises:
-        OSError: that cannot be.
+        OSError: the kernel refused.
     """
     flags = bytearray(8)
     fcntl.ioctl(fd, _IOC_SUBVOL_GETFLAGS, flags)
@@ -174,18 +176,18 @@ def search(
     *,
     younger_than: int = -1,
 ) -> Iterator[Item]:
-    """Yield what a tree holds from one key to another, both included, in order.
+    """Yield the items of a tree from one key to another, both included, in order.
 
     Args:
         fd: anything open on the filesystem.
-        tree: the number of a subvolume, or of a tree of btrfs's own.
+        tree: the number of a subvolume or of another tree.
         first: object, type, offset.
         last: likewise.
-        younger_than: pass over nodes of the tree that were not written after this transaction.
-            What is in the others may be older yet.
+        younger_than: skip nodes of the tree that were not written after this transaction. The other
+            nodes may hold older items, too.
 
     Raises:
-        OSError: it cannot be searched: ENOENT if there is no such tree.
+        OSError: ENOENT if there is no such tree.
     """
     buffer = bytearray(_SEARCH_KEY.size + _SEARCH_BUFFER)
     while True:
@@ -218,7 +220,7 @@ def _after(object: int, type: int, offset: int) -> tuple[int, int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Inode:
-    """What an inode item tells, as far as it is asked for here."""
+    """An inode item, as far as it is needed here."""
 
     generation: int
     changed_in: int
@@ -235,37 +237,37 @@ def names_of(item: Item) -> Iterator[Name]:
     at = 0
     while at < len(item.data):
         if item.type == INODE_REF_KEY:
-            folder, (length,) = item.offset, _INODE_REF.unpack_from(item.data, at)
+            directory, (length,) = item.offset, _INODE_REF.unpack_from(item.data, at)
             at += _INODE_REF.size
         else:
-            folder, length = _INODE_EXTREF.unpack_from(item.data, at)
+            directory, length = _INODE_EXTREF.unpack_from(item.data, at)
             at += _INODE_EXTREF.size
-        yield Name(folder, item.data[at : at + length])
+        yield Name(directory, item.data[at : at + length])
         at += length
 
 
 def subvolumes_in(fd: int, id: int) -> Iterator[tuple[int, Name]]:
-    """Yield the subvolumes that are directly within one: their numbers, and where they are.
+    """Yield the numbers and names of the subvolumes directly within one.
 
     Raises:
         OSError: they cannot be listed.
     """
     first, last = (id, ROOT_REF_KEY, 0), (id, ROOT_REF_KEY, _MOST)
     for item in search(fd, ROOT_TREE_OBJECTID, first, last):
-        folder, length = _ROOT_REF.unpack_from(item.data)
-        yield item.offset, Name(folder, item.data[_ROOT_REF.size : _ROOT_REF.size + length])
+        directory, length = _ROOT_REF.unpack_from(item.data)
+        yield item.offset, Name(directory, item.data[_ROOT_REF.size : _ROOT_REF.size + length])
 
 
 def open_directory(fd: int, tree: int, inode: int = FIRST_FREE_OBJECTID) -> int:
-    """Open a folder by its numbers, wherever it is (open_by_handle_at(2)).
+    """Open a directory by its numbers, wherever it is (open_by_handle_at(2)).
 
     Args:
         fd: anything open on the filesystem.
         tree: the subvolume that it is in.
-        inode: its number there; the subvolume's root folder unless given.
+        inode: its number there; the subvolume's root directory unless given.
 
     Raises:
-        OSError: there is none, ESTALE or ENOENT.
+        OSError: ESTALE or ENOENT if there is no such directory.
     """
     key = inode, INODE_ITEM_KEY, 0
     generation = next((Inode.parse(item).generation for item in search(fd, tree, key, key)), 0)

@@ -1,9 +1,8 @@
-"""Simple quotas of btrfs (Linux 6.7): how much each subvolume has written, and may.
+"""Simple quotas of btrfs (Linux 6.7): how much each subvolume has written, and may write.
 
-They are the whole filesystem's, and count what is written from when they are enabled on. Each subvolume
-has a quota group of its number. A limit is put on a group above that, for a subvolume that is made
-within another joins the groups that are above the other's: so nobody gets around a limit by making
-subvolumes.
+They are enabled for a whole filesystem, and count what is written from then on. Each subvolume has a
+quota group of its number. A limit is set on a group above that one: a subvolume that is made within
+another joins the groups above the other's, so nobody escapes a limit by making subvolumes.
 """
 
 from __future__ import annotations
@@ -39,34 +38,34 @@ _LEVEL_SHIFT: Final = 48
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What a subvolume, with those made in it, has written and may, in bytes."""
+    """What a subvolume has written, with those made in it, and its limit, in bytes."""
 
     used: int
     limit: int
 
 
 def is_enabled(fd: int) -> bool:
-    """Tell whether a filesystem has quotas on.
+    """Tell whether simple quotas are enabled on a filesystem.
 
     Args:
         fd: anything open on it.
 
     Raises:
-        UnsupportedError: it has, but not simple ones.
-        OSError: it cannot be told.
+        UnsupportedError: quotas of another kind are enabled.
+        OSError: the call failed.
     """
     for (status,) in _found(fd, 0, QGROUP_STATUS_KEY, 0, "<16xQ"):
         if status & _IS_SIMPLE:
             return True
         raise UnsupportedError(
-            "the filesystem has quotas on that count shared data, which would count whole images",
-            hint="leave size= out, or turn them off (btrfs quota disable)",
+            "quotas are enabled that count shared data, so each layer would count as a whole image",
+            hint="leave size= out, or disable them (btrfs quota disable)",
         )
     return False
 
 
 def limit_subvolume(fd: int, id: int, size: int) -> None:
-    """Limit what a new subvolume, and what will be made in it, may write; enables quotas if need be.
+    """Limit what may be written to a new subvolume and those made in it; enable quotas if needed.
 
     Args:
         fd: anything open on the filesystem.
@@ -74,8 +73,8 @@ def limit_subvolume(fd: int, id: int, size: int) -> None:
         size: in bytes.
 
     Raises:
-        UnsupportedError: the kernel has no simple quotas, or the filesystem has others on.
-        OSError: it cannot be limited.
+        UnsupportedError: the kernel has no simple quotas, or quotas of another kind are enabled.
+        OSError: the call failed.
     """
     if not is_enabled(fd):
         try:
@@ -94,10 +93,10 @@ def limit_subvolume(fd: int, id: int, size: int) -> None:
 
 
 def forget_limit(fd: int, id: int) -> None:
-    """Undo `limit_subvolume`, if that was done.
+    """Remove the limit of `limit_subvolume`, if there is one.
 
     Raises:
-        OSError: it cannot be undone.
+        OSError: the call failed.
     """
     group = _group_above(id)
     if quota_of(fd, id) is None:
@@ -108,12 +107,12 @@ def forget_limit(fd: int, id: int) -> None:
 
 
 def quota_of(fd: int, id: int) -> Quota | None:
-    """Tell of the quota of a subvolume; None if it has no limit.
+    """Return the quota of a subvolume; None if it has no limit.
 
-    What was written and not committed yet is not counted.
+    Writes that are not committed yet are not counted.
 
     Raises:
-        OSError: it cannot be told.
+        OSError: the call failed.
     """
     group = _group_above(id)
     for (used,) in _found(fd, 0, QGROUP_INFO_KEY, group, "<8xQ"):  # generation, referenced
@@ -133,7 +132,7 @@ def _members(fd: int, group: int) -> Iterator[int]:
 
 
 def _found(fd: int, object: int, type: int, offset: int, form: str) -> Iterator[tuple[int, ...]]:
-    """Yield what an item of the quota tree says, if there is one."""
+    """Yield the fields of an item of the quota tree, if there is one."""
     key = object, type, offset
     try:
         for item in search(fd, QUOTA_TREE_OBJECTID, key, key):

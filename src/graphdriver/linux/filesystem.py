@@ -11,35 +11,32 @@ from graphdriver.linux.libc import libc, raise_errno
 BTRFS = 0x9123683E
 EXT4 = 0xEF53
 """Also of ext2 and ext3."""
-OVERLAYFS = 0x794C7630
-TMPFS = 0x01021994
 XFS = 0x58465342
-"""What `magic_of` returns of the filesystems that matter here (linux/magic.h)."""
+"""Types that `magic_of` returns (linux/magic.h)."""
 
 _DT_UNKNOWN = 0
 _SIZE = 256  # struct statfs has 120 bytes at most; its first word is the type on every architecture
 
 
 def magic_of(fd: int) -> int:
-    """Return the type of the filesystem that an open descriptor is on.
+    """Return the type of the filesystem of an open file; `os.statvfs` does not have it.
 
     Raises:
-        OSError: it cannot be told.
+        OSError: the call failed.
     """
-    told = (ctypes.c_long * (_SIZE // ctypes.sizeof(ctypes.c_long)))()
-    while libc.fstatfs(fd, told):
+    found = (ctypes.c_long * (_SIZE // ctypes.sizeof(ctypes.c_long)))()
+    while libc.fstatfs(fd, found):
         if ctypes.get_errno() != errno.EINTR:
             raise_errno("fstatfs")
-    return int(told[0]) & 0xFFFFFFFF
+    return int(found[0]) & 0xFFFFFFFF
 
 
 def syncfs(fd: int) -> None:
-    """Write all that the filesystem holds to its disk, and wait.
+    """Write all changes of a filesystem to its disk, and wait.
 
     Args:
-        fd: anything open on that filesystem, not `O_PATH`. Errors of writing back are told to
-            descriptors that were open when they happened (Linux 5.8), so open it before the first
-            write.
+        fd: anything open on that filesystem, not `O_PATH`. The kernel reports a failed write to
+            descriptors that were open at that time (Linux 5.8), so open it before the first write.
 
     Raises:
         OSError: a write failed, now or since ``fd`` was opened.
@@ -68,10 +65,12 @@ _closedir.argtypes = (ctypes.c_void_p,)
 
 
 def tells_types(path: str) -> bool:
-    """Tell whether the entries of a folder come with their types (``d_type``).
+    """Tell whether the entries of a directory come with their types (``d_type``).
+
+    `os.scandir` hides it: it looks up what the filesystem leaves out.
 
     Args:
-        path: a folder with something in it.
+        path: a directory that is not empty.
 
     Raises:
         OSError: it cannot be read.

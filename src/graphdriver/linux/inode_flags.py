@@ -15,27 +15,27 @@ _FORBID = 0x10 | 0x20  # immutable, append only
 
 
 def allow_changes(fd: int) -> None:
-    """Take from a file or folder the flags that forbid changes, if it has any.
+    """Clear the flags of a file or directory that forbid changes, if it has any.
 
     Args:
         fd: its descriptor, not `O_PATH`.
 
     Raises:
-        OSError: they cannot be taken away.
+        OSError: they cannot be cleared.
     """
     try:
         flags = struct.unpack("I", fcntl.ioctl(fd, _FS_IOC_GETFLAGS, bytes(4)))[0]
-    except OSError:  # the filesystem knows no flags
+    except OSError:  # the filesystem has no flags
         return
     if flags & _FORBID:
         fcntl.ioctl(fd, _FS_IOC_SETFLAGS, struct.pack("I", flags & ~_FORBID))
 
 
 def allow_changes_at(dir_fd: int, name: bytes) -> None:
-    """Do the same with a name in an open folder; only files and folders have such flags.
+    """Do the same for a name in an open directory; only files and directories have such flags.
 
     Raises:
-        OSError: they cannot be taken away.
+        OSError: they cannot be cleared.
     """
     try:
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=dir_fd)

@@ -7,7 +7,7 @@ import os
 from typing import NoReturn
 
 libc = ctypes.CDLL(None, use_errno=True)
-"""Calls made through it release the interpreter lock and leave errno for `raise_errno`."""
+"""Its calls release the interpreter lock and keep errno for `raise_errno`."""
 
 _M_ARENA_MAX = -8  # mallopt(3)
 
@@ -23,11 +23,11 @@ def raise_errno(what: str) -> NoReturn:
 
 
 def limit_arenas(count: int) -> None:
-    """Let threads that begin from now on share so many heaps.
+    """Limit the arenas that glibc allocates memory from; other C libraries are left as they are.
 
-    By default glibc gives them eight for each processor, and each keeps what was freed in it. A
-    process with a thread for each connection grows by that for hours, and gains nothing: under the
-    interpreter's lock no two threads allocate at a time. Other C libraries are left as they are.
+    By default there are eight for each processor, and each keeps what was freed in it. A process with a
+    thread for each connection grows by that for hours and gains nothing: under the interpreter lock no
+    two threads allocate at the same time.
     """
     if hasattr(libc, "mallopt"):
         libc.mallopt(_M_ARENA_MAX, count)

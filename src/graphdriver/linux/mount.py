@@ -1,8 +1,9 @@
-"""mount(2), umount(2), and the newer calls that make a mount without a page of options, or a copy.
+"""mount(2), umount(2), and the newer calls that make a mount or a copy of one.
 
-fsopen(2), fsconfig(2), fsmount(2) and move_mount(2) (Linux 5.2) take one setting at a time, so there
-may be any number of them, and they say in words what was wrong. A value is at most 255 bytes.
-open_tree(2) copies a mount out of everybody's sight, and mount_setattr(2) (5.12) changes the copy.
+fsopen(2), fsconfig(2), fsmount(2) and move_mount(2) (Linux 5.2) take one setting at a time. So there
+may be more than a page of settings, and the kernel says in words what was wrong. A value has at most
+255 bytes. open_tree(2) makes a copy that no path leads to, and mount_setattr(2) (5.12) changes the
+copy.
 """
 
 from __future__ import annotations
@@ -24,8 +25,7 @@ MS_NODIRATIME = 0x800
 MS_REMOUNT = 0x20
 MS_BIND = 0x1000
 MS_PRIVATE = 1 << 18
-"""What is mounted here appears nowhere else, and nothing here; all by itself."""
-MS_RELATIME = 1 << 21
+"""Mounts here appear nowhere else, nor those made elsewhere here; goes with no other flag."""
 
 MOUNT_ATTR_RDONLY = 0x1
 MOUNT_ATTR_NOSUID = 0x2
@@ -34,12 +34,12 @@ MOUNT_ATTR_NOEXEC = 0x8
 MOUNT_ATTR_NOATIME = 0x10
 MOUNT_ATTR_NODIRATIME = 0x80
 MOUNT_ATTR_NOSYMFOLLOW = 0x200000
-"""No symbolic link is followed in what is mounted (Linux 5.14); they can be made and read."""
+"""The kernel follows no symbolic link on the mount (Linux 5.14); they can be made and read."""
 MOUNT_ATTR_IDMAP = 0x100000
-"""Owners are those of a user namespace; for `mount_copy` alone."""
+"""Show the owners of a user namespace; only for `mount_copy`."""
 
 MNT_DETACH = 0x2
-"""Take the mount out of sight now, and end it when nobody uses it any more."""
+"""Remove the mount from the tree now, and end it when nobody uses it any more."""
 
 VALUE_MAX = 255
 """How many bytes one setting's value may have (fsconfig(2))."""
@@ -61,11 +61,11 @@ _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = rang
 _SYS_MOUNT_SETATTR = 442
 
 Settings = Iterable[tuple[str, str | None]]
-"""What a filesystem is told, in order: a key and its value, None for a mere flag."""
+"""Settings of a new mount, in order: a key and its value, None for a flag."""
 
 
 class MountError(OSError):
-    """A mount that could not be made; ``said`` is what the kernel had to say of it, if anything."""
+    """A mount that failed; ``said`` is the kernel's message, if there is one."""
 
     def __init__(self, number: int, said: str) -> None:
         super().__init__(number, f"{os.strerror(number)}{f' ({said})' if said else ''}")
@@ -73,11 +73,11 @@ class MountError(OSError):
 
 
 def mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:
-    """Mount a filesystem in the old way.
+    """Mount a filesystem with the older call.
 
     Args:
-        source: what is mounted; a mere label for filesystems without a device.
-        target: a folder's path.
+        source: the device, or a label for filesystems without one.
+        target: a directory's path.
         fstype: the filesystem's name.
         flags: any of the ``MS_`` bits.
         data: its options, separated by commas.
@@ -91,17 +91,16 @@ def mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:
 
 
 def mount_with(fstype: str, settings: Settings, attributes: int, target_fd: int) -> None:
-    """Mount a filesystem in the new way.
+    """Mount a filesystem with the newer calls.
 
     Args:
         fstype: the filesystem's name.
-        settings: what it is told; values of at most `VALUE_MAX` bytes.
+        settings: in order; a value has at most `VALUE_MAX` bytes.
         attributes: any of the ``MOUNT_ATTR_`` bits.
-        target_fd: the folder, open; `O_PATH` will do.
+        target_fd: the directory, open; `O_PATH` will do.
 
     Raises:
-        MountError: ENOSYS where the kernel knows no such calls; the rest is in fsconfig(2) and
-            move_mount(2).
+        MountError: ENOSYS if the kernel lacks these calls; see fsconfig(2) and move_mount(2).
     """
     context = _call(_SYS_FSOPEN, os.fsencode(fstype), _FSOPEN_CLOEXEC)
     try:
@@ -118,25 +117,25 @@ def mount_with(fstype: str, settings: Settings, attributes: int, target_fd: int)
         os.close(made)
 
 
-def mount_copy(folder_fd: int, attributes: int, namespace: int = 0) -> int:
-    """Return a folder as a copy of its mount shows it, without what is mounted below it.
+def mount_copy(directory_fd: int, attributes: int, namespace: int = 0) -> int:
+    """Open a directory in a copy of its mount, without the mounts below it.
 
-    The copy is out of sight, and lasts as long as something in it is open.
+    No path leads to the copy; it lasts as long as something in it is open.
 
     Args:
-        folder_fd: the folder; `O_PATH` will do.
+        directory_fd: the directory; `O_PATH` will do.
         attributes: any of the ``MOUNT_ATTR_`` bits.
-        namespace: for `MOUNT_ATTR_IDMAP` a user namespace, open; its ids are shown for those on disk.
+        namespace: for `MOUNT_ATTR_IDMAP` an open user namespace, whose ids are shown for those on disk.
 
     Returns:
-        The folder in the copy, `O_PATH`; the caller's.
+        The directory in the copy, `O_PATH`; the caller closes it.
 
     Raises:
         MountError: ENOSYS before Linux 5.12; EPERM without CAP_SYS_ADMIN where the mount is; EINVAL
-            for a folder of another mount namespace, or where the filesystem does not know how.
+            for a directory of another mount namespace, or if the filesystem does not support it.
     """
     flags = _OPEN_TREE_CLONE | _AT_EMPTY_PATH | os.O_CLOEXEC
-    copy = _call(_SYS_OPEN_TREE, folder_fd, b"", flags)
+    copy = _call(_SYS_OPEN_TREE, directory_fd, b"", flags)
     change = struct.pack("4Q", attributes, 0, 0, namespace)  # struct mount_attr
     try:
         _call(_SYS_MOUNT_SETATTR, copy, b"", _AT_EMPTY_PATH, change, len(change))
@@ -146,29 +145,29 @@ def mount_copy(folder_fd: int, attributes: int, namespace: int = 0) -> int:
     return copy
 
 
-def idmapped_copy(folder: str, namespace: int) -> int:
-    """Return a copy of what is mounted at a folder, out of sight, with the owners of a user namespace.
+def idmapped_copy(directory: str, namespace: int) -> int:
+    """Open a directory in an idmapped copy of its mount (mount_setattr(2)).
 
     Args:
-        folder: an absolute path.
-        namespace: the user namespace, open; its ids are shown for those on disk.
+        directory: an absolute path.
+        namespace: an open user namespace, whose ids are shown for those on disk.
 
     Raises:
-        OSError: EINVAL where the filesystem does not know how (Linux 5.12 and later, filesystem by
-            filesystem), EPERM where it belongs to another user namespace.
+        OSError: EINVAL if the filesystem does not support it (Linux 5.12 and later, filesystem by
+            filesystem), EPERM if it belongs to another user namespace.
     """
-    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return mount_copy(fd, MOUNT_ATTR_IDMAP, namespace)
     except OSError as error:
-        error.filename = folder
+        error.filename = directory
         raise
     finally:
         os.close(fd)
 
 
 def knows(fstype: str) -> bool:
-    """Tell whether the kernel has a filesystem, or has it now that it was asked to load its module."""
+    """Tell whether the kernel supports a filesystem; it may load a module for it."""
     with open("/proc/filesystems", encoding="ascii") as file:
         if any(line.split()[-1] == fstype for line in file):
             return True
@@ -180,12 +179,12 @@ def knows(fstype: str) -> bool:
 
 
 def accepts(fstype: str, key: str, value: str) -> bool:
-    """Tell whether a filesystem takes a setting; nothing is mounted.
+    """Tell whether a filesystem takes a setting, without a mount.
 
     Args:
         fstype: its name.
         key: the setting.
-        value: a value that it would take.
+        value: a valid value of it.
     """
     try:
         context = _call(_SYS_FSOPEN, os.fsencode(fstype), _FSOPEN_CLOEXEC)
@@ -201,14 +200,14 @@ def accepts(fstype: str, key: str, value: str) -> bool:
 
 
 def unmount(target: str, flags: int = 0) -> None:
-    """End the topmost mount on a folder; a link is not followed.
+    """Unmount the topmost mount on a directory; a link is not followed.
 
     Args:
-        target: the folder's path.
+        target: the directory's path.
         flags: 0, or `MNT_DETACH`.
 
     Raises:
-        OSError: EBUSY if somebody uses it, EINVAL if nothing is mounted there; see umount(2).
+        OSError: EBUSY if it is in use, EINVAL if nothing is mounted there; see umount(2).
     """
     if libc.umount2(os.fsencode(target), flags | _UMOUNT_NOFOLLOW):
         raise_errno(target)
@@ -227,7 +226,7 @@ def _call(*arguments: int | bytes | None, context: int | None = None) -> int:
 
 
 def _messages(context: int) -> str:
-    """Return what the kernel wrote about a filesystem that is being made: lines ``e …`` and ``w …``."""
+    """Return the kernel's messages about a new filesystem: lines ``e …`` and ``w …``."""
     said = []
     while True:
         try:

@@ -1,4 +1,4 @@
-"""/proc/self/mountinfo (proc(5)): what is mounted, as this process sees it."""
+"""/proc/PID/mountinfo (proc(5)): the mounts that a process sees."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class MountPoint:
-    """One line, with escapes undone.
+    """One line, without escapes.
 
-    ``point`` is where it is, ``source`` what is mounted, ``root`` the part of it that is seen there.
-    ``device`` is what stat(2) tells as ``st_dev`` of what is on it, on most filesystems.
+    Attributes:
+        device: on most filesystems the ``st_dev`` of the files on it (stat(2)).
+        root: the directory of the filesystem that is seen at ``point``.
+        point: the path of the mount.
+        source: what is mounted, for example a device.
     """
 
     id: int
@@ -31,7 +34,7 @@ def mount_points(pid: int | str = "self") -> Iterator[MountPoint]:
     """Yield all mounts that a process sees, in the order in which they were made.
 
     Raises:
-        OSError: there is no such process, or it may not be looked at.
+        OSError: there is no such process, or this one may not look at it.
     """
     with open(f"/proc/{pid}/mountinfo", "rb") as file:
         text = file.read()
@@ -52,7 +55,7 @@ def mount_points(pid: int | str = "self") -> Iterator[MountPoint]:
 
 
 def fstype_of(fd: int) -> str:
-    """Return the name of the filesystem that an open file is on.
+    """Return the name of the filesystem of an open file.
 
     Raises:
         OSError: /proc cannot be read.
@@ -62,14 +65,14 @@ def fstype_of(fd: int) -> str:
 
 
 def mount_id(fd: int) -> int:
-    """Return the `MountPoint.id` of the mount that an open file was reached through.
+    """Return the `MountPoint.id` of the mount through which an open file was reached.
 
     Raises:
         OSError: /proc cannot be read.
     """
     with open(f"/proc/self/fdinfo/{fd}", encoding="utf-8") as file:
-        said = dict(line.split(":", 1) for line in file if ":" in line)
-    return int(said["mnt_id"])
+        fields = dict(line.split(":", 1) for line in file if ":" in line)
+    return int(fields["mnt_id"])
 
 
 def unescape(field: bytes) -> bytes:

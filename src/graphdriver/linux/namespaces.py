@@ -14,7 +14,7 @@ _EVERYBODY = ["0", "0", "4294967295"]
 
 
 def in_user_namespace() -> bool:
-    """Tell whether this process's root is root of a user namespace only."""
+    """Tell whether this process's root is only the root of a user namespace."""
     with open("/proc/self/uid_map", encoding="utf-8") as file:
         return file.read().split() != _EVERYBODY
 
@@ -32,14 +32,14 @@ def unshare_working_directory() -> None:
 def new_user_namespace(uid_map: str, gid_map: str) -> int:
     """Open a new user namespace.
 
-    A process with threads cannot make one for itself (unshare(2)), so another program does.
+    A process with threads cannot make one for itself (unshare(2)), so the program unshare does it.
 
     Args:
         uid_map: what is written to ``/proc/PID/uid_map`` (user_namespaces(7)).
         gid_map: likewise.
 
     Raises:
-        OSError: it cannot be made, or there may be no such maps.
+        OSError: it cannot be made, or the kernel refused the maps.
     """
     import subprocess  # seldom needed, and slow to import
 

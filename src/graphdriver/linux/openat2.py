@@ -1,4 +1,4 @@
-"""openat2(2): to open a name while saying which ways may not be gone."""
+"""openat2(2): open a path under restrictions on how it is resolved."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import os
 from graphdriver.linux.libc import libc, raise_errno
 
 AT_FDCWD = -100
-"""In the place of an open folder, for an absolute path: no folder is started from."""
+"""In the place of an open directory, for an absolute path."""
 
 RESOLVE_NO_XDEV = 0x01
 """Never cross into another mount."""
 RESOLVE_NO_MAGICLINKS = 0x02
-"""Never follow the links of /proc that are no paths."""
+"""Never follow the magic links of /proc."""
 RESOLVE_NO_SYMLINKS = 0x04
 """Never follow a symbolic link, on the way or at the end: ELOOP."""
 RESOLVE_BENEATH = 0x08
-"""Never leave the folder that was started from, and take no absolute link: EXDEV."""
+"""Never leave the directory of the start, nor follow an absolute link: EXDEV."""
 RESOLVE_IN_ROOT = 0x10
-"""Take the folder that was started from as the root, as chroot does."""
+"""Take the directory of the start as the root, as chroot does."""
 
 _SYS_OPENAT2 = 437  # the same on every architecture, as for all calls since Linux 5.1
 
@@ -48,7 +48,7 @@ def openat2(dir_fd: int, path: bytes, flags: int, mode: int = 0, resolve: int = 
     """Open ``path``, starting from ``dir_fd``, under the restrictions of ``resolve``.
 
     Args:
-        dir_fd: an open folder.
+        dir_fd: an open directory.
         path: at most 4,095 bytes, without NUL.
         flags: as for `os.open`; `O_CLOEXEC` is added.
         mode: permission bits of a file that `O_CREAT` makes; must be 0 otherwise.
@@ -58,8 +58,8 @@ def openat2(dir_fd: int, path: bytes, flags: int, mode: int = 0, resolve: int = 
         The new descriptor.
 
     Raises:
-        OSError: EAGAIN means that something was renamed meanwhile, and that the call may be
-            repeated; the rest is in openat2(2).
+        OSError: EAGAIN if something was renamed meanwhile; then the call may be repeated. See
+            openat2(2).
         ValueError: ``path`` holds a NUL.
     """
     if b"\0" in path:

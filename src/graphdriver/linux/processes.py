@@ -12,7 +12,7 @@ _MOST = 5
 
 
 def mount_holders(point: str) -> list[str]:
-    """Return in words who uses the mount at a path; at most a few, and only as far as /proc tells."""
+    """Return in words a few users of the mount at a path: processes, and namespaces that see it."""
     device = os.stat(point).st_dev
     mine = os.readlink("/proc/self/ns/mnt")
     found: list[str] = []
@@ -62,9 +62,9 @@ def process_name(pid: int) -> str:
 
 
 def lock_holders(paths: Iterable[str]) -> list[str]:
-    """Return in words which other processes hold locks on some files; if any writes, only the writers.
+    """Return in words which other processes hold locks on some files; only writers, if there are any.
 
-    Processes of other PID namespaces are not listed there.
+    /proc/locks lists no processes of other PID namespaces.
     """
     files = set()
     for path in paths:
@@ -80,7 +80,7 @@ def lock_holders(paths: Iterable[str]) -> list[str]:
 
 
 def _locks() -> Iterator[tuple[str, int, int]]:
-    """Yield kind, process and inode of each lock; one that is waited for begins with an arrow."""
+    """Yield kind, process and inode of each lock that is held; an arrow marks one that waits."""
     with open("/proc/locks", encoding="ascii") as file:
         for line in file:
             fields = line.split()
@@ -89,7 +89,7 @@ def _locks() -> Iterator[tuple[str, int, int]]:
 
 
 def _has_open(pid: int, files: set[tuple[int, int]]) -> bool:
-    """Tell whether a process has one of the files open: /proc/locks has no device of btrfs's files."""
+    """Tell whether a process has one of the files open: /proc/locks names no usable device on btrfs."""
     with contextlib.suppress(OSError):
         for descriptor in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
-"""Projects: numbers that directories hand on to what is made in them (ioctl_xfs_fssetxattr(2)).
+"""Projects: numbers of directories that new files in them inherit (ioctl_xfs_fssetxattr(2)).
 
 The filesystem counts what each holds, and can limit it (`graphdriver.linux.project_quota`). A rename
-into a directory that hands on a project fails with EXDEV for what is in another project.
+into a directory whose project is inherited fails with EXDEV for what is in another project.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Attributes:
     cow: int
 
     @property
-    def hands_on(self) -> bool:
+    def is_inherited(self) -> bool:
         """Whether what is made in this directory is in its project."""
         return bool(self.flags & FS_XFLAG_PROJINHERIT)
 
-    def handing_on(self, project: int) -> Attributes:
-        """Return them for a directory that is in a project with all that is made in it."""
+    def with_project(self, project: int) -> Attributes:
+        """Return them with a project that new files inherit."""
         return replace(self, flags=self.flags | FS_XFLAG_PROJINHERIT, project=project)
 
 
@@ -42,10 +42,10 @@ def attributes_of(fd: int) -> Attributes:
     """Return the attributes of an open directory.
 
     Raises:
-        OSError: the filesystem does not know of any.
+        OSError: the filesystem has none.
     """
-    told = fcntl.ioctl(fd, FS_IOC_FSGETXATTR, bytes(_FSXATTR.size))
-    return Attributes(*_FSXATTR.unpack(told))
+    found = fcntl.ioctl(fd, FS_IOC_FSGETXATTR, bytes(_FSXATTR.size))
+    return Attributes(*_FSXATTR.unpack(found))
 
 
 def set_attributes(fd: int, attributes: Attributes) -> None:
@@ -58,24 +58,24 @@ def set_attributes(fd: int, attributes: Attributes) -> None:
 
 
 def join_parent(fd: int, above_fd: int) -> None:
-    """Take a directory into the project that the one above it hands on, if it does.
+    """Put a directory into the project of the one above it, if that project is inherited.
 
     Raises:
-        OSError: it cannot be taken in.
+        OSError: it cannot be set.
     """
     above, below = _known(above_fd), _known(fd)
-    if above and below and above.hands_on and below.project != above.project:
-        set_attributes(fd, below.handing_on(above.project))
+    if above and below and above.is_inherited and below.project != above.project:
+        set_attributes(fd, below.with_project(above.project))
 
 
 def stop_inheriting(fd: int) -> None:
-    """Let a directory hand on no project, so that whatever is in another one can be moved in.
+    """Let nothing inherit a directory's project, so that what is in another one can be moved in.
 
     Raises:
         OSError: it cannot be set.
     """
     found = _known(fd)
-    if found and found.hands_on:
+    if found and found.is_inherited:
         set_attributes(fd, replace(found, flags=found.flags & ~FS_XFLAG_PROJINHERIT))
 
 

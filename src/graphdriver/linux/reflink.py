@@ -1,7 +1,7 @@
-"""Copying a file's content without reading it, as far as the kernel can.
+"""Copy a file's content inside the kernel, where it can.
 
 `FICLONE` shares the blocks (btrfs, xfs with reflink); `copy_file_range` copies inside the kernel;
-where that is not possible either, plain reads and writes. Holes stay holes.
+otherwise reads and writes do it. Holes stay holes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 FICLONE = 0x40049409
 """ioctl_ficlonerange(2): make a file share all blocks of another."""
 
-_NOT_HERE = frozenset(
+_UNSUPPORTED = frozenset(
     {errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.ETXTBSY}
 )
 _PIECE = 1 << 30
@@ -30,7 +30,7 @@ def clone(target_fd: int, source_fd: int) -> bool:
     try:
         fcntl.ioctl(target_fd, FICLONE, source_fd)
     except OSError as error:
-        if error.errno in _NOT_HERE:
+        if error.errno in _UNSUPPORTED:
             return False
         raise
     return True
@@ -48,7 +48,7 @@ def copy(target_fd: int, source_fd: int, size: int) -> None:
 
 
 def _data_of(fd: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yield the ranges that hold data, by lseek(2) with SEEK_DATA and SEEK_HOLE."""
+    """Yield the ranges that hold data (lseek(2), SEEK_DATA and SEEK_HOLE)."""
     end = 0
     while end < size:
         try:
@@ -68,10 +68,10 @@ def _copy_range(target_fd: int, source_fd: int, start: int, end: int) -> None:
                 source_fd, target_fd, min(end - start, _PIECE), start, start
             )
         except OSError as error:
-            if error.errno not in _NOT_HERE:
+            if error.errno not in _UNSUPPORTED:
                 raise
             piece = os.pread(source_fd, min(end - start, _BUFFER), start)
             copied = os.pwrite(target_fd, piece, start)
         if not copied:
-            return  # the source was cut short meanwhile: the rest stays a hole
+            return  # the source became shorter meanwhile: the rest stays a hole
         start += copied

@@ -1,14 +1,13 @@
-"""Opening a regular file, and never anything else.
+"""Open a regular file, and never anything else.
 
-To open a device is to use it: a watchdog starts, a tape winds, and whoever may not do that from a
-container could have a root process do it for him. To look first is no help, since what is looked at
-and what is opened may be two things.
+To open a device is to use it: a watchdog starts, a tape winds. A container that may not do that could
+let a root process do it. A look before the open does not help, because the name may change in between.
 
-- Anywhere: a name is held with `O_PATH`, which opens nothing, and what is held is opened once it was
-  seen to be a file.
-- In half of the time, where there is a copy of the mount without devices (`open_nodev`): a name is
-  opened at once, and then seen to be a file. There a device or a socket cannot be opened. A FIFO can:
-  nothing waits for it, and its other end sees somebody come and go who reads nothing.
+- Everywhere: the name is opened with `O_PATH`, which touches no device; if that is a regular file, the
+  same file is opened for reading through /proc.
+- In half of the time, in a copy of the mount without devices (`open_nodev`): the name is opened at
+  once, and then checked. Devices and sockets cannot be opened there. A FIFO can, without waiting; its
+  other end sees a reader come and go.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ _HOLD = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _AT_ONCE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _PERHAPS_NO_FILE = frozenset({errno.EACCES, errno.ELOOP, errno.ENXIO, errno.EWOULDBLOCK})
-"""How a device, a link and a socket refuse, and a file that somebody has a lease on (fcntl(2))."""
+"""Errors of devices, links and sockets, and of a file that somebody holds a lease on (fcntl(2))."""
 
 
 class NotRegularError(OSError):
-    """What was to be opened is no regular file (any more)."""
+    """The name does not lead to a regular file (any more)."""
 
 
 def open_regular(dir_fd: int, name: bytes) -> int:
@@ -39,15 +38,15 @@ def open_and_stat(dir_fd: int, name: bytes) -> tuple[int, os.stat_result]:
     """Open a regular file for reading; a link is not followed.
 
     Args:
-        dir_fd: the folder it is in.
+        dir_fd: its open directory.
         name: one name, not a path.
 
     Returns:
-        Its descriptor, the caller's, and what fstat(2) says of it.
+        Its descriptor, which the caller closes, and the result of fstat(2).
 
     Raises:
         NotRegularError: it is something else.
-        OSError: ENOENT if there is nothing of that name.
+        OSError: ENOENT if the name does not exist.
     """
     held = os.open(name, _HOLD, dir_fd=dir_fd)
     try:
@@ -59,13 +58,14 @@ def open_and_stat(dir_fd: int, name: bytes) -> tuple[int, os.stat_result]:
         os.close(held)
 
 
-def open_nodev(folder_fd: int) -> int | None:
-    """Open a folder in a copy of its mount that lets nobody open a device; None where there is none.
+def open_nodev(directory_fd: int) -> int | None:
+    """Open a directory in a ``nodev`` copy of its mount, on which no device can be opened.
 
-    It takes Linux 5.12 and CAP_SYS_ADMIN.
+    Returns:
+        Its descriptor, which the caller closes; None before Linux 5.12 or without CAP_SYS_ADMIN.
     """
     try:
-        copy = mount_copy(folder_fd, MOUNT_ATTR_NODEV)
+        copy = mount_copy(directory_fd, MOUNT_ATTR_NODEV)
     except OSError:
         return None
     try:
@@ -75,7 +75,7 @@ def open_nodev(folder_fd: int) -> int | None:
 
 
 def open_and_stat_nodev(dir_fd: int, name: bytes) -> tuple[int, os.stat_result]:
-    """Do what `open_and_stat` does, below a folder of `open_nodev`."""
+    """Do what `open_and_stat` does, in a directory below one of `open_nodev`."""
     try:
         fd = os.open(name, _AT_ONCE, dir_fd=dir_fd)
     except OSError as error:

@@ -1,6 +1,7 @@
-"""Which resource ran out: the kernel tells only that one did (errno(3)), often of another name.
+"""Errors in words that name the resource that ran out.
 
-``ENOSPC`` is said of bytes, of inodes, of a project's limit and of one file's attributes alike.
+errno(3) says only that one did: ``ENOSPC`` stands for bytes, inodes, a project's limit and the
+attributes of one file alike.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from typing import Final
 from graphdriver.linux.mountinfo import fstype_of, mount_points
 
 Place = int | str | bytes
-"""An open descriptor or a path on the filesystem that was worked on."""
+"""An open descriptor or a path on the filesystem of the failed call."""
 
 _MUCH: Final = 1 << 20
-"""With so many bytes free, bytes are not what a filesystem has run out of."""
+"""A filesystem with so many free bytes has run out of something else."""
 
 _FILE_MAX: Final = "/proc/sys/fs/file-max"
 _DESCRIPTORS: Final = b"/proc/self/fd/"
@@ -26,11 +27,11 @@ MOUNT_MAX: Final = "/proc/sys/fs/mount-max"
 
 
 def error_text(error: OSError, place: Place | None = None) -> str:
-    """Return an error's text, which names the resource if one ran out.
+    """Return the text of an error; it names the resource if one ran out.
 
     Args:
         error: any.
-        place: where it was; the path that the error names, if not given.
+        place: where; unless given, the path that the error names.
     """
     if place is None:
         place = _place_of(error)
@@ -61,11 +62,11 @@ def error_text(error: OSError, place: Place | None = None) -> str:
 
 
 def mount_error_text(error: OSError, place: Place) -> str:
-    """Return the text of a mount's error, which may also be that there are too many mounts.
+    """Return the text of a failed mount's error; there may also be too many mounts.
 
     Args:
         error: any.
-        place: where it was to be made.
+        place: where.
     """
     if error.errno == errno.ENOSPC:
         with contextlib.suppress(OSError), open(MOUNT_MAX, encoding="utf-8") as file:
@@ -76,17 +77,17 @@ def mount_error_text(error: OSError, place: Place) -> str:
 
 
 def filesystem_name(place: Place | None) -> str:
-    """Return the name of a filesystem as an error's text says it."""
+    """Return the name of a filesystem, for an error's text."""
     with contextlib.suppress(OSError), _held(place) as fd:
         return f"the filesystem ({fstype_of(fd)})"
     return "the filesystem"
 
 
 def has_room(place: Place) -> bool:
-    """Tell whether there are bytes and inodes left, so that something else is why a call got ENOSPC.
+    """Tell whether bytes and inodes are left, so that ENOSPC had another reason.
 
     Raises:
-        OSError: it cannot be told.
+        OSError: the filesystem cannot be reached.
     """
     with _held(place) as fd:
         found = os.fstatvfs(fd)
@@ -94,7 +95,7 @@ def has_room(place: Place) -> bool:
 
 
 def _place_of(error: OSError) -> Place | None:
-    """Return the path that an error names; not a descriptor, which may be another file's by now."""
+    """Return the path that an error names, unless it is a descriptor, which may be reused by now."""
     path = error.filename
     if not isinstance(path, str | bytes) or os.fsencode(path).startswith(_DESCRIPTORS):
         return None
@@ -130,10 +131,10 @@ def _limit_of_files() -> str:
 
 @contextlib.contextmanager
 def _held(place: Place | None) -> Iterator[int]:
-    """Hold something on a filesystem; of a path that is not there, what is above it.
+    """Hold something on a filesystem open; for a missing path, the nearest directory above it.
 
     Raises:
-        OSError: nothing is known to be on it.
+        OSError: the place is unknown.
     """
     if isinstance(place, int):
         yield place

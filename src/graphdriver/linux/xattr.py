@@ -1,8 +1,8 @@
 """Extended attributes as bytes, of whatever a descriptor holds.
 
-The standard library gives names as text and refuses descriptors that were opened with `O_PATH`, the
-only kind that links and devices can have. Both is mended here: a *target* is a descriptor, or, for
-one of `O_PATH`, its path in /proc (`path_of`), which leads to the thing itself even if it is a link.
+The standard library gives names as text and refuses descriptors of `O_PATH`, the only kind that links
+and devices can have. Here names are bytes, and a *target* is a descriptor or, for one of `O_PATH`, its
+path in /proc (`path_of`), which leads to the file itself, even to a link.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ _NONE = frozenset({errno.ENOTSUP, errno.ENODATA})
 
 
 def path_of(fd: int) -> bytes:
-    """Return the path in /proc that leads to what ``fd`` holds, a link not being followed."""
+    """Return the path in /proc that leads to an open file, even to a link."""
     return b"/proc/self/fd/%d" % fd
 
 
 def get_all(target: int | bytes) -> dict[bytes, bytes]:
-    """Return all extended attributes; none where the filesystem has no such thing.
+    """Return all extended attributes; none if the filesystem does not support them.
 
     Args:
         target: a descriptor, or the `path_of` one.
@@ -31,25 +31,25 @@ def get_all(target: int | bytes) -> dict[bytes, bytes]:
 
 
 def get_all_at(dir_fd: int, name: bytes) -> dict[bytes, bytes]:
-    """Return all extended attributes of a name in an open folder; a link is not followed.
+    """Return all extended attributes of a name in an open directory; a link is not followed.
 
-    For what cannot be opened, or is not worth it.
+    For files that cannot be opened, or need not be.
 
     Args:
-        dir_fd: the folder.
+        dir_fd: the directory.
         name: one name, not a path.
 
     Raises:
-        OSError: they cannot be read, or there is nothing of that name.
+        OSError: they cannot be read, or the name does not exist.
     """
     return _all(b"/proc/self/fd/%d/%b" % (dir_fd, name), follow=False)
 
 
 def get_at(dir_fd: int, name: bytes, attribute: bytes) -> bytes | None:
-    """Return one extended attribute of a name in an open folder, as `get` and `get_all_at` do.
+    """Return one extended attribute of a name in an open directory, as `get` and `get_all_at` do.
 
     Raises:
-        OSError: it cannot be read, or there is nothing of that name.
+        OSError: it cannot be read, or the name does not exist.
     """
     return _one(b"/proc/self/fd/%d/%b" % (dir_fd, name), attribute, follow=False)
 
@@ -64,11 +64,11 @@ def get(target: int | bytes, name: bytes) -> bytes | None:
 
 
 def set(target: int | bytes, name: bytes, value: bytes) -> None:
-    """Set one extended attribute, there already or not.
+    """Set one extended attribute, new or not.
 
     Raises:
-        OSError: the filesystem cannot keep it (ENOTSUP, EPERM, ENOSPC, ERANGE), or its value is not
-            what the kernel takes under that name (EINVAL).
+        OSError: the filesystem cannot keep it (ENOTSUP, EPERM, ENOSPC, ERANGE), or the kernel takes no
+            such value under that name (EINVAL).
     """
     os.setxattr(target, name, value)
 

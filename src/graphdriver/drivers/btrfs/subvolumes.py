@@ -59,7 +59,7 @@ def _snapshot_within(fd: int, id: int, copy: int, place: btrfs.Name) -> int:
     """Make a snapshot of subvolume ``id`` where subvolume ``copy`` has an empty directory instead."""
     source = btrfs.open_directory(fd, id)
     try:
-        directory = btrfs.open_directory(fd, copy, place.folder)
+        directory = btrfs.open_directory(fd, copy, place.directory)
         try:
             inode_flags.allow_changes(
                 directory
@@ -100,7 +100,7 @@ def destroy(dir_fd: int, name: bytes) -> None:
             inner += [(id, place) for _, place in found]
             pending += [one for one, _ in found]
         for id, place in reversed(inner):  # the innermost first
-            directory = btrfs.open_directory(fd, id, place.folder)
+            directory = btrfs.open_directory(fd, id, place.directory)
             try:
                 inode_flags.allow_changes(directory)
                 _destroy_one(directory, place.name)
