@@ -95,14 +95,14 @@ def _serve(
     from graphdriver.docker.state import is_remembered, make_state_directory
     from graphdriver.drivers.choice import check_driver
     from graphdriver.drivers.loading import load, make
-    from graphdriver.serving.options import split_options
+    from graphdriver.serving.options import split_framework_options
 
     def announce() -> None:
         print(f"serving {driver} on {place}")
         print(_how_to_use(place.name, _data_root(arguments)))
         sys.stdout.flush()
 
-    check_driver(load(driver.name), split_options(arguments.opt).driver)
+    check_driver(load(driver.name), split_framework_options(arguments.opt).driver)
     state_dir = make_state_directory(place.state)
     if arguments.driver and (arguments.data_root or not is_remembered(state_dir)):
         _look_at_home(driver.name, arguments.data_root)

@@ -3,21 +3,17 @@
 It works by the table of the calls (`graphdriver.docker.protocol`). It opens no socket and knows no HTTP
 beyond method, path, query, body and status, so it is tested without a server.
 
-What holds for every driver is done here, once:
+The rules that hold for every engine (locks, marks, ApplyDiff once, the log) are those of
+`graphdriver.serving.served_home`; those of a daemon and its Init are in `graphdriver.docker.session`.
+The handler adds the rules of the protocol:
 
-- A request that is not what the protocol says is refused before the driver sees it.
-- One call at a time for each layer, and none upon a layer that is being removed or filled
-  (`graphdriver.locks`); Init alone (`graphdriver.serving.init_lock`).
-- A layer whose ApplyDiff is not known to be whole is refused to everybody but Remove; ApplyDiff is
-  taken once, and only by the process that made the layer (`graphdriver.serving.home`). A daemon sends
-  a call whose connection broke again, and what comes then can be the mere tail of a tar.
-- A Diff's first piece is there before the status line is, so what fails early is an answer; what is
-  done to its layer while it is read breaks it off (`graphdriver.docker.diffs`). A call that the driver
-  refuses with `InUseError` leaves Diffs, marks and layer as they were.
-- A Get or a Create whose answer never reached the caller is undone: nobody would Put or Remove it.
-- A layer that is refused is read to its end first, lest the daemon break (`_take_in`).
-- Whatever a driver raises is an answer with its text, completed by call and layer.
-- Each call is logged, with layer, duration and outcome (`graphdriver.serving.call_log`).
+- A malformed request is refused before the driver sees it.
+- A Diff's first piece is read before the status line is sent, so an early failure is a response. A call
+  that changes the layer while its Diff is read breaks the Diff off (`graphdriver.docker.diffs`), unless
+  the driver refuses the call with `InUseError`: then nothing has changed.
+- A Get or a Create is undone if its response did not reach the caller: nobody would Put or Remove it.
+- A refused ApplyDiff is read to its end before the response: otherwise the daemon breaks (`_take_in`).
+- Whatever a driver raises is a response with its text, completed by call and layer.
 """
 
 from __future__ import annotations
@@ -76,6 +72,10 @@ class Handler:
         state_dir: where Init is remembered for a restarted plugin; without one it is not.
         options: options for the driver (``key=value``), put before those that the daemon says.
             ``sync=none``, from either, leaves layers unsynced: a power cut may lose them.
+
+    Attributes:
+        driver: the driver, completed if it was not a `Driver`.
+        served: the driver and the home that it serves.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Handler:
         expect_driver(driver)
         self.driver: Driver = driver if isinstance(driver, Driver) else NaiveDiffDriver(driver)
         self._session = DaemonSession(self.driver, state_dir, tuple(options))
-        self._served = self._session.served
+        self.served = self._session.served
         self._diffs = OpenDiffs()
 
     def resume(self) -> None:
@@ -101,11 +101,11 @@ class Handler:
 
     def running(self) -> list[str]:
         """Return the calls that run, as errors name them: ``diff 4f0c…``."""
-        return self._served.calls.running()
+        return self.served.calls.running()
 
     def handle(self, request: Request) -> Answer:
         """Answer one call; never raises for what the caller or the driver did wrong."""
-        call = self._served.calls.begin(
+        call = self.served.calls.begin(
             request.path.removeprefix("/GraphDriver.").removeprefix("/Plugin.")
         )
         try:
@@ -147,9 +147,9 @@ class Handler:
                 if call.layer is None:
                     body = self._run(asked)
                 else:
-                    with self._served.locks.held(call.layer, call.parent, exclusive=kind.exclusive):
+                    with self.served.locks.held(call.layer, call.parent, exclusive=kind.exclusive):
                         if kind.needs_whole:
-                            self._served.expect_finished(call.layer, call.parent or "")
+                            self.served.expect_finished(call.layer, call.parent or "")
                         body = self._run(asked)
         if isinstance(body, DiffStream):
             body.call = call
@@ -165,7 +165,7 @@ class Handler:
 
     def _undo(self, undo: Callable[[Handler, _Asked], None], asked: _Asked, call: Call) -> None:
         try:
-            with self._session, self._served.locks.held(asked.message.id, exclusive=True):
+            with self._session, self.served.locks.held(asked.message.id, exclusive=True):
                 undo(self, asked)
         except Exception as error:
             call.undone(error)
@@ -183,7 +183,7 @@ class Handler:
         self._session.init(asked.message, request.peer, by_hand=request.by_hand)
 
     def _status(self, asked: _Asked) -> StatusResponse:
-        sync = ("Sync", "layer" if self._served.syncs else "none")
+        sync = ("Sync", "layer" if self.served.syncs else "none")
         return StatusResponse((*self._make(asked).status, sync))
 
     def _cleanup(self, asked: _Asked) -> None:
@@ -191,17 +191,17 @@ class Handler:
         self._session.clean_up(asked.request.peer)
 
     def _create(self, asked: _Asked) -> None:
-        with self._served.creating(asked.message.id, asked.message.parent):
+        with self.served.creating(asked.message.id, asked.message.parent):
             self._make(asked)
 
     def _undo_create(self, asked: _Asked) -> None:
-        if asked.message.id in self._served.created:  # else a later call has used it
+        if asked.message.id in self.served.created:  # else a later call has used it
             self._remove(asked)
 
     def _remove(self, asked: _Asked) -> None:
         id = asked.message.id
         with self._diffs.paused(id, "the layer was removed while it was read"):
-            self._served.remove(id)
+            self.served.remove(id)
 
     def _undo_get(self, asked: _Asked) -> None:
         self.driver.put(asked.message.id)
@@ -211,10 +211,10 @@ class Handler:
 
     def _apply_diff(self, asked: _Asked) -> Any:
         id, parent = asked.message.id, asked.message.parent
-        self._served.expect_fillable(id, parent)
+        self.served.expect_fillable(id, parent)
         with (
             self._diffs.paused(id, "the layer was applied to while it was read") as break_off,
-            self._served.filling(id, asked.request.body, break_off) as archive,
+            self.served.filling(id, asked.request.body, break_off) as archive,
         ):
             return asked.kind.make(self.driver, asked.message, archive)
 

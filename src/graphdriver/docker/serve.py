@@ -75,7 +75,7 @@ def run(
         notifier: tells systemd when the plugin is ready, and when it stops.
         ready: called when calls can be answered.
     """
-    driver = handler.driver.driver_name or type(handler.driver).__name__
+    driver = handler.served.driver_name
     where = ", ".join(getattr(one, "path", "") or one.address for one in listeners)
     with Server(handler, listeners) as server:
         if _in_main_thread():

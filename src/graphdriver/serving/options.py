@@ -1,4 +1,4 @@
-"""Options that the framework takes itself, out of those that a driver is given."""
+"""The framework's own options, ``adopt`` and ``sync``, which stand among those of a driver."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from graphdriver.errors import UnsupportedError
 
 
 class SplitOptions(NamedTuple):
-    """The driver's options, and the framework's own.
+    """The driver's options, and the values of the framework's.
 
     Attributes:
-        driver: what the driver gets.
+        driver: the options that the driver gets.
         adopt: whether a directory that holds other files may become the home.
         syncs: whether a layer is on disk before its call is answered.
     """
@@ -22,20 +22,18 @@ class SplitOptions(NamedTuple):
     syncs: bool
 
 
-def split_options(options: Sequence[str]) -> SplitOptions:
-    """Take the framework's options, ``adopt`` and ``sync``, out of those for a driver.
+def split_framework_options(options: Sequence[str]) -> SplitOptions:
+    """Split options into the driver's and the framework's.
 
     Raises:
         UnsupportedError: one of the framework's has a wrong value.
     """
-    rest, adopt = take_option(options, "adopt", ("no", "yes"))
-    rest, sync = take_option(rest, "sync", ("layer", "none"))
+    rest, adopt = _take(options, "adopt", ("no", "yes"))
+    rest, sync = _take(rest, "sync", ("layer", "none"))
     return SplitOptions(rest, adopt == "yes", sync == "layer")
 
 
-def take_option(
-    options: Sequence[str], key: str, allowed: tuple[str, str]
-) -> tuple[list[str], str]:
+def _take(options: Sequence[str], key: str, allowed: tuple[str, str]) -> tuple[list[str], str]:
     """Take an option out of those for a driver.
 
     Args:

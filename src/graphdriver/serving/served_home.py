@@ -41,7 +41,7 @@ from graphdriver.locks import LayerLocks
 from graphdriver.serving.call_log import CallLog
 from graphdriver.serving.home import Home
 from graphdriver.serving.init_lock import InitLock
-from graphdriver.serving.options import split_options
+from graphdriver.serving.options import split_framework_options
 
 _PIECE: Final = 256 << 10
 """How much of a layer's tar is read at a time, in bytes."""
@@ -125,7 +125,7 @@ class ServedHome:
                 an option of the framework has a wrong value.
             GraphDriverError: it cannot be made or read.
         """
-        split = split_options((*self._options, *options))
+        split = split_framework_options((*self._options, *options))
         path = _shortest(path)
         self._release_unless_at(path)
         if self._home is None:
