@@ -2,23 +2,22 @@
 
 The rules are those of Docker's own comparison, without its blind spots:
 
-- Never the root itself. A folder differs by mode, owner and extended attributes, not by size or
-  time; anything else by type, mode, owner, device, size, time and extended attributes as well.
-- The folders above a change are listed as modified. What replaced a folder by something else is one
-  change; what was below it is not listed.
+- The root itself is never listed. A directory differs by mode, owner and extended attributes, not by
+  size or time; anything else also by type, device, size and time.
+- The directories above a change are listed as modified. Where a directory was replaced by something
+  else that is one change; what was below it is not listed.
 - Two times count as equal within a second if either has no nanoseconds, as after a tar that had none.
 - Two files that look the same are compared by content, so that a change of the same size within the
-  same tick of the clock is found without sleeping first; unless they are one inode, or the file was
-  not touched since its layer was made, which its change time tells (nobody can set that one). But a
-  folder that was renamed brings its files along with their old change times: what is below a folder
-  that was touched itself is compared by content too.
-- Change times are believed on filesystems of which it is known that no write leaves them as they were.
-  tmpfs is none: a page that was mapped and read is then written without the kernel's seeing it. On XFS
-  two folders that change places (RENAME_EXCHANGE) keep theirs, and only the folder that they are in
-  tells; elsewhere a touched root tells nothing of what is deeper.
+  same tick of the clock is found without sleeping first. They are not compared if they are one inode,
+  or if the file was not touched since its layer was made. Its change time tells that, which no program
+  can set. But a directory that was renamed brings its files along with their old change times: what is
+  below a directory that was touched itself is compared by content too.
+- Change times are trusted on filesystems that are known to change them with every write. tmpfs does
+  not: a page that was mapped and read can be written later unseen. On XFS two directories that change
+  places (RENAME_EXCHANGE) keep theirs, and only the directory that they are in shows it.
 - Where one tree is a snapshot of the other, and the filesystem tells what was touched since
-  (`graphdriver.driver.Touched`), the rest is not looked at; and of what was one, its own change time
-  is enough.
+  (`graphdriver.driver.Touched`), the rest is not looked at. Of an inode that is in both, its own change
+  time is enough.
 - The tree may be in use. What vanishes meanwhile was deleted, what is replaced meanwhile was modified.
 """
 
@@ -57,17 +56,17 @@ def compare(
     """Yield what ``upper_fd``'s tree changed against ``lower_fd``'s, siblings in byte order.
 
     Args:
-        upper_fd: the layer's root folder.
+        upper_fd: the layer's root; borrowed.
         lower_fd: its parent's; None: everything was added.
         untouched_before_ns: when the upper tree was a finished copy of the lower one, by the clock of
-            its filesystem (the change time of a file that was written behind the copy). A file whose
+            its filesystem (the change time of a file that was written after the copy). A file whose
             change time is older, by a clock tick, has not been touched since; nor have the files
-            of folders of which the same is true, up to the root.
+            of directories of which the same is true, up to the root.
         touched: where the two trees can differ at all, if the upper one is a snapshot of the lower one;
             nothing else is looked at.
 
     Raises:
-        BrokenStreamError: a tree was moved about meanwhile.
+        BrokenStreamError: a directory was moved meanwhile.
         OSError: something cannot be read.
     """
     if lower_fd is None:
@@ -184,11 +183,11 @@ def same(
     below: os.stat_result,
     untouched_before: int,
 ) -> bool:
-    """Tell whether what has a name in two folders is the same by the rules above.
+    """Tell whether what has a name in two directories is the same by the rules above.
 
     Args:
-        upper_fd: the folder in the upper tree.
-        lower_fd: the one in the lower tree.
+        upper_fd: the directory in the upper tree; borrowed.
+        lower_fd: the one in the lower tree; borrowed.
         name: the name in both.
         above: what lstat(2) said of it in the upper tree.
         below: what it said in the lower one.

@@ -1,18 +1,16 @@
 """A tree, or what changed in it, as a tar stream.
 
 The same tree gives the same bytes, whatever filesystem it is on and in whatever order it was built:
-a folder comes before what it holds, siblings in byte order, whiteouts have a fixed time, and no
+a directory comes before what it holds, siblings in byte order, whiteouts have a fixed time, and no
 header holds a name, a device or a time of this machine.
 
 - A file with several names is stored once, under the first of them that is packed; the others are
   hard links to it.
-- Extended attributes that are no content never leave (`graphdriver.layer.attributes`). File
-  capabilities leave as the container's.
+- Extended attributes that are not content are left out (`graphdriver.layer.attributes`).
 - A file that is called like a whiteout would delete something where it is unpacked: an error.
-- A socket cannot be in a tar: left out, with a warning.
-- What changes while it is packed: a name that vanished is left out with a warning, a file that grew
-  is cut at the size in its header, one that shrank breaks the stream. A stream that broke stays
-  broken: who reads on gets the same error, never an end.
+- A socket cannot be in a tar: it is left out, with a warning.
+- The tree may change while it is packed. A name that vanished is left out with a warning, a file that
+  grew is cut at the size in its header, one that shrank breaks the stream.
 - A sparse file is packed with its holes as zeros. A Docker daemon puts layers together again from their
   headers and the files' bytes (tar-split), and cannot where a tar has left something out.
 """
@@ -46,7 +44,9 @@ from graphdriver.linux.regular_file import (
 from graphdriver.linux.resources import error_text
 
 _PIECE = 256 << 10
+"""How many bytes of a big file are read at a time; a smaller file is read at once."""
 _GATHERED = 128 << 10
+"""How many bytes of headers and small files are joined before they are given out."""
 _ZEROS = bytes(BLOCK)
 
 _TYPES = {
@@ -71,7 +71,7 @@ def pack(
     """Return a tree as a tar stream.
 
     Args:
-        root_fd: the tree's root folder; it stays the caller's.
+        root_fd: the tree's root; borrowed until this returns.
         changes: what to pack, as `graphdriver.layer.changes` lists it; None: the whole tree and its
             root.
         uid_maps: owners on disk are mapped back by these.
@@ -81,14 +81,16 @@ def pack(
 
 
 class Packer:
-    """The stream of `pack`; reading it raises what packing meets.
+    """The stream of `pack`, and what it raises.
 
     Attributes:
         size: the sum of the sizes of the files packed so far, in bytes.
-        inodes: how many files, folders and others were packed so far; the root is none, nor is a second
-            name of a file, nor a whiteout. Unpacked into an empty tree, the stream makes as many.
-        above: the folder that it is in.
-        prefix: that one's path, with a slash behind unless it is the root.
+        inodes: how many files, directories and others were packed so far; neither the root counts, nor
+            a second name of a file, nor a whiteout. Unpacked into an empty tree, the stream makes as
+            many.
+        root: the tree's root, its own descriptor.
+        above: the directory that it is in.
+        prefix: the path of that, with a slash at its end unless it is the root.
 
     Raises:
         BrokenStreamError: the tree changed under it in a way that no tar can tell.
@@ -103,6 +105,7 @@ class Packer:
         uid_maps: Sequence[IDMap],
         gid_maps: Sequence[IDMap],
     ) -> None:
+        # In a copy of the mount without devices a name can be opened at once, and checked afterwards.
         root = open_nodev(root_fd)
         if root is None:
             root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root_fd)
@@ -125,6 +128,8 @@ class Packer:
 
     def read(self, n: int, /) -> bytes:
         """Return 1 to ``n`` bytes, ``b""`` at the end."""
+        # A stream that broke stays broken: whoever reads on gets the same error, and never a clean end,
+        # which would make a short layer a whole one.
         if self._broken:
             raise self._broken
         if self._at == len(self._piece):
@@ -138,12 +143,12 @@ class Packer:
         return part
 
     def close(self) -> None:
-        """Let go of the tree."""
+        """Close the tree."""
         self._pieces.close()
         self.root.close()
 
     def _gathered(self, changes: ChangeList | None) -> Generator[bytes, None, None]:
-        """Join what entries give to pieces that are worth a system call."""
+        """Join the pieces of entries to pieces that are worth a system call."""
         gathered: list[bytes] = []
         size = 0
         for entry in self.whole_tree() if changes is None else self._changed(changes):
@@ -159,7 +164,7 @@ class Packer:
     def whole_tree(self) -> Iterator[Iterable[bytes]]:
         """Yield the pieces of each entry of the tree."""
         yield self.entry(b".", self.root.fd, os.fstat(self.root.fd))
-        self.inodes = 0  # the root was there before
+        self.inodes = 0  # whoever unpacks it has a root already
         for above, name, parent_fd, found in walk_to_files(self.root.fd):
             if above is not self.above:
                 self.enter(above)
@@ -191,7 +196,7 @@ class Packer:
     def entry(self, name: bytes, parent_fd: int, found: os.stat_result | None) -> Iterable[bytes]:
         """Return the header of what was found at a name, and its content.
 
-        ``found`` is None for what was a regular file when its folder was listed.
+        ``found`` is None for what was a regular file when its directory was listed.
         """
         if name.startswith(whiteout.PREFIX):
             raise UnsupportedError(
@@ -212,6 +217,8 @@ class Packer:
                 return self._file(name, parent_fd)
             return (self._other(name, parent_fd, kind, found),)
         except NotRegularError as error:
+            # It was listed as a file and is none any more: look at it again. What lstat(2) found to be
+            # a file a moment ago is being changed all the time.
             if found is not None:
                 raise _unreadable(self._show(name), error) from error
         except FileNotFoundError:
@@ -228,10 +235,12 @@ class Packer:
     def _file(self, name: bytes, parent_fd: int) -> Iterable[bytes]:
         fd, found = self._open(parent_fd, name)
         path = self.prefix + name
-        done = False
+        is_passed_on = False
         try:
             size = found.st_size
             attributes = xattr.get_all(fd)
+            # Most files have one name, no attributes and no mapped owner: a shorter way to their
+            # header.
             if found.st_nlink == 1 and size <= _PIECE and not (attributes or self._has_maps):
                 head = file_headers(
                     path,
@@ -252,15 +261,15 @@ class Packer:
             self.size += size
             self.inodes += 1
             if size > _PIECE:
-                done = True
+                is_passed_on = True
                 return _content(entry, fd, self._show(name))
             return (_with_data(headers(entry), fd, size),)
         finally:
-            if not done:
+            if not is_passed_on:
                 os.close(fd)
 
     def _other(self, name: bytes, parent_fd: int, kind: EntryType, found: os.stat_result) -> bytes:
-        """Return the header of what is no file, and so is never opened."""
+        """Return the header of what is not a regular file. It is never opened: to open is to use it."""
         attributes = xattr.get_all_at(parent_fd, name)
         path = self.prefix + name
         if kind is EntryType.DIRECTORY:
@@ -288,7 +297,7 @@ class Packer:
         )
 
     def _is_linked(self, name: bytes, entry: Entry, found: os.stat_result) -> bool:
-        """Make an entry a hard link if its file has been packed already."""
+        """Make an entry a hard link if its file was packed under another name before."""
         if found.st_nlink == 1:
             return False
         here = self.above, name
@@ -309,6 +318,7 @@ class Packer:
 def _with_data(head: bytes, fd: int, size: int) -> bytes:
     """Return a header and its small file's content, filled up to whole blocks."""
     data = os.read(fd, size) if size else b""
+    # Never filled up: the layer would have content that nobody wrote.
     if len(data) < size:
         raise BrokenStreamError("shrank while it was packed")
     return b"".join((head, data, _ZEROS[: -size % BLOCK]))

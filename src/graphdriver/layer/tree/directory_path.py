@@ -34,12 +34,15 @@ class DirectoryPath:
         self.length: int = above.length + len(name) + 1 if above else 0
 
     def prefix(self) -> bytes:
-        """Return what stands before a name in it: no bytes for the root, else with a slash behind."""
+        """Return its path with a slash at its end, to put a name after it; no bytes for the root."""
         names = [b"", *(one.name for one in self._up())]
         return b"/".join(reversed(names))
 
     def prefix_beside(self, other: DirectoryPath, known: bytes) -> bytes:
-        """Return `prefix`, given that of the directory where a walk was before: it is mostly near."""
+        """Return `prefix`, given that of the directory where a walk was before.
+
+        The two are mostly near each other, so that little of it need be made anew.
+        """
         if self.above is other:
             return b"%b%b/" % (known, self.name)
         above: DirectoryPath | None = other
@@ -48,7 +51,7 @@ class DirectoryPath:
         return known[: self.length] if above is self else self.prefix()
 
     def show(self, name: bytes) -> bytes:
-        """Return the path of a name in it for an error's text; of a long one its end."""
+        """Return the path of a name in it for an error's text; of a long one only its end."""
         shown = name
         for one in self._up():
             if len(shown) > _SHOWN:

@@ -20,7 +20,7 @@ from graphdriver.layer.tree.directory import Dir, LayerDir
 
 
 class Ownership(Protocol):
-    """Tells which layer something in a tree came from; directories are told by inode number."""
+    """Tells which layer something in a tree came from; directories are given by inode number."""
 
     def is_own(self, inode: int, name: bytes, found: os.stat_result) -> bool:
         """Tell whether what was found in a directory came with this layer."""
@@ -38,7 +38,7 @@ class Form(Protocol):
     """How one tree on disk keeps deletions, while one layer is unpacked into it."""
 
     def is_all_own(self, inode: int) -> bool:
-        """Tell whether what is made in a directory need not be told by `note_made`."""
+        """Tell whether all in a directory is this layer's, so that `note_made` need not be called."""
         ...
 
     def note_made(self, directory: LayerDir, name: bytes, *, is_link: bool) -> None:

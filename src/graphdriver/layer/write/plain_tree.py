@@ -21,8 +21,8 @@ from graphdriver.layer.tree.trail import Trail
 from graphdriver.layer.write.form import Form, Ownership
 
 MOST_LINKS_SIZE = 8 << 20
-"""How much memory the names of hard links may take that are in folders of the layers below."""
-_LINK_SIZE = 128
+"""How many bytes of memory the names of hard links in directories of the layers below may take."""
+_LINK_SIZE = 128  # what one takes besides its own bytes
 
 
 class PlainTree(Form):
