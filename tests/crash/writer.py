@@ -101,7 +101,7 @@ class Writer(Endless):
     def _content(self, id: str) -> tuple[bytes, Tree]:
         """Return a layer's tar, and what it adds to a tree, as `record` tells trees."""
         folder = id.encode()
-        entries = [tars.folder(folder, mtime=TIME)]
+        entries = [tars.directory(folder, mtime=TIME)]
         tree: dict[bytes, Facts] = {folder: _fact(folder, 0o40755, b"", {})}
         for number in range(FILES):
             name = b"%b/%d" % (folder, number)

@@ -58,9 +58,9 @@ def test_attributes_that_are_no_content_are_left_out_and_never_obeyed(
 ) -> None:
     apply(driver, "base", "", tars.tar(tars.file(b"d/below", b"x"), tars.file(b"f", b"below")))
     entries = (
-        tars.folder(b"."),
-        tars.folder(b"d"),
-        tars.folder(b"d/new"),
+        tars.directory(b"."),
+        tars.directory(b"d"),
+        tars.directory(b"d/new"),
         tars.file(b"f", b"content"),
         tars.symlink(b"s", b"f"),
         tars.header(b"p", b"6"),
@@ -124,7 +124,7 @@ def test_a_0_0_device_deletes_nothing(
 
 OWN: dict[str, Callable[[bytes], bytes]] = {
     "file": lambda x: tars.file(x, b"own"),
-    "directory": tars.folder,
+    "directory": tars.directory,
     "way": lambda x: tars.file(x + b"/own", b"own"),
     "link": lambda x: tars.symlink(x, b"y"),
     "hard-link": lambda x: tars.hard_link(x, b"y"),

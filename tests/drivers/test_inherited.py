@@ -28,11 +28,11 @@ GROUP = 1234
 def make_layers(driver: Driver) -> None:
     """Make layers in each way that files come into them: by tars, by copies, and by containers."""
     base = (
-        tars.folder(b"d"),
+        tars.directory(b"d"),
         tars.file(b"d/f", b"x"),
         tars.file(b"d/gone", b"x"),
-        tars.folder(b"d/gone-too"),
-        tars.folder(b"shared", mode=0o2775, gid=7),
+        tars.directory(b"d/gone-too"),
+        tars.directory(b"shared", mode=0o2775, gid=7),
         tars.file(b"shared/f", b"x", mode=0o4711, uid=5),
         tars.symlink(b"s", b"d"),
         tars.header(b"p", b"6"),
@@ -42,7 +42,7 @@ def make_layers(driver: Driver) -> None:
     upper = (
         tars.file(b"d/new", b"x"),
         tars.file(b"shared/new", b"x"),
-        tars.folder(b"shared/sub"),
+        tars.directory(b"shared/sub"),
         tars.hard_link(b"h", b"d/f"),
         tars.whiteout(b"not/.wh.named"),
     )
@@ -166,7 +166,7 @@ def test_what_is_set_on_the_home_stays_and_is_in_no_diff(
         home = Path(path, "home")
         home.mkdir()
         with serving(name, home) as driver:
-            apply(driver, "older", "", tars.tar(tars.file(b"f", b"x" * 5000), tars.folder(b"d")))
+            apply(driver, "older", "", tars.tar(tars.file(b"f", b"x" * 5000), tars.directory(b"d")))
             for folder in (home, *(home / inner for inner in os.listdir(home))):
                 if folder.is_dir():
                     set_up(folder)

@@ -19,7 +19,9 @@ from tests.support.ground import require
 
 pytestmark = pytest.mark.root
 
-TAR = tars.tar(tars.folder(b"dir"), tars.file(b"dir/file", b"content"), tars.file(b"top", b"top"))
+TAR = tars.tar(
+    tars.directory(b"dir"), tars.file(b"dir/file", b"content"), tars.file(b"top", b"top")
+)
 PLACES = {"root": "", "directory": "dir", "file": "dir/file", "file at the top": "top"}
 
 

@@ -31,7 +31,9 @@ from tests.support.ground import require
 pytestmark = pytest.mark.root
 
 DRIVERS = ("overlay2", "fuse-overlayfs", "vfs", "btrfs")
-TAR = tars.tar(tars.folder(b"dir"), tars.file(b"dir/file", b"content"), tars.file(b"top", b"top"))
+TAR = tars.tar(
+    tars.directory(b"dir"), tars.file(b"dir/file", b"content"), tars.file(b"top", b"top")
+)
 
 
 @dataclasses.dataclass(frozen=True)

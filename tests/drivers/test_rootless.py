@@ -105,19 +105,19 @@ def rootless(request: pytest.FixtureRequest) -> Iterator[Rootless]:
 
 
 BASE = tars.tar(
-    tars.folder(b"etc"),
+    tars.directory(b"etc"),
     tars.file(b"etc/owned", b"owned", mode=0o4755, uid=1000, gid=1001),
     tars.hard_link(b"again", b"etc/owned"),
     tars.symlink(b"link", b"etc/owned"),
     tars.header(b"pipe", b"6", mode=0o620),
     tars.header(b"null", b"3", mode=0o666, device=(1, 3)),
-    tars.folder(b"gone"),
+    tars.directory(b"gone"),
     tars.file(b"gone/below", b"below"),
     tars.file(b"old", b"old"),
 )
 ABOVE = tars.tar(
     tars.whiteout(b".wh.old"),
-    tars.folder(b"gone"),
+    tars.directory(b"gone"),
     tars.whiteout(b"gone/.wh..wh..opq"),
     tars.file(b"gone/above", b"above", uid=1000),
 )

@@ -56,7 +56,7 @@ def one_file() -> Iterator[bytes]:
 
 def files_in_place_of_each_other() -> Iterator[bytes]:
     for _ in range(MANY // 1000):
-        yield tars.file(b"a/b", b"x") * 500 + tars.folder(b"a/b") * 500
+        yield tars.file(b"a/b", b"x") * 500 + tars.directory(b"a/b") * 500
 
 
 def files_in_an_old_folder() -> Iterator[bytes]:
@@ -66,12 +66,12 @@ def files_in_an_old_folder() -> Iterator[bytes]:
 
 def folders() -> Iterator[bytes]:
     for n in range(MANY):
-        yield tars.folder(b"d%d" % n)
+        yield tars.directory(b"d%d" % n)
 
 
 def folders_that_were_there() -> Iterator[bytes]:
     for _ in range(MANY // 100):
-        yield b"".join(tars.folder(b"old/%d" % n) for n in range(100))
+        yield b"".join(tars.directory(b"old/%d" % n) for n in range(100))
 
 
 def whiteouts() -> Iterator[bytes]:
@@ -176,8 +176,8 @@ def what_is_kept() -> Iterator[bytes]:
         yield tars.file(b"f")
 
 
-OLD = b"".join([tars.folder(b"old"), *[tars.file(b"old/%d" % n, b"") for n in range(100)]])
-OLD_FOLDERS = b"".join(tars.folder(b"old/%d" % n) for n in range(100))
+OLD = b"".join([tars.directory(b"old"), *[tars.file(b"old/%d" % n, b"") for n in range(100)]])
+OLD_FOLDERS = b"".join(tars.directory(b"old/%d" % n) for n in range(100))
 
 CASES = {
     case.tar.__name__: case

@@ -105,7 +105,7 @@ def compare_with_tarfile(block: bytes) -> None:
 def seeds() -> list[bytes]:
     """Return tars to begin with."""
     honest = [
-        tars.file(b"f", b"content", magic=magic) + tars.folder(b"d/") + tars.symlink(b"l", b"f")
+        tars.file(b"f", b"content", magic=magic) + tars.directory(b"d/") + tars.symlink(b"l", b"f")
         for magic in (tars.USTAR, tars.GNU, tars.V7)
     ]
     attacks = [maker(b"/nowhere") for maker in CORPUS]

@@ -33,7 +33,7 @@ PAX = st.builds(
 DEVICES = st.tuples(st.integers(0, 5000), st.integers(0, 2))
 ENTRIES = st.one_of(
     st.builds(tars.file, NAMES, st.binary(max_size=1100)),
-    st.builds(tars.folder, NAMES),
+    st.builds(tars.directory, NAMES),
     st.builds(tars.symlink, NAMES, TARGETS),
     st.builds(tars.hard_link, NAMES, TARGETS),
     st.builds(tars.gnu_long, st.sampled_from([b"L", b"K"]), st.one_of(NAMES, TARGETS)),

@@ -29,7 +29,7 @@ def honest() -> dict[str, bytes]:
         "no trailer": tars.file(b"f"),
         "v7": tars.tar(tars.file(b"f", magic=tars.V7), tars.header(b"d/", b"\0", magic=tars.V7)),
         "ustar": tars.tar(
-            tars.folder(b"d/", mode=0o1755, uid=3, gid=4, mtime=1_600_000_000),
+            tars.directory(b"d/", mode=0o1755, uid=3, gid=4, mtime=1_600_000_000),
             tars.file(b"d/f", b"x" * 700, mode=0o4755, uid=1000, gid=1001),
             tars.header(b"f", prefix=b"d/e"),
             tars.symlink(b"l", b"d/f"),

@@ -45,7 +45,7 @@ def test_it_takes_no_access_control_list_from_the_directory_that_it_is_put_in(
 ) -> None:
     tar = tars.tar(
         tars.pax([(b"SCHILY.xattr.system.posix_acl_default", ACL)]),
-        tars.folder(b"d"),
+        tars.directory(b"d"),
         tars.file(b"d/sub/new"),
         *(tars.hard_link(b"d/" + one + b"2", b"d/" + one) for one in (b"f", b"s", b"p")),
     )

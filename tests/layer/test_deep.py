@@ -26,7 +26,7 @@ def layer_tar(content: bytes = b"bottom") -> bytes:
     made = []
     for depth in range(DEPTH):
         path += b"d/"
-        made += [tars.gnu_long(b"L", path), tars.folder(b"", mtime=depth)]
+        made += [tars.gnu_long(b"L", path), tars.directory(b"", mtime=depth)]
     made += [tars.gnu_long(b"L", path + b"file"), tars.file(b"", content)]
     made += [tars.gnu_long(b"L", path + b"link"), tars.gnu_long(b"K", path + b"file")]
     return tars.tar(*made, tars.hard_link(b"", b""))

@@ -175,7 +175,7 @@ def test_times_are_kept_to_the_nanosecond_also_before_1970(
     header = tars.pax([(b"mtime", said)])
     layer.unpack(
         tars.tar(
-            header, tars.file(b"f"), header, tars.folder(b"d"), header, tars.symlink(b"s", b"x")
+            header, tars.file(b"f"), header, tars.directory(b"d"), header, tars.symlink(b"s", b"x")
         )
     )
     assert [layer.stat(n).st_mtime_ns for n in "fds"] == [nanoseconds] * 3
@@ -288,7 +288,7 @@ def test_an_extended_headers_size_wins_and_belongs_to_the_file_only(layer: Layer
 def test_folders_and_links_have_no_data_whatever_their_size_says(layer: Layer) -> None:
     layer.unpack(
         tars.tar(
-            tars.folder(b"d", size=4096),
+            tars.directory(b"d", size=4096),
             tars.header(b"s", b"2", size=512, link=b"x"),
             tars.file(b"f"),
         )
@@ -309,7 +309,7 @@ def test_large_device_numbers_in_schilys_records(layer: Layer) -> None:
 
 def test_the_reader_gives_entries_and_their_data_and_leaves_out_what_is_not_read() -> None:
     reader = TarReader(
-        io.BytesIO(tars.tar(tars.file(b"a", b"x" * 1000), tars.folder(b"b"), tars.file(b"c")))
+        io.BytesIO(tars.tar(tars.file(b"a", b"x" * 1000), tars.directory(b"b"), tars.file(b"c")))
     )
     seen = []
     for entry in reader:
@@ -455,5 +455,5 @@ def test_records_that_say_nothing_a_layer_keeps_do_no_harm(layer: Layer) -> None
 
 @pytest.mark.parametrize("end", [b"", bytes(512), bytes(1024), bytes(1024 + 100), bytes(20 * 512)])
 def test_a_tar_ends_where_a_header_could_begin(layer: Layer, end: bytes) -> None:
-    layer.unpack(tars.file(b"f") + tars.folder(b"d") + end)
+    layer.unpack(tars.file(b"f") + tars.directory(b"d") + end)
     assert layer.names() == [b"d", b"f"]

@@ -31,7 +31,7 @@ def test_targets_may_come_later_and_be_links_that_wait_themselves(layer: Layer) 
             tars.hard_link(b"c", b"b"),
             tars.hard_link(b"b", b"./a"),
             tars.hard_link(b"d/e", b"c"),
-            tars.folder(b"d", mtime=5),
+            tars.directory(b"d", mtime=5),
             tars.file(b"a", b"late"),
         )
     )
@@ -78,14 +78,14 @@ def test_a_link_to_a_symbolic_link_is_another_name_of_the_link(layer: Layer) -> 
 @pytest.mark.parametrize("target", [b"d", b".", b"/"])
 def test_a_link_to_a_folder_is_an_error(layer: Layer, target: bytes) -> None:
     with pytest.raises(BadArchiveError, match=r"'h'.*hard link to"):
-        layer.unpack(tars.tar(tars.folder(b"d"), tars.hard_link(b"h", target)))
+        layer.unpack(tars.tar(tars.directory(b"d"), tars.hard_link(b"h", target)))
 
 
 def test_targets_that_aufs_keeps_aside_are_linked_and_do_not_stay(layer: Layer) -> None:
     layer.unpack(
         tars.tar(
-            tars.folder(b".", mtime=9),
-            tars.folder(b".wh..wh.plnk"),
+            tars.directory(b".", mtime=9),
+            tars.directory(b".wh..wh.plnk"),
             tars.file(b".wh..wh.plnk/17.5", b"shared"),
             tars.hard_link(b"a", b".wh..wh.plnk/17.5"),
             tars.hard_link(b"d/b", b"/.wh..wh.plnk/17.5"),

@@ -53,7 +53,7 @@ def test_attributes_that_the_filesystem_does_not_know_are_left_out_and_each_name
             labelled(b"f", b"user.a", b"user.b", b"trusted.c"),
             labelled(b"g", b"user.a", b"security.odd"),
             tars.pax([(b"SCHILY.xattr.user.a", b"1")]),
-            tars.folder(b"d"),
+            tars.directory(b"d"),
         ),
     )
     assert unpacked == Unpacked(size=8, inodes=3)
@@ -135,7 +135,7 @@ def test_a_time_becomes_the_nearest_that_the_filesystem_keeps_and_is_told_once(
     filesystem: Path, place: Path, caplog: pytest.LogCaptureFixture, year: str
 ) -> None:
     time = tars.pax([(b"mtime", YEARS[year])])
-    entries = [time, tars.file(b"f"), time, tars.symlink(b"s", b"f"), time, tars.folder(b"d")]
+    entries = [time, tars.file(b"f"), time, tars.symlink(b"s", b"f"), time, tars.directory(b"d")]
     unpack_into(place, tars.tar(*entries, tars.file(b"d/f")))
     wanted = int(Decimal(YEARS[year].decode()) * 1_000_000_000)
     least, most = NEAREST.get(filesystem.name, (-(1 << 63), (1 << 63) - 1))
@@ -148,7 +148,7 @@ def test_a_time_becomes_the_nearest_that_the_filesystem_keeps_and_is_told_once(
 
 def test_a_time_in_a_header_may_be_as_far(tmp_path: Path) -> None:
     """Base 256 has 64 bits, as the kernel's own times."""
-    far = [tars.folder(name, mtime=time, magic=tars.GNU) for name, time in FAR.items()]
+    far = [tars.directory(name, mtime=time, magic=tars.GNU) for name, time in FAR.items()]
     unpack_into(tmp_path, tars.tar(*far))
     assert (tmp_path / "past").stat().st_mtime < 0
     assert (tmp_path / "future").stat().st_mtime > 2**32

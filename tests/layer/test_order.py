@@ -45,7 +45,7 @@ def folders_above(path: str) -> list[str]:
 def entry(path: str, is_folder: bool, layer: int) -> bytes:
     """An entry whose owner and time tell which layer it is of."""
     if is_folder:
-        return tars.folder(path.encode() + b"/", 0o710, uid=layer, mtime=layer)
+        return tars.directory(path.encode() + b"/", 0o710, uid=layer, mtime=layer)
     return tars.file(path.encode(), f"{layer} {path}".encode(), uid=layer, mtime=layer)
 
 
@@ -181,7 +181,7 @@ def test_the_order_of_a_tar_makes_no_difference(
 
 THINGS = {
     "file": [tars.file(b"x", b"a file", mode=0o640, uid=5, mtime=6)],
-    "folder": [tars.folder(b"x/", 0o2750, uid=5, mtime=6), tars.file(b"x/in", b"inside")],
+    "folder": [tars.directory(b"x/", 0o2750, uid=5, mtime=6), tars.file(b"x/in", b"inside")],
     "symlink": [tars.symlink(b"x", b"to/nowhere", uid=5, mtime=6)],
     "fifo": [tars.header(b"x", b"6", mode=0o600, uid=5, mtime=6)],
     "device": [tars.header(b"x", b"4", mode=0o600, uid=5, mtime=6, device=(7, 1))],
@@ -239,12 +239,12 @@ def test_a_link_that_waits_hides_what_the_parent_has_of_its_name(stack: UponPare
 
 
 def test_an_emptied_root_stays_so_though_a_link_that_waits_is_replaced(stack: UponParent) -> None:
-    stack.below(tars.tar(tars.folder(b"h"), tars.file(b"h/below")))
+    stack.below(tars.tar(tars.directory(b"h"), tars.file(b"h/below")))
     stack.unpack(
         tars.tar(
             tars.whiteout(b".wh..wh..opq"),
             tars.hard_link(b"h", b"a"),
-            tars.folder(b"h"),
+            tars.directory(b"h"),
             tars.file(b"a"),
         )
     )
@@ -254,7 +254,7 @@ def test_an_emptied_root_stays_so_though_a_link_that_waits_is_replaced(stack: Up
 
 @pytest.mark.parametrize("deletion", [b"d/.wh.e", b"d/.wh..wh..opq"])
 def test_a_folder_that_was_made_anew_is_the_layers_own(stack: UponParent, deletion: bytes) -> None:
-    stack.below(tars.tar(tars.folder(b"d"), tars.folder(b"d/e"), tars.file(b"d/e/f")))
+    stack.below(tars.tar(tars.directory(b"d"), tars.directory(b"d/e"), tars.file(b"d/e/f")))
     taken_for_granted = tars.whiteout(b"d/e/.wh.f")
     stack.unpack(tars.tar(*[taken_for_granted, tars.whiteout(deletion)] * 2))
     with stack.shown() as shown:

@@ -122,7 +122,7 @@ def test_an_owner_that_linux_cannot_have_is_nobody_and_told_once(
     layer: Layer, id: int, key: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     odd = tars.pax([(key, b"%d" % id)])
-    layer.unpack(tars.tar(odd, tars.file(b"f", mode=0o6755), odd, tars.folder(b"d")))
+    layer.unpack(tars.tar(odd, tars.file(b"f", mode=0o6755), odd, tars.directory(b"d")))
     for name in ("f", "d"):
         found = layer.stat(name)
         owner = found.st_uid if key == b"uid" else found.st_gid

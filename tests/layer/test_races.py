@@ -64,11 +64,11 @@ OUT_OF_THE_ROOT = "../canary/secret"
 """Links as they must be where they are swapped to. The kernel stops absolute ones for more reasons."""
 
 LAYER = tars.tar(
-    tars.folder(b"d"),
-    *[tars.folder(b"d/e", mode=0o777, uid=666)] * 20,
+    tars.directory(b"d"),
+    *[tars.directory(b"d/e", mode=0o777, uid=666)] * 20,
     tars.file(b"f", b"owned", mode=0o4777),
     tars.file(b"d/e/secret", b"owned", mode=0o4777),
-    tars.folder(b"d/e/folder", mode=0o777, uid=666),
+    tars.directory(b"d/e/folder", mode=0o777, uid=666),
     tars.file(b"d/e/folder/file", b"owned"),
     tars.symlink(b"d/e/link", b"elsewhere"),
     tars.header(b"d/e/fifo", b"6", mode=0o777, uid=666),

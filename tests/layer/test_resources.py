@@ -27,7 +27,7 @@ def refused(root: Path, *entries: bytes, kind: type[GraphDriverError] = Unsuppor
     return text
 
 
-@pytest.mark.parametrize("entry", [tars.file(b"e"), tars.folder(b"e"), tars.symlink(b"e", b"x")])
+@pytest.mark.parametrize("entry", [tars.file(b"e"), tars.directory(b"e"), tars.symlink(b"e", b"x")])
 def test_an_attribute_that_is_too_large_for_the_filesystem(
     filesystem: Path, place: Path, entry: bytes
 ) -> None:

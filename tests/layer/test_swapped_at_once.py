@@ -40,7 +40,7 @@ def test_a_folder_that_became_a_link_is_not_entered(
 
     replaced_after(monkeypatch, "mkdir", replace)
     with pytest.raises(GraphDriverError, match="'d'"):
-        layer.unpack(tars.tar(tars.folder(b"d", mode=0o777, uid=666)))
+        layer.unpack(tars.tar(tars.directory(b"d", mode=0o777, uid=666)))
     monkeypatch.undo()
 
 

@@ -52,7 +52,7 @@ def test_every_type_arrives_with_owner_mode_and_time(layer: Layer) -> None:
     fields = {"uid": 7, "gid": 8, "mtime": 1234567890}
     unpacked = layer.unpack(
         tars.tar(
-            tars.folder(b"d/", 0o3751, **fields),
+            tars.directory(b"d/", 0o3751, **fields),
             tars.file(b"d/f", b"content", mode=0o6755, **fields),
             tars.symlink(b"d/s", b"nowhere", **fields),
             tars.header(b"d/p", b"6", mode=0o620, **fields),  # type: ignore[arg-type]
@@ -125,7 +125,7 @@ def test_missing_parents_are_made_for_root_to_enter(layer: Layer) -> None:
 
 def test_a_parent_that_comes_later_describes_the_folder_and_its_time_stays(layer: Layer) -> None:
     layer.unpack(
-        tars.tar(tars.file(b"a/b"), tars.folder(b"a", 0o700, mtime=1000), tars.file(b"a/c"))
+        tars.tar(tars.file(b"a/b"), tars.directory(b"a", 0o700, mtime=1000), tars.file(b"a/c"))
     )
     found = layer.stat("a")
     assert (found.st_mode & 0o7777, found.st_mtime) == (0o700, 1000)
@@ -146,9 +146,9 @@ def test_the_later_of_two_entries_wins(layer: Layer) -> None:
         tars.tar(
             tars.file(b"x", b"long first"),
             tars.file(b"x", b"2nd"),
-            tars.folder(b"d"),
+            tars.directory(b"d"),
             tars.file(b"d/child"),
-            tars.folder(b"d", 0o700),
+            tars.directory(b"d", 0o700),
             tars.symlink(b"was_link", b"x"),
             tars.file(b"was_link", b"now file"),
         )
@@ -162,7 +162,9 @@ def test_the_later_of_two_entries_wins(layer: Layer) -> None:
 def test_a_file_replaces_a_folder_and_a_folder_a_file(layer: Layer) -> None:
     (layer.root / "folder" / "deep").mkdir(parents=True)
     (layer.root / "file").write_bytes(b"old")
-    layer.unpack(tars.tar(tars.file(b"folder", b"new"), tars.folder(b"file"), tars.file(b"file/f")))
+    layer.unpack(
+        tars.tar(tars.file(b"folder", b"new"), tars.directory(b"file"), tars.file(b"file/f"))
+    )
     assert layer.names() == [b"file", b"file/f", b"folder"]
     assert layer.read("folder") == b"new"
 
@@ -188,14 +190,14 @@ def test_a_replaced_file_is_a_new_file_and_not_written_over(layer: Layer) -> Non
 def test_a_folder_over_a_folder_loses_the_attributes_it_does_not_have(layer: Layer) -> None:
     (layer.root / "d").mkdir()
     os.setxattr(layer.root / "d", "user.old", b"1")
-    layer.unpack(tars.tar(tars.pax([(b"SCHILY.xattr.user.new", b"2\n\0")]), tars.folder(b"d")))
+    layer.unpack(tars.tar(tars.pax([(b"SCHILY.xattr.user.new", b"2\n\0")]), tars.directory(b"d")))
     assert os.listxattr(layer.path("d")) == ["user.new"]
     assert os.getxattr(layer.path("d"), "user.new") == b"2\n\0"
 
 
 @pytest.mark.parametrize("name", [b".", b"./", b"/", b"//", b"./.", b"a/.."])
 def test_the_root_entry_describes_the_root_however_it_is_spelt(layer: Layer, name: bytes) -> None:
-    layer.unpack(tars.tar(tars.file(b"f"), tars.folder(name, 0o711, uid=3, mtime=77)))
+    layer.unpack(tars.tar(tars.file(b"f"), tars.directory(name, 0o711, uid=3, mtime=77)))
     found = layer.stat("")
     assert (found.st_mode & 0o7777, found.st_uid, found.st_mtime) == (0o711, 3, 77)
 
@@ -302,7 +304,7 @@ def test_every_file_gets_its_owner_whatever_its_folder_gives_new_ones(layer: Lay
     for mode in (0o755, 0o2755):
         layer.unpack(
             tars.tar(
-                tars.folder(b"d", mode, gid=7),
+                tars.directory(b"d", mode, gid=7),
                 *(
                     tars.file(b"d/f%d" % at, uid=uid, gid=gid)
                     for at, (uid, gid) in enumerate(owners)
@@ -359,7 +361,7 @@ def test_a_folders_default_acl_is_not_passed_on_to_what_the_tar_puts_in(layer: L
     )
     os.setxattr(layer.root / "d", "system.posix_acl_default", acl)
     layer.unpack(
-        tars.tar(tars.file(b"d/f", mode=0o640), tars.folder(b"d/e"), tars.header(b"d/p", b"6"))
+        tars.tar(tars.file(b"d/f", mode=0o640), tars.directory(b"d/e"), tars.header(b"d/p", b"6"))
     )
     for name in ("d/f", "d/e", "d/p"):
         assert os.listxattr(layer.path(name)) == []
@@ -377,7 +379,7 @@ def test_no_descriptor_is_left_open_whether_it_ends_well_or_not(layer: Layer) ->
 
 
 def test_a_link_that_is_replaced_on_the_very_way_to_it_is_noticed(layer: Layer) -> None:
-    layer.unpack(tars.tar(tars.folder(b"d"), tars.symlink(b"d/self", b".")))
+    layer.unpack(tars.tar(tars.directory(b"d"), tars.symlink(b"d/self", b".")))
     with pytest.raises(BadArchiveError, match=r"'d/self/b'.*not a directory"):
         layer.unpack(
             tars.tar(tars.file(b"d/self/a"), tars.file(b"d/self/self"), tars.file(b"d/self/b"))

@@ -256,7 +256,7 @@ def test_a_hard_link_into_the_layers_below_is_one_file_with_its_target(stack: St
         (tars.whiteout(b"closed/.wh.file"),),
         (tars.whiteout(b"closed/.wh..wh..opq"),),
         (tars.whiteout(b".wh.closed"),),
-        (tars.whiteout(b".wh.closed"), tars.folder(b"closed")),
+        (tars.whiteout(b".wh.closed"), tars.directory(b"closed")),
     ],
     ids=["its whiteout", "an opaque folder", "a folder's whiteout", "a new folder"],
 )
@@ -308,7 +308,7 @@ PATHS = st.lists(st.sampled_from([b"a", b"b", b"c"]), min_size=1, max_size=3).ma
 ENTRIES = st.lists(
     st.one_of(
         st.builds(tars.file, PATHS, st.sampled_from([b"1", b"22"])),
-        st.builds(tars.folder, PATHS, st.sampled_from([0o755, 0o700])),
+        st.builds(tars.directory, PATHS, st.sampled_from([0o755, 0o700])),
         st.builds(tars.symlink, PATHS, PATHS.map(lambda path: b"/" + path)),
         st.builds(tars.hard_link, PATHS, PATHS),
         PATHS.map(lambda path: tars.whiteout(_with_prefix(path, b".wh."))),

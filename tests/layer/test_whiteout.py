@@ -58,7 +58,7 @@ def test_a_whiteout_hides_below_but_not_the_same_layers_entry_in_either_order(
 def test_a_folder_that_is_deleted_and_made_anew_holds_only_the_new(
     child: Layer, order: tuple[int, ...]
 ) -> None:
-    entries = [tars.whiteout(b".wh.d"), tars.folder(b"d", mtime=5), tars.file(b"d/sub/new")]
+    entries = [tars.whiteout(b".wh.d"), tars.directory(b"d", mtime=5), tars.file(b"d/sub/new")]
     child.unpack(tars.tar(*[entries[i] for i in order]))
     assert child.names() == [b"d", b"d/sub", b"d/sub/new", b"e", b"e/f", b"f"]
     assert child.stat("d").st_mtime == 5
@@ -72,7 +72,7 @@ def test_an_opaque_mark_hides_what_is_below_wherever_it_stands(
 ) -> None:
     entries = [
         tars.whiteout(b"d/.wh..wh..opq"),
-        tars.folder(b"d"),
+        tars.directory(b"d"),
         tars.file(b"d/new"),
         tars.file(b"d/sub/deep/new"),
     ]
@@ -94,9 +94,9 @@ def test_an_opaque_mark_in_the_root_empties_it(child: Layer) -> None:
 def test_a_folder_that_stays_keeps_its_time_when_it_is_cleared(child: Layer) -> None:
     child.unpack(
         tars.tar(
-            tars.folder(b"d", mtime=5),
-            tars.folder(b"d/sub", mtime=6),
-            tars.folder(b"d/sub/deep", mtime=7),
+            tars.directory(b"d", mtime=5),
+            tars.directory(b"d/sub", mtime=6),
+            tars.directory(b"d/sub/deep", mtime=7),
             tars.whiteout(b"d/.wh..wh..opq"),
         )
     )
@@ -148,7 +148,7 @@ def test_aufs_own_names_are_left_out(layer: Layer) -> None:
     layer.unpack(
         tars.tar(
             tars.whiteout(b".wh..wh.aufs"),
-            tars.folder(b".wh..wh.orph"),
+            tars.directory(b".wh..wh.orph"),
             tars.file(b".wh..wh.orph/x"),
             tars.file(b"f"),
         )
@@ -186,7 +186,7 @@ def test_in_an_overlay_a_whiteout_is_a_device_and_an_opaque_mark_an_attribute(
     layer.unpack(
         tars.tar(
             tars.whiteout(b".wh.f"),
-            tars.folder(b"d"),
+            tars.directory(b"d"),
             tars.whiteout(b"d/.wh..wh..opq"),
             tars.file(b"d/f"),
         ),
@@ -205,7 +205,9 @@ def test_in_an_overlay_the_layers_own_entry_stands_in_either_order(
         assert layer.read("f") == b"new"
 
 
-@pytest.mark.parametrize("made", [tars.folder(b"d"), tars.file(b"d/f")], ids=["entry", "implied"])
+@pytest.mark.parametrize(
+    "made", [tars.directory(b"d"), tars.file(b"d/f")], ids=["entry", "implied"]
+)
 def test_in_an_overlay_a_folder_made_anew_is_opaque_in_either_order(
     layer: Layer, on_a_lower: Callable[[int], UpperDirectory], made: bytes
 ) -> None:
@@ -216,7 +218,7 @@ def test_in_an_overlay_a_folder_made_anew_is_opaque_in_either_order(
 def test_in_an_overlay_a_whiteout_after_its_folder_makes_it_opaque(
     layer: Layer, on_a_lower: Callable[[int], UpperDirectory]
 ) -> None:
-    layer.unpack(tars.tar(tars.folder(b"d"), tars.whiteout(b".wh.d")), form=on_a_lower)
+    layer.unpack(tars.tar(tars.directory(b"d"), tars.whiteout(b".wh.d")), form=on_a_lower)
     assert is_opaque(layer, "d")
 
 
@@ -224,7 +226,7 @@ def test_what_a_whiteout_left_is_not_looked_at_again(
     layer: Layer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a mark for each of many files would cost the square of their number."""
-    layer.unpack(tars.tar(tars.folder(b"d"), tars.folder(b"d/e"), tars.file(b"d/e/old")))
+    layer.unpack(tars.tar(tars.directory(b"d"), tars.directory(b"d/e"), tars.file(b"d/e/old")))
     looks = 0
 
     def counted(name: bytes, *, dir_fd: int) -> os.stat_result:
@@ -243,7 +245,7 @@ def test_too_many_hard_links_in_old_folders_are_an_error(
     layer: Layer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("graphdriver.layer.write.plain_tree.MOST_LINKS_SIZE", 2000)
-    layer.unpack(tars.tar(tars.folder(b"d"), tars.file(b"d/f")))
+    layer.unpack(tars.tar(tars.directory(b"d"), tars.file(b"d/f")))
     links = [tars.hard_link(b"%d" % n, b"d/f") for n in range(30)]
     with pytest.raises(BadArchiveError, match="too many hard links"):
         layer.unpack(tars.tar(*links))
@@ -269,7 +271,7 @@ def test_a_deleted_link_is_not_followed_any_more(child: Layer) -> None:
     [
         [tars.symlink(b"s", b"x"), tars.symlink(b"s", b"x"), tars.whiteout(b".wh.f")],
         [tars.whiteout(b".wh..wh..opq"), tars.whiteout(b".wh.f")],
-        [tars.folder(b"o"), tars.whiteout(b".wh.o"), tars.whiteout(b".wh.f")],
+        [tars.directory(b"o"), tars.whiteout(b".wh.o"), tars.whiteout(b".wh.f")],
     ],
     ids=["replaced links", "opaque marks", "deleted folders"],
 )

@@ -56,10 +56,10 @@ def busybox() -> bytes:
     program = Path(shutil.which("busybox") or tool("busybox")).read_bytes()
     links = [tars.symlink(b"bin/" + name, b"busybox") for name in (b"sh", b"cat", b"sleep", b"ls")]
     return tars.tar(
-        tars.folder(b"bin"),
+        tars.directory(b"bin"),
         tars.file(b"bin/busybox", program, mode=0o755),
         *links,
-        *(tars.folder(name) for name in (b"proc", b"dev", b"sys", b"etc", b"tmp")),
+        *(tars.directory(name) for name in (b"proc", b"dev", b"sys", b"etc", b"tmp")),
     )
 
 
@@ -72,14 +72,16 @@ def ten_layers(files: int) -> list[bytes]:
         tars.file(b"many/%d/%d" % (n // 500, n), b"%d" % n, mtime=1_000_000_000 + n)
         for n in range(files)
     ]
-    folders = [tars.folder(b"many/%d" % n) for n in range(files // 500 + 1)]
+    folders = [tars.directory(b"many/%d" % n) for n in range(files // 500 + 1)]
     capable = tars.pax([(b"SCHILY.xattr.security.capability", CAPABILITY)])
     return [
         busybox(),
-        tars.tar(tars.folder(b"many"), *folders, *many),
-        tars.tar(tars.folder(b"srv"), tars.file(b"srv/one", b"one"), tars.file(b"srv/two", b"two")),
+        tars.tar(tars.directory(b"many"), *folders, *many),
+        tars.tar(
+            tars.directory(b"srv"), tars.file(b"srv/one", b"one"), tars.file(b"srv/two", b"two")
+        ),
         tars.tar(tars.whiteout(b"srv/.wh.one"), tars.file(b"srv/three", os.urandom(5000))),
-        tars.tar(tars.folder(b"bin"), capable, tars.file(b"bin/ping", b"ping", mode=0o755)),
+        tars.tar(tars.directory(b"bin"), capable, tars.file(b"bin/ping", b"ping", mode=0o755)),
         # Not to a layer below: in an overlay containerd's own differ fails at that.
         tars.tar(
             tars.file(b"srv/first", b"first"),
@@ -87,13 +89,15 @@ def ten_layers(files: int) -> list[bytes]:
             tars.symlink(b"srv/link", b"/srv/two"),
         ),
         tars.tar(
-            tars.whiteout(b"many/1/.wh..wh..opq"), tars.folder(b"many/1"), tars.file(b"many/1/new")
+            tars.whiteout(b"many/1/.wh..wh..opq"),
+            tars.directory(b"many/1"),
+            tars.file(b"many/1/new"),
         ),
         tars.tar(
             tars.whiteout(b"many/.wh.2"),
             tars.file(b"many/2b", mode=0o4755, uid=1000, gid=7),
-            tars.folder(b"many"),
+            tars.directory(b"many"),
         ),
         tars.tar(tars.whiteout(b".wh.srv"), tars.file(b"srv-is-gone")),
-        tars.tar(tars.folder(b"srv", mode=0o1777), tars.file(b"srv/again", b"another")),
+        tars.tar(tars.directory(b"srv", mode=0o1777), tars.file(b"srv/again", b"another")),
     ]

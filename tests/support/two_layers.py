@@ -9,22 +9,22 @@ from graphdriver.conformance.plugin import tars
 
 TIME = 1_000_000_000
 TAR_A = tars.tar(
-    tars.folder(b"etc", mtime=TIME),
+    tars.directory(b"etc", mtime=TIME),
     tars.file(b"etc/passwd", b"root:x:0:0::/:/bin/sh\n", mtime=TIME),
-    tars.folder(b"bin", mode=0o2750, gid=7, mtime=TIME),
+    tars.directory(b"bin", mode=0o2750, gid=7, mtime=TIME),
     tars.file(b"bin/tool", b"#!/bin/sh\n" * 50, mode=0o4755, uid=1000, gid=1001, mtime=TIME),
     tars.hard_link(b"again", b"bin/tool"),
     tars.symlink(b"link", b"etc/passwd", mtime=TIME),
     tars.pax([(b"SCHILY.xattr.trusted.note", b"a note")]),
     tars.file(b"noted", b"noted", mtime=TIME),
     tars.header(b"pipe", b"6", mode=0o620, mtime=TIME),
-    tars.folder(b"gone", mtime=TIME),
+    tars.directory(b"gone", mtime=TIME),
     tars.file(b"gone/below", b"below", mtime=TIME),
     tars.file(b"old", b"old", mtime=TIME),
 )
 TAR_B = tars.tar(
     tars.whiteout(b".wh.old"),
-    tars.folder(b"gone", mtime=TIME + 1),
+    tars.directory(b"gone", mtime=TIME + 1),
     tars.whiteout(b"gone/.wh..wh..opq"),
     tars.file(b"gone/above", b"above", mtime=TIME),
     tars.hard_link(b"passwd", b"etc/passwd"),

@@ -44,13 +44,13 @@ class Ground:
     """A host.
 
     Attributes:
-        folder: where the kit makes its own directories.
+        directory: where the kit makes its own directories.
         home: the plugin's.
         canary: a tree of the host's.
         victim: another tree, which the plugin itself links and mounts: its files' change times move.
     """
 
-    folder: Path
+    directory: Path
     home: Path
     canary: Canary
     victim: Path
@@ -96,8 +96,8 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
 
     A path that is relative, or empty, leads there.
     """
-    with scratch_directory("/dev/shm", "gd-") as folder:
-        found = Ground.made_in(folder)
+    with scratch_directory("/dev/shm", "gd-") as directory:
+        found = Ground.made_in(directory)
         monkeypatch.chdir(found.canary.root)
         yield found
 

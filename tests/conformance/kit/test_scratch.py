@@ -29,16 +29,16 @@ def test_what_is_mounted_in_a_temporary_directory_outlives_it(
 
     with host(monkeypatch) as ground:
         source = str(ground.canary.root)
-        with ground.canary.unharmed(), scratch_directory(ground.folder) as one:
+        with ground.canary.unharmed(), scratch_directory(ground.directory) as one:
             mount_the_host(source, one)
         assert not one.exists()
         # A plugin that mounts faster than it is unmounted.
         with monkeypatch.context() as patch, ground.canary.unharmed():
             patch.setattr(scratch, "unmount", lambda *_: None)
-            with scratch_directory(ground.folder) as other:
+            with scratch_directory(ground.directory) as other:
                 mount_the_host(source, other)
         unmount(str(other))
-        assert (other / "a" / "deep" / "folder" / "file").exists()
+        assert (other / "a" / "deep" / "directory" / "file").exists()
 
 
 def test_a_mount_whose_id_another_one_had_before_is_unmounted(

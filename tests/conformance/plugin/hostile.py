@@ -64,7 +64,7 @@ def mounted(place: str) -> Callable[[Ground], Path]:
     """Mount an empty directory of the host's at a place, and name that."""
 
     def make(ground: Ground) -> Path:
-        target = ground.folder.parent / place
+        target = ground.directory.parent / place
         if not target.is_dir():
             target.mkdir(parents=True)
             mount(str(ground.canary.root / "empty"), str(target), "", MS_BIND, "")
@@ -106,12 +106,12 @@ names("a NUL", "Dir", lambda g: f"{g.canary.root}/empty\0x")
 names("an endless path", "Dir", lambda g: f"{g.home}/{'d/' * 5000}d")
 names("what is not there", "No such file", lambda g: f"{g.home}/absent")
 names("a file", "Not a directory", lambda g: f"{g.canary.root}/secret")
-names("a directory of the host", "belongs to the host", lambda g: f"{g.canary.root}/folder")
+names("a directory of the host", "belongs to the host", lambda g: f"{g.canary.root}/directory")
 names("an empty directory of the host", "belongs to the host", lambda g: f"{g.canary.root}/empty")
 names("/etc", "belongs to the host", lambda _: "/etc")
 names("the home", "which holds", lambda g: str(g.home))
 names("what the home is in", "which holds", lambda g: str(g.home.parent))
-names("where the kit works", "which holds", lambda g: str(g.folder))
+names("where the kit works", "which holds", lambda g: str(g.directory))
 names("where the kit was started", "which holds", lambda _: os.getcwd())
 names("a link to the host", "without symbolic links", lambda g: str(linked(g)))
 names("a path through a link", "without symbolic links", lambda g: f"{linked(g)}/empty")
@@ -143,7 +143,7 @@ class _LinkedDirectory(_Child):
     def spoil(self, root: Path) -> None:
         (root / "d" / "f").rename(root / "spoilt")
         (root / "d").rmdir()
-        (root / "d").symlink_to(self.ground.canary.root / "folder")
+        (root / "d").symlink_to(self.ground.canary.root / "directory")
 
 
 class _LinkedFile(_Child):

@@ -26,10 +26,10 @@ def parts(planted: Planted) -> tuple[type[Broken], type[Proxy]]:
 
 
 @contextlib.contextmanager
-def served(planted: Planted, folder: Path) -> Iterator[ProxyServer]:
+def served(planted: Planted, directory: Path) -> Iterator[ProxyServer]:
     """Serve a plugin for the length of a ``with`` block."""
     driver, proxy = parts(planted)
-    path = str(folder / f"{secrets.token_hex(4)}.sock")
+    path = str(directory / f"{secrets.token_hex(4)}.sock")
     handler = Handler(driver(), state_dir=f"{path}.state")
     with (
         Server(handler, [UnixListener(f"{path}.whole")]) as server,
@@ -52,17 +52,17 @@ class ServedSubject(SocketSubject):
 
     Args:
         planted: the fault.
-        folder: a folder for what the cases need, and for homes.
+        directory: a directory for what the cases need, and for homes.
     """
 
     offers = frozenset({Need.SOCKET, Need.HOMES})
 
-    def __init__(self, planted: Planted, folder: Path) -> None:
+    def __init__(self, planted: Planted, directory: Path) -> None:
         self._planted = planted
         with contextlib.ExitStack() as held:
-            home = held.enter_context(scratch_directory(folder, "home-"))
-            plugin = held.enter_context(served(planted, folder))
-            super().__init__(Address.parse(str(plugin.server_address)), folder, str(home))
+            home = held.enter_context(scratch_directory(directory, "home-"))
+            plugin = held.enter_context(served(planted, directory))
+            super().__init__(Address.parse(str(plugin.server_address)), directory, str(home))
             self._held = held.pop_all()
 
     def __exit__(self, *exc: object) -> None:
@@ -74,9 +74,9 @@ class ServedSubject(SocketSubject):
         self, *, maps: Sequence[IDMap] = (), options: Sequence[str] = (), home: str = ""
     ) -> Iterator[Driver]:
         with (
-            scratch_directory(self._folder, "home-") as new,
+            scratch_directory(self._directory, "home-") as new,
             self.homes.admitted(home or str(new)),
-            served(self._planted, self._folder) as plugin,
+            served(self._planted, self._directory) as plugin,
             Client(str(plugin.server_address), 60) as client,
         ):
             client.init(home or str(new), options, maps, maps)

@@ -35,19 +35,19 @@ def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    with scratch_directory("/dev/shm", "gd-") as folder:
-        yield folder
+def directory() -> Iterator[Path]:
+    with scratch_directory("/dev/shm", "gd-") as directory:
+        yield directory
 
 
-def started(name: str, folder: Path) -> ExecSubject:
+def started(name: str, directory: Path) -> ExecSubject:
     command = [sys.executable, "-m", "tests.conformance.plugin.faulty", name, "{socket}"]
-    return ExecSubject(shlex.join(command), folder)
+    return ExecSubject(shlex.join(command), directory)
 
 
 @pytest.fixture(scope="module")
 def without_a_fault() -> Iterator[ExecSubject]:
-    with scratch_directory("/dev/shm", "gd-") as folder, started("none", folder) as subject:
+    with scratch_directory("/dev/shm", "gd-") as directory, started("none", directory) as subject:
         yield subject
 
 
@@ -65,14 +65,14 @@ def needs_a_process(case: Case[Kit]) -> bool:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_is_caught(
-    fault: Fault[Broken | Proxy], folder: Path, monkeypatch: pytest.MonkeyPatch
+    fault: Fault[Broken | Proxy], directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Kit, "patience", 2.0)  # what comes too late never comes here
+    monkeypatch.setattr(Kit, "patience", 1.0)  # what comes too late never comes here
     (case,) = chosen(GROUPS, fault.case)
     with (
-        started(fault.name, folder)
+        started(fault.name, directory)
         if needs_a_process(case)
-        else ServedSubject(fault.planted, folder)
+        else ServedSubject(fault.planted, directory)
     ) as subject:
         result = run_case(case, subject)
     assert result.outcome is Outcome.FAILED, fault.tells

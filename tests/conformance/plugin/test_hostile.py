@@ -26,7 +26,7 @@ pytestmark = pytest.mark.root
 @pytest.fixture(scope="module")
 def plugin() -> Iterator[ProxyServer]:
     """A plugin that works, behind what a test puts there."""
-    with scratch_directory("/dev/shm", "gd-") as folder, served(Proxy, folder) as plugin:
+    with scratch_directory("/dev/shm", "gd-") as directory, served(Proxy, directory) as plugin:
         yield plugin
 
 
@@ -52,7 +52,7 @@ def examined(plugin: ProxyServer, ground: Ground, kind: type[Proxy]) -> Iterator
     """Give the plugin, which turns hostile when it is told its home."""
     plugin.kind = Proxy
     address = Address.parse(str(plugin.server_address))
-    with SocketSubject(address, ground.folder, str(ground.home)) as subject:
+    with SocketSubject(address, ground.directory, str(ground.home)) as subject:
         plugin.kind = kind
         subject._client.close()  # each connection is of the kind that it began with
         try:

@@ -14,7 +14,7 @@ from graphdriver.linux.mount import MS_BIND, mount
 from tests.conformance.kit.hostile import Attack, Ground
 from tests.conformance.snapshotter.faults.fault import Broken, Labels, Shown
 
-WRITES_TO_A_NEW_SNAPSHOT = "content/root-directorys-mode-is-kept"
+WRITES_TO_A_NEW_SNAPSHOT = "content/root-mode-is-kept"
 LOOKS_AT_A_NEW_SNAPSHOT = "mounts/root-directory-is-open"
 WRITES_TO_A_CHILD = "content/chain-of-snapshots"
 
@@ -89,12 +89,12 @@ binds("a path that climbs", "a clean path", lambda g: f"{g.home}/../canary/empty
 binds("two slashes", "a clean path", lambda g: f"/{g.canary.root}/empty")
 binds("what is not there", "No such file", lambda g: g.home / "absent")
 binds("a file", "Not a directory", lambda g: g.canary.root / "secret")
-binds("a directory of the host", "belongs to the host", lambda g: g.canary.root / "folder")
+binds("a directory of the host", "belongs to the host", lambda g: g.canary.root / "directory")
 binds("an empty directory of the host", "belongs to the host", lambda g: g.canary.root / "empty")
 binds("/etc", "belongs to the host", lambda _: "/etc")
 binds("the home", "which holds", lambda g: g.home)
 binds("what the home is in", "which holds", lambda g: g.home.parent)
-binds("where the kit works", "which holds", lambda g: g.folder)
+binds("where the kit works", "which holds", lambda g: g.directory)
 binds("where the kit was started", "which holds", lambda _: os.getcwd())
 binds("a link to the host", "without symbolic links", link)
 binds("a path through a link", "without symbolic links", lambda g: link(g) / "empty")
@@ -102,7 +102,7 @@ binds("a bind mount of the host", "belongs to the host", bound)
 overlays(
     "a lower of the host",
     "belongs to the host",
-    "lowerdir=HOME/lower:CANARY/folder",
+    "lowerdir=HOME/lower:CANARY/directory",
     "upperdir=HOME/upper",
     "workdir=HOME/work",
 )
@@ -142,7 +142,7 @@ overlays(
 overlays(
     "fuse3.fuse-overlayfs: of the host",
     "belongs to the host",
-    "lowerdir=CANARY/folder",
+    "lowerdir=CANARY/directory",
     "upperdir=VICTIM/upper",
     "workdir=VICTIM/work",
 )

@@ -27,14 +27,14 @@ BY_THE_DRIVER = (
 @pytest.fixture(scope="module")
 def snapshotter(request: pytest.FixtureRequest) -> Iterator[SocketSubject]:
     with contextlib.ExitStack() as held:
-        place = folder = held.enter_context(scratch_directory("/dev/shm", "gd-"))
+        place = directory = held.enter_context(scratch_directory("/dev/shm", "gd-"))
         if request.param == "btrfs":
-            place = held.enter_context(loop("btrfs", folder))
+            place = held.enter_context(loop("btrfs", directory))
         root = str(place / "root")
         words = [sys.executable, "-m", "graphdriver", "snapshotter", request.param, "--root", root]
-        process = Process(shlex.join([*words, "--address", "{socket}"]), folder)
+        process = Process(shlex.join([*words, "--address", "{socket}"]), directory)
         held.callback(process.end, signal.SIGTERM)
-        yield held.enter_context(SocketSubject(process.socket, folder, root))
+        yield held.enter_context(SocketSubject(process.socket, directory, root))
 
 
 @pytest.mark.parametrize("snapshotter", ["overlay2"], indirect=True)

@@ -23,11 +23,11 @@ pytestmark = pytest.mark.root
 
 @contextlib.contextmanager
 def served(planted: type[Broken]) -> Iterator[SocketSubject]:
-    with scratch_directory("/dev/shm", "gd-") as folder:
-        socket, home = f"{folder}/s.sock", f"{folder}/root"
+    with scratch_directory("/dev/shm", "gd-") as directory:
+        socket, home = f"{directory}/s.sock", f"{directory}/root"
         with (
             SnapshotterServer(planted(home), socket),
-            SocketSubject(socket, folder, home) as subject,
+            SocketSubject(socket, directory, home) as subject,
         ):
             yield subject
 

@@ -24,13 +24,13 @@ def test_the_case_fails_and_the_host_is_unharmed(
     (case,) = chosen(GROUPS, attack.case)
     with host(monkeypatch) as ground:
         monkeypatch.setattr(attack.planted, "ground", ground, raising=False)
-        socket, home = f"{ground.folder}/s.sock", str(ground.home)
+        socket, home = f"{ground.directory}/s.sock", str(ground.home)
         with (
             ground.unharmed(),
             SnapshotterServer(attack.planted(home), socket),
-            SocketSubject(socket, ground.folder, home) as subject,
+            SocketSubject(socket, ground.directory, home) as subject,
         ):
             result = run_case(case, subject)
         expect_clear(result, attack.says)
-        start = os.fsencode(ground.folder)
+        start = os.fsencode(ground.directory)
         assert not [one.point for one in mount_points() if one.point.startswith(start)]

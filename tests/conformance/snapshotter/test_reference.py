@@ -20,7 +20,7 @@ DIFFERENT = {
     "metadata/labels-are-kept": "a label without a value is dropped",
     "metadata/bad-filters-are-invalid": "Unknown, with a text that ends in 'invalid argument'",
     "metadata/cleanup-keeps-snapshots": "Unimplemented: containerd keeps Cleanup to itself",
-    "content/root-directorys-mode-is-kept": "the upper folder of a child has mode 0755 again",
+    "content/root-mode-is-kept": "the upper directory of a child has mode 0755 again",
 }
 """What containerd's own does otherwise, and how."""
 
@@ -34,13 +34,13 @@ class OwnOverlayfs(Calls):
 
 @pytest.fixture(scope="module")
 def overlayfs() -> Iterator[SocketSubject]:
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gd-") as folder:
-        containerd = Containerd(Path(folder), f"{folder}/nobody.sock")
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gd-") as directory:
+        containerd = Containerd(Path(directory), f"{directory}/nobody.sock")
         with containerd.running():
             # What a lease holds is no garbage.
             containerd.ctr("--namespace", "conform", "leases", "create", "--id", "conform")
             with SocketSubject(
-                f"{folder}/c.sock", Path(folder), f"{folder}/root", OwnOverlayfs
+                f"{directory}/c.sock", Path(directory), f"{directory}/root", OwnOverlayfs
             ) as subject:
                 yield subject
 

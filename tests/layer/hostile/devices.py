@@ -76,12 +76,12 @@ def a_0_0_device_by_its_extended_header(canary: bytes) -> Attack:
 def a_0_0_device_over_a_folder_of_its_own_tar(canary: bytes) -> Attack:
     """What was known of the way through the folder must go with it."""
     blow = (
-        tars.folder(b"c"),
-        tars.folder(b"c/d"),
+        tars.directory(b"c"),
+        tars.directory(b"c/d"),
         tars.whiteout(b"c/d/.wh.f"),
         tars.header(b"c", b"3"),
-        tars.folder(b"c"),
-        tars.folder(b"c/d"),
+        tars.directory(b"c"),
+        tars.directory(b"c/d"),
         tars.whiteout(b"c/d/.wh.f"),
         tars.file(b"c/d/g", b"mine"),
     )
@@ -98,7 +98,7 @@ def a_0_0_device_in_a_plain_tree(canary: bytes) -> Attack:
 def an_order_to_redirect(canary: bytes) -> Attack:
     """A redirect shows another folder, whatever the mount's options say."""
     order = tars.pax([(b"SCHILY.xattr.trusted.overlay.redirect", b"/canary")])
-    return Attack(blow=(order, tars.folder(b"d")), leaves={b"d": b""})
+    return Attack(blow=(order, tars.directory(b"d")), leaves={b"d": b""})
 
 
 def an_order_to_take_content_from_elsewhere(canary: bytes) -> Attack:
@@ -108,7 +108,7 @@ def an_order_to_take_content_from_elsewhere(canary: bytes) -> Attack:
 
 def an_order_to_hide_what_is_below(canary: bytes) -> Attack:
     order = tars.pax([(b"SCHILY.xattr.trusted.overlay.opaque", b"y")])
-    return Attack((tars.file(b"d/f", b"x"),), (order, tars.folder(b"d")), leaves={b"d/f": b"x"})
+    return Attack((tars.file(b"d/f", b"x"),), (order, tars.directory(b"d")), leaves={b"d/f": b"x"})
 
 
 def an_order_for_a_deletion_without_a_device(canary: bytes) -> Attack:
@@ -120,17 +120,17 @@ def an_order_for_a_deletion_without_a_device(canary: bytes) -> Attack:
 def an_order_that_is_escaped(canary: bytes) -> Attack:
     """Shown through a mount it would be the order itself, and copied from there it would work."""
     order = tars.pax([(b"SCHILY.xattr.trusted.overlay.overlay.opaque", b"y")])
-    return Attack(blow=(order, tars.folder(b"d")), leaves={b"d": b""})
+    return Attack(blow=(order, tars.directory(b"d")), leaves={b"d": b""})
 
 
 def an_order_to_a_rootless_overlayfs(canary: bytes) -> Attack:
     order = tars.pax([(b"LIBARCHIVE.xattr.user.overlay.opaque", b"eQ==")])
-    return Attack(blow=(order, tars.folder(b"d")), leaves={b"d": b""})
+    return Attack(blow=(order, tars.directory(b"d")), leaves={b"d": b""})
 
 
 def an_order_whose_name_is_escaped_in_the_tar(canary: bytes) -> Attack:
     order = tars.pax([(b"LIBARCHIVE.xattr.%74rusted%2eoverlay%2Eopaque", b"eQ==")])
-    return Attack(blow=(order, tars.folder(b"d")), leaves={b"d": b""})
+    return Attack(blow=(order, tars.directory(b"d")), leaves={b"d": b""})
 
 
 def an_order_to_overlayfs_for_all(canary: bytes) -> Attack:
@@ -140,7 +140,7 @@ def an_order_to_overlayfs_for_all(canary: bytes) -> Attack:
 
 def an_order_on_the_root(canary: bytes) -> Attack:
     order = tars.pax([(b"SCHILY.xattr.trusted.overlay.origin", b"x")])
-    return Attack(blow=(order, tars.folder(b".")))
+    return Attack(blow=(order, tars.directory(b".")))
 
 
 def an_order_on_a_link(canary: bytes) -> Attack:

@@ -31,7 +31,7 @@ def a_hard_link_through_a_link(canary: bytes) -> Attack:
 def a_hard_link_through_links_that_are_harmless_one_by_one(canary: bytes) -> Attack:
     """CVE-2026-26960: a target is checked by its letters, and found through links."""
     trap = (
-        tars.folder(b"a/b/c"),
+        tars.directory(b"a/b/c"),
         tars.symlink(b"a/b/c/up", b"../.."),
         tars.symlink(b"a/b/escape", b"c/up/../.."),
     )
@@ -91,7 +91,7 @@ def a_hard_link_to_a_file_of_below_then_a_write(canary: bytes) -> Attack:
 
 
 def a_hard_link_to_a_folder(canary: bytes) -> Attack:
-    blow = (tars.folder(b"d"), tars.hard_link(b"h", b"d"))
+    blow = (tars.directory(b"d"), tars.hard_link(b"h", b"d"))
     return Attack(blow=blow, refused="hard link to a directory")
 
 

@@ -30,7 +30,7 @@ def a_link_that_is_written_through_in_its_own_tar(canary: bytes) -> Attack:
     blow = (
         tars.symlink(b"d", b"../canary"),
         tars.file(b"d/secret", b"owned"),
-        tars.folder(b"d/folder", mode=0o777, uid=666),
+        tars.directory(b"d/folder", mode=0o777, uid=666),
         tars.whiteout(b"d/.wh.link"),
     )
     return Attack(blow=blow, leaves={b"canary/secret": b"owned"})
@@ -39,7 +39,7 @@ def a_link_that_is_written_through_in_its_own_tar(canary: bytes) -> Attack:
 def links_that_are_harmless_one_by_one(canary: bytes) -> Attack:
     """CVE-2026-17106, CVE-2026-26960: each stays inside by its letters, together they climb."""
     trap = (
-        tars.folder(b"a/b/c"),
+        tars.directory(b"a/b/c"),
         tars.symlink(b"a/b/c/up", b"../.."),
         tars.symlink(b"a/b/escape", b"c/up/../.."),
     )
@@ -61,7 +61,7 @@ def a_link_in_place_of_every_kind_of_entry(canary: bytes) -> Attack:
         tars.header(b"1", b"3", device=(1, 3), mode=0o777, uid=666),
         tars.header(b"2", b"4", device=(7, 3), mode=0o777, uid=666),
         tars.header(b"3", b"6", mode=0o777, uid=666),
-        tars.folder(b"4", mode=0o777, uid=666),
+        tars.directory(b"4", mode=0o777, uid=666),
         tars.file(b"5", b"mine", mode=0o777, uid=666),
     )
     return Attack(trap, blow, leaves={b"5": b"mine"})
@@ -70,7 +70,7 @@ def a_link_in_place_of_every_kind_of_entry(canary: bytes) -> Attack:
 def a_folder_over_a_link_to_a_folder(canary: bytes) -> Attack:
     """CVE-2024-12718: the mode, owner and time of a folder outside."""
     trap = (tars.symlink(b"d", b"../canary/folder"),)
-    return Attack(trap, (tars.folder(b"d", mode=0o777, uid=666, mtime=1),))
+    return Attack(trap, (tars.directory(b"d", mode=0o777, uid=666, mtime=1),))
 
 
 def a_link_that_gets_the_metadata_of_its_target(canary: bytes) -> Attack:
@@ -114,8 +114,8 @@ def a_folder_deleted_after_it_was_looked_up(canary: bytes) -> Attack:
 def a_link_replaced_that_led_to_itself(canary: bytes) -> Attack:
     """CVE-2025-47290: what is replaced is on the way to the folder that it is in."""
     trap = (
-        tars.folder(b"d/e"),
-        tars.folder(b"z"),
+        tars.directory(b"d/e"),
+        tars.directory(b"z"),
         tars.symlink(b"d/s", b"/d/e"),
         tars.symlink(b"l", b"d/s/.."),
     )
@@ -129,7 +129,7 @@ def a_way_too_long_to_be_checked(canary: bytes) -> Attack:
     way = b""
     trap = []
     for letter in b"abcdefghijklmnop":
-        trap += [tars.gnu_long(b"L", way + name), tars.folder(b"")]
+        trap += [tars.gnu_long(b"L", way + name), tars.directory(b"")]
         trap += [
             tars.gnu_long(b"L", way + bytes([letter])),
             tars.gnu_long(b"K", name),

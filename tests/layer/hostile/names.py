@@ -12,7 +12,7 @@ def a_name_that_climbs(canary: bytes) -> Attack:
 
 
 def a_name_that_climbs_after_going_down(canary: bytes) -> Attack:
-    blow = (tars.folder(b"a"), tars.file(b"a/../../canary/new"))
+    blow = (tars.directory(b"a"), tars.file(b"a/../../canary/new"))
     return Attack(blow=blow, refused="climbs above", leaves={b"canary": None})
 
 
@@ -33,7 +33,9 @@ def a_name_that_climbs_in_a_sparse_files_header(canary: bytes) -> Attack:
 
 
 def a_folder_that_climbs(canary: bytes) -> Attack:
-    return Attack(blow=(tars.folder(b"../canary/", mode=0o777, uid=666),), refused="climbs above")
+    return Attack(
+        blow=(tars.directory(b"../canary/", mode=0o777, uid=666),), refused="climbs above"
+    )
 
 
 def a_name_that_climbs_but_not_out_of_the_layer(canary: bytes) -> Attack:
@@ -65,7 +67,7 @@ def a_link_with_a_nul(canary: bytes) -> Attack:
 
 def a_name_that_goes_down_without_end(canary: bytes) -> Attack:
     return Attack(
-        blow=(tars.gnu_long(b"L", b"a/" * 500_000), tars.folder(b"")), refused="goes down"
+        blow=(tars.gnu_long(b"L", b"a/" * 500_000), tars.directory(b"")), refused="goes down"
     )
 
 

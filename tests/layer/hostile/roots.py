@@ -39,7 +39,7 @@ def a_root_that_is_a_hard_link(canary: bytes) -> Attack:
 
 
 def a_root_that_climbs(canary: bytes) -> Attack:
-    return Attack(blow=(tars.folder(b"..", mode=0o777),), refused="climbs above")
+    return Attack(blow=(tars.directory(b"..", mode=0o777),), refused="climbs above")
 
 
 def a_root_that_a_whiteout_deletes(canary: bytes) -> Attack:

@@ -94,7 +94,7 @@ def a_sparse_version_of_the_future(canary: bytes) -> Attack:
 
 def a_sparse_folder(canary: bytes) -> Attack:
     told = [(b"GNU.sparse.map", b"0,0"), (b"GNU.sparse.size", b"1")]
-    return Attack(blow=(tars.pax(told), tars.folder(b"d")), refused="not a regular file")
+    return Attack(blow=(tars.pax(told), tars.directory(b"d")), refused="not a regular file")
 
 
 def a_hole_larger_than_any_disk(canary: bytes) -> Attack:

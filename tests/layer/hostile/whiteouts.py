@@ -38,12 +38,12 @@ def an_opaque_mark_through_a_link_of_its_own_tar(canary: bytes) -> Attack:
 
 def an_opaque_mark_over_links(canary: bytes) -> Attack:
     """Removing follows no link."""
-    trap = (tars.folder(b"d"), tars.symlink(b"d/l", b"../../canary"))
+    trap = (tars.directory(b"d"), tars.symlink(b"d/l", b"../../canary"))
     return Attack(trap, (tars.whiteout(b"d/.wh..wh..opq"),))
 
 
 def a_file_over_a_folder_with_links(canary: bytes) -> Attack:
-    trap = (tars.folder(b"d"), tars.symlink(b"d/l", b"../../canary"))
+    trap = (tars.directory(b"d"), tars.symlink(b"d/l", b"../../canary"))
     return Attack(trap, (tars.file(b"d", b"file"),), leaves={b"d": b"file"})
 
 

@@ -29,14 +29,14 @@ class Process:
 
     Args:
         command: the command; ``{socket}`` in it stands for the socket's path.
-        folder: a folder of its own.
-        log: where what it writes is added; by default a file in its folder.
+        directory: a directory of its own.
+        log: where what it writes is added; by default a file in its directory.
     """
 
-    def __init__(self, command: str, folder: Path, log: Path | None = None) -> None:
+    def __init__(self, command: str, directory: Path, log: Path | None = None) -> None:
         # A name of its own: a plugin may write it where daemons look for plugins.
-        self.socket = str(folder / f"conform-{secrets.token_hex(4)}.sock")
-        self._log = log or folder / "plugin.log"
+        self.socket = str(directory / f"conform-{secrets.token_hex(4)}.sock")
+        self._log = log or directory / "plugin.log"
         self._words = [word.replace("{socket}", self.socket) for word in shlex.split(command)]
         self._running: subprocess.Popen[bytes] | None = None
         self._seen = 0

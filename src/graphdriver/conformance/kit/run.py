@@ -106,12 +106,12 @@ C = TypeVar("C", bound=Clears)
 
 
 @contextlib.contextmanager
-def cleared(folder: Path, make: Callable[[Path], C]) -> Iterator[C]:
-    """Give a kit, made with a new folder below one, for a ``with`` block; clear it at the end.
+def cleared(directory: Path, make: Callable[[Path], C]) -> Iterator[C]:
+    """Give a kit, made with a new directory below one, for a ``with`` block; clear it at the end.
 
     After a case that failed, what cannot be removed says nothing new.
     """
-    with scratch_directory(folder) as scratch:
+    with scratch_directory(directory) as scratch:
         kit = make(scratch)
         try:
             yield kit

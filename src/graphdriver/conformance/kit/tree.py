@@ -1,4 +1,4 @@
-"""A folder tree with everything that a layer can hold, what becomes of it, and records to compare."""
+"""A directory tree with everything that a layer can hold, edits of it, and records to compare."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class Facts(NamedTuple):
 
 
 def build(root: str) -> None:
-    """Fill a folder."""
+    """Fill a directory."""
     at = Path(root)
     (at / "etc").mkdir()
     (at / "etc" / "passwd").write_text("root:x:0:0::/:/bin/sh\n")
     (at / "etc" / "empty").touch()
-    (at / "etc" / "empty-folder").mkdir(mode=0o700)
+    (at / "etc" / "empty-directory").mkdir(mode=0o700)
     (at / "big").write_bytes(bytes(range(256)) * 1500)
     with open(at / "holes", "wb") as file:
         file.truncate(1 << 20)
@@ -96,7 +96,7 @@ def _dress(at: Path) -> None:
     os.chmod(at / "devices" / "disk", 0o606)
     os.setxattr(at / "bin" / "ping", "security.capability", CAPABILITY)
     os.setxattr(at / "bin" / "ping", "trusted.note", b"\0\xffbytes=\n")
-    os.setxattr(at / "etc", "trusted.folder", b"yes")
+    os.setxattr(at / "etc", "trusted.directory", b"yes")
     for number, path in enumerate(sorted(at.rglob("*"), reverse=True)):
         times = _TIME + number * 1_000_000_007, _TIME - number * 1_000_000_007
         os.utime(path, ns=times, follow_symlinks=False)
@@ -110,31 +110,31 @@ def edit(at: Path) -> None:
     """
     (at / "etc" / "passwd").unlink()
     remove(at / "deep")
-    remove(at / "etc" / "empty-folder")
-    (at / "etc" / "empty-folder").write_text("a file where a folder was")
+    remove(at / "etc" / "empty-directory")
+    (at / "etc" / "empty-directory").write_text("a file where a directory was")
     (at / "link").unlink()
     (at / "link").mkdir()
-    (at / "link" / "inside").write_text("a folder where a link was")
+    (at / "link" / "inside").write_text("a directory where a link was")
     for name in ODD_NAMES:
         if len(name) < LONG:
             os.unlink(os.path.join(os.fsencode(at), b"odd", name))
-    (at / "odd" / "new").write_text("a folder that lost all but one, and got another")
+    (at / "odd" / "new").write_text("a directory that lost all but one, and got another")
     os.chmod(at / "tmp", 0o755)
     os.chown(at / "bin" / "wall", 7, 8)
     os.removexattr(at / "bin" / "ping", "security.capability")
-    os.setxattr(at / "etc", "trusted.folder", b"no")
+    os.setxattr(at / "etc", "trusted.directory", b"no")
     (at / "hard" / "new").write_text("x")
     os.link(at / "hard" / "new", at / "hard" / "new2")
 
 
-def remove(folder: Path) -> None:
-    """Remove a folder of the case's own and all that is in it."""
-    for inner in sorted(folder.rglob("*"), reverse=True):
+def remove(directory: Path) -> None:
+    """Remove a directory of the case's own and all that is in it."""
+    for inner in sorted(directory.rglob("*"), reverse=True):
         if inner.is_dir() and not inner.is_symlink():
             inner.rmdir()
         else:
             inner.unlink()
-    folder.rmdir()
+    directory.rmdir()
 
 
 def record(root: str) -> dict[bytes, Facts]:

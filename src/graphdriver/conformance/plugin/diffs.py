@@ -1,6 +1,6 @@
 """What a Diff and a list of Changes say, read as others read them, and made comparable.
 
-A plugin may write PAX or GNU headers, list a parent folder or not, spell names with ``./``: a case
+A plugin may write PAX or GNU headers, list a parent directory or not, spell names with ``./``: a case
 compares what is said, not how.
 """
 

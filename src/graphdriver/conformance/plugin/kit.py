@@ -32,21 +32,21 @@ class Subject:
     """What is examined; `graphdriver.conformance.plugin.subject` has the three kinds.
 
     Args:
-        folder: a folder for what the cases need.
+        directory: a directory for what the cases need.
         home: where the driver keeps its layers.
         homes: where its layers may be, if that was known before it was started.
     """
 
     offers: ClassVar[frozenset[Need]] = frozenset()
 
-    def __init__(self, folder: Path, home: str, homes: Homes | None = None) -> None:
+    def __init__(self, directory: Path, home: str, homes: Homes | None = None) -> None:
         self.home = os.path.realpath(home)
-        self.homes = homes or Homes(self.home, folder)
-        self._folder = folder
+        self.homes = homes or Homes(self.home, directory)
+        self._directory = directory
 
     def kit(self) -> AbstractContextManager[Kit]:
         """Give one case what it works with; what it left is removed at the end."""
-        return cleared(self._folder, lambda scratch: Kit(self, scratch))
+        return cleared(self._directory, lambda scratch: Kit(self, scratch))
 
     @property
     def driver(self) -> Driver:
@@ -106,7 +106,7 @@ class Kit:
     Attributes:
         subject: what is examined.
         driver: its driver.
-        scratch: a folder of the case's own, empty.
+        scratch: a directory of the case's own, empty.
     """
 
     patience: ClassVar[float] = 10.0

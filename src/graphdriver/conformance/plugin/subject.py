@@ -37,7 +37,7 @@ class LocalSubject(Subject):
 
     Args:
         new: makes the driver.
-        folder: a folder in which homes are made.
+        directory: a directory in which homes are made.
         retire: ends a driver: unmounts, waits for what it does in the background.
     """
 
@@ -46,13 +46,15 @@ class LocalSubject(Subject):
     def __init__(
         self,
         new: Callable[[], ProtoDriver],
-        folder: Path,
+        directory: Path,
         retire: Callable[[ProtoDriver], None] = lambda driver: driver.cleanup(),
     ) -> None:
         self._new = new
         self._retire = retire
         with contextlib.ExitStack() as held:
-            super().__init__(folder, str(held.enter_context(scratch_directory(folder, _HOME))))
+            super().__init__(
+                directory, str(held.enter_context(scratch_directory(directory, _HOME)))
+            )
             self._driver = held.enter_context(self._one((), (), self.home))
             self._held = held.pop_all()
 
@@ -71,7 +73,7 @@ class LocalSubject(Subject):
         self, *, maps: Sequence[IDMap] = (), options: Sequence[str] = (), home: str = ""
     ) -> Iterator[Driver]:
         with (
-            scratch_directory(self._folder, _HOME) as new,
+            scratch_directory(self._directory, _HOME) as new,
             self.homes.admitted(home or str(new)),
             self._one(maps, options, home or str(new)) as driver,
         ):
@@ -94,7 +96,7 @@ class SocketSubject(Subject):
 
     Args:
         address: where it listens.
-        folder: a folder for what the cases need.
+        directory: a directory for what the cases need.
         home: where it is to keep its layers; it is told so here.
         homes: where its layers may be, if that was known before it was started.
     """
@@ -102,9 +104,9 @@ class SocketSubject(Subject):
     offers = frozenset({Need.SOCKET})
 
     def __init__(
-        self, address: Address, folder: Path, home: str, homes: Homes | None = None
+        self, address: Address, directory: Path, home: str, homes: Homes | None = None
     ) -> None:
-        super().__init__(folder, home, homes)
+        super().__init__(directory, home, homes)
         self._address = address
         self._client = Client(address, ANSWER_IN)
         self._client.activate()
@@ -141,19 +143,21 @@ class ExecSubject(Subject):
 
     Args:
         command: as for `Process`.
-        folder: a folder for what the cases need, and for homes.
+        directory: a directory for what the cases need, and for homes.
         home: where the plugin is to keep its layers; "" for a new one.
         log: where what the plugin writes is added; by default it goes with the rest.
     """
 
     offers = frozenset({Need.SOCKET, Need.PROCESS, Need.HOMES})
 
-    def __init__(self, command: str, folder: Path, home: str = "", log: Path | None = None) -> None:
+    def __init__(
+        self, command: str, directory: Path, home: str = "", log: Path | None = None
+    ) -> None:
         with contextlib.ExitStack() as held:
-            home = home or str(held.enter_context(scratch_directory(folder, "home-")))
-            super().__init__(folder, home)
+            home = home or str(held.enter_context(scratch_directory(directory, "home-")))
+            super().__init__(directory, home)
             self._command = command
-            run = held.enter_context(scratch_directory(folder, "run-"))
+            run = held.enter_context(scratch_directory(directory, "run-"))
             self._log = log or run / "plugin.log"
             self._process = Process(command, run, self._log)
             held.callback(self._process.end, signal.SIGTERM)
@@ -163,7 +167,7 @@ class ExecSubject(Subject):
     def _begin(self) -> SocketSubject:
         address = Address.parse(self._process.socket)
         try:
-            return SocketSubject(address, self._folder, self.home, self.homes)
+            return SocketSubject(address, self._directory, self.home, self.homes)
         except UnreachableError as error:  # it took the connection, and ended
             raise self._process.ended(patience=5.0) from error
 
@@ -199,8 +203,8 @@ class ExecSubject(Subject):
         self, *, maps: Sequence[IDMap] = (), options: Sequence[str] = (), home: str = ""
     ) -> Iterator[Driver]:
         with (
-            scratch_directory(self._folder, "run-") as run,
-            scratch_directory(self._folder, "home-") as new,
+            scratch_directory(self._directory, "run-") as run,
+            scratch_directory(self._directory, "home-") as new,
             self.homes.admitted(home or str(new)),
         ):
             process = Process(self._command, run, self._log)
@@ -225,7 +229,7 @@ class ExecSubject(Subject):
 
     @contextlib.contextmanager
     def unused(self) -> Iterator[Wire]:
-        with scratch_directory(self._folder, "run-") as run:
+        with scratch_directory(self._directory, "run-") as run:
             process = Process(self._command, run, self._log)
             try:
                 with Wire(process.socket) as wire:

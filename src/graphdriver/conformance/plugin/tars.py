@@ -79,8 +79,8 @@ def file(name: bytes, data: bytes = b"data", **fields: object) -> bytes:
     return header(name, size=len(data), **fields) + padded(data)  # type: ignore[arg-type]
 
 
-def folder(name: bytes, mode: int = 0o755, **fields: object) -> bytes:
-    """A folder."""
+def directory(name: bytes, mode: int = 0o755, **fields: object) -> bytes:
+    """A directory."""
     return header(name, b"5", mode=mode, **fields)  # type: ignore[arg-type]
 
 

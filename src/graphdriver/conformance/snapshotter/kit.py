@@ -26,7 +26,7 @@ class Kit:
 
     Attributes:
         calls: the snapshotter's.
-        scratch: a folder of the case's own, empty.
+        scratch: a directory of the case's own, empty.
     """
 
     patience: ClassVar[float] = 10.0

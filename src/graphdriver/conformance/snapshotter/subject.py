@@ -22,7 +22,7 @@ class SocketSubject:
 
     Args:
         address: the absolute path of its unix socket.
-        folder: a folder for what the cases need.
+        directory: a directory for what the cases need.
         home: the snapshotter's root; nothing that its mounts name elsewhere is mounted or written to.
         calls: how it is called, if not in the way of a proxy.
 
@@ -33,7 +33,9 @@ class SocketSubject:
 
     offers: ClassVar[frozenset[Need]] = frozenset()
 
-    def __init__(self, address: str, folder: Path, home: str, calls: type[Calls] = Calls) -> None:
+    def __init__(
+        self, address: str, directory: Path, home: str, calls: type[Calls] = Calls
+    ) -> None:
         refuse_other(address)
         with socket.socket(socket.AF_UNIX) as probe:
             try:
@@ -43,8 +45,8 @@ class SocketSubject:
                     f"no snapshotter listens at {address}: {error.strerror or error}",
                     hint="start it first",
                 ) from error
-        self._folder = folder
-        self._homes = Homes(home, folder)
+        self._directory = directory
+        self._homes = Homes(home, directory)
         self._calls = calls(address)
 
     def __enter__(self) -> Self:
@@ -55,7 +57,7 @@ class SocketSubject:
 
     def kit(self) -> contextlib.AbstractContextManager[Kit]:
         """Give one case what it works with; what it left is removed at the end."""
-        return cleared(self._folder, lambda scratch: Kit(self._calls, self._homes, scratch))
+        return cleared(self._directory, lambda scratch: Kit(self._calls, self._homes, scratch))
 
     def written(self) -> Sequence[str]:
         """Return nothing: it is not ours to read."""

@@ -50,7 +50,7 @@ class OwnersComeLast(TreeSpoiled):
 
 @caught_by("attributes/directories-keep-their-mode")
 class WritersTakeSetIdBits(KnowsParents):
-    """A folder that is written into loses its set-ID bits, as where it is copied up."""
+    """A directory that is written into loses its set-ID bits, as where it is copied up."""
 
     def put(self, id: str) -> None:
         if self.parents[id]:
@@ -108,7 +108,7 @@ class AttributesEndAtZero(TreeSpoiled):
 
 @caught_by("attributes/directory-over-a-directory")
 class OldAttributesStay(TreeSpoiled):
-    """A folder over a folder keeps that one's attributes besides its own."""
+    """A directory over a directory keeps that one's attributes besides its own."""
 
     def spoil(self, root: Path, names: Mapping[str, tarfile.TarInfo], parent: str) -> None:
         if not parent:
@@ -132,8 +132,8 @@ class TimesAreWholeSeconds(TreeSpoiled):
 
 
 @caught_by("attributes/directories-have-the-time-of-their-entry")
-class FoldersTimesAreOfNow(TreeSpoiled):
-    """A folder's time is set before it is filled."""
+class DirectoriesTimesAreOfNow(TreeSpoiled):
+    """A directory's time is set before it is filled."""
 
     def spoil(self, root: Path, names: Mapping[str, tarfile.TarInfo], parent: str) -> None:
         for path in every(root):
@@ -142,8 +142,8 @@ class FoldersTimesAreOfNow(TreeSpoiled):
 
 
 @caught_by("attributes/directory-without-an-entry-keeps-its-time")
-class FilledFoldersAreNew(TreeSpoiled):
-    """A folder without an entry has the time at which something came into it."""
+class FilledDirectoriesAreNew(TreeSpoiled):
+    """A directory without an entry has the time at which something came into it."""
 
     def spoil(self, root: Path, names: Mapping[str, tarfile.TarInfo], parent: str) -> None:
         for name in names:
@@ -240,7 +240,7 @@ class DiffsAreNotMappedBack(_Mapped, TarGoes):
 
 @caught_by("id-maps/new-layers-belong-to-the-containers-root")
 class NewLayersAreTheHosts(_Mapped):
-    """A new layer's folder belongs to the host's root."""
+    """A new layer's directory belongs to the host's root."""
 
     def get(self, id: str, mount_label: str) -> str:
         path = super().get(id, mount_label)
@@ -251,7 +251,7 @@ class NewLayersAreTheHosts(_Mapped):
 
 @caught_by("id-maps/containers-root-can-reach-its-layer")
 class LayersAreClosed(_Mapped):
-    """The folder that a layer's is in is root's alone."""
+    """The directory that a layer's is in is root's alone."""
 
     def get(self, id: str, mount_label: str) -> str:
         path = super().get(id, mount_label)

@@ -26,8 +26,8 @@ class ContainersAreEmpty(Broken):
 
 
 @caught_by("chains/child-has-its-parents-root-directory")
-class RootFoldersAreNew(Broken):
-    """A child's root folder is one as every first layer's."""
+class RootDirectoriesAreNew(Broken):
+    """A child's root directory is one as every first layer's."""
 
     def create(
         self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
@@ -208,7 +208,7 @@ class ChangesForgetDeletions(Broken):
 
 @caught_by("written/on-applied-layers")
 class AppliedParentsAreWrittenTo(Broken):
-    """A layer upon an applied one shows that one's own folder."""
+    """A layer upon an applied one shows that one's own directory."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -232,7 +232,7 @@ class AppliedParentsAreWrittenTo(Broken):
 
 @caught_by("dialects/missing-parents-are-created")
 class MissingParentsAreClosed(TreeSpoiled):
-    """Folders that have no entry are 0700."""
+    """Directories that have no entry are 0700."""
 
     def spoil(self, root: Path, names: Mapping[str, tarfile.TarInfo], parent: str) -> None:
         for path in root.rglob("*"):

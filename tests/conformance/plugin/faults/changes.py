@@ -47,8 +47,8 @@ class _Compares(Broken):
 
 
 @caught_by("changes/all-kinds")
-class FoldersOfChangesAreNotListed(_Compares):
-    """A folder in which something changed is not listed."""
+class DirectoriesOfChangesAreNotListed(_Compares):
+    """A directory in which something changed is not listed."""
 
     def is_seen(self, above: os.stat_result, below: os.stat_result) -> bool:
         return not (stat.S_ISDIR(above.st_mode) and stat.S_ISDIR(below.st_mode))
@@ -56,7 +56,7 @@ class FoldersOfChangesAreNotListed(_Compares):
 
 @caught_by("changes/against-nothing")
 class RootIsListed(Broken):
-    """Against nothing the root folder is added."""
+    """Against nothing the root directory is added."""
 
     def changes(self, id: str, parent: str) -> Sequence[Change]:
         root = [] if parent else [Change("/", ChangeKind.ADDED)]
@@ -72,8 +72,8 @@ class ChangesAreAgainstTheParent(KnowsParents):
 
 
 @caught_by("changes/deleted-directory-is-one-change")
-class DeletedFoldersAreListedWhole(Broken):
-    """All that was in a deleted folder is listed."""
+class DeletedDirectoriesAreListedWhole(Broken):
+    """All that was in a deleted directory is listed."""
 
     def changes(self, id: str, parent: str) -> Sequence[Change]:
         listed = list(super().changes(id, parent))
@@ -96,8 +96,8 @@ class CopiedUpIsModified(_Compares):
 
 
 @caught_by("changes/directories-by-mode-and-owner")
-class FoldersTimesCount(_Compares):
-    """A folder is modified by its time."""
+class DirectoriesTimesCount(_Compares):
+    """A directory is modified by its time."""
 
     def more(self, above: os.stat_result, below: os.stat_result) -> bool:
         return stat.S_ISDIR(above.st_mode) and above.st_mtime_ns != below.st_mtime_ns

@@ -61,7 +61,7 @@ class NamesMayBeAbsolute(_Trusting):
 
 @caught_by("hostile-tars/writing-through-a-symbolic-link")
 class LinksAreFollowed(_Trusting):
-    """A folder of a name may be a symbolic link of the same tar."""
+    """A directory of a name may be a symbolic link of the same tar."""
 
     def is_fooled(self, root: str, members: Sequence[tarfile.TarInfo]) -> bool:
         links = [one.name for one in members if one.issym()]
@@ -79,7 +79,7 @@ class FilesAreWrittenThroughLinks(_Trusting):
 
 @caught_by("hostile-tars/links-of-the-layer-below")
 class LinksBelowAreFollowed(_Trusting):
-    """A folder of a name may be a symbolic link of the layer below."""
+    """A directory of a name may be a symbolic link of the layer below."""
 
     def is_fooled(self, root: str, members: Sequence[tarfile.TarInfo]) -> bool:
         return any(os.path.islink(os.path.join(root, one.name.split("/")[0])) for one in members)
@@ -107,15 +107,15 @@ class WhiteoutsFollowLinks(_Trusting):
         return any("/.wh." in one.name for one in members)
 
     def unpack(self, tar: tarfile.TarFile, member: tarfile.TarInfo, root: str) -> None:
-        folder, name = os.path.split(os.path.join(root, member.name))
+        directory, name = os.path.split(os.path.join(root, member.name))
         if name.startswith(".wh."):
-            os.unlink(os.path.join(folder, name.removeprefix(".wh.")))
+            os.unlink(os.path.join(directory, name.removeprefix(".wh.")))
         else:
             super().unpack(tar, member, root)
 
 
 class _Overlay(Broken):
-    """Something more is done in the upper folder of a layer that was applied."""
+    """Something more is done in the upper directory of a layer that was applied."""
 
     good = Overlay2Driver
 

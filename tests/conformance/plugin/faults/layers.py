@@ -23,7 +23,7 @@ class KnowsEveryLayer(Broken):
 
 @caught_by("layers/new-layer-is-empty")
 class NewLayersAreClosed(Broken):
-    """A new layer's folder is 0700, as tempfile makes folders."""
+    """A new layer's directory is 0700, as tempfile makes directories."""
 
     def create(
         self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
@@ -109,7 +109,7 @@ class MissingParentsAreEmpty(Broken):
 
 
 @caught_by("layers/gets-nest")
-class EachGetHasAFolderOfItsOwn(Broken):
+class EachGetHasADirectoryOfItsOwn(Broken):
     """Every Get answers another path to the same layer."""
 
     def get(self, id: str, mount_label: str) -> str:

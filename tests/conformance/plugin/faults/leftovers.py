@@ -15,10 +15,10 @@ class _Keeping(Broken):
 
     @property
     def kept(self) -> str:
-        """The folder for that."""
-        folder = os.path.join(self.home, ".kept")
-        os.makedirs(folder, exist_ok=True)
-        return folder
+        """The directory for that."""
+        directory = os.path.join(self.home, ".kept")
+        os.makedirs(directory, exist_ok=True)
+        return directory
 
     def keep(self, id: str) -> None:
         with mounted(self.whole, id) as root:

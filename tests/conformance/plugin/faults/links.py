@@ -79,8 +79,8 @@ class TargetsMustBeEntries(Refuses):
 
 
 @caught_by("links/entries-through-symbolic-links")
-class LinkedFoldersAreRefused(Refuses):
-    """An entry whose folder is a symbolic link is refused."""
+class LinkedDirectoriesAreRefused(Refuses):
+    """An entry whose directory is a symbolic link is refused."""
 
     def is_refused(self, entry: Entry) -> bool:
         if not self.parent:

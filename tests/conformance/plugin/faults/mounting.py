@@ -25,17 +25,17 @@ class Mounting(Broken):
         gid_maps: Sequence[IDMap],
     ) -> None:
         super().init(home, options, uid_maps, gid_maps)
-        self.folder = os.path.join(os.path.realpath(home), ".shown")
-        os.makedirs(self.folder, exist_ok=True)
+        self.directory = os.path.join(os.path.realpath(home), ".shown")
+        os.makedirs(self.directory, exist_ok=True)
         self.counts = dict.fromkeys(self.mounted(), 1)
 
     def mounted(self) -> list[str]:
         """Return the layers that are mounted."""
         points = [os.path.split(os.fsdecode(one.point)) for one in mount_points()]
-        return [name for folder, name in points if folder == self.folder]
+        return [name for directory, name in points if directory == self.directory]
 
     def get(self, id: str, mount_label: str) -> str:
-        place = os.path.join(self.folder, id)
+        place = os.path.join(self.directory, id)
         root = self.whole.get(id, mount_label)
         if not self.counts.get(id):
             os.makedirs(place, exist_ok=True)
@@ -63,6 +63,6 @@ class Mounting(Broken):
 
     def unmount(self, id: str) -> None:
         """Let nothing be shown any more."""
-        place = os.path.join(self.folder, id)
+        place = os.path.join(self.directory, id)
         subprocess.run(["umount", "--lazy", place], check=True)
         os.rmdir(place)

@@ -98,7 +98,7 @@ class WaitsForItsDaemon(Broken):
 
     def __init__(self) -> None:
         super().__init__()
-        atexit.register(time.sleep, 4)
+        atexit.register(time.sleep, 2.5)
 
 
 class _Busy(Broken):

@@ -21,8 +21,8 @@ from tests.conformance.plugin.faults.tampering import (
 
 
 @caught_by("round-trips/whole-tree")
-class DiffsHaveNoFolders(TarGoes):
-    """A Diff leaves folders out."""
+class DiffsHaveNoDirectories(TarGoes):
+    """A Diff leaves directories out."""
 
     def write(self, entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
         return None if entry.isdir() else entry
@@ -198,8 +198,8 @@ class HolesAreUnknown(TarComes):
 
 
 @caught_by("dialects/entries-in-any-order")
-class LateFoldersAreIgnored(TarComes):
-    """A folder's entry that comes behind what is in it is not read."""
+class LateDirectoriesAreIgnored(TarComes):
+    """A directory's entry that comes behind what is in it is not read."""
 
     def read(self, entry: Entry) -> Iterator[Entry | bytes]:
         if entry.type != b"5" or not any(name.startswith(entry.name + "/") for name in self.seen):
@@ -216,8 +216,8 @@ class FirstOfTwoWins(TarComes):
 
 
 @caught_by("dialects/replaces-the-layer-below")
-class FoldersReplaceFolders(TarComes):
-    """A folder over a folder empties it."""
+class DirectoriesReplaceDirectories(TarComes):
+    """A directory over a directory empties it."""
 
     def read(self, entry: Entry) -> Iterator[Entry | bytes]:
         yield entry
@@ -227,7 +227,7 @@ class FoldersReplaceFolders(TarComes):
 
 @caught_by("dialects/names-are-spelt-in-many-ways")
 class RootEntryIsIgnored(TarComes):
-    """The root folder's own entry is not read."""
+    """The root directory's own entry is not read."""
 
     def read(self, entry: Entry) -> Iterator[Entry | bytes]:
         if entry.name != ".":

@@ -114,7 +114,7 @@ class TreeSpoiled(Broken):
 
 
 def every(root: Path) -> list[Path]:
-    """Return all that is in a tree, what is in a folder before the folder."""
+    """Return all that is in a tree, what is in a directory before the directory."""
     return sorted(root.rglob("*"), reverse=True)
 
 

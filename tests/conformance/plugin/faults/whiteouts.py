@@ -86,17 +86,17 @@ class OpaqueMarksAreForgotten(TarComes):
 
 @caught_by("whiteouts/opaque-directory-stays-opaque")
 class OpaqueMarksHideForever(KnowsParents, TarComes):
-    """What is below an opaque folder is hidden in the layers above too, whatever they bring."""
+    """What is below an opaque directory is hidden in the layers above too, whatever they bring."""
 
     def __init__(self) -> None:
         super().__init__()
         self.opaque: set[str] = set()
 
     def read(self, entry: Entry) -> Iterator[Entry | bytes]:
-        folder = entry.name.rpartition("/")[0]
+        directory = entry.name.rpartition("/")[0]
         if OPAQUE in entry.name:
-            self.opaque.add(folder)
-        elif folder in self.opaque and self.depth(self.parent) > 1:
+            self.opaque.add(directory)
+        elif directory in self.opaque and self.depth(self.parent) > 1:
             return
         yield entry
 
@@ -111,8 +111,8 @@ class OpaqueRootsAreForgotten(TarComes):
 
 
 @caught_by("whiteouts/directory-deleted-and-created-again")
-class OldFoldersShineThrough(TarGoes):
-    """A Diff has no whiteouts in a folder that it has, too."""
+class OldDirectoriesShineThrough(TarGoes):
+    """A Diff has no whiteouts in a directory that it has, too."""
 
     def write(self, entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
         return None if is_whiteout(entry) and "/" in entry.name else entry

@@ -54,8 +54,8 @@ class FilesAreShared(Broken):
 
 
 @caught_by("content/directories-are-removed")
-class RemovedFoldersComeBack(Spoiled):
-    """A folder of the layer below is there again after Commit."""
+class RemovedDirectoriesComeBack(Spoiled):
+    """A directory of the layer below is there again after Commit."""
 
     def spoil(self, tree: Path, below: Path) -> None:
         for path in below.rglob("*"):
@@ -97,9 +97,9 @@ class DeletedFilesComeBack(Spoiled):
                 shutil.copy2(path, copy)
 
 
-@caught_by("content/root-directorys-mode-is-kept")
-class RootFoldersAreReset(Spoiled):
-    """Commit makes the root folder 0755."""
+@caught_by("content/root-mode-is-kept")
+class RootDirectoriesAreReset(Spoiled):
+    """Commit makes the root directory 0755."""
 
     def spoil(self, tree: Path, below: Path) -> None:
         tree.chmod(0o755)

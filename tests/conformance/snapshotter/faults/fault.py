@@ -66,6 +66,6 @@ def files(root: Path) -> list[Path]:
 
 
 def strip(path: Path) -> None:
-    """Take all attributes from a file or a folder."""
+    """Take all attributes from a file or a directory."""
     for name in os.listxattr(path, follow_symlinks=False):
         os.removexattr(path, name, follow_symlinks=False)

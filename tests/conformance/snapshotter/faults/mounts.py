@@ -71,8 +71,8 @@ class ViewsAreWritable(Broken):
 
 
 @caught_by("mounts/root-directory-is-open")
-class RootFoldersAreClosed(Shown):
-    """A first snapshot's root folder is 0700."""
+class RootDirectoriesAreClosed(Shown):
+    """A first snapshot's root directory is 0700."""
 
     def changed(self, mounts: Sequence[Mount]) -> Sequence[Mount]:
         if not os.listdir(mounts[0].source):
@@ -105,7 +105,7 @@ class HundredLayers(Broken):
 
 @caught_by("content/written-again-before-commit")
 class MountsBeginAnew(Broken):
-    """Mounts tells of an empty folder."""
+    """Mounts tells of an empty directory."""
 
     def mounts(self, key: str) -> Sequence[Mount]:
         super().mounts(key)

@@ -31,15 +31,15 @@ def _passed_on(kit: Kit, layer: str) -> dict[str, str]:
 def modes(kit: Kit) -> None:
     """Modes are applied, set-ID and sticky bits included, for any owner and umask."""
     files = {b"f%04o" % mode: mode for mode in (0o4755, 0o2755, 0o6711, 0o1644, 0o666, 0o777, 0)}
-    folders = {b"d%04o" % mode: mode for mode in (0o1777, 0o2775, 0o777, 0o555)}
+    directories = {b"d%04o" % mode: mode for mode in (0o1777, 0o2775, 0o777, 0o555)}
     layer = kit.applied(
         tars.tar(
             *(tars.file(name, mode=mode, uid=33, gid=44) for name, mode in files.items()),
-            *(tars.folder(name, mode, uid=33, gid=44) for name, mode in folders.items()),
+            *(tars.directory(name, mode, uid=33, gid=44) for name, mode in directories.items()),
         )
     )
     expected = {name: oct(stat.S_IFREG | mode) for name, mode in files.items()}
-    expected |= {name: oct(stat.S_IFDIR | mode) for name, mode in folders.items()}
+    expected |= {name: oct(stat.S_IFDIR | mode) for name, mode in directories.items()}
     for what, one in _passed_on(kit, layer).items():
         found = {name: facts.mode for name, facts in kit.record(one).items()}
         expect(f"modes in {what}", found, expected)
@@ -48,16 +48,18 @@ def modes(kit: Kit) -> None:
 @GROUP.case(references.MODES, required=False)
 def directories_keep_their_mode(kit: Kit) -> None:
     """A directory of the image keeps its mode, set-ID bits too, when a container writes into it."""
-    folders = {b"d%04o" % mode: mode for mode in (0o2775, 0o1777, 0o4711, 0o700)}
-    base = kit.applied(tars.tar(*(tars.folder(name, mode) for name, mode in folders.items())))
+    directories = {b"d%04o" % mode: mode for mode in (0o2775, 0o1777, 0o4711, 0o700)}
+    base = kit.applied(
+        tars.tar(*(tars.directory(name, mode) for name, mode in directories.items()))
+    )
 
     def write(root: Path) -> None:
-        for name in folders:
+        for name in directories:
             (root / os.fsdecode(name) / "new").touch()
 
     layer = kit.layer(base, write)
-    expected = {name: oct(stat.S_IFDIR | mode) for name, mode in folders.items()}
-    found = {name: facts.mode for name, facts in kit.record(layer).items() if name in folders}
+    expected = {name: oct(stat.S_IFDIR | mode) for name, mode in directories.items()}
+    found = {name: facts.mode for name, facts in kit.record(layer).items() if name in directories}
     expect("modes", found, expected)
 
 
@@ -67,7 +69,7 @@ def owners(kit: Kit) -> None:
     layer = kit.applied(
         tars.tar(
             tars.file(b"file", uid=1234, gid=4321),
-            tars.folder(b"folder", uid=1234, gid=4321),
+            tars.directory(b"directory", uid=1234, gid=4321),
             tars.symlink(b"link", b"file", uid=1234, gid=4321),
             tars.header(b"device", b"3", device=(1, 3), uid=1234, gid=4321),
         )
@@ -109,10 +111,10 @@ def any_bytes_in_attributes(kit: Kit) -> None:
     """Extended attributes of files and directories are applied, whatever bytes they contain."""
     value = bytes(range(256)) + b"\n=\n"
     record = tars.pax([(b"SCHILY.xattr.trusted.note", value)])
-    layer = kit.applied(tars.tar(record, tars.file(b"file"), record, tars.folder(b"folder")))
+    layer = kit.applied(tars.tar(record, tars.file(b"file"), record, tars.directory(b"directory")))
     for what, one in _passed_on(kit, layer).items():
         found = {name: facts.attributes for name, facts in kit.record(one).items()}
-        expected = {name: {"trusted.note": value} for name in (b"file", b"folder")}
+        expected = {name: {"trusted.note": value} for name in (b"file", b"directory")}
         expect(f"attributes in {what}", found, expected)
 
 
@@ -121,8 +123,8 @@ def directory_over_a_directory(kit: Kit) -> None:
     """A directory over one of the layer below has only the extended attributes of its own entry."""
     old = tars.pax([(b"SCHILY.xattr.trusted.old", b"1")])
     new = tars.pax([(b"SCHILY.xattr.trusted.new", b"2")])
-    base = kit.applied(tars.tar(old, tars.folder(b"d")))
-    layer = kit.applied(tars.tar(new, tars.folder(b"d")), base)
+    base = kit.applied(tars.tar(old, tars.directory(b"d")))
+    layer = kit.applied(tars.tar(new, tars.directory(b"d")), base)
     expect("attributes", kit.record(layer)[b"d"].attributes, {"trusted.new": b"2"})
 
 
@@ -134,7 +136,7 @@ def times_to_the_nanosecond(kit: Kit) -> None:
     expected: dict[bytes, int] = {}
     for number, (said, nanoseconds) in enumerate(times.items()):
         header = tars.pax([(b"mtime", said)])
-        entries += [header, tars.file(b"f%d" % number), header, tars.folder(b"d%d" % number)]
+        entries += [header, tars.file(b"f%d" % number), header, tars.directory(b"d%d" % number)]
         entries += [header, tars.symlink(b"l%d" % number, b"x")]
         expected |= {name + b"%d" % number: nanoseconds for name in (b"f", b"d", b"l")}
     for what, one in _passed_on(kit, kit.applied(tars.tar(*entries))).items():
@@ -145,11 +147,11 @@ def times_to_the_nanosecond(kit: Kit) -> None:
 @GROUP.case(references.TIMES_OF_DIRECTORIES)
 def directories_have_the_time_of_their_entry(kit: Kit) -> None:
     """A directory has its entry's time, whatever entries follow in it."""
-    base = kit.applied(tars.tar(tars.folder(b"d", mtime=3), tars.file(b"d/gone")))
+    base = kit.applied(tars.tar(tars.directory(b"d", mtime=3), tars.file(b"d/gone")))
     layer = kit.applied(
         tars.tar(
-            tars.folder(b"d", mtime=5),
-            tars.folder(b"d/e", mtime=6),
+            tars.directory(b"d", mtime=5),
+            tars.directory(b"d/e", mtime=6),
             tars.file(b"d/e/file"),
             tars.whiteout(b"d/.wh.gone"),
             tars.hard_link(b"d/link", b"d/e/file"),
@@ -158,12 +160,12 @@ def directories_have_the_time_of_their_entry(kit: Kit) -> None:
     )
     found = kit.record(layer)
     times = {name: found[name].mtime_ns // 10**9 for name in (b"d", b"d/e")}
-    expect("times of folders, in seconds", times, {b"d": 5, b"d/e": 6})
+    expect("times of directories, in seconds", times, {b"d": 5, b"d/e": 6})
 
 
 @GROUP.case(references.TIMES_OF_DIRECTORIES, required=False)
 def directory_without_an_entry_keeps_its_time(kit: Kit) -> None:
     """A directory of the layer below keeps its time when a tar only writes into it."""
-    base = kit.applied(tars.tar(tars.folder(b"d", mtime=3)))
+    base = kit.applied(tars.tar(tars.directory(b"d", mtime=3)))
     layer = kit.applied(tars.tar(tars.file(b"d/new")), base)
     expect("its time, in seconds", kit.record(layer)[b"d"].mtime_ns // 10**9, 3)

@@ -174,7 +174,7 @@ def empty_body_is_an_empty_layer(kit: Kit) -> None:
 @GROUP.case(references.CHUNKS, Need.SOCKET)
 def chunks_of_any_size(kit: Kit) -> None:
     """A layer is the same after chunks of 1, 512, 32,768 or a million bytes."""
-    small = tars.tar(tars.file(b"a", b"x" * 700), tars.folder(b"d"), tars.file(b"d/b", b"y"))
+    small = tars.tar(tars.file(b"a", b"x" * 700), tars.directory(b"d"), tars.file(b"d/b", b"y"))
     for data, size in ((small, 1), (_TAR, 512), (_TAR, 32 << 10), (_TAR, 1 << 20)):
         id = kit.layer()
         with kit.subject.wire() as daemon:

@@ -47,9 +47,9 @@ def child_has_its_parents_root_directory(kit: Kit) -> None:
     child = kit.layer(kit.layer(fill=dress))
     with kit.shown(child) as root:
         found = os.stat(root)
-        expect("mode of the root folder", oct(found.st_mode & 0o7777), oct(0o1700))
-        expect("owner of the root folder", (found.st_uid, found.st_gid), (3, 4))
-        expect("attributes of the root folder", os.listxattr(root), ["trusted.root"])
+        expect("mode of the root directory", oct(found.st_mode & 0o7777), oct(0o1700))
+        expect("owner of the root directory", (found.st_uid, found.st_gid), (3, 4))
+        expect("attributes of the root directory", os.listxattr(root), ["trusted.root"])
 
 
 @GROUP.case(references.CHILD_IS_A_SNAPSHOT)
@@ -128,7 +128,7 @@ def reading_through_a_hundred_layers(kit: Kit) -> None:
     found = kit.record(layer)
     own = {path: facts.content for path, facts in found.items() if path.startswith(b"shared/")}
     expect(
-        "a folder to which each of 100 layers brought a file",
+        "a directory to which each of 100 layers brought a file",
         own,
         {b"shared/%03d" % number: b"%d" % number for number in range(100)},
     )

@@ -34,7 +34,7 @@ def all_kinds(kit: Kit) -> None:
         "C /bin/wall",
         "D /deep",
         "C /etc",
-        "C /etc/empty-folder",
+        "C /etc/empty-directory",
         "D /etc/passwd",
         "C /hard",
         "A /hard/new",
@@ -92,7 +92,7 @@ def copied_up_files_are_unchanged(kit: Kit) -> None:
         with open(root / "etc" / "passwd", "r+b"):
             pass
         os.chmod(root / "tmp", 0o1777)
-        os.chmod(root / "etc" / "empty-folder", 0o700)
+        os.chmod(root / "etc" / "empty-directory", 0o700)
         os.chown(root / "etc" / "empty", 1000, 1001)
 
     _expect(kit, touch)
@@ -105,11 +105,11 @@ def directories_by_mode_and_owner(kit: Kit) -> None:
     def change(root: Path) -> None:
         os.utime(root / "devices", (1, 1))
         os.chmod(root / "hard", 0o700)
-        os.chown(root / "etc" / "empty-folder", 5, 5)
+        os.chown(root / "etc" / "empty-directory", 5, 5)
         os.setxattr(root / "bin", "trusted.new", b"1")
         os.chmod(root, 0o711)
 
-    _expect(kit, change, "C /bin", "C /etc", "C /etc/empty-folder", "C /hard")
+    _expect(kit, change, "C /bin", "C /etc", "C /etc/empty-directory", "C /hard")
 
 
 @GROUP.case(references.DOCKER_DIFF)

@@ -131,7 +131,7 @@ def same_layer_from_many(kit: Kit) -> None:
     """Of eight Creates of one ID at once, one succeeds; all Gets and Puts of it at once succeed."""
     id = kit.id()
     made: list[bool] = []
-    folders: list[object] = []
+    directories: list[object] = []
 
     def create(_: int) -> None:
         with kit.subject.wire() as daemon:
@@ -141,10 +141,10 @@ def same_layer_from_many(kit: Kit) -> None:
         with kit.subject.wire() as daemon:
             answer = daemon.ask(wire.call("Get", ID=id))
             expect("the refusal of a Get", answer.refusal, "")
-            folders.append(answer.said.get("Dir"))
+            directories.append(answer.said.get("Dir"))
             expect("the refusal of a Put", daemon.ask(wire.call("Put", ID=id)).refusal, "")
 
     _at_once(8, create)
     expect("how many Creates of one ID were a success", made.count(True), 1)
     _at_once(8, get_and_put)
-    expect("how many folders were shown", len(set(folders)), 1)
+    expect("how many directories were shown", len(set(directories)), 1)

@@ -13,24 +13,24 @@ GROUP: Group[Kit] = Group(
     "dialects", "the tar formats of different programs, in any order of entries"
 )
 
-_FOLDERS = b"/".join([b"d" * 60] * 4)
-"""A folder whose name is longer than a header's field, and than both of ustar's together."""
+_LONG_PATH = b"/".join([b"d" * 60] * 4)
+"""A directory whose name is longer than a header's field, and than both of ustar's together."""
 
 
 @GROUP.case(references.DIALECTS)
 def ustar(kit: Kit) -> None:
     """A ustar's split names, owners, modes and times are applied; zeros at its end are ignored."""
     data = tars.tar(
-        tars.folder(b"etc/", mode=0o750, uid=3, gid=4, mtime=1_600_000_000),
+        tars.directory(b"etc/", mode=0o750, uid=3, gid=4, mtime=1_600_000_000),
         tars.file(b"f" * 90, b"x" * 700, prefix=b"etc/" + b"p" * 100, uid=1000, mtime=7),
     )
     found = kit.record(kit.applied(data.ljust(10_240, b"\0")))
     name = b"etc/" + b"p" * 100 + b"/" + b"f" * 90
     expect("names", set(found), {b"etc", b"etc/" + b"p" * 100, name})
-    folder = found[b"etc"]
+    directory = found[b"etc"]
     expect(
-        "mode, owner and time of a folder",
-        (folder.mode, folder.uid, folder.gid, folder.mtime_ns),
+        "mode, owner and time of a directory",
+        (directory.mode, directory.uid, directory.gid, directory.mtime_ns),
         (oct(stat.S_IFDIR | 0o750), 3, 4, 1_600_000_000 * 10**9),
     )
     expect("content of a file", found[name].content, b"x" * 700)
@@ -40,7 +40,7 @@ def ustar(kit: Kit) -> None:
 @GROUP.case(references.DIALECTS)
 def gnu_long_names(kit: Kit) -> None:
     """GNU's long names and long link targets (types L and K) are applied."""
-    name = _FOLDERS + b"/f"
+    name = _LONG_PATH + b"/f"
     layer = kit.applied(
         tars.tar(
             tars.gnu_long(b"L", name),
@@ -57,7 +57,7 @@ def gnu_long_names(kit: Kit) -> None:
 @GROUP.case(references.DIALECTS)
 def pax_names(kit: Kit) -> None:
     """PAX's long names and link targets are applied, also those that are not ASCII."""
-    name = _FOLDERS + b"/caf\xc3\xa9"
+    name = _LONG_PATH + b"/caf\xc3\xa9"
     layer = kit.applied(
         tars.tar(
             tars.pax([(b"path", name)]),
@@ -170,9 +170,9 @@ def entries_in_any_order(kit: Kit) -> None:
     layer = kit.applied(
         tars.tar(
             tars.file(b"a/b/file"),
-            tars.folder(b"a/b", 0o711, uid=5, mtime=8),
+            tars.directory(b"a/b", 0o711, uid=5, mtime=8),
             tars.symlink(b"a/link", b"b"),
-            tars.folder(b"a", 0o700, mtime=9),
+            tars.directory(b"a", 0o700, mtime=9),
         )
     )
     found = kit.record(layer)
@@ -189,17 +189,17 @@ def entries_in_any_order(kit: Kit) -> None:
 @GROUP.case(references.MISSING_PARENTS)
 def missing_parents_are_created(kit: Kit) -> None:
     """Directories without an entry are created, 0755 and root's; those below keep their attributes."""
-    base = kit.applied(tars.tar(tars.folder(b"old", 0o700, uid=7), tars.file(b"old/kept")))
+    base = kit.applied(tars.tar(tars.directory(b"old", 0o700, uid=7), tars.file(b"old/kept")))
     layer = kit.applied(
-        tars.tar(tars.file(b"new/deep/file"), tars.folder(b"old/sub/folder"), tars.file(b"old/f")),
+        tars.tar(tars.file(b"new/deep/file"), tars.directory(b"old/sub/new"), tars.file(b"old/f")),
         base,
     )
     found = kit.record(layer)
     made = {path: (found[path].mode, found[path].uid) for path in (b"new", b"new/deep", b"old/sub")}
     expected = (oct(stat.S_IFDIR | 0o755), 0)
-    expect("folders that were missing", made, dict.fromkeys(made, expected))
+    expect("directories that were missing", made, dict.fromkeys(made, expected))
     below = found[b"old"]
-    expect("a folder of the layer below", (below.mode, below.uid), ("0o40700", 7))
+    expect("a directory of the layer below", (below.mode, below.uid), ("0o40700", 7))
     expect("whether what it held is there", b"old/kept" in found, True)
 
 
@@ -210,17 +210,17 @@ def later_of_two_wins(kit: Kit) -> None:
         tars.tar(
             tars.file(b"file", b"longer than the second"),
             tars.file(b"file", b"second", uid=3),
-            tars.folder(b"folder", 0o700),
-            tars.file(b"folder/kept"),
-            tars.folder(b"folder", 0o711),
+            tars.directory(b"directory", 0o700),
+            tars.file(b"directory/kept"),
+            tars.directory(b"directory", 0o711),
             tars.symlink(b"link", b"file"),
             tars.file(b"link", b"no link"),
         )
     )
     found = kit.record(layer)
-    expect("names", sorted(found), [b"file", b"folder", b"folder/kept", b"link"])
+    expect("names", sorted(found), [b"directory", b"directory/kept", b"file", b"link"])
     expect("content of a file", (found[b"file"].content, found[b"file"].uid), (b"second", 3))
-    expect("mode of a folder", found[b"folder"].mode, oct(stat.S_IFDIR | 0o711))
+    expect("mode of a directory", found[b"directory"].mode, oct(stat.S_IFDIR | 0o711))
     expect(
         "a file where a link was",
         (found[b"link"].mode, found[b"link"].content[:2]),
@@ -233,35 +233,35 @@ def replaces_the_layer_below(kit: Kit) -> None:
     """An entry replaces what the layer below has there; a directory on a directory merges."""
     base = kit.applied(
         tars.tar(
-            tars.file(b"a-folder/in"),
+            tars.file(b"a-directory/in"),
             tars.file(b"a-file", b"old"),
             tars.symlink(b"a-link", b"a-file"),
-            tars.folder(b"both", 0o700, uid=4),
+            tars.directory(b"both", 0o700, uid=4),
             tars.file(b"both/old"),
         )
     )
     layer = kit.applied(
         tars.tar(
-            tars.file(b"a-folder", b"file"),
-            tars.folder(b"a-file"),
+            tars.file(b"a-directory", b"file"),
+            tars.directory(b"a-file"),
             tars.file(b"a-file/in"),
             tars.file(b"a-link", b"new"),
-            tars.folder(b"both", 0o750, uid=5),
+            tars.directory(b"both", 0o750, uid=5),
             tars.file(b"both/new"),
         ),
         base,
     )
     found = kit.record(layer)
-    names = [b"a-file", b"a-file/in", b"a-folder", b"a-link", b"both", b"both/new", b"both/old"]
+    names = [b"a-directory", b"a-file", b"a-file/in", b"a-link", b"both", b"both/new", b"both/old"]
     expect("names", sorted(found), names)
-    expect("a file over a folder", found[b"a-folder"].content, b"file")
+    expect("a file over a directory", found[b"a-directory"].content, b"file")
     expect(
         "a file over a link",
         (found[b"a-link"].mode, found[b"a-link"].content),
         ("0o100644", b"new"),
     )
     both = found[b"both"]
-    expect("a folder over a folder", (both.mode, both.uid), (oct(stat.S_IFDIR | 0o750), 5))
+    expect("a directory over a directory", (both.mode, both.uid), (oct(stat.S_IFDIR | 0o750), 5))
 
 
 @GROUP.case(references.DIALECTS)
@@ -269,8 +269,8 @@ def names_are_spelt_in_many_ways(kit: Kit) -> None:
     """Names that begin with ./ or /, or end in /, are the same names; one may be the root itself."""
     layer = kit.applied(
         tars.tar(
-            tars.folder(b"./", 0o711),
-            tars.folder(b"./a/"),
+            tars.directory(b"./", 0o711),
+            tars.directory(b"./a/"),
             tars.file(b"./a/f", b"1"),
             tars.file(b"/a/g", b"2"),
             tars.file(b"a//h", b"3"),
@@ -279,4 +279,4 @@ def names_are_spelt_in_many_ways(kit: Kit) -> None:
     found = {path: facts.content for path, facts in kit.record(layer).items()}
     expect("names", found, {b"a": b"", b"a/f": b"1", b"a/g": b"2", b"a/h": b"3"})
     with kit.shown(layer) as root:
-        expect("mode of the root folder", oct(root.stat().st_mode & 0o7777), oct(0o711))
+        expect("mode of the root directory", oct(root.stat().st_mode & 0o7777), oct(0o711))

@@ -111,4 +111,4 @@ def ids_that_are_paths_are_rejected(kit: Kit) -> None:
     for id in ("../canary", "a/b", "..", ".", "/etc", "a\0b", "x" * 300):
         with refused(f"Create of the layer {id[:20]!r}"):
             kit.driver.create(id, "", "", {})
-    expect("the folder beside", [one.name for one in kit.scratch.iterdir()], ["canary"])
+    expect("the directory beside", [one.name for one in kit.scratch.iterdir()], ["canary"])

@@ -1,6 +1,6 @@
 """Images that nobody should trust: each is refused, or made harmless.
 
-What is outside of the layer is a folder of the case's own, with a canary in it: nothing in it may
+What is outside of the layer is a directory of the case's own, with a canary in it: nothing in it may
 change, and nothing of it may be seen through the layer.
 """
 
@@ -24,15 +24,15 @@ _SECRET = b"only the host may read this"
 
 
 class _Outside:
-    """A folder outside of every layer."""
+    """A directory outside of every layer."""
 
     def __init__(self, kit: Kit) -> None:
-        self.folder = kit.scratch / "outside"
-        self.folder.mkdir(mode=0o750)
-        (self.folder / "canary").write_bytes(_SECRET)
-        (self.folder / "sub").mkdir()
-        (self.folder / "sub" / "file").write_bytes(_SECRET)
-        self.path = os.fsencode(self.folder)
+        self.directory = kit.scratch / "outside"
+        self.directory.mkdir(mode=0o750)
+        (self.directory / "canary").write_bytes(_SECRET)
+        (self.directory / "sub").mkdir()
+        (self.directory / "sub" / "file").write_bytes(_SECRET)
+        self.path = os.fsencode(self.directory)
         """Absolute."""
         self.up = b"../" * 40 + self.path[1:]
         """The same from within a layer, if ``..`` led out of it."""
@@ -40,9 +40,9 @@ class _Outside:
         self._before = self._look()
 
     def _look(self) -> dict[bytes, Facts]:
-        found = os.stat(self.folder)
+        found = os.stat(self.directory)
         itself = Facts(oct(found.st_mode), found.st_uid, found.st_gid, 0, 0, {}, b"", b".")
-        return {**record(str(self.folder)), b".": itself}
+        return {**record(str(self.directory)), b".": itself}
 
     def apply(self, *entries: bytes, parent: str = "") -> str:
         """Apply a tar, refused or not, and see that nothing outside has changed; return the layer."""
@@ -50,20 +50,20 @@ class _Outside:
         self._kit.driver.create(id, parent, "", {})
         with either_way() as refusal:
             self._kit.driver.apply_diff(id, parent, io.BytesIO(tars.tar(*entries)))
-        expect_tree("a folder outside of the layer", self._look(), self._before)
+        expect_tree("a directory outside of the layer", self._look(), self._before)
         return "" if refusal.was else id
 
     def is_not_seen_in(self, id: str) -> None:
-        """See that no file of a layer is one of the folder's."""
+        """See that no file of a layer is one of the directory's."""
         if not id:
             return
-        kept = {one.stat().st_ino for one in self.folder.rglob("*")}
+        kept = {one.stat().st_ino for one in self.directory.rglob("*")}
         with self._kit.shown(id, is_read=True) as root:
             for path in root.rglob("*"):
                 found = path.lstat()
                 if stat.S_ISREG(found.st_mode):
                     is_secret = found.st_size == len(_SECRET) and path.read_bytes() == _SECRET
-                    is_same = found.st_ino in kept and found.st_dev == self.folder.stat().st_dev
+                    is_same = found.st_ino in kept and found.st_dev == self.directory.stat().st_dev
                     if is_secret or is_same:
                         raise Mismatch(f"{path.name} in the layer", "a file of the host's", "none")
 
@@ -84,9 +84,11 @@ def names_that_climb(kit: Kit) -> None:
     outside = _Outside(kit)
     for name in (outside.up + b"/canary", b"a/b/" + outside.up + b"/new", b"./" + outside.up):
         outside.apply(
-            tars.folder(b"a"), tars.folder(b"a/b"), _named(name, tars.file(b"x", b"overwritten"))
+            tars.directory(b"a"),
+            tars.directory(b"a/b"),
+            _named(name, tars.file(b"x", b"overwritten")),
         )
-    outside.apply(_named(outside.up + b"/sub", tars.folder(b"x", 0o777, uid=1234)))
+    outside.apply(_named(outside.up + b"/sub", tars.directory(b"x", 0o777, uid=1234)))
 
 
 @GROUP.case(references.ESCAPE)
@@ -94,7 +96,7 @@ def absolute_names(kit: Kit) -> None:
     """Entries with absolute names are created within the layer, or rejected."""
     outside = _Outside(kit)
     outside.apply(_named(outside.path + b"/canary", tars.file(b"x", b"overwritten")))
-    outside.apply(_named(outside.path, tars.folder(b"x", 0o777, uid=1234)))
+    outside.apply(_named(outside.path, tars.directory(b"x", 0o777, uid=1234)))
 
 
 @GROUP.case(references.ESCAPE)
@@ -105,9 +107,9 @@ def writing_through_a_symbolic_link(kit: Kit) -> None:
         link = _leading(target, tars.symlink(b"a", b"x"))
         outside.apply(link, tars.file(b"a/canary", b"overwritten"))
         outside.apply(link, tars.file(b"a/new", b"new"))
-        outside.apply(link, tars.folder(b"a/sub", 0o777, uid=1234))
+        outside.apply(link, tars.directory(b"a/sub", 0o777, uid=1234))
         outside.apply(link, tars.symlink(b"a/new", b"x"))
-        outside.apply(link, tars.folder(b"a", 0o777, uid=1234))
+        outside.apply(link, tars.directory(b"a", 0o777, uid=1234))
         outside.apply(link, tars.symlink(b"b", b"a"), tars.file(b"b/new", b"new"))
 
 
@@ -128,12 +130,12 @@ def links_of_the_layer_below(kit: Kit) -> None:
     outside = _Outside(kit)
 
     def link(root: Path) -> None:
-        (root / "a").symlink_to(outside.folder)
+        (root / "a").symlink_to(outside.directory)
 
     for entry in (
         tars.file(b"a/canary", b"x"),
         tars.file(b"a/new", b"x"),
-        tars.folder(b"a/sub", 0),
+        tars.directory(b"a/sub", 0),
     ):
         outside.apply(entry, parent=kit.layer(fill=link))
 
@@ -160,7 +162,7 @@ def whiteouts_that_reach_outside(kit: Kit) -> None:
     outside = _Outside(kit)
 
     def link(root: Path) -> None:
-        (root / "a").symlink_to(outside.folder)
+        (root / "a").symlink_to(outside.directory)
 
     base = kit.layer(fill=link)
     for name in (
@@ -195,7 +197,7 @@ def overlay_attributes_are_ignored(kit: Kit) -> None:
             for parent in (base, kit.layer(base)):
                 id = kit.id()
                 kit.driver.create(id, parent, "", {})
-                data = tars.tar(tars.pax([(key, value)]), tars.folder(b"shown"))
+                data = tars.tar(tars.pax([(key, value)]), tars.directory(b"shown"))
                 with either_way() as refusal:
                     kit.driver.apply_diff(id, parent, io.BytesIO(data))
                 if refusal.was:
@@ -203,7 +205,7 @@ def overlay_attributes_are_ignored(kit: Kit) -> None:
                 with kit.shown(id) as root:
                     found = sorted(os.listdir(root / "shown")), os.listdir(root / "other")
                     text = (root / "shown" / "file").read_text() if found[0] else "nothing"
-                what = f"a folder with the attribute {key.decode()}"
+                what = f"a directory with the attribute {key.decode()}"
                 expect(what, (found, text), ((["file"], ["file"]), "shown"))
 
 

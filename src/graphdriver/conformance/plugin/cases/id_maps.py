@@ -42,12 +42,12 @@ def owners_are_mapped_both_ways(kit: Kit) -> None:
     """Owners in a tar are the container's; they are mapped on disk, and mapped back in a Diff."""
     data = tars.tar(
         *(tars.file(b"%d" % id, uid=id, gid=1999 - id) for id in _ON_DISK),
-        tars.folder(b"folder", uid=1, gid=1),
+        tars.directory(b"directory", uid=1, gid=1),
         tars.symlink(b"link", b"0", uid=1, gid=1),
     )
     expected = {b"%d" % id: (_ON_DISK[id], _ON_DISK[1999 - id]) for id in _ON_DISK}
-    expected |= dict.fromkeys((b"folder", b"link"), (_ROOT + 1, _ROOT + 1))
-    inside = {str(id): (id, 1999 - id) for id in _ON_DISK} | {"folder": (1, 1), "link": (1, 1)}
+    expected |= dict.fromkeys((b"directory", b"link"), (_ROOT + 1, _ROOT + 1))
+    inside = {str(id): (id, 1999 - id) for id in _ON_DISK} | {"directory": (1, 1), "link": (1, 1)}
     with _mapped(kit) as driver:
         layer = kit.applied(data, driver=driver)
         child = kit.layer(layer, driver=driver)
@@ -67,10 +67,10 @@ def new_layers_belong_to_the_containers_root(kit: Kit) -> None:
         layer = kit.layer(driver=driver)
         with kit.shown(layer, driver) as root:
             found = os.stat(root)
-            expect("owner of a new layer's folder", (found.st_uid, found.st_gid), (_ROOT, _ROOT))
+            expect("owner of a new layer's directory", (found.st_uid, found.st_gid), (_ROOT, _ROOT))
         layer = kit.applied(tars.tar(tars.file(b"made/file")), driver=driver)
         made = kit.record(layer, driver)[b"made"]
-        expect("owner of a folder that was missing", (made.uid, made.gid), (_ROOT, _ROOT))
+        expect("owner of a directory that was missing", (made.uid, made.gid), (_ROOT, _ROOT))
 
 
 @GROUP.case(references.ID_MAPS, Need.HOMES, required=False)
@@ -86,7 +86,7 @@ def containers_root_can_reach_its_layer(kit: Kit) -> None:
                 or (mode & stat.S_IXGRP and found.st_gid == _ROOT)
                 or (mode & stat.S_IXUSR and found.st_uid == _ROOT)
             )
-            expect(f"whether user {_ROOT} can pass the folder of Dir", bool(passes), True)
+            expect(f"whether user {_ROOT} can pass the directory of Dir", bool(passes), True)
 
 
 @GROUP.case(references.ID_MAPS, Need.HOMES)

@@ -95,7 +95,7 @@ def id_maps_as_the_documentation_spells_them(kit: Kit) -> None:
             found = os.stat(root)
         for call in (wire.call("Remove", ID=id), wire.call("Cleanup")):
             daemon.ask(call)
-    expect("owner of a new layer's folder", (found.st_uid, found.st_gid), (100_000, 100_000))
+    expect("owner of a new layer's directory", (found.st_uid, found.st_gid), (100_000, 100_000))
 
 
 @GROUP.case(references.UNKNOWN_OPTION, Need.HOMES, required=False)

@@ -30,8 +30,8 @@ def new_layer_is_empty(kit: Kit) -> None:
     expect("what a new layer shows", kit.record(id), {})
     with kit.shown(id, is_read=True) as root:
         found = os.stat(root)
-        expect("mode of the root folder", oct(found.st_mode & 0o7777), oct(0o755))
-        expect("owner of the root folder", (found.st_uid, found.st_gid), (0, 0))
+        expect("mode of the root directory", oct(found.st_mode & 0o7777), oct(0o755))
+        expect("owner of the root directory", (found.st_uid, found.st_gid), (0, 0))
 
 
 @GROUP.case(references.REMOVE_IS_REPEATED)

@@ -109,7 +109,7 @@ def targets_through_symbolic_links(kit: Kit) -> None:
 @GROUP.case(references.LINKS_AS_IN_A_CHROOT, required=False)
 def entries_through_symbolic_links(kit: Kit) -> None:
     """An entry below a symbolic link of the layer below is created at the link's target, inside."""
-    base = kit.applied(tars.tar(tars.folder(b"usr/lib"), tars.symlink(b"lib", b"/usr/lib")))
+    base = kit.applied(tars.tar(tars.directory(b"usr/lib"), tars.symlink(b"lib", b"/usr/lib")))
     layer = kit.applied(tars.tar(tars.file(b"lib/new", b"x")), base)
     found = {path: facts.content for path, facts in kit.record(layer).items()}
     expected = {b"usr": b"", b"usr/lib": b"", b"usr/lib/new": b"x", b"lib": b"/usr/lib"}
@@ -130,7 +130,7 @@ def targets_that_aufs_moved_away(kit: Kit) -> None:
     """Hard links to files in .wh..wh.plnk are names of one file, and that directory does not show."""
     layer = kit.applied(
         tars.tar(
-            tars.folder(b".wh..wh.plnk"),
+            tars.directory(b".wh..wh.plnk"),
             tars.file(b".wh..wh.plnk/17.5", b"shared"),
             tars.hard_link(b"a", b".wh..wh.plnk/17.5"),
             tars.hard_link(b"d/b", b"/.wh..wh.plnk/17.5"),

@@ -28,13 +28,13 @@ def _two_layers(kit: Kit) -> str:
 def many_gets_one_directory(kit: Kit) -> None:
     """Twenty Gets of one layer return the same directory, which stays until the twentieth Put."""
     id = _two_layers(kit)
-    folders = {kit.driver.get(id, "") for _ in range(20)}
-    expect("how many folders twenty Gets give", len(folders), 1)
-    (folder,) = folders
+    directories = {kit.driver.get(id, "") for _ in range(20)}
+    expect("how many directories twenty Gets give", len(directories), 1)
+    (directory,) = directories
     for left in range(19, 0, -1):
         kit.driver.put(id)
-        found = kit.names(folder)
-        expect(f"what the folder shows with {left} Gets left", found, ["above", "below"])
+        found = kit.names(directory)
+        expect(f"what the directory shows with {left} Gets left", found, ["above", "below"])
     kit.driver.put(id)
     expect("what the layer shows after all Puts", sorted(kit.record(id)), [b"above", b"below"])
 
@@ -93,7 +93,7 @@ def cleanup_unmounts(kit: Kit) -> None:
 def live_container_outlives_its_daemon(kit: Kit) -> None:
     """A layer that a former daemon mounted stays mounted after the next daemon's Init, Get and Put."""
     id = _two_layers(kit)
-    folder = kit.driver.get(id, "")
+    directory = kit.driver.get(id, "")
     with kit.subject.another_daemon() as daemon:
         for call in (
             wire.call("Init", Home=kit.subject.home),
@@ -101,9 +101,9 @@ def live_container_outlives_its_daemon(kit: Kit) -> None:
             wire.call("Put", ID=id),
         ):
             expect("the refusal of the next daemon's call", daemon.ask(call).refusal, "")
-        with kit.opened(folder) as root:
+        with kit.opened(directory) as root:
             found = sorted(os.listdir(root))
-            expect("what the container's folder shows", found, ["above", "below"])
+            expect("what the container's directory shows", found, ["above", "below"])
             (root / "written").write_text("z")
         daemon.ask(wire.call("Put", ID=id))
     shown = sorted(kit.record(id))

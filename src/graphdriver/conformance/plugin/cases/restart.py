@@ -76,11 +76,11 @@ def mount_outlives_a_kill(kit: Kit) -> None:
     """A mounted layer can be read and written while the plugin is gone, and after its restart."""
     base = kit.layer(fill=lambda root: (root / "below").write_text("below"))
     id = kit.layer(base)
-    folder = kit.driver.get(id, "")
-    with kit.opened(folder) as root, open(root / "open", "w+", encoding="utf-8") as file:
+    directory = kit.driver.get(id, "")
+    with kit.opened(directory) as root, open(root / "open", "w+", encoding="utf-8") as file:
         kit.subject.kill()
         try:
-            with kit.opened(folder) as again:
+            with kit.opened(directory) as again:
                 expect("a file of the layer below", (again / "below").read_text(), "below")
                 file.write("written while the plugin was gone")
                 file.flush()
@@ -88,11 +88,13 @@ def mount_outlives_a_kill(kit: Kit) -> None:
         finally:
             kit.subject.start()
             kit.driver.init(kit.subject.home, [], [], [])
-        found = kit.names(folder)
-        expect("what the folder shows after the plugin's return", found, ["below", "new", "open"])
+        found = kit.names(directory)
+        expect(
+            "what the directory shows after the plugin's return", found, ["below", "new", "open"]
+        )
     kit.driver.get(id, "")
     kit.driver.put(id)
-    found = kit.names(folder)
+    found = kit.names(directory)
     expect("what it shows after another Get and Put", found, ["below", "new", "open"])
     kit.driver.put(id)
     with kit.shown(id) as root:
@@ -105,17 +107,19 @@ def mount_outlives_sigterm(kit: Kit) -> None:
     """A mounted layer stays mounted when SIGTERM ends the plugin, as in an upgrade."""
     base = kit.layer(fill=lambda root: (root / "below").write_text("below"))
     id = kit.layer(base)
-    folder = kit.driver.get(id, "")
+    directory = kit.driver.get(id, "")
     try:
         kit.subject.stop(kit.patience)
-        with kit.opened(folder) as root:
-            expect("what the folder shows when the plugin has ended", os.listdir(root), ["below"])
+        with kit.opened(directory) as root:
+            expect(
+                "what the directory shows when the plugin has ended", os.listdir(root), ["below"]
+            )
             (root / "new").write_text("new")
     finally:
         kit.subject.start()
         kit.driver.init(kit.subject.home, [], [], [])
-    found = kit.names(folder)
-    expect("what the folder shows after the plugin's return", found, ["below", "new"])
+    found = kit.names(directory)
+    expect("what the directory shows after the plugin's return", found, ["below", "new"])
     kit.driver.put(id)
     expect("what the layer shows then", sorted(kit.record(id)), [b"below", b"new"])
 

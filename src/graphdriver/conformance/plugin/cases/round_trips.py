@@ -123,6 +123,8 @@ def exact_diffs_are_exact(kit: Kit) -> None:
     """A driver that reports ReproducesExactDiffs returns exactly the bytes that were applied."""
     if not kit.driver.capabilities().reproduces_exact_diffs:
         return
-    data = tars.tar(tars.file(b"./b", mtime=3), tars.folder(b"a/"), tars.file(b"c")) + bytes(5120)
+    data = tars.tar(tars.file(b"./b", mtime=3), tars.directory(b"a/"), tars.file(b"c")) + bytes(
+        5120
+    )
     layer = kit.applied(data)
     expect("whether the Diff is what was applied", kit.diff(layer) == data, True)

@@ -23,8 +23,8 @@ def size_of_an_applied_tar(kit: Kit) -> None:
     layer = kit.id()
     kit.driver.create(layer, base, "", {})
     data = tars.tar(
-        tars.folder(b"folder"),
-        tars.file(b"folder/one", b"1"),
+        tars.directory(b"directory"),
+        tars.file(b"directory/one", b"1"),
         tars.file(b"thousand", bytes(1000)),
         tars.hard_link(b"hard", b"thousand"),
         tars.symlink(b"link", b"thousand"),
@@ -52,7 +52,7 @@ def _three(kit: Kit) -> tuple[str, str, str]:
     def add(root: Path) -> None:
         (root / "new").write_bytes(bytes(2000))
         os.link(root / "new", root / "new2")
-        (root / "folder").mkdir()
+        (root / "directory").mkdir()
 
     def take(root: Path) -> None:
         (root / "new").unlink()

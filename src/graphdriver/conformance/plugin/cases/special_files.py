@@ -77,7 +77,7 @@ def sockets_are_left_out(kit: Kit) -> None:
 def names_of_any_bytes(kit: Kit) -> None:
     """Names with line feeds, with bytes that are not UTF-8, or of 255 bytes, are kept."""
     expected = {b"odd", *(b"odd/" + name for name in ODD_NAMES)}
-    entries = [tars.folder(b"odd")]
+    entries = [tars.directory(b"odd")]
     for name in ODD_NAMES:
         if len(name) > 90:
             entries.append(tars.gnu_long(b"L", b"odd/" + name))
@@ -111,7 +111,7 @@ def devices_below_can_be_deleted(kit: Kit) -> None:
     """A container can delete a device of its image, and the Diff contains the deletion."""
     base = kit.applied(
         tars.tar(
-            tars.folder(b"dev"),
+            tars.directory(b"dev"),
             tars.header(b"dev/null", b"3", device=(1, 3)),
             tars.header(b"dev/disk", b"4", device=(8, 0)),
             tars.header(b"dev/fifo", b"6"),

@@ -91,16 +91,16 @@ def little_memory(kit: Kit) -> None:
 @GROUP.case(references.MANY_FILES)
 def twenty_thousand_files(kit: Kit) -> None:
     """A layer of 20,000 files in 200 directories is complete, and so is its Diff."""
-    folders = (tars.folder(b"d%d" % number) for number in range(200))
+    directories = (tars.directory(b"d%d" % number) for number in range(200))
     files = (tars.file(b"d%d/f%d" % (n % 200, n), b"%d" % n) for n in range(_FILES))
     id = kit.layer()
-    kit.driver.apply_diff(id, "", _Pieces(itertools.chain(folders, files, [tars.END])))
+    kit.driver.apply_diff(id, "", _Pieces(itertools.chain(directories, files, [tars.END])))
     with kit.shown(id, is_read=True) as root:
-        found = sum(len(list(folder.iterdir())) for folder in root.iterdir())
+        found = sum(len(list(directory.iterdir())) for directory in root.iterdir())
         expect("one file in the midst", (root / "d123" / "f10123").read_text(), "10123")
     expect("how many files there are", found, _FILES)
     expect("DiffSize", kit.driver.diff_size(id, ""), sum(len(str(n)) for n in range(_FILES)))
     again = kit.applied(kit.diff(id))
     with kit.shown(again, is_read=True) as root:
-        found = sum(len(list(folder.iterdir())) for folder in root.iterdir())
+        found = sum(len(list(directory.iterdir())) for directory in root.iterdir())
     expect("how many files there are after Diff and ApplyDiff", found, _FILES)

@@ -1,4 +1,4 @@
-"""What a layer's tar deletes: one name, or all that a folder had."""
+"""What a layer's tar deletes: one name, or all that a directory had."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from graphdriver.conformance.plugin.kit import Kit
 GROUP: Group[Kit] = Group("whiteouts", "whiteouts and opaque directories")
 
 _BASE = tars.tar(
-    *(tars.folder(name) for name in (b"d", b"d/sub", b"d/sub/deep", b"e")),
+    *(tars.directory(name) for name in (b"d", b"d/sub", b"d/sub/deep", b"e")),
     *(tars.file(name, b"old") for name in (b"f", b"d/f", b"d/sub/f", b"d/sub/deep/f", b"e/f")),
     tars.symlink(b"l", b"e"),
 )
@@ -61,31 +61,38 @@ def keeps_the_layers_own_files(kit: Kit) -> None:
     for pair in itertools.permutations([tars.whiteout(b".wh.f"), tars.file(b"f", b"new")]):
         found = kit.record(kit.applied(tars.tar(*pair), base))
         expect("content of a file", found[b"f"].content if b"f" in found else None, b"new")
-    anew = tars.whiteout(b".wh.d"), tars.folder(b"d"), tars.file(b"d/sub/new")
+    anew = tars.whiteout(b".wh.d"), tars.directory(b"d"), tars.file(b"d/sub/new")
     for order in itertools.permutations(anew):
         names = [name for name in _names(kit, base, *order) if name.startswith(b"d/")]
-        expect("what is in a folder deleted and made anew", names, [b"d/sub", b"d/sub/new"])
+        expect("what is in a directory deleted and made anew", names, [b"d/sub", b"d/sub/new"])
 
 
 @GROUP.case(references.OPAQUE)
 def opaque_directory(kit: Kit) -> None:
     """A file .wh..wh..opq, anywhere in the tar, hides what the layers below have in its directory."""
     base = kit.applied(_BASE)
-    mark, folder = tars.whiteout(b"d/" + _OPAQUE), tars.folder(b"d", 0o700)
+    mark, directory = tars.whiteout(b"d/" + _OPAQUE), tars.directory(b"d", 0o700)
     own = tars.file(b"d/new"), tars.file(b"d/sub/deep/new")
     expected = [b"d/new", b"d/sub", b"d/sub/deep", b"d/sub/deep/new"]
-    for order in ((folder, mark, *own), (folder, *own, mark), (mark, *own), (*own, folder, mark)):
+    for order in (
+        (directory, mark, *own),
+        (directory, *own, mark),
+        (mark, *own),
+        (*own, directory, mark),
+    ):
         found = _names(kit, base, *order)
-        expect("what an opaque folder shows", [n for n in found if n.startswith(b"d/")], expected)
-        expect("whether another folder is there", b"e/f" in found, True)
+        expect(
+            "what an opaque directory shows", [n for n in found if n.startswith(b"d/")], expected
+        )
+        expect("whether another directory is there", b"e/f" in found, True)
 
 
 @GROUP.case(references.OPAQUE)
 def opaque_directory_stays_opaque(kit: Kit) -> None:
     """What an opaque directory hides stays hidden in the layers above, which can create it again."""
     base = kit.applied(_BASE)
-    opaque = kit.applied(tars.tar(tars.folder(b"d"), tars.whiteout(b"d/" + _OPAQUE)), base)
-    above = kit.applied(tars.tar(tars.folder(b"d"), tars.file(b"d/f", b"again")), opaque)
+    opaque = kit.applied(tars.tar(tars.directory(b"d"), tars.whiteout(b"d/" + _OPAQUE)), base)
+    above = kit.applied(tars.tar(tars.directory(b"d"), tars.file(b"d/f", b"again")), opaque)
     found = {path: facts.content for path, facts in kit.record(above).items()}
     expected = {b"d": b"", b"d/f": b"again", b"e": b"", b"e/f": b"old", b"f": b"old", b"l": b"e"}
     expect("names and content", found, expected)
@@ -152,7 +159,7 @@ def created_again_above(kit: Kit) -> None:
     for entry in (tars.whiteout(b".wh.d"), tars.file(b"d/f", b"new"), tars.whiteout(b".wh.d")):
         layer = kit.applied(tars.tar(entry), layer)
         names.append([name for name in kit.record(layer) if name.startswith(b"d")])
-    expect("what three layers show of a folder", names, [[], [b"d", b"d/f"], []])
+    expect("what three layers show of a directory", names, [[], [b"d", b"d/f"], []])
 
 
 @GROUP.case(references.AUFS)
@@ -160,9 +167,9 @@ def aufs_own_names_are_left_out(kit: Kit) -> None:
     """Other names that begin with .wh..wh. are AUFS's own, and do not show."""
     entries = (
         tars.whiteout(b".wh..wh.aufs"),
-        tars.folder(b".wh..wh.orph"),
+        tars.directory(b".wh..wh.orph"),
         tars.file(b".wh..wh.orph/x"),
-        tars.folder(b".wh..wh.plnk"),
+        tars.directory(b".wh..wh.plnk"),
         tars.file(b"f"),
     )
     expect("names", _names(kit, "", *entries), [b"f"])

@@ -138,7 +138,7 @@ def files_of_below_can_be_renamed(kit: Kit) -> None:
 @GROUP.case(references.BUILDKIT)
 def on_applied_layers(kit: Kit) -> None:
     """A layer on an applied layer can be written to, and the lower layer does not change."""
-    data = tars.tar(tars.folder(b"d", mtime=7), tars.file(b"d/f", b"image", mtime=8))
+    data = tars.tar(tars.directory(b"d", mtime=7), tars.file(b"d/f", b"image", mtime=8))
     base = kit.applied(data)
     before = kit.record(base)
 

@@ -63,9 +63,9 @@ def directories_are_removed(kit: Kit) -> None:
     """A directory that is removed is gone; a new one of its name shows nothing of it."""
 
     def fill(root: Path) -> None:
-        for folder in ("gone", "again"):
-            (root / folder / "deep").mkdir(parents=True)
-            (root / folder / "deep" / "file").touch()
+        for directory in ("gone", "again"):
+            (root / directory / "deep").mkdir(parents=True)
+            (root / directory / "deep" / "file").touch()
 
     def change(root: Path) -> None:
         remove(root / "gone")
@@ -84,14 +84,14 @@ def files_of_below_are_renamed(kit: Kit) -> None:
     """Files and directories of layers below are renamed, over each other and back."""
 
     def fill(root: Path) -> None:
-        (root / "folder").mkdir()
-        (root / "folder" / "file").write_text("inside")
+        (root / "directory").mkdir()
+        (root / "directory" / "file").write_text("inside")
         (root / "one").write_text("one")
         (root / "two").write_text("two")
 
     def move(root: Path) -> None:
         (root / "one").rename(root / "two")
-        shutil.move(root / "folder", root / "moved")
+        shutil.move(root / "directory", root / "moved")
 
     above = kit.committed(kit.committed(write=fill), move)
     found = {name: facts.content for name, facts in kit.record(above).items()}
@@ -105,16 +105,16 @@ def owners_and_modes_change(kit: Kit) -> None:
 
     def fill(root: Path) -> None:
         (root / "file").write_text("content")
-        (root / "folder").mkdir()
+        (root / "directory").mkdir()
 
     def change(root: Path) -> None:
-        for name in ("file", "folder"):
+        for name in ("file", "directory"):
             os.chown(root / name, 1, 2)
             os.chmod(root / name, 0o750)
 
     below = kit.committed(write=fill)
     above = kit.committed(below, change)
-    for name in (b"file", b"folder"):
+    for name in (b"file", b"directory"):
         found, before = kit.record(above)[name], kit.record(below)[name]
         expect("owner above", (found.uid, found.gid), (1, 2))
         expect("mode above", found.mode[-3:], "750")
@@ -134,7 +134,7 @@ def deletions_in_children(kit: Kit) -> None:
 
 
 @GROUP.case(references.ROOT)
-def root_directorys_mode_is_kept(kit: Kit) -> None:
+def root_mode_is_kept(kit: Kit) -> None:
     """Commit and children keep the mode and owner that a snapshot's root directory was given."""
 
     def dress(root: Path) -> None:
@@ -146,7 +146,7 @@ def root_directorys_mode_is_kept(kit: Kit) -> None:
         with kit.viewed(one) as root:
             found = root.stat()
             told = (oct(found.st_mode & 0o7777), found.st_uid, found.st_gid)
-        expect("mode and owner of the root folder", told, (oct(0o1777), 3, 4))
+        expect("mode and owner of the root directory", told, (oct(0o1777), 3, 4))
 
 
 @GROUP.case(references.CONTENT)

@@ -60,11 +60,11 @@ def overlay_mounts_have_their_directories(kit: Kit) -> None:
         if "overlay" not in one.type:
             continue
         found = dict(option.split("=", 1) for option in one.options if "dir=" in option)
-        expect("which folders the mount names", names <= found.keys(), True)
+        expect("which directories the mount names", names <= found.keys(), True)
         expect("whether a view names an upperdir", "upperdir" in found, "upperdir" in names)
         for name in names:
-            for folder in found[name].split(":"):
-                expect(f"whether {name} {folder} is there", os.path.isdir(folder), True)
+            for directory in found[name].split(":"):
+                expect(f"whether {name} {directory} is there", os.path.isdir(directory), True)
 
 
 @GROUP.case(references.OPTIONS)
@@ -102,8 +102,8 @@ def root_directory_is_open(kit: Kit) -> None:
     """The root directory of a first snapshot is 0755 and root's."""
     with kit.shown(kit.calls.prepare(kit.key("active")), is_new=True) as root:
         found = root.stat()
-    expect("mode of the root folder", oct(found.st_mode & 0o7777), oct(0o755))
-    expect("owner of the root folder", (found.st_uid, found.st_gid), (0, 0))
+    expect("mode of the root directory", oct(found.st_mode & 0o7777), oct(0o755))
+    expect("owner of the root directory", (found.st_uid, found.st_gid), (0, 0))
 
 
 @GROUP.case(references.CONTENT)
