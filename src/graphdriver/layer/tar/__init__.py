@@ -1,1 +1,1 @@
-"""A layer's tar as bytes: read and written without a filesystem."""
+"""A layer's tar as bytes, read and written without a filesystem."""

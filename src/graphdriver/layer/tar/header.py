@@ -1,8 +1,8 @@
 """One block of a tar header, read in every dialect that layers come in.
 
-v7, ustar, star's, old GNU and PAX share the first fields and differ in what stands behind them. Where
-two readers may disagree, the daemon's own (Go's ``archive/tar``) is followed, because it reads the same
-bytes and later asks for the files that it saw:
+v7, ustar, star, old GNU and PAX share the first fields and differ in those behind them. Where two
+readers may disagree, this one follows the daemon's (Go's ``archive/tar``; see
+`graphdriver.layer.tar.reader`):
 
 - a checksum is the sum of the header's bytes, signed or not;
 - numbers are octal, or base-256 if their first bit is set.
@@ -42,7 +42,7 @@ _TYPES = {
     b"S": EntryType.FILE,  # old GNU's sparse files
 }
 _DEVICES = frozenset({EntryType.CHARACTER_DEVICE, EntryType.BLOCK_DEVICE})
-_MAX_DEVICE = (0xFFF, 0xFFFFF)  # what Linux keeps of a device number
+_MAX_DEVICE = (0xFFF, 0xFFFFF)  # Linux keeps 12 and 20 bits
 _OCTAL = re.compile(rb"[0-7]+")
 _LIMIT = 1 << 63
 
@@ -57,8 +57,8 @@ def split(block: bytes) -> Fields:
         BadArchiveError: the checksum is wrong.
     """
     fields = _FIELDS.unpack_from(block)
-    # The low half of Adler-32 is the sum of the bytes and 1, modulo 65,521: more than 256 bytes reach.
-    # Measured, a fraction of what sum() takes.
+    # The low half of Adler-32 is 1 plus the sum of the bytes, modulo 65,521, more than 256 bytes can
+    # have. It takes a fraction of the time of sum().
     adler = zlib.adler32
     total = (adler(block[:256]) & 0xFFFF) + (adler(block[256:]) & 0xFFFF) - 2
     try:
@@ -70,10 +70,10 @@ def split(block: bytes) -> Fields:
 
 
 def parse(fields: Fields, block: bytes) -> Entry:
-    """Return the entry that a block describes, without what extended headers say of it.
+    """Return the entry that a block describes; extended headers may override it.
 
     Raises:
-        BadArchiveError: it is of a type that no layer holds, or a numeric field is not a number.
+        BadArchiveError: no layer holds its type, or a numeric field is not a number.
     """
     name, owner, size, mtime, _, kind, link = fields
     name = name.partition(b"\0")[0]
@@ -142,7 +142,7 @@ def _mode_and_owner(fields: bytes) -> tuple[int, int, int]:
 
 
 def _prefix(block: bytes) -> bytes:
-    """Return what stands before the name of an entry whose prefix field is not empty."""
+    """Return the directory of a name, from a prefix field that is not empty."""
     magic, prefix = block[_MAGIC], block[_PREFIX]
     if magic.startswith(_USTAR):
         found = text(prefix[:131] if block[_STAR_MARK] == _STAR_TRAILER else prefix)
@@ -155,7 +155,7 @@ def _prefix(block: bytes) -> bytes:
 
 
 def _is_gnu_times(prefix: bytes) -> bool:
-    """Tell whether two times stand where ustar has the prefix, as in old GNU headers."""
+    """Tell whether the place of ustar's prefix holds two times, as in old GNU headers."""
     try:
         number(prefix[:12])
         number(prefix[12:24])
@@ -165,12 +165,12 @@ def _is_gnu_times(prefix: bytes) -> bool:
 
 
 def _signed_sum(block: bytes) -> int:
-    """Return the checksum that some old programs wrote: of signed bytes, spaces in its own field."""
+    """Return the checksum of signed bytes, as some old programs wrote it; its own field is spaces."""
     signed = sum(byte - 256 if byte > 127 else byte for byte in block[:148] + block[156:])
     return signed + 8 * 0x20
 
 
 @functools.lru_cache(maxsize=8192)
 def _expected_total(field: bytes) -> int:
-    """Return the sum of all bytes of a header, those of its checksum too, if the checksum is right."""
+    """Return the sum of all bytes of a header whose checksum field is right, that field included."""
     return number(field) - 8 * 0x20 + sum(field)

@@ -1,19 +1,17 @@
-"""Tar bytes to entries: strict, and bounded whatever the tar claims.
+"""Read a tar as entries: strictly, and with bounded memory, whatever the tar claims.
 
-All dialects that layers come in are read: v7, ustar, star's, old GNU and PAX. Where two readers of one
-tar may disagree the daemon's own (Go's ``archive/tar``) is followed, because it reads the same bytes
+All dialects of layers are read: v7, ustar, star, old GNU and PAX. Where two readers of one tar may
+disagree, this one follows the daemon's (Go's ``archive/tar``), because the daemon reads the same bytes
 and later asks for the files that it saw:
 
-- a checksum is the sum of the header's bytes, signed or not;
-- numbers are octal, or base-256 if their first bit is set;
-- folders, links and devices have no data, whatever their size says;
-- an extended header belongs to the next entry that is a file, long names (``L``, ``K``) may stand
-  between, and its size is the one that counts (CVE-2025-62518);
-- the end is two blocks of zeros, or the end of the stream where a header could begin. What follows the
-  two blocks is read and ignored.
+- directories, links and devices have no data, whatever their size field says;
+- an extended header belongs to the next entry that is a file, also behind long names (``L``, ``K``),
+  and its size takes precedence (CVE-2025-62518);
+- the archive ends with two blocks of zeros, or where the stream ends instead of a header. What follows
+  the two blocks is read and ignored.
 
-Whatever describes an entry (long name, extended header, sparse map) is at most a mebibyte; an owner
-is one that Linux has; a type that no layer holds is an error.
+A long name, an extended header or a sparse map has at most a mebibyte. A single block is
+`graphdriver.layer.tar.header`, a record `graphdriver.layer.tar.pax`.
 """
 
 from __future__ import annotations
@@ -45,10 +43,10 @@ class TarReader:
         self._defaults: pax.Records = {}
 
     def __iter__(self) -> Iterator[Entry]:
-        """Yield the entries; when they end the stream was read to its end.
+        """Yield the entries; after the last one, the stream has been read to its end.
 
         Raises:
-            BadArchiveError: the tar is damaged; the text names the entry, or the last one before.
+            BadArchiveError: the tar is damaged; the text names the entry, or the one before it.
             BrokenStreamError: the stream broke off.
         """
         last = b""
@@ -65,19 +63,19 @@ class TarReader:
             yield entry
 
     def data(self, n: int | None = None) -> Iterator[memoryview]:
-        """Yield the next ``n`` bytes of the current entry's data (all that is left) as they come.
+        """Yield the next ``n`` bytes of the current entry's data as they arrive; None: all the rest.
 
         Raises:
-            BadArchiveError: the tar ends before.
+            BadArchiveError: the tar ends before that.
         """
         left = self._data_end - self._stream.tell()
         return self._stream.pieces(left if n is None else min(n, left))
 
     def all_data(self) -> bytes:
-        """Return what is left of the current entry's data; for small files, in one piece.
+        """Return the rest of the current entry's data in one piece; for small files.
 
         Raises:
-            BadArchiveError: the tar ends before.
+            BadArchiveError: the tar ends before that.
         """
         return self._stream.exactly(self._data_end - self._stream.tell())
 
@@ -113,12 +111,13 @@ class TarReader:
             if long_link:
                 entry.link = long_link
             if kind == b"\0" and entry.name.endswith(b"/"):
-                entry.type = EntryType.DIRECTORY  # as v7 says it; the name may have come before
+                entry.type = EntryType.DIRECTORY  # v7 has no other sign; the name may be a long one
             self._begin_data(entry, block, kind, records)
             header.check(entry)
             return entry
 
     def _check_end(self, block: bytes, described: bool) -> None:
+        # A tar that was cut there would otherwise pass for a whole one.
         if described:
             raise BadArchiveError("the tar ends behind a header that describes the next entry")
         if block and len(block) < BLOCK:
@@ -149,7 +148,7 @@ class TarReader:
         if entry.type is not EntryType.FILE:
             if records and sparse.is_pax(records):
                 raise BadArchiveError(f"{show(entry.name)} is sparse, but not a regular file")
-            entry.size = 0
+            entry.size = 0  # as the daemon reads it: the next header follows at once
             self._data_end = self._next_header = here
             return
         size = entry.size
@@ -159,7 +158,7 @@ class TarReader:
         self._next_header = here + size + -size % BLOCK
         if kind == b"S":
             sparse.read_old(entry, block, self._stream.exactly)
-            self._next_header += self._stream.tell() - here  # its map is not counted in its size
+            self._next_header += self._stream.tell() - here  # the size does not include the map
         elif records and sparse.is_pax(records):
             sparse.read_pax(entry, records, self._stream.exactly)
         self._data_end = self._stream.tell() + entry.stored

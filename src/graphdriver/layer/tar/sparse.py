@@ -1,9 +1,9 @@
-"""The maps of sparse files: which ranges of a file the tar holds; the rest are holes.
+"""Maps of sparse files: the ranges of a file that the tar holds; the rest are holes.
 
-Four spellings exist, all GNU tar's ("Sparse Formats" in its manual): the old one in the header and in
+There are four forms, all of GNU tar ("Sparse Formats" in its manual): the old one in the header and in
 blocks behind it, and with PAX 0.0 (repeated records), 0.1 (one record) and 1.0 (in front of the data).
-Each is checked alike: ranges in order, not overlapping, inside the file, together as long as what the
-tar holds. A map is at most a mebibyte of tar (CVE-2025-58183).
+All are checked alike: the ranges are in order, do not overlap, lie inside the file, and are together as
+long as the data in the tar. A map takes at most a mebibyte of the tar (CVE-2025-58183).
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from graphdriver.layer.tar import pax
 from graphdriver.layer.tar.entry import Entry
 from graphdriver.layer.tar.header import BLOCK, number
 
-Map = list[tuple[int, int]]
-
-_IN_HEADER = (386, 4)  # where in the block, and how many pairs
+_IN_HEADER = (386, 4)  # the offset in the block, and the number of pairs
 _IN_EXTENSION = (0, 21)
 _HEADER_GOES_ON = 482
 _EXTENSION_GOES_ON = 504
@@ -26,10 +24,10 @@ _DAMAGED = "the map of its holes is damaged"
 
 
 def is_pax(records: pax.Records) -> bool:
-    """Tell whether an extended header makes its file a sparse one.
+    """Tell whether an extended header is that of a sparse file.
 
     Raises:
-        BadArchiveError: in a version that nobody has defined.
+        BadArchiveError: its version is unknown.
     """
     version = (records.get(b"GNU.sparse.major", b""), records.get(b"GNU.sparse.minor", b""))
     if version == (b"", b""):
@@ -40,12 +38,12 @@ def is_pax(records: pax.Records) -> bool:
 
 
 def read_pax(entry: Entry, records: pax.Records, take: Callable[[int], bytes]) -> None:
-    """Make ``entry`` the sparse file that its extended header says.
+    """Make ``entry`` the sparse file that its extended header describes.
 
     Args:
         entry: its ``stored`` is the size of all that follows in the tar.
-        records: the header.
-        take: gives the next so many bytes of the tar; version 1.0 keeps its map there.
+        records: of the header.
+        take: returns the next bytes of the tar; version 1.0 keeps its map there.
 
     Raises:
         BadArchiveError: the map is damaged or too long.
@@ -63,13 +61,14 @@ def read_pax(entry: Entry, records: pax.Records, take: Callable[[int], bytes]) -
 
 
 def _in_front_of_data(stored: int, take: Callable[[int], bytes]) -> tuple[list[int], int]:
-    """Read a map of version 1.0: return its numbers, and how many bytes it took."""
+    """Read a map of version 1.0; return its numbers and its length in bytes."""
     text = b""
     blocks: list[bytes] = []
     lines = 0
     wanted = 1  # the first line says how many pairs follow
     length = 0
     while lines < wanted:
+        # Checked before each block is read: the count in the first line may be any number.
         length += BLOCK
         if length > min(stored, pax.LIMIT):
             raise BadArchiveError(_DAMAGED)
@@ -85,12 +84,12 @@ def _in_front_of_data(stored: int, take: Callable[[int], bytes]) -> tuple[list[i
 
 
 def read_old(entry: Entry, header: bytes, take: Callable[[int], bytes]) -> None:
-    """Make ``entry`` the sparse file that an old GNU header (type ``S``) says.
+    """Make ``entry`` the sparse file that an old GNU header (type ``S``) describes.
 
     Args:
-        entry: its ``stored`` is what follows in the tar behind the map.
+        entry: its ``stored`` is the size of the data behind the map.
         header: the header block.
-        take: gives the next so many bytes of the tar; long maps go on there.
+        take: returns the next bytes of the tar; long maps go on there.
 
     Raises:
         BadArchiveError: the map is damaged or too long.
@@ -118,7 +117,7 @@ def _set(entry: Entry, numbers: Sequence[int]) -> None:
     if len(numbers) % 2:
         raise BadArchiveError(_DAMAGED)
     at = 0
-    ranges: Map = []
+    ranges: list[tuple[int, int]] = []
     for offset, length in zip(numbers[::2], numbers[1::2], strict=True):
         if offset < at or length < 0:
             raise BadArchiveError(_DAMAGED)

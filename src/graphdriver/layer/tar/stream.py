@@ -1,7 +1,8 @@
-"""Exact pieces out of a stream that gives what it pleases.
+"""Exact pieces of a stream.
 
-A sender's `read` returns as much as has come; a tar is made of blocks of 512 bytes. In between stands
-one buffer of at most a mebibyte (and what is asked for at a time), whatever the tar claims to hold.
+A sender's `read` returns what has arrived, and a tar is made of blocks of 512 bytes. Between them is
+one buffer of at most a mebibyte (more only if so much is asked for at once), whatever the tar claims to
+hold.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from collections.abc import Iterator
 from graphdriver.driver import ReadStream
 from graphdriver.errors import BadArchiveError
 
-PIECE = 1 << 20
-"""How many bytes are asked of the sender at a time."""
+_PIECE = 1 << 20
+"""How many bytes one read of the sender asks for."""
 
 
 class ExactStream:
@@ -26,11 +27,11 @@ class ExactStream:
         self._ended = False
 
     def tell(self) -> int:
-        """Return how many bytes were given or left out so far."""
+        """Return how many bytes were taken or skipped so far."""
         return self._dropped + self._at
 
     def take(self, n: int) -> bytes:
-        """Return the next ``n`` bytes; fewer only where the stream ends."""
+        """Return the next ``n`` bytes; fewer only at the end of the stream."""
         end = self._at + n
         if end > len(self._buffer):
             self._fill(n)
@@ -43,7 +44,7 @@ class ExactStream:
         """Return the next ``n`` bytes.
 
         Raises:
-            BadArchiveError: the stream ends before.
+            BadArchiveError: the stream ends before that.
         """
         piece = self.take(n)
         if len(piece) < n:
@@ -51,10 +52,10 @@ class ExactStream:
         return piece
 
     def pieces(self, n: int) -> Iterator[memoryview]:
-        """Yield the next ``n`` bytes in pieces as they come.
+        """Yield the next ``n`` bytes, in pieces as they arrive.
 
         Raises:
-            BadArchiveError: the stream ends before.
+            BadArchiveError: the stream ends before that.
         """
         while n:
             if self._at == len(self._buffer):
@@ -67,10 +68,10 @@ class ExactStream:
             yield piece
 
     def skip(self, n: int) -> None:
-        """Leave out the next ``n`` bytes.
+        """Skip the next ``n`` bytes.
 
         Raises:
-            BadArchiveError: the stream ends before.
+            BadArchiveError: the stream ends before that.
         """
         end = self._at + n
         if end <= len(self._buffer):
@@ -80,19 +81,19 @@ class ExactStream:
                 pass
 
     def drain(self) -> None:
-        """Read on to the end of the stream, whatever still comes."""
+        """Read to the end of the stream, whatever follows."""
         self._buffer = b""
         self._at = 0
         while not self._ended:
-            self._ended = not self._archive.read(PIECE)
+            self._ended = not self._archive.read(_PIECE)
 
     def _fill(self, n: int) -> None:
-        """Bring the buffer to ``n`` bytes or more, if the stream has so many."""
+        """Fill the buffer to ``n`` bytes or more, if the stream has so many."""
         self._dropped += self._at
         have = len(self._buffer) - self._at
         pieces = [self._buffer[self._at :]] if have else []  # one alone is joined without a copy
         while have < n and not self._ended:
-            piece = self._archive.read(PIECE)
+            piece = self._archive.read(_PIECE)
             self._ended = not piece
             pieces.append(piece)
             have += len(piece)

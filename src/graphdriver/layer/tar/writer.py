@@ -1,4 +1,4 @@
-"""An entry as tar headers: the smallest form that holds it.
+"""Write an entry as tar headers, in the smallest form that holds it.
 
 That is one ustar header (POSIX pax, "ustar Interchange Format") where everything fits, and a PAX
 extended header before it for what does not: long names, big numbers, times with nanoseconds or
@@ -16,7 +16,7 @@ from graphdriver.layer.tar.entry import Entry, EntryType, show
 from graphdriver.layer.tar.header import BLOCK
 
 END = bytes(2 * BLOCK)
-"""What ends an archive."""
+"""The end of an archive."""
 
 _BIG_OCTAL = 8**11
 _SMALL_OCTAL = 8**7
@@ -35,8 +35,7 @@ def headers(entry: Entry) -> bytes:
     if entry.device != (0, 0) and max(entry.device) >= _SMALL_OCTAL:
         raise UnsupportedError(f"{entry.name!r}: a tar holds no device number {entry.device}")
     records: dict[bytes, bytes] = {}
-    # Names in records are UTF-8 unless another record says otherwise.
-    recorded = b""
+    recorded = b""  # the names in records
     prefix, name = _split(entry.name)
     if not name:
         records[b"path"] = recorded = entry.name
@@ -61,7 +60,7 @@ def headers(entry: Entry) -> bytes:
     )
     if not records:
         return main
-    if recorded and not _is_utf8(recorded):
+    if recorded and not _is_utf8(recorded):  # POSIX: without this record, names are UTF-8
         records[b"hdrcharset"] = b"BINARY"
     body = pax.write(records)
     if len(body) > pax.LIMIT:  # the daemon reads no more either, so it could make no image of it
@@ -169,8 +168,8 @@ def _tail(device: tuple[int, int], prefix: bytes) -> tuple[bytes, int]:
 
 
 def _sum(block: bytes) -> int:
-    # The low half of Adler-32 is the sum of the bytes and 1, modulo 65,521, which 256 bytes never
-    # reach: a fraction of what sum() takes.
+    # The low half of Adler-32 is 1 plus the sum of the bytes, modulo 65,521, more than 256 bytes can
+    # have. It takes a fraction of the time of sum().
     adler = zlib.adler32
     return (adler(block[:128]) & 0xFFFF) + (adler(block[128:]) & 0xFFFF) - 2
 
