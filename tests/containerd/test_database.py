@@ -219,7 +219,7 @@ def locked(path: Path, statement: str = "BEGIN IMMEDIATE") -> Iterator[int]:
 def test_a_start_names_who_uses_the_database(
     root: Path, monkeypatch: pytest.MonkeyPatch, statement: str
 ) -> None:
-    monkeypatch.setattr(database, "PATIENCE", 0.0)
+    monkeypatch.setattr(database, "TIMEOUT", 0.0)
     before = held_by(root)
     with (
         locked(database_of(root), statement) as pid,
@@ -233,7 +233,7 @@ def test_a_start_names_who_uses_the_database(
 
 
 def test_a_start_waits_for_a_short_lock(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "PATIENCE", 1e9)
+    monkeypatch.setattr(database, "TIMEOUT", 1e9)
     with contextlib.ExitStack() as held:
         held.enter_context(locked(database_of(root)))
         waits = threading.Timer(0.2, held.close)

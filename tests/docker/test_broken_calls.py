@@ -420,7 +420,7 @@ def test_who_stops_sending_a_layer_holds_up_that_layer_alone(ready: Plugin) -> N
 def test_who_stops_sending_a_layer_does_not_hold_up_a_new_daemon_for_ever(
     ready: Plugin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graphdriver.serving.init_lock.PATIENCE", 0.3)
+    monkeypatch.setattr("graphdriver.serving.init_lock.TIMEOUT", 0.3)
     with ready.wire() as stuck, ready.wire() as daemon, ready.wire() as other:
         stuck.ask(wire.call("Create", ID="a"))
         stuck.send(wire.apply_head("a"), *wire.chunks(b"hello"))

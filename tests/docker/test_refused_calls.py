@@ -126,7 +126,7 @@ def test_nothing_that_was_read_meanwhile_is_given_out_if_the_layer_was_touched(
 def test_a_diff_does_not_wait_for_ever(
     big: Plugin, reading: wire.Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(diffs, "PATIENCE", 0.01)
+    monkeypatch.setattr(diffs, "TIMEOUT", 0.01)
     one = deciding(big, "Remove", monkeypatch)
     with big.wire() as daemon:
         daemon.send(CALLS["Remove"]())

@@ -322,7 +322,7 @@ def test_an_init_that_is_refused_holds_up_no_call(
     by_hand: bool,
 ) -> None:
     """It would wait for the calls that run, and newcomers for it."""
-    monkeypatch.setattr(init_lock, "PATIENCE", 0.1)
+    monkeypatch.setattr(init_lock, "TIMEOUT", 0.1)
     session.init(init(tmp_path / "home"), somebody)
     refusal = "made by hand would disturb" if by_hand else "and cannot serve"
     with session, pytest.raises(InUseError, match=refusal):

@@ -65,7 +65,7 @@ def test_two_inits_run_one_after_the_other() -> None:
 def test_an_init_that_waits_too_long_gives_up_and_lets_new_calls_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(init_lock, "PATIENCE", 0.1)
+    monkeypatch.setattr(init_lock, "TIMEOUT", 0.1)
     lock = InitLock()
     lock.begin_call()
     with pytest.raises(InUseError, match="1 earlier calls did not end"), lock.exclusive():
@@ -82,7 +82,7 @@ def test_an_init_that_waits_too_long_gives_up_and_lets_new_calls_run(
 def test_an_init_that_gives_up_lets_those_calls_run_that_came_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(init_lock, "PATIENCE", 1.0)
+    monkeypatch.setattr(init_lock, "TIMEOUT", 1.0)
     lock = InitLock()
     lock.begin_call()
     began = threading.Event()

@@ -26,7 +26,7 @@ from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
 from graphdriver.files.reserve import Reserve
 from graphdriver.linux.processes import lock_holders
 
-PATIENCE: Final = 2.0
+TIMEOUT: Final = 2.0
 """How long a start waits for another process to unlock the database, in seconds."""
 
 RESERVE_FILES: Final = 16
@@ -111,11 +111,11 @@ class Database:
 
     def _open_with_room(self, layers: Sequence[str]) -> sqlite3.Connection:
         try:
-            return self._patiently(lambda: self._open(layers))
+            return self._retried_while_locked(lambda: self._open(layers))
         except sqlite3.OperationalError as error:
             if _code(error) not in _NO_ROOM:
                 raise
-        return self._with_reserve(lambda: self._patiently(lambda: self._open(layers)))
+        return self._with_reserve(lambda: self._retried_while_locked(lambda: self._open(layers)))
 
     def _with_reserve(self, attempt: Callable[[], T]) -> T:
         """Give up the reserve piece by piece until there is room for the attempt."""
@@ -127,9 +127,9 @@ class Database:
                     if _code(error) not in _NO_ROOM or not give():
                         raise
 
-    def _patiently(self, attempt: Callable[[], T]) -> T:
-        """Try again, for `PATIENCE` seconds, while another process has locked the database."""
-        deadline = time.monotonic() + PATIENCE
+    def _retried_while_locked(self, attempt: Callable[[], T]) -> T:
+        """Try again, for `TIMEOUT` seconds, while another process has locked the database."""
+        deadline = time.monotonic() + TIMEOUT
         while True:
             try:
                 return attempt()

@@ -1,7 +1,7 @@
-"""What a snapshot takes on disk: told by the driver, or counted in a walk through its layer.
+"""The disk usage of snapshots: the driver knows it, or a walk through the layer counts it.
 
-Commit does not wait for a walk: a thread counts what was committed, one snapshot after the other, and
-the next start goes on with those that are not counted yet.
+Commit does not wait for a walk: a thread counts committed snapshots one after the other, and the next
+start continues with those that are not counted yet.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class UsageCounter:
     """Counts committed snapshots in a thread, and keeps the results in the database.
 
     Args:
-        served: the driver that keeps the layers.
+        served: the driver and the root.
         metadata: the snapshots; those that are not counted yet are counted now.
     """
 
@@ -66,5 +66,5 @@ class UsageCounter:
                 with self._served.locks.held(one.layer):
                     self._metadata.count(one, self.count(one.layer))
             except Exception as error:
-                if self._metadata.exists(key):  # else it was removed meanwhile
+                if self._metadata.exists(key):  # otherwise it was removed meanwhile
                     _log.warning("the snapshot %s cannot be counted: %s", key, error)

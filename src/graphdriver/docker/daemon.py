@@ -143,13 +143,13 @@ class InitFile:
             make_own(self._directory, 0o700)
             write_whole(self._path, text, 0o600)
 
-    def locked(self, patience: float = TIMEOUT) -> contextlib.AbstractContextManager[None]:
+    def locked(self, timeout: float = TIMEOUT) -> contextlib.AbstractContextManager[None]:
         """Keep other processes from writing or removing it for the length of a ``with`` block.
 
         Raises:
-            InUseError: another process does so for longer than ``patience`` seconds.
+            InUseError: another process does so for longer than ``timeout`` seconds.
         """
-        return locked(self._directory, patience)
+        return locked(self._directory, timeout)
 
     def read(self) -> Daemon | None:
         """Return the remembered daemon, if there is one.

@@ -21,7 +21,7 @@ from graphdriver.serving.call_log import Call
 PIECE: Final = 256 << 10
 """How much of a Diff is read at a time, in bytes."""
 
-PATIENCE: Final = 60.0
+TIMEOUT: Final = 60.0
 """How long a Diff waits for a call that may change its layer, in seconds; then it breaks off."""
 
 
@@ -79,8 +79,8 @@ class OpenDiffs:
     def settle(self, diff: DiffStream) -> None:
         """Wait until it is known whether what was read is good; see `DiffStream.broken` then."""
         with self._guard:
-            if not self._decided.wait_for(lambda: not diff.paused, PATIENCE):
-                diff.broken = f"another call has been at the layer for {PATIENCE:.0f} s"
+            if not self._decided.wait_for(lambda: not diff.paused, TIMEOUT):
+                diff.broken = f"another call has been at the layer for {TIMEOUT:.0f} s"
 
     def closed(self, id: str, diff: DiffStream) -> None:
         """Forget a Diff."""

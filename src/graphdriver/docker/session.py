@@ -23,7 +23,7 @@ from graphdriver.driver import Driver
 from graphdriver.errors import InUseError, NotReadyError, UnsupportedError
 from graphdriver.serving.served_home import ServedHome
 
-PATIENCE: Final = 12.0
+TIMEOUT: Final = 12.0
 """How long a plugin that starts waits for one that still ends, in seconds; a server takes up to 10."""
 
 ENGINE: Final = "docker"
@@ -65,7 +65,7 @@ class DaemonSession:
         """
         if self.served.begin_call():
             return
-        self._resume(patience=0)  # what was in the way may be gone
+        self._resume(timeout=0)  # what was in the way may be gone
         if not self.served.begin_call():
             raise NotReadyError(self._trouble or f"the plugin is not initialised; {_RESTART}")
 
@@ -144,7 +144,7 @@ class DaemonSession:
         Raises:
             UnsupportedError: the driver cannot serve that home, and its daemon may still call.
         """
-        trouble = self._resume(PATIENCE, at_start=True)
+        trouble = self._resume(TIMEOUT, at_start=True)
         daemon = self._daemon
         if isinstance(trouble, UnsupportedError) and daemon and daemon.may_call():
             raise UnsupportedError(
@@ -152,7 +152,7 @@ class DaemonSession:
                 hint="start it as it was started before, or stop that daemon first",
             ) from trouble
 
-    def _resume(self, patience: float, *, at_start: bool = False) -> Exception | None:
+    def _resume(self, timeout: float, *, at_start: bool = False) -> Exception | None:
         """Open the home of the remembered Init; return what went wrong."""
         with self.served.no_calls():
             if self.served.is_current():
@@ -163,7 +163,7 @@ class DaemonSession:
                 if self._daemon is None or (at_start and self._daemon.cleaned_up):
                     return None
                 # Not made: a home that vanished may be on a filesystem that is not mounted yet.
-                self._open(self._daemon.init, patience, make=False)
+                self._open(self._daemon.init, timeout, make=False)
             except Exception as error:  # a driver's init may raise anything
                 hint = getattr(error, "hint", None)
                 trouble = f"the home of the last Init cannot be opened again: {error}"
@@ -175,9 +175,9 @@ class DaemonSession:
             _log.info("opened %s again", self._daemon.init.home)
             return None
 
-    def _open(self, request: InitRequest, patience: float = 0, *, make: bool = True) -> None:
+    def _open(self, request: InitRequest, timeout: float = 0, *, make: bool = True) -> None:
         served = self.served
-        served.claim(request.home, request.options, request.gid_maps, patience=patience, make=make)
+        served.claim(request.home, request.options, request.gid_maps, timeout=timeout, make=make)
         served.init_driver(request.uid_maps, request.gid_maps)
         try:
             # A daemon that relies on this promise keeps no record of a layer's original bytes.

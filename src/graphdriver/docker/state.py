@@ -92,7 +92,7 @@ def _sweep(states: str, mine: str) -> None:
             continue
         file = InitFile(directory)
         # A file that is being written stays. No wait for it: its process may be stopped.
-        with contextlib.suppress(InUseError), file.locked(patience=0):
+        with contextlib.suppress(InUseError), file.locked(timeout=0):
             try:
                 daemon = file.read()
             except ValueError as error:

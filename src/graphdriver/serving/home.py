@@ -35,7 +35,7 @@ class Home:
     Args:
         path: the home; it and missing directories above it are made.
         gid_maps: the home belongs to the group that root has under these.
-        patience: how long to wait for another process to unlock it, in seconds.
+        timeout: how long to wait for another process to unlock it, in seconds.
         adopt: whether a directory that holds other files may become the home.
 
     Raises:
@@ -48,7 +48,7 @@ class Home:
         self,
         path: str,
         gid_maps: tuple[IDMap, ...] = (),
-        patience: float = 0,
+        timeout: float = 0,
         *,
         adopt: bool = False,
     ) -> None:
@@ -67,7 +67,7 @@ class Home:
             ) from error
         self._identity = os.path.join(path, IDENTITY)
         self._lock_path = os.path.join(own, "lock")
-        self._lock = self._take_lock(self._lock_path, patience)
+        self._lock = self._take_lock(self._lock_path, timeout)
         try:
             self._unfinished = set(os.listdir(self._marks))
         except BaseException:
@@ -83,18 +83,18 @@ class Home:
         make_own(own, 0o700)
         make_own(self._marks, 0o700)
 
-    def _take_lock(self, path: str, patience: float) -> int:
+    def _take_lock(self, path: str, timeout: float) -> int:
         # Read-only: a home on a read-only filesystem can be locked, and a filesystem with a locked home
         # can be remounted read-only.
         descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | _OWN_FILE, 0o600)
         try:
             try:
-                is_locked = _is_locked_within(descriptor, patience)
+                is_locked = _is_locked_within(descriptor, timeout)
             except OSError as error:
                 if error.errno != errno.EBADF:
                     raise
                 _open_for_writing(descriptor, path)
-                is_locked = _is_locked_within(descriptor, patience)
+                is_locked = _is_locked_within(descriptor, timeout)
             holder = b"" if is_locked else os.pread(descriptor, 64, 0).strip()
         except BaseException:
             os.close(descriptor)

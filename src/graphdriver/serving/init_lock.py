@@ -9,7 +9,7 @@ from typing import Final
 
 from graphdriver.errors import InUseError
 
-PATIENCE: Final = 60.0
+TIMEOUT: Final = 60.0
 """How long Init waits for earlier calls to end, in seconds. New calls wait as long behind it."""
 
 
@@ -39,24 +39,24 @@ class InitLock:
             return not self._running
 
     @contextlib.contextmanager
-    def exclusive(self, patience: float | None = None) -> Iterator[None]:
+    def exclusive(self, timeout: float | None = None) -> Iterator[None]:
         """Keep all calls out for the length of a ``with`` block.
 
         Args:
-            patience: how long to wait for calls that run, in seconds; by default `PATIENCE`.
+            timeout: how long to wait for calls that run, in seconds; by default `TIMEOUT`.
 
         Raises:
             InUseError: calls still ran after that. A caller that never ends its transfer must not
                 keep everybody else waiting for ever.
         """
-        patience = PATIENCE if patience is None else patience
+        timeout = TIMEOUT if timeout is None else timeout
         with self._guard:
             self._exclusive += 1
-            if not self._changed.wait_for(lambda: not self._running, patience):
+            if not self._changed.wait_for(lambda: not self._running, timeout):
                 self._exclusive -= 1
                 self._changed.notify_all()
                 raise InUseError(
-                    f"{self._running} earlier calls did not end within {patience:.0f} s",
+                    f"{self._running} earlier calls did not end within {timeout:.0f} s",
                     hint="the plugin's log names those that run long; end what makes them",
                 )
             self._running = 1  # two Inits exclude each other, too

@@ -7,9 +7,22 @@ and `graphdriver.containerd` translate a protocol into its calls.
   (`graphdriver.serving.home`).
 - Calls run beside each other, Init alone (`graphdriver.serving.init_lock`). For each layer there is one
   call at a time, and none on top of a layer that is being removed or filled (`graphdriver.locks`).
-- A layer is filled once, and only by the process that created it. It is marked on disk until all of it
-  is on disk, and while it is marked nobody but Remove may use it.
+- A layer is filled once, and only by the process that created it.
 - Each call is logged (`graphdriver.serving.call_log`).
+
+A crash or a kill at any point leaves a layer absent, marked, or complete on disk. `ServedHome.filling`
+keeps the order of steps for that:
+
+1. mark the layer in ``HOME/.graphdriver/applying/``;
+2. open a descriptor for syncfs, before the first write;
+3. the driver writes;
+4. syncfs;
+5. remove the mark, and fsync its directory;
+6. the call is answered.
+
+A process that finds the mark at its start refuses the layer to every call but Remove. It also refuses a
+second ApplyDiff: a daemon sends a call again if its connection broke, and what comes then can be just
+the tail of a tar.
 """
 
 from __future__ import annotations
@@ -63,9 +76,8 @@ class ServedHome:
         locks: one call at a time for each layer.
         calls: the log of calls.
         syncs: whether a layer is on disk before a call that fills it is answered.
-        created: the layers that were created since the home was claimed, and not filled yet. Only
-            these can be filled: a daemon sends a call again if its connection broke, and what comes
-            then can be just the tail of a tar.
+        created: the layers that were created since the home was claimed, and not filled yet: only
+            these can be filled.
     """
 
     def __init__(self, driver: ProtoDriver, engine: str, options: Sequence[str] = ()) -> None:
@@ -100,7 +112,7 @@ class ServedHome:
         options: Sequence[str] = (),
         gid_maps: Sequence[IDMap] = (),
         *,
-        patience: float = 0,
+        timeout: float = 0,
         make: bool = True,
     ) -> bool:
         """Claim a home for this process, engine and driver; no call may run meanwhile.
@@ -112,7 +124,7 @@ class ServedHome:
             path: an absolute path.
             options: the driver's and the framework's, ``key=value`` each.
             gid_maps: the home belongs to the group that root has under these.
-            patience: how long to wait for another process to release the home, in seconds.
+            timeout: how long to wait for another process to release the home, in seconds.
             make: whether a home that does not exist is made.
 
         Returns:
@@ -131,7 +143,7 @@ class ServedHome:
         if self._home is None:
             if not make and not os.path.isdir(path):
                 raise NotReadyError(f"{path} is not there any more")
-            self._home = Home(path, tuple(gid_maps), patience, adopt=split.adopt)
+            self._home = Home(path, tuple(gid_maps), timeout, adopt=split.adopt)
             self.created.clear()
         try:
             is_known = self._home.claim(self._engine, self.driver_name, self.driver.home_format)
@@ -152,7 +164,7 @@ class ServedHome:
             self.driver.init(home.path, self._driver_options, uid_maps, gid_maps)
             home.unmark_all_but(lambda layer: returned.truth(self.driver.exists(layer)))
         except BaseException:
-            # A driver knows one home, and after an init that failed perhaps none rightly.
+            # A driver serves one home; after an init that failed it may serve none.
             self.release()
             raise
         self._release_when_idle = False
@@ -177,7 +189,7 @@ class ServedHome:
         self._home = None
 
     def release_when_idle(self) -> None:
-        """Unlock the home as soon as no call runs: its filesystem can be unmounted then."""
+        """Unlock the home as soon as no call runs, so that its filesystem can be unmounted."""
         self._release_when_idle = True
 
     def close(self) -> None:
@@ -203,7 +215,7 @@ class ServedHome:
         """End a call that has begun."""
         if self._init_lock.end_call() and self._release_when_idle:
             # If another call came meanwhile, the home is released at its end.
-            with contextlib.suppress(InUseError), self.no_calls(patience=0):
+            with contextlib.suppress(InUseError), self.no_calls(timeout=0):
                 if self._release_when_idle:
                     self.release()
 
@@ -222,15 +234,15 @@ class ServedHome:
     def __exit__(self, *exc: object) -> None:
         self.end_call()
 
-    def no_calls(self, patience: float | None = None) -> contextlib.AbstractContextManager[None]:
+    def no_calls(self, timeout: float | None = None) -> contextlib.AbstractContextManager[None]:
         """Keep all calls out for the length of a ``with`` block; see `InitLock.exclusive`."""
-        return self._init_lock.exclusive(patience)
+        return self._init_lock.exclusive(timeout)
 
     # --- layers -----------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def creating(self, id: str, parent: str) -> Iterator[None]:
-        """Note a layer that a ``with`` block creates, by one of the driver's two methods for that.
+        """Record a layer that a ``with`` block creates, so that it can be filled.
 
         Raises:
             LayerExistsError: an unfinished layer has this ID.
