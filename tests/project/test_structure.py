@@ -9,7 +9,6 @@ from pathlib import Path
 
 import graphdriver
 from graphdriver.driver import Driver
-from tests.support.documented import block
 
 SOURCE = Path(graphdriver.__file__).parent
 TESTS = SOURCE.parents[1] / "tests"
@@ -222,14 +221,6 @@ def test_the_readmes_driver_is_the_example() -> None:
 
     assert bodies(ast.parse(shown)) == bodies(example)
     assert len((root / "examples" / "plain_folders.py").read_text().splitlines()) <= 60
-
-
-def test_the_house_is_drawn_as_it_is() -> None:
-    drawn = block("CONTRIBUTING.md", "", "src/graphdriver/\n").splitlines()[1:]
-    rooms = {one.name for one in SOURCE.iterdir() if one.is_dir() or one.suffix == ".py"}
-    assert {line.split()[0].rstrip("/") for line in drawn} == rooms - {
-        *("__init__.py", "__main__.py", "__pycache__")
-    }
 
 
 FORBIDDEN = {

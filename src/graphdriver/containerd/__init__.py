@@ -1,1 +1,15 @@
-"""containerd's side: any driver as a proxy snapshotter."""
+"""containerd's side: any driver as a proxy snapshotter.
+
+- `server`: the gRPC server on a unix socket.
+- `service`: gRPC messages to calls of snapshots, and back.
+- `snapshots`: snapshots as layers of a driver.
+- `metadata`: the records of snapshots.
+- `database`: the SQLite file that holds them.
+- `filters`: containerd's filter language.
+- `usage`: what a snapshot takes on disk.
+- `held_gets`: which snapshots hold a Get.
+- `remap`: snapshots for user namespaces.
+- `callers`: which processes are connected.
+- `config`: containerd's configuration, printed.
+- `compile`: makes ``_messages_pb2`` from ``snapshots.proto``.
+"""

@@ -1,1 +1,8 @@
-"""Our own files on disk: directories with exact permissions, small files, path locks, a reserve."""
+"""Our own files on disk: directories with exact permissions, small files, path locks, a reserve.
+
+- `directories`: directories with exact owner and mode.
+- `small_files`: files that are read and written whole.
+- `path_lock`: a lock for a path.
+- `reserve`: room that is given up on a full filesystem.
+- `runtime_directory`: files below /run/graphdriver.
+"""

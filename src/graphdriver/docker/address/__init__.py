@@ -1,1 +1,8 @@
-"""Where a plugin listens, and how a daemon or a client finds it."""
+"""Where a plugin listens, and how a daemon or a client finds it.
+
+- `listeners`: unix sockets and TCP.
+- `tls`: certificates of both sides.
+- `systemd`: a socket that systemd passes.
+- `spec_files`: the file that leads a daemon to a socket.
+- `discovery`: finds a plugin by its name.
+"""

@@ -19,4 +19,9 @@ trees (`graphdriver.drivers.btrfs.touched`). Against another layer, or where con
 subvolumes, the naive differ compares everything.
 
 Nothing is mounted, so nothing is counted. A layer does not need its parent once it is made.
+
+- `driver`: the driver class.
+- `probe`: whether a directory suits.
+- `subvolumes`: snapshots and removal of nested subvolumes.
+- `touched`: what changed since a snapshot.
 """

@@ -16,4 +16,7 @@ home:
     The parent's ID; written last, when the copy is finished. Its time of change tells the naive
     differ which files were not touched since. If it is missing or damaged the layer is whole all
     the same: it is compared file by file, and it does not count as a child of its parent.
+
+- `driver`: the driver class.
+- `tree_copy`: copies a layer's tree.
 """

@@ -1,1 +1,8 @@
-"""Upper directories of overlay mounts as layers."""
+"""Upper directories of overlay mounts as layers.
+
+- `whiteout`: makes and recognises whiteouts and opaque directories.
+- `form`: unpacks into an upper directory.
+- `changes`: lists what an upper directory changes.
+- `pack`: packs an upper directory.
+- `lowers`: looks names up in the layers below.
+"""

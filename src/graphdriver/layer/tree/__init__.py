@@ -1,1 +1,11 @@
-"""Directory trees by descriptor: resolve a name, walk, copy, remove, measure."""
+"""Directory trees by descriptor: resolve a name, walk, copy, remove, measure.
+
+- `resolver`: opens a path inside a layer; the only place that does.
+- `walk`: visits every entry.
+- `trail`: the open directories on the way down.
+- `directory_path`: the path of a directory, kept short.
+- `copy`: copies one entry.
+- `remove`: removes a tree.
+- `inodes`: counts bytes and inodes.
+- `directory`: An open directory as a value.
+"""
