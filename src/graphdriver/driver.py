@@ -1,31 +1,29 @@
 """The contract: what a storage driver is. No I/O happens here.
 
-A **layer** is a folder tree with an ID. It stands on a **parent** layer, or on nothing, and sees all
-that its parent sees plus its own changes. An image is a chain of layers that nobody writes to any
-more; a container is one writable layer on top of such a chain. A **driver** keeps layers below a
-folder of its own, the **home**.
+A **layer** is a directory tree with an ID. It has a **parent** layer, or none, and shows what its
+parent shows plus its own changes. An image is a chain of layers that nobody writes to any more; a
+container is one writable layer on top of such a chain. A **driver** keeps layers below a directory of
+its own, the **home**.
 
 The life of a layer:
 
-1. `create` makes it, empty upon its parent. For an image the daemon then fills it, with `apply_diff`
-   (load, pull, commit) or by `get` and writing into the folder (BuildKit).
-2. `get` makes its whole tree visible in a folder (by a mount, or because it is one already); `put`
-   says that one `get` is over. Gets may nest; the last put releases the folder.
-3. Once another layer stands on it, it is read-only. That is the daemon's promise, not the driver's
-   duty.
-4. `diff` gives, as a tar stream, what it changed against its parent; `changes` lists the same.
-5. `remove` ends it. Removing what does not exist succeeds, so that it can be repeated.
+1. `create` makes it, without changes of its own. For an image the daemon then fills it, with
+   `apply_diff` (load, pull, commit), or with `get` and by writing into the directory (BuildKit).
+2. `get` makes its whole tree visible in a directory (by a mount, or because it is one already); `put`
+   ends one `get`. Gets may nest; the last put releases the directory.
+3. A layer that is a parent is read-only. The daemon keeps this rule; a driver need not enforce it.
+4. `diff` returns its changes against its parent as a tar stream; `changes` lists them.
+5. `remove` deletes it. To remove a layer that does not exist succeeds, so that it can be repeated.
 
-A `ProtoDriver` needs no more than the first half, ten methods, of which five must be written.
-`graphdriver.NaiveDiffDriver` adds the second half by comparing folders. A `Driver` that knows a
+A `ProtoDriver` has the first half only: ten methods, of which five must be written.
+`graphdriver.NaiveDiffDriver` adds the second half by comparing directories. A `Driver` that knows a
 faster way writes the second half itself.
 
 Methods are plain blocking functions. The framework calls them from many threads at once, but never
 twice at the same time for one ID (while the stream that `diff` returned is read, other calls go on).
-`init` is called with no other call under way; it may come again when a daemon was restarted.
-Names and the order of arguments follow Docker's Go package ``graphdriver``, so that whoever knows
-that one knows this one. What a driver raises reaches the daemon's user as its text; errors of
-`graphdriver.errors` say more than a bare `OSError`.
+`init` is called while no other call runs; it comes again after a restart of the daemon. Names and the
+order of arguments follow Docker's Go package ``graphdriver``. The text of an error that a driver raises
+is shown to the daemon's user; errors of `graphdriver.errors` say more than a bare `OSError`.
 
 IDs match ``[A-Za-z0-9][A-Za-z0-9_.-]{0,127}``: the framework refuses others before a driver sees
 them. A parent of ``""`` means "none".
@@ -43,11 +41,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeVar, cast, runtime_checkable
 
 DEFAULT_DOCKER_ROOT_DIRECTORY = "/var/lib/docker/graph"
-"""Where Docker's Go helper kept layers by default; daemons today always say their own home."""
+"""Where Docker's Go helper kept layers by default; daemons today always send a home."""
 
 
 class ChangeKind(enum.IntEnum):
-    """What happened to a path; the numbers are the protocol's."""
+    """How a path changed; the numbers are those of the protocol."""
 
     MODIFIED = 0
     ADDED = 1
@@ -58,8 +56,8 @@ class ChangeKind(enum.IntEnum):
 class Change:
     """One path that differs between a layer and its parent.
 
-    ``path`` begins with ``/``, the layer's root. Bytes that are not UTF-8 are carried as Python
-    carries file names (`os.fsdecode`).
+    ``path`` begins with ``/``, the layer's root. Bytes that are not UTF-8 are written as Python writes
+    them in file names (`os.fsdecode`).
     """
 
     path: str
@@ -68,7 +66,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class IDMap:
-    """A range of ids: container ids from ``container_id`` on are ``host_id`` and on, ``size`` many."""
+    """A range of ``size`` ids: ``container_id`` in a container is ``host_id`` on disk, and so on."""
 
     container_id: int
     host_id: int
@@ -76,7 +74,7 @@ class IDMap:
 
 
 def host_root(maps: Sequence[IDMap]) -> int:
-    """Return the id on disk of the root inside layers; 0 if ``maps`` say nothing of it."""
+    """Return the id on disk of a container's root; 0 if ``maps`` do not map it."""
     return next((one.host_id for one in maps if one.container_id == 0 and one.size), 0)
 
 
@@ -84,99 +82,99 @@ def host_root(maps: Sequence[IDMap]) -> int:
 class Capabilities:
     """What a driver promises beyond the contract.
 
-    ``reproduces_exact_diffs``: `Driver.diff` gives back the very bytes that `Driver.apply_diff` was
-    given. The daemon then asks for Diff at save and push, instead of reading the layer's files.
+    ``reproduces_exact_diffs``: `Driver.diff` returns exactly the bytes that `Driver.apply_diff` read.
+    The daemon then calls Diff at save and push, instead of reading the layer's files.
     """
 
     reproduces_exact_diffs: bool = False
 
 
 class ReadStream(Protocol):
-    """What `Driver.apply_diff` is given."""
+    """The tar that `Driver.apply_diff` reads."""
 
     def read(self, n: int, /) -> bytes:
         """Return 1 to ``n`` bytes, or ``b""`` at the end of a *whole* stream.
 
         Raises:
-            BrokenStreamError: the sender broke off; what came so far is not a layer.
+            BrokenStreamError: the sender broke off; the bytes so far are not a layer.
         """
         ...
 
 
 class ClosableStream(ReadStream, Protocol):
-    """What `Driver.diff` returns."""
+    """The tar that `Driver.diff` returns."""
 
     def close(self) -> None:
-        """Release what the stream holds; called exactly once, read to the end or not."""
+        """Release what the stream holds; called exactly once, whether it was read to its end or not."""
         ...
 
 
 class ProtoDriver(abc.ABC):
-    """Ten methods that keep layers; five of them must be written."""
+    """The ten methods of a driver that keeps layers; five of them must be written."""
 
     driver_name: ClassVar[str] = ""
-    """What a home is marked with, so that no other driver takes it; the class's own name if empty."""
+    """The name that a home is marked with, so that no other driver uses it; empty: the class's name."""
 
     home_format: ClassVar[int] = 1
     """The version of the layout on disk; a home of another version is refused."""
 
-    def init(  # noqa: B027 - nothing is the obvious default
+    def init(  # noqa: B027 - to do nothing is the default
         self,
         home: str,
         options: Sequence[str],
         uid_maps: Sequence[IDMap],
         gid_maps: Sequence[IDMap],
     ) -> None:
-        """Take up a home.
+        """Begin to serve the layers in a home.
 
         Args:
-            home: an absolute path, the driver's own; it exists, perhaps with layers in it. It may
-                hold any character but NUL, colons too.
+            home: the absolute path of the driver's own directory, which exists and may hold layers.
+                It may hold any character but NUL, colons too.
             options: the daemon's ``--storage-opt`` values, ``key=value`` each.
-            uid_maps: user ids inside layers to those on disk; empty means "the same".
+            uid_maps: user ids in containers to those on disk; empty means that they are the same.
             gid_maps: likewise for groups.
 
         Raises:
-            UnsupportedError: an option is not known, or the home cannot serve.
+            UnsupportedError: an option is not known, or the driver does not work in this home.
         """
 
     @abc.abstractmethod
     def create(
         self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
     ) -> None:
-        """Make a layer that shows what ``parent`` shows. It may be written to through `get`.
+        """Create a layer that shows what ``parent`` shows. It may be written to through `get`.
 
         Args:
             id: the new layer.
-            parent: the layer it stands on, or ``""``.
+            parent: its parent, or ``""``.
             mount_label: an SELinux label, or ``""``.
             storage_opt: options of this layer alone, such as ``{"size": "10G"}``.
 
         Raises:
             LayerExistsError: ``id`` exists.
-            LayerNotFoundError: ``parent`` does not.
+            LayerNotFoundError: ``parent`` does not exist.
             UnsupportedError: an option is not known.
         """
 
     def create_read_write(
         self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
     ) -> None:
-        """Make a container's writable layer; the same as `create` unless a driver knows better."""
+        """Create a container's writable layer; by default the same as `create`."""
         self.create(id, parent, mount_label, storage_opt)
 
     @abc.abstractmethod
     def remove(self, id: str) -> None:
-        """End a layer, mounted or not. Of one that does not exist: succeed.
+        """Delete a layer, mounted or not; succeed if it does not exist.
 
         Raises:
-            InUseError: something needs the layer, such as a layer that stands on it. The driver has
-                touched nothing of it, so Diffs that are being read go on; after any other error they
-                are broken off.
+            InUseError: the layer is needed, for example by a child. The driver has changed nothing of
+                it, so the framework lets Diffs that are being read go on; after any other error it
+                breaks them off.
         """
 
     @abc.abstractmethod
     def get(self, id: str, mount_label: str) -> str:
-        """Return the absolute path of a folder that shows the layer's whole tree.
+        """Return the absolute path of a directory that shows the layer's whole tree.
 
         Raises:
             LayerNotFoundError: ``id`` does not exist.
@@ -192,36 +190,36 @@ class ProtoDriver(abc.ABC):
 
     @abc.abstractmethod
     def exists(self, id: str) -> bool:
-        """Tell whether there is such a layer."""
+        """Tell whether a layer exists."""
 
     def status(self) -> Sequence[tuple[str, str]]:
-        """Return what ``docker info`` shows, in that order."""
+        """Return the pairs that ``docker info`` shows, in this order."""
         return ()
 
     def get_metadata(self, id: str) -> Mapping[str, str]:
-        """Return what ``docker inspect`` shows of a layer.
+        """Return the pairs that ``docker inspect`` shows for a layer.
 
         Raises:
             LayerNotFoundError: ``id`` does not exist.
         """
         return {}
 
-    def cleanup(self) -> None:  # noqa: B027 - nothing is the obvious default
-        """Release all mounts: the daemon stops and no container lives on.
+    def cleanup(self) -> None:  # noqa: B027 - to do nothing is the default
+        """Release all mounts: the daemon stops, and no container keeps running.
 
-        Nothing is at work in the home, and nothing open there, when this returns: the filesystem
-        may then be unmounted. A call may come all the same.
+        When this returns, no thread works in the home and no file there is open, so that its
+        filesystem can be unmounted. Further calls are possible.
         """
 
 
 class Driver(ProtoDriver):
-    """A driver that also knows its layers as tar streams: all fifteen methods of the protocol."""
+    """A driver that also reads and writes layers as tar streams: all fifteen methods."""
 
     @abc.abstractmethod
     def diff(self, id: str, parent: str) -> ClosableStream:
-        """Return what ``id`` changed against ``parent``, as an uncompressed tar.
+        """Return the changes of ``id`` against ``parent``, as an uncompressed tar.
 
-        The same layer gives the same bytes every time.
+        The same layer gives the same bytes every time: BuildKit compares digests.
 
         Args:
             id: the layer.
@@ -233,9 +231,10 @@ class Driver(ProtoDriver):
 
     @abc.abstractmethod
     def changes(self, id: str, parent: str) -> Iterable[Change]:
-        """Return what ``id`` changed against ``parent`` (as for `diff`), in any order.
+        """Return the changes of ``id`` against ``parent`` (as for `diff`), in any order.
 
-        The framework iterates over it once, before another call for the layer; it may be a generator.
+        The framework iterates over them once, before another call for the layer, so that a generator
+        is allowed.
         """
 
     @abc.abstractmethod
@@ -243,9 +242,9 @@ class Driver(ProtoDriver):
         """Write a layer's tar into the new layer ``id``.
 
         Args:
-            id: a layer that was just created upon ``parent``.
+            id: a layer that was just created on ``parent``.
             parent: its direct parent, or ``""``.
-            archive: an uncompressed tar; a whole stream of no bytes at all is an empty layer.
+            archive: an uncompressed tar; a complete stream of no bytes is an empty layer.
 
         Returns:
             The sum of the sizes in the tar's headers, in bytes.
@@ -253,16 +252,16 @@ class Driver(ProtoDriver):
         Raises:
             BadArchiveError: the tar is damaged or hostile.
             BrokenStreamError: it broke off.
-            InUseError: as for `remove`, before anything is read of the tar. The layer stays as it was;
-                after any other error it is unfinished, and only `remove` is left to it.
+            InUseError: as for `remove`, before anything of the tar was read; the layer is as before.
+                After any other error the layer is incomplete, and only `remove` is allowed.
         """
 
     @abc.abstractmethod
     def diff_size(self, id: str, parent: str) -> int:
-        """Return how many bytes ``id``'s changes against ``parent`` take (as for `diff`)."""
+        """Return the size of the changes of ``id`` against ``parent`` (as for `diff`), in bytes."""
 
     def capabilities(self) -> Capabilities:
-        """Return what the driver promises beyond the contract; asked once after `init`."""
+        """Return what the driver promises beyond the contract; called once after `init`."""
         return Capabilities()
 
 
@@ -484,7 +483,7 @@ def ability(driver: object, wanted: Callable[..., A]) -> A | None:
 
 @contextlib.contextmanager
 def mounted(driver: ProtoDriver, id: str, mount_label: str = "") -> Iterator[str]:
-    """Get a layer for the length of a ``with`` block; what everybody but a daemon uses.
+    """Get a layer for the length of a ``with`` block, and put it at the end.
 
     Raises:
         LayerNotFoundError: ``id`` does not exist.

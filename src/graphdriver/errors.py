@@ -1,12 +1,11 @@
 """Every error this project raises, in one tree.
 
-An error says what was asked, of which layer, what went wrong, and what to do about it. Whoever
-raises one knows the last two; the call and the layer are filled in by the handler, which knows them
-for every driver (`GraphDriverError.about`). The text of `str(error)` is what the daemon shows to its
-users, word for word.
+An error has the shape *what was asked, of which layer: what is wrong; what to do*. The code that raises
+it gives the last two; the handler adds the call and the layer, for every driver
+(`GraphDriverError.about`). The daemon shows this text, `str(error)`, to its users word for word.
 
-An error knows its *kind*. What a kind means outside (an HTTP status, a gRPC code, an exit code) is
-one table in each of the rooms that speak to the outside; nothing here knows about them.
+An error has a *kind*. Three tables map kinds to codes: HTTP statuses (`graphdriver.docker.handler`),
+gRPC codes (`graphdriver.containerd.service`) and exit codes (`graphdriver.cli.command`).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import ClassVar, Final, Self
 
 
 class Kind(enum.Enum):
-    """What sort of failure an error is; the outside's codes are derived from it."""
+    """What sort of failure an error is."""
 
     MALFORMED = "malformed"
     """The request itself is wrong: not JSON, a bad ID, a missing member."""
@@ -37,25 +36,25 @@ class Kind(enum.Enum):
     UNSUPPORTED = "unsupported"
     """This driver, filesystem or kernel cannot do it."""
     NOT_READY = "not ready"
-    """No daemon has said Init yet."""
+    """No daemon has sent Init yet."""
     BAD_ARCHIVE = "bad archive"
     """The tar of a layer is damaged or hostile."""
     BROKEN_STREAM = "broken stream"
-    """A stream ended before it was whole."""
+    """A stream ended before its end."""
     UNREACHABLE = "unreachable"
-    """There is no plugin to talk to."""
+    """The plugin was not found, or does not answer."""
     FAILED = "failed"
     """Anything else."""
 
 
 class GraphDriverError(Exception):
-    """The root of the tree; also what a driver raises when nothing below fits better.
+    """The base class of all errors; a driver raises it where no class below fits.
 
     Args:
-        problem: what went wrong, in words that a daemon's user can act on.
+        problem: what is wrong, in words that a daemon's user can act on.
         hint: what to do about it, if that is known.
-        call: what was asked (``create``), if the raiser knows; the handler fills it in otherwise.
-        layer: the ID of the layer that it was asked of, likewise.
+        call: what was asked, such as ``create``; by default the handler adds it.
+        layer: the ID of the layer; by default the handler adds it.
     """
 
     kind: ClassVar[Kind] = Kind.FAILED
@@ -75,7 +74,7 @@ class GraphDriverError(Exception):
         self.layer = layer
 
     def about(self, call: str, layer: str | None) -> Self:
-        """Fill in what was asked, and of which layer, where the raiser did not say."""
+        """Add the call and the layer, if the error does not have them."""
         self.call = self.call or call
         self.layer = self.layer or layer
         return self
@@ -111,7 +110,7 @@ class TooLargeError(GraphDriverError):
 
 
 class LayerNotFoundError(GraphDriverError):
-    """The layer, or the parent it is to stand on, does not exist."""
+    """The layer, or its parent, does not exist."""
 
     kind = Kind.NOT_FOUND
 
@@ -129,7 +128,7 @@ class InUseError(GraphDriverError):
 
 
 class LayerUnfinishedError(GraphDriverError):
-    """The layer's ApplyDiff failed, broke off or was killed; only Remove is left to it."""
+    """The layer is incomplete: its ApplyDiff failed or broke off. Only Remove is allowed."""
 
     kind = Kind.UNFINISHED
 
@@ -153,7 +152,7 @@ class BadArchiveError(GraphDriverError):
 
 
 class BrokenStreamError(GraphDriverError):
-    """A stream ended before it was whole, or what it was read from changed under it."""
+    """A stream ended before its end, or its source changed while it was read."""
 
     kind = Kind.BROKEN_STREAM
 
@@ -165,14 +164,14 @@ class UnreachableError(GraphDriverError):
 
 
 class BadAnswerError(GraphDriverError):
-    """A plugin's answer is not what the protocol says: of a wrong type, or too large."""
+    """A plugin's answer breaks the protocol: a wrong type, or too large."""
 
 
 class RemoteError(GraphDriverError):
-    """What a plugin answered instead of success: its text, and the HTTP status.
+    """A plugin refused a call; the text is the plugin's own, ``status`` is the HTTP status.
 
-    Where the plugin names the kind, the error is of that kind's class too: a layer that does not exist
-    is a `LayerNotFoundError`.
+    If the plugin names a kind, the error is of that kind's class too: of a layer that does not exist,
+    also a `LayerNotFoundError`.
     """
 
     def __init__(self, text: str, status: int) -> None:
@@ -180,7 +179,7 @@ class RemoteError(GraphDriverError):
         self.status = status
 
     def about(self, call: str, layer: str | None) -> Self:
-        """Leave the plugin's words as they are."""
+        """Keep the plugin's own text."""
         return self
 
 
@@ -202,4 +201,4 @@ BY_KIND: Final[dict[Kind, type[GraphDriverError]]] = {
         UnreachableError,
     )
 }
-"""The class of each kind but `Kind.FAILED`, which is any other's."""
+"""The class of each kind; `Kind.FAILED` is that of all other errors."""

@@ -1,21 +1,22 @@
 """`NaiveDiffDriver`: any `ProtoDriver` becomes a `Driver`.
 
-What a layer changed is found by getting it and its parent and comparing the two trees; a layer's
-tar is written into the folder that `get` gives. That is right for every driver that can show a layer
-as a folder, and so it is also what a driver with a faster way falls back upon.
+A layer's changes are found by getting it and its parent and comparing the two trees; a layer's tar is
+written into the directory that `get` returns. This works for every driver that can show a layer as a
+directory, so drivers with a faster way use it for the cases that their way does not cover.
 
 The rules:
 
-- What was got is put, exactly once, however the call ends. A parent is put as soon as the comparison
-  is over; the layer itself when its stream is closed.
-- A get or put of its own is a call like any other: the wrapped driver never sees two at a time for one
-  layer, though others may ask for a parent while it is compared.
-- Everything else reaches the wrapped driver unchanged. A wrapper must not hide what it wraps: the
-  optional abilities of ``proto`` are found through the wrapper (`graphdriver.driver.ability`).
-- Nothing waits for the clock to move on: times are compared to the nanosecond where there are any.
+- Each get has exactly one put, however the call ends. A parent is put as soon as the comparison is
+  over, the layer itself when its stream is closed.
+- The differ's own gets and puts keep the contract too: the wrapped driver never sees two calls at a
+  time for one layer. Other calls may use a parent while it is compared.
+- All other calls reach the wrapped driver unchanged, and its optional abilities are found through the
+  wrapper (`graphdriver.driver.ability`).
+- Times are compared to the nanosecond, where the filesystem has nanoseconds; nothing waits for the
+  clock.
 """
 
-# ruff: noqa: D102 - the methods are told in graphdriver.driver
+# ruff: noqa: D102 - graphdriver.driver documents the methods
 from __future__ import annotations
 
 import contextlib
@@ -46,7 +47,7 @@ T = TypeVar("T")
 
 
 class NaiveDiffDriver(Driver):
-    """The five methods of a `Driver` beyond `ProtoDriver`, by comparing folders.
+    """Adds the five methods of a `Driver` to a `ProtoDriver`, by comparing directories.
 
     Args:
         proto: the driver that keeps the layers. `graphdriver.driver.ability` finds its optional
@@ -58,13 +59,15 @@ class NaiveDiffDriver(Driver):
         self._locks = LayerLocks()
         self._uid_maps: tuple[IDMap, ...] = ()
         self._gid_maps: tuple[IDMap, ...] = ()
-        if type(self) is NaiveDiffDriver:  # a driver that extends this one speaks for itself
-            # Class variables of a driver; a wrapper's depend on what it wraps.
+        if (
+            type(self) is NaiveDiffDriver
+        ):  # a driver that extends it has a name and format of its own
+            # Of other drivers these are class variables; a wrapper has those of what it wraps.
             vars(self).update(
                 driver_name=proto.driver_name or type(proto).__name__, home_format=proto.home_format
             )
 
-    # What the wrapped driver does.
+    # --- calls of the wrapped driver --------------------------------------------------------------
 
     def init(
         self,
@@ -115,7 +118,7 @@ class NaiveDiffDriver(Driver):
     def cleanup(self) -> None:
         self.proto.cleanup()
 
-    # What comparing folders adds.
+    # --- calls made by comparing directories ------------------------------------------------------
 
     def diff(self, id: str, parent: str) -> ClosableStream:
         with contextlib.ExitStack() as held:
@@ -139,7 +142,7 @@ class NaiveDiffDriver(Driver):
     def _compared(
         self, upper: int, id: str, parent: str, use: Callable[[Iterator[Changed]], T]
     ) -> T:
-        """Compare a layer with another, and do something with the changes as they are found."""
+        """Compare a layer with another; ``use`` gets the changes while they are found."""
         if not parent:
             return use(compare(upper, None))
         copies = ability(self.proto, TellsUntouched)
@@ -151,7 +154,7 @@ class NaiveDiffDriver(Driver):
 
     @contextlib.contextmanager
     def _root(self, id: str) -> Iterator[int]:
-        """Get a layer and open its root folder; put it afterwards."""
+        """Get a layer and open its root directory; put it afterwards."""
         with mounted(self, id) as path:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:

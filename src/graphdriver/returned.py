@@ -1,8 +1,8 @@
-"""What a driver's methods return, checked where it enters the framework.
+"""Checks of the values that a driver's methods return.
 
-A driver may be anybody's, and Python checks no types: a value that is not what the contract says
-(`graphdriver.driver`) would fail later, elsewhere, under another name, or go out to a daemon. The error
-names the method, the value and the rule.
+A driver may be written by anybody, and Python checks no types: a value against the contract
+(`graphdriver.driver`) would fail later and elsewhere, or be sent to a daemon. The error names the
+method, the value and the rule.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from graphdriver.driver import Capabilities, Change, ChangeKind, ClosableStream,
 from graphdriver.errors import GraphDriverError
 
 LONGEST_PATH: Final = 4095
-"""Bytes that a path may have: the kernel's limit."""
+"""The longest path that the kernel takes, in bytes (``PATH_MAX`` with its NUL)."""
 
 DIRECTORY_RULE: Final = "an absolute path of a directory, not '/', without '.', '..' or '//'"
 
 _AMONG: Final = " among others"
 
-_shown: Final = reprlib.Repr()  # what is shown of a wrong value is bounded
+_shown: Final = reprlib.Repr()  # a driver's value may have millions of members
 _shown.maxstring = _shown.maxlong = _shown.maxother = 60
 
 
 def is_directory_path(path: str) -> bool:
-    """Tell whether a path can be that of a layer's root; the filesystem is not asked."""
+    """Tell whether a path can be the root of a layer; does not look at the filesystem."""
     return (
         len(path) > 1
         and os.path.isabs(path)
@@ -39,21 +39,21 @@ def is_directory_path(path: str) -> bool:
 
 
 def directory(value: object) -> str:
-    """Return what ``get`` returned: the path of a layer's root."""
+    """Check and return the value of ``get``: the path of a layer's root."""
     if not isinstance(value, str) or not is_directory_path(value):
         raise _wrong("get", value, DIRECTORY_RULE)
     return value
 
 
 def truth(value: object) -> bool:
-    """Return what ``exists`` returned."""
+    """Check and return the value of ``exists``."""
     if not isinstance(value, bool):
         raise _wrong("exists", value, "True or False")
     return value
 
 
 def pairs(value: object) -> tuple[tuple[str, str], ...]:
-    """Return what ``status`` returned."""
+    """Check and return the value of ``status``."""
     rule = "a sequence of pairs of strings"
     found = []
     for one in _each("status", value, rule):
@@ -67,7 +67,7 @@ def pairs(value: object) -> tuple[tuple[str, str], ...]:
 
 
 def text_map(value: object) -> Mapping[str, str]:
-    """Return what ``get_metadata`` returned."""
+    """Check and return the value of ``get_metadata``."""
     rule = "a mapping of strings to strings"
     if not isinstance(value, Mapping):
         raise _wrong("get_metadata", value, rule)
@@ -78,7 +78,7 @@ def text_map(value: object) -> Mapping[str, str]:
 
 
 def changes(value: object) -> Iterator[Change]:
-    """Yield what ``changes`` returned."""
+    """Check and yield the items of ``changes``."""
     rule = "an iterable of Change, each with a path that begins with '/' and a ChangeKind"
     for one in _each("changes", value, rule):
         if (
@@ -92,35 +92,35 @@ def changes(value: object) -> Iterator[Change]:
 
 
 def size(method: str, value: object) -> int:
-    """Return what ``apply_diff`` or ``diff_size`` returned."""
+    """Check and return the value of ``apply_diff`` or ``diff_size``."""
     if not _is_count(value):
         raise _wrong(method, value, "a number of bytes, an int from 0 to 2^63 - 1")
     return value
 
 
 def stream(value: Any) -> ClosableStream:
-    """Return what ``diff`` returned."""
+    """Check and return the value of ``diff``."""
     if not callable(getattr(value, "read", None)) or not callable(getattr(value, "close", None)):
         raise _wrong("diff", value, "a stream with read(n) and close()")
     return value  # type: ignore[no-any-return]
 
 
 def piece(value: object) -> bytes:
-    """Return what the ``read`` of a diff returned."""
-    if not isinstance(value, bytes | bytearray | memoryview):  # None may mean "not yet"
+    """Check and return a piece that the stream of ``diff`` returned."""
+    if not isinstance(value, bytes | bytearray | memoryview):  # a non-blocking file returns None
         raise _wrong("read of what diff returned", value, "bytes, b'' at the end")
     return value  # type: ignore[return-value]
 
 
 def capabilities(value: object) -> Capabilities:
-    """Return what ``capabilities`` returned."""
+    """Check and return the value of ``capabilities``."""
     if not isinstance(value, Capabilities) or not isinstance(value.reproduces_exact_diffs, bool):
         raise _wrong("capabilities", value, "a Capabilities, its members True or False")
     return value
 
 
 def mounts(value: object) -> tuple[Mount, ...]:
-    """Return what ``mounts`` returned."""
+    """Check and return the value of ``mounts``."""
     rule = "a sequence of Mount, of a type, a source and options that are strings"
     found = []
     for one in _each("mounts", value, rule):
@@ -135,7 +135,7 @@ def mounts(value: object) -> tuple[Mount, ...]:
 
 
 def usage(value: object) -> Usage:
-    """Return what ``usage`` returned."""
+    """Check and return the value of ``usage``."""
     if not isinstance(value, Usage) or not _is_count(value.size) or not _is_count(value.inodes):
         raise _wrong("usage", value, "a Usage of two numbers from 0 to 2^63 - 1")
     return value

@@ -115,7 +115,7 @@ def test_a_call_without_a_method_asks_for_the_method_alone() -> None:
 def test_a_socket_that_does_not_exist_is_reported_without_an_error_number() -> None:
     result = graphdriver("call", "--socket", "/nowhere.sock", "Status")
     assert result.returncode == 11
-    assert b"/nowhere.sock does not answer: No such file or directory; see" in result.stderr
+    assert b"/nowhere.sock does not answer: No such file or directory; check" in result.stderr
 
 
 def test_no_plugin_is_an_exit_code_of_its_own(folder: Path) -> None:

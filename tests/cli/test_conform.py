@@ -227,7 +227,7 @@ def test_a_plugin_that_refuses_everything_without_a_word_is_told_by_call_and_sta
     assert result.returncode == 1
     assert result.stderr.decode() == (
         "graphdriver conform: Activate: the plugin answered with status 404 and no text; "
-        "expected 200, or a text that tells what is wrong\n"
+        "expected 200, or a text that says what is wrong\n"
     )
 
 

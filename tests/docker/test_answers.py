@@ -30,7 +30,7 @@ from tests.support.waiting import wait_until
 
 NO_TEXT = (
     "Get: the plugin answered with status 404 and no text; "
-    "expected 200, or a text that tells what is wrong"
+    "expected 200, or a text that says what is wrong"
 )
 CALLS: dict[str, Callable[[Client], object]] = {
     "Activate": lambda client: client.activate(),

@@ -318,10 +318,10 @@ def applied(daemon: Wire, query: str) -> Answer:
         ("id=", "id is missing"),
         ("id", "id is missing"),
         ("id=&parent=", "id is missing"),
-        ("id=a&id=b", "id stands in the query more than once"),
-        ("id=a&ID=a", "id stands in the query more than once"),
-        ("id=a&parent=&Parent=b", "parent stands in the query more than once"),
-        ("id=a&x=1&x=2", "x stands in the query more than once"),
+        ("id=a&id=b", "id is in the query more than once"),
+        ("id=a&ID=a", "id is in the query more than once"),
+        ("id=a&parent=&Parent=b", "parent is in the query more than once"),
+        ("id=a&x=1&x=2", "x is in the query more than once"),
         ("&".join(f"x{n}=1" for n in range(17)), "the query has over 16 members"),
         ("id=a&parent=../b", "parent must be a layer's ID, "),
         ("id=a;parent=b", "id must be a layer's ID, "),
@@ -337,7 +337,7 @@ def test_a_query_that_names_no_layer_is_refused(ready: Plugin, query: str, said:
     with ready.wire() as daemon:
         answer = applied(daemon, query)
         assert answer.status == 400
-        assert answer.error.startswith("apply diff: ")
+        assert answer.error.startswith("ApplyDiff: ")
         assert said in answer.error
         untouched(ready, daemon)
 

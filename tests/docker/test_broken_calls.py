@@ -111,7 +111,7 @@ def test_a_layer_that_breaks_off_is_no_layer_until_it_is_removed(
         wait_until(lambda: ("apply_diff", "a", "") in ready.box.calls)
         if ending == "half-close":
             said = daemon.end_sending().answer().error
-            assert said == "apply diff a: the body broke off: the caller closed the connection"
+            assert said == "ApplyDiff a: the body broke off: the caller closed the connection"
         elif ending == "reset":
             daemon.reset()
         else:
@@ -191,7 +191,7 @@ def test_a_layer_is_applied_to_once(ready: Plugin) -> None:
         for again in (WHOLE, b"", WHOLE[STARTS[1] :], bytes(1024)):
             answer = daemon.ask(wire.apply("a", again))
             assert answer.status == 500
-            assert answer.error.startswith("apply diff a: only a layer that was just created")
+            assert answer.error.startswith("ApplyDiff a: only a layer that was just created")
             assert answer.error.endswith("remove it and load again")
         assert daemon.ask(wire.call("Diff", ID="a")).body == WHOLE
     assert ready.box.calls.count(("apply_diff", "a", "")) == 1
@@ -213,7 +213,7 @@ def test_the_well_formed_tail_of_a_broken_tar_is_refused(ready: Plugin, cut: int
         answer = daemon.ask(wire.apply("a", tail))
         assert answer.status == 500
         assert answer.error == (
-            "apply diff a: its first transfer broke off; remove it and load again"
+            "ApplyDiff a: its first transfer broke off; remove it and load again"
         )
     refused_to_all_but_remove(ready)
     applied(ready)

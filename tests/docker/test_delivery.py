@@ -269,7 +269,7 @@ def test_a_create_of_which_nobody_knows_is_undone(ready: Plugin, call: str) -> N
 
 
 def spoken(call: str) -> str:
-    return {"Create": "create", "CreateReadWrite": "create read write"}[call]
+    return {"Create": "create", "CreateReadWrite": "CreateReadWrite"}[call]
 
 
 def test_a_create_that_somebody_went_on_with_is_not_undone(ready: Plugin) -> None:

@@ -310,7 +310,7 @@ def test_a_body_that_ends_early_in_any_way_is_a_broken_one(
             wait_until(lambda: connections() == 1)
         with pytest.raises(RemoteError, match="transfer did not finish"):
             client.get("a", "")
-    assert "apply diff a: the " in caplog.text
+    assert "ApplyDiff a: the " in caplog.text
     assert logging.ERROR not in {record.levelno for record in caplog.records}
 
 

@@ -15,10 +15,10 @@ from tests.support.tarbox import TarBox
 @pytest.mark.parametrize("what", [TarBox, object(), None, "vfs"])
 def test_a_handler_takes_a_driver_that_is_made(what: object) -> None:
     with pytest.raises(
-        TypeError, match="a driver is an object of a class that extends ProtoDriver, not "
+        TypeError, match="a driver must be an object of a class that extends ProtoDriver, not "
     ):
         Handler(what)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="a driver is an object of a class"):
+    with pytest.raises(TypeError, match="a driver must be an object of a class"):
         serve(what)  # type: ignore[arg-type]
 
 

@@ -1,8 +1,8 @@
-"""What a plugin answers, checked where it comes in.
+"""Reads a plugin's answers, and checks them.
 
-A plugin may be anybody's. So no answer is read beyond a limit, each is of the type that the protocol
-says, and one that breaks off is an error and never a shorter answer. A refusal is an error of the kind
-that the plugin names beside its text; of plugins that name none, a plain `RemoteError`.
+A plugin may be written by anybody. So no answer is read beyond a limit, each must have the type of the
+protocol, and one that breaks off is an error and never a shorter answer. A refusal becomes an error of
+the kind that the plugin names beside its text; without a kind it is a plain `RemoteError`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ CHANGES_LIMIT: Final = 64 << 20
 """The largest list of changes, in bytes: one of a million paths of 64 bytes."""
 
 REFUSAL_LIMIT: Final = 64 << 10
-"""How much of a refusal's body is read, in bytes."""
+"""The most that is read of a refusal, in bytes."""
 
 _LONGEST: Final = 2000
-"""How much of an answer is shown to people, in characters; it may have millions."""
+"""The most that is shown of an answer, in characters."""
 
 R = TypeVar("R", bound=Message)
 
@@ -43,9 +43,9 @@ _OF_KIND: Final[dict[str, type[RemoteError]]] = {
 
 
 def shown(found: object) -> str:
-    """Return what a plugin answered in a form that is safe on a terminal.
+    """Return a plugin's text or value in a form that is safe on a terminal.
 
-    Cut where it is long; control characters, which a terminal would obey, are escaped.
+    Long texts are cut. Control characters, which a terminal would obey, are escaped.
     """
     text = found if isinstance(found, str) else repr(found)
     plain = "".join(
@@ -55,7 +55,7 @@ def shown(found: object) -> str:
 
 
 class AnswerBody:
-    """The body of an answer; a stream that does not end before the body does."""
+    """The body of an answer; a stream that ends with an error if the body breaks off."""
 
     def __init__(self, answer: http.client.HTTPResponse) -> None:
         self._answer = answer
@@ -67,7 +67,7 @@ class AnswerBody:
         Raises:
             BrokenStreamError: the connection ended before the body did.
         """
-        if self._broken:  # else the next read would find an end
+        if self._broken:  # the next read of http.client would return b"", as at the end
             raise BrokenStreamError(self._broken)
         try:
             piece = self._answer.read(n)
@@ -75,7 +75,7 @@ class AnswerBody:
             self._broken = f"the plugin's answer broke off: {error!r}"
             raise BrokenStreamError(self._broken) from error
         left = self._answer.length
-        if n and not piece and left:  # of a body with Content-Length nobody else tells
+        if n and not piece and left:  # http.client reports no short body with Content-Length
             self._broken = f"the plugin's answer broke off, {left} bytes before its end"
             raise BrokenStreamError(self._broken)
         return piece
@@ -99,9 +99,9 @@ def read_answer(call: ProtocolCall[Any, R], answer: http.client.HTTPResponse) ->
     """Read the message of a successful answer.
 
     Raises:
-        BadAnswerError: it is not what the protocol says; the text names the member and the rule.
+        BadAnswerError: it breaks the protocol; the text names the member and the rule.
         BrokenStreamError: it broke off.
-        RemoteError: it is none: a status of 200 with an error in it.
+        RemoteError: it is a refusal: a status of 200 with an error in it.
     """
     body = AnswerBody(answer).whole(CHANGES_LIMIT if call is CHANGES else LIMIT)
     try:
@@ -115,7 +115,7 @@ def read_answer(call: ProtocolCall[Any, R], answer: http.client.HTTPResponse) ->
 
 
 def refusal_of(call: str, answer: http.client.HTTPResponse) -> RemoteError:
-    """Return a refusal as an error: ``Err`` of its JSON, or the whole body as it is."""
+    """Return a refusal as an error, with ``Err`` of its JSON as text, or else the whole body."""
     body = b""
     with contextlib.suppress(BrokenStreamError):
         body = AnswerBody(answer).read(REFUSAL_LIMIT)
@@ -125,7 +125,7 @@ def refusal_of(call: str, answer: http.client.HTTPResponse) -> RemoteError:
             return _error(refusal, answer.status)
     said = body.decode("utf-8", "replace").strip() or (
         f"{call}: the plugin answered with status {answer.status} and no text; "
-        "expected 200, or a text that tells what is wrong"
+        "expected 200, or a text that says what is wrong"
     )
     return RemoteError(said, answer.status)
 

@@ -1,12 +1,11 @@
-"""The client: a plugin that runs somewhere, used as a `Driver`.
+"""The client: uses a running plugin as a `Driver`.
 
-It finds the plugin as a daemon does and speaks as one, so it works with any graph driver plugin.
-Calls may be made from many threads: each takes a connection of its own, and idle ones are used
-again. What the plugin refuses is a `RemoteError` with the plugin's own words; what it answers is
-checked (`graphdriver.docker.answers`).
+It finds the plugin and calls it as a daemon does, so it works with any graph driver plugin. Many
+threads may call at once: each call has a connection of its own, and idle connections are used again. A
+refusal is a `RemoteError` with the plugin's text. Answers are checked (`graphdriver.docker.answers`).
 """
 
-# ruff: noqa: D102 - the calls are told in graphdriver.driver
+# ruff: noqa: D102 - graphdriver.driver documents the calls
 from __future__ import annotations
 
 import contextlib
@@ -51,18 +50,18 @@ R = TypeVar("R", bound=Message)
 
 
 class Client(Driver):
-    """A plugin; a context manager that closes its connections.
+    """A running plugin; a context manager that closes its connections.
 
     Args:
-        plugin: its name, by which it is found where a daemon would find it; or its address:
-            ``/path.sock``, ``unix:///path.sock``, ``tcp://host:port`` or an `Address`, which may say
-            with which certificate to speak TLS.
-        timeout: how long one answer may take, in seconds; None: as long as it takes.
-        by_hand: mark the calls as a person's: a plugin of ours refuses those that would disturb a
-            daemon that lives.
+        plugin: its name, found as a daemon finds it; or its address: ``/path.sock``,
+            ``unix:///path.sock``, ``tcp://host:port``, or an `Address`, which may have certificates
+            for TLS.
+        timeout: how long an answer may take, or each piece of a Diff, in seconds; None: no limit.
+        by_hand: mark the calls as a person's: a plugin of this project refuses those that would
+            disturb a running daemon.
 
     Raises:
-        UnreachableError: there is no plugin of that name.
+        UnreachableError: no plugin has this name.
         MalformedRequestError: it is neither a name nor an address.
     """
 
@@ -162,14 +161,14 @@ class Client(Driver):
         try:
             return self._call(protocol.CAPABILITIES, Nothing()).capabilities
         except RemoteError as error:
-            if error.status == 404:  # the one call that a plugin may leave out
+            if error.status == 404:  # a plugin may leave this call out, and no other
                 return Capabilities()
             raise
 
-    # --- how they are made ------------------------------------------------------------------------
+    # --- connections ------------------------------------------------------------------------------
 
     def _call(self, call: ProtocolCall[Q, R], request: Q) -> R:
-        # Plugins of others may expect a body, and a daemon sends Activate without one.
+        # As daemons do it: Activate has no body, and all other calls have one, if only {}.
         body = b"" if call is protocol.ACTIVATE else encode(request)
         with self._answered(call, "", body) as (answer, _):
             return read_answer(call, answer)
@@ -178,13 +177,13 @@ class Client(Driver):
     def _answered(
         self, call: ProtocolCall[Any, Any], query: str, body: bytes | ReadStream
     ) -> Iterator[tuple[http.client.HTTPResponse, object]]:
-        """Send a call and give its successful answer, and the socket that it comes from.
+        """Send a call, and provide its successful answer and the socket for a ``with`` block.
 
-        The connection is used again if the answer was read to its end.
+        The connection is used again if the block reads the answer to its end.
 
         Raises:
             RemoteError: the plugin refused.
-            UnreachableError: there is nobody, or no answer came.
+            UnreachableError: nobody listens there, or no answer came.
         """
         connection = self._connection()
         reusable = False
@@ -195,7 +194,7 @@ class Client(Driver):
                 reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 raise UnreachableError(
                     f"the plugin at {self.address} does not answer: {reason}",
-                    hint="see whether it runs, and its log",
+                    hint="check that it runs, and look into its log",
                 ) from error
             if answer.status != 200:
                 raise refusal_of(call.name, answer)
@@ -222,12 +221,12 @@ class Client(Driver):
         else:
             connection.putheader("Transfer-Encoding", "chunked")
             connection.endheaders()
-            # A plugin that refuses early closes its side; its answer tells why.
+            # A plugin that refuses early closes its side; its answer has the reason.
             with contextlib.suppress(ConnectionError):
                 while piece := body.read(_PIECE):
                     connection.send(b"%x\r\n%b\r\n" % (len(piece), piece))
                 connection.send(b"0\r\n\r\n")
-        connected = connection.sock  # which `getresponse` forgets where no other call is to follow
+        connected = connection.sock  # `getresponse` sets it to None if no other call can follow
         give_time(connected, self._timeout)
         return connection.getresponse(), connected
 
@@ -237,7 +236,7 @@ class Client(Driver):
                 connection = self._idle.pop()
                 if not select.select([connection.sock], [], [], 0)[0]:
                     return connection
-                connection.close()  # the plugin has closed it: it was restarted
+                connection.close()  # readable without a call: the plugin has closed it
         address = self.address
         if address.path:
             return Connection(address.path, "plugin.moby.localhost", None, self._timeout)
@@ -249,7 +248,7 @@ class Client(Driver):
 
 
 class RemoteDiff:
-    """A Diff as it comes: a stream, and a context manager that closes it."""
+    """The tar of a Diff: a stream, and a context manager that closes it."""
 
     def __init__(
         self,
@@ -271,11 +270,11 @@ class RemoteDiff:
         """Return up to ``n`` bytes, ``b""`` at the end.
 
         Raises:
-            BrokenStreamError: it broke off, or these bytes did not come in time.
+            BrokenStreamError: it broke off, or these bytes took longer than the client's timeout.
         """
         self._give_time()
         return self._body.read(n)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Release the connection."""
         self._held.close()

@@ -1,10 +1,9 @@
-"""How the protocol's messages are written as JSON and read from it.
+"""Writes the protocol's messages as JSON, and reads them.
 
-What Go's JSON decoder forgives is forgiven here too: member names in any letter case, unknown
-members, ``null`` for an absent value, members that come twice (the last one counts), and both
-spellings of an ID map (``container_id``, which daemons send, and ``ContainerID``, which their
-documentation shows). Everything else that is wrong is a `MalformedRequestError` that names the member
-and the rule.
+It accepts what Go's JSON decoder accepts: member names in any letter case, unknown members, ``null``
+for an absent value, a member more than once (the last one counts), and both spellings of an ID map
+(``container_id``, which daemons send, and ``ContainerID``, which their documentation shows). Everything
+else is a `MalformedRequestError` that names the member and the rule.
 """
 
 from __future__ import annotations
@@ -24,29 +23,32 @@ from graphdriver.errors import MalformedRequestError, UnsupportedError
 from graphdriver.returned import DIRECTORY_RULE, LONGEST_PATH, is_directory_path
 
 LAYER_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
-"""What a layer may be called; wide enough for every name that daemons give."""
+"""The IDs that a layer may have. None of them can be a path; daemons use no other ones."""
 
 MOST_CHANGES_SIZE: Final = 64 << 20
-"""Bytes that the JSON of a list of changes may have."""
+"""The longest list of changes, in bytes of JSON."""
 
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
-_shown: Final = (
-    reprlib.Repr()
-)  # what is shown of a wrong value is bounded, and so is the work for it
+# Bounds what an error shows of a wrong value, and the work for it.
+_shown: Final = reprlib.Repr()
 _shown.maxstring = _shown.maxlong = _shown.maxother = 60
 
 
 def _no_surrogates(text: str) -> str:
-    """Write text as Go does: U+FFFD for each byte that is not UTF-8."""
+    """Replace each byte that is not UTF-8 by U+FFFD, as Go's encoder does."""
     return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Codec:
-    """How one type of member is read (given its name, for errors) and written.
+    """How one type of member is read and written.
 
-    What may be long is written by ``write`` instead, piece by piece.
+    Attributes:
+        decode: checks a value from JSON and returns ours; the first argument is the member's name,
+            for errors.
+        encode: returns a value that `json` can write.
+        write: for lists that may be long: writes the JSON piece by piece, instead of ``encode``.
     """
 
     decode: Callable[[str, Any], Any]
@@ -172,11 +174,9 @@ def _change(member: str, value: object) -> Change:
 
 
 def _write_changes(changes: Iterable[Change], out: io.BytesIO) -> None:
-    """Write a list of changes as they come, and no more of it than a daemon shall be sent.
-
-    A path takes as much as all names above it together, so what is little on disk can make a list that
-    fills the memory of both.
-    """
+    """Write a list of changes while the driver finds them, up to a limit."""
+    # A path repeats all names above it, so a small tree can make a list that fills the memory of the
+    # plugin and the daemon.
     before = "["
     for change in changes:
         path = _quoted(_no_surrogates(change.path))
@@ -205,7 +205,7 @@ def _as_is(value: Any) -> Any:
 
 TEXT = Codec(_text, _no_surrogates)
 OPTIONAL_TEXT = Codec(_optional_text, _as_is)
-"""Where another plugin may mean something else by the name: what is no text is taken for none."""
+"""A member of ours, which another plugin may use for something else: other types count as absent."""
 BOOLEAN = Codec(_boolean, _as_is)
 SIZE = Codec(_size, _as_is)
 LAYER = Codec(_layer_id, _as_is)
@@ -234,7 +234,7 @@ CAPABILITIES = Codec(
 
 
 class Message(Protocol):
-    """Any of the dataclasses below."""
+    """Any message: a dataclass of fields that `json_member` declares."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -244,7 +244,7 @@ _REQUIRED: Any = dataclasses.MISSING
 
 
 def json_member(name: str, codec: Codec, default: Any = _REQUIRED) -> Any:
-    """Declare a field: its name in the JSON, its codec, and its default unless it is required."""
+    """Declare a field: its name in JSON, its codec, and its default; without one it is required."""
     metadata = {"json": name, "codec": codec}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=dict, metadata=metadata)
@@ -257,7 +257,7 @@ _READER: Final = json.JSONDecoder()
 
 @functools.cache
 def _shape(kind: type[Message]) -> list[tuple[str, str, Codec, bool]]:
-    """Return each field's name, its member in the JSON, its codec, and whether it is required."""
+    """Return each field's name, its name in JSON, its codec, and whether it is required."""
     return [
         (
             name,
@@ -270,10 +270,10 @@ def _shape(kind: type[Message]) -> list[tuple[str, str, Codec, bool]]:
 
 
 def encode(message: Message) -> bytes:
-    """Return a message's JSON.
+    """Write a message as JSON.
 
     Raises:
-        UnsupportedError: it would be too long.
+        UnsupportedError: a list of changes is longer than `MOST_CHANGES_SIZE`.
     """
     out = io.BytesIO()
     before = b"{"
@@ -293,8 +293,8 @@ def decode(kind: type[M], body: bytes) -> M:
     """Read a message from JSON.
 
     Args:
-        kind: which message it is.
-        body: the JSON; an empty body is taken for an empty object.
+        kind: the class of the message.
+        body: the JSON; an empty body counts as an empty object.
 
     Raises:
         MalformedRequestError: it is not such a message; the text names the member and the rule.
@@ -303,10 +303,10 @@ def decode(kind: type[M], body: bytes) -> M:
 
 
 def read_members(body: bytes) -> dict[str, Any]:
-    """Read the members of a JSON object, of whatever message.
+    """Read the members of a JSON object.
 
     Raises:
-        MalformedRequestError: it is no JSON object.
+        MalformedRequestError: it is not a JSON object.
     """
     try:
         value = _READER.decode(body.decode("utf-8", "surrogatepass")) if body.strip() else {}
@@ -320,7 +320,7 @@ def read_members(body: bytes) -> dict[str, Any]:
 
 
 def from_members(kind: type[M], members: Mapping[str, Any]) -> M:
-    """Make a message of members under their JSON names.
+    """Make a message from members under their JSON names.
 
     Raises:
         MalformedRequestError: as for `decode`.

@@ -1,4 +1,4 @@
-"""The handler: a call of the protocol becomes a call of the driver, and its outcome an answer.
+"""The handler: makes the calls of the protocol to a driver, and answers them.
 
 It works by the table of the calls (`graphdriver.docker.protocol`). It opens no socket and knows no HTTP
 beyond method, path, query, body and status, so it is tested without a server.
@@ -12,8 +12,8 @@ The handler adds the rules of the protocol:
   that changes the layer while its Diff is read breaks the Diff off (`graphdriver.docker.diffs`), unless
   the driver refuses the call with `InUseError`: then nothing has changed.
 - A Get or a Create is undone if its response did not reach the caller: nobody would Put or Remove it.
-- A refused ApplyDiff is read to its end before the response: otherwise the daemon breaks (`_take_in`).
-- Whatever a driver raises is a response with its text, completed by call and layer.
+- A refused ApplyDiff is read to its end before the response: else the daemon breaks (`_read_refused`).
+- Whatever a driver raises is a response with its text, completed by the call and the layer.
 """
 
 from __future__ import annotations
@@ -48,15 +48,18 @@ STATUS: Final = {
     Kind.WRONG_METHOD: 405,
     Kind.TOO_LARGE: 413,
 }
-"""What a kind of error means in HTTP; every other one is the driver's, 500."""
+"""The HTTP status of each kind of error that the caller made; all others are the driver's, 500."""
 
 
 @dataclasses.dataclass(slots=True)
 class Answer:
     """What to send back.
 
-    ``body`` is the whole body, or a stream to be read to its end and closed; one that raises must
-    break the connection off. ``undo``, which never raises, is called if the caller never got it.
+    Attributes:
+        status: the HTTP status.
+        body: the whole body, or a stream, which the server reads to its end and closes. If reading it
+            fails, the server breaks the connection off, so that the caller sees no shorter layer.
+        undo: undoes the call; the server calls it if the caller never got the answer. Never raises.
     """
 
     status: int
@@ -68,13 +71,13 @@ class Handler:
     """Answers the protocol's calls with a driver.
 
     Args:
-        driver: what keeps the layers. One that is not a `Driver` is completed by the naive differ.
-        state_dir: where Init is remembered for a restarted plugin; without one it is not.
-        options: options for the driver (``key=value``), put before those that the daemon says.
-            ``sync=none``, from either, leaves layers unsynced: a power cut may lose them.
+        driver: keeps the layers. One that is not a `Driver` is wrapped in a `NaiveDiffDriver`.
+        state_dir: the directory that keeps Init for a restarted plugin; None: nothing is kept.
+        options: options for the driver (``key=value``); the daemon's options take precedence.
+            ``sync=none`` leaves layers unsynced: a power cut may lose them.
 
     Attributes:
-        driver: the driver, completed if it was not a `Driver`.
+        driver: the driver, wrapped if it was not a `Driver`.
         served: the driver and the home that it serves.
     """
 
@@ -92,11 +95,11 @@ class Handler:
         self._diffs = OpenDiffs()
 
     def resume(self) -> None:
-        """Take up the home that a daemon named before this process began, if one did."""
+        """Serve the home of the last Init that a former process was sent, if there was one."""
         self._session.resume()
 
     def close(self) -> None:
-        """Let go of the home. The layers and their mounts stay as they are."""
+        """Release the home. Layers and mounts stay as they are."""
         self._session.close()
 
     def running(self) -> list[str]:
@@ -104,7 +107,7 @@ class Handler:
         return self.served.calls.running()
 
     def handle(self, request: Request) -> Answer:
-        """Answer one call; never raises for what the caller or the driver did wrong."""
+        """Answer one call; errors of the caller and the driver are answers, too."""
         call = self.served.calls.begin(
             request.path.removeprefix("/GraphDriver.").removeprefix("/Plugin.")
         )
@@ -114,59 +117,61 @@ class Handler:
             return self._refuse(request, call, error)
 
     def _refuse(self, request: Request, call: Call, error: BaseException) -> Answer:
-        """Put an error into an answer.
-
-        Not where it is caught: the error holds that frame, which would hold what is made of the error,
-        and with it the request and its buffers, until a garbage collection finds them.
-        """
-        if call.name == "ApplyDiff":
-            _take_in(request.body)
-        told = described(error).about(call.spoken, call.layer)
-        status = STATUS.get(told.kind, 500)
-        call.failed(status, told, error)
-        return Answer(status, encode(new_error_response(told)))
+        """Make an answer of an error."""
+        # Not in `handle`: the error's traceback holds the frame that catches it. If that frame held the
+        # answer in turn, the request's buffers would stay until the next garbage collection.
+        if call.name == protocol.APPLY_DIFF.name:
+            _read_refused(request.body)
+        answered = described(error).about(call.spoken, call.layer)
+        status = STATUS.get(answered.kind, 500)
+        call.failed(status, answered, error)
+        return Answer(status, encode(new_error_response(answered)))
 
     def _answer(self, request: Request, call: Call) -> Answer:
         kind = BY_PATH.get(request.path)
         if kind is None:
             call.name = ""
             raise UnknownCallError(
-                f"there is no call {request.path[:80]!r}", hint="calls look like /GraphDriver.Get"
+                f"unknown call {request.path[:80]!r}", hint="calls look like /GraphDriver.Get"
             )
         if request.method != "POST":
             raise WrongMethodError(f"calls are made with POST, not {request.method}")
-        asked = _Asked(kind, read_message(kind, request), request)
-        call.layer = getattr(asked.message, "id", None)
-        call.parent = getattr(asked.message, "parent", None)
+        parsed = _ParsedCall(kind, read_message(kind, request), request)
+        call.layer = getattr(parsed.message, "id", None)
+        call.parent = getattr(parsed.message, "parent", None)
         if not kind.needs_home:
-            body = self._run(asked)
+            body = self._run(parsed)
         else:
             with self._session:
                 if request.by_hand and kind.disturbs:
                     self._session.refuse_by_hand()
                 if call.layer is None:
-                    body = self._run(asked)
+                    body = self._run(parsed)
                 else:
                     with self.served.locks.held(call.layer, call.parent, exclusive=kind.exclusive):
                         if kind.needs_whole:
                             self.served.expect_finished(call.layer, call.parent or "")
-                        body = self._run(asked)
+                        body = self._run(parsed)
         if isinstance(body, DiffStream):
             body.call = call
             return Answer(200, body)
         call.done(200)
         undo = _UNDO.get(kind)
-        return Answer(200, body, functools.partial(self._undo, undo, asked, call) if undo else None)
+        return Answer(
+            200, body, functools.partial(self._undo, undo, parsed, call) if undo else None
+        )
 
-    def _run(self, asked: _Asked) -> bytes | DiffStream:
-        """Make the call and write its answer: a driver's changes are found while they are written."""
-        outcome = _RUN.get(asked.kind, Handler._make)(self, asked)
+    def _run(self, parsed: _ParsedCall) -> bytes | DiffStream:
+        """Make the call and write its response: `Driver.changes` may find changes meanwhile."""
+        outcome = _RUN.get(parsed.kind, Handler._make)(self, parsed)
         return outcome if isinstance(outcome, DiffStream) else encode(outcome or Nothing())
 
-    def _undo(self, undo: Callable[[Handler, _Asked], None], asked: _Asked, call: Call) -> None:
+    def _undo(
+        self, undo: Callable[[Handler, _ParsedCall], None], parsed: _ParsedCall, call: Call
+    ) -> None:
         try:
-            with self._session, self.served.locks.held(asked.message.id, exclusive=True):
-                undo(self, asked)
+            with self._session, self.served.locks.held(parsed.message.id, exclusive=True):
+                undo(self, parsed)
         except Exception as error:
             call.undone(error)
         else:
@@ -174,62 +179,61 @@ class Handler:
 
     # --- the calls --------------------------------------------------------------------------------
 
-    def _make(self, asked: _Asked) -> Any:
-        """Make the call to the driver; for most calls this is all."""
-        return asked.kind.make(self.driver, asked.message, asked.request.body)
+    def _make(self, parsed: _ParsedCall) -> Any:
+        """Make the call to the driver; most calls need no more."""
+        return parsed.kind.make(self.driver, parsed.message, parsed.request.body)
 
-    def _init(self, asked: _Asked) -> None:
-        request = asked.request
-        self._session.init(asked.message, request.peer, by_hand=request.by_hand)
+    def _init(self, parsed: _ParsedCall) -> None:
+        request = parsed.request
+        self._session.init(parsed.message, request.peer, by_hand=request.by_hand)
 
-    def _status(self, asked: _Asked) -> StatusResponse:
+    def _status(self, parsed: _ParsedCall) -> StatusResponse:
         sync = ("Sync", "layer" if self.served.syncs else "none")
-        return StatusResponse((*self._make(asked).status, sync))
+        return StatusResponse((*self._make(parsed).status, sync))
 
-    def _cleanup(self, asked: _Asked) -> None:
-        self._make(asked)
-        self._session.clean_up(asked.request.peer)
+    def _cleanup(self, parsed: _ParsedCall) -> None:
+        self._make(parsed)
+        self._session.clean_up(parsed.request.peer)
 
-    def _create(self, asked: _Asked) -> None:
-        with self.served.creating(asked.message.id, asked.message.parent):
-            self._make(asked)
+    def _create(self, parsed: _ParsedCall) -> None:
+        with self.served.creating(parsed.message.id, parsed.message.parent):
+            self._make(parsed)
 
-    def _undo_create(self, asked: _Asked) -> None:
-        if asked.message.id in self.served.created:  # else a later call has used it
-            self._remove(asked)
+    def _undo_create(self, parsed: _ParsedCall) -> None:
+        if parsed.message.id in self.served.created:  # or else a later call has used the layer
+            self._remove(parsed)
 
-    def _remove(self, asked: _Asked) -> None:
-        id = asked.message.id
+    def _remove(self, parsed: _ParsedCall) -> None:
+        id = parsed.message.id
         with self._diffs.paused(id, "the layer was removed while it was read"):
             self.served.remove(id)
 
-    def _undo_get(self, asked: _Asked) -> None:
-        self.driver.put(asked.message.id)
+    def _undo_get(self, parsed: _ParsedCall) -> None:
+        self.driver.put(parsed.message.id)
 
-    def _diff(self, asked: _Asked) -> DiffStream:
-        return self._diffs.begin(asked.message.id, self._make(asked))
+    def _diff(self, parsed: _ParsedCall) -> DiffStream:
+        return self._diffs.begin(parsed.message.id, self._make(parsed))
 
-    def _apply_diff(self, asked: _Asked) -> Any:
-        id, parent = asked.message.id, asked.message.parent
+    def _apply_diff(self, parsed: _ParsedCall) -> Any:
+        id, parent = parsed.message.id, parsed.message.parent
         self.served.expect_fillable(id, parent)
         with (
             self._diffs.paused(id, "the layer was applied to while it was read") as break_off,
-            self.served.filling(id, asked.request.body, break_off) as archive,
+            self.served.filling(id, parsed.request.body, break_off) as archive,
         ):
-            return asked.kind.make(self.driver, asked.message, archive)
+            return parsed.kind.make(self.driver, parsed.message, archive)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Asked:
-    """A call that was understood."""
+class _ParsedCall:
+    """A request whose message was read; the message is of the class ``kind.request``."""
 
     kind: ProtocolCall[Any, Any]
     message: Any
-    """Of the class ``kind.request``."""
     request: Request
 
 
-_RUN: Final[Mapping[ProtocolCall[Any, Any], Callable[[Handler, _Asked], Any]]] = {
+_RUN: Final[Mapping[ProtocolCall[Any, Any], Callable[[Handler, _ParsedCall], Any]]] = {
     protocol.INIT: Handler._init,
     protocol.STATUS: Handler._status,
     protocol.CREATE: Handler._create,
@@ -239,34 +243,31 @@ _RUN: Final[Mapping[ProtocolCall[Any, Any], Callable[[Handler, _Asked], Any]]] =
     protocol.APPLY_DIFF: Handler._apply_diff,
     protocol.CLEANUP: Handler._cleanup,
 }
-"""The calls that need more than to be made to the driver."""
+"""The calls that need more than `Handler._make`."""
 
-_UNDO: Final[Mapping[ProtocolCall[Any, Any], Callable[[Handler, _Asked], None]]] = {
+_UNDO: Final[Mapping[ProtocolCall[Any, Any], Callable[[Handler, _ParsedCall], None]]] = {
     protocol.CREATE: Handler._undo_create,
     protocol.CREATE_READ_WRITE: Handler._undo_create,
     protocol.GET: Handler._undo_get,
 }
-"""How the calls are taken back whose answer the caller never got: nobody would Remove or Put."""
+"""How to undo a call whose caller never got the answer: nobody would Remove or Put the layer."""
 
 
 def expect_driver(driver: object) -> None:
-    """See that something is a driver, and not its class, before it is served.
+    """Check that an object is a driver, and not the class of one.
 
     Raises:
-        TypeError: it is none.
+        TypeError: it is not a driver.
     """
     if not isinstance(driver, ProtoDriver):
         raise TypeError(
-            f"a driver is an object of a class that extends ProtoDriver, not {driver!r}"
+            f"a driver must be an object of a class that extends ProtoDriver, not {driver!r}"
         )
 
 
-def _take_in(body: ReadStream) -> None:
-    """Read a layer that is refused to its end, before the refusal is sent.
-
-    Docker 20.10.24 crashes otherwise ("index out of range" or the like, in compress/flate): an
-    answer that comes early makes it close the record of the layer's headers while another of its
-    threads still writes to it.
-    """
+def _read_refused(body: ReadStream) -> None:
+    """Read the tar of a refused ApplyDiff to its end."""
+    # An early answer crashes Docker 20.10.24 ("index out of range", in compress/flate): it closes the
+    # record of the layer's headers while another of its threads still writes to it.
     with contextlib.suppress(GraphDriverError, OSError):
         read_to_end(body)

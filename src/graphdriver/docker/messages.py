@@ -1,6 +1,6 @@
 """The messages of the protocol, under Docker's names.
 
-Fields are in snake_case here and carry Docker's member names in the JSON.
+Fields have snake_case names here, and Docker's member names in JSON.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from graphdriver.errors import GraphDriverError, Kind
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Nothing:
-    """An empty message: of a call that takes nothing, or answers nothing."""
+    """The message of a call that needs no members, or returns none."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ActivateResponse:
-    """What a plugin is: the answer to ``Plugin.Activate``."""
+    """What a plugin implements: the response to ``Plugin.Activate``."""
 
     implements: Sequence[str] = json_member("Implements", TEXTS, ())
 
@@ -53,7 +53,7 @@ class InitRequest:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CreateRequest:
-    """See `graphdriver.ProtoDriver.create`; CreateReadWrite is asked with the same."""
+    """See `graphdriver.ProtoDriver.create`; CreateReadWrite has the same request."""
 
     id: str = json_member("ID", LAYER)
     parent: str = json_member("Parent", PARENT, "")
@@ -78,7 +78,7 @@ class GetRequest:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GetResponse:
-    """``dir`` is the absolute path of the layer's root."""
+    """The absolute path of the layer's root."""
 
     dir: str = json_member("Dir", DIRECTORY)
 
@@ -99,14 +99,14 @@ class ExistsRequest:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ExistsResponse:
-    """Whether there is such a layer."""
+    """Whether the layer exists."""
 
     exists: bool = json_member("Exists", BOOLEAN, default=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StatusResponse:
-    """Pairs for ``docker info``, shown in this order."""
+    """The pairs that ``docker info`` shows, in this order."""
 
     status: Sequence[tuple[str, str]] = json_member("Status", PAIRS, ())
 
@@ -120,14 +120,14 @@ class GetMetadataRequest:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GetMetadataResponse:
-    """What ``docker inspect`` shows of a layer."""
+    """The pairs that ``docker inspect`` shows for a layer."""
 
     metadata: Mapping[str, str] = json_member("Metadata", TEXT_MAP, {})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DiffRequest:
-    """See `graphdriver.Driver.diff`; answered with the tar itself."""
+    """See `graphdriver.Driver.diff`; the response is the tar itself."""
 
     id: str = json_member("ID", LAYER)
     parent: str = json_member("Parent", PARENT, "")
@@ -143,7 +143,7 @@ class ChangesRequest:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ChangesResponse:
-    """What changed, in no set order."""
+    """The changes, in any order."""
 
     changes: Iterable[Change] = json_member("Changes", CHANGES, ())
 
@@ -152,7 +152,7 @@ class ChangesResponse:
 class ApplyDiffRequest:
     """See `graphdriver.Driver.apply_diff`.
 
-    It comes as the URL's query, ``?id=…&parent=…``, since the tar is the body.
+    It is the URL's query, ``?id=…&parent=…``, since the tar is the body.
     """
 
     id: str = json_member("id", LAYER)
@@ -176,7 +176,7 @@ class DiffSizeRequest:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DiffSizeResponse:
-    """Bytes."""
+    """The size of the changes, in bytes."""
 
     size: int = json_member("Size", SIZE, 0)
 
@@ -192,9 +192,9 @@ class CapabilitiesResponse:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ErrorResponse:
-    """What went wrong; the daemon shows ``err`` to its users word for word.
+    """What is wrong; the daemon shows ``err`` to its users word for word.
 
-    ``kind`` is the value of a `graphdriver.errors.Kind`, for our own client: daemons ignore it.
+    ``kind`` is the value of a `graphdriver.errors.Kind`, for our own client; daemons ignore it.
     """
 
     err: str = json_member("Err", TEXT, "")
@@ -202,6 +202,6 @@ class ErrorResponse:
 
 
 def new_error_response(error: Exception) -> ErrorResponse:
-    """Put an exception into words: its text, or its type where it has none; and tell its kind."""
+    """Return the response for an error: its text, or the name of its type if it has none; its kind."""
     kind = error.kind if isinstance(error, GraphDriverError) else Kind.FAILED
     return ErrorResponse(str(error) or type(error).__name__, kind.value)

@@ -1,7 +1,7 @@
-"""The calls of the protocol: the one table of them.
+"""The table of the calls of the protocol, which handler, client and ``graphdriver call`` work by.
 
-The handler, the client and ``graphdriver call`` all work by it. Each row says how a call is named, with
-which messages it is made, and what it means for the layers; `ProtocolCall.make` makes it of a driver.
+A row has a call's name, the messages of its request and its response, the call that it makes to a
+driver, and the rules for the layers.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ class ProtocolCall(Generic[Q, R]):
 
     Attributes:
         name: Docker's name for it, such as ``Get``.
-        request: the message in its body. `Nothing`: the body is ignored. ApplyDiff has its message in
-            the query, since its body is the tar.
-        response: the message in its answer. A Diff is answered with the tar itself.
-        make: makes the call to a driver, and checks what the driver returns; None is `Nothing`. The
-            stream is the request's body, which only ApplyDiff reads.
+        request: the message of the request: its body, or of an ApplyDiff, whose body is the tar, its
+            query. With `Nothing` the body is ignored.
+        response: the message of the response. The response of a Diff is the tar itself.
+        make: makes the call to a driver, and checks what the driver returns; None stands for
+            `Nothing`. The stream is the request's body; only ApplyDiff reads it.
         needs_home: refused before Init.
-        needs_whole: refused for a layer whose ApplyDiff did not end, or against such a one.
+        needs_whole: refused if the layer, or its parent in the request, is incomplete.
         exclusive: no other call may use the layer meanwhile, nor read it as a parent.
-        disturbs: made by hand, it would take something from a daemon that runs.
+        disturbs: a person's call could unmount a running daemon's containers, or remove its layers.
     """
 
     name: str
@@ -69,7 +69,7 @@ class ProtocolCall(Generic[Q, R]):
 
     @property
     def path(self) -> str:
-        """Where it is sent to."""
+        """The path of its URL."""
         return f"/{'Plugin' if self is ACTIVATE else 'GraphDriver'}.{self.name}"
 
 
@@ -203,6 +203,6 @@ CALLS: Final[tuple[ProtocolCall[Any, Any], ...]] = (
     *(CHANGES, DIFF_SIZE, DIFF, APPLY_DIFF),
     CLEANUP,
 )
-"""All calls, in the order in which the command line lists them."""
+"""All calls, in the order of the command line's help."""
 
 BY_PATH: Final = {call.path: call for call in CALLS}

@@ -1,4 +1,4 @@
-"""A call as it came, and its message: read from a JSON body, or from the URL's query."""
+"""A request, and its message: read from a JSON body, or from the URL's query."""
 
 from __future__ import annotations
 
@@ -17,15 +17,20 @@ JSON_LIMIT: Final = 1 << 20
 """The largest JSON body, in bytes."""
 
 QUERY_LIMIT: Final = 16
-"""How many members an ApplyDiff's query may have; it needs two."""
+"""The most members of an ApplyDiff's query; it needs two."""
 
 
 @dataclasses.dataclass(slots=True)
 class Request:
-    """A call as it came.
+    """A request, as the server received it.
 
-    ``peer`` is the calling process, or None where the kernel does not name it. ``by_hand`` says that a
-    person makes the call, and no daemon.
+    Attributes:
+        method: the HTTP method.
+        path: the path of the URL, without the query.
+        query: the query of the URL, undecoded.
+        body: the body, without a limit.
+        peer: the calling process; None if the kernel does not name it (TCP).
+        by_hand: a person makes the call, and no daemon.
     """
 
     method: str
@@ -37,10 +42,10 @@ class Request:
 
 
 def read_message(call: ProtocolCall[Any, Any], request: Request) -> Message:
-    """Read the message of a call.
+    """Read the message of a request.
 
     Raises:
-        MalformedRequestError: it is not what the protocol says; the text names the member and the rule.
+        MalformedRequestError: it breaks the protocol; the text names the member and the rule.
         TooLargeError: the body is over `JSON_LIMIT` bytes.
     """
     if call is APPLY_DIFF:
@@ -54,7 +59,7 @@ def read_message(call: ProtocolCall[Any, Any], request: Request) -> Message:
 
 
 def _query_message(request: Request) -> Message:
-    """Read the message of an ApplyDiff, whose body is the tar."""
+    """Read the message of an ApplyDiff; its body is the tar."""
     try:
         pairs = urllib.parse.parse_qsl(
             request.query,
@@ -67,5 +72,5 @@ def _query_message(request: Request) -> Message:
     names = [name.casefold() for name, _ in pairs]
     for name in names:
         if names.count(name) > 1:
-            raise MalformedRequestError(f"{name[:80]} stands in the query more than once")
+            raise MalformedRequestError(f"{name[:80]} is in the query more than once")
     return from_members(ApplyDiffRequest, dict(pairs))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import threading
 import time
 from typing import Final
@@ -20,7 +19,6 @@ from graphdriver.linux.resources import error_text
 SLOW: Final = 30.0
 """After how many seconds a running call is logged as slow; again whenever its time has doubled."""
 
-_CAPITALS: Final = re.compile("(?<=[a-z])(?=[A-Z])")
 _calls = logging.getLogger("graphdriver.calls")
 
 
@@ -111,8 +109,8 @@ class Call:
 
     @property
     def spoken(self) -> str:
-        """The name in errors: ``create read write``."""
-        return _CAPITALS.sub(" ", self.name).lower()
+        """The name in errors: ``create``, ``CreateReadWrite``."""
+        return self.name.lower() if self.name.istitle() else self.name
 
     @property
     def asked(self) -> str:
