@@ -38,7 +38,7 @@ class Booted:
 
     Attributes:
         pid: its process, as seen from here.
-        group: its control group, as a folder.
+        group: its control group, as a directory.
     """
 
     def __init__(self, pid: int, group: Path) -> None:
@@ -66,18 +66,18 @@ class Booted:
 
 
 @contextlib.contextmanager
-def booted(folder: Path, command: Sequence[str]) -> Iterator[Booted]:
+def booted(directory: Path, command: Sequence[str]) -> Iterator[Booted]:
     """Boot a systemd whose one service is a command, for the length of a ``with`` block."""
     require(os.path.exists(SYSTEMD), f"{SYSTEMD} is missing")
-    units = folder / "units"
+    units = directory / "units"
     units.mkdir()
     (units / "default.target").write_text(f"[Unit]\nRequires={SERVICE}\n")
     (units / SERVICE).write_text(f"[Service]\nExecStart={' '.join(command)}\n")
     for name in ("basic", "shutdown", "sysinit"):  # what every service is given to lean on
         (units / f"{name}.target").write_text("[Unit]\nDefaultDependencies=no\n")
-    group = _control_groups() / folder.name
+    group = _control_groups() / directory.name
     group.mkdir()
-    with open(folder / "systemd.log", "wb") as log:
+    with open(directory / "systemd.log", "wb") as log:
         process = subprocess.Popen(
             ["sh", "-ec", _BOOT.format(systemd=SYSTEMD), "sh", str(group), str(units)],
             stdout=log,
@@ -102,7 +102,7 @@ def _control_groups() -> Path:
 
 def _are_gone(group: Path) -> bool:
     with contextlib.suppress(OSError):
-        for folder in sorted(group.rglob("*/"), reverse=True):
-            folder.rmdir()
+        for directory in sorted(group.rglob("*/"), reverse=True):
+            directory.rmdir()
         group.rmdir()
     return not group.exists()

@@ -48,15 +48,15 @@ def data_root(quick: Path) -> Iterator[Path]:
 
 @pytest.fixture(params=["disk", "tmpfs", "xfs", "btrfs"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """A new folder on one filesystem after another."""
+    """A new directory on one filesystem after another."""
     if request.param == "disk":
         yield tmp_path
         return
     above = Path("/dev/shm")
     if request.param != "tmpfs":
         above = request.getfixturevalue(request.param)
-    with tempfile.TemporaryDirectory(dir=above) as folder:
-        yield Path(folder)
+    with tempfile.TemporaryDirectory(dir=above) as directory:
+        yield Path(directory)
 
 
 TakeUp = Callable[..., Overlay2Driver]
@@ -64,9 +64,9 @@ TakeUp = Callable[..., Overlay2Driver]
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A new folder on tmpfs for the layers of overlay2."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gd-") as folder:
-        yield Path(folder)
+    """A new directory on tmpfs for the layers of overlay2."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gd-") as directory:
+        yield Path(directory)
 
 
 @pytest.fixture

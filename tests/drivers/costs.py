@@ -310,11 +310,11 @@ class Trial:
 def main(name: str, shape: str, sizes: str, path: str) -> None:
     codec.MOST_CHANGES_SIZE = MIB  # type: ignore[misc]
     threading.stack_size(MIB // 4)  # else the stack of the remover is most of what a call may have
-    folder = Path(path)
-    (folder / "home").mkdir()
+    directory = Path(path)
+    (directory / "home").mkdir()
     proto = DRIVERS[name]()
     driver = proto if isinstance(proto, Driver) else NaiveDiffDriver(proto)
-    driver.init(str(folder / "home"), [], [], [])
+    driver.init(str(directory / "home"), [], [], [])
     try:
         for size in sizes.split(","):
             Trial(driver, shape, int(size)).run()

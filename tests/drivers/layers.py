@@ -13,7 +13,7 @@ from graphdriver.driver import mounted
 
 
 def layer(driver: Driver, id: str, parent: str, fill: Callable[[Path], object]) -> None:
-    """Make a layer by writing into its folder."""
+    """Make a layer by writing into its directory."""
     driver.create(id, parent, "", {})
     with mounted(driver, id) as root:
         fill(Path(root))

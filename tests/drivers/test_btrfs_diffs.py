@@ -77,10 +77,10 @@ def touched(driver: NaiveDiffDriver, id: str, parent: str) -> Touched | None:
 
 def much(at: Path) -> None:
     """More than fits into one node of a tree, so that some stay as old as they are."""
-    for folder in "efghijkl":
-        (at / folder).mkdir()
+    for directory in "efghijkl":
+        (at / directory).mkdir()
         for file in range(20):
-            (at / folder / f"{file} in a long name").write_text("much" * 50)
+            (at / directory / f"{file} in a long name").write_text("much" * 50)
 
 
 def test_no_work_in_a_snapshot_is_missed_and_nothing_is_made_up(
@@ -121,8 +121,8 @@ def test_only_what_was_touched_is_looked_at(driver: NaiveDiffDriver) -> None:
     file.chmod(0o600)
     found = touched(driver, "b", "a")
     assert found and found.inodes == {file.stat().st_ino}
-    top, folder = root(driver, "b").stat(), file.parent.stat()
-    assert found.names == {top.st_ino: {b"k"}, folder.st_ino: {os.fsencode(file.name)}}
+    top, directory = root(driver, "b").stat(), file.parent.stat()
+    assert found.names == {top.st_ino: {b"k"}, directory.st_ino: {os.fsencode(file.name)}}
     assert [change.path for change in driver.changes("b", "a")] == ["/k", f"/k/{file.name}"]
 
 
@@ -189,10 +189,10 @@ def test_a_file_with_more_names_than_fit_into_a_node_is_found_by_each(
 ) -> None:
     def fill(at: Path) -> None:
         (at / "first").write_text("one")
-        for folder in "ab":
-            (at / folder).mkdir()
+        for directory in "ab":
+            (at / directory).mkdir()
             for number in range(400):
-                os.link(at / "first", at / folder / f"{number:0>200}")
+                os.link(at / "first", at / directory / f"{number:0>200}")
 
     layer(driver, "a", "", fill)
     layer(driver, "b", "a", lambda at: (at / "first").write_text("two"))

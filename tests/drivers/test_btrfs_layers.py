@@ -51,33 +51,33 @@ def root(driver: BtrfsDriver, id: str) -> Path:
 
 
 def subvolume(at: Path) -> Path:
-    folder = os.open(at.parent, os.O_RDONLY)
-    calls.create_subvolume(folder, bytes(at.name, "ascii"))
-    os.close(folder)
+    directory = os.open(at.parent, os.O_RDONLY)
+    calls.create_subvolume(directory, bytes(at.name, "ascii"))
+    os.close(directory)
     return at
 
 
 def id_of(at: Path) -> int:
-    folder = os.open(at, os.O_RDONLY)
+    directory = os.open(at, os.O_RDONLY)
     try:
-        return calls.subvolume_of(folder).id
+        return calls.subvolume_of(directory).id
     finally:
-        os.close(folder)
+        os.close(directory)
 
 
 def subvolumes(place: Path) -> set[int]:
     """All that are on the filesystem, but for those that are being deleted."""
-    folder = os.open(place, os.O_RDONLY)
+    directory = os.open(place, os.O_RDONLY)
     try:
-        found = [calls.subvolume_of(folder).id]
+        found = [calls.subvolume_of(directory).id]
         for id in found:
-            found += [id for id, _ in calls.subvolumes_in(folder, id)]
+            found += [id for id, _ in calls.subvolumes_in(directory, id)]
         return set(found[1:])
     finally:
-        os.close(folder)
+        os.close(directory)
 
 
-def test_to_remove_a_layer_no_folder_of_it_is_walked(
+def test_to_remove_a_layer_no_directory_of_it_is_walked(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = taken_up(home)
@@ -87,9 +87,9 @@ def test_to_remove_a_layer_no_folder_of_it_is_walked(
 
     def remove_tree(dir_fd: int, name: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):  # of what a probe never left
-            folder = os.open(name, os.O_RDONLY, dir_fd=dir_fd)
-            left.append(os.listdir(folder))
-            os.close(folder)
+            directory = os.open(name, os.O_RDONLY, dir_fd=dir_fd)
+            left.append(os.listdir(directory))
+            os.close(directory)
         remove.remove_tree(dir_fd, name)
 
     monkeypatch.setattr("graphdriver.drivers.btrfs.subvolumes.remove_tree", remove_tree)
@@ -102,7 +102,7 @@ def test_to_remove_a_layer_no_folder_of_it_is_walked(
 
 
 def nest(at: Path) -> list[Path]:
-    """Make subvolumes in a folder and in each other, some of which cannot be written to."""
+    """Make subvolumes in a directory and in each other, some of which cannot be written to."""
     made = [subvolume(at / "one"), subvolume(at / "one" / "two")]
     (at / "folder").mkdir()
     made.append(subvolume(at / "folder" / "three"))
@@ -258,9 +258,9 @@ def test_a_layer_at_its_limit_is_removed_with_all_that_is_in_it(place: Path) -> 
     driver.remove("a")
     driver._store.settle()
     assert not subvolumes(place)
-    folder = os.open(place, os.O_RDONLY)
-    assert btrfs_quota.quota_of(folder, number) is None
-    os.close(folder)
+    directory = os.open(place, os.O_RDONLY)
+    assert btrfs_quota.quota_of(directory, number) is None
+    os.close(directory)
 
 
 def test_a_homes_size_is_for_containers_only(place: Path) -> None:

@@ -133,7 +133,7 @@ def test_a_survey_tells_of_every_driver(install: Install, tmp_path: Path) -> Non
         assert reason in found[name].reason
 
 
-def test_a_place_that_is_not_there_is_judged_by_the_folder_above(
+def test_a_place_that_is_not_there_is_judged_by_the_directory_above(
     install: Install, tmp_path: Path
 ) -> None:
     install(best="others_drivers:Best")

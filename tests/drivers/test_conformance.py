@@ -59,7 +59,7 @@ def fewer_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def above(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder on the filesystem that the parameter names."""
+    """A directory on the filesystem that the parameter names."""
     match request.param:
         case "disk":
             return tmp_path_factory.mktemp("disk")
@@ -73,8 +73,8 @@ def above(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @contextmanager
 def by_itself(name: str, above: Path) -> Iterator[LocalSubject]:
     with (
-        tempfile.TemporaryDirectory(dir=above, prefix="gd-") as folder,
-        LocalSubject(DRIVERS[name][0], Path(folder), retire) as subject,
+        tempfile.TemporaryDirectory(dir=above, prefix="gd-") as directory,
+        LocalSubject(DRIVERS[name][0], Path(directory), retire) as subject,
     ):
         yield subject
 
@@ -89,8 +89,8 @@ def local(request: pytest.FixtureRequest, above: Path) -> Iterator[LocalSubject]
 def plugin(request: pytest.FixtureRequest, above: Path) -> Iterator[ExecSubject]:
     command = [sys.executable, "-m", "graphdriver", "serve", request.param, "--socket", "{socket}"]
     with (
-        tempfile.TemporaryDirectory(dir=above, prefix="gd-") as folder,
-        ExecSubject(shlex.join(command), Path(folder)) as subject,
+        tempfile.TemporaryDirectory(dir=above, prefix="gd-") as directory,
+        ExecSubject(shlex.join(command), Path(directory)) as subject,
     ):
         yield subject
 

@@ -33,7 +33,7 @@ def driver(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def folder(request: pytest.FixtureRequest, driver: str) -> Iterator[Path]:
+def directory(request: pytest.FixtureRequest, driver: str) -> Iterator[Path]:
     above = request.getfixturevalue("btrfs") if driver == "btrfs" else Path("/dev/shm")
     path = Path(tempfile.mkdtemp(dir=above, prefix="gd-"))
     yield path
@@ -45,11 +45,13 @@ def folder(request: pytest.FixtureRequest, driver: str) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_calls_cost_in_proportion_to_what_is_on_disk(driver: str, folder: Path, shape: str) -> None:
+def test_calls_cost_in_proportion_to_what_is_on_disk(
+    driver: str, directory: Path, shape: str
+) -> None:
     sizes = SIZES.get(shape, OTHER_SIZES)
     program = [sys.executable, "-m", "tests.drivers.costs", driver, shape]
     done = subprocess.run(
-        [*program, ",".join(map(str, sizes)), str(folder)],
+        [*program, ",".join(map(str, sizes)), str(directory)],
         env={**os.environ, "MALLOC_ARENA_MAX": "1"},
         capture_output=True,
         text=True,

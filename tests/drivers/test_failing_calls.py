@@ -85,8 +85,8 @@ LAYERS = {"a": "", "b": "a", "c": "b", "d": "b", "held": "b", "fresh": "a", "alo
 
 @pytest.fixture(scope="module")
 def above(quick: Path) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="gd-", dir=quick) as folder:
-        yield Path(folder)
+    with tempfile.TemporaryDirectory(prefix="gd-", dir=quick) as directory:
+        yield Path(directory)
 
 
 class Scene:

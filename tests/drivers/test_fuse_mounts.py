@@ -140,7 +140,9 @@ def test_a_dead_mount_is_ended_like_any_other(home: Path, take_up: TakeUp, end: 
         os.close(inside)
 
 
-def test_what_is_read_in_the_upper_folder_is_what_was_written(home: Path, take_up: TakeUp) -> None:
+def test_what_is_read_in_the_upper_directory_is_what_was_written(
+    home: Path, take_up: TakeUp
+) -> None:
     driver = take_up()
     root = Path(pair(driver))
     with open(root / "open", "wb", buffering=0) as file:

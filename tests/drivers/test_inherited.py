@@ -110,13 +110,13 @@ def as_they_are(name: str, home: Path) -> object:
         return everything(driver)
 
 
-def gives_an_access_control_list(folder: Path) -> None:
-    subprocess.run(["setfacl", "-d", "-m", "u:1000:rwx", str(folder)], check=True)
+def gives_an_access_control_list(directory: Path) -> None:
+    subprocess.run(["setfacl", "-d", "-m", "u:1000:rwx", str(directory)], check=True)
 
 
-def gives_its_group(folder: Path) -> None:
-    os.chown(folder, 0, GROUP)
-    os.chmod(folder, 0o2775)
+def gives_its_group(directory: Path) -> None:
+    os.chown(directory, 0, GROUP)
+    os.chmod(directory, 0o2775)
 
 
 @pytest.mark.parametrize("give", [gives_an_access_control_list, gives_its_group])
@@ -145,16 +145,16 @@ def test_layers_take_nothing_from_the_directory_that_they_are_in(
 # --- what is set for storage ----------------------------------------------------------------------
 
 
-def compresses(folder: Path) -> None:
-    os.setxattr(folder, "btrfs.compression", b"zstd")
+def compresses(directory: Path) -> None:
+    os.setxattr(directory, "btrfs.compression", b"zstd")
 
 
-def writes_in_place(folder: Path) -> None:
-    subprocess.run(["chattr", "+C", str(folder)], check=True)
+def writes_in_place(directory: Path) -> None:
+    subprocess.run(["chattr", "+C", str(directory)], check=True)
 
 
-def is_synced(folder: Path) -> None:
-    subprocess.run(["chattr", "+SD", str(folder)], check=True)
+def is_synced(directory: Path) -> None:
+    subprocess.run(["chattr", "+SD", str(directory)], check=True)
 
 
 @pytest.mark.parametrize("set_up", [compresses, writes_in_place, is_synced])
@@ -167,9 +167,9 @@ def test_what_is_set_on_the_home_stays_and_is_in_no_diff(
         home.mkdir()
         with serving(name, home) as driver:
             apply(driver, "older", "", tars.tar(tars.file(b"f", b"x" * 5000), tars.directory(b"d")))
-            for folder in (home, *(home / inner for inner in os.listdir(home))):
-                if folder.is_dir():
-                    set_up(folder)
+            for directory in (home, *(home / inner for inner in os.listdir(home))):
+                if directory.is_dir():
+                    set_up(directory)
             before = how_it_is_stored(home)
             apply(driver, "newer", "older", tars.tar(tars.file(b"g"), tars.file(b"d/new")))
             changed = [change.path for change in driver.changes("newer", "older")]
@@ -184,9 +184,9 @@ def test_what_is_set_on_the_home_stays_and_is_in_no_diff(
         assert found == as_they_are(name, Path(path, "plain"))
 
 
-def how_it_is_stored(folder: Path) -> object:
-    done = subprocess.run(["lsattr", "-d", str(folder)], check=True, capture_output=True)
-    return done.stdout, os.listxattr(folder)
+def how_it_is_stored(directory: Path) -> object:
+    done = subprocess.run(["lsattr", "-d", str(directory)], check=True, capture_output=True)
+    return done.stdout, os.listxattr(directory)
 
 
 def test_xfs_lists_each_access_control_list_twice_and_a_diff_says_it_once(xfs: Path) -> None:
@@ -210,8 +210,8 @@ def test_a_project_of_the_home_stops_neither_create_nor_remove(xfs: Path) -> Non
                 hand_on(home, 5)
             with serving("vfs", home) as driver:
                 apply(driver, "old", "", tars.tar(tars.file(b"f")))
-                for folder in (home, home / ".trash", home / ".staging"):
-                    hand_on(folder, 6)
+                for directory in (home, home / ".trash", home / ".staging"):
+                    hand_on(directory, 6)
                 apply(driver, "new", "old", tars.tar(tars.file(b"g")))
                 assert project_of(home / "new/root/f") == 6
                 driver.remove("old")
@@ -220,9 +220,9 @@ def test_a_project_of_the_home_stops_neither_create_nor_remove(xfs: Path) -> Non
             assert project_of(home) == 6
 
 
-def hand_on(folder: Path, project: int) -> None:
+def hand_on(directory: Path, project: int) -> None:
     subprocess.run(
-        ["xfs_io", "-c", f"chproj {project}", "-c", "chattr +P", str(folder)], check=True
+        ["xfs_io", "-c", f"chproj {project}", "-c", "chattr +P", str(directory)], check=True
     )
 
 

@@ -66,10 +66,10 @@ def name(request: pytest.FixtureRequest) -> str:
 class Plugin:
     """A session with its driver, and how it is restarted."""
 
-    def __init__(self, name: str, folder: Path) -> None:
-        self.home = folder / "home"
+    def __init__(self, name: str, directory: Path) -> None:
+        self.home = directory / "home"
         self._name = name
-        self._state = str(folder / "state")
+        self._state = str(directory / "state")
         self.start()
 
     def start(self) -> None:
@@ -105,8 +105,8 @@ class Plugin:
 @pytest.fixture
 def plugin(request: pytest.FixtureRequest, name: str) -> Iterator[Plugin]:
     above = request.getfixturevalue("btrfs") if name == "btrfs" else Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=above, prefix="gd-") as folder:
-        plugin = Plugin(name, Path(folder))
+    with tempfile.TemporaryDirectory(dir=above, prefix="gd-") as directory:
+        plugin = Plugin(name, Path(directory))
         yield plugin
         plugin.driver.cleanup()
         plugin.session.close()

@@ -76,24 +76,24 @@ def free_inodes(place: Path) -> None:
 
 
 def of_loop(kind: str, megabytes: int) -> Callable[[Path], contextlib.AbstractContextManager[Path]]:
-    return lambda folder: loop(kind, folder, megabytes << 20)
+    return lambda directory: loop(kind, directory, megabytes << 20)
 
 
-def of_tmpfs(folder: Path) -> contextlib.AbstractContextManager[Path]:
-    return tmpfs(folder / "tmpfs", 8192)
+def of_tmpfs(directory: Path) -> contextlib.AbstractContextManager[Path]:
+    return tmpfs(directory / "tmpfs", 8192)
 
 
 @contextlib.contextmanager
-def of_few_inodes(folder: Path) -> Iterator[Path]:
-    with tmpfs(folder / "tmpfs", 8192) as place:
+def of_few_inodes(directory: Path) -> Iterator[Path]:
+    with tmpfs(directory / "tmpfs", 8192) as place:
         subprocess.run(["mount", "-o", "remount,nr_inodes=200", str(place)], check=True)
         yield place
 
 
 @contextlib.contextmanager
-def of_quota(folder: Path) -> Iterator[Path]:
+def of_quota(directory: Path) -> Iterator[Path]:
     """A subvolume that may not hold more than so much."""
-    with loop("btrfs", folder, 512 << 20) as above:
+    with loop("btrfs", directory, 512 << 20) as above:
         place = above / "limited"
         for words in (
             ("subvolume", "create", str(place)),
@@ -123,10 +123,10 @@ GROUNDS = (
 class Plugin:
     """A served driver that can be stopped and started."""
 
-    def __init__(self, folder: Path, driver: str) -> None:
-        self._folder = folder
+    def __init__(self, directory: Path, driver: str) -> None:
+        self._folder = directory
         self._driver = driver
-        self._path = str(folder / "p.sock")
+        self._path = str(directory / "p.sock")
         self.start()
 
     def start(self) -> None:

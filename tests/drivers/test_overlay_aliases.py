@@ -32,7 +32,7 @@ def has_devices(path: str) -> bool:
     return not os.statvfs(path).f_flag & os.ST_NODEV
 
 
-def test_a_folder_is_shown_without_devices_and_once(shown: DirectoryAlias, home: Path) -> None:
+def test_a_directory_is_shown_without_devices_and_once(shown: DirectoryAlias, home: Path) -> None:
     (home / "file").touch()
     for _ in range(2):
         shown.mount()
@@ -52,7 +52,7 @@ def test_what_a_killed_process_showed_by_half_is_completed(
     assert not has_devices(shown.path)
 
 
-def test_a_folder_that_was_made_anew_is_shown_anew(shown: DirectoryAlias, home: Path) -> None:
+def test_a_directory_that_was_made_anew_is_shown_anew(shown: DirectoryAlias, home: Path) -> None:
     (home / "folder").mkdir()
     inner = DirectoryAlias(str(home / "folder"))
     inner.mount()
@@ -84,7 +84,7 @@ def test_what_is_mounted_in_one_place_does_not_appear_in_the_other(
         subprocess.run(["umount", "--recursive", home], check=True)
 
 
-def test_a_folder_is_shown_in_one_place_however_it_is_named(
+def test_a_directory_is_shown_in_one_place_however_it_is_named(
     shown: DirectoryAlias, home: Path
 ) -> None:
     link = home / "link"

@@ -1,4 +1,4 @@
-"""What overlay2 reads in upper folders alone, beside what the naive differ finds by its mounts."""
+"""What overlay2 reads in upper directories alone, beside what the naive differ finds by its mounts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def edited(driver: Driver, id: str, parent: str, edits: list[Edit]) -> None:
             edit.do(Path(root))
 
 
-def without_folders_times(tree: dict[bytes, Facts]) -> dict[bytes, Facts]:
+def without_times_of_directories(tree: dict[bytes, Facts]) -> dict[bytes, Facts]:
     return {
         path: facts._replace(
             file=b"", mtime_ns=0 if facts.mode.startswith("0o4") else facts.mtime_ns
@@ -77,14 +77,16 @@ def test_its_answers_are_the_naive_ones(
             assert driver.diff_size("two", parent) == naive.diff_size("two", parent)
         for parent in ("base", ""):
             assert read_diff(driver, "two", parent) == read_diff(naive, "two", parent)
-        # A native diff holds what was copied up as well, and the times of folders, which are no
+        # A native diff holds what was copied up as well, and the times of directories, which are no
         # change to Docker: what it makes of the parent tells.
         apply(driver, "again", "one", read_diff(driver, "two", "one"))
         expected = recorded(driver, "two")
         assert recorded(driver, "again") == expected
         driver.remove("again")
         apply(driver, "again", "one", read_diff(naive, "two", "one"))
-        assert without_folders_times(recorded(driver, "again")) == without_folders_times(expected)
+        assert without_times_of_directories(
+            recorded(driver, "again")
+        ) == without_times_of_directories(expected)
     finally:
         for id in ("again", "two", "one", "base"):
             driver.remove(id)

@@ -50,7 +50,7 @@ def test_a_home_may_be_called_anything(
     driver = take_up(home=place)
     driver._layers._mounts._mounter = KernelMounter(str(place), interface)
     chain(driver, 3)
-    for id in ("1", "2"):  # without an upper folder, and with one
+    for id in ("1", "2"):  # without an upper directory, and with one
         root = Path(driver.get(id, ""))
         assert root == place / id / "merged"
         assert (root / "file").read_text() == "from the first"
@@ -99,7 +99,9 @@ def test_as_many_layers_as_the_kernel_takes_stand_on_each_other(
 # --- what it says of itself -----------------------------------------------------------------------
 
 
-def test_metadata_names_the_folders_of_a_mount_as_docker_does(home: Path, take_up: TakeUp) -> None:
+def test_metadata_names_the_directories_of_a_mount_as_docker_does(
+    home: Path, take_up: TakeUp
+) -> None:
     driver = take_up()
     chain(driver, 3)
     assert driver.get_metadata("0") == {
@@ -167,7 +169,7 @@ def test_a_layer_that_others_stand_on_is_not_removed(take_up: TakeUp) -> None:
         assert not again.exists(id)
 
 
-def test_no_layer_has_the_name_of_the_folder_of_links(take_up: TakeUp) -> None:
+def test_no_layer_has_the_name_of_the_directory_of_links(take_up: TakeUp) -> None:
     driver = take_up()
     chain(driver, 2)
     for create in (driver.create, driver.create_read_write):

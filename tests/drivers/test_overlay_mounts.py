@@ -35,8 +35,8 @@ def is_mounted(home: Path, id: str) -> bool:
 
 def counts(driver: Overlay2Driver) -> list[Path]:
     """Return the files of counts of a driver's layers."""
-    folder = Path(driver._layers._counts._directory)
-    found = folder.iterdir() if folder.exists() else ()
+    directory = Path(driver._layers._counts._directory)
+    found = directory.iterdir() if directory.exists() else ()
     return [path for path in found if not path.name.startswith(".")]
 
 
@@ -56,7 +56,9 @@ def test_a_layer_on_nothing_is_never_mounted(home: Path, take_up: TakeUp) -> Non
     assert mounts_in(home) == []
 
 
-def test_the_last_put_unmounts_and_the_merged_folder_is_gone(home: Path, take_up: TakeUp) -> None:
+def test_the_last_put_unmounts_and_the_merged_directory_is_gone(
+    home: Path, take_up: TakeUp
+) -> None:
     driver = take_up()
     upper = pair(driver)
     for _ in range(3):
@@ -152,7 +154,7 @@ def test_remove_and_cleanup_ask_for_no_count(home: Path, take_up: TakeUp) -> Non
     assert counts(driver) == []
 
 
-def test_a_layer_that_has_a_child_is_mounted_without_an_upper_folder(
+def test_a_layer_that_has_a_child_is_mounted_without_an_upper_directory(
     home: Path, take_up: TakeUp
 ) -> None:
     driver = take_up()

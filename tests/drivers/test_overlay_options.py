@@ -111,7 +111,7 @@ def test_mount_options_are_those_of_every_mount(
     assert flags & os.ST_NOEXEC
     assert not flags & os.ST_RDONLY
     driver.put(upper)
-    assert os.stat(root.parent).st_mode  # and its folder is as before
+    assert os.stat(root.parent).st_mode  # and its directory is as before
     without = take_up()
     flags = os.statvfs(without.get(upper, "")).f_flag
     assert not flags & (os.ST_NODEV | os.ST_NOEXEC)

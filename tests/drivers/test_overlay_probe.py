@@ -34,20 +34,20 @@ Place = contextlib.AbstractContextManager[Path]
 
 
 @contextlib.contextmanager
-def on_overlayfs(folder: Path) -> Iterator[Path]:
+def on_overlayfs(directory: Path) -> Iterator[Path]:
     for name in ("lower", "upper"):
-        (folder / name).mkdir()
-    with mounted_overlay(folder, [folder / "lower"], folder / "upper") as merged:
+        (directory / name).mkdir()
+    with mounted_overlay(directory, [directory / "lower"], directory / "upper") as merged:
         yield merged
 
 
 @contextlib.contextmanager
-def on_ramfs(folder: Path) -> Iterator[Path]:
-    subprocess.run(["mount", "-t", "ramfs", "ramfs", folder], check=True)
+def on_ramfs(directory: Path) -> Iterator[Path]:
+    subprocess.run(["mount", "-t", "ramfs", "ramfs", directory], check=True)
     try:
-        yield folder
+        yield directory
     finally:
-        subprocess.run(["umount", folder], check=True)
+        subprocess.run(["umount", directory], check=True)
 
 
 UNFIT = {
@@ -57,7 +57,7 @@ UNFIT = {
         " set the daemon's data-root to another filesystem, or use vfs",
     ),
     "without types of names": (
-        lambda folder: loop("ext4-untyped", folder),
+        lambda directory: loop("ext4-untyped", directory),
         r"{home} is on ext4 without file types in directories \(d_type\);"
         r" make it again \(mkfs.xfs -n ftype=1, mkfs.ext4 -O filetype\), or set the daemon's data-root",
     ),
@@ -71,31 +71,31 @@ UNFIT = {
 
 @pytest.fixture(params=UNFIT)
 def unfit(request: pytest.FixtureRequest, home: Path) -> Iterator[tuple[Path, str]]:
-    """A folder on a filesystem that will not do, and what is to be said of it."""
+    """A directory on a filesystem that will not do, and what is to be said of it."""
     make, text = UNFIT[request.param]
     place: Callable[[Path], Place] = make
-    with place(home) as folder:
-        yield folder, text.replace("{home}", re.escape(str(folder)))
+    with place(home) as directory:
+        yield directory, text.replace("{home}", re.escape(str(directory)))
 
 
 def test_an_unfit_place_is_refused_with_a_way_out(unfit: tuple[Path, str]) -> None:
-    folder, text = unfit
-    before = os.listdir(folder)
+    directory, text = unfit
+    before = os.listdir(directory)
     for ask in (Overlay2Driver.probe, lambda home: Overlay2Driver().init(home, [], (), ())):
         with pytest.raises(UnsupportedError, match=f"overlay2: {text}"):
-            ask(str(folder))
-    assert os.listdir(folder) == before
-    found = {one.name: one for one in choice.survey(str(folder))}
+            ask(str(directory))
+    assert os.listdir(directory) == before
+    found = {one.name: one for one in choice.survey(str(directory))}
     assert found["overlay2"].cls is None
     assert re.search(text, found["overlay2"].reason)
-    assert choice.choose(str(folder)).name == "fuse-overlayfs"
+    assert choice.choose(str(directory)).name == "fuse-overlayfs"
 
 
 def test_the_command_line_tells_of_an_unfit_place_and_serves_another_driver_there(
     unfit: tuple[Path, str],
 ) -> None:
-    folder, text = unfit
-    root = str(folder / "not" / "yet")
+    directory, text = unfit
+    root = str(directory / "not" / "yet")
     said = graphdriver("drivers", "--data-root", root).stdout.decode()
     assert re.search(f"^overlay2 +does not work: overlay2: {text}", said, re.MULTILINE)
     with tempfile.TemporaryDirectory(prefix="gd-", dir="/tmp") as own:
@@ -127,7 +127,7 @@ def test_a_fit_place_is_told_by_its_filesystem_and_left_as_it_was(place: Path) -
 
 @pytest.fixture
 def data_root(home: Path) -> Iterator[Path]:
-    """The folder of a daemon, in which a home is."""
+    """The directory of a daemon, in which a home is."""
     root = home / "data"
     (root / "driver").mkdir(parents=True)
     yield root
@@ -157,8 +157,8 @@ def test_a_daemon_that_starts_during_a_probe_does_not_hide_what_that_mounts(
     data_root: Path, driver: str
 ) -> None:
     home = data_root / "driver"
-    with trial(str(home)) as (folder, _):
-        mounter = MOUNTERS[driver](folder)
+    with trial(str(home)) as (directory, _):
+        mounter = MOUNTERS[driver](directory)
         mounter.mount(Overlay(["lower"], "merged", "upper", "work"))
         mount_upon_itself(data_root)
         mounter.end()

@@ -27,11 +27,11 @@ MANY = 2000
 class Ground:
     """A directory where one of two filesystems is mounted, or none."""
 
-    def __init__(self, folder: Path, kind: str) -> None:
-        self.path = folder / "data"
+    def __init__(self, directory: Path, kind: str) -> None:
+        self.path = directory / "data"
         self.home = str(self.path / "home")
-        self._folder = folder
-        self._sources = [str(folder / name) for name in ("one", "two")]
+        self._folder = directory
+        self._sources = [str(directory / name) for name in ("one", "two")]
         self.path.mkdir()
         for source in self._sources:
             os.mkdir(source)
@@ -79,9 +79,9 @@ def ground(driver: str, tmp_path: Path) -> Iterator[Ground]:
 
 
 @contextlib.contextmanager
-def served(driver: str, folder: Path) -> Iterator[Client]:
-    folder.mkdir()
-    plugin = Serving(folder, driver).ready()
+def served(driver: str, directory: Path) -> Iterator[Client]:
+    directory.mkdir()
+    plugin = Serving(directory, driver).ready()
     try:
         with Client(plugin.socket, timeout=60) as client:
             yield client

@@ -1,7 +1,7 @@
 """A plugin that runs in a user namespace, called from outside: the drivers on overlays without root.
 
 The namespace has subordinate ids, written by its parent as newuidmap(1) does, and filesystems of its
-own over the home and the folders that rootlesskit gives a daemon of its own: /run and /etc/docker.
+own over the home and the directories that rootlesskit gives a daemon of its own: /run and /etc/docker.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ TIMEOUT = 60.0
 class Rootless:
     """The plugin, and a look at what is mounted in its namespace."""
 
-    def __init__(self, driver: str, folder: Path) -> None:
-        self.home = str(folder / "home")
-        self._log = folder / "log"
+    def __init__(self, driver: str, directory: Path) -> None:
+        self.home = str(directory / "home")
+        self._log = directory / "log"
         os.mkdir(self.home)
         os.makedirs("/etc/docker", exist_ok=True)
-        socket = str(folder / f"{folder.name}.sock")
+        socket = str(directory / f"{directory.name}.sock")
         begin = [tool("unshare"), "--user", "--mount", "/bin/sh", "-c", INSIDE]
         with open(self._log, "wb") as log:
             self._process = subprocess.Popen(
@@ -98,8 +98,8 @@ class Rootless:
 def rootless(request: pytest.FixtureRequest) -> Iterator[Rootless]:
     require(os.geteuid() == 0, "to write a namespace's maps of ids needs root")
     require(os.path.exists("/dev/fuse"), "/dev/fuse is missing")
-    with tempfile.TemporaryDirectory(prefix="gdr-", dir="/dev/shm") as folder:
-        one = Rootless(request.param, Path(folder))
+    with tempfile.TemporaryDirectory(prefix="gdr-", dir="/dev/shm") as directory:
+        one = Rootless(request.param, Path(directory))
         yield one
         one.end()
 

@@ -23,8 +23,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def make(store: Store, id: str, content: str = "") -> None:
-    with store.staged(id) as folder:
-        Path(folder, "content").write_text(content)
+    with store.staged(id) as directory:
+        Path(directory, "content").write_text(content)
 
 
 def in_trash(store: Store) -> list[str]:
@@ -36,8 +36,8 @@ def in_staging(store: Store) -> list[str]:
 
 
 def test_a_layer_appears_only_when_it_is_finished(store: Store) -> None:
-    with store.staged("a") as folder:
-        Path(folder, "content").touch()
+    with store.staged("a") as directory:
+        Path(directory, "content").touch()
         assert not store.exists("a")
     assert store.exists("a")
     assert os.listdir(store.path("a")) == ["content"]
@@ -45,8 +45,8 @@ def test_a_layer_appears_only_when_it_is_finished(store: Store) -> None:
 
 
 def test_a_layer_that_fails_to_be_made_leaves_nothing(store: Store) -> None:
-    with pytest.raises(OSError, match="disk full"), store.staged("a") as folder:
-        os.makedirs(os.path.join(folder, "half", "done"))
+    with pytest.raises(OSError, match="disk full"), store.staged("a") as directory:
+        os.makedirs(os.path.join(directory, "half", "done"))
         raise OSError(28, "disk full")
     assert not store.exists("a")
     assert in_staging(store) == []
@@ -64,8 +64,8 @@ def test_an_existing_layer_is_never_replaced(store: Store) -> None:
 
 
 def test_a_layer_that_appeared_meanwhile_is_not_replaced(store: Store) -> None:
-    with pytest.raises(OSError, match="not empty"), store.staged("a") as folder:
-        Path(folder, "content").write_text("late")
+    with pytest.raises(OSError, match="not empty"), store.staged("a") as directory:
+        Path(directory, "content").write_text("late")
         there = Path(store.home, "a")
         there.mkdir()
         (there / "content").write_text("early")
@@ -154,10 +154,10 @@ def test_a_layer_can_be_made_whose_leftover_could_not_be_swept(
 
 
 @contextlib.contextmanager
-def undeletable(folder: Path) -> Iterator[None]:
-    """Mount something on a folder for a while, so that nobody may empty it, wherever it is moved."""
-    subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
-    fd = os.open(folder, os.O_RDONLY)
+def undeletable(directory: Path) -> Iterator[None]:
+    """Mount something on a directory for a while, so that nobody may empty it, wherever it is moved."""
+    subprocess.run(["mount", "--bind", str(directory), str(directory)], check=True)
+    fd = os.open(directory, os.O_RDONLY)
     try:
         yield
     finally:
@@ -169,12 +169,12 @@ def undeletable(folder: Path) -> Iterator[None]:
 def test_what_a_container_made_immutable_is_deleted(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     make(store, "a")
-    folder = Path(store.path("a"), "inside")
-    folder.mkdir()
+    directory = Path(store.path("a"), "inside")
+    directory.mkdir()
     for name in ("kept", "log"):
-        (folder / name).touch()
-    subprocess.run(["chattr", "+i", str(folder / "kept")], check=True)
-    subprocess.run(["chattr", "+a", str(folder / "log"), str(folder)], check=True)
+        (directory / name).touch()
+    subprocess.run(["chattr", "+i", str(directory / "kept")], check=True)
+    subprocess.run(["chattr", "+a", str(directory / "log"), str(directory)], check=True)
     store.remove("a")
     store.settle()
     assert in_trash(store) == []
@@ -202,10 +202,10 @@ def test_trash_that_stayed_is_in_nobodys_way(tmp_path: Path) -> None:
     """In a container every plugin is process 1: what names trash must not begin anew with it."""
     first = Store(str(tmp_path))
     make(first, "a")
-    folder = Path(first.path("a"))
-    (folder / "inside").mkdir()
-    (folder / "inside" / "file").touch()
-    with undeletable(folder / "inside"):
+    directory = Path(first.path("a"))
+    (directory / "inside").mkdir()
+    (directory / "inside" / "file").touch()
+    with undeletable(directory / "inside"):
         first.remove("a")
         first.settle()
         (tmp_path / ".staging" / "half").mkdir()
@@ -274,9 +274,9 @@ def test_what_cannot_be_deleted_is_told_and_tried_with_each_removal(tmp_path: Pa
     store = Store(str(tmp_path))
     for id in "abc":
         make(store, id)
-    folder = Path(store.path("a"), "inside")
-    folder.mkdir()
-    with undeletable(folder):
+    directory = Path(store.path("a"), "inside")
+    directory.mkdir()
+    with undeletable(directory):
         for id in "ab":
             store.remove(id)
             store.settle()
@@ -305,7 +305,7 @@ def test_a_layer_that_an_administrator_has_closed_stays(store: Store) -> None:
     assert Path(again.path("a"), "content").read_text() == "content"
 
 
-def test_only_the_owning_group_passes_through_a_layers_folder(tmp_path: Path) -> None:
+def test_only_the_owning_group_passes_through_a_layers_directory(tmp_path: Path) -> None:
     store = Store(str(tmp_path), group=100_000)
     make(store, "a")
     found = os.stat(store.path("a"))

@@ -18,26 +18,26 @@ PROGRAM = "fuse-overlayfs"
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
+def directory() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(dir="/dev/shm", prefix="gd-"))
     yield path
     shutil.rmtree(path)
 
 
 @pytest.fixture
-def machine(folder: Path) -> Iterator[Booted]:
-    serve = [sys.executable, "-m", "graphdriver", "serve", PROGRAM, f"--socket={folder}/s"]
-    with booted(folder, serve) as machine:
-        wait_until((folder / "s").exists)
+def machine(directory: Path) -> Iterator[Booted]:
+    serve = [sys.executable, "-m", "graphdriver", "serve", PROGRAM, f"--socket={directory}/s"]
+    with booted(directory, serve) as machine:
+        wait_until((directory / "s").exists)
         yield machine
 
 
 @pytest.mark.root
 def test_helpers_are_in_scopes_of_their_own_and_outlive_the_plugins_service(
-    machine: Booted, folder: Path
+    machine: Booted, directory: Path
 ) -> None:
-    home = folder / "home"
-    with Client(str(folder / "s")) as client:
+    home = directory / "home"
+    with Client(str(directory / "s")) as client:
         client.init(str(home), [], [], [])
         client.create("lower", "", "", {})
         client.create_read_write("upper", "lower", "", {})
@@ -50,8 +50,8 @@ def test_helpers_are_in_scopes_of_their_own_and_outlive_the_plugins_service(
     assert (mounted / "file").read_text() == "written"
 
     machine.systemctl("start", SERVICE)
-    wait_until((folder / "s").exists)
-    with Client(str(folder / "s")) as client:
+    wait_until((directory / "s").exists)
+    with Client(str(directory / "s")) as client:
         client.put("upper")
         assert not (mounted / "file").exists()
         wait_until(lambda: PROGRAM not in machine.groups())

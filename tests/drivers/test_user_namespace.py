@@ -52,13 +52,13 @@ def test_marks_are_users_in_a_user_namespace_alone(home: Path, take_up: TakeUp) 
 
 @pytest.mark.skipif(in_user_namespace(), reason="it begins one")
 def test_the_suite_passes_inside_of_one() -> None:
-    folder = Path(__file__).parent
+    directory = Path(__file__).parent
     command = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-m", "pytest"]
     done = subprocess.run(
-        [*command, "-q", "-p", "no:cacheprovider", *(str(folder / one) for one in INSIDE)],
+        [*command, "-q", "-p", "no:cacheprovider", *(str(directory / one) for one in INSIDE)],
         capture_output=True,
         text=True,
-        cwd=folder.parents[1],
+        cwd=directory.parents[1],
     )
     assert done.returncode == 0, done.stdout
     assert re.search(rf"^{len(INSIDE)} passed", done.stdout, re.MULTILINE), done.stdout
