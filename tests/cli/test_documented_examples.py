@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import re
 import secrets
@@ -289,26 +288,3 @@ def test_what_is_no_command_would_be_seen() -> None:
         with pytest.raises(SystemExit) as caught:
             main._parser().parse_args(words(command))
         assert caught.value.code == 2
-
-
-def names(pattern: str) -> list[tuple[str, str]]:
-    return sorted(
-        {(page, found) for page, text in pages().items() for found in re.findall(pattern, text)}
-    )
-
-
-@pytest.mark.parametrize(("page", "name"), names(r"`(graphdriver(?:\.\w+)+)`"))
-def test_a_name_in_python_is_there(page: str, name: str) -> None:
-    parts = name.split(".")
-    found: object = importlib.import_module(parts[0])
-    for at, part in enumerate(parts[1:], 2):
-        with contextlib.suppress(ModuleNotFoundError):
-            importlib.import_module(".".join(parts[:at]))
-        found = getattr(found, part)
-
-
-@pytest.mark.parametrize(
-    ("page", "path"), names(r"[`(]((?:\.\./)?(?:src|docs|tests|examples)/[\w./-]+)")
-)
-def test_a_file_that_is_named_is_there(page: str, path: str) -> None:
-    assert (ROOT / path.removeprefix("../")).exists()

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
+import importlib
 import re
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
+
+import pytest
 
 from graphdriver.cli import main
 from tests.support.documented import ROOT, pages
@@ -22,6 +26,32 @@ def spans() -> Iterator[tuple[str, str]]:
         prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
         for span in SPAN.findall(prose):
             yield page, " ".join(span.replace("\\|", "|").split())
+
+
+# --- modules, what is in them, and files ----------------------------------------------------------
+
+
+def names(pattern: str) -> list[tuple[str, str]]:
+    return sorted(
+        {(page, found) for page, text in pages().items() for found in re.findall(pattern, text)}
+    )
+
+
+@pytest.mark.parametrize(("page", "name"), names(r"`(graphdriver(?:\.\w+)+)`"))
+def test_a_name_in_python_is_there(page: str, name: str) -> None:
+    parts = name.split(".")
+    found: object = importlib.import_module(parts[0])
+    for at, part in enumerate(parts[1:], 2):
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(".".join(parts[:at]))
+        found = getattr(found, part)
+
+
+@pytest.mark.parametrize(
+    ("page", "path"), names(r"[`(]((?:\.\./)?(?:src|docs|tests|examples)/[\w./-]+)")
+)
+def test_a_file_that_is_named_is_there(page: str, path: str) -> None:
+    assert (ROOT / path.removeprefix("../")).exists()
 
 
 # --- functions and their arguments ----------------------------------------------------------------
