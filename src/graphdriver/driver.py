@@ -300,7 +300,8 @@ class FindsLeftovers(Protocol):
     def is_leftover(self, id: str) -> bool:
         """Tell whether no layer stands on ``id`` and nothing is mounted for it.
 
-        Asked of a layer whose `Driver.apply_diff` did not end; the layer is removed if so.
+        Called for a layer that is incomplete because its `Driver.apply_diff` did not end. If so, the
+        layer is removed.
         """
         ...
 
@@ -351,7 +352,7 @@ class CountsUsage(Protocol):
 
 
 class TellsUntouched(Protocol):
-    """A driver whose layers begin as copies of their parents.
+    """A driver that creates a layer as a copy of its parent.
 
     `graphdriver.NaiveDiffDriver` then compares no file that has not changed since the copy.
     """
@@ -400,7 +401,7 @@ class Touched:
 
 
 class TellsTouched(Protocol):
-    """A driver whose filesystem records what was touched since a snapshot was made.
+    """A driver on a filesystem that records what was touched since a snapshot was made.
 
     `graphdriver.NaiveDiffDriver` then looks at nothing else.
     """

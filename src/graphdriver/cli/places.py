@@ -93,7 +93,7 @@ class Place:
         return self.path in (f"{found}.sock", f"{found}/{self.name}.sock")
 
     @contextlib.contextmanager
-    def led_to(self) -> Iterator[None]:
+    def announced(self) -> Iterator[None]:
         """Keep a file in ``/etc/docker/plugins`` for the length of a ``with`` block, if one is needed.
 
         systemd's socket stays when this process ends, and so must the file that names it: then the

@@ -108,7 +108,7 @@ def _serve(
         _look_at_home(driver.name, arguments.data_root)
     handler = Handler(make(driver.name), state_dir=state_dir, options=arguments.opt)
     is_read_by_people = not (notifier or place.is_inherited or arguments.log_format == "json")
-    with place.led_to():
+    with place.announced():
         run(handler, [place.listener], notifier, announce if is_read_by_people else lambda: None)
     return OK
 
@@ -154,7 +154,7 @@ def _how_to_use(name: str, data_root: str) -> str:
 
 def _plain_name(driver: str) -> str:
     """Return a driver's name; for ``module:Class`` it is the class's ``driver_name``."""
-    if ":" not in driver and "/" not in driver:  # a path goes to load(), whose error explains it
+    if ":" not in driver and "/" not in driver:  # load() refuses a path, and explains it
         return driver
     from graphdriver.drivers.loading import load
 

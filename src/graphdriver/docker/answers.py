@@ -123,11 +123,11 @@ def refusal_of(call: str, answer: http.client.HTTPResponse) -> RemoteError:
         refusal = decode(ErrorResponse, body)
         if refusal.err:
             return _error(refusal, answer.status)
-    said = body.decode("utf-8", "replace").strip() or (
+    text = body.decode("utf-8", "replace").strip() or (
         f"{call}: the plugin answered with status {answer.status} and no text; "
         "expected 200, or a text that says what is wrong"
     )
-    return RemoteError(said, answer.status)
+    return RemoteError(text, answer.status)
 
 
 def _error(refusal: ErrorResponse, status: int) -> RemoteError:

@@ -226,7 +226,7 @@ class Handler:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _ParsedCall:
-    """A request whose message was read; the message is of the class ``kind.request``."""
+    """A request and its message, an object of the class ``kind.request``."""
 
     kind: ProtocolCall[Any, Any]
     message: Any
@@ -250,7 +250,7 @@ _UNDO: Final[Mapping[ProtocolCall[Any, Any], Callable[[Handler, _ParsedCall], No
     protocol.CREATE_READ_WRITE: Handler._undo_create,
     protocol.GET: Handler._undo_get,
 }
-"""How to undo a call whose caller never got the answer: nobody would Remove or Put the layer."""
+"""How to undo a call if its caller never got the answer: nobody would Remove or Put the layer."""
 
 
 def expect_driver(driver: object) -> None:
