@@ -21,7 +21,7 @@ def xfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def btrfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with loop("btrfs", tmp_path_factory.mktemp("btrfs")) as place:
+    with loop("btrfs", tmp_path_factory.mktemp("btrfs"), 2 << 30) as place:
         yield place
 
 

@@ -16,8 +16,10 @@ from graphdriver.errors import (
     GraphDriverError,
     UnsupportedError,
 )
+from graphdriver.layer.tree.directory import Dir
 from graphdriver.layer.unpack import Unpacked, unpack
 from tests.layer.conftest import Layer
+from tests.support.pieces import Pieces
 
 MAPS = (IDMap(0, 100000, 1000), IDMap(1000, 300000, 10))
 CAPABILITY_2 = struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0)
@@ -410,3 +412,13 @@ def test_where_a_tar_is_full_of_zeros_a_file_gets_holes(layer: Layer, ends_in_ze
     assert layer.read("f") == content
     assert layer.stat("f").st_blocks * 512 < 5 << 20
     assert layer.read("after") == b"data"
+
+
+@pytest.mark.parametrize("size", [700, 3000, 5000])
+def test_holes_do_not_depend_on_how_a_sender_cuts_its_stream(layer: Layer, size: int) -> None:
+    content = b"x" * 100_001 + bytes(20 << 20) + b"y" * 3000 + bytes(2000) + b"z" * 3000
+    tar = tars.tar(tars.file(b"f", content))
+    with Dir(os.open(layer.root, os.O_RDONLY | os.O_DIRECTORY)) as root:
+        unpack(Pieces(tar[at : at + size] for at in range(0, len(tar), size)), root.fd)
+    assert layer.read("f") == content
+    assert layer.stat("f").st_blocks * 512 < 1 << 20

@@ -36,8 +36,8 @@ class Reserve:
         if self._is_whole or not self._lock.acquire(blocking=False):
             return
         try:
-            # A missing reserve is no reason for a call to fail.
-            with contextlib.suppress(OSError):
+            # A missing reserve is no reason for a call to fail, nor for the remover's thread to end.
+            with contextlib.suppress(OSError, MemoryError):
                 make_directories(self._directory, 0o700)
                 for path in self._files:
                     self._allocate(path)

@@ -157,13 +157,19 @@ def _write_ranges(fd: int, entry: Entry, data: Data) -> None:
 
 
 def _write_with_holes(fd: int, entry: Entry, data: Data) -> None:
-    """Write a big file; where a whole piece is zeros a hole is left."""
+    """Write a big file; where many zeros follow each other a hole is left."""
+    zeros = 0  # not written yet: how the sender cuts its stream must not decide where holes are
     for piece in data.data():
-        if len(piece) >= _HOLE and _is_zeros(piece):
-            os.lseek(fd, len(piece), os.SEEK_CUR)
+        if _is_zeros(piece):
+            zeros += len(piece)
+            continue
+        if zeros >= _HOLE:
+            os.lseek(fd, zeros, os.SEEK_CUR)
         else:
-            _write(fd, piece)
-    os.ftruncate(fd, entry.size)  # for a hole at the end
+            _write(fd, bytes(zeros))
+        zeros = 0
+        _write(fd, piece)
+    os.ftruncate(fd, entry.size)  # for zeros at the end
 
 
 def _is_zeros(piece: memoryview) -> bool:
