@@ -128,8 +128,7 @@ class Bench:
     def _serve(self, accepted: socket.socket) -> None:
         with contextlib.closing(Connection(accepted, self.handler)) as connection:
             try:
-                while connection.serve():
-                    pass
+                connection.serve()
             except BrokenStreamError:
                 pass
             except BaseException as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import resource
 import signal
@@ -21,7 +20,6 @@ from graphdriver import Client, Handler, Server, UnixListener
 from graphdriver.conformance.plugin import wire
 from graphdriver.conformance.plugin.wire import Wire
 from graphdriver.docker.http import server as server_module
-from graphdriver.docker.http.connection import Connection
 from graphdriver.files.path_lock import locked
 from graphdriver.serving.home import Home
 from tests.docker.conftest import connections
@@ -118,33 +116,6 @@ def test_without_threads_callers_wait_and_are_served_when_there_are_some(process
         assert process.says(b"cannot serve a connection") == 1
         for one in waiting:
             assert b"GraphDriver" in one.answer().body
-
-
-def test_where_the_kernel_cannot_watch_one_more_connection_it_waits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The limit is fs.epoll.max_user_watches, which all processes of a user share."""
-
-    def take(connection: Connection) -> None:
-        if len(tries) < 3:
-            tries.append(connection)
-            raise OSError(errno.ENOSPC, "No space left on device")
-        taken(connection)
-
-    tries: list[Connection] = []
-    with Server(Handler(TarBox()), UnixListener(str(tmp_path / "p.sock"))) as server:
-        taken = server._workers.take
-        monkeypatch.setattr(server._workers, "take", take)
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        with Wire(str(tmp_path / "p.sock")) as one:
-            assert one.ask(ACTIVATE).status == 200
-        server.stop()
-        serving.join()
-    assert len(tries) == 3
-    assert [text for text in caplog.messages if "which waits" in text] == [
-        "cannot serve a connection, which waits: [Errno 28] No space left on device"
-    ]
 
 
 def test_while_there_are_no_calls_nothing_runs(process: Process) -> None:

@@ -25,7 +25,6 @@ from pathlib import Path
 import pytest
 
 from graphdriver.conformance.plugin import wire
-from graphdriver.docker.http.workers import SPARE
 from tests.soak import content
 from tests.soak.callers import Caller, Crowd, Layer, Owner, Plugin
 from tests.support.long import times
@@ -41,9 +40,9 @@ CROWDS, MEMBERS, OWNERS = 2, 4, 24
 GROWTH = 5 << 20
 """Bytes by which memory may differ from what it was after the first round."""
 
-AT_REST = 2 + 1 + SPARE
-"""The most threads of a plugin that nobody calls: itself, the one that looks for slow calls, and those
-that serve connections."""
+AT_REST = 2
+"""The most threads of a plugin to which nobody is connected: itself, and the one that looks for slow
+calls."""
 
 ROOT = Path(__file__).parents[2]
 

@@ -84,10 +84,6 @@ class Connection:
 
     # --- in the thread that serves it -------------------------------------------------------------
 
-    def fileno(self) -> int:
-        """Return the descriptor that tells when there is something to serve."""
-        return self._socket.fileno()
-
     def shake_hands(self, tls: ssl.SSLContext, seconds: float) -> None:
         """Speak TLS from here on.
 
@@ -97,7 +93,7 @@ class Connection:
         with self._state:
             secured = tls.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
             self._socket = secured
-        self._reader.read_from(secured, secured.pending)
+        self._reader.socket = secured
         try:
             secured.settimeout(seconds)
             secured.do_handshake()
@@ -105,16 +101,14 @@ class Connection:
         except OSError as error:
             raise BrokenStreamError(f"a caller's TLS handshake failed: {error}") from error
 
-    def serve(self) -> bool:
-        """Answer the next call, and those that came with it; tell whether more may come.
+    def serve(self) -> None:
+        """Answer calls until the caller sends no more, or the connection finishes.
 
         Raises:
             BrokenStreamError: the connection broke.
         """
         while self._serve_one():
-            if not self._reader.has_next():
-                return True
-        return False
+            pass
 
     @functools.cached_property
     def _peer(self) -> Peer | None:

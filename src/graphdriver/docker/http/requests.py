@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import collections
 import socket
-from collections.abc import Callable
 from typing import Final, NoReturn
 
 import httptools
@@ -121,7 +120,6 @@ class RequestReader:
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
-        self._pending: Callable[[], int] | None = None
         self._parser = httptools.HttpRequestParser(self)
         # One buffer for the connection's life: making a fresh one costs more than a small call.
         self._buffer = memoryview(bytearray(_READ))
@@ -129,16 +127,6 @@ class RequestReader:
         self._fault: GraphDriverError | None = None
         self._between = 0
         self._got_on = False
-
-    def read_from(self, connection: socket.socket, pending: Callable[[], int]) -> None:
-        """Read from another socket from now on: the same connection, over TLS.
-
-        Args:
-            connection: the socket.
-            pending: tells how many bytes it has that the kernel does not know of.
-        """
-        self.socket = connection
-        self._pending = pending
 
     def next(self) -> Message | None:
         """Return the next request as soon as its head is there; None at the connection's end.
@@ -157,12 +145,6 @@ class RequestReader:
                     raise BrokenStreamError("the connection ended within a request's head")
                 return None
         return self._messages[0]
-
-    def has_next(self) -> bool:
-        """Tell whether there may be more of a next request than what the socket will tell of."""
-        if self._fault or len(self._messages) > 1:
-            return True
-        return self._pending is not None and self._pending() > 0
 
     def close(self) -> None:
         """Let go of the parser and of what it found; they hold each other, and the buffer, too."""

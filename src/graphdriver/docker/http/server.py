@@ -1,13 +1,15 @@
 """The server: listeners and connections, nothing of what comes over them.
 
-A daemon makes calls while it reads the response to another one: no connection waits for a call that
-takes long (`graphdriver.docker.http.workers`). An idle connection is never closed while the server
-runs, because the daemon's next call would be lost with it. For the same reason a connection that
-cannot be served yet (no descriptor, no thread, or more than `MOST` of them) is not refused; it waits in
-the kernel's queue or here.
+Each connection has a thread of its own: a daemon makes calls while it reads the response to another
+one, and none of them waits for a call that takes long. A daemon keeps two or three connections; for
+these, one thread that waits for all of them was measured to be no faster.
 
-Over TLS a caller is nobody until the handshake is over: it happens in a thread of its own, within
-`HANDSHAKE` seconds, and no more than `HANDSHAKES` are under way at a time.
+An idle connection is never closed while the server runs, because the daemon's next call would be lost
+with it. For the same reason a connection that cannot be served yet (no descriptor, no thread, or more
+than `MOST` of them) is not refused; it waits in the kernel's queue or here.
+
+Over TLS a caller is nobody until the handshake is over, which may take `HANDSHAKE` seconds; no more
+than `HANDSHAKES` are under way at a time.
 
 At a stop who has connected is served and nobody else can connect; calls under way may end within
 `GRACE` seconds; what still runs is cut off and may let go of what it holds, `RELEASE` seconds long.
@@ -23,13 +25,12 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, Self
 
 from graphdriver.docker.address.listeners import Listener
 from graphdriver.docker.handler import Handler
 from graphdriver.docker.http.connection import Connection
-from graphdriver.docker.http.workers import Workers
 from graphdriver.errors import BrokenStreamError
 from graphdriver.linux.libc import limit_arenas
 from graphdriver.serving.signals import Signals
@@ -77,10 +78,9 @@ class Server:
             )
         self._handler = handler
         self._listeners = several(listeners)
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, threading.Thread] = {}
         self._most = min(MOST, max(64, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
         self._changed = threading.Condition()
-        self._workers = Workers(self._serve, self._end)
         self._stopping = False
         self._in_trouble = False
         self._handshakes = threading.BoundedSemaphore(HANDSHAKES)
@@ -132,6 +132,7 @@ class Server:
                     pass
             listener.close()
         with self._changed:
+            threads = list(self._connections.values())
             for connection in self._connections:
                 connection.finish()
             if not self._all_end_within(GRACE):
@@ -140,8 +141,9 @@ class Server:
                 for connection in self._connections:
                     connection.cut()
             all_ended = self._all_end_within(RELEASE)
-        self._workers.close(wait=all_ended)
         if all_ended:  # else the home stays locked as long as somebody is at it
+            for thread in threads:
+                thread.join()
             self._handler.close()
         if self._signals:
             self._signals.close()
@@ -171,65 +173,50 @@ class Server:
             accepted.close()
             return True
         accepted.setblocking(True)
-        connection = Connection(accepted, self._handler, finishing=self._stopping)
-        with self._changed:
-            self._connections.add(connection)
-        tls = listener.tls
-        if tls is None:
-            self._take(connection)
-        else:
-            self._start(
-                lambda: threading.Thread(
-                    target=self._shake_hands, args=(connection, tls), name="handshake", daemon=True
-                ).start(),
-                connection,
-            )
+        self._start(Connection(accepted, self._handler, finishing=self._stopping), listener.tls)
         return True
 
-    def _start(self, start: Callable[[], None], connection: Connection) -> None:
-        """Do what needs a thread, or room in the kernel, for a connection as soon as there is one."""
+    def _start(self, connection: Connection, tls: ssl.SSLContext | None) -> None:
+        """Serve a connection in a thread of its own, as soon as there can be one more."""
         while True:
+            thread = threading.Thread(
+                target=self._serve, args=(connection, tls), name="connection", daemon=True
+            )
             try:
-                start()
-            except (RuntimeError, OSError) as error:
+                with self._changed:  # which a thread that ends at once waits for
+                    thread.start()
+                    self._connections[connection] = thread
+            except RuntimeError as error:
                 self._tell_trouble(f"cannot serve a connection, which waits: {error}")
                 if self._stopping:
-                    self._end(connection)
+                    connection.close()
                     return
                 time.sleep(_PAUSE)
             else:
                 self._in_trouble = False
                 return
 
-    def _take(self, connection: Connection) -> None:
-        self._start(lambda: self._workers.take(connection), connection)
-
-    def _shake_hands(self, connection: Connection, tls: ssl.SSLContext) -> None:
+    def _serve(self, connection: Connection, tls: ssl.SSLContext | None) -> None:
+        """Serve a connection to its end."""
         try:
-            connection.shake_hands(tls, HANDSHAKE)
-        except (BrokenStreamError, OSError) as error:
-            _log.warning("%s", error)
-            self._end(connection)
-        else:
-            self._take(connection)
-        finally:
-            self._handshakes.release()
-
-    def _serve(self, connection: Connection) -> bool:
-        """Serve what came on a connection; tell whether more may come."""
-        try:
-            return connection.serve()
+            if tls:
+                self._shake_hands(connection, tls)
+            connection.serve()
         except (BrokenStreamError, OSError) as error:
             _log.warning("%s", error)
         except Exception:
             _log.exception("a connection failed")
-        return False
+        finally:
+            connection.close()
+            with self._changed:
+                del self._connections[connection]
+                self._changed.notify_all()
 
-    def _end(self, connection: Connection) -> None:
-        connection.close()
-        with self._changed:
-            self._connections.discard(connection)
-            self._changed.notify_all()
+    def _shake_hands(self, connection: Connection, tls: ssl.SSLContext) -> None:
+        try:
+            connection.shake_hands(tls, HANDSHAKE)
+        finally:
+            self._handshakes.release()
 
     def _tell_trouble(self, text: str) -> None:
         """Log what keeps connections waiting; once, until one is served again."""
