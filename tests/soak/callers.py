@@ -471,7 +471,7 @@ def _present(entries: dict[str, content.Node | None]) -> Tree:
 def _why(error: str) -> str:
     for part, why in (
         ("the body broke off", "it broke off"),
-        ("never finished", "it exists"),
+        ("did not finish; remove it first", "it exists"),
         ("remove it and load", "remove it"),
         ("exists already", "it exists"),
         ("does not exist", "it is not there"),
