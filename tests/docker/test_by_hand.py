@@ -63,11 +63,11 @@ def refusal(to: str | tuple[str, int], method: str, home: str, *headers: str) ->
     """Make one call and return what it was refused with; "" if it was served, or failed otherwise."""
     with wire.Wire(to) as caller:
         answer = caller.ask(asked(method, home, *headers))
-    if "made by hand" not in answer.refusal:
+    if "made by hand" not in answer.rejection:
         return ""
     assert answer.status == 500
-    assert "--force" in answer.refusal
-    return answer.refusal
+    assert "--force" in answer.rejection
+    return answer.rejection
 
 
 @contextlib.contextmanager

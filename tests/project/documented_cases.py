@@ -22,7 +22,7 @@ def text() -> str:
 def _section(group: Group[K]) -> str:
     lines = [
         f"\n### {group.name}: {group.about}\n",
-        "| case | what is right | |",
+        "| case | rule | |",
         "| --- | --- | --- |",
     ]
     for case in group.cases:

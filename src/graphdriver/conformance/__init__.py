@@ -1,10 +1,8 @@
-"""What a plugin must do, whatever it is written in: cases that tell its author whether it is right.
+"""The conformance kit: cases that check a plugin in any language, and a snapshotter for containerd.
 
-A `case.Case` checks one thing of a `subject.Subject`: a driver in this process, a plugin behind a
-socket, or a command that starts one. `run.run` runs cases and gives results; `graphdriver conform`
-shows them, and the pytest plugin of this package makes a test of each.
+`graphdriver conform` runs the cases and shows the results.
 
-- `kit`: runs cases, whatever they examine.
+- `kit`: cases, runs and reports, for both kits.
 - `plugin`: the cases for graph driver plugins.
 - `snapshotter`: the cases for containerd snapshotters.
 - `pytest_plugin`: the cases as tests of another project.

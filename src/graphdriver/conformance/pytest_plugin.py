@@ -1,4 +1,4 @@
-"""The same cases as tests: a project gives a fixture, and gets a test of each.
+"""The cases as pytest tests: a project provides a fixture, and each case is a test.
 
     @pytest.fixture(scope="module")
     def conformance_subject(tmp_path_factory):
@@ -9,10 +9,10 @@
     def test_conformance(conformance_case, conformance_subject):
         conformance_case(conformance_subject)
 
-pytest finds this plugin by itself where the package is installed. The mark is optional. Its ``only``
-chooses cases as ``graphdriver conform --only`` does; its ``offers`` leaves out the cases that need
-more than the subject has, which otherwise are skipped. An optional case that fails is an xfail, unless
-the mark says ``strict=True``. A snapshotter's cases are asked for as ``snapshot_case``.
+pytest finds this plugin where the package is installed. The mark is optional. Its ``only`` selects
+cases as ``graphdriver conform --only`` does. Its ``offers`` leaves out the cases that need more than
+the subject offers, which otherwise are skipped. An optional case that fails is an xfail, unless the
+mark has ``strict=True``. The fixture for a snapshotter's cases is ``snapshot_case``.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from graphdriver.conformance.kit.run import Outcome, Subject, chosen, run_case
 from graphdriver.conformance.plugin.kit import Kit
 
 Check = Callable[[Subject[Kit]], None]
-"""What the fixture ``conformance_case`` is: runs one case, and fails or skips the test."""
+"""The fixture ``conformance_case``: runs one case, and fails or skips the test."""
 
 SnapshotCheck = Callable[[Any], None]
-"""What ``snapshot_case`` is: the same for a snapshotter, a `snapshotter.subject.SocketSubject`."""
+"""The fixture ``snapshot_case``: the same for a `snapshotter.subject.SocketSubject`."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the mark known."""
+    """Register the mark."""
     mark = "conformance(only='', offers=None, strict=False)"
     config.addinivalue_line("markers", f"{mark}: which cases of graphdriver's kit are tests")
 
@@ -74,8 +74,8 @@ def _check(case: Case[K], strict: bool) -> Callable[[Subject[K]], None]:
             pytest.skip(result.what)
         if result.outcome is Outcome.FAILED:
             if strict or case.required:
-                told, raised = explanation(result), result.raised
-                raise pytest.fail.Exception(told, pytrace=raised is not None) from raised
+                text, raised = explanation(result), result.raised
+                raise pytest.fail.Exception(text, pytrace=raised is not None) from raised
             pytest.xfail(explanation(result))
 
     return check

@@ -1,12 +1,12 @@
-"""A recorder between a daemon and a plugin: hands on every byte, and writes down each call.
+"""A recorder between a daemon and a plugin: passes on every byte, and writes a line for each call.
 
-A line is written when a call is over::
+A call's line is written when the call is over::
 
     07:12:04.512  1  ApplyDiff?id=4f0c&parent=91aa  1.2 MB in  ->  200 {"Size": 1203712}  81.4 ms
 
-that is when the call began, on which connection, what was asked, what was answered, and how long it
-took from the first byte of the request to the last one of the answer. A body that broke off and a call
-that nobody answered are told as such. To the plugin the recorder is the daemon.
+It shows the start time, the number of the connection, the request, the response, and the time from the
+first byte of the request to the last byte of the response. Bodies that broke off, and calls without a
+response, are marked. To the plugin the recorder is the daemon.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LONGEST_TEXT: Final = 2000
 
 
 class Relay:
-    """Accepts a daemon's connections, and makes one to the plugin for each.
+    """Accepts a daemon's connections, and opens one to the plugin for each.
 
     Args:
         listener: where the daemon finds it.
@@ -46,14 +46,14 @@ class Relay:
         self._is_stopped = False
 
     def joined(self, daemon: socket.socket, plugin: socket.socket) -> Connection:
-        """Return what hands on the bytes of two connections."""
+        """Return an object that passes on the bytes of two connections."""
         return Connection(daemon, plugin)
 
     def missed(self, error: OSError) -> None:
-        """Take note of a daemon's connection that is closed, since the plugin takes none."""
+        """Handle a plugin that accepts no connection; the daemon's connection was closed."""
 
     def run(self) -> None:
-        """Hand on until `stop`; then break off what is open."""
+        """Pass on bytes until `stop`; then break off open connections."""
         while True:
             try:
                 daemon, _ = self._listener.socket.accept()
@@ -94,27 +94,27 @@ class Relay:
 
 
 class Connection:
-    """A daemon's connection, and the one to the plugin that it is joined to."""
+    """A daemon's connection, and the one to the plugin."""
 
     piece: ClassVar[int] = 64 << 10
-    """How many bytes are handed on at a time, at most."""
+    """Largest number of bytes that are passed on at a time."""
 
     def __init__(self, daemon: socket.socket, plugin: socket.socket) -> None:
         self.daemon = daemon
         self.plugin = plugin
         self.ending = ""
-        """Why it is over."""
+        """Reason for its end."""
 
     def up(self, piece: bytes) -> None:
-        """Hand on what the daemon sent."""
+        """Pass on bytes of the daemon."""
         self.plugin.sendall(piece)
 
     def down(self, piece: bytes) -> None:
-        """Hand on what the plugin sent."""
+        """Pass on bytes of the plugin."""
         self.daemon.sendall(piece)
 
     def run(self) -> None:
-        """Hand on both ways, until both are over."""
+        """Pass on bytes both ways, until both ends are closed."""
         down = threading.Thread(target=self._hand_down)
         with self.daemon, self.plugin:
             down.start()
@@ -122,7 +122,7 @@ class Connection:
             down.join()
 
     def break_off(self, ending: str) -> None:
-        """End both ways at once."""
+        """Shut down both connections."""
         self.ending = self.ending or ending
         for each in (self.daemon, self.plugin):
             with contextlib.suppress(OSError):
@@ -133,7 +133,7 @@ class Connection:
             while piece := self.daemon.recv(self.piece):
                 self.up(piece)
             self.ending = self.ending or "the daemon closed the connection"
-            # The plugin may still answer: one direction alone is over.
+            # One direction only: the plugin may still send its response.
             self.plugin.shutdown(socket.SHUT_WR)
 
     def _hand_down(self) -> None:
@@ -173,7 +173,7 @@ class Recorder(Relay):
 
 
 class _Recorded(Connection):
-    """A connection whose calls are recorded as they end, and at its end those without an answer."""
+    """A connection that records each call when it ends, and at its own end calls without a response."""
 
     def __init__(
         self,
@@ -186,7 +186,7 @@ class _Recorded(Connection):
         self._number = number
         self._write = write
         self._calls: deque[_Call] = deque()
-        """Calls that are not answered to their end, the oldest first."""
+        """Calls without a complete response, the oldest first."""
         self._requests = _Requests(self._calls)
         self._answers = _Answers(self._calls, lambda call: write(call.line(number)))
 
@@ -205,7 +205,7 @@ class _Recorded(Connection):
 
 
 class _Call:
-    """One call, as far as it has come."""
+    """A call, and the part of its response that has arrived."""
 
     def __init__(self, target: str) -> None:
         self.began = time.monotonic()
@@ -246,13 +246,13 @@ class _Call:
 
 
 def _text(body: bytearray, size: int) -> str:
-    """Return what was kept of a body for a line of a terminal, which obeys control characters."""
+    """Return the start of a body, safe for a terminal, which obeys control characters."""
     text = shown(" ".join(body.decode("utf-8", "backslashreplace").split()))
     return text if len(body) == size else f"{text}… ({size} B in all)"
 
 
 def _keep(kept: bytearray, piece: bytes) -> None:
-    """Add to the beginning of a body, of which a line holds no more than that."""
+    """Append to the start of a body, up to the length that a line shows."""
     kept += piece[: max(0, _LONGEST_TEXT - len(kept))]
 
 
@@ -265,7 +265,7 @@ def _ms(seconds: float) -> str:
 
 
 class _Reader:
-    """Feeds a parser until it understands no more; the bytes are handed on all the same."""
+    """Feeds a parser until its first error; the bytes are passed on in any case."""
 
     def __init__(self, calls: deque[_Call], parse: Callable[[bytes], None]) -> None:
         self._calls = calls
@@ -281,7 +281,7 @@ class _Reader:
 
 
 class _Requests(_Reader):
-    """What the parser tells of requests."""
+    """Callbacks of the parser of requests."""
 
     def __init__(self, calls: deque[_Call]) -> None:
         super().__init__(calls, httptools.HttpRequestParser(self).feed_data)
@@ -290,7 +290,7 @@ class _Requests(_Reader):
         self._call = _Call("")
 
     def on_url(self, url: bytes) -> None:
-        """Take a target, or a part of one: a parser tells each piece that it is fed."""
+        """Append to the target: the parser reports each piece that it was fed."""
         if not self._call.target:
             self._calls.append(self._call)
         if len(self._call.target) < _LONGEST_TEXT:
@@ -303,7 +303,7 @@ class _Requests(_Reader):
 
 
 class _Answers(_Reader):
-    """What the parser tells of answers; each belongs to the oldest call that has none."""
+    """Callbacks of the parser of responses; each belongs to the oldest call without one."""
 
     def __init__(self, calls: deque[_Call], ended: Callable[[_Call], None]) -> None:
         self._parser = httptools.HttpResponseParser(self)

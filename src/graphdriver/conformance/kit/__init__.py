@@ -1,4 +1,4 @@
-"""What the cases of both kits are run with.
+"""What both kits share.
 
 - `case`: one rule, its reason, and the function that checks it.
 - `run`: runs cases one after the other.

@@ -1,8 +1,8 @@
-"""What a case is: one thing that a plugin must do, why, and the function that checks it.
+"""A case: one rule for a plugin, the reason for it, and the function that checks it.
 
-A case's docstring is what its user reads: what is checked, in one sentence. Its reason (`Reason`)
-says who relies on it. Cases of one subject stand together in a `Group`, a module each below
-``cases/``; a case is called ``GROUP/NAME``.
+A case's docstring is its text for users: the rule, in one sentence. Its reason (`Reason`) says who
+relies on the rule. Cases of one subject are a `Group`, in one module below ``cases/``. A case's name is
+``GROUP/NAME``.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
-"""What a case is given to work with."""
+"""The kit that a case works with."""
 
 
 class Need(enum.Enum):
-    """What a case cannot do without, besides the calls of the contract."""
+    """A requirement of a case, besides the calls of the contract."""
 
     SOCKET = "a socket"
-    """Bytes are sent as they are, and calls on several connections."""
+    """Raw bytes are sent, and calls on several connections."""
     PROCESS = "--exec"
-    """The plugin is killed and started again."""
+    """The plugin is killed and restarted."""
     HOMES = "--exec or a driver in this process"
-    """A second plugin that has taken up another home, or the same way with other maps."""
+    """A second plugin with another home, options or ID maps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why something is checked.
+    """The reason for a case.
 
     Attributes:
-        text: who relies on it, and what becomes of a plugin that does not do it.
-        references: where that was learnt: reports, advisories, sections of a specification.
+        text: who relies on the rule, and what happens when a plugin breaks it.
+        references: the sources: issues, security advisories, sections of a specification.
     """
 
     text: str
@@ -43,16 +43,16 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Case(Generic[K]):
-    """One thing that is checked.
+    """One rule.
 
     Attributes:
         id: ``GROUP/NAME``.
-        checks: what, in one sentence.
-        why: who relies on it.
-        needs: what it cannot be checked without.
-        required: false for what a good plugin does and no daemon relies on.
-        check: raises `graphdriver.conformance.kit.expect.Mismatch`, or whatever a call of the driver
-            raised, if it is not so.
+        checks: the rule, in one sentence.
+        why: the reason for it.
+        needs: the requirements without which it cannot be checked.
+        required: false for a rule that a good plugin keeps and no daemon relies on.
+        check: raises `graphdriver.conformance.kit.expect.Mismatch`, or the error of a driver's call,
+            if a plugin breaks the rule.
     """
 
     id: str
@@ -74,7 +74,7 @@ class Group(Generic[K]):
 
     Attributes:
         name: one word, or several with hyphens.
-        about: what they have in common.
+        about: their subject, in a few words.
     """
 
     name: str

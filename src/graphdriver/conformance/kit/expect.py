@@ -1,4 +1,4 @@
-"""What a case says when a plugin is not as it should be: what was looked at, seen and expected."""
+"""Expectations of a case, and the error that names what was checked, seen and expected."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from graphdriver.errors import UnreachableError
 _MOST_SHOWN = 80
 
 
-class Mismatch(Exception):  # noqa: N818 - it is what was found, not what went wrong
-    """A plugin is not as it should be.
+class Mismatch(Exception):  # noqa: N818 - a finding, not a failure
+    """A plugin breaks a rule.
 
     Args:
-        what: what was looked at.
-        saw: what it was.
-        expected: what it should have been.
+        what: the subject of the check.
+        saw: its value.
+        expected: the value it should have.
     """
 
     def __init__(self, what: str, saw: object, expected: object) -> None:
@@ -58,21 +58,21 @@ def expect_tree(what: str, saw: Mapping[bytes, Facts], expected: Mapping[bytes, 
         one, other = saw.get(first), expected.get(first)
         others = f", and {len(paths) - 1} others" if len(paths) > 1 else ""
         raise Mismatch(
-            f"{what}, at {first!r}{others}", _told(one, but=other), _told(other, but=one)
+            f"{what}, at {first!r}{others}", _differing(one, but=other), _differing(other, but=one)
         )
 
 
 def expect_soon(what: str, look: Callable[[], str], expected: str, patience: float) -> None:
-    """Wait until a look finds nothing wrong.
+    """Wait until a check finds nothing wrong.
 
     Args:
-        what: what is looked at.
+        what: the subject of the check.
         look: returns what is wrong, or "".
-        expected: what it should be.
+        expected: the value it should have.
         patience: how long to wait, in seconds.
 
     Raises:
-        Mismatch: it is still wrong then.
+        Mismatch: it is still wrong after that time.
     """
     deadline = time.monotonic() + patience
     while wrong := look():
@@ -87,8 +87,8 @@ def _is_same(one: Facts | None, other: Facts | None) -> bool:
     return one == other
 
 
-def _told(facts: Facts | None, *, but: Facts | None) -> str:
-    """Tell what one entry has and another has not."""
+def _differing(facts: Facts | None, *, but: Facts | None) -> str:
+    """Return the attributes of one entry that differ from another's."""
     if facts is None:
         return "nothing"
     if but is None:
@@ -106,48 +106,50 @@ def _short(value: object) -> str:
     return repr(value)
 
 
-class NotOffered(Exception):  # noqa: N818 - it is no error
-    """A plugin says that it does not do what a case is about, as it may."""
+class NotOffered(Exception):  # noqa: N818 - not an error
+    """A plugin reports that it does not support the subject of a case, which is allowed."""
 
 
-class Refusal:
-    """Whether a call was refused, and the text that a daemon's user would read."""
+class Rejection:
+    """Whether a call was rejected, and the text that a daemon's user would read."""
 
     was = False
     text = ""
 
 
 @contextlib.contextmanager
-def either_way() -> Iterator[Refusal]:
-    """Let a call fail or not; what is given says afterwards what it was.
+def either_way() -> Iterator[Rejection]:
+    """Allow a call to fail or to succeed; the result tells afterwards which it was.
 
-    A plugin that does not answer at all has not refused: that error goes on to the caller.
+    A plugin that does not respond has not rejected the call: that error is passed on.
     """
-    refusal = Refusal()
+    rejection = Rejection()
     try:
-        yield refusal
+        yield rejection
     except (UnreachableError, Mismatch):
         raise
-    except Exception as error:  # a driver may raise what it likes
-        refusal.was = True
-        refusal.text = str(error)
+    except Exception as error:  # a driver may raise any type
+        rejection.was = True
+        rejection.text = str(error)
 
 
 @contextlib.contextmanager
-def refused(what: str, *words: str) -> Iterator[Refusal]:
-    """See that a call fails, with an error that holds some words.
+def rejected(what: str, *words: str) -> Iterator[Rejection]:
+    """Expect that a call fails, with an error that contains some words.
 
     Args:
-        what: the call, and why it is to be refused.
-        words: what the error's text must hold, in any letter case.
+        what: the call, and why it must be rejected.
+        words: words that the error's text must contain, in any letter case.
 
     Raises:
-        Mismatch: the call succeeded, or the error does not say it.
+        Mismatch: the call succeeded, or the error does not contain them.
     """
-    with either_way() as refusal:
-        yield refusal
-    if not refusal.was:
+    with either_way() as rejection:
+        yield rejection
+    if not rejection.was:
         raise Mismatch(what, "success", "an error")
     for word in words:
-        if word.lower() not in refusal.text.lower():
-            raise Mismatch(f"{what}: the error's text", refusal.text, f"one that holds {word!r}")
+        if word.lower() not in rejection.text.lower():
+            raise Mismatch(
+                f"{what}: the error's text", rejection.text, f"one that contains {word!r}"
+            )

@@ -1,10 +1,10 @@
-"""Checks each path that a plugin names, before the kit reads or writes there as root.
+"""Checks each path that a plugin returns, before the kit reads or writes there as root.
 
-A plugin names paths: the directory of a layer, what is to be mounted. The kit accepts only directories
-below the homes that it chose, and filesystems that were mounted since. It opens an accepted directory
-once, and the cases get a private copy of its mount (`graphdriver.linux.mount.mount_copy`) in which the
-kernel follows no symbolic link, opens no device, shows nothing that is mounted further below, and does
-not let ``..`` lead out. So neither a link in a layer nor a change after the check leads elsewhere.
+A plugin returns paths: the directory of a layer, the directories of a mount. The kit accepts only
+directories below the homes that it chose, and filesystems that were mounted since. It opens an accepted
+directory once. The cases get a private copy of its mount (`graphdriver.linux.mount.mount_copy`), where
+the kernel follows no symbolic link, opens no device, shows no mount further below, and does not let
+``..`` lead out. So neither a link in a layer nor a change after the check leads elsewhere.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class _Place:
     path: bytes
 
     def holds(self, other: _Place) -> bool:
-        """Tell whether another place is this one, or below it."""
+        """Return whether another place is this one, or below it."""
         return self.device == other.device and (other.path + b"/").startswith(
             self.path.rstrip(b"/") + b"/"
         )
@@ -62,23 +62,23 @@ class _Place:
 class Homes:
     """The directories in which layers may be.
 
-    To be made before the plugin is told of the home, in the place of which it could put another.
+    Create it before Init: the plugin could replace the home afterwards.
 
     Args:
-        home: what the plugin is told to keep its layers in; it need not exist yet.
-        scratch: where the kit makes its own directories.
+        home: the home that Init will name; it need not exist yet.
+        scratch: where the kit creates its own directories.
 
     Raises:
         UnsupportedError: the kernel cannot make the copies that the cases work in.
     """
 
     def __init__(self, home: str, scratch: str | Path) -> None:
-        # By the mounts, not by device numbers: those are used again once a filesystem is gone.
+        # By mounts, not by device numbers: the kernel reuses the number of a filesystem that is gone.
         below = os.fsencode(os.path.realpath(home)) + b"/"
         self._mounted_before = {
             _identity(one) for one in mount_points() if not one.point.startswith(below)
         }
-        # What no answer may name, nor a directory above it.
+        # No response may name these, nor a directory above them.
         self._kept = {
             str(path): _place_to_be(os.path.realpath(path)) for path in (home, scratch, os.getcwd())
         }
@@ -99,13 +99,13 @@ class Homes:
     def opened(
         self, what: str, path: object, *, is_new: bool = False, is_read: bool = False
     ) -> Iterator[Path]:
-        """Check a directory that a plugin has named, and give it for the length of a ``with`` block.
+        """Check a directory that a plugin returned, and give it for the length of a ``with`` block.
 
         Args:
-            what: where the path comes from, for errors.
-            path: what the plugin has answered.
+            what: the source of the path, for errors.
+            path: the path in the plugin's response.
             is_new: it is the root of a new layer without a parent, and so must be empty.
-            is_read: nothing will be written to it.
+            is_read: the caller will not write to it.
 
         Returns:
             A path into a private copy of the directory's mount.
@@ -139,7 +139,7 @@ class Homes:
             os.close(copy)
 
     def open(self, what: str, path: object) -> int:
-        """Check a directory that a plugin has named, and open it.
+        """Check a directory that a plugin returned, and open it.
 
         Returns:
             The directory, `O_PATH`; the caller's.
@@ -150,7 +150,7 @@ class Homes:
         return self._open(what, path)[0]
 
     def _open(self, what: str, path: object) -> tuple[int, bool]:
-        """Open a directory; tell also whether it is on a home's own filesystem."""
+        """Open a directory; return also whether it is on a home's own filesystem."""
         try:
             fd = openat2(AT_FDCWD, _clean(what, path), _DIRECTORY, 0, _STRAIGHT)
         except OSError as error:
@@ -192,12 +192,12 @@ class Homes:
 
 
 def _identity(mount: MountPoint) -> tuple[int, int, bytes, bytes]:
-    """Return what is the same of a mount as long as it is there; its options may change."""
+    """Return the fields of a mount that do not change while it exists."""
     return mount.id, mount.device, mount.root, mount.point
 
 
 def _clean(what: str, path: object) -> bytes:
-    """See that a path can only mean one directory: absolute, without ``.``, ``..`` and ``//``."""
+    """Expect a path that means one directory only: absolute, without ``.``, ``..`` and ``//``."""
     if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
         raise Mismatch(what, path if path else f"{path!r}", "an absolute path")
     raw = path.encode("utf-8", "surrogateescape")
@@ -229,7 +229,7 @@ def _place(fd: int, table: dict[int, MountPoint]) -> tuple[_Place, MountPoint]:
 
 
 def _expect_files_of_its_own(what: str, root: Path) -> None:
-    """See that no file of a layer has a name outside of it, which would be written to as well."""
+    """Expect that no file of a layer has a hard link outside of it: both would be written to."""
     names: Counter[int] = Counter()
     links: dict[int, tuple[int, str]] = {}
     pending = [str(root)]
@@ -245,7 +245,7 @@ def _expect_files_of_its_own(what: str, root: Path) -> None:
     for inode, (count, name) in links.items():
         if names[inode] < count:
             saw = f"{name!r}, which has {count - names[inode]} more names outside of the layer"
-            raise Mismatch(what, saw, "files of the layer alone")
+            raise Mismatch(what, saw, "files that belong to the layer only")
 
 
 def _expect_a_kernel_that_copies(path: str | Path) -> None:

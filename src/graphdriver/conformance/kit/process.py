@@ -1,4 +1,4 @@
-"""A plugin that a command starts, and what it writes."""
+"""A plugin that a command starts, and its log."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Process:
 
     Args:
         command: the command; ``{socket}`` in it stands for the socket's path.
-        directory: a directory of its own.
-        log: where what it writes is added; by default a file in its directory.
+        directory: an empty directory for it.
+        log: a file to which its output is appended; by default one in its directory.
     """
 
     def __init__(self, command: str, directory: Path, log: Path | None = None) -> None:
@@ -54,7 +54,7 @@ class Process:
                     self._words, stdin=subprocess.DEVNULL, stdout=log, stderr=log
                 )
             self._wait_until_it_listens()
-        except BaseException:  # whatever ends the waiting: nobody knows of the process yet
+        except BaseException:  # an interrupt, too: the caller does not know the process yet
             self.end(signal.SIGKILL)
             raise
 
@@ -69,18 +69,18 @@ class Process:
             time.sleep(0.01)
         raise UnreachableError(
             f"the plugin does not listen at {self.socket} after {START_IN:.0f} s; {self._wrote()}",
-            hint="its command is to listen at the path that stands for {socket}",
+            hint="the command must listen at the path that replaces {socket}",
         )
 
     def died(self) -> str:
-        """Tell how it ended; "" while it runs."""
+        """Return how it ended; "" while it runs."""
         code = self._running.poll() if self._running else None
         if code is None:
             return ""
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
 
     def ended(self, patience: float = 0.0) -> UnreachableError:
-        """Return an error that tells how it ended, or that it runs, with the last of what it wrote.
+        """Return an error that says how it ended, or that it runs, with its last lines.
 
         Args:
             patience: how long to wait for its end, in seconds.
@@ -96,7 +96,7 @@ class Process:
         return "\n  ".join(["its last lines:", *lines]) if lines else "it wrote nothing"
 
     def look(self) -> None:
-        """Let `written` begin with what is written from now on."""
+        """Let `written` start with the lines that follow."""
         self._seen = self._log.stat().st_size
 
     def written(self) -> list[str]:
@@ -107,7 +107,7 @@ class Process:
         return [shown(line) for line in text.splitlines()[-_LOG_LINES:]]
 
     def end(self, how: int, patience: float = START_IN) -> bool:
-        """Send a signal and wait until it is gone; then SIGKILL. Tell whether the first did it."""
+        """Send a signal, wait, then send SIGKILL; return whether the first signal was enough."""
         if self._running and self._running.poll() is None:
             self._running.send_signal(how)
             try:
@@ -123,9 +123,9 @@ class Process:
 def _uninterrupted() -> Iterator[None]:
     """Hold back the signals that end the kit for the length of a ``with`` block.
 
-    Else one may come when a process was started and nobody knows of it yet.
+    Otherwise a signal may arrive after the start of a process and before its ID is stored.
     """
-    if threading.current_thread() is not threading.main_thread():  # which alone takes signals
+    if threading.current_thread() is not threading.main_thread():  # only it receives signals
         yield
         return
     came: list[int] = []

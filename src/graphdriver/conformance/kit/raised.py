@@ -36,20 +36,20 @@ _COPY: Final = re.compile(r"/proc/\d+/fd/\d+")
 
 
 def call_of(error: BaseException) -> str:
-    """Return the call of the contract that raised an error, or what else the case was doing."""
+    """Return the call of the contract that raised an error, or a description of the case's own step."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         module, name = _module(frame.f_globals), frame.f_code.co_name
         if module == _SNAPSHOT_CALLS:
             return name.capitalize()
         if name in _CALLS and not module.startswith(_KIT):
             return _CALLS[name]
-    return "what the case does in a layer's directory"
+    return "an operation of the case in a layer's directory"
 
 
 def text_of(error: BaseException) -> str:
-    """Return an error's type and text, and the line that raised it where that is the plugin's own.
+    """Return an error's type and text, and the line that raised it if that is the driver's own.
 
-    A plugin behind a socket has its lines in its log.
+    The lines of a plugin behind a socket are in its log.
     """
     text = f"{type(error).__name__}: {_COPY.sub('LAYER', str(error))}"
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):

@@ -20,7 +20,7 @@ _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010f
 
 
 def watcher(out: TextIO, groups: Sequence[Group[K]], cases: Sequence[Case[K]]) -> Watcher:
-    """Return what fits the place that is written to."""
+    """Return a table for a terminal, lines for anything else."""
     if not out.isatty():
         return _Lines(out)
     counts = {group.name: 0 for group in groups}
@@ -43,7 +43,7 @@ class _Lines:
 
 
 class _Table:
-    """A row for each group; each is written anew as its cases are run."""
+    """A row for each group, which is updated while its cases run."""
 
     def __init__(self, out: TextIO, counts: dict[str, int]) -> None:
         self._out = out
@@ -85,7 +85,7 @@ def _line(result: Result[K]) -> str:
 
 
 def summary(results: Sequence[Result[K]]) -> str:
-    """Tell what failed, with all that helps to mend it, and how many cases there were."""
+    """Return the explanations of all failures, and the counts."""
     failed = [result for result in results if result.outcome is Outcome.FAILED]
     parts = [explanation(result) for result in failed]
     passed = sum(result.outcome is Outcome.PASSED for result in results)
@@ -101,7 +101,7 @@ def summary(results: Sequence[Result[K]]) -> str:
 
 
 def explanation(result: Result[K]) -> str:
-    """Tell all of a case that failed."""
+    """Return the full explanation of a case that failed."""
     case = result.case
     said = {
         "checks": case.checks,
@@ -114,8 +114,8 @@ def explanation(result: Result[K]) -> str:
     }
     title = f"{case.id} failed" if case.required else f"{case.id} failed (optional)"
     log = [f"  {'' if number else 'log:':<10}{line}" for number, line in enumerate(result.log)]
-    told = [_paragraph(name, text) for name, text in said.items() if text]
-    return "\n".join([title, *told, *log])
+    paragraphs = [_paragraph(name, text) for name, text in said.items() if text]
+    return "\n".join([title, *paragraphs, *log])
 
 
 def _paragraph(name: str, text: str) -> str:
@@ -156,12 +156,12 @@ def junit(results: Sequence[Result[K]]) -> str:
 
 
 def _printable(text: str) -> str:
-    """Leave out what XML 1.0 cannot hold, however it is escaped (section 2.2)."""
+    """Replace characters that XML 1.0 excludes, escaped or not (section 2.2)."""
     return _NOT_XML.sub("\ufffd", text)
 
 
 def listed(cases: Sequence[Case[K]]) -> str:
-    """Return cases as JSON: a list of objects, the beginning of what `as_json` tells of each."""
+    """Return cases as JSON: a list of objects with the first members of those of `as_json`."""
     return json.dumps([_of_case(case) for case in cases], indent=2)
 
 

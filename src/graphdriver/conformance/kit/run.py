@@ -1,4 +1,4 @@
-"""Runs cases, one after the other, and says what came of each."""
+"""Runs cases, one after the other, and collects their results."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ K_co = TypeVar("K_co", covariant=True)
 
 
 class Subject(Protocol[K_co]):
-    """Whatever cases are run on."""
+    """A plugin, a driver or a snapshotter that cases are run on."""
 
     @property
     def offers(self) -> frozenset[Need]:
-        """What its cases may need."""
+        """The requirements that it satisfies."""
         ...
 
     def kit(self) -> AbstractContextManager[K_co]:
-        """Give one case what it works with; what it left is removed at the end."""
+        """Give one case its kit for a ``with`` block; remove its leftovers at the end."""
         ...
 
     def written(self) -> Sequence[str]:
@@ -38,12 +38,12 @@ class Subject(Protocol[K_co]):
         ...
 
     def revive(self) -> str:
-        """See that the plugin is still there, start it anew if it can; tell what was found, if bad."""
+        """Start a plugin that has died again, if possible; return how it died, or ""."""
         ...
 
 
 class Outcome(enum.Enum):
-    """What came of a case."""
+    """The outcome of a case."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -52,18 +52,18 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Result(Generic[K]):
-    """What came of one case.
+    """The result of one case.
 
     Attributes:
         case: the case.
-        outcome: what came of it.
-        seconds: how long it took.
-        what: what was looked at, if it failed; what is missing, if it was not run.
-        saw: what that was.
-        expected: what it should have been.
-        note: what became of the plugin besides, or empty.
-        log: the last lines that the plugin wrote meanwhile, if it failed.
-        raised: the error of a call, if that is why it failed.
+        outcome: its outcome.
+        seconds: its duration.
+        what: the subject of the check that failed, or the requirement that is missing.
+        saw: the value of that.
+        expected: the value it should have.
+        note: how the plugin died during the case, or empty.
+        log: the last lines that the plugin wrote during the case, if it failed.
+        raised: the error of a call, if it made the case fail.
     """
 
     case: Case[K]
@@ -78,12 +78,12 @@ class Result(Generic[K]):
 
     @property
     def is_bad(self) -> bool:
-        """Whether the plugin is not to be used for it: a required case failed."""
+        """Whether a required case failed."""
         return self.case.required and self.outcome is Outcome.FAILED
 
 
 class Watcher(Protocol):
-    """Who is told as cases are run."""
+    """An observer of a run."""
 
     def began(self, case: Case[K]) -> None:
         """A case begins."""
@@ -95,10 +95,10 @@ class Watcher(Protocol):
 
 
 class Clears(Protocol):
-    """A kit that can remove what its case has left."""
+    """A kit that can remove the leftovers of its case."""
 
     def clear(self) -> None:
-        """Remove it; raises `Mismatch` where that does not work."""
+        """Remove them; raises `Mismatch` if that fails."""
         ...
 
 
@@ -109,7 +109,7 @@ C = TypeVar("C", bound=Clears)
 def cleared(directory: Path, make: Callable[[Path], C]) -> Iterator[C]:
     """Give a kit, made with a new directory below one, for a ``with`` block; clear it at the end.
 
-    After a case that failed, what cannot be removed says nothing new.
+    After a case that failed, an error of `clear` is ignored: it has the same cause.
     """
     with scratch_directory(directory) as scratch:
         kit = make(scratch)
@@ -154,25 +154,25 @@ def run_case(case: Case[K], subject: Subject[K]) -> Result[K]:
 
 
 def run(cases: Iterable[Case[K]], subject: Subject[K], watcher: Watcher) -> Iterator[Result[K]]:
-    """Run cases in their order, and yield each result as it is there."""
+    """Run cases in their order, and yield each result as soon as it is known."""
     for case in cases:
         watcher.began(case)
-        # Without the error: its traceback keeps all that the case had in its hands.
+        # Without the error: its traceback keeps every object of the case alive.
         result = replace(run_case(case, subject), raised=None)
-        yield result  # first: an interrupt from then on finds it among the results
+        yield result  # before `ended`: an interrupt from here on finds it among the results
         watcher.ended(result)
 
 
 def chosen(groups: Sequence[Group[K]], patterns: str = "") -> list[Case[K]]:
-    """Return the cases that are asked for.
+    """Return the selected cases.
 
     Args:
-        groups: all there are.
+        groups: all groups.
         patterns: group names and case names with ``*`` and ``?``, separated by commas; one that
-            begins with ``!`` leaves out what it fits. All cases, if none says which.
+            begins with ``!`` leaves out its matches. Without a pattern that includes, all cases.
 
     Raises:
-        MalformedRequestError: a pattern fits no case.
+        MalformedRequestError: a pattern matches no case.
     """
     cases = [case for group in groups for case in group.cases]
     wanted: set[str] = set()

@@ -1,4 +1,4 @@
-"""Temporary directories, emptied without touching what a plugin has mounted in them."""
+"""Temporary directories, emptied without touching mounts that a plugin made in them."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def scratch_directory(above: str | Path | None = None, prefix: str = "") -> Iter
         with emptied(path):
             yield path
     finally:
-        with contextlib.suppress(OSError):  # where something is mounted again, its place stays
+        with contextlib.suppress(OSError):  # a mount that came back keeps its directory
             path.rmdir()
 
 
 @contextlib.contextmanager
 def emptied(path: str | Path) -> Iterator[None]:
-    """Delete all that is in a directory at the end of a ``with`` block, and nothing else.
+    """Delete the content of a directory at the end of a ``with`` block, and nothing else.
 
-    A plugin may mount a directory of the host's anywhere, also at the directory itself. So what was
-    mounted meanwhile is unmounted, and the files are deleted in a copy of the mount that the directory
-    was on at first, which shows nothing that is mounted there or further below.
+    A plugin may mount a host's directory anywhere, also at the directory itself. So new mounts are
+    unmounted first, and the files are deleted in a copy of the mount that the directory was on before,
+    which shows no mount there or further below.
     """
-    # Not by the ID alone: the kernel gives it to another mount as soon as one is gone.
+    # Not by the ID alone: the kernel reuses the ID of a mount that is gone.
     mounted_before = {(one.id, one.point) for one in mount_points()}
     fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
@@ -59,7 +59,7 @@ def emptied(path: str | Path) -> Iterator[None]:
 
 
 def _unmount(path: bytes, mounted_before: Container[tuple[int, bytes]]) -> None:
-    """Unmount what was mounted at a path or below it meanwhile, the last mount first."""
+    """Unmount new mounts at a path or below it, the last one first."""
     for one in reversed(list(mount_points())):
         is_new = (one.id, one.point) not in mounted_before
         if is_new and (one.point + b"/").startswith(path + b"/"):

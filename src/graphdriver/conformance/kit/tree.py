@@ -32,7 +32,7 @@ LONG = 252
 
 
 class Facts(NamedTuple):
-    """All that a layer must keep of one path; ``file`` is the first path that is the same file."""
+    """The attributes of one path that a layer must keep; ``file`` is the file's first path."""
 
     mode: str
     uid: int
@@ -79,10 +79,10 @@ def build(root: str) -> None:
     (at / "bin").mkdir()
     for program in ("su", "wall", "ping"):
         (at / "bin" / program).write_text(program)
-    _dress(at)
+    _set_attributes(at)
 
 
-def _dress(at: Path) -> None:
+def _set_attributes(at: Path) -> None:
     """Owners before modes before attributes before times: each undoes some of the later ones."""
     os.chown(at / "etc" / "empty", 1000, 1001)
     os.chown(at / "link", 1000, 1001, follow_symlinks=False)
@@ -104,9 +104,9 @@ def _dress(at: Path) -> None:
 
 
 def edit(at: Path) -> None:
-    """Change what `build` made in each of the ways there are.
+    """Change the tree of `build` in every possible way.
 
-    But devices and names of `LONG` bytes and more are left: not every driver can delete these.
+    Devices, and names of `LONG` bytes and more, are kept: some drivers cannot delete them.
     """
     (at / "etc" / "passwd").unlink()
     remove(at / "deep")
@@ -138,10 +138,10 @@ def remove(directory: Path) -> None:
 
 
 def record(root: str) -> dict[bytes, Facts]:
-    """Return all that a layer must keep of a tree, by path; not of the root itself.
+    """Return the attributes that a layer must keep, by path, without the root itself.
 
     Raises:
-        ValueError: it holds more than any case makes.
+        ValueError: the tree is larger than that of any case.
     """
     found: dict[bytes, Facts] = {}
     left = _LARGEST_TREE

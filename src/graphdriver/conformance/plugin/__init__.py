@@ -1,8 +1,8 @@
-"""What any graph driver plugin must do.
+"""The kit for graph driver plugins.
 
 - `cases`: a module for each group of cases.
-- `kit`: what a case works with.
-- `subject`: the plugin or driver that is examined.
+- `kit`: the class that a case works with.
+- `subject`: the plugin or driver under test.
 - `references`: the reason for each rule.
 - `wire`: requests and responses byte by byte.
 - `diffs`: reads a Diff and a list of changes.

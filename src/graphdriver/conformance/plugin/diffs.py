@@ -1,7 +1,7 @@
-"""What a Diff and a list of Changes say, read as others read them, and made comparable.
+"""Diffs and lists of Changes, in a form that can be compared.
 
 A plugin may write PAX or GNU headers, list a parent directory or not, spell names with ``./``: a case
-compares what is said, not how.
+compares the meaning, not the form.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LETTERS = {ChangeKind.MODIFIED: "C", ChangeKind.ADDED: "A", ChangeKind.DELETED:
 
 
 def entries(data: bytes) -> dict[str, tarfile.TarInfo]:
-    """Return what a tar holds by its name, without slashes around it; not the root's own entry.
+    """Return a tar's entries by name, without outer slashes and without the root's own entry.
 
     Raises:
         Mismatch: it cannot be read, holds a name twice, or one that leads out of the layer.
@@ -33,7 +33,7 @@ def entries(data: bytes) -> dict[str, tarfile.TarInfo]:
     _expect_no_harm(data)
     found: dict[str, tarfile.TarInfo] = {}
     try:
-        # Never "r": that unpacks what is compressed, without a limit.
+        # Never "r": it decompresses without a limit.
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:", errors="surrogateescape") as tar:
             for entry in tar:
                 name = posixpath.normpath("/" + entry.name).lstrip("/")
@@ -47,7 +47,7 @@ def entries(data: bytes) -> dict[str, tarfile.TarInfo]:
 
 
 def _expect_no_harm(data: bytes) -> None:
-    """Read a Diff with our own reader first, which no header keeps busy for ever."""
+    """Read a Diff with our own reader first, which no header keeps busy forever."""
     reader = TarReader(io.BytesIO(data))
     try:
         for entry in reader:
@@ -55,7 +55,7 @@ def _expect_no_harm(data: bytes) -> None:
             if entry.type is EntryType.HARD_LINK:
                 clean(entry.link)
     except GraphDriverError as error:
-        raise Mismatch("a Diff", str(error), "a tar of what is in the layer") from error
+        raise Mismatch("a Diff", str(error), "a tar of the layer's content") from error
 
 
 def expect_changes(
@@ -78,6 +78,6 @@ def expect_changes(
 
 
 def line(letter: str, path: str | bytes) -> str:
-    """Return a change as it is shown: ``C /etc``; JSON tells each byte that is not UTF-8 as U+FFFD."""
+    """Return a change as docker diff shows it: ``C /etc``, U+FFFD for a byte that is not UTF-8."""
     text = "/" + os.fsdecode(path) if isinstance(path, bytes) else path
     return f"{letter} " + re.sub("[\ud800-\udfff]", "\ufffd", text)

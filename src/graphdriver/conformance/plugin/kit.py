@@ -1,4 +1,4 @@
-"""What a case works with: a driver, IDs that nobody used before, and what is done again and again."""
+"""The kit of a case: a driver, new IDs, and the steps that many cases share."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from graphdriver.errors import UnsupportedError
 
 _PIECE = 100_000
 _LONGEST_DIFF = 256 << 20
-"""Bytes of a Diff that the kit holds; no case makes a layer whose Diff is half as long."""
+"""Largest Diff that the kit holds, in bytes; no case creates half of that."""
 _DIFF_IN = 120.0
-"""Seconds that a whole Diff may take."""
+"""Time limit for a whole Diff, in seconds."""
 
 
 class Subject:
-    """What is examined; `graphdriver.conformance.plugin.subject` has the three kinds.
+    """A driver or plugin under test; `graphdriver.conformance.plugin.subject` has the three kinds.
 
     Args:
-        directory: a directory for what the cases need.
+        directory: a directory for the files of the cases.
         home: where the driver keeps its layers.
-        homes: where its layers may be, if that was known before it was started.
+        homes: the accepted directories, if they were determined before the start.
     """
 
     offers: ClassVar[frozenset[Need]] = frozenset()
@@ -45,30 +45,30 @@ class Subject:
         self._directory = directory
 
     def kit(self) -> AbstractContextManager[Kit]:
-        """Give one case what it works with; what it left is removed at the end."""
+        """Give one case its kit for a ``with`` block; remove its leftovers at the end."""
         return cleared(self._directory, lambda scratch: Kit(self, scratch))
 
     @property
     def driver(self) -> Driver:
-        """The plugin, or the driver itself; it has taken up `home`."""
+        """The plugin, or the driver itself, after an Init of `home`."""
         raise NotImplementedError
 
     def another(
         self, *, maps: Sequence[IDMap] = (), options: Sequence[str] = (), home: str = ""
     ) -> AbstractContextManager[Driver]:
-        """Give another one that has taken up a home of its own (`Need.HOMES`), by default a new one."""
+        """Give a second driver after an Init of another home, by default a new one (`Need.HOMES`)."""
         raise _lacking(Need.HOMES)
 
     def wire(self) -> Wire:
-        """Make a connection of one's own to the plugin (`Need.SOCKET`)."""
+        """Open a connection to the plugin (`Need.SOCKET`)."""
         raise _lacking(Need.SOCKET)
 
     def another_daemon(self) -> AbstractContextManager[Wire]:
-        """Give a connection that another process has made (`Need.SOCKET`)."""
+        """Give a connection that another process opened (`Need.SOCKET`)."""
         raise _lacking(Need.SOCKET)
 
     def pid(self) -> int:
-        """Return the process that answers at the socket (`Need.SOCKET`); 0 if it cannot be known."""
+        """Return the process behind the socket; 0 if it cannot be determined (`Need.SOCKET`)."""
         raise _lacking(Need.SOCKET)
 
     def kill(self) -> None:
@@ -76,23 +76,23 @@ class Subject:
         raise _lacking(Need.PROCESS)
 
     def stop(self, patience: float) -> bool:
-        """End the plugin with SIGTERM; tell whether it took less than so many seconds."""
+        """End the plugin with SIGTERM; return whether it ended within ``patience`` seconds."""
         raise _lacking(Need.PROCESS)
 
     def start(self) -> None:
-        """Start the plugin again after `kill` or `stop`; nobody says Init to it."""
+        """Start the plugin again after `kill` or `stop`, without an Init."""
         raise _lacking(Need.PROCESS)
 
     def unused(self) -> AbstractContextManager[Wire]:
-        """Give a connection to another plugin, to which nobody has said Init (`Need.PROCESS`)."""
+        """Give a connection to a second plugin, without an Init (`Need.PROCESS`)."""
         raise _lacking(Need.PROCESS)
 
     def written(self) -> Sequence[str]:
-        """Return the last lines that the plugin has written since the last `kit`."""
+        """Return the plugin's last lines since the last `kit`."""
         return ()
 
     def revive(self) -> str:
-        """Start a plugin that has died anew, on the same home; tell how it died, or ""."""
+        """Start a plugin that has died again, on the same home; return how it died, or ""."""
         return ""
 
 
@@ -101,16 +101,16 @@ def _lacking(need: Need) -> UnsupportedError:
 
 
 class Kit:
-    """What one case works with.
+    """The kit of one case.
 
     Attributes:
-        subject: what is examined.
+        subject: the driver or plugin under test.
         driver: its driver.
-        scratch: a directory of the case's own, empty.
+        scratch: an empty directory for the case.
     """
 
     patience: ClassVar[float] = 10.0
-    """Seconds that one may take to end, and for what it does in the background."""
+    """Time limit for a plugin's end, and for its work in the background, in seconds."""
 
     def __init__(self, subject: Subject, scratch: Path) -> None:
         self.subject = subject
@@ -119,26 +119,26 @@ class Kit:
 
     @property
     def driver(self) -> Driver:
-        """The driver of what is examined."""
+        """The driver under test."""
         return self.subject.driver
 
     def id(self) -> str:
-        """Return an ID as daemons make them; its layer, if there is one, is removed after the case."""
+        """Return a new ID in a daemon's form; its layer is removed after the case."""
         self._taken.append(secrets.token_hex(32))
         return self._taken[-1]
 
     def clear(self) -> None:
-        """Remove the layers that the case has left, the last one first.
+        """Remove the layers of the case, the last one first.
 
         Raises:
-            Mismatch: one is still there after its Remove.
+            Mismatch: a layer still exists after its Remove.
         """
         while self._taken:
             id = self._taken.pop()
             self.driver.remove(id)
             expect("Exists of a layer after its Remove", self.driver.exists(id), False)
 
-    # What is done again and again. ``driver`` may be another one than the subject's.
+    # Steps that many cases share. ``driver`` may be another one than the subject's.
 
     def layer(
         self,
@@ -174,13 +174,13 @@ class Kit:
     def pieces(
         self, id: str, parent: str = "", driver: Driver | None = None, longest: int = 0
     ) -> Iterator[bytes]:
-        """Yield a diff as it comes.
+        """Yield a diff piece by piece.
 
         Args:
             id: the layer.
             parent: what it is compared with.
-            driver: another one than the subject's.
-            longest: how many bytes it may have, if that is more than other cases' have.
+            driver: another driver than the subject's.
+            longest: the largest size in bytes, if it is more than that of other cases.
 
         Raises:
             Mismatch: as for `diff`.
@@ -201,15 +201,15 @@ class Kit:
     def opened(
         self, named: object, *, is_new: bool = False, is_read: bool = False
     ) -> AbstractContextManager[Path]:
-        """Give a directory that Get has named for the length of a ``with`` block, once it is checked.
+        """Check a directory that Get returned, and give it for the length of a ``with`` block.
 
-        To be left before the layer is put: what it shows is in use for as long. See `Homes.opened`.
+        Leave the block before Put: the mount is in use until then. See `Homes.opened`.
         """
-        what = "Dir, the answer to Get"
+        what = "Dir, the response to Get"
         return self.subject.homes.opened(what, named, is_new=is_new, is_read=is_read)
 
     def names(self, named: object) -> list[str]:
-        """Return the names in a directory that Get has named."""
+        """Return the names in a directory that Get returned."""
         with self.opened(named, is_read=True) as root:
             return sorted(os.listdir(root))
 
@@ -225,6 +225,6 @@ class Kit:
             yield root
 
     def record(self, id: str, driver: Driver | None = None) -> dict[bytes, Facts]:
-        """Return all that a layer shows."""
+        """Return the attributes of all that a layer shows."""
         with self.shown(id, driver, is_read=True) as root:
             return record(str(root))

@@ -1,6 +1,6 @@
-"""What is examined: a driver in this process, a plugin behind a socket, or a command to start one."""
+"""The subjects of a run: a driver in this process, a plugin behind a socket, and a command."""
 
-# ruff: noqa: D102 - what they share is told in graphdriver.conformance.plugin.kit.Subject
+# ruff: noqa: D102 - documented in graphdriver.conformance.plugin.kit.Subject
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from graphdriver.errors import GraphDriverError, UnreachableError
 from graphdriver.naive import NaiveDiffDriver
 
 ANSWER_IN = 60.0
-"""Seconds that a plugin has for one answer."""
+"""Time limit for one response, in seconds."""
 
 _HOME = "home: "
-"""How the names of homes begin: with what programs may split at."""
+"""Prefix of the homes' names, with characters at which programs may split."""
 
 
 class LocalSubject(Subject):
@@ -116,7 +116,10 @@ class SocketSubject(Subject):
         return self
 
     def __exit__(self, *exc: object) -> None:
-        with self._client, contextlib.suppress(GraphDriverError):  # its own case tells
+        with (
+            self._client,
+            contextlib.suppress(GraphDriverError),
+        ):  # a failing Cleanup has its own case
             self._client.cleanup()
 
     @property
@@ -130,7 +133,7 @@ class SocketSubject(Subject):
         return from_another_process(self._address.path) if self._address.path else self.wire()
 
     def pid(self) -> int:
-        """Ask the kernel who listens (SO_PEERCRED, unix(7)); over TCP it cannot be known."""
+        """Ask the kernel which process listens (SO_PEERCRED, unix(7)); over TCP it is unknown."""
         if not self._address.path:
             return 0
         with self.wire() as wire:

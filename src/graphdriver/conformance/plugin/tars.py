@@ -1,4 +1,4 @@
-"""Tars made by hand, header by header, so that a case can say what no honest tar program writes."""
+"""Tars built header by header, also with content that no tar program writes."""
 
 from __future__ import annotations
 

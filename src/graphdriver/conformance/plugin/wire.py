@@ -1,4 +1,4 @@
-"""What a daemon writes and reads, byte for byte, without any client of ours in between."""
+"""A daemon's side of the wire, byte for byte, without this package's client."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from typing import Final, Self
 from graphdriver.conformance.kit.expect import Mismatch
 
 TIMEOUT = 60.0
-"""Seconds for which a plugin may neither read nor write, and that a whole answer may take."""
+"""Time limit in seconds for a plugin that neither reads nor writes, and for a whole response."""
 
 LONGEST_ANSWER = 256 << 20
-"""Bytes of an answer that are read; no case makes a layer whose Diff is half as long."""
+"""Largest response that is read, in bytes; no case creates a Diff of half of that."""
 
 _LONGEST_LINES = 64 << 10
-"""Bytes of an answer's head, or of the line before a chunk."""
+"""Largest head of a response, or line before a chunk, in bytes."""
 
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
 
 
 class SilentError(Mismatch):
-    """A plugin neither reads nor writes what it should."""
+    """A plugin neither reads nor writes."""
 
     def __init__(self, what: str, seconds: float | None) -> None:
-        super().__init__(what, f"nothing for {seconds:.0f} s", "a plugin that goes on with it")
+        super().__init__(what, f"nothing for {seconds:.0f} s", "a plugin that continues")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer. ``is_whole`` is false where the connection ended in its middle."""
+    """A response. ``is_whole`` is false if the connection ended in its middle."""
 
     status: int
     headers: dict[str, str]
@@ -46,7 +46,7 @@ class Answer:
 
     @property
     def said(self) -> dict[str, object]:
-        """The JSON object that was answered."""
+        """The JSON object of the body."""
         with contextlib.suppress(ValueError, RecursionError):
             found = json.loads(self.body)
             if isinstance(found, dict):
@@ -55,14 +55,14 @@ class Answer:
 
     @property
     def error(self) -> str:
-        """The text that a daemon would show; the answer must be an error as ours are."""
+        """The text that a daemon would show; the response must be an error in this project's form."""
         if self.status == 200 or "Err" not in self.said:
             raise Mismatch("an answer", self, "a status that is not 200, and Err")
         return str(self.said["Err"])
 
     @property
-    def refusal(self) -> str:
-        """The text that a daemon would show, or "" if it would take the answer for a success."""
+    def rejection(self) -> str:
+        """The text that a daemon would show, or "" if a daemon would see a success."""
         with contextlib.suppress(Mismatch):
             if error := self.said.get("Err"):
                 return str(error)
@@ -90,7 +90,7 @@ def call(method: str, **members: object) -> bytes:
 
 
 def sent_again(method: str) -> bytes:
-    """Return what a daemon sends when the connection of a JSON call broke: its body is used up."""
+    """Return a daemon's repeated JSON call after its connection broke: without the body."""
     return head(f"/GraphDriver.{method}", "Content-Length: 0")
 
 
@@ -145,7 +145,7 @@ class Wire:
         self.close()
 
     def close(self) -> None:
-        """Close as a program does that exits or is killed: with what is unread left unread."""
+        """Close like a program that exits or is killed, with unread bytes left unread."""
         self.socket.close()
 
     def reset(self) -> None:
@@ -173,14 +173,14 @@ class Wire:
         return self.send(*pieces).answer()
 
     def answer(self, begun: bytes = b"") -> Answer:
-        """Read the next answer, of which a caller may have taken the beginning.
+        """Read the next response; a caller may have read its beginning.
 
-        How long its body is stands in RFC 9112, section 6.3: chunks, else Content-Length, else all
+        RFC 9112, section 6.3, defines the length of its body: chunks, else Content-Length, else all
         until the connection's end.
 
         Raises:
-            Mismatch: there is none, or it is not HTTP.
-            SilentError: it does not come in time.
+            Mismatch: the connection ended, or it is not HTTP.
+            SilentError: it did not arrive in time.
         """
         self._held[:0] = begun
         lines = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
@@ -254,7 +254,7 @@ class Wire:
         return self.take(self._held.index(mark) + len(mark))
 
     def _begin(self) -> None:
-        """Count time and bytes anew: another answer is waited for."""
+        """Reset the limits of time and size for the next response."""
         self._came = 0
         self._deadline = time.monotonic() + TIMEOUT
 
@@ -264,10 +264,10 @@ class Wire:
         return bool(piece)
 
     def _received(self) -> bytes:
-        """Return what comes next; nothing at the connection's end, however that came.
+        """Return the next bytes, or b"" at the end of the connection, closed or broken.
 
         Raises:
-            Mismatch: the answer has no end, or none in time.
+            Mismatch: the response exceeds the limit of size or time.
         """
         try:
             piece = self.socket.recv(1 << 16)
@@ -285,7 +285,7 @@ class Wire:
 
 
 def _size(line: bytes) -> int:
-    """Read the line before a chunk; what follows a semicolon means nothing (RFC 9112, 7.1.1)."""
+    """Read the line before a chunk; extensions after a semicolon are ignored (RFC 9112, 7.1.1)."""
     digits = line.partition(b";")[0].strip()
     if not _CHUNK_SIZE.fullmatch(digits):
         raise Mismatch("the size of a chunk", digits, "hexadecimal digits")
@@ -293,7 +293,7 @@ def _size(line: bytes) -> int:
 
 
 def trickled(data: bytes, sizes: Iterable[int]) -> Iterator[bytes]:
-    """Cut data into pieces of these sizes; the last takes what is left."""
+    """Cut data into pieces of these sizes; the last piece is the rest."""
     at = 0
     for size in sizes:
         yield data[at : at + size]
@@ -313,9 +313,9 @@ sys.stdin.read()
 
 @contextlib.contextmanager
 def from_another_process(path: str) -> Iterator[Wire]:
-    """Give a connection to a unix socket that another process has made and holds for as long.
+    """Give a connection to a unix socket that another process opened and keeps open meanwhile.
 
-    The kernel tells the plugin that process as its peer (SO_PEERCRED, unix(7)).
+    The kernel reports that process to the plugin as its peer (SO_PEERCRED, unix(7)).
     """
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -1,4 +1,4 @@
-"""The calls that containerd makes of a snapshotter, over a connection of one's own."""
+"""The calls that containerd makes to a snapshotter, over a separate connection."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ INVALID: Final = grpc.StatusCode.INVALID_ARGUMENT
 PRECONDITION: Final = grpc.StatusCode.FAILED_PRECONDITION
 
 _ANSWER_IN: Final = 60.0
-"""Seconds that a snapshotter has for one answer."""
+"""Time limit for one response, in seconds."""
 
 _MOST_LISTED: Final = 100_000
-"""How many snapshots one List may tell; gRPC itself bounds every other answer."""
+"""Most snapshots of one List; gRPC itself limits every other response."""
 
 
 class Calls:
-    """The service's calls; each raises `grpc.RpcError` where it is refused.
+    """The service's calls; each raises `grpc.RpcError` if it is rejected.
 
     Args:
         address: the absolute path of a unix socket.
 
     Attributes:
-        snapshotter: which one is meant, where one socket serves several, as containerd's own does.
+        snapshotter: its name, where one socket serves several, as containerd's own does.
         metadata: gRPC's, sent with each call.
     """
 
@@ -46,37 +46,37 @@ class Calls:
         self._channel.close()
 
     def prepare(self, key: str, parent: str = "", **labels: str) -> list[pb.Mount]:
-        """Make a snapshot to be written to."""
+        """Create a writable snapshot."""
         request = pb.PrepareSnapshotRequest(key=key, parent=parent, labels=labels)
         return list(self._call("Prepare", request, pb.PrepareSnapshotResponse).mounts)
 
     def view(self, key: str, parent: str = "", **labels: str) -> list[pb.Mount]:
-        """Make a snapshot to be read."""
+        """Create a read-only snapshot."""
         request = pb.ViewSnapshotRequest(key=key, parent=parent, labels=labels)
         return list(self._call("View", request, pb.ViewSnapshotResponse).mounts)
 
     def mounts(self, key: str) -> list[pb.Mount]:
-        """Ask for a snapshot's mounts again."""
+        """Return a snapshot's mounts again."""
         return list(self._call("Mounts", pb.MountsRequest(key=key), pb.MountsResponse).mounts)
 
     def commit(self, name: str, key: str, **labels: str) -> None:
-        """Make a committed snapshot of an active one."""
+        """Make an active snapshot a committed one."""
         request = pb.CommitSnapshotRequest(name=name, key=key, labels=labels)
         self._call("Commit", request, pb.CleanupRequest)
 
     def remove(self, key: str) -> None:
-        """End a snapshot."""
+        """Remove a snapshot."""
         self._call("Remove", pb.RemoveSnapshotRequest(key=key), pb.CleanupRequest)
 
     def stat(self, key: str) -> pb.Info:
-        """Ask what is known of a snapshot."""
+        """Return the record of a snapshot."""
         found: pb.Info = self._call(
             "Stat", pb.StatSnapshotRequest(key=key), pb.StatSnapshotResponse
         ).info
         return found
 
     def update(self, name: str, labels: Mapping[str, str], paths: Sequence[str] = ()) -> pb.Info:
-        """Change labels; without paths, all of them."""
+        """Change labels; all of them without paths."""
         request = pb.UpdateSnapshotRequest(
             info=pb.Info(name=name, labels=labels), update_mask=FieldMask(paths=paths)
         )
@@ -97,16 +97,16 @@ class Calls:
             found += answer.info
             if len(found) > _MOST_LISTED:
                 answers.cancel()
-                raise Mismatch("List", f"over {_MOST_LISTED} snapshots", "those that there are")
+                raise Mismatch("List", f"over {_MOST_LISTED} snapshots", "the existing ones")
         return found
 
     def usage(self, key: str) -> pb.UsageResponse:
-        """Ask what a snapshot takes by itself."""
+        """Return the usage of a snapshot without its parents."""
         found: pb.UsageResponse = self._call("Usage", pb.UsageRequest(key=key), pb.UsageResponse)
         return found
 
     def cleanup(self) -> None:
-        """Have what no snapshot owns removed."""
+        """Remove everything that belongs to no snapshot."""
         self._call("Cleanup", pb.CleanupRequest(), pb.CleanupRequest)
 
     def _call(self, name: str, request: Any, answer: Any) -> Any:
@@ -118,10 +118,10 @@ class Calls:
 
 
 def expect_code(what: str, code: grpc.StatusCode, call: Callable[[], object]) -> None:
-    """See that a call is refused, and with which code.
+    """Expect that a call is rejected with a code.
 
     Raises:
-        Mismatch: it succeeded, or was refused with another one.
+        Mismatch: it succeeded, or was rejected with another code.
     """
     try:
         call()
@@ -135,7 +135,7 @@ def expect_code(what: str, code: grpc.StatusCode, call: Callable[[], object]) ->
 
 
 def code_of(error: grpc.RpcError) -> grpc.StatusCode:
-    """Return the code with which a call was refused."""
+    """Return the code of a rejected call."""
     told: Any = error  # grpcio's errors are calls, too
     code: grpc.StatusCode = told.code()
     return code

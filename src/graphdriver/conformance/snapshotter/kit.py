@@ -1,4 +1,4 @@
-"""What a case works with: the calls, keys that nobody used before, and what is done again and again."""
+"""The kit of a case: the calls, new keys, and the steps that many cases share."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Write = Callable[[Path], object]
 
 
 class Kit:
-    """What one case works with.
+    """The kit of one case.
 
     Attributes:
-        calls: the snapshotter's.
-        scratch: a directory of the case's own, empty.
+        calls: the snapshotter's calls.
+        scratch: an empty directory for the case.
     """
 
     patience: ClassVar[float] = 10.0
-    """Seconds that one may take to end, and for what it does in the background."""
+    """Time limit for a snapshotter's work in the background, in seconds."""
 
     def __init__(self, calls: Calls, homes: Homes, scratch: Path) -> None:
         self.calls = calls
@@ -41,7 +41,7 @@ class Kit:
         self._prefix = f"conform/{secrets.token_hex(4)}"
 
     def key(self, name: str = "key") -> str:
-        """Return a key or a name as containerd makes them; its snapshot is removed after the case."""
+        """Return a new key or name in containerd's form; its snapshot is removed after the case."""
         self._keys.append(f"{self._prefix}/{len(self._keys) + 1}/{name}")
         return self._keys[-1]
 
@@ -57,10 +57,10 @@ class Kit:
     def shown(
         self, mounts: Sequence[pb.Mount], *, is_new: bool = False
     ) -> contextlib.AbstractContextManager[Path]:
-        """Give what mounts show for the length of a ``with`` block, once they are checked.
+        """Check mounts, and give their root for the length of a ``with`` block.
 
         Args:
-            mounts: what a call has answered.
+            mounts: the mounts in a response.
             is_new: it is a new snapshot without a parent, and so must be empty.
         """
         place = self.scratch / f"place-{next(self._places)}"
@@ -81,12 +81,12 @@ class Kit:
         self.calls.remove(key)
 
     def record(self, name: str) -> Mapping[bytes, Facts]:
-        """Return all that a committed snapshot shows."""
+        """Return the attributes of all that a committed snapshot shows."""
         with self.viewed(name) as root:
             return record(str(root))
 
     def clear(self) -> None:
-        """Remove what the case has left, children first.
+        """Remove the snapshots of the case, children first.
 
         Raises:
             Mismatch: a snapshot cannot be removed.

@@ -1,8 +1,8 @@
-"""Showing what a snapshotter's mounts name, once each directory in them is checked.
+"""Mounts a snapshotter's mounts, after a check of each directory in them.
 
-A bind mount needs no mounting: its source is given as any layer's directory is (`Homes.opened`). An
-overlay is mounted from descriptors. A helper of FUSE gets paths; only the known one is run, since a
-snapshotter that names ``fuse3.PROGRAM`` has that program run as root.
+A bind mount is not mounted: its source is opened like a layer's directory (`Homes.opened`). An overlay
+is mounted from descriptors. A FUSE helper gets paths. Only the known helper is run: a snapshotter that
+names ``fuse3.PROGRAM`` makes containerd run that program as root.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _PATHS: Final = ("lowerdir", "upperdir", "workdir")
 def shown(
     mounts: Sequence[pb.Mount], homes: Homes, place: Path, *, is_new: bool = False
 ) -> Iterator[Path]:
-    """Give what mounts show for the length of a ``with`` block.
+    """Give the root of some mounts for the length of a ``with`` block.
 
     Args:
-        mounts: what a call has answered; the last one is what is seen.
-        homes: where snapshots may be.
-        place: an absolute path of the kit's own, at which filesystems are mounted.
+        mounts: the mounts in a response; the last one is on top.
+        homes: the accepted directories.
+        place: an absolute path of the kit, at which filesystems are mounted.
         is_new: it is a new snapshot without a parent, and so must be empty.
 
     Raises:
-        Mismatch: a mount names what is no snapshot's; nothing was mounted, read or written.
-        OSError: it cannot be mounted; the text is the kernel's, or the program's.
+        Mismatch: a mount names a directory that is no snapshot's; nothing was mounted, read or written.
+        OSError: the mount failed; the text is the kernel's, or the program's.
     """
-    expect("whether there is a mount", bool(mounts), True)
+    expect("whether a mount exists", bool(mounts), True)
     for one in mounts:
         if one.type not in _KNOWN:
             raise Mismatch("the type of a mount", one.type, f"one of {', '.join(_KNOWN)}")
@@ -61,7 +61,7 @@ def shown(
         held.callback(unmount, str(place))
         root = held.enter_context(homes.copied(os.open(place, os.O_PATH), is_read=is_read))
         if is_new:
-            expect("what a new snapshot shows", sorted(os.listdir(root)), [])
+            expect("content of a new snapshot", sorted(os.listdir(root)), [])
         yield root
 
 

@@ -1,4 +1,4 @@
-"""What is examined: a snapshotter behind a socket."""
+"""The subject of a run: a snapshotter behind a socket."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class SocketSubject:
 
     Args:
         address: the absolute path of its unix socket.
-        directory: a directory for what the cases need.
-        home: the snapshotter's root; nothing that its mounts name elsewhere is mounted or written to.
-        calls: how it is called, if not in the way of a proxy.
+        directory: a directory for the files of the cases.
+        home: the snapshotter's root; directories elsewhere are neither mounted nor written to.
+        calls: the class of its calls, if it is not a proxy snapshotter.
 
     Raises:
-        UnreachableError: nobody listens there.
+        UnreachableError: no process listens there.
         UnsupportedError: something else than a socket is there.
     """
 
@@ -56,13 +56,13 @@ class SocketSubject:
         self._calls.close()
 
     def kit(self) -> contextlib.AbstractContextManager[Kit]:
-        """Give one case what it works with; what it left is removed at the end."""
+        """Give one case its kit for a ``with`` block; remove its leftovers at the end."""
         return cleared(self._directory, lambda scratch: Kit(self._calls, self._homes, scratch))
 
     def written(self) -> Sequence[str]:
-        """Return nothing: it is not ours to read."""
+        """Return nothing: its log is not known."""
         return ()
 
     def revive(self) -> str:
-        """Tell nothing: it is not ours to start."""
+        """Do nothing: it was started elsewhere."""
         return ""

@@ -55,4 +55,4 @@ GROUPS: Final[tuple[Group[Kit], ...]] = (
     streams.GROUP,
     leftovers.GROUP,
 )
-"""All groups, in the order in which they are run: what stands later relies on what stands before."""
+"""All groups, in their order: later cases rely on the rules of earlier ones."""

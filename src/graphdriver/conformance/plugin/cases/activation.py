@@ -1,4 +1,4 @@
-"""How a daemon begins to speak, and what every answer has in common."""
+"""The first calls of a daemon, and what all responses have in common."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GROUP: Group[Kit] = Group(
 )
 
 _IDLE = 6.5
-"""Seconds that a connection is left alone; servers that close idle ones often do so after five."""
+"""Seconds without a call; servers that close idle connections often do so after five."""
 
 
 @GROUP.case(references.HANDSHAKE, Need.SOCKET)
@@ -70,9 +70,9 @@ def empty_members_may_be_left_out(kit: Kit) -> None:
     first, second = kit.id(), kit.id()
     with kit.subject.wire() as daemon:
         answer = daemon.ask(wire.call("Create", ID=first))
-        expect("the refusal of a Create with an ID alone", answer.refusal, "")
+        expect("the error of a Create with an ID alone", answer.rejection, "")
         null = wire.call("Create", ID=second, Parent=first, MountLabel=None, StorageOpt=None)
-        expect("the refusal of a Create with null for empty", daemon.ask(null).refusal, "")
+        expect("the error of a Create with null for empty", daemon.ask(null).rejection, "")
     expect("Exists of both", [kit.driver.exists(id) for id in (first, second)], [True, True])
 
 
@@ -92,8 +92,10 @@ def unknown_call_is_rejected(kit: Kit) -> None:
     """An unknown call is rejected."""
     with kit.subject.wire() as daemon:
         answer = daemon.ask(wire.call("Frobnicate", ID=kit.id()))
-    if not answer.refusal:
-        raise Mismatch("a call that there is not", f"success: {answer.body!r}", "404, or Err")
+    if not answer.rejection:
+        raise Mismatch(
+            "a call that the plugin does not know", f"success: {answer.body!r}", "404, or Err"
+        )
 
 
 @GROUP.case(references.HANDSHAKE, Need.SOCKET, required=False)
@@ -113,8 +115,8 @@ def connections_are_kept(kit: Kit) -> None:
     with kit.subject.wire() as daemon:
         for _ in range(20):
             expect("Exists", daemon.ask(wire.call("Exists", ID=id)).said, {"Exists": True})
-            refused = daemon.ask(wire.call("Get", ID=kit.id())).refusal
-            expect("whether Get of a layer that is not there is refused", bool(refused), True)
+            refused = daemon.ask(wire.call("Get", ID=kit.id())).rejection
+            expect("whether Get of a missing layer is rejected", bool(refused), True)
 
 
 @GROUP.case(references.KEPT_CONNECTION, Need.SOCKET)

@@ -19,11 +19,11 @@ _CAPABILITY = "security.capability"
 
 
 def _passed_on(kit: Kit, layer: str) -> dict[str, str]:
-    """Return layers that hold what a layer holds: itself, its child, one made of its Diff."""
+    """Return layers of equal content: the layer, its child, and one made from its Diff."""
     return {
         "the layer": layer,
         "its child": kit.layer(layer),
-        "a layer made of its Diff": kit.applied(kit.diff(layer)),
+        "a layer made from its Diff": kit.applied(kit.diff(layer)),
     }
 
 
@@ -100,7 +100,7 @@ def capability_set_by_a_container(kit: Kit) -> None:
 
     layer = kit.layer(base, change)
     copy = kit.applied(kit.diff(layer, base), base)
-    expect_tree("a layer made of the Diff", kit.record(copy), kit.record(layer))
+    expect_tree("a layer made from the Diff", kit.record(copy), kit.record(layer))
     found = kit.record(copy)
     attributes = [_CAPABILITY in found[name].attributes for name in (b"bin/ping", b"bin/wall")]
     expect("whether ping, and wall, have a capability", attributes, [False, True])

@@ -1,4 +1,4 @@
-"""Calls that break off, and calls that come again, as daemons make them."""
+"""Calls that break off, and calls that a daemon repeats."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BIG: Final = 24 << 20
 """Bytes of a Diff that no buffer between plugin and daemon holds."""
 
 _EARLY: Final = 1.0
-"""Seconds in which an answer comes that is not held back."""
+"""Seconds within which a response arrives that is not delayed."""
 
 _NEEDING: Final[dict[str, dict[str, str]]] = {
     "Create": {"ID": ""},
@@ -48,7 +48,7 @@ def repeated_json_call_is_rejected(kit: Kit) -> None:
     """A call that needs an ID or a home is rejected if it arrives with an empty body."""
     for name in _NEEDING:
         with kit.subject.wire() as daemon:
-            if not daemon.ask(wire.sent_again(name)).refusal:
+            if not daemon.ask(wire.sent_again(name)).rejection:
                 raise Mismatch(f"{name} with an empty body", "success", "an error")
 
 
@@ -69,7 +69,7 @@ def _breaks_off(kit: Kit, sent: Iterable[bytes], what: str) -> None:
     """Send a part of a layer and break off; see that it is no success, and can be mended."""
     id = kit.id()
     with kit.subject.wire() as daemon:
-        expect("the refusal of Create", daemon.ask(wire.call("Create", ID=id)).refusal, "")
+        expect("the error of Create", daemon.ask(wire.call("Create", ID=id)).rejection, "")
         daemon.send(wire.apply_head(id), *sent).end_sending()
         answer = None
         try:
@@ -78,17 +78,17 @@ def _breaks_off(kit: Kit, sent: Iterable[bytes], what: str) -> None:
             raise
         except Mismatch:  # no answer, or a part of one, is none
             pass
-        if answer and answer.is_whole and not answer.refusal:
-            asked = f"the answer to an ApplyDiff that broke off {what}"
+        if answer and answer.is_whole and not answer.rejection:
+            asked = f"the response to an ApplyDiff that broke off {what}"
             raise Mismatch(asked, f"success: {answer.body!r}", "an error, or none")
     with kit.subject.wire() as daemon:
-        refusal = daemon.ask(wire.call("Remove", ID=id)).refusal
-        expect(f"the refusal of Remove after a transfer that broke {what}", refusal, "")
-        expect("the refusal of Create after it", daemon.ask(wire.call("Create", ID=id)).refusal, "")
+        rejection = daemon.ask(wire.call("Remove", ID=id)).rejection
+        expect(f"the error of Remove after a transfer that broke {what}", rejection, "")
+        expect("the error of Create after it", daemon.ask(wire.call("Create", ID=id)).rejection, "")
         again = daemon.ask(wire.apply(id, _TAR))
-        expect("the refusal of ApplyDiff after it", again.refusal, "")
+        expect("the error of ApplyDiff after it", again.rejection, "")
         expect("Size", again.said.get("Size"), 3 * _SIZE)
-    expect("what the layer shows then", sorted(kit.record(id)), _NAMES)
+    expect("content of the layer then", sorted(kit.record(id)), _NAMES)
 
 
 _CHUNKS: Final = list(wire.chunks(_TAR, 20_000))
@@ -129,8 +129,8 @@ def broken_layer_is_unusable(kit: Kit) -> None:
         daemon.rest()
     with kit.subject.wire() as daemon:
         for call in (wire.call("Get", ID=id), wire.call("Create", ID=kit.id(), Parent=id)):
-            if not daemon.ask(call).refusal:
-                what = "Get of a layer whose transfer broke off, or Create upon it"
+            if not daemon.ask(call).rejection:
+                what = "Get of a layer whose transfer broke off, or Create with it as parent"
                 raise Mismatch(what, "success", "an error")
 
 
@@ -155,7 +155,7 @@ def _sends_a_tail(kit: Kit) -> None:
         daemon.rest()
     with kit.subject.wire() as daemon:
         answer = daemon.ask(wire.apply(id, tars.tar(_FILES[2])))
-    if not answer.refusal:
+    if not answer.rejection:
         raise Mismatch("a second ApplyDiff with the tail of the first", "success", "an error")
 
 
@@ -166,9 +166,9 @@ def empty_body_is_an_empty_layer(kit: Kit) -> None:
         id = kit.layer()
         with kit.subject.wire() as daemon:
             answer = daemon.ask(wire.apply(id, body))
-        expect(f"the refusal of a layer of {len(body)} zero bytes", answer.refusal, "")
+        expect(f"the error of a layer of {len(body)} zero bytes", answer.rejection, "")
         expect("Size", answer.said.get("Size", 0), 0)
-        expect("what the layer shows", kit.record(id), {})
+        expect("content of the layer", kit.record(id), {})
 
 
 @GROUP.case(references.CHUNKS, Need.SOCKET)
@@ -179,9 +179,9 @@ def chunks_of_any_size(kit: Kit) -> None:
         id = kit.layer()
         with kit.subject.wire() as daemon:
             daemon.send(wire.apply_head(id), b"".join(wire.chunks(data, size)), LAST_CHUNK)
-            expect(f"the refusal of chunks of {size} bytes", daemon.answer().refusal, "")
+            expect(f"the error of chunks of {size} bytes", daemon.answer().rejection, "")
         names = _NAMES if data is _TAR else [b"a", b"d", b"d/b"]
-        expect(f"what a layer in chunks of {size} bytes shows", sorted(kit.record(id)), names)
+        expect(f"content of a layer in chunks of {size} bytes", sorted(kit.record(id)), names)
 
 
 @GROUP.case(references.OTHER_CLIENTS, Need.SOCKET, required=False)
@@ -191,8 +191,8 @@ def body_of_known_length(kit: Kit) -> None:
     target = f"/GraphDriver.ApplyDiff?id={id}&parent="
     with kit.subject.wire() as daemon:
         answer = daemon.ask(wire.head(target, f"Content-Length: {len(_TAR)}"), _TAR)
-    expect("the refusal of a body of known length", answer.refusal, "")
-    expect("what the layer shows", sorted(kit.record(id)), _NAMES)
+    expect("the error of a body of known length", answer.rejection, "")
+    expect("content of the layer", sorted(kit.record(id)), _NAMES)
 
 
 @GROUP.case(references.READER_GONE, Need.SOCKET)
@@ -235,8 +235,8 @@ def error_reaches_the_sender(kit: Kit) -> None:
                 daemon.send(*wire.chunks(b"no tar at all. " * 4096))
             daemon.send(LAST_CHUNK)
         answer = daemon.answer()
-    if not answer.refusal:
-        raise Mismatch("ApplyDiff of what is no tar", "success", "an error")
+    if not answer.rejection:
+        raise Mismatch("ApplyDiff of data that is not a tar", "success", "an error")
 
 
 @GROUP.case(references.EARLY_RESPONSE, Need.SOCKET, required=False)
@@ -251,8 +251,8 @@ def error_waits_for_the_body(kit: Kit) -> None:
         except wire.SilentError:
             found = b""
         if found:
-            asked = "what comes of a refused ApplyDiff before its last chunk was sent"
+            asked = "the response to a failing ApplyDiff before its last chunk"
             raise Mismatch(asked, found, "nothing yet")
         daemon.socket.settimeout(wire.TIMEOUT)
-        if not daemon.ask(LAST_CHUNK).refusal:
-            raise Mismatch("ApplyDiff of what is no tar", "success", "an error")
+        if not daemon.ask(LAST_CHUNK).rejection:
+            raise Mismatch("ApplyDiff of data that is not a tar", "success", "an error")

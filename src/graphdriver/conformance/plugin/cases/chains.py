@@ -1,4 +1,4 @@
-"""Layers upon layers: children, siblings, and as many below as daemons take."""
+"""Children, siblings, and chains of layers as long as daemons make them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GROUP: Group[Kit] = Group("chains", "chains of layers, as long as daemons make t
 
 
 def build_at(root: Path) -> None:
-    """Fill a layer with all that there is."""
+    """Fill a layer with every type of entry."""
     build(str(root))
 
 
@@ -32,7 +32,7 @@ def child_shows_its_parent(kit: Kit) -> None:
     ):
         child = kit.id()
         create(child, parent, "", {})
-        expect_tree(f"what a child made with {name} shows", kit.record(child), expected)
+        expect_tree(f"content of a child made with {name}", kit.record(child), expected)
 
 
 @GROUP.case(references.ROOT_DIRECTORY, required=False)
@@ -68,11 +68,11 @@ def siblings_are_apart(kit: Kit) -> None:
     edited = kit.layer(parent, edit)
     overwritten = kit.layer(parent, overwrite)
     expect("whether a child shows what was changed", kit.record(edited) == before, False)
-    expect_tree("what the parent shows", kit.record(parent), before)
-    expect_tree("what another child shows", kit.record(other), before)
+    expect_tree("content of the parent", kit.record(parent), before)
+    expect_tree("content of another child", kit.record(other), before)
     kit.driver.remove(edited)
     kit.driver.remove(overwritten)
-    expect_tree("what the parent shows, its children removed", kit.record(parent), before)
+    expect_tree("content of the parent, its children removed", kit.record(parent), before)
 
 
 @GROUP.case(references.LONG_CHAINS)
@@ -92,7 +92,7 @@ def ten_written_layers(kit: Kit) -> None:
     applied = ""
     for parent, child in itertools.pairwise(written):
         applied = kit.applied(kit.diff(child, parent), applied)
-    expect_tree("what ten applied layers show", kit.record(applied), kit.record(written[-1]))
+    expect_tree("content of ten applied layers", kit.record(applied), kit.record(written[-1]))
 
 
 @GROUP.case(references.LONG_CHAINS)
@@ -109,7 +109,7 @@ def hundred_and_twenty_five_layers(kit: Kit) -> None:
     kit.driver.create_read_write(init, chain[-1], "", {})
     with kit.shown(init) as root:
         (root / "new").write_text("written on 125 layers")
-    expect_changes("Changes of a layer upon 125", kit.driver, init, chain[-1], ["A /new"])
+    expect_changes("Changes of a layer on 125", kit.driver, init, chain[-1], ["A /new"])
 
 
 @GROUP.case(references.LONGER_CHAINS, required=False)
@@ -128,16 +128,16 @@ def reading_through_a_hundred_layers(kit: Kit) -> None:
     found = kit.record(layer)
     own = {path: facts.content for path, facts in found.items() if path.startswith(b"shared/")}
     expect(
-        "a directory to which each of 100 layers brought a file",
+        "a directory with a file of each of 100 layers",
         own,
         {b"shared/%03d" % number: b"%d" % number for number in range(100)},
     )
     lowest = {path: facts for path, facts in found.items() if not path.startswith(b"shared")}
-    expect_tree("what the lowest of 101 layers brought", lowest, expected)
+    expect_tree("the files of the lowest of 101 layers", lowest, expected)
 
 
 def _applied(kit: Kit, count: int) -> list[str]:
-    """Apply layers, each of which brings, changes and deletes something; see what the top shows."""
+    """Apply layers that each add, change and delete something; check the content of the top."""
     chain = [""]
     for number in range(count):
         entries = [
@@ -152,12 +152,12 @@ def _applied(kit: Kit, count: int) -> list[str]:
 
 
 def _expect_sum(kit: Kit, chain: list[str]) -> None:
-    """See that the top shows the last five layers' own files, and the file that all have brought."""
+    """Expect the own files of the last five layers at the top, and the file that each layer writes."""
     last = len(chain) - 2
     kept = [f"f{number}" for number in range(last - 4, last + 1)]
     with kit.shown(chain[-1]) as root:
         expect("names in the topmost layer", sorted(os.listdir(root)), sorted([*kept, "same"]))
-        expect("a file that each layer brought", (root / "same").read_text(), str(last))
+        expect("a file that each layer writes", (root / "same").read_text(), str(last))
     with kit.shown(chain[4]) as root:
         expect("that file in the fourth layer", (root / "same").read_text(), "3")
     gone = f"D /f{last - 5}"

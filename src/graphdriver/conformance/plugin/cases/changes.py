@@ -1,4 +1,4 @@
-"""Changes, as ``docker diff`` shows them; their order is nobody's business."""
+"""Changes, as ``docker diff`` shows them, in any order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GROUP: Group[Kit] = Group("changes", "Changes, as docker diff shows them")
 
 
 def _expect(kit: Kit, fill: object, *expected: str) -> None:
-    """Change what `build` made, and compare Changes."""
+    """Change the tree of `build`, and compare Changes."""
     base = kit.layer(fill=build_at)
     layer = kit.layer(base, fill)  # type: ignore[arg-type]
     expect_changes("Changes", kit.driver, layer, base, expected)

@@ -41,14 +41,14 @@ def applied_while_a_diff_is_read(kit: Kit) -> None:
             wire.call("Put", ID=id),
         ):
             try:
-                refusal = other.ask(call).refusal
+                rejection = other.ask(call).rejection
             except wire.SilentError as silent:
                 what = "a call on a second connection while a Diff is read"
                 raise Mismatch(what, silent.saw, "an answer") from None
-            expect("the refusal of a call while a Diff is read", refusal, "")
+            expect("the error of a call while a Diff is read", rejection, "")
         left = len(reader.rest_of_chunks())
     expect("whether the rest of the Diff came", left > _BIG - 200_000, True)
-    expect("what the new layer shows", sorted(kit.record(id)), [b"big", b"new"])
+    expect("content of the new layer", sorted(kit.record(id)), [b"big", b"new"])
 
 
 @GROUP.case(references.DIFFS_AT_ONCE)
@@ -71,7 +71,7 @@ def diffs_at_once(kit: Kit) -> None:
             while piece := stream.read(1 << 20):
                 found[number] += piece
     same = [one == other for one, other in zip(found, expected, strict=True)]
-    expect("whether each is what it is when read alone", same, [True] * 8)
+    expect("whether each is the same as when read alone", same, [True] * 8)
 
 
 @GROUP.case(references.MANY_CALLERS, Need.SOCKET)
@@ -103,13 +103,13 @@ def callers_with_layers_of_their_own(kit: Kit) -> None:
             for one in (id, copy):
                 with kit.shown(one) as root:
                     found = (root / "base").read_text(), (root / "mine").read_text()
-                expect("what a caller's layer shows", found, ("base", text))
+                expect("content of a caller's layer", found, ("base", text))
             for one in (copy, id):
                 kit.driver.remove(one)
                 expect("Exists after Remove", kit.driver.exists(one), False)
 
     _at_once(8, call)
-    expect("what the common parent shows", list(kit.record(base)), [b"base"])
+    expect("content of the common parent", list(kit.record(base)), [b"base"])
 
 
 @GROUP.case(references.MANY_CALLERS)
@@ -120,10 +120,10 @@ def children_of_one_parent_at_once(kit: Kit) -> None:
 
     def make(number: int) -> None:
         id = kit.layer(base)
-        expect(f"what child {number} shows", kit.record(id) == before, True)
+        expect(f"content of child {number}", kit.record(id) == before, True)
 
     _at_once(16, make)
-    expect("what the parent shows", kit.record(base) == before, True)
+    expect("content of the parent", kit.record(base) == before, True)
 
 
 @GROUP.case(references.MANY_CALLERS, Need.SOCKET)
@@ -135,14 +135,14 @@ def same_layer_from_many(kit: Kit) -> None:
 
     def create(_: int) -> None:
         with kit.subject.wire() as daemon:
-            made.append(not daemon.ask(wire.call("Create", ID=id)).refusal)
+            made.append(not daemon.ask(wire.call("Create", ID=id)).rejection)
 
     def get_and_put(_: int) -> None:
         with kit.subject.wire() as daemon:
             answer = daemon.ask(wire.call("Get", ID=id))
-            expect("the refusal of a Get", answer.refusal, "")
+            expect("the error of a Get", answer.rejection, "")
             directories.append(answer.said.get("Dir"))
-            expect("the refusal of a Put", daemon.ask(wire.call("Put", ID=id)).refusal, "")
+            expect("the error of a Put", daemon.ask(wire.call("Put", ID=id)).rejection, "")
 
     _at_once(8, create)
     expect("how many Creates of one ID were a success", made.count(True), 1)

@@ -14,7 +14,7 @@ GROUP: Group[Kit] = Group(
 )
 
 _LONG_PATH = b"/".join([b"d" * 60] * 4)
-"""A directory whose name is longer than a header's field, and than both of ustar's together."""
+"""A path longer than a header's field, and than both fields of ustar together."""
 
 
 @GROUP.case(references.DIALECTS)
@@ -200,7 +200,7 @@ def missing_parents_are_created(kit: Kit) -> None:
     expect("directories that were missing", made, dict.fromkeys(made, expected))
     below = found[b"old"]
     expect("a directory of the layer below", (below.mode, below.uid), ("0o40700", 7))
-    expect("whether what it held is there", b"old/kept" in found, True)
+    expect("whether its content is there", b"old/kept" in found, True)
 
 
 @GROUP.case(references.OVER_THE_EXISTING)

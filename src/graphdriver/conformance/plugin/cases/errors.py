@@ -1,4 +1,4 @@
-"""Refusals: what must be one, what it says, and that the plugin lives on."""
+"""Rejected calls: which they are, their errors, and that the plugin survives them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from graphdriver.conformance.kit.case import Group, Need
-from graphdriver.conformance.kit.expect import Mismatch, expect, refused
+from graphdriver.conformance.kit.expect import Mismatch, expect, rejected
 from graphdriver.conformance.plugin import references, wire
 from graphdriver.conformance.plugin.kit import Kit
 from graphdriver.driver import Driver
@@ -30,17 +30,17 @@ def missing_layer_is_an_error(kit: Kit) -> None:
     """Get, Diff, Changes, DiffSize and ApplyDiff of a layer that does not exist are rejected."""
     id = kit.id()
     for name, call in _ASKED.items():
-        with refused(f"{name} of a layer that does not exist"):
+        with rejected(f"{name} of a layer that does not exist"):
             call(kit.driver, id)
-        expect(f"Exists after {name} of what does not exist", kit.driver.exists(id), False)
+        expect(f"Exists after {name} of a missing layer", kit.driver.exists(id), False)
 
 
 @GROUP.case(references.LIFE_OF_A_LAYER, required=False)
 def missing_layer_is_an_error_to_put_and_metadata(kit: Kit) -> None:
     """Put and GetMetadata of a layer that does not exist are rejected."""
-    with refused("Put of a layer that does not exist"):
+    with rejected("Put of a layer that does not exist"):
         kit.driver.put(kit.id())
-    with refused("GetMetadata of a layer that does not exist"):
+    with rejected("GetMetadata of a layer that does not exist"):
         kit.driver.get_metadata(kit.id())
 
 
@@ -49,7 +49,7 @@ def comparison_with_a_missing_parent_is_an_error(kit: Kit) -> None:
     """Diff, Changes and DiffSize against a parent that does not exist are rejected."""
     id = kit.layer()
     for name in ("diff", "changes", "diff_size"):
-        with refused(f"{name} against a parent that does not exist"):
+        with rejected(f"{name} against a parent that does not exist"):
             getattr(kit.driver, name)(id, kit.id())
 
 
@@ -58,9 +58,9 @@ def errors_name_the_layer(kit: Kit) -> None:
     """The text of an error names the layer of the call, or the parent that does not exist."""
     id = kit.id()
     for name, call in _ASKED.items():
-        with refused(f"{name} of a layer that does not exist", id):
+        with rejected(f"{name} of a layer that does not exist", id):
             call(kit.driver, id)
-    with refused("Create upon a parent that does not exist", id):
+    with rejected("Create with a parent that does not exist", id):
         kit.driver.create(kit.id(), id, "", {})
 
 
@@ -79,8 +79,8 @@ def errors_have_a_text(kit: Kit) -> None:
     """An error has a text: Err in its JSON, or its body."""
     with kit.subject.wire() as daemon:
         answer = daemon.ask(wire.call("Get", ID=kit.id()))
-    if not answer.refusal.strip() or not answer.body.strip():
-        raise Mismatch("the text of a refusal", answer.body, "what a user can act on")
+    if not answer.rejection.strip() or not answer.body.strip():
+        raise Mismatch("the text of a refusal", answer.body, "a text")
 
 
 @GROUP.case(references.SHOWN_TO_USERS, Need.SOCKET, required=False)
@@ -99,7 +99,7 @@ def malformed_json_is_rejected(kit: Kit) -> None:
     for body in (b"{", b"[]", b'"x"', b"\xff\xfe", b'{"ID": 7}', b'{"ID": {"a": 1}}'):
         head = wire.head("/GraphDriver.Get", f"Content-Length: {len(body)}")
         with kit.subject.wire() as daemon:
-            if not daemon.ask(head, body).refusal:
+            if not daemon.ask(head, body).rejection:
                 raise Mismatch(f"Get with the body {body!r}", "success", "an error")
     expect("Exists after that", kit.driver.exists(id), True)
 
@@ -109,6 +109,6 @@ def ids_that_are_paths_are_rejected(kit: Kit) -> None:
     """An ID that would lead out of the home is rejected, and creates nothing there."""
     (kit.scratch / "canary").mkdir()
     for id in ("../canary", "a/b", "..", ".", "/etc", "a\0b", "x" * 300):
-        with refused(f"Create of the layer {id[:20]!r}"):
+        with rejected(f"Create of the layer {id[:20]!r}"):
             kit.driver.create(id, "", "", {})
     expect("the directory beside", [one.name for one in kit.scratch.iterdir()], ["canary"])

@@ -1,4 +1,4 @@
-"""Images that nobody should trust: each is refused, or made harmless.
+"""Hostile images: each must be rejected, or made harmless.
 
 What is outside of the layer is a directory of the case's own, with a canary in it: nothing in it may
 change, and nothing of it may be seen through the layer.
@@ -13,7 +13,7 @@ import struct
 from pathlib import Path
 
 from graphdriver.conformance.kit.case import Group, Need
-from graphdriver.conformance.kit.expect import Mismatch, either_way, expect, expect_tree, refused
+from graphdriver.conformance.kit.expect import Mismatch, either_way, expect, expect_tree, rejected
 from graphdriver.conformance.kit.tree import Facts, record
 from graphdriver.conformance.plugin import references, tars, wire
 from graphdriver.conformance.plugin.kit import Kit
@@ -48,10 +48,10 @@ class _Outside:
         """Apply a tar, refused or not, and see that nothing outside has changed; return the layer."""
         id = self._kit.id()
         self._kit.driver.create(id, parent, "", {})
-        with either_way() as refusal:
+        with either_way() as rejection:
             self._kit.driver.apply_diff(id, parent, io.BytesIO(tars.tar(*entries)))
         expect_tree("a directory outside of the layer", self._look(), self._before)
-        return "" if refusal.was else id
+        return "" if rejection.was else id
 
     def is_not_seen_in(self, id: str) -> None:
         """See that no file of a layer is one of the directory's."""
@@ -121,7 +121,7 @@ def writing_to_a_symbolic_link(kit: Kit) -> None:
     id = outside.apply(link, tars.file(b"a", b"overwritten", mode=0o777, uid=1234))
     if id:
         with kit.shown(id) as root:
-            expect("what stands in the link's place", (root / "a").read_bytes(), b"overwritten")
+            expect("the file in place of the link", (root / "a").read_bytes(), b"overwritten")
 
 
 @GROUP.case(references.ESCAPE)
@@ -198,9 +198,9 @@ def overlay_attributes_are_ignored(kit: Kit) -> None:
                 id = kit.id()
                 kit.driver.create(id, parent, "", {})
                 data = tars.tar(tars.pax([(key, value)]), tars.directory(b"shown"))
-                with either_way() as refusal:
+                with either_way() as rejection:
                     kit.driver.apply_diff(id, parent, io.BytesIO(data))
-                if refusal.was:
+                if rejection.was:
                     continue
                 with kit.shown(id) as root:
                     found = sorted(os.listdir(root / "shown")), os.listdir(root / "other")
@@ -216,10 +216,10 @@ def zero_devices_are_no_whiteouts(kit: Kit) -> None:
     id = kit.id()
     kit.driver.create(id, base, "", {})
     data = tars.tar(tars.header(b"file", b"3", device=(0, 0)))
-    with either_way() as refusal:
+    with either_way() as rejection:
         kit.driver.apply_diff(id, base, io.BytesIO(data))
-    if not refusal.was:
-        expect("what the layer shows", list(kit.record(id)), [b"file"])
+    if not rejection.was:
+        expect("content of the layer", list(kit.record(id)), [b"file"])
 
 
 @GROUP.case(references.ROOT_ENTRY)
@@ -250,7 +250,7 @@ def headers_that_claim_gigabytes(kit: Kit) -> None:
                 daemon.send(
                     wire.apply_head(id), *wire.chunks(header + bytes(4096)), wire.LAST_CHUNK
                 )
-                if not daemon.answer().refusal:
+                if not daemon.answer().rejection:
                     what = f"a header of type {type.decode()} that claims {size} bytes"
                     raise Mismatch(what, "success", "an error")
     expect("Exists after that", kit.driver.exists(id), True)
@@ -266,8 +266,8 @@ def damaged_tars(kit: Kit) -> None:
         ("a header with a wrong checksum", good + bytes(wrong) + tars.END),
         ("a tar that ends within a file", good[:2048]),
         ("a tar that ends within a header", good + good[:100]),
-        ("what is no tar", b"no tar at all " * 1000),
+        ("data that is not a tar", b"no tar at all " * 1000),
     ):
         id = kit.layer()
-        with refused(f"ApplyDiff of {what}"):
+        with rejected(f"ApplyDiff of {what}"):
             kit.driver.apply_diff(id, "", io.BytesIO(data))

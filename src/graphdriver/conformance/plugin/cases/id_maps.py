@@ -1,4 +1,4 @@
-"""ID maps, as a daemon with --userns-remap says them with Init."""
+"""ID maps, as a daemon with --userns-remap sends them with Init."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from graphdriver.conformance.kit.case import Group, Need
-from graphdriver.conformance.kit.expect import NotOffered, either_way, expect, refused
+from graphdriver.conformance.kit.expect import NotOffered, either_way, expect, rejected
 from graphdriver.conformance.kit.tree import CAPABILITY
 from graphdriver.conformance.plugin import references, tars
 from graphdriver.conformance.plugin.diffs import entries
@@ -28,12 +28,12 @@ _ON_DISK: Final = {0: 100_000, 999: 100_999, 1000: 500_000, 1999: 500_999}
 
 @contextlib.contextmanager
 def _mapped(kit: Kit) -> Iterator[Driver]:
-    """Give a plugin that was told of maps; one that refuses them is right, and not examined further."""
+    """Give a plugin after an Init with maps; one that rejects maps is right, and not tested further."""
     with contextlib.ExitStack() as held:
-        with either_way() as refusal:
+        with either_way() as rejection:
             driver = held.enter_context(kit.subject.another(maps=_MAPS))
-        if refusal.was:
-            raise NotOffered(f"the plugin refuses ID maps: {refusal.text}")
+        if rejection.was:
+            raise NotOffered(f"the plugin refuses ID maps: {rejection.text}")
         yield driver
 
 
@@ -103,21 +103,21 @@ def written_by_a_container(kit: Kit) -> None:
         layer = kit.layer(base, write, driver)
         told = entries(kit.diff(layer, base, driver))
         expect("names in the Diff", sorted(told), [".wh.gone", "new"])
-        expect("owner of what was written", (told["new"].uid, told["new"].gid), (1000, 7))
+        expect("owner of a written file", (told["new"].uid, told["new"].gid), (1000, 7))
         expect("owner of a whiteout", (told[".wh.gone"].uid, told[".wh.gone"].gid), (0, 0))
 
 
 @GROUP.case(references.UNMAPPED, Need.HOMES)
 def unmapped_owner_is_rejected(kit: Kit) -> None:
     """ApplyDiff of a file whose owner no map contains is rejected."""
-    with _mapped(kit) as driver, refused(f"ApplyDiff with user {_STRANGER}"):
+    with _mapped(kit) as driver, rejected(f"ApplyDiff with user {_STRANGER}"):
         kit.applied(tars.tar(tars.file(b"strange", uid=_STRANGER)), driver=driver)
 
 
 @GROUP.case(references.UNMAPPED, Need.HOMES, required=False)
 def unmapped_owner_is_named(kit: Kit) -> None:
     """The error names the owner that no map contains."""
-    with _mapped(kit) as driver, refused(f"ApplyDiff with user {_STRANGER}", str(_STRANGER)):
+    with _mapped(kit) as driver, rejected(f"ApplyDiff with user {_STRANGER}", str(_STRANGER)):
         kit.applied(tars.tar(tars.file(b"strange", uid=_STRANGER)), driver=driver)
 
 

@@ -1,11 +1,11 @@
-"""Homes: what a daemon says at each of its starts."""
+"""Homes, and the Init that a daemon sends at each start."""
 
 from __future__ import annotations
 
 import os
 
 from graphdriver.conformance.kit.case import Group, Need
-from graphdriver.conformance.kit.expect import NotOffered, either_way, expect, refused
+from graphdriver.conformance.kit.expect import NotOffered, either_way, expect, rejected
 from graphdriver.conformance.plugin import references, wire
 from graphdriver.conformance.plugin.kit import Kit
 from graphdriver.driver import IDMap
@@ -19,7 +19,7 @@ def init_is_repeated(kit: Kit) -> None:
     id = kit.layer(fill=lambda root: (root / "kept").write_text("x"))
     kit.driver.init(kit.subject.home, [], [], [])
     expect("Exists after another Init", kit.driver.exists(id), True)
-    expect("what the layer shows", list(kit.record(id)), [b"kept"])
+    expect("content of the layer", list(kit.record(id)), [b"kept"])
 
 
 @GROUP.case(references.DAEMON_RESTART, Need.SOCKET)
@@ -28,10 +28,10 @@ def another_daemon_sends_init(kit: Kit) -> None:
     id = kit.layer(fill=lambda root: (root / "kept").write_text("x"))
     with kit.subject.another_daemon() as daemon:
         answer = daemon.ask(wire.call("Init", Home=kit.subject.home, Opts=None, UIDMaps=None))
-        expect("the refusal of another daemon's Init", answer.refusal, "")
+        expect("the error of another daemon's Init", answer.rejection, "")
         found = daemon.ask(wire.call("Exists", ID=id)).said
         expect("Exists, asked by that daemon", found, {"Exists": True})
-    expect("what the layer shows", list(kit.record(id)), [b"kept"])
+    expect("content of the layer", list(kit.record(id)), [b"kept"])
 
 
 @GROUP.case(references.CLEANUP)
@@ -40,7 +40,7 @@ def init_after_cleanup(kit: Kit) -> None:
     id = kit.layer(fill=lambda root: (root / "kept").write_text("x"))
     kit.driver.cleanup()
     kit.driver.init(kit.subject.home, [], [], [])
-    expect("what a layer shows after Cleanup and Init", list(kit.record(id)), [b"kept"])
+    expect("content of a layer after Cleanup and Init", list(kit.record(id)), [b"kept"])
 
 
 @GROUP.case(references.MANAGED_HOME, Need.HOMES)
@@ -50,7 +50,7 @@ def home_of_a_managed_plugin(kit: Kit) -> None:
     with kit.subject.another(home=home) as driver:
         below = kit.layer(fill=lambda root: (root / "one").write_text("1"), driver=driver)
         above = kit.layer(below, lambda root: (root / "two").write_text("2"), driver)
-        expect("what a layer shows there", sorted(kit.record(above, driver)), [b"one", b"two"])
+        expect("content of a layer there", sorted(kit.record(above, driver)), [b"one", b"two"])
         for id in (above, below):
             driver.remove(id)
 
@@ -61,26 +61,26 @@ def call_before_any_init(kit: Kit) -> None:
     id = kit.id()
     home = kit.scratch / "home"
     with kit.subject.unused() as daemon:
-        made = not daemon.ask(wire.call("Create", ID=id)).refusal
+        made = not daemon.ask(wire.call("Create", ID=id)).rejection
         if made:
             found = daemon.ask(wire.call("Exists", ID=id)).said
             expect("Exists, after a Create without an Init", found, {"Exists": True})
-        got = not daemon.ask(wire.call("Get", ID=id)).refusal
+        got = not daemon.ask(wire.call("Get", ID=id)).rejection
         expect("whether Get without an Init is a success", got, made)
         if got:
             daemon.ask(wire.call("Remove", ID=id))
         answer = daemon.ask(wire.call("Init", Home=str(home)))
-        expect("the refusal of the Init that comes then", answer.refusal, "")
+        expect("the error of the Init after it", answer.rejection, "")
         daemon.ask(wire.call("Cleanup"))
 
 
 @GROUP.case(references.ID_MAP_SPELLINGS, Need.PROCESS, required=False)
 def id_maps_as_the_documentation_spells_them(kit: Kit) -> None:
     """ID maps are also accepted with the members ContainerID, HostID and Size."""
-    with either_way() as refusal, kit.subject.another(maps=[IDMap(0, 100_000, 65_536)]):
+    with either_way() as rejection, kit.subject.another(maps=[IDMap(0, 100_000, 65_536)]):
         pass
-    if refusal.was:
-        raise NotOffered(f"the plugin refuses ID maps: {refusal.text}")
+    if rejection.was:
+        raise NotOffered(f"the plugin refuses ID maps: {rejection.text}")
     id = kit.id()
     maps = [{"ContainerID": 0, "HostID": 100_000, "Size": 65_536}]
     home = str(kit.scratch / "home")
@@ -89,7 +89,7 @@ def id_maps_as_the_documentation_spells_them(kit: Kit) -> None:
             wire.call("Init", Home=home, UIDMaps=maps, GIDMaps=maps),
             wire.call("Create", ID=id),
         ):
-            expect("the refusal of a call", daemon.ask(call).refusal, "")
+            expect("the error of a call", daemon.ask(call).rejection, "")
         named = daemon.ask(wire.call("Get", ID=id)).said.get("Dir")
         with kit.opened(named, is_read=True) as root:
             found = os.stat(root)
@@ -102,7 +102,7 @@ def id_maps_as_the_documentation_spells_them(kit: Kit) -> None:
 def unknown_option_is_rejected(kit: Kit) -> None:
     """Init with an option that the plugin does not know is rejected."""
     with (
-        refused("Init with an option that there is not", "no.such.option"),
+        rejected("Init with an option that the plugin does not know", "no.such.option"),
         kit.subject.another(options=["no.such.option=1"]),
     ):
         pass
@@ -112,6 +112,6 @@ def unknown_option_is_rejected(kit: Kit) -> None:
 def unknown_option_of_a_layer_is_rejected(kit: Kit) -> None:
     """CreateReadWrite with a --storage-opt that the plugin does not know is rejected."""
     id = kit.id()
-    with refused("CreateReadWrite with an option that there is not"):
+    with rejected("CreateReadWrite with an option that the plugin does not know"):
         kit.driver.create_read_write(id, "", "", {"no.such.option": "1"})
     expect("Exists after that", kit.driver.exists(id), False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from graphdriver.conformance.kit.case import Group
-from graphdriver.conformance.kit.expect import expect, refused
+from graphdriver.conformance.kit.expect import expect, rejected
 from graphdriver.conformance.plugin import references
 from graphdriver.conformance.plugin.kit import Kit
 
@@ -27,7 +27,7 @@ def exists_from_create_to_remove(kit: Kit) -> None:
 def new_layer_is_empty(kit: Kit) -> None:
     """A new layer without parent is an empty directory of root, 0755, at an absolute path."""
     id = kit.layer()
-    expect("what a new layer shows", kit.record(id), {})
+    expect("content of a new layer", kit.record(id), {})
     with kit.shown(id, is_read=True) as root:
         found = os.stat(root)
         expect("mode of the root directory", oct(found.st_mode & 0o7777), oct(0o755))
@@ -49,7 +49,7 @@ def removed_id_can_be_used_again(kit: Kit) -> None:
     id = kit.layer(fill=lambda root: (root / "old").touch())
     kit.driver.remove(id)
     kit.driver.create(id, "", "", {})
-    expect("what a layer shows whose ID was used before", kit.record(id), {})
+    expect("content of a layer with a used ID", kit.record(id), {})
 
 
 @GROUP.case(references.MOUNTED_AT_REMOVE)
@@ -65,18 +65,18 @@ def mounted_layer_can_be_removed(kit: Kit) -> None:
 def id_is_used_once(kit: Kit) -> None:
     """Create and CreateReadWrite of an ID that exists are rejected, and do not change its layer."""
     id = kit.layer(fill=lambda root: (root / "kept").touch())
-    with refused("Create of an ID that exists"):
+    with rejected("Create of an ID that exists"):
         kit.driver.create(id, "", "", {})
-    with refused("CreateReadWrite of an ID that exists"):
+    with rejected("CreateReadWrite of an ID that exists"):
         kit.driver.create_read_write(id, "", "", {})
-    expect("what the layer shows after that", list(kit.record(id)), [b"kept"])
+    expect("content of the layer after that", list(kit.record(id)), [b"kept"])
 
 
 @GROUP.case(references.LIFE_OF_A_LAYER)
 def parent_must_exist(kit: Kit) -> None:
     """Create with a parent that does not exist is rejected, and creates nothing."""
     id = kit.id()
-    with refused("Create upon a parent that does not exist"):
+    with rejected("Create with a parent that does not exist"):
         kit.driver.create(id, kit.id(), "", {})
     expect("Exists after a Create that failed", kit.driver.exists(id), False)
     kit.driver.create(id, "", "", {})
@@ -95,7 +95,7 @@ def gets_nest(kit: Kit) -> None:
     with kit.opened(outer, is_read=True) as root:
         expect("a file after the first of two Puts", (root / "file").read_text(), "x")
     kit.driver.put(id)
-    expect("what the layer shows after both", list(kit.record(id)), [b"file"])
+    expect("content of the layer after both", list(kit.record(id)), [b"file"])
 
 
 @GROUP.case(references.LIFE_OF_A_LAYER)

@@ -1,4 +1,4 @@
-"""What is left when all is over: nothing."""
+"""Leftovers of layers and calls: none may remain."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _UNREAD: Final = 30
 
 
 def _used(home: str) -> int:
-    """Return how many bytes a home takes; what vanishes meanwhile does not count."""
+    """Return how many bytes a home takes; files that vanish meanwhile do not count."""
     total = 0
     pending = [home]
     while pending:
@@ -48,7 +48,7 @@ def disk_space_is_freed(kit: Kit) -> None:
         more = _used(kit.subject.home) - before
         return f"{more >> 20} MiB more than before" if more > 4 << 20 else ""
 
-    expect_soon("what is used below the home", look, "no more than before", kit.patience)
+    expect_soon("disk space used below the home", look, "no more than before", kit.patience)
 
 
 @GROUP.case(references.DISK_COMES_BACK, Need.SOCKET)
@@ -59,7 +59,7 @@ def failed_layer_leaves_nothing(kit: Kit) -> None:
     id = kit.layer()
     with kit.subject.wire() as daemon:
         answer = daemon.ask(wire.apply(id, data))
-    if not answer.refusal:
+    if not answer.rejection:
         raise Mismatch("ApplyDiff of a damaged tar", "success", "an error")
     kit.driver.remove(id)
 
@@ -67,7 +67,7 @@ def failed_layer_leaves_nothing(kit: Kit) -> None:
         more = _used(kit.subject.home) - before
         return f"{more >> 20} MiB more than before" if more > 4 << 20 else ""
 
-    expect_soon("what is used below the home", look, "no more than before", kit.patience)
+    expect_soon("disk space used below the home", look, "no more than before", kit.patience)
 
 
 @GROUP.case(references.LEAKS)
@@ -88,7 +88,7 @@ def nothing_is_mounted(kit: Kit) -> None:
         more = set(mounts_below(kit.subject.home)) - set(before)
         return ", ".join(sorted(more))
 
-    expect_soon("what is mounted below the home", look, "no more than before", kit.patience)
+    expect_soon("mounts below the home", look, "no more than before", kit.patience)
 
 
 @GROUP.case(references.READER_GONE, Need.SOCKET, required=False)
@@ -109,7 +109,7 @@ def unread_diffs_leave_no_process(kit: Kit) -> None:
             return ""
         return f"{processes} more processes and {descriptors} more open files"
 
-    what = f"what {_UNREAD} Diffs left whose readers went away"
+    what = f"leftovers of {_UNREAD} Diffs without a reader"
     expect_soon(what, look, "no more than before", kit.patience)
 
 
@@ -125,7 +125,7 @@ def descriptors_do_not_grow(kit: Kit) -> None:
         with kit.shown(id) as root:
             (root / "new").touch()
         kit.diff(id, base)
-        with kit.subject.wire() as daemon:  # one that goes away in the middle
+        with kit.subject.wire() as daemon:  # a reader that leaves in the middle
             daemon.send(wire.call("Diff", ID=base)).take(10)
         kit.driver.remove(id)
 

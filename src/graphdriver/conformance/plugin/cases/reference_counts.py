@@ -1,4 +1,4 @@
-"""Gets and Puts: what is shown for how long, also across a daemon's restart."""
+"""Get and Put: how long a layer stays mounted, also across a daemon's restart."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def many_gets_one_directory(kit: Kit) -> None:
     for left in range(19, 0, -1):
         kit.driver.put(id)
         found = kit.names(directory)
-        expect(f"what the directory shows with {left} Gets left", found, ["above", "below"])
+        expect(f"content of the directory with {left} Gets left", found, ["above", "below"])
     kit.driver.put(id)
-    expect("what the layer shows after all Puts", sorted(kit.record(id)), [b"above", b"below"])
+    expect("content of the layer after all Puts", sorted(kit.record(id)), [b"above", b"below"])
 
 
 @GROUP.case(references.PUT_RELEASES)
@@ -50,7 +50,7 @@ def put_without_a_get_does_no_harm(kit: Kit) -> None:
     outer = kit.driver.get(id, "")
     kit.driver.get(id, "")
     kit.driver.put(id)
-    expect("what one Get of two shows", kit.names(outer), ["above", "below"])
+    expect("content of the directory after one Put of two", kit.names(outer), ["above", "below"])
     kit.driver.put(id)
 
 
@@ -63,7 +63,7 @@ def last_put_unmounts(kit: Kit) -> None:
     kit.driver.get(id, "")
     kit.driver.put(id)
     kit.driver.put(id)
-    expect("what is mounted below the home", mounts_below(kit.subject.home), before)
+    expect("mounts below the home", mounts_below(kit.subject.home), before)
 
 
 @GROUP.case(references.PUT_RELEASES)
@@ -74,7 +74,7 @@ def remove_unmounts(kit: Kit) -> None:
     kit.driver.get(id, "")
     kit.driver.get(id, "")
     kit.driver.remove(id)
-    expect("what is mounted below the home", mounts_below(kit.subject.home), before)
+    expect("mounts below the home", mounts_below(kit.subject.home), before)
 
 
 @GROUP.case(references.CLEANUP)
@@ -84,9 +84,9 @@ def cleanup_unmounts(kit: Kit) -> None:
     kit.driver.get(id, "")
     kit.driver.get(id, "")
     kit.driver.cleanup()
-    expect("what is mounted below the home", mounts_below(kit.subject.home), [])
+    expect("mounts below the home", mounts_below(kit.subject.home), [])
     kit.driver.init(kit.subject.home, [], [], [])
-    expect("what the layer shows then", sorted(kit.record(id)), [b"above", b"below"])
+    expect("content of the layer then", sorted(kit.record(id)), [b"above", b"below"])
 
 
 @GROUP.case(references.LIVE_CONTAINERS, Need.SOCKET)
@@ -100,14 +100,14 @@ def live_container_outlives_its_daemon(kit: Kit) -> None:
             wire.call("Get", ID=id),
             wire.call("Put", ID=id),
         ):
-            expect("the refusal of the next daemon's call", daemon.ask(call).refusal, "")
+            expect("the error of the next daemon's call", daemon.ask(call).rejection, "")
         with kit.opened(directory) as root:
             found = sorted(os.listdir(root))
-            expect("what the container's directory shows", found, ["above", "below"])
+            expect("content of the container's directory", found, ["above", "below"])
             (root / "written").write_text("z")
         daemon.ask(wire.call("Put", ID=id))
     shown = sorted(kit.record(id))
-    expect("what the layer shows at last", shown, [b"above", b"below", b"written"])
+    expect("content of the layer in the end", shown, [b"above", b"below", b"written"])
 
 
 @GROUP.case(references.LIVE_CONTAINERS, Need.SOCKET)
@@ -119,6 +119,6 @@ def layer_of_a_former_daemon_can_be_removed(kit: Kit) -> None:
     kit.driver.get(id, "")
     with kit.subject.another_daemon() as daemon:
         for call in (wire.call("Init", Home=kit.subject.home), wire.call("Remove", ID=id)):
-            expect("the refusal of the next daemon's call", daemon.ask(call).refusal, "")
+            expect("the error of the next daemon's call", daemon.ask(call).rejection, "")
     expect("Exists after that", kit.driver.exists(id), False)
-    expect("what is mounted below the home", mounts_below(kit.subject.home), before)
+    expect("mounts below the home", mounts_below(kit.subject.home), before)

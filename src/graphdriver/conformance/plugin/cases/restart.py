@@ -1,4 +1,4 @@
-"""The plugin is killed and started again, while its daemon and its containers go on."""
+"""The plugin is killed and restarted while its daemon and containers run."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def layers_outlive_the_plugin(kit: Kit) -> None:
     before = kit.record(above)
     _again(kit)
     expect("Exists of both", [kit.driver.exists(id) for id in (base, above)], [True, True])
-    expect_tree("what the layer shows after a restart", kit.record(above), before)
+    expect_tree("content of the layer after a restart", kit.record(above), before)
     child = kit.layer(above)
-    expect_tree("what a child that is made then shows", kit.record(child), before)
+    expect_tree("content of a child created then", kit.record(child), before)
     changed = [change.path for change in kit.driver.changes(above, base)]
     expect("Changes after a restart", changed, ["/above"])
 
@@ -44,16 +44,16 @@ def calls_without_an_init(kit: Kit) -> None:
         with kit.subject.wire() as daemon:
             exists = daemon.ask(wire.call("Exists", ID=id))
             got = daemon.ask(wire.call("Get", ID=id))
-        if not exists.refusal:
+        if not exists.rejection:
             expect("Exists without an Init", exists.said.get("Exists"), True)
-        if not got.refusal:
+        if not got.rejection:
             found = kit.names(got.said.get("Dir"))
-            expect("what Get shows without an Init", found, ["kept"])
+            expect("content of Dir without an Init", found, ["kept"])
     finally:
         kit.driver.init(kit.subject.home, [], [], [])
-    if not got.refusal:
+    if not got.rejection:
         kit.driver.put(id)
-    expect("what the layer shows after an Init", list(kit.record(id)), [b"kept"])
+    expect("content of the layer after an Init", list(kit.record(id)), [b"kept"])
 
 
 @GROUP.case(references.NO_INIT, Need.PROCESS)
@@ -64,9 +64,9 @@ def home_is_remembered(kit: Kit) -> None:
     kit.subject.start()
     try:
         expect("Exists without an Init", kit.driver.exists(id), True)
-        expect("what the layer shows without an Init", list(kit.record(id)), [b"kept"])
+        expect("content of the layer without an Init", list(kit.record(id)), [b"kept"])
         made = kit.layer(id)
-        expect("what a child shows that is made then", list(kit.record(made)), [b"kept"])
+        expect("content of a child created then", list(kit.record(made)), [b"kept"])
     finally:
         kit.driver.init(kit.subject.home, [], [], [])
 
@@ -90,12 +90,12 @@ def mount_outlives_a_kill(kit: Kit) -> None:
             kit.driver.init(kit.subject.home, [], [], [])
         found = kit.names(directory)
         expect(
-            "what the directory shows after the plugin's return", found, ["below", "new", "open"]
+            "content of the directory after the plugin's return", found, ["below", "new", "open"]
         )
     kit.driver.get(id, "")
     kit.driver.put(id)
     found = kit.names(directory)
-    expect("what it shows after another Get and Put", found, ["below", "new", "open"])
+    expect("content of the directory after another Get and Put", found, ["below", "new", "open"])
     kit.driver.put(id)
     with kit.shown(id) as root:
         text = (root / "open").read_text()
@@ -112,16 +112,16 @@ def mount_outlives_sigterm(kit: Kit) -> None:
         kit.subject.stop(kit.patience)
         with kit.opened(directory) as root:
             expect(
-                "what the directory shows when the plugin has ended", os.listdir(root), ["below"]
+                "content of the directory when the plugin has ended", os.listdir(root), ["below"]
             )
             (root / "new").write_text("new")
     finally:
         kit.subject.start()
         kit.driver.init(kit.subject.home, [], [], [])
     found = kit.names(directory)
-    expect("what the directory shows after the plugin's return", found, ["below", "new"])
+    expect("content of the directory after the plugin's return", found, ["below", "new"])
     kit.driver.put(id)
-    expect("what the layer shows then", sorted(kit.record(id)), [b"below", b"new"])
+    expect("content of the layer then", sorted(kit.record(id)), [b"below", b"new"])
 
 
 @GROUP.case(references.ENDS_ON_SIGTERM, Need.PROCESS, required=False)
@@ -152,7 +152,7 @@ def killed_in_a_transfer(kit: Kit) -> None:
     expect("Exists after Remove", kit.driver.exists(id), False)
     kit.driver.create(id, "", "", {})
     with kit.subject.wire() as daemon:
-        expect("the refusal of ApplyDiff", daemon.ask(wire.apply(id, tar)).refusal, "")
+        expect("the error of ApplyDiff", daemon.ask(wire.apply(id, tar)).rejection, "")
     expect("how many files the layer shows", len(kit.record(id)), 20)
 
 
@@ -169,10 +169,8 @@ def half_layer_is_unusable(kit: Kit) -> None:
     kit.driver.init(kit.subject.home, [], [], [])
     with kit.subject.wire() as daemon:
         answer = daemon.ask(wire.call("Get", ID=id))
-    if not answer.refusal:
-        raise Mismatch(
-            "Get of a layer in whose transfer the plugin was killed", "success", "an error"
-        )
+    if not answer.rejection:
+        raise Mismatch("Get of a layer whose transfer a kill interrupted", "success", "an error")
 
 
 @GROUP.case(references.PLUGIN_RESTART, Need.PROCESS)

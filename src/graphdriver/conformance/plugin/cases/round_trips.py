@@ -1,4 +1,4 @@
-"""What goes out with Diff comes in with ApplyDiff."""
+"""A Diff that is applied again gives the same layer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def whole_tree(kit: Kit) -> None:
     """A layer's Diff against no parent, applied, shows all that the layer shows."""
     layer = kit.layer(fill=build_at)
     copy = kit.applied(kit.diff(layer))
-    expect_tree("what the applied layer shows", kit.record(copy), kit.record(layer))
+    expect_tree("content of the applied layer", kit.record(copy), kit.record(layer))
 
 
 @GROUP.case(references.LAYERS_TRAVEL)
@@ -31,7 +31,7 @@ def all_kinds_of_changes(kit: Kit) -> None:
     base = kit.layer(fill=build_at)
     layer = kit.layer(base, edit)
     copy = kit.applied(kit.diff(layer, base), base)
-    expect_tree("what the applied layer shows", kit.record(copy), kit.record(layer))
+    expect_tree("content of the applied layer", kit.record(copy), kit.record(layer))
 
 
 @GROUP.case(references.SAME_DIGEST)
@@ -55,7 +55,7 @@ def same_bytes_of_a_copy(kit: Kit) -> None:
     copied_base = kit.applied(whole)
     copy = kit.applied(changed, copied_base)
     expect("whether the Diff of a copy is the same bytes", kit.diff(copied_base) == whole, True)
-    expect("whether a Diff upon it is", kit.diff(copy, copied_base) == changed, True)
+    expect("whether a Diff on it is", kit.diff(copy, copied_base) == changed, True)
 
 
 @GROUP.case(references.ANY_ANCESTOR)
@@ -67,7 +67,7 @@ def diff_against_any_ancestor(kit: Kit) -> None:
     data = kit.diff(three, one)
     expect("names in the Diff", sorted(entries(data)), [".wh.gone", "three", "two"])
     copy = kit.applied(data, one)
-    expect_tree("what the applied layer shows", kit.record(copy), kit.record(three))
+    expect_tree("content of the applied layer", kit.record(copy), kit.record(three))
 
 
 @GROUP.case(references.ANY_ANCESTOR)
@@ -76,7 +76,7 @@ def diff_against_nothing(kit: Kit) -> None:
     base = kit.layer(fill=build_at)
     layer = kit.layer(base, edit)
     copy = kit.applied(kit.diff(layer, ""))
-    expect_tree("what the applied layer shows", kit.record(copy), kit.record(layer))
+    expect_tree("content of the applied layer", kit.record(copy), kit.record(layer))
 
 
 @GROUP.case(references.EMPTY_LAYERS)
@@ -91,7 +91,7 @@ def unchanged_layer(kit: Kit) -> None:
     data = kit.diff(layer, base)
     expect("names in the Diff", sorted(entries(data)), [])
     copy = kit.applied(data, base)
-    expect_tree("what its Diff, applied, shows", kit.record(copy), kit.record(base))
+    expect_tree("content of a layer made from its Diff", kit.record(copy), kit.record(base))
 
 
 @GROUP.case(references.EMPTY_LAYERS)
@@ -103,7 +103,7 @@ def empty_streams_are_empty_layers(kit: Kit) -> None:
         kit.driver.create(layer, base, "", {})
         size = kit.driver.apply_diff(layer, base, io.BytesIO(data))
         expect(f"Size of a tar of {len(data)} bytes of zeros", size, 0)
-        expect_tree("what the layer shows", kit.record(layer), kit.record(base))
+        expect_tree("content of the layer", kit.record(layer), kit.record(base))
 
 
 @GROUP.case(references.READERS_GO_AWAY)
@@ -127,4 +127,4 @@ def exact_diffs_are_exact(kit: Kit) -> None:
         5120
     )
     layer = kit.applied(data)
-    expect("whether the Diff is what was applied", kit.diff(layer) == data, True)
+    expect("whether the Diff is the applied tar", kit.diff(layer) == data, True)

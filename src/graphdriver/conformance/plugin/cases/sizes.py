@@ -1,4 +1,4 @@
-"""How large a layer is said to be."""
+"""The sizes that a driver reports."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def size_of_an_applied_diff(kit: Kit) -> None:
     """For the layer's own Diff, too, ApplyDiff returns the sum of the sizes in its headers."""
     data = kit.diff(kit.layer(fill=build_at))
     expected = sum(entry.size for entry in entries(data).values() if entry.isreg())
-    expect("whether the Diff holds what was written", expected > 1_000_000, True)
+    expect("whether the Diff holds the written file", expected > 1_000_000, True)
     layer = kit.id()
     kit.driver.create(layer, "", "", {})
     expect("Size", kit.driver.apply_diff(layer, "", io.BytesIO(data)), expected)

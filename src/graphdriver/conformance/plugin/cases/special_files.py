@@ -36,7 +36,7 @@ def devices_and_fifos(kit: Kit) -> None:
     }
     expect("mode, owner and device", {name: facts[:4] for name, facts in found.items()}, expected)
     copy = kit.applied(kit.diff(layer))
-    expect_tree("a layer made of the Diff", kit.record(copy), found)
+    expect_tree("a layer made from the Diff", kit.record(copy), found)
 
 
 @GROUP.case(references.SPECIAL_FILES, required=False)
@@ -51,7 +51,7 @@ def linked_devices_and_fifos(kit: Kit) -> None:
 
     layer = kit.layer(fill=fill)
     copy = kit.applied(kit.diff(layer))
-    for what, one in (("a layer", layer), ("a layer made of its Diff", copy)):
+    for what, one in (("a layer", layer), ("a layer made from its Diff", copy)):
         files = {name: facts.file for name, facts in kit.record(one).items()}
         expected = {b"fifo": b"fifo", b"fifo2": b"fifo", b"null": b"null", b"null2": b"null"}
         expect(f"which file each name of {what} is", files, expected)

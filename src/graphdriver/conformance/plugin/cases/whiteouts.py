@@ -1,4 +1,4 @@
-"""What a layer's tar deletes: one name, or all that a directory had."""
+"""Whiteouts, which delete one name, and opaque directories."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OPAQUE = b".wh..wh..opq"
 
 
 def _names(kit: Kit, base: str, *entries: bytes) -> list[bytes]:
-    """Apply a tar upon a layer, and return all names that it shows then."""
+    """Apply a tar on a layer, and return all names that it shows then."""
     return sorted(kit.record(kit.applied(tars.tar(*entries), base)))
 
 
@@ -64,7 +64,7 @@ def keeps_the_layers_own_files(kit: Kit) -> None:
     anew = tars.whiteout(b".wh.d"), tars.directory(b"d"), tars.file(b"d/sub/new")
     for order in itertools.permutations(anew):
         names = [name for name in _names(kit, base, *order) if name.startswith(b"d/")]
-        expect("what is in a directory deleted and made anew", names, [b"d/sub", b"d/sub/new"])
+        expect("what is in a directory deleted and created again", names, [b"d/sub", b"d/sub/new"])
 
 
 @GROUP.case(references.OPAQUE)
@@ -82,7 +82,7 @@ def opaque_directory(kit: Kit) -> None:
     ):
         found = _names(kit, base, *order)
         expect(
-            "what an opaque directory shows", [n for n in found if n.startswith(b"d/")], expected
+            "content of an opaque directory", [n for n in found if n.startswith(b"d/")], expected
         )
         expect("whether another directory is there", b"e/f" in found, True)
 
@@ -119,9 +119,9 @@ def directory_deleted_and_created_again(kit: Kit) -> None:
     layer = kit.layer(base, renew)
     shown = kit.record(layer)
     names = [path for path in shown if path.startswith((b"etc", b"hard"))]
-    expect("what the layer shows of it", names, [b"etc", b"etc/new", b"hard"])
+    expect("names in the layer", names, [b"etc", b"etc/new", b"hard"])
     copy = kit.applied(kit.diff(layer, base), base)
-    expect_tree("a layer made of the Diff", kit.record(copy), shown)
+    expect_tree("a layer made from the Diff", kit.record(copy), shown)
 
 
 @GROUP.case(references.WHITEOUTS)
@@ -159,7 +159,7 @@ def created_again_above(kit: Kit) -> None:
     for entry in (tars.whiteout(b".wh.d"), tars.file(b"d/f", b"new"), tars.whiteout(b".wh.d")):
         layer = kit.applied(tars.tar(entry), layer)
         names.append([name for name in kit.record(layer) if name.startswith(b"d")])
-    expect("what three layers show of a directory", names, [[], [b"d", b"d/f"], []])
+    expect("a directory's names in three layers", names, [[], [b"d", b"d/f"], []])
 
 
 @GROUP.case(references.AUFS)

@@ -35,9 +35,9 @@ def either_kind_can_be_written(kit: Kit) -> None:
         size = kit.driver.diff_size(layer, base)
         names = sorted(entries(kit.diff(layer, base)))
         expected = expected or [size, names]
-        expect(f"DiffSize of what was written to a layer of {name}", size, expected[0])
+        expect(f"DiffSize of a file written to a layer of {name}", size, expected[0])
         expect(f"names in the Diff of a layer of {name}", names, expected[1])
-        expect("whether the Diff holds what was written", "new" in names, True)
+        expect("whether the Diff holds the written file", "new" in names, True)
 
 
 @GROUP.case(references.BUILDKIT)
@@ -108,7 +108,7 @@ def diff_of_a_mounted_layer(kit: Kit) -> None:
         log.write(b"before")
         edit(root)
         copy = kit.applied(kit.diff(layer, base), base)
-        expect_tree("a layer made of the Diff", kit.record(copy), kit.record(layer))
+        expect_tree("a layer made from the Diff", kit.record(copy), kit.record(layer))
         log.write(b" and after")
         expect("a file that is still written to", (root / "log").read_bytes(), b"before and after")
     expect("that file in the end", kit.record(layer)[b"log"].content, b"before and after")
@@ -132,7 +132,7 @@ def files_of_below_can_be_renamed(kit: Kit) -> None:
         ["C /bin", "C /bin/ping", "D /bin/su", "C /etc", "D /etc/passwd", "A /etc/shadow"],
     )
     copy = kit.applied(kit.diff(layer, base), base)
-    expect_tree("a layer made of the Diff", kit.record(copy), kit.record(layer))
+    expect_tree("a layer made from the Diff", kit.record(copy), kit.record(layer))
 
 
 @GROUP.case(references.BUILDKIT)

@@ -1,4 +1,4 @@
-"""What is written to snapshots, and seen from those above."""
+"""Content of snapshots, and of the snapshots above them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from graphdriver.conformance.kit.tree import build, remove
 from graphdriver.conformance.snapshotter import references
 from graphdriver.conformance.snapshotter.kit import Kit
 
-GROUP: Group[Kit] = Group("content", "what is written, and what snapshots above show")
+GROUP: Group[Kit] = Group("content", "content of is written, and what snapshots above")
 
 
 @GROUP.case(references.CONTENT)
@@ -32,9 +32,9 @@ def chain_of_snapshots(kit: Kit) -> None:
     above = kit.committed(below, change)
     found = {name: facts.content for name, facts in kit.record(above).items()}
     expected = {b"kept": b"changed", b"new": b"new", b"other": b"other"}
-    expect("what the upper one shows", found, expected)
+    expect("content of the upper one", found, expected)
     found = {name: facts.content for name, facts in kit.record(below).items()}
-    expect("what the lower one shows", found, {n: n for n in (b"gone", b"kept", b"other")})
+    expect("content of the lower one", found, {n: n for n in (b"gone", b"kept", b"other")})
 
 
 @GROUP.case(references.CONTENT)
@@ -44,7 +44,7 @@ def whole_tree_is_kept(kit: Kit) -> None:
     expected = kit.record(below)
     above = kit.committed(below, lambda root: (root / "new").touch())
     found = {name: facts for name, facts in kit.record(above).items() if name != b"new"}
-    expect_tree("what the upper one shows", found, expected)
+    expect_tree("content of the upper one", found, expected)
 
 
 @GROUP.case(references.CONTENT)
@@ -55,7 +55,7 @@ def siblings_are_apart(kit: Kit) -> None:
     other = kit.committed(below, lambda root: (root / "more").touch())
     for name, text in ((one, b"one"), (other, b"below"), (below, b"below")):
         expect("the file", kit.record(name)[b"file"].content, text)
-    expect("what the first shows", sorted(kit.record(one)), [b"file"])
+    expect("content of the first", sorted(kit.record(one)), [b"file"])
 
 
 @GROUP.case(references.CONTENT)
@@ -76,7 +76,7 @@ def directories_are_removed(kit: Kit) -> None:
     above = kit.committed(kit.committed(write=fill), change)
     top = kit.committed(above)
     for name in (above, top):
-        expect("what is left", sorted(kit.record(name)), [b"again", b"again/new"])
+        expect("the rest", sorted(kit.record(name)), [b"again", b"again/new"])
 
 
 @GROUP.case(references.COPY_UP)
@@ -96,7 +96,7 @@ def files_of_below_are_renamed(kit: Kit) -> None:
     above = kit.committed(kit.committed(write=fill), move)
     found = {name: facts.content for name, facts in kit.record(above).items()}
     expected = {b"moved": b"", b"moved/file": b"inside", b"two": b"one"}
-    expect("what there is after moving", found, expected)
+    expect("content after renaming", found, expected)
 
 
 @GROUP.case(references.COPY_UP)
@@ -154,8 +154,8 @@ def written_again_before_commit(kit: Kit) -> None:
     """What is written through Mounts, after Prepare's mount is gone, is there at Commit as well."""
     key = kit.active(write=lambda root: (root / "first").touch())
     with kit.shown(kit.calls.mounts(key)) as root:
-        expect("what is there", os.listdir(root), ["first"])
+        expect("content", os.listdir(root), ["first"])
         (root / "second").touch()
     name = kit.key("committed")
     kit.calls.commit(name, key)
-    expect("what was committed", sorted(kit.record(name)), [b"first", b"second"])
+    expect("content of the committed snapshot", sorted(kit.record(name)), [b"first", b"second"])

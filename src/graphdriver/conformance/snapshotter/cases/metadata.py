@@ -1,4 +1,4 @@
-"""What is known of snapshots, and how it changes."""
+"""The records of snapshots, and their changes."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def update_of_one_label(kit: Kit) -> None:
     kit.calls.prepare(key, "", one="1", two="2", three="3")
     told = kit.calls.update(key, {"one": "x", "three": "y"}, ["labels.one", "labels.two"])
     expect("labels that Update answers", dict(told.labels), {"one": "x", "three": "3"})
-    expect("labels that Stat tells", dict(kit.calls.stat(key).labels), {"one": "x", "three": "3"})
+    expect("labels in Stat", dict(kit.calls.stat(key).labels), {"one": "x", "three": "3"})
 
 
 @GROUP.case(references.UPDATE)
@@ -122,7 +122,7 @@ def update_of_other_fields(kit: Kit) -> None:
             INVALID,
             lambda path=path: kit.calls.update(key, {"a": "1"}, [path]),  # type: ignore[misc]
         )
-    expect("whether Stat tells the same", kit.calls.stat(key) == before, True)
+    expect("whether Stat returns the same", kit.calls.stat(key) == before, True)
 
 
 @GROUP.case(references.FILTERS)
@@ -133,7 +133,7 @@ def list_returns_all(kit: Kit) -> None:
     found = {info.name: info for info in kit.calls.list()}
     for key in keys:
         expect(
-            f"whether List tells {key} as Stat does", found.get(key) == kit.calls.stat(key), True
+            f"whether List returns {key} as Stat does", found.get(key) == kit.calls.stat(key), True
         )
 
 
@@ -156,7 +156,7 @@ def list_with_filters(kit: Kit) -> None:
         ((f'kind==active,name=="{below}"',), set()),
     ):
         found = {info.name for info in kit.calls.list(*filters)}
-        expect(f"what List tells with {filters}", found, expected)
+        expect(f"List with {filters}", found, expected)
 
 
 @GROUP.case(references.FILTERS)
@@ -187,7 +187,7 @@ def cleanup_keeps_snapshots(kit: Kit) -> None:
     """Cleanup succeeds, and removes nothing that belongs to a snapshot."""
     name = kit.committed(write=lambda root: (root / "file").write_text("x"))
     kit.calls.cleanup()
-    expect("what is there after Cleanup", list(kit.record(name)), [b"file"])
+    expect("content after Cleanup", list(kit.record(name)), [b"file"])
 
 
 @GROUP.case(references.CALLERS)

@@ -34,7 +34,7 @@ def prepare_is_writable(kit: Kit) -> None:
     """The last mount of a Prepare is never read-only, with or without a parent."""
     for parent in ("", kit.committed(), kit.committed(kit.committed())):
         mounts = kit.calls.prepare(kit.key("active"), parent)
-        expect("whether there is a mount", bool(mounts), True)
+        expect("whether a mount exists", bool(mounts), True)
         expect("whether the last mount is read-only", "ro" in mounts[-1].options, False)
 
 
@@ -48,7 +48,7 @@ def mounts_are_repeated(kit: Kit) -> None:
         (view, kit.calls.view(view, below)),
     ):
         for _ in range(2):
-            expect("whether Mounts tells the same", kit.calls.mounts(key) == told, True)
+            expect("whether Mounts returns the same", kit.calls.mounts(key) == told, True)
 
 
 @GROUP.case(references.MOUNTS)
@@ -115,8 +115,8 @@ def views_at_once(kit: Kit) -> None:
         with kit.shown(kit.calls.view(keys[1], name)) as second:
             found = [os.listdir(first), os.listdir(second)]
         kit.calls.remove(keys[1])
-        expect("what both show", found, [["file"], ["file"]])
-        expect("what the first shows without the second", os.listdir(first), ["file"])
+        expect("content of both", found, [["file"], ["file"]])
+        expect("content of the first without the second", os.listdir(first), ["file"])
 
 
 @GROUP.case(references.MANY_LAYERS)
@@ -127,4 +127,4 @@ def hundred_and_twenty_eight_layers(kit: Kit) -> None:
         text = str(number)
         write = (lambda root: (root / text).touch()) if number in (0, 64, 127) else None  # noqa: B023
         name = kit.committed(name, write)
-    expect("what the topmost shows", sorted(kit.record(name)), [b"0", b"127", b"64"])
+    expect("content of the topmost", sorted(kit.record(name)), [b"0", b"127", b"64"])

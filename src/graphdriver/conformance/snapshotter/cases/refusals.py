@@ -1,4 +1,4 @@
-"""What is refused, and with which code."""
+"""Rejected calls, and their codes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def missing_keys(kit: Kit) -> None:
 def missing_parents(kit: Kit) -> None:
     """Prepare and View with an unknown parent are NotFound, and create nothing."""
     key, parent = kit.key(), kit.key("missing")
-    expect_code("Prepare upon nothing", NOT_FOUND, lambda: kit.calls.prepare(key, parent))
+    expect_code("Prepare on nothing", NOT_FOUND, lambda: kit.calls.prepare(key, parent))
     expect_code("View of nothing", NOT_FOUND, lambda: kit.calls.view(key, parent))
     expect_code("Stat after that", NOT_FOUND, lambda: kit.calls.stat(key))
 
@@ -51,15 +51,15 @@ def used_keys(kit: Kit) -> None:
     active, view = kit.active(name), kit.key("view")
     kit.calls.view(view, name)
     for taken in (active, view, name):
-        expect_code("Prepare of a taken key", EXISTS, lambda k=taken: kit.calls.prepare(k, name))  # type: ignore[misc]
-        expect_code("View of a taken key", EXISTS, lambda k=taken: kit.calls.view(k, name))  # type: ignore[misc]
+        expect_code("Prepare of a key in use", EXISTS, lambda k=taken: kit.calls.prepare(k, name))  # type: ignore[misc]
+        expect_code("View of a key in use", EXISTS, lambda k=taken: kit.calls.view(k, name))  # type: ignore[misc]
 
 
 @GROUP.case(references.CODES)
 def used_names(kit: Kit) -> None:
     """Commit to a name in use is AlreadyExists, and keeps the active snapshot."""
     name, active = kit.committed(), kit.active()
-    expect_code("Commit under a taken name", EXISTS, lambda: kit.calls.commit(name, active))
+    expect_code("Commit to a name in use", EXISTS, lambda: kit.calls.commit(name, active))
     expect("whether it is still there", kit.calls.stat(active).name, active)
 
 
@@ -70,7 +70,7 @@ def parents_that_are_not_committed(kit: Kit) -> None:
     kit.calls.view(view, kit.committed())
     for parent in (active, view):
         key = kit.key()
-        expect_code("Prepare upon it", INVALID, lambda p=parent, k=key: kit.calls.prepare(k, p))  # type: ignore[misc]
+        expect_code("Prepare on it", INVALID, lambda p=parent, k=key: kit.calls.prepare(k, p))  # type: ignore[misc]
         expect_code("View of it", INVALID, lambda p=parent, k=key: kit.calls.view(k, p))  # type: ignore[misc]
 
 
@@ -83,7 +83,7 @@ def remove_of_a_parent(kit: Kit) -> None:
     kit.calls.view(view, above)
     for name in (below, above):
         expect_code("Remove beneath a child", PRECONDITION, lambda n=name: kit.calls.remove(n))  # type: ignore[misc]
-    expect("what is there after that", list(kit.record(above)), [b"file"])
+    expect("content after that", list(kit.record(above)), [b"file"])
 
 
 @GROUP.case(references.CODES)
@@ -111,5 +111,5 @@ def removed_children_first(kit: Kit) -> None:
     active = kit.active(above)
     for key in (active, above, below):
         kit.calls.remove(key)
-        expect_code("Stat of what was removed", NOT_FOUND, lambda k=key: kit.calls.stat(k))  # type: ignore[misc]
+        expect_code("Stat of a removed snapshot", NOT_FOUND, lambda k=key: kit.calls.stat(k))  # type: ignore[misc]
     kit.calls.prepare(active)
