@@ -38,7 +38,7 @@ def test_what_is_mounted_in_a_temporary_directory_outlives_it(
             with scratch_directory(ground.directory) as other:
                 mount_the_host(source, other)
         unmount(str(other))
-        assert (other / "a" / "deep" / "directory" / "file").exists()
+        assert (other / "a" / "deep" / "folder" / "file").exists()
 
 
 def test_a_mount_whose_id_another_one_had_before_is_unmounted(

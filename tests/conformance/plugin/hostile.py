@@ -106,7 +106,7 @@ names("a NUL", "Dir", lambda g: f"{g.canary.root}/empty\0x")
 names("an endless path", "Dir", lambda g: f"{g.home}/{'d/' * 5000}d")
 names("what is not there", "No such file", lambda g: f"{g.home}/absent")
 names("a file", "Not a directory", lambda g: f"{g.canary.root}/secret")
-names("a directory of the host", "belongs to the host", lambda g: f"{g.canary.root}/directory")
+names("a directory of the host", "belongs to the host", lambda g: f"{g.canary.root}/folder")
 names("an empty directory of the host", "belongs to the host", lambda g: f"{g.canary.root}/empty")
 names("/etc", "belongs to the host", lambda _: "/etc")
 names("the home", "which holds", lambda g: str(g.home))
@@ -143,7 +143,7 @@ class _LinkedDirectory(_Child):
     def spoil(self, root: Path) -> None:
         (root / "d" / "f").rename(root / "spoilt")
         (root / "d").rmdir()
-        (root / "d").symlink_to(self.ground.canary.root / "directory")
+        (root / "d").symlink_to(self.ground.canary.root / "folder")
 
 
 class _LinkedFile(_Child):

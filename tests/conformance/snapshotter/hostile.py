@@ -80,7 +80,7 @@ def bound(ground: Ground) -> Path:
     return place
 
 
-answers("no mount", "whether there is a mount", lambda _: [])
+answers("no mount", "whether a mount exists", lambda _: [])
 binds("an empty source", "an absolute path", lambda _: "")
 binds("a relative source", "an absolute path", lambda _: "empty")
 binds("the working directory", "an absolute path", lambda _: ".")
@@ -89,7 +89,7 @@ binds("a path that climbs", "a clean path", lambda g: f"{g.home}/../canary/empty
 binds("two slashes", "a clean path", lambda g: f"/{g.canary.root}/empty")
 binds("what is not there", "No such file", lambda g: g.home / "absent")
 binds("a file", "Not a directory", lambda g: g.canary.root / "secret")
-binds("a directory of the host", "belongs to the host", lambda g: g.canary.root / "directory")
+binds("a directory of the host", "belongs to the host", lambda g: g.canary.root / "folder")
 binds("an empty directory of the host", "belongs to the host", lambda g: g.canary.root / "empty")
 binds("/etc", "belongs to the host", lambda _: "/etc")
 binds("the home", "which holds", lambda g: g.home)
@@ -102,7 +102,7 @@ binds("a bind mount of the host", "belongs to the host", bound)
 overlays(
     "a lower of the host",
     "belongs to the host",
-    "lowerdir=HOME/lower:CANARY/directory",
+    "lowerdir=HOME/lower:CANARY/folder",
     "upperdir=HOME/upper",
     "workdir=HOME/work",
 )
@@ -142,7 +142,7 @@ overlays(
 overlays(
     "fuse3.fuse-overlayfs: of the host",
     "belongs to the host",
-    "lowerdir=CANARY/directory",
+    "lowerdir=CANARY/folder",
     "upperdir=VICTIM/upper",
     "workdir=VICTIM/work",
 )

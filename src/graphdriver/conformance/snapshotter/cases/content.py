@@ -12,7 +12,7 @@ from graphdriver.conformance.kit.tree import build, remove
 from graphdriver.conformance.snapshotter import references
 from graphdriver.conformance.snapshotter.kit import Kit
 
-GROUP: Group[Kit] = Group("content", "content of is written, and what snapshots above")
+GROUP: Group[Kit] = Group("content", "the content of snapshots, and of snapshots above them")
 
 
 @GROUP.case(references.CONTENT)
