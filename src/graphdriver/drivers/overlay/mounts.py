@@ -74,7 +74,7 @@ class LayerMounts:
         count = self._counts.get(id, bool(point))
         if point and (fault := _fault_of(point)):
             _log.warning("%s %s; mounting it again", point, fault)
-            self._unmount(id)
+            self._unmount(id, point)
             point = ""
         is_new = not point
         if is_new:
@@ -83,7 +83,7 @@ class LayerMounts:
             self._counts.set(id, count + 1)
         except BaseException:
             if is_new:  # nobody would put it
-                self._unmount(id)
+                self._unmount(id, point)
             raise
         return point
 
@@ -93,11 +93,12 @@ class LayerMounts:
         Raises:
             OSError: the layer cannot be unmounted, or its count cannot be written.
         """
-        count = self._counts.get(id, bool(self.point(id)))
+        point = self.point(id)
+        count = self._counts.get(id, bool(point))
         if count > 1:
             self._counts.set(id, count - 1)
             return
-        self.end(id)
+        self._end(id, point)
 
     def end(self, id: str) -> None:
         """Unmount a layer, if it is mounted, whoever got it, and set its count to 0.
@@ -105,12 +106,7 @@ class LayerMounts:
         Raises:
             OSError: it cannot be unmounted, or its count cannot be removed.
         """
-        if self.point(id):
-            self._unmount(id)
-        # On a read-only filesystem the kernel's mark stays. Then the count stays as well: it shows
-        # that the mark is of this boot, and that nothing was lost.
-        if not self._has_volatile_mark(id):
-            self._counts.set(id, 0)
+        self._end(id, self.point(id))
 
     def end_unused(self, id: str) -> None:
         """Unmount a mounted layer and set its count to 0, unless a process uses the mount.
@@ -155,9 +151,16 @@ class LayerMounts:
             raise
         return self._layout.path(target)
 
-    def _unmount(self, id: str) -> None:
+    def _end(self, id: str, point: str) -> None:
+        if point:
+            self._unmount(id, point)
+        # On a read-only filesystem the kernel's mark stays. Then the count stays as well: it shows
+        # that the mark is of this boot, and that nothing was lost.
+        if not self._has_volatile_mark(id):
+            self._counts.set(id, 0)
+
+    def _unmount(self, id: str, point: str) -> None:
         """Unmount a mounted layer: at once if nobody uses the mount, else lazily."""
-        point = self.point(id)
         for attempt in range(_BUSY_TRIES):
             if _is_dead(point):
                 unmount(point, MNT_DETACH)
