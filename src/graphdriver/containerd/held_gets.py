@@ -1,8 +1,8 @@
-"""Which snapshots hold a Get of a layer, until they are removed.
+"""The Gets that snapshots hold until they are removed.
 
-A driver that counts gets (`graphdriver.driver.CountsGets`) knows its counts after a restart. So with
-such a driver a file for each snapshot says that a Put is owed, and of which layer. The file has the
-boot's ID too: a Get does not outlive a boot.
+A driver that counts gets (`graphdriver.driver.CountsGets`) keeps its counts over a restart. So for such
+a driver each snapshot has a file, which names the layer to put. The file also has the boot's ID: a Get
+does not outlive a boot.
 """
 
 from __future__ import annotations

@@ -243,8 +243,8 @@ class Home:
         try:
             os.unlink(self._mark(id))
             try:
-                # Before the answer: otherwise a power cut could bring the mark back, and the daemon
-                # would find a layer refused that it was told is there.
+                # Before the answer: otherwise a power cut could bring the mark back, and a layer that
+                # the daemon relies on would be refused.
                 os.fsync(descriptor)
             except BaseException:
                 self.mark(id)  # the call fails, so the layer must be refused from now on

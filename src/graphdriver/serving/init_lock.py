@@ -47,7 +47,7 @@ class InitLock:
 
         Raises:
             InUseError: calls still ran after that. A caller that never ends its transfer must not
-                keep everybody else waiting for ever.
+                keep all others waiting.
         """
         timeout = TIMEOUT if timeout is None else timeout
         with self._guard:
