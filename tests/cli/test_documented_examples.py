@@ -189,6 +189,14 @@ def calls_a_plugin(text: str, ground: Ground) -> None:
         assert said[-1] == '{"Exists": false}'
 
 
+def lists_and_serves_drivers(text: str, ground: Ground) -> None:
+    listing, serving = (line.partition("#")[0] for line in text.splitlines())
+    assert "vfs" in ground.run(listing)
+    command = serving.strip().replace("py-vfs", ground.name)
+    with ground.running(command, ground.answers(ground.name)):
+        pass
+
+
 def serves_tls(text: str, ground: Ground) -> None:
     made = certificates.make(ground.directory / "tls")
     for file in made.folder.iterdir():
@@ -216,6 +224,8 @@ RUN: dict[str, Callable[[str, Ground], None]] = {
     "import os": serves_what_was_ported,
     "graphdriver call --plugin py-vfs Status": calls_a_plugin,
     "graphdriver serve vfs --tcp 127.0.0.1:2377 \\": serves_tls,
+    "graphdriver drivers                                    # which drivers work here, and why"
+    " others do not": lists_and_serves_drivers,
 }
 """What runs an example, by its first line."""
 
