@@ -1,10 +1,9 @@
 """The trees of an overlay while a layer is unpacked into them: the upper directory, and the mount.
 
 In an upper directory deletions are marks (`graphdriver.layer.overlay.whiteout`). It begins empty, so
-what is in it is the layer's own, with one exception. What the layers below show and the tar takes for
-granted
-- a directory that entries are made in, a link on the way there, the target of a hard link - is copied
-up, as the kernel would do it, and counts as theirs.
+what is in it is the layer's own, with one exception: what is copied up. A tar may have entries in a
+directory, reach them through a link, or link to a file, that only the layers below have. Those are
+copied up, as the kernel would do it, and still count as theirs.
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ class UpperDirectory(Form):
         if self._is_first:
             return False
         below = self._below.level(directory.path).look(name)
-        # A socket is in no layer's tar, so none can lead to one (and overlayfs does not copy it up).
+        # No tar holds a socket, so no tar can take one for granted.
         if below is None or stat.S_ISSOCK(below.stat.st_mode):
             return False
         if stat.S_ISDIR(below.stat.st_mode):
