@@ -256,7 +256,8 @@ class Packer:
             entry = self._described(path, EntryType.FILE, found)
             if self._is_linked(name, entry, found):
                 return (headers(entry),)
-            entry.xattrs = in_tar(attributes, self._uid_maps, self._gid_maps)
+            if attributes:
+                entry.xattrs = in_tar(attributes, self._uid_maps, self._gid_maps)
             entry.size = entry.stored = size
             self.size += size
             self.inodes += 1
@@ -283,7 +284,8 @@ class Packer:
             if self._is_linked(name, entry, found):
                 return headers(entry)
         self.inodes += 1
-        entry.xattrs = in_tar(attributes, self._uid_maps, self._gid_maps)
+        if attributes:
+            entry.xattrs = in_tar(attributes, self._uid_maps, self._gid_maps)
         return headers(entry)
 
     def _described(self, name: bytes, kind: EntryType, found: os.stat_result) -> Entry:

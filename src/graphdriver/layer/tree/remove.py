@@ -52,20 +52,24 @@ def remove_tree(dir_fd: int, name: bytes) -> None:
             names = levels[-1]
             if names:
                 # Unlinked first, entered only if it is a directory: so no link is ever opened.
-                if _is_unlinked(trail, names[-1]):
-                    names.pop()
-                    continue
                 try:
-                    trail.enter(names[-1])
-                except OSError as error:
-                    # It was replaced since: begin again at this name, but not for ever.
-                    tries += 1
-                    if error.errno not in NO_DIRECTORY or tries > REMOVE_TRIES:
-                        raise
+                    _remove(os.unlink, trail, names[-1])
+                except FileNotFoundError:
+                    pass
+                except IsADirectoryError:
+                    try:
+                        trail.enter(names[-1])
+                    except OSError as error:
+                        # It was replaced since: begin again at this name, but not for ever.
+                        tries += 1
+                        if error.errno not in NO_DIRECTORY or tries > REMOVE_TRIES:
+                            raise
+                        continue
+                    below = _some_names(trail.here)
+                    entered.append((names.pop(), len(below) == REMOVE_NAMES))
+                    levels.append(below)
                     continue
-                below = _some_names(trail.here)
-                entered.append((names.pop(), len(below) == REMOVE_NAMES))
-                levels.append(below)
+                names.pop()
                 continue
             levels.pop()
             if not levels:
@@ -91,17 +95,6 @@ def _some_names(directory: Dir) -> list[bytes]:
             return [os.fsencode(entry.name) for entry in itertools.islice(entries, REMOVE_NAMES)]
     except FileNotFoundError:  # it was removed meanwhile, so it holds nothing
         return []
-
-
-def _is_unlinked(trail: Trail, name: bytes) -> bool:
-    """Remove what is no directory; tell whether ``name`` is gone."""
-    try:
-        _remove(os.unlink, trail, name)
-    except FileNotFoundError:
-        pass
-    except IsADirectoryError:
-        return False
-    return True
 
 
 def _remove(remove: Callable[..., None], trail: Trail, name: bytes) -> None:
