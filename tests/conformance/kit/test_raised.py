@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,15 @@ from graphdriver.conformance.kit.run import Outcome, chosen, run_case
 from graphdriver.conformance.plugin.cases import GROUPS
 from graphdriver.conformance.plugin.subject import LocalSubject
 from graphdriver.conformance.pytest_plugin import Check, _check
-from graphdriver.driver import Change, ClosableStream
+from graphdriver.conformance.snapshotter.cases import GROUPS as SNAPSHOT_GROUPS
+from graphdriver.driver import Change, ClosableStream, Mount
 from graphdriver.drivers.vfs.driver import VfsDriver
+from graphdriver.errors import GraphDriverError
 from graphdriver.naive import NaiveDiffDriver
+from tests.conformance.plugin.faults.fault import Broken
+from tests.conformance.plugin.served import ServedSubject
+from tests.conformance.snapshotter.faults import fault as snapshots
+from tests.conformance.snapshotter.served import served
 
 pytestmark = pytest.mark.root
 
@@ -89,3 +95,33 @@ def test_pytest_shows_where_it_was_raised(subject: Callable[[str], LocalSubject]
         check(subject("get"))
     assert isinstance(failed.value.__cause__, ZeroDivisionError)
     assert failed.value.pytrace
+
+
+class CreateFails(Broken):
+    def create(
+        self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
+    ) -> None:
+        raise GraphDriverError("out of order")
+
+
+def test_an_error_of_a_plugin_has_no_line_of_the_client(tmp_path: Path) -> None:
+    (case,) = chosen(GROUPS, "round-trips/unchanged-layer")
+    with ServedSubject(CreateFails, tmp_path) as subject:
+        result = run_case(case, subject)
+    assert result.what == "Create"
+    assert "out of order" in result.saw
+    assert ".py" not in result.saw
+
+
+class PrepareFails(snapshots.Broken):
+    def prepare(self, key: str, parent: str, labels: snapshots.Labels) -> Sequence[Mount]:
+        raise GraphDriverError("out of order")
+
+
+def test_an_error_of_a_snapshotter_has_its_call_and_no_line_of_the_kit() -> None:
+    (case,) = chosen(SNAPSHOT_GROUPS, "content/siblings-are-apart")
+    with served(PrepareFails) as subject:
+        result = run_case(case, subject)
+    assert result.what == "Prepare"
+    assert "out of order" in result.saw
+    assert ".py" not in result.saw

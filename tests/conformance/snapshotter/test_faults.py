@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 
 import pytest
 
 from graphdriver.conformance.kit.run import Outcome, chosen, run_case
-from graphdriver.conformance.kit.scratch import scratch_directory
 from graphdriver.conformance.pytest_plugin import SnapshotCheck
 from graphdriver.conformance.snapshotter.cases import GROUPS
 from graphdriver.conformance.snapshotter.kit import Kit
 from graphdriver.conformance.snapshotter.subject import SocketSubject
-from graphdriver.containerd.server import SnapshotterServer
 from tests.conformance.kit.fault import Fault
 from tests.conformance.snapshotter.faults import FAULTS
 from tests.conformance.snapshotter.faults.fault import Broken
+from tests.conformance.snapshotter.served import served
 
 pytestmark = pytest.mark.root
-
-
-@contextlib.contextmanager
-def served(planted: type[Broken]) -> Iterator[SocketSubject]:
-    with scratch_directory("/dev/shm", "gd-") as directory:
-        socket, home = f"{directory}/s.sock", f"{directory}/root"
-        with (
-            SnapshotterServer(planted(home), socket),
-            SocketSubject(socket, directory, home) as subject,
-        ):
-            yield subject
 
 
 @pytest.fixture(scope="module")

@@ -8,25 +8,10 @@ import traceback
 from typing import Final
 
 from graphdriver.docker.answers import shown
+from graphdriver.docker.protocol import CALLS
 
-_CALLS: Final = {
-    "init": "Init",
-    "create": "Create",
-    "create_read_write": "CreateReadWrite",
-    "remove": "Remove",
-    "get": "Get",
-    "put": "Put",
-    "exists": "Exists",
-    "status": "Status",
-    "get_metadata": "GetMetadata",
-    "cleanup": "Cleanup",
-    "diff": "Diff",
-    "changes": "Changes",
-    "apply_diff": "ApplyDiff",
-    "diff_size": "DiffSize",
-    "capabilities": "Capabilities",
-}
-"""The methods of a driver, and of a client, by the names of the calls."""
+_CALLS: Final = {re.sub("(?<!^)(?=[A-Z])", "_", call.name).lower(): call.name for call in CALLS}
+"""The names of the calls, by the methods of a driver, and of the client."""
 
 _KIT: Final = "graphdriver.conformance."
 _SNAPSHOT_CALLS: Final = f"{_KIT}snapshotter.calls"
@@ -52,10 +37,12 @@ def text_of(error: BaseException) -> str:
     The lines of a plugin behind a socket are in its log.
     """
     text = f"{type(error).__name__}: {_COPY.sub('LAYER', str(error))}"
-    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
-        module, file = _module(frame.f_globals), frame.f_code.co_filename
-        if module.startswith(_CLIENT) or module == _SNAPSHOT_CALLS:
-            break
+    frames = list(traceback.walk_tb(error.__traceback__))
+    modules = [_module(frame.f_globals) for frame, _ in frames]
+    if any(module.startswith((_CLIENT, _SNAPSHOT_CALLS)) for module in modules):
+        return shown(text)
+    for frame, line in reversed(frames):
+        file = frame.f_code.co_filename
         if not file.startswith(_LIBRARY) or "-packages" in file:
             text += f" ({file}, line {line}, in {frame.f_code.co_name})"
             break
