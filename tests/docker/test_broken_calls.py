@@ -299,7 +299,7 @@ def test_who_hangs_up_in_the_middle_of_a_diff_leaves_nothing_open(
         wait_until(lambda: connections() == 0)
     assert big.box.open_streams == 0
     (told,) = [one for one in caplog.records if one.name == "graphdriver.calls"]
-    assert told.getMessage().startswith("diff a: it broke off: the caller has hung up: ")
+    assert told.getMessage().startswith("diff a: it broke off: the caller closed the connection: ")
     applied(big)
 
 

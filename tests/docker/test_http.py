@@ -287,7 +287,7 @@ def test_a_layer_with_a_damaged_chunk_is_answered_though_no_more_is_sent(
         daemon.ask(wire.call("Create", ID="a"))
         answer = daemon.ask(wire.apply_head("a") + BAD[name][0].removeprefix(CHUNKED))
         assert answer.status == 400
-        assert answer.error.startswith("ApplyDiff a: this is no HTTP/1.1: ")
+        assert answer.error.startswith("ApplyDiff a: the request is not HTTP/1.1: ")
     with ready.wire() as daemon:
         assert "remove it" in daemon.ask(wire.call("Get", ID="a")).error
 

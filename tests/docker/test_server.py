@@ -151,7 +151,7 @@ def test_what_is_over_the_limit_waits_until_a_connection_ends(
     plugin: Plugin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     plugin.stop()
-    monkeypatch.setattr(server_module, "MOST", 3)
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 3)
     plugin.start()
     with plugin.wire() as one, plugin.wire() as two, plugin.wire() as three, plugin.wire() as four:
         for served in (one, two, three):

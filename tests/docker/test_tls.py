@@ -180,7 +180,7 @@ def test_versions_before_1_2_are_refused(served: Served) -> None:
 def test_a_handshake_that_stalls_holds_nobody_up_and_is_given_up(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "HANDSHAKE", 1.0)
+    monkeypatch.setattr(server_module, "HANDSHAKE_TIMEOUT", 1.0)
     hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500)
     with served.dial(), served.dial() as slow:
         wait_until(lambda: connections() == 2)
@@ -201,8 +201,8 @@ def test_a_handshake_that_stalls_holds_nobody_up_and_is_given_up(
 def test_no_more_than_so_many_shake_hands_at_a_time(
     ours: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "HANDSHAKES", 3)
-    monkeypatch.setattr(server_module, "HANDSHAKE", 600.0)
+    monkeypatch.setattr(server_module, "MAX_HANDSHAKES", 3)
+    monkeypatch.setattr(server_module, "HANDSHAKE_TIMEOUT", 600.0)
     served = Served(tmp_path, ours)
     try:
         with served.client(ours.daemon) as inside, contextlib.ExitStack() as stalled:
@@ -225,7 +225,7 @@ def test_no_more_than_so_many_shake_hands_at_a_time(
 def test_a_stop_ends_a_handshake_that_is_under_way(
     served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(server_module, "HANDSHAKE", 600.0)
+    monkeypatch.setattr(server_module, "HANDSHAKE_TIMEOUT", 600.0)
     monkeypatch.setattr(server_module, "GRACE", 60.0)
     with served.dial():
         wait_until(lambda: connections() == 1)
@@ -256,14 +256,14 @@ def test_a_stop_ends_idle_connections_and_lets_a_call_end(served: Served) -> Non
 def test_a_stop_that_comes_with_a_call_does_not_make_the_answer_go_out_in_the_clear(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    become_busy = Connection._is_busy
+    become_busy = Connection._set_busy
 
     def after_a_stop(self: Connection, busy: bool) -> None:
         if busy:
             self.finish()
         become_busy(self, busy)
 
-    monkeypatch.setattr(Connection, "_is_busy", after_a_stop)
+    monkeypatch.setattr(Connection, "_set_busy", after_a_stop)
     with served.client(served.certificates.daemon) as client:
         assert client.activate() == ("GraphDriver",)
 

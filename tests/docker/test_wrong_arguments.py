@@ -37,14 +37,14 @@ def test_a_server_takes_one_listener_or_several(several: bool) -> None:
 
 @pytest.mark.parametrize("listeners", ["/run/p.sock", ["/run/p.sock"], None, [None], 7])
 def test_a_server_takes_nothing_else(listeners: object) -> None:
-    with pytest.raises(TypeError, match=r"come from listeners, not .*make one with UnixListener"):
+    with pytest.raises(TypeError, match=r"takes listeners, not .*make one with UnixListener"):
         Server(Handler(TarBox()), listeners)  # type: ignore[arg-type]
 
 
 def test_what_nobody_could_reach_is_not_served() -> None:
     with pytest.raises(TypeError, match="serve takes at least one listener"):
         serve(TarBox())
-    with pytest.raises(TypeError, match="come from listeners, not "):
+    with pytest.raises(TypeError, match="takes listeners, not "):
         serve(TarBox(), "/run/p.sock")  # type: ignore[arg-type]
 
 

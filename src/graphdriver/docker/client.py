@@ -22,7 +22,7 @@ from graphdriver.docker.address.discovery import Address, address_of
 from graphdriver.docker.address.tls import client_side
 from graphdriver.docker.answers import AnswerBody, read_answer, refusal_of
 from graphdriver.docker.codec import Message, encode
-from graphdriver.docker.http.deadlines import Connection, give_time
+from graphdriver.docker.http.client_connection import ClientConnection, set_deadline
 from graphdriver.docker.http.requests import BY_HAND
 from graphdriver.docker.messages import (
     ChangesRequest,
@@ -144,7 +144,7 @@ class Client(Driver):
         body = encode(DiffRequest(id, parent))
         held = contextlib.ExitStack()
         answer, connected = held.enter_context(self._answered(protocol.DIFF, "", body))
-        return RemoteDiff(answer, held, lambda: give_time(connected, self._timeout))
+        return RemoteDiff(answer, held, lambda: set_deadline(connected, self._timeout))
 
     def changes(self, id: str, parent: str = "") -> Sequence[Change]:
         return tuple(self._call(protocol.CHANGES, ChangesRequest(id, parent)).changes)
@@ -210,7 +210,7 @@ class Client(Driver):
     def _exchange(
         self, connection: http.client.HTTPConnection, target: str, body: bytes | ReadStream
     ) -> tuple[http.client.HTTPResponse, object]:
-        give_time(connection.sock, self._timeout)
+        set_deadline(connection.sock, self._timeout)
         connection.putrequest("POST", target, skip_accept_encoding=True)
         connection.putheader("Accept", _ACCEPT)
         if self._by_hand:
@@ -227,7 +227,7 @@ class Client(Driver):
                     connection.send(b"%x\r\n%b\r\n" % (len(piece), piece))
                 connection.send(b"0\r\n\r\n")
         connected = connection.sock  # `getresponse` sets it to None if no other call can follow
-        give_time(connected, self._timeout)
+        set_deadline(connected, self._timeout)
         return connection.getresponse(), connected
 
     def _connection(self) -> http.client.HTTPConnection:
@@ -239,9 +239,9 @@ class Client(Driver):
                 connection.close()  # readable without a call: the plugin has closed it
         address = self.address
         if address.path:
-            return Connection(address.path, "plugin.moby.localhost", None, self._timeout)
+            return ClientConnection(address.path, "plugin.moby.localhost", None, self._timeout)
         if address.tls is None:
-            return Connection("", address.host, address.port, self._timeout)
+            return ClientConnection("", address.host, address.port, self._timeout)
         return http.client.HTTPSConnection(
             address.host, address.port, timeout=self._timeout, context=client_side(address.tls)
         )
@@ -254,11 +254,11 @@ class RemoteDiff:
         self,
         answer: http.client.HTTPResponse,
         held: contextlib.ExitStack,
-        give_time: Callable[[], None],
+        set_deadline: Callable[[], None],
     ) -> None:
         self._body = AnswerBody(answer)
         self._held = held
-        self._give_time = give_time
+        self._set_deadline = set_deadline
 
     def __enter__(self) -> Self:
         return self
@@ -272,7 +272,7 @@ class RemoteDiff:
         Raises:
             BrokenStreamError: it broke off, or these bytes took longer than the client's timeout.
         """
-        self._give_time()
+        self._set_deadline()
         return self._body.read(n)
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from graphdriver.docker.address.listeners import Listener, TCPListener, UnixListener
 from graphdriver.docker.address.spec_files import SpecFile
 from graphdriver.docker.handler import Handler, expect_driver
-from graphdriver.docker.http.server import Server, several
+from graphdriver.docker.http.server import Server, expect_listeners
 from graphdriver.docker.state import make_state_directory, state_name
 from graphdriver.driver import ProtoDriver
 from graphdriver.serving import logs, process
@@ -46,7 +46,7 @@ def serve(driver: ProtoDriver | Handler, *listeners: Listener) -> None:
 def _serve(driver: ProtoDriver | Handler, listeners: Sequence[Listener], name: str = "") -> None:
     if not isinstance(driver, Handler):
         expect_driver(driver)
-    if not several(listeners):
+    if not expect_listeners(listeners):
         raise TypeError("serve takes at least one listener; make one with UnixListener(address)")
     with contextlib.ExitStack() as held:
         for listener in listeners:

@@ -3,6 +3,6 @@
 - `server`: listeners, and a thread for each connection.
 - `connection`: one connection, until it is closed.
 - `requests`: requests and their bodies on one connection.
-- `deadlines`: when a response must have been read.
+- `client_connection`: the client's side, with a deadline for each response.
 - `delivery`: whether a caller has read its response.
 """

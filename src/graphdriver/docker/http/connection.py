@@ -1,11 +1,11 @@
-"""One connection: requests in, answers out, until one side has enough.
+"""One connection, server's side: reads requests and sends responses until one side ends it.
 
-An answer that fails in its middle breaks the connection off, so that the caller sees a cut stream and
-never a short layer. An answer that never reached the caller has its call undone, where that can be
-and as far as it can be known (`graphdriver.docker.http.delivery`).
+A response that fails in its middle closes the connection, so that the caller sees a cut stream and
+never a short layer. A call whose response never reached the caller is undone, where it can be undone
+and where the kernel knows (`graphdriver.docker.http.delivery`).
 
-A head that has come half is waited for without end, like the next request: a caller that was stopped
-may go on, its call would be lost, and nobody else is held up.
+There is no timeout for a request whose head came in part, nor for the next request: a caller that was
+paused may go on, its call would be lost, and no other connection waits for it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from graphdriver.docker.codec import encode
 from graphdriver.docker.daemon import Peer
 from graphdriver.docker.diffs import PIECE, DiffStream
 from graphdriver.docker.handler import STATUS, Handler
-from graphdriver.docker.http.delivery import tells_of_the_unread, was_taken
+from graphdriver.docker.http.delivery import reset_means_unread, was_read
 from graphdriver.docker.http.requests import (
     ConnectionLostError,
     HeadTooLargeError,
@@ -39,7 +39,10 @@ if TYPE_CHECKING:
     import ssl
 
 _LINGER: Final = 5.0
+"""How long to read what a caller still sends after an error, in seconds."""
+
 _LINGER_BYTES: Final = 16 << 20
+
 _CONTENT_TYPE: Final = b"application/vnd.docker.plugins.v1.1+json"
 
 _log = logging.getLogger(__name__)
@@ -51,9 +54,9 @@ class Connection:
     """A connection, served by one thread at a time and ended by another.
 
     Args:
-        accepted: its socket, which is closed at the end.
+        accepted: its socket, which `close` closes.
         handler: answers the calls.
-        finishing: the first call is the last one.
+        finishing: end after the first call.
     """
 
     def __init__(
@@ -63,32 +66,37 @@ class Connection:
         self._reader = RequestReader(accepted)
         self._handler = handler
         self._undo: _Undo = None
-        """Takes back the call that was answered last, if its caller never got the answer."""
+        """Undoes the last call, if its caller never reads the response."""
         self._state = threading.Lock()
         self._busy = False
         self._finishing = finishing
 
-    # --- from the outside -------------------------------------------------------------------------
+    # --- called by other threads ----------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Answer the call that is under way, and then end; if there is none, end."""
+        """End after the call that runs now; at once if there is none."""
         with self._state:
             self._finishing = True
             if not self._busy:
+                # Only this direction: a request that came already is still read and answered.
                 self._shut(socket.SHUT_RD)
 
     def cut(self) -> None:
-        """End now."""
+        """End now, in the middle of a call too."""
         with self._state:
             self._shut(socket.SHUT_RDWR)
 
-    # --- in the thread that serves it -------------------------------------------------------------
+    # --- called by the thread that serves it ----------------------------------------------------------
 
     def shake_hands(self, tls: ssl.SSLContext, seconds: float) -> None:
-        """Speak TLS from here on.
+        """Start TLS on the connection.
+
+        Args:
+            tls: the plugin's side.
+            seconds: how long the whole handshake may take.
 
         Raises:
-            BrokenStreamError: the caller did not shake hands, or not within so many seconds.
+            BrokenStreamError: the handshake failed or took longer.
         """
         with self._state:
             secured = tls.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
@@ -102,7 +110,7 @@ class Connection:
             raise BrokenStreamError(f"a caller's TLS handshake failed: {error}") from error
 
     def serve(self) -> None:
-        """Answer calls until the caller sends no more, or the connection finishes.
+        """Answer calls until the caller ends the connection, or `finish` is called.
 
         Raises:
             BrokenStreamError: the connection broke.
@@ -118,29 +126,29 @@ class Connection:
         message = self._next()
         if message is None:
             return False
-        self._is_busy(True)
+        self._set_busy(True)
         try:
             if self._answer(message):
-                if self._undo and not was_taken(self._socket):
+                if self._undo and not was_read(self._socket):
                     self._undo()
                 return False
         finally:
-            self._is_busy(False)
+            self._set_busy(False)
         if self._finishing:
             self._shut(socket.SHUT_RD)
         return True
 
     def close(self) -> None:
-        """Close the socket, and let go of what came over it."""
+        """Close the socket and release its buffers."""
         self._reader.close()
         self._socket.close()
 
     def _next(self) -> Message | None:
-        """Return the next request, None at the end; undo the last one if its answer was not taken."""
+        """Return the next request, None at the end; undo the last call if its response was not read."""
         try:
             message = self._reader.next()
         except ConnectionLostError:
-            if self._undo and tells_of_the_unread(self._socket):
+            if self._undo and reset_means_unread(self._socket):
                 self._undo()
             raise
         except BrokenStreamError:
@@ -151,12 +159,12 @@ class Connection:
             self._send_whole(status, encode(new_error_response(error)), last=True)
             self._linger()
             return None
-        if message is None and self._undo and not was_taken(self._socket):
+        if message is None and self._undo and not was_read(self._socket):
             self._undo()
         return message
 
     def _answer(self, message: Message) -> bool:
-        """Answer one request; tell whether it was the last."""
+        """Answer one request; return whether it was the last."""
         self._undo = None
         path, _, query = message.target.partition(b"?")
         answer = self._handler.handle(
@@ -173,7 +181,7 @@ class Connection:
             self._finishing
             or not message.keep_alive
             or not message.is_whole
-            or message.method != "POST"  # to a HEAD this body would be the next answer
+            or message.method != "POST"  # after a HEAD the body would be read as the next response
         )
         if isinstance(answer.body, DiffStream):
             is_whole = self._send_stream(answer.status, answer.body, last=last)
@@ -196,12 +204,12 @@ class Connection:
         )
         if len(body) <= PIECE:
             self._send(head + body)
-        else:  # not copied: it may be long
+        else:  # sent apart: joining would copy a long body
             self._send(head)
             self._send(body)
 
     def _send_stream(self, status: int, diff: DiffStream, *, last: bool) -> bool:
-        """Send a Diff and close it; tell whether all was sent. What went wrong stands in the log."""
+        """Send a Diff and close it, which logs a failure; return whether all was sent."""
         try:
             self._send(
                 b"%bContent-Type: application/x-tar\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -213,6 +221,7 @@ class Connection:
                 self._send(b"\r\n")
             self._send(b"0\r\n\r\n")
         except (Exception, SystemExit) as error:
+            # Without the last chunk the caller sees that the stream was cut.
             diff.close(error)
             return False
         diff.close(None)
@@ -223,10 +232,13 @@ class Connection:
             self._socket.sendall(data)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise ConnectionLostError(f"the caller has hung up: {reason}") from error
+            raise ConnectionLostError(f"the caller closed the connection: {reason}") from error
 
     def _linger(self) -> None:
-        """Take in what is still being sent, so that the caller reads our answer first."""
+        """Read what the caller still sends, so that it reads our response.
+
+        Closing a connection with unread data resets it, and the response is lost.
+        """
         with contextlib.suppress(OSError):
             self._shut(socket.SHUT_WR)
             self._socket.settimeout(1)
@@ -238,15 +250,15 @@ class Connection:
                     return
                 taken += len(piece)
 
-    def _is_busy(self, busy: bool) -> None:
+    def _set_busy(self, busy: bool) -> None:
         with self._state:
             self._busy = busy
 
     def _shut(self, how: int) -> None:
-        """Close the connection one way, or both.
+        """Close one direction of the connection, or both.
 
-        It is the descriptor that is shut: an SSLSocket's own method would also make what is still
-        sent go out in the clear.
+        This calls the plain socket's method: the one of an SSLSocket also drops TLS, and what another
+        thread still sends would go out unencrypted.
         """
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._socket, how)

@@ -1,18 +1,18 @@
-"""Whether a caller has taken what it was sent.
+"""Tells whether a caller has read its response.
 
-A send only fills a buffer of the kernel's; whether anybody reads it is seen later, or never. What the
-kernel tells:
+A send only fills a buffer of the kernel; whether anybody reads it is known later, or never. The kernel
+reports:
 
-- A send fails: the caller was gone before, for certain.
-- The connection is reset instead of ended. On a unix socket that means exactly that the caller closed
-  it, or died, with something unread. Over TCP it may mean that, or that a router forgot the
-  connection hours after all was read.
-- The connection ends. Then all was read if nothing is left on its way and there is no error; over TCP
-  a caller that had closed before answers what comes with a reset, which is the error EPIPE here.
-- Only one direction ends: the caller has said all that it will say, and still reads. It is waited for.
+- A send fails: the caller had closed the connection before.
+- The connection is reset instead of ended. On a unix socket this always means that the caller closed
+  it, or died, with something unread. Over TCP it may also mean that a router forgot the connection
+  hours after all was read.
+- The connection ends. Then all was read if nothing is left unread and there is no error. Over TCP a
+  caller that closed before answers with a reset, which is the error EPIPE here.
+- Only one direction ends: the caller sends no more, and still reads. We wait for it.
 
-Where it cannot be known, an answer counts as taken: a Get that is undone while a container runs on
-it does more harm than one that stays.
+Where it cannot be known, the response counts as read: a Get that is undone while a container uses the
+mount does more harm than a Get that stays.
 """
 
 from __future__ import annotations
@@ -25,27 +25,32 @@ import struct
 import termios
 from typing import Final
 
-_LOOK: Final = 20
-"""How often to look whether somebody reads, in milliseconds."""
+_INTERVAL: Final = 20
+"""How often to ask the kernel, in milliseconds: it does not report that a buffer became empty."""
 
 
-def was_taken(connection: socket.socket) -> bool:
-    """Wait until a caller that sends no more has taken all that it was sent, or is gone; tell which."""
+def was_read(connection: socket.socket) -> bool:
+    """Wait until a caller that sends no more has read everything, or is gone.
+
+    Returns:
+        Whether it has read everything, as far as the kernel knows.
+    """
     gone = select.poll()
-    gone.register(connection, 0)  # a hang-up is told unasked
-    while _on_its_way(connection) and not gone.poll(_LOOK):
+    gone.register(connection, 0)  # the kernel always reports a hang-up
+    while _has_unread(connection) and not gone.poll(_INTERVAL):
         pass
-    # In this order: on a unix socket the error is there before the buffer is emptied.
+    # The error is read last: on a unix socket it is set before the buffer is emptied, so an empty
+    # buffer without an error was read.
     error = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    return error != errno.EPIPE and not (error and tells_of_the_unread(connection))
+    return error != errno.EPIPE and not (error and reset_means_unread(connection))
 
 
-def tells_of_the_unread(connection: socket.socket) -> bool:
-    """Tell whether a reset of the connection can only mean that something was not read."""
+def reset_means_unread(connection: socket.socket) -> bool:
+    """Tell whether a reset of this connection always means that something was not read."""
     return connection.family == socket.AF_UNIX
 
 
-def _on_its_way(connection: socket.socket) -> bool:
-    """Tell whether something waits to be read (unix), or to be acknowledged (TCP)."""
+def _has_unread(connection: socket.socket) -> bool:
+    """Tell whether data waits to be read (unix) or acknowledged (TCP)."""
     answer = fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4))
     return struct.unpack("i", answer) != (0,)

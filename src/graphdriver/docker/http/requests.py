@@ -1,20 +1,20 @@
-"""HTTP/1.1 on one connection, server's side: requests in, in order, and their bodies as streams.
+"""HTTP/1.1 on one connection, server's side: requests in their order, and their bodies as streams.
 
 The parser is `httptools`; it sets no limits, so they are set here. The rules:
 
-- A body is whole only when the parser said so; a connection that ends before is a broken stream, and
-  `Message.read` says so instead of ending.
-- No more is read from the socket than what somebody waits for, and nothing is gathered: at most one
-  read of the socket is held. Pipelined requests wait their turn.
-- What is wrong is told where it stands: what came whole before it is served first, however the bytes
-  were cut on their way, and nothing is read after it.
-- Header lines and trailers (which are ignored) may take 64 KiB together; of what stands between two
-  pieces of a body no more than some reads of the socket is borne.
-- ``Upgrade`` is refused, and so is every transfer coding but ``chunked``: what is packed in another
-  way would pass for the body itself.
+- A body is complete only when the parser says so. If the connection ends before, `Message.read` raises
+  an error.
+- The socket is read only when a caller of this module waits for data, and at most one read of it is
+  kept in memory. Pipelined requests wait their turn.
+- An error is raised at its place: requests that came complete before it are served first, however
+  the bytes were split on their way. Nothing is read after it.
+- Header lines and trailers (which are ignored) may have 64 KiB together. The bytes between two pieces
+  of a body, such as chunk extensions, are limited too.
+- ``Upgrade`` is rejected, and so is every transfer coding except ``chunked``: a compressed body would
+  be taken for the body itself.
 - ``Graphdriver-By-Hand`` marks a call that a person makes; `graphdriver.docker.session` has the rule.
-- ``Origin`` is refused. Browsers send it with every POST and nobody else does: no web page that is
-  opened on this machine may call a plugin that listens on loopback.
+- ``Origin`` is rejected. Browsers send it with every POST and nobody else does: no web page that is
+  open on this machine may call a plugin that listens on loopback.
 """
 
 from __future__ import annotations
@@ -33,28 +33,30 @@ from graphdriver.errors import (
 )
 
 HEADER_LIMIT: Final = 64 << 10
-"""Bytes that the head of a request, or what stands between its body's pieces, may take."""
+"""The most bytes of a request's head."""
 
 BY_HAND: Final = "Graphdriver-By-Hand"
 """The header by which ``graphdriver call`` marks its calls; other plugins ignore it."""
 
 _READ: Final = 128 << 10
+"""How much to read from the socket at a time, in bytes."""
+
 _BY_HAND: Final = BY_HAND.lower().encode()
-_HEEDED: Final = frozenset({b"expect", b"origin", b"transfer-encoding", _BY_HAND})
+_USED_HEADERS: Final = frozenset({b"expect", b"origin", b"transfer-encoding", _BY_HAND})
 
 
 class HeadTooLargeError(GraphDriverError):
-    """The head of a request is over `HEADER_LIMIT`."""
+    """The head of a request is larger than `HEADER_LIMIT`."""
 
     kind = Kind.TOO_LARGE
 
 
 class ConnectionLostError(BrokenStreamError):
-    """The connection did not end in good order: the caller reset it, or the network failed."""
+    """The connection did not end regularly: the caller reset it, or the network failed."""
 
 
 class Message:
-    """A request whose head has come; its body may still be on its way."""
+    """A request whose head has arrived; its body may follow."""
 
     __slots__ = (
         "_at",
@@ -84,7 +86,7 @@ class Message:
         self.is_whole = False
 
     def add(self, piece: bytes) -> None:
-        """Take what the parser found of the body."""
+        """Add a piece of the body, from the parser."""
         self._pieces.append(piece)
 
     def read(self, n: int, /) -> bytes:
@@ -92,14 +94,14 @@ class Message:
 
         Raises:
             BrokenStreamError: the connection ended before the body did.
-            MalformedRequestError: the body is not framed as HTTP/1.1 has it.
+            MalformedRequestError: the body is not framed as in HTTP/1.1.
         """
         while not self._pieces:
             if self.is_whole:
                 return b""
             if self.expects_continue:
                 self.expects_continue = False
-                self._reader.go_on()
+                self._reader.send_continue()
             if not self._reader.receive():
                 raise BrokenStreamError("the body broke off: the caller closed the connection")
         piece = self._pieces[0]
@@ -115,27 +117,27 @@ class RequestReader:
     """Reads requests from a connected socket, one after the other.
 
     Args:
-        connection: the socket.
+        connection: the socket; with TLS, `socket` is replaced after the handshake.
     """
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
         self._parser = httptools.HttpRequestParser(self)
-        # One buffer for the connection's life: making a fresh one costs more than a small call.
+        # One buffer for the whole connection: allocating a new one costs more than a small call.
         self._buffer = memoryview(bytearray(_READ))
         self._messages: collections.deque[Message] = collections.deque()
         self._fault: GraphDriverError | None = None
         self._between = 0
-        self._got_on = False
+        self._progressed = False
 
     def next(self) -> Message | None:
-        """Return the next request as soon as its head is there; None at the connection's end.
+        """Return the next request when its head has arrived; None at the end of the connection.
 
         Raises:
-            MalformedRequestError: it is no HTTP/1.1 request, or one that is refused (see above).
+            MalformedRequestError: it is not HTTP/1.1, or it is rejected (see above).
             HeadTooLargeError: its head is too large.
-            BrokenStreamError: the connection ended within its head.
-            ConnectionLostError: it did not end in good order.
+            BrokenStreamError: the connection ended in the middle of its head.
+            ConnectionLostError: the connection did not end regularly.
         """
         if self._messages and self._messages[0].has_head:
             self._messages.popleft()
@@ -147,13 +149,13 @@ class RequestReader:
         return self._messages[0]
 
     def close(self) -> None:
-        """Let go of the parser and of what it found; they hold each other, and the buffer, too."""
+        """Release the parser and the messages, which refer to each other and to the buffer."""
         del self._parser
         self._messages.clear()
         self._fault = None
 
     def receive(self) -> bool:
-        """Read once from the socket and parse it; False at the connection's end."""
+        """Read once from the socket and parse; return False at the end of the connection."""
         if self._fault:
             raise self._fault
         try:
@@ -162,18 +164,21 @@ class RequestReader:
             raise ConnectionLostError(f"the connection broke: {error.strerror or error}") from error
         if not size:
             return False
-        self._got_on = False
+        self._progressed = False
         try:
             self._parser.feed_data(self._buffer[:size])
         except httptools.HttpParserError as error:
-            self._fault = self._fault or MalformedRequestError(f"this is no HTTP/1.1: {error}")
-        self._between = 0 if self._got_on else self._between + size
+            self._fault = self._fault or MalformedRequestError(
+                f"the request is not HTTP/1.1: {error}"
+            )
+        # The parser reports no chunk extensions: without this count they could go on for ever.
+        self._between = 0 if self._progressed else self._between + size
         if self._between > 2 * HEADER_LIMIT:
             self._fault = self._fault or _head_too_large()
         return True
 
-    def go_on(self) -> None:
-        """Tell the caller to send the body that it holds back."""
+    def send_continue(self) -> None:
+        """Send 100 Continue: the caller waits for it before it sends the body."""
         try:
             self.socket.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         except OSError as error:
@@ -184,7 +189,7 @@ class RequestReader:
     def on_message_begin(self) -> None:
         """A request begins."""
         self._messages.append(Message(self))
-        self._got_on = True
+        self._progressed = True
 
     def on_url(self, url: bytes) -> None:
         """A piece of the target."""
@@ -197,7 +202,7 @@ class RequestReader:
         message = self._messages[-1]
         self._count(message, len(name) + len(value) + 4)
         name = name.lower()
-        if name not in _HEEDED or message.has_head:  # most are not, and a trailer is not
+        if name not in _USED_HEADERS or message.has_head:  # a trailer is never used
             return
         if name == b"expect":
             message.expects_continue = value.lower() == b"100-continue"
@@ -205,7 +210,9 @@ class RequestReader:
             message.by_hand = True
         elif name == b"origin":
             self._refuse(
-                MalformedRequestError("web pages may not call a plugin: Origin is refused")
+                MalformedRequestError(
+                    "the header Origin is rejected: web pages may not call a plugin"
+                )
             )
         elif value.lower() != b"chunked":
             self._refuse(MalformedRequestError("Transfer-Encoding must be chunked or absent"))
@@ -214,16 +221,16 @@ class RequestReader:
         """The head is whole."""
         message = self._messages[-1]
         if self._parser.get_http_version() != "1.1":
-            self._refuse(MalformedRequestError("a plugin speaks HTTP/1.1 and no other"))
+            self._refuse(MalformedRequestError("the request is not HTTP/1.1"))
         if self._parser.should_upgrade():
-            self._refuse(MalformedRequestError("a plugin's connection is not upgraded"))
+            self._refuse(MalformedRequestError("the header Upgrade is rejected: use HTTP/1.1"))
         message.has_head = True
         message.method = self._parser.get_method().decode("ascii", "replace")
         message.keep_alive = self._parser.should_keep_alive()
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
-        self._got_on = True
+        self._progressed = True
         self._messages[-1].add(body)
 
     def on_message_complete(self) -> None:
@@ -236,11 +243,11 @@ class RequestReader:
             self._refuse(_head_too_large())
 
     def _refuse(self, fault: GraphDriverError) -> NoReturn:
-        """Parse no further: the parser stops at what its callbacks raise."""
+        """Stop the parser, which stops when a callback raises, and keep the error for its place."""
         self._fault = fault
-        # Not the fault itself: it would hold this frame, which holds it.
+        # Not the fault itself: its traceback would refer to this frame, and the frame to it.
         raise httptools.HttpParserCallbackError(str(fault))
 
 
 def _head_too_large() -> HeadTooLargeError:
-    return HeadTooLargeError(f"the head of the request is over {HEADER_LIMIT} bytes")
+    return HeadTooLargeError(f"the head of the request is larger than {HEADER_LIMIT} bytes")

@@ -1,4 +1,4 @@
-"""The server: listeners and connections, nothing of what comes over them.
+"""The server: accepts connections, gives each a thread, and stops in good order.
 
 Each connection has a thread of its own: a daemon makes calls while it reads the response to another
 one, and none of them waits for a call that takes long. A daemon keeps two or three connections; for
@@ -6,14 +6,14 @@ these, one thread that waits for all of them was measured to be no faster.
 
 An idle connection is never closed while the server runs, because the daemon's next call would be lost
 with it. For the same reason a connection that cannot be served yet (no descriptor, no thread, or more
-than `MOST` of them) is not refused; it waits in the kernel's queue or here.
+than `MAX_CONNECTIONS` of them) is not refused; it waits in the kernel's queue or here.
 
-Over TLS a caller is nobody until the handshake is over, which may take `HANDSHAKE` seconds; no more
-than `HANDSHAKES` are under way at a time.
+With TLS a caller is not trusted until the handshake ends, which may take `HANDSHAKE_TIMEOUT` seconds;
+at most `MAX_HANDSHAKES` run at a time.
 
-At a stop who has connected is served and nobody else can connect; calls under way may end within
-`GRACE` seconds; what still runs is cut off and may let go of what it holds, `RELEASE` seconds long.
-Mounts stay as they are: containers may live on them, and a daemon that wants them gone says Cleanup.
+A stop (`Server.close`) serves callers that have connected, and nobody else can connect. Calls that run
+may end within `GRACE` seconds. Then their connections are cut, and they have `RELEASE` seconds to
+release what they hold. Mounts stay: containers may use them, and only the daemon's Cleanup ends them.
 """
 
 from __future__ import annotations
@@ -39,36 +39,41 @@ if TYPE_CHECKING:
     import ssl
 
 GRACE: Final = 9.0
-"""How long calls under way may take at a stop, in seconds."""
+"""How long a running call may take at a stop, in seconds."""
 
 RELEASE: Final = 1.0
-"""How long after that; together no more than the 10 s after which container engines kill."""
+"""How long a call that was cut may take, in seconds. Container engines kill 10 s after SIGTERM."""
 
-HANDSHAKE: Final = 10.0
-"""How long a caller may take to show its certificate, in seconds."""
+HANDSHAKE_TIMEOUT: Final = 10.0
+"""How long a TLS handshake may take, in seconds."""
 
-HANDSHAKES: Final = 64
-"""How many callers may be at that; the next one is turned away, and a daemon comes again."""
+MAX_HANDSHAKES: Final = 64
+"""How many handshakes may run at a time. The next caller is rejected, and a daemon retries: callers
+without a certificate must not take all connections."""
 
-MOST: Final = 1024
-"""How many connections are served at a time, if the process may have twice as many descriptors:
-the other half is the driver's."""
+MAX_CONNECTIONS: Final = 1024
+"""How many connections, and so threads, there are at a time. At most half of the descriptors that the
+process may have: the driver needs the others."""
 
 _PAUSE: Final = 0.1
+"""How long to wait before trying again, in seconds."""
+
 _HEAPS: Final = 2
+"""How many heaps the C library may make: by default it makes eight for each core, one per thread, and
+freed memory stays in each."""
 
 _log = logging.getLogger(__name__)
 
 
 class Server:
-    """Serves a handler on listeners; a context manager that closes both.
+    """Serves a handler on listeners; a context manager that closes both at its end.
 
     Args:
         handler: answers the calls.
-        listeners: where they come from; one listener, or several.
+        listeners: where to accept connections; one listener, or several.
 
     Raises:
-        TypeError: one of them is something else.
+        TypeError: an argument has another type.
     """
 
     def __init__(self, handler: Handler, listeners: Listener | Iterable[Listener]) -> None:
@@ -77,13 +82,15 @@ class Server:
                 f"Server takes a Handler, not {handler!r}; make one with Handler(driver)"
             )
         self._handler = handler
-        self._listeners = several(listeners)
+        self._listeners = expect_listeners(listeners)
         self._connections: dict[Connection, threading.Thread] = {}
-        self._most = min(MOST, max(64, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
+        self._most = min(
+            MAX_CONNECTIONS, max(64, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+        )
         self._changed = threading.Condition()
         self._stopping = False
-        self._in_trouble = False
-        self._handshakes = threading.BoundedSemaphore(HANDSHAKES)
+        self._has_logged = False
+        self._handshakes = threading.BoundedSemaphore(MAX_HANDSHAKES)
         self._wake, self._woken = socket.socketpair()
         self._wake.setblocking(False)
         self._signals: Signals | None = None
@@ -95,17 +102,17 @@ class Server:
         self.close()
 
     def install_signal_handlers(self) -> None:
-        """Stop at SIGTERM, SIGINT and SIGQUIT. For the main thread of a program."""
+        """Stop at SIGTERM, SIGINT and SIGQUIT. Call it in the main thread."""
         self._signals = Signals(self._wake.fileno(), self.stop)
 
     def stop(self) -> None:
-        """Make `serve_forever` return. May be called from anywhere, signal handlers too."""
+        """Make `serve_forever` return. Any thread and any signal handler may call it."""
         self._stopping = True
-        with contextlib.suppress(OSError):  # woken already, or closed
+        with contextlib.suppress(OSError):  # full: it wakes anyway; or closed
             self._wake.send(b"\0")
 
     def serve_forever(self) -> None:
-        """Accept connections until `stop`."""
+        """Accept connections until `stop` is called."""
         limit_arenas(_HEAPS)
         with selectors.DefaultSelector() as selector:
             selector.register(self._woken, selectors.EVENT_READ)
@@ -122,10 +129,12 @@ class Server:
                         self._signals.note(numbers)
 
     def close(self) -> None:
-        """Serve who has connected, let calls under way end, and let go of the home."""
+        """Serve callers that have connected, wait for running calls, and release the home."""
         self.stop()
         for listener in self._listeners:
             with contextlib.suppress(OSError):  # closed before
+                # First nobody new may connect, then those in the queue are accepted: a caller whose
+                # connect succeeded has sent its call and would lose it.
                 listener.refuse()
                 listener.socket.setblocking(False)
                 while self._accept(listener):
@@ -141,7 +150,7 @@ class Server:
                 for connection in self._connections:
                     connection.cut()
             all_ended = self._all_end_within(RELEASE)
-        if all_ended:  # else the home stays locked as long as somebody is at it
+        if all_ended:  # else the home stays locked while a call still works in it
             for thread in threads:
                 thread.join()
             self._handler.close()
@@ -154,9 +163,9 @@ class Server:
         return self._changed.wait_for(lambda: not self._connections, seconds)
 
     def _accept(self, listener: Listener) -> bool:
-        """Take one connection; tell whether there was one."""
+        """Accept one connection; return whether there was one."""
         if len(self._connections) >= self._most:
-            self._tell_trouble(f"{self._most} connections are open; others wait until one ends")
+            self._log_once(f"{self._most} connections are open; others wait until one ends")
             time.sleep(_PAUSE)
             return False
         try:
@@ -165,11 +174,11 @@ class Server:
             return False
         except OSError as error:
             if not self._stopping:
-                self._tell_trouble(f"cannot accept a connection, which waits: {error}")
-                time.sleep(_PAUSE)  # out of descriptors, most likely: let some go
+                self._log_once(f"cannot accept a connection, which waits: {error}")
+                time.sleep(_PAUSE)  # most likely no descriptor is free
             return False
         if listener.tls and not self._handshakes.acquire(blocking=False):
-            _log.warning("%d handshakes are under way: a connection is turned away", HANDSHAKES)
+            _log.warning("rejecting a connection: %d TLS handshakes are running", MAX_HANDSHAKES)
             accepted.close()
             return True
         accepted.setblocking(True)
@@ -177,23 +186,23 @@ class Server:
         return True
 
     def _start(self, connection: Connection, tls: ssl.SSLContext | None) -> None:
-        """Serve a connection in a thread of its own, as soon as there can be one more."""
+        """Serve a connection in a thread of its own; wait until one can be started."""
         while True:
             thread = threading.Thread(
                 target=self._serve, args=(connection, tls), name="connection", daemon=True
             )
             try:
-                with self._changed:  # which a thread that ends at once waits for
+                with self._changed:  # a thread that ends at once must find itself noted
                     thread.start()
                     self._connections[connection] = thread
             except RuntimeError as error:
-                self._tell_trouble(f"cannot serve a connection, which waits: {error}")
+                self._log_once(f"cannot serve a connection, which waits: {error}")
                 if self._stopping:
                     connection.close()
                     return
                 time.sleep(_PAUSE)
             else:
-                self._in_trouble = False
+                self._has_logged = False
                 return
 
     def _serve(self, connection: Connection, tls: ssl.SSLContext | None) -> None:
@@ -214,27 +223,27 @@ class Server:
 
     def _shake_hands(self, connection: Connection, tls: ssl.SSLContext) -> None:
         try:
-            connection.shake_hands(tls, HANDSHAKE)
+            connection.shake_hands(tls, HANDSHAKE_TIMEOUT)
         finally:
             self._handshakes.release()
 
-    def _tell_trouble(self, text: str) -> None:
-        """Log what keeps connections waiting; once, until one is served again."""
-        if not self._in_trouble:
+    def _log_once(self, text: str) -> None:
+        """Log why connections wait; only once until one is served again."""
+        if not self._has_logged:
             _log.error("%s", text)
-            self._in_trouble = True
+            self._has_logged = True
 
 
-def several(listeners: Listener | Iterable[Listener]) -> list[Listener]:
-    """Return one listener, or several, as a list.
+def expect_listeners(listeners: Listener | Iterable[Listener]) -> list[Listener]:
+    """Return a list of one listener or several.
 
     Raises:
-        TypeError: one of them is something else.
+        TypeError: one of them is not a listener.
     """
     found = list(listeners) if isinstance(listeners, Iterable) else [listeners]
     for one in found:
         if not hasattr(one, "socket"):
             raise TypeError(
-                f"calls come from listeners, not {listeners!r}; make one with UnixListener(address)"
+                f"a server takes listeners, not {listeners!r}; make one with UnixListener(address)"
             )
     return found
