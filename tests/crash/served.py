@@ -36,6 +36,7 @@ class Served:
         serve = ["-m", "graphdriver", "serve", driver, "--socket", str(self.socket), *options]
         self._command = [sys.executable, *serve]
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_traced = False
         self.client = Client(str(self.socket), timeout=TIMEOUT)
 
     def __enter__(self) -> Self:
@@ -59,6 +60,7 @@ class Served:
     def launch(self, *first: str) -> None:
         """Start the process, perhaps by another program, and wait for nothing."""
         with open(self.log, "ab") as log:
+            self._is_traced = bool(first)
             self._process = subprocess.Popen(
                 [*first, *self._command], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
@@ -76,10 +78,18 @@ class Served:
         self.client.activate()
 
     def kill(self) -> None:
-        """Kill it."""
+        """Kill it. If a tracer started it, kill what is traced, and the tracer ends by itself.
+
+        A tracer that is killed leaves what it traces running.
+        """
         assert self._process
-        self._process.kill()
-        self._process.wait()
+        if self._is_traced and self._process.poll() is None:
+            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+            for child in children:
+                os.kill(int(child), signal.SIGKILL)
+        else:
+            self._process.kill()
+        self._process.wait(TIMEOUT)
         self.client.close()
 
     def let_go(self) -> None:
@@ -87,15 +97,6 @@ class Served:
         self.kill()
         shutil.rmtree(self.state, ignore_errors=True)
         self.start()
-
-    def kill_traced(self) -> None:
-        """Kill it, where it was started by a tracer, which ends then too."""
-        assert self._process
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        for child in children:
-            os.kill(int(child), signal.SIGKILL)
-        self._process.wait()
-        self.client.close()
 
     def was_killed_within(self, seconds: float) -> bool:
         """Wait for somebody else to kill it, and tell whether that happened."""

@@ -244,7 +244,7 @@ class Stage:
         with tempfile.TemporaryDirectory() as folder:
             self._served.start(*strace.start_traced(folder))
             self._expect_no_litter(scene)
-            self._served.kill_traced()
+            self._served.kill()
             trace.read(folder, self._served.log)
         self._served.start()
         scene.client = self._served.client
