@@ -101,20 +101,20 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE")
     arguments = parser.parse_args()
     rows: list[dict[str, object]] = []
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        path = f"{folder}/{os.path.basename(folder)}.sock"
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        path = f"{directory}/{os.path.basename(directory)}.sock"
         command = [sys.executable, "-m", "graphdriver", "serve", "vfs", "--socket", path]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as plugin:
             while not os.path.exists(path):
                 time.sleep(0.05)
             with Client(path) as client:
-                client.init(f"{folder}/home", [], [], [])
+                client.init(f"{directory}/home", [], [], [])
                 client.create("base", "", "", {})
-            floor = multiprocessing.Process(target=echo, args=(f"{folder}/echo",))
+            floor = multiprocessing.Process(target=echo, args=(f"{directory}/echo",))
             floor.start()
-            while not os.path.exists(f"{folder}/echo"):
+            while not os.path.exists(f"{directory}/echo"):
                 time.sleep(0.05)
-            times, _, _ = measure(f"{folder}/echo", "Exists", arguments.calls)
+            times, _, _ = measure(f"{directory}/echo", "Exists", arguments.calls)
             rows.append(row_of("floor", 1, times, len(times) / sum(times)))
             print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
             floor.join()

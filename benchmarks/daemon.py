@@ -65,12 +65,12 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.dir or None) as name:
-        folder = Path(name)
-        context = folder / "context"
+        directory = Path(name)
+        context = directory / "context"
         context.mkdir()
         (context / "Dockerfile").write_text(DOCKERFILE)
-        image = folder / "image.tar"
-        engines = Engines(find_docker(), folder, arguments.dir)
+        image = directory / "image.tar"
+        engines = Engines(find_docker(), directory, arguments.dir)
         options = ["--opt", arguments.opt] if arguments.opt else []
         driver = arguments.driver
         with (

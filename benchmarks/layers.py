@@ -47,9 +47,9 @@ class Plugin:
     """A plugin in a process of its own, and calls to it as a daemon makes them."""
 
     def __init__(
-        self, driver: str, folder: Path, options: list[str], python: str = sys.executable
+        self, driver: str, directory: Path, options: list[str], python: str = sys.executable
     ) -> None:
-        self.path = f"{folder}/{folder.name}.sock"
+        self.path = f"{directory}/{directory.name}.sock"
         words = [word for option in options for word in ("--opt", option)]
         self.process = subprocess.Popen(
             [python, "-m", "graphdriver", "serve", driver, "--socket", self.path, *words],
@@ -58,7 +58,7 @@ class Plugin:
         while not os.path.exists(self.path):
             time.sleep(0.02)
         self.client = Client(self.path)
-        self.client.init(f"{folder}/home", [], [], [])
+        self.client.init(f"{directory}/home", [], [], [])
         self._count = 0
 
     def close(self) -> None:
@@ -70,8 +70,8 @@ class Plugin:
     def peak(self) -> float:
         """Return the most memory that it ever had, in MB."""
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
-            told = dict(line.split(":", 1) for line in file)
-        return int(told["VmHWM"].split()[0]) / 1024
+            fields = dict(line.split(":", 1) for line in file)
+        return int(fields["VmHWM"].split()[0]) / 1024
 
     def settled(self) -> float:
         """Wait until it does nothing, also behind an answer; return its processor time so far."""
@@ -104,7 +104,7 @@ class Plugin:
         return time.perf_counter() - started
 
     def diff(self, id: str, parent: str) -> float:
-        """Read a diff to its end, and throw it away."""
+        """Read a diff to its end, and discard it."""
         body = json.dumps({"ID": id, "Parent": parent})
         head = f"POST /GraphDriver.Diff HTTP/1.1\r\nHost: \r\nContent-Length: {len(body)}\r\n\r\n"
         buffer = bytearray(CHUNK)
@@ -122,7 +122,7 @@ class Plugin:
 
 
 def send_chunks(connection: socket.socket, tar: Path) -> None:
-    """Send a tar as a chunked body, of which nothing is copied here but by the kernel."""
+    """Send a tar as a chunked body, without a copy in this process."""
     framed = bytearray(b"%x\r\n%b\r\n" % (CHUNK, bytes(CHUNK)))
     start = len(framed) - CHUNK - 2
     piece = memoryview(framed)[start:-2]
@@ -135,7 +135,7 @@ def send_chunks(connection: socket.socket, tar: Path) -> None:
 
 
 def receive(connection: socket.socket, path: str) -> None:
-    """Write whatever comes to a file, and say so; an empty path: throw it away."""
+    """Write what arrives to a file, and report that; with an empty path, discard it."""
     buffer = memoryview(bytearray(128 << 10))
     with open(path or os.devnull, "wb", buffering=0) as file:
         while size := connection.recv_into(buffer):
@@ -145,7 +145,7 @@ def receive(connection: socket.socket, path: str) -> None:
 
 
 def floor(tar: Path, path: str) -> float:
-    """Return the seconds to send a tar to a process that does nothing but `receive`."""
+    """Return the seconds to send a tar to a process that only does `receive`."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         receiver = multiprocessing.Process(target=receive, args=(theirs, path))
@@ -160,7 +160,7 @@ def floor(tar: Path, path: str) -> float:
 
 
 def write(path: str, size: int) -> float:
-    """Return the seconds to write a file out of one and the same buffer."""
+    """Return the seconds to write a file from one buffer."""
     buffer = bytes(128 << 10)
     started = time.perf_counter()
     with open(path, "wb", buffering=0) as file:
@@ -179,12 +179,12 @@ def timed(command: list[str], **more: object) -> float:
 class Places:
     """Fresh directories for the other programs."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
 
     def fresh(self) -> str:
         """Make one."""
-        return tempfile.mkdtemp(dir=self._folder)
+        return tempfile.mkdtemp(dir=self._directory)
 
 
 def extracting(plugin: Plugin, places: Places, tar: Path, parent: str = "") -> Work:
@@ -223,10 +223,10 @@ def extracting(plugin: Plugin, places: Places, tar: Path, parent: str = "") -> W
 
 
 def extracting_one(plugin: Plugin, places: Places, tar: Path) -> Work:
-    """Ways to write a big file; and what only to send it takes, to write it, and both.
+    """Ways to write a big file; also only to send it, only to write it, and both.
 
-    Before each turn as much is written and removed. A virtual machine's memory is given at the first
-    touch, and taken back when it was free for a second: that is chance, and costs more than the work.
+    Before each turn as much is written and removed. A virtual machine gets memory at the first touch
+    and loses it when it was free for a second: that is chance, and costs more than the work.
     """
     size = tar.stat().st_size
 
@@ -288,10 +288,10 @@ def packing(plugin: Plugin, places: Places, tar: Path) -> Work:
 
 
 class Nowhere(io.RawIOBase):
-    """Takes everything, keeps nothing."""
+    """A file that discards what is written to it."""
 
     def write(self, data: object, /) -> int:
-        """Throw it away."""
+        """Discard it."""
         return len(data)  # type: ignore[arg-type]
 
 
@@ -301,7 +301,7 @@ def comparing(plugin: Plugin, places: Places, tar: Path) -> Work:
     plugin.apply(parent, "", tar)
     child = plugin.new(parent)
     path = plugin.client.get(child, "")
-    with open(f"{path}/folder7/file7", "a", encoding="ascii") as file:
+    with open(f"{path}/directory7/file7", "a", encoding="ascii") as file:
         file.write("more")
     plugin.client.put(child)
     one, other = places.fresh(), places.fresh()
@@ -311,7 +311,7 @@ def comparing(plugin: Plugin, places: Places, tar: Path) -> Work:
     def ours() -> float:
         started = time.perf_counter()
         found = plugin.client.changes(child, parent)
-        assert [change.path for change in found] == ["/folder7", "/folder7/file7"]
+        assert [change.path for change in found] == ["/directory7", "/directory7/file7"]
         return time.perf_counter() - started
 
     listing = ["find", one, other, "-printf", "%p %i %s %T@ %m %U %G\\n"]
@@ -319,7 +319,7 @@ def comparing(plugin: Plugin, places: Places, tar: Path) -> Work:
 
 
 def living(plugin: Plugin, tar: Path) -> Work:
-    """A thousand layers made upon one, got, put and removed."""
+    """Create a thousand layers on one; get, put and remove each."""
     parent = plugin.new()
     plugin.apply(parent, "", tar)
 
@@ -341,17 +341,17 @@ def small_files(path: Path, count: int, size: int) -> Path:
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
         for number in range(count):
             if number % 100 == 0:
-                folder = tarfile.TarInfo(f"folder{number // 100}")
-                folder.type, folder.mode = tarfile.DIRTYPE, 0o755
-                tar.addfile(folder)
-            entry = tarfile.TarInfo(f"folder{number // 100}/file{number % 100}")
+                directory = tarfile.TarInfo(f"directory{number // 100}")
+                directory.type, directory.mode = tarfile.DIRTYPE, 0o755
+                tar.addfile(directory)
+            entry = tarfile.TarInfo(f"directory{number // 100}/file{number % 100}")
             entry.size, entry.mtime, entry.mode = size, 1_700_000_000, 0o644
             tar.addfile(entry, io.BytesIO(b"x" * size))
     return path
 
 
 def big_file(path: Path, size: int) -> Path:
-    """Make a tar of one file that no program can take for a hole."""
+    """Make a tar of one file without holes."""
     piece = os.urandom(1 << 20)
     with open(path, "wb") as file:
         entry = tarfile.TarInfo("big")
@@ -367,15 +367,15 @@ def whiteouts(path: Path, count: int) -> Path:
     """Make a tar that deletes what `small_files` made."""
     with tarfile.open(path, "w") as tar:
         for number in range(count):
-            tar.addfile(tarfile.TarInfo(f"folder{number // 100}/.wh.file{number % 100}"))
+            tar.addfile(tarfile.TarInfo(f"directory{number // 100}/.wh.file{number % 100}"))
     return path
 
 
 def works(
-    plugin: Plugin, places: Places, folder: Path, only: str
+    plugin: Plugin, places: Places, directory: Path, only: str
 ) -> Iterator[tuple[str, Work, str]]:
-    """Yield each piece of work: its name, the ways to do it, and which way it is held against."""
-    small = small_files(folder / "small.tar", 20_000, 1000)
+    """Yield each piece of work: its name, the ways to do it, and the way to compare with."""
+    small = small_files(directory / "small.tar", 20_000, 1000)
     if only in "apply 20,000 small files":
         yield "apply 20,000 small files", extracting(plugin, places, small), "tar"
     if only in "diff 20,000 small files":
@@ -387,14 +387,14 @@ def works(
     if only in "apply 10,000 whiteouts":
         parent = plugin.new()
         plugin.apply(parent, "", small)
-        tar = whiteouts(folder / "whiteouts.tar", 10_000)
+        tar = whiteouts(directory / "whiteouts.tar", 10_000)
         yield "apply 10,000 whiteouts", extracting(plugin, places, tar, parent), "tar"
     if only in "changes, one in 50,000 files":
-        many = small_files(folder / "many.tar", 50_000, 100)
+        many = small_files(directory / "many.tar", 50_000, 100)
         yield "changes, one in 50,000 files", comparing(plugin, places, many), "find"
     if only in "create, get, put, remove x1000":
         yield "create, get, put, remove x1000", living(plugin, small), "plugin"
-    big = folder / "big.tar"
+    big = directory / "big.tar"
     if only in "apply a file of 2 GB":
         yield "apply a file of 2 GB", extracting_one(plugin, places, big_file(big, 2 << 30)), "tar"
     if only in "diff a file of 2 GB":
@@ -403,31 +403,35 @@ def works(
 
 @contextlib.contextmanager
 def in_memory() -> Iterator[str]:
-    """Mount a tmpfs, on which a big file is made of huge pages: fewer touches of memory that is new."""
-    with tempfile.TemporaryDirectory(prefix="gd-") as folder:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "huge=within_size", "gd", folder], check=True)
+    """Mount a tmpfs with huge pages for big files: fewer touches of new memory."""
+    with tempfile.TemporaryDirectory(prefix="gd-") as directory:
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "huge=within_size", "gd", directory], check=True
+        )
         try:
-            yield folder
+            yield directory
         finally:
-            subprocess.run(["umount", folder], check=True)
+            subprocess.run(["umount", directory], check=True)
 
 
 @contextlib.contextmanager
-def served(driver: str, folder: Path, options: list[str], python: str) -> Iterator[Plugin]:
+def served(driver: str, directory: Path, options: list[str], python: str) -> Iterator[Plugin]:
     """Serve a driver in a new directory."""
-    folder.mkdir(exist_ok=True)
-    plugin = Plugin(driver, folder, options, python)
+    directory.mkdir(exist_ok=True)
+    plugin = Plugin(driver, directory, options, python)
     try:
         yield plugin
     finally:
         plugin.close()
 
 
-def beside_programs(arguments: argparse.Namespace, folder: Path, tars: Path) -> dict[str, object]:
+def beside_programs(
+    arguments: argparse.Namespace, directory: Path, tars: Path
+) -> dict[str, object]:
     """Compare the plugin with other programs; print, and return what was found."""
     rows = []
-    with served(arguments.driver, folder, arguments.opt, sys.executable) as plugin:
-        for work, ways, peer in works(plugin, Places(folder), tars, arguments.only):
+    with served(arguments.driver, directory, arguments.opt, sys.executable) as plugin:
+        for work, ways, peer in works(plugin, Places(directory), tars, arguments.only):
             times: dict[str, list[float]] = {way: [] for way in ways}
             for _ in range(arguments.rounds):
                 for way, run in ways.items():
@@ -443,17 +447,17 @@ def beside_programs(arguments: argparse.Namespace, folder: Path, tars: Path) -> 
     return {"rows": rows, "peak_mb": peak}
 
 
-def beside_commit(arguments: argparse.Namespace, folder: Path, tars: Path) -> dict[str, object]:
+def beside_commit(arguments: argparse.Namespace, directory: Path, tars: Path) -> dict[str, object]:
     """Compare the plugin with another commit's; print, and return what was found."""
     rows = []
     with (
-        served(arguments.driver, folder / "this", arguments.opt, sys.executable) as this,
-        served(arguments.driver, folder / "other", arguments.opt, arguments.beside) as other,
+        served(arguments.driver, directory / "this", arguments.opt, sys.executable) as this,
+        served(arguments.driver, directory / "other", arguments.opt, arguments.beside) as other,
     ):
         plugins = this, other
         listed = zip(
-            works(this, Places(folder), tars, arguments.only),
-            works(other, Places(folder), tars, arguments.only),
+            works(this, Places(directory), tars, arguments.only),
+            works(other, Places(directory), tars, arguments.only),
             strict=True,
         )
         for (work, mine, _), (_, theirs, _) in listed:

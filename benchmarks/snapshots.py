@@ -30,12 +30,12 @@ IMAGE = "docker.io/library/image:latest"
 
 @contextlib.contextmanager
 def served(above: str, driver: str, sync: str) -> Iterator[tuple[Path, Snapshotter]]:
-    """Serve a driver in a folder of its own."""
+    """Serve a driver in a directory of its own."""
     with (
-        tempfile.TemporaryDirectory(prefix="gds-", dir=above) as folder,
-        Snapshotter(Path(folder), driver, "--opt", f"sync={sync}") as snapshotter,
+        tempfile.TemporaryDirectory(prefix="gds-", dir=above) as directory,
+        Snapshotter(Path(directory), driver, "--opt", f"sync={sync}") as snapshotter,
     ):
-        yield Path(folder), snapshotter
+        yield Path(directory), snapshotter
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -87,12 +87,12 @@ def small_calls(above: str, driver: str, many: int) -> list[dict[str, object]]:
 def imports(above: str, driver: str, times: int) -> dict[str, object]:
     """Import an image onto the driver and onto containerd's own overlayfs, in turn."""
     took: dict[str, list[float]] = {"ours": [], "overlayfs": []}
-    with served(above, driver, "layer") as (folder, snapshotter):
-        write_image(folder / "image.tar", "image:latest", ten_layers(20_000))
-        with Containerd(folder, snapshotter.address).running() as containerd:
+    with served(above, driver, "layer") as (directory, snapshotter):
+        write_image(directory / "image.tar", "image:latest", ten_layers(20_000))
+        with Containerd(directory, snapshotter.address).running() as containerd:
             for _ in range(times):
                 for name, list_ in took.items():
-                    words = ("image", "import", "--snapshotter", name, str(folder / "image.tar"))
+                    words = ("image", "import", "--snapshotter", name, str(directory / "image.tar"))
                     list_.append(timed(lambda: containerd.ctr(*words)))  # noqa: B023
                     containerd.ctr("image", "rm", "--sync", IMAGE)
                     while containerd.snapshots(name):
