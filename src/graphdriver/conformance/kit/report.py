@@ -103,7 +103,7 @@ def summary(results: Sequence[Result[K]]) -> str:
 def explanation(result: Result[K]) -> str:
     """Return the full explanation of a case that failed."""
     case = result.case
-    said = {
+    lines = {
         "checks": case.checks,
         "why": case.why.text,
         "what": result.what,
@@ -114,7 +114,7 @@ def explanation(result: Result[K]) -> str:
     }
     title = f"{case.id} failed" if case.required else f"{case.id} failed (optional)"
     log = [f"  {'' if number else 'log:':<10}{line}" for number, line in enumerate(result.log)]
-    paragraphs = [_paragraph(name, text) for name, text in said.items() if text]
+    paragraphs = [_paragraph(name, text) for name, text in lines.items() if text]
     return "\n".join([title, *paragraphs, *log])
 
 

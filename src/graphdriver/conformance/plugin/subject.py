@@ -97,7 +97,7 @@ class SocketSubject(Subject):
     Args:
         address: where it listens.
         directory: a directory for what the cases need.
-        home: where it is to keep its layers; it is told so here.
+        home: the home for the Init that is sent here.
         homes: where its layers may be, if that was known before it was started.
     """
 

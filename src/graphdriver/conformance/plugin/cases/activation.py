@@ -103,9 +103,9 @@ def responses_have_a_content_type(kit: Kit) -> None:
     """Responses have the content type application/vnd.docker.plugins.v1.1+json, or another of v1."""
     with kit.subject.wire() as daemon:
         answer = daemon.ask(wire.call("Exists", ID=kit.id()))
-    said = answer.headers.get("content-type", "nothing")
-    if not (said.startswith("application/vnd.docker.plugins.v1") and "json" in said):
-        raise Mismatch("Content-Type", said, "application/vnd.docker.plugins.v1.1+json")
+    type = answer.headers.get("content-type", "nothing")
+    if not (type.startswith("application/vnd.docker.plugins.v1") and "json" in type):
+        raise Mismatch("Content-Type", type, "application/vnd.docker.plugins.v1.1+json")
 
 
 @GROUP.case(references.KEPT_CONNECTION, Need.SOCKET)

@@ -134,8 +134,8 @@ def times_to_the_nanosecond(kit: Kit) -> None:
     times = {b"1234567890.123456789": 1_234_567_890_123_456_789, b"-1.5": -1_500_000_000}
     entries: list[bytes] = []
     expected: dict[bytes, int] = {}
-    for number, (said, nanoseconds) in enumerate(times.items()):
-        header = tars.pax([(b"mtime", said)])
+    for number, (text, nanoseconds) in enumerate(times.items()):
+        header = tars.pax([(b"mtime", text)])
         entries += [header, tars.file(b"f%d" % number), header, tars.directory(b"d%d" % number)]
         entries += [header, tars.symlink(b"l%d" % number, b"x")]
         expected |= {name + b"%d" % number: nanoseconds for name in (b"f", b"d", b"l")}

@@ -55,8 +55,8 @@ def owners_are_mapped_both_ways(kit: Kit) -> None:
             found = kit.record(one, driver)
             owners = {name: (facts.uid, facts.gid) for name, facts in found.items()}
             expect(f"owners on disk in {what}", owners, expected)
-            told = entries(kit.diff(one, driver=driver))
-            owners_inside = {name: (entry.uid, entry.gid) for name, entry in told.items()}
+            diff = entries(kit.diff(one, driver=driver))
+            owners_inside = {name: (entry.uid, entry.gid) for name, entry in diff.items()}
             expect(f"owners in the Diff of {what}", owners_inside, inside)
 
 
@@ -101,10 +101,10 @@ def written_by_a_container(kit: Kit) -> None:
             (root / "gone").unlink()
 
         layer = kit.layer(base, write, driver)
-        told = entries(kit.diff(layer, base, driver))
-        expect("names in the Diff", sorted(told), [".wh.gone", "new"])
-        expect("owner of a written file", (told["new"].uid, told["new"].gid), (1000, 7))
-        expect("owner of a whiteout", (told[".wh.gone"].uid, told[".wh.gone"].gid), (0, 0))
+        diff = entries(kit.diff(layer, base, driver))
+        expect("names in the Diff", sorted(diff), [".wh.gone", "new"])
+        expect("owner of a written file", (diff["new"].uid, diff["new"].gid), (1000, 7))
+        expect("owner of a whiteout", (diff[".wh.gone"].uid, diff[".wh.gone"].gid), (0, 0))
 
 
 @GROUP.case(references.UNMAPPED, Need.HOMES)

@@ -82,8 +82,8 @@ def little_memory(kit: Kit) -> None:
     for _ in kit.pieces(id, longest=2 * _LARGE):
         pass
     with open(f"/proc/{pid}/status", encoding="ascii") as file:
-        said = dict(line.split(":", 1) for line in file)
-    peak = int(said["VmHWM"].split()[0]) << 10
+        status = dict(line.split(":", 1) for line in file)
+    peak = int(status["VmHWM"].split()[0]) << 10
     limit = _MEMORY >> 20
     expect(f"whether the plugin's peak of {peak >> 20} MiB is below {limit}", peak < _MEMORY, True)
 

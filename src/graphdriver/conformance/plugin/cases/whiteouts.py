@@ -61,8 +61,8 @@ def keeps_the_layers_own_files(kit: Kit) -> None:
     for pair in itertools.permutations([tars.whiteout(b".wh.f"), tars.file(b"f", b"new")]):
         found = kit.record(kit.applied(tars.tar(*pair), base))
         expect("content of a file", found[b"f"].content if b"f" in found else None, b"new")
-    anew = tars.whiteout(b".wh.d"), tars.directory(b"d"), tars.file(b"d/sub/new")
-    for order in itertools.permutations(anew):
+    replaced = tars.whiteout(b".wh.d"), tars.directory(b"d"), tars.file(b"d/sub/new")
+    for order in itertools.permutations(replaced):
         names = [name for name in _names(kit, base, *order) if name.startswith(b"d/")]
         expect("what is in a directory deleted and created again", names, [b"d/sub", b"d/sub/new"])
 
