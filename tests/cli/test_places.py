@@ -82,7 +82,7 @@ def test_another_plugins_file_is_kept_and_nothing_is_served(folder: Path) -> Non
         spec.write_text(theirs)
         result = graphdriver("serve", "vfs", "--socket", f"{folder}/{folder.name}.sock")
     assert result.returncode == 5
-    assert f"{spec} is of another plugin, at {theirs}".encode() in result.stderr
+    assert f"{spec} belongs to another plugin, at {theirs}".encode() in result.stderr
     assert spec.read_text() == theirs
     assert not (folder / f"{folder.name}.sock").exists()
 
@@ -123,7 +123,9 @@ def test_certificates_that_would_not_do_for_the_daemon_are_refused_at_the_start(
     words = ["serve", "vfs", "--name", folder.name, *options(certificates)]
     result = graphdriver(*words, "--tcp", "localhost:0")
     assert result.returncode == 7
-    assert b"the daemon, which dials localhost, would refuse the plugin's cert" in result.stderr
+    assert (
+        b"the daemon, which connects to localhost, would reject the plugin's cert" in result.stderr
+    )
     assert not (SPECS / f"{folder.name}.json").exists()
 
 

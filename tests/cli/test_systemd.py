@@ -274,10 +274,10 @@ def passed_and_removed(folder: Path) -> socket.socket:
     ("passed", "said"),
     [
         (passed_tcp, "0.0.0.0 can be reached from other machines"),
-        (passed_datagrams, "takes no connections; use ListenStream= and Accept=no"),
-        (passed_connection, "takes no connections; use ListenStream= and Accept=no"),
-        (passed_abstract, "anybody here could connect, and be root"),
-        (passed_to_anybody, "would be root here; put SocketMode=0660 into the .socket unit"),
+        (passed_datagrams, "does not listen for connections; use ListenStream= and Accept=no"),
+        (passed_connection, "does not listen for connections; use ListenStream= and Accept=no"),
+        (passed_abstract, "any user could connect and become root"),
+        (passed_to_anybody, "become root; put SocketMode=0660 into the .socket unit"),
         (passed_and_removed, "cannot tell who may connect"),
     ],
     ids=["TCP", "datagrams", "connection", "abstract", "anybody", "removed"],
@@ -296,7 +296,7 @@ def test_what_is_no_socket_is_refused_with_the_reason(manager: Manager, folder: 
     with open(f"{folder}/file", "w") as file:
         manager.start("vfs", passing=file)
         assert manager.end(0) == 7
-    assert "descriptor 3 is no socket: Socket operation on non-socket" in manager.said()
+    assert "descriptor 3 is not a socket: Socket operation on non-socket" in manager.said()
 
 
 @pytest.mark.parametrize(

@@ -71,13 +71,13 @@ def test_what_no_daemon_could_read_is_no_address() -> None:
     none += ["tcp://h:0", "tcp://h:65536", "tcp://h:" + "9" * 9999, "tcp://h:\N{SUPERSCRIPT TWO}"]
     none += [f"tcp://{'a' * 300}:1", "tcp://a..b:1", "tcp://a b:1", "unix:///%00"]
     for text in none:
-        with pytest.raises(MalformedRequestError, match="no plugin's address"):
+        with pytest.raises(MalformedRequestError, match="not a plugin's address"):
             Address.parse(text)
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", "../p", "a/b"])
 def test_what_can_be_no_name_is_not_looked_for(name: str) -> None:
-    with pytest.raises(MalformedRequestError, match="is no plugin's name"):
+    with pytest.raises(MalformedRequestError, match="is not a plugin's name"):
         find(name)
 
 
@@ -100,7 +100,7 @@ def test_what_can_be_no_name_is_not_looked_for(name: str) -> None:
 def test_a_json_file_that_describes_no_plugin_is_named(folder: str, text: str) -> None:
     with open(f"{folder}/p.json", "w", errors="surrogateescape") as file:
         file.write(text)
-    with pytest.raises(UnreachableError, match="json describes no plugin"):
+    with pytest.raises(UnreachableError, match="json does not describe a plugin"):
         find("p", specs=(folder,))
 
 
@@ -157,7 +157,7 @@ def test_the_json_file_is_what_dockers_documentation_says(folder: str, name: str
 
 
 def test_a_spec_file_that_somebody_else_wrote_is_not_removed(folder: str, name: str) -> None:
-    spec = SpecFile(name, "tcp://127.0.0.1:2", folder=folder)
+    spec = SpecFile(name, "tcp://127.0.0.1:2", directory=folder)
     write(spec.path, "tcp://127.0.0.1:3")
     spec.close()
     assert os.path.exists(spec.path)
@@ -165,8 +165,8 @@ def test_a_spec_file_that_somebody_else_wrote_is_not_removed(folder: str, name: 
 
 def test_a_spec_file_of_the_next_process_is_not_removed(folder: str, name: str) -> None:
     """It says the same, and is written while the former process still ends its calls."""
-    former = SpecFile(name, "tcp://127.0.0.1:2", folder=folder)
-    later = SpecFile(name, "tcp://127.0.0.1:2", folder=folder)
+    former = SpecFile(name, "tcp://127.0.0.1:2", directory=folder)
+    later = SpecFile(name, "tcp://127.0.0.1:2", directory=folder)
     former.close()
     assert read(later.path) == "tcp://127.0.0.1:2"
     later.close()
@@ -180,7 +180,7 @@ def test_what_a_killed_plugin_left_behind_is_replaced_with_a_warning(
     gone.close()
     for left in (f"unix://{folder}/gone.sock", gone.address):
         write(f"{folder}/{name}.spec", left)
-        spec = SpecFile(name, "tcp://127.0.0.1:2", folder=folder)
+        spec = SpecFile(name, "tcp://127.0.0.1:2", directory=folder)
         assert read(spec.path) == "tcp://127.0.0.1:2"
         assert f"{name}.spec, left behind by a plugin at {left}: " in caplog.text
         spec.close()
@@ -194,7 +194,7 @@ def test_another_plugins_file_is_neither_overwritten_nor_removed(folder: str, na
         path = f"{folder}/etc/{name}.spec"
         write(path, address)
         with pytest.raises(InUseError, match=f"{name}.spec"):
-            SpecFile(name, "tcp://127.0.0.1:2", folder=f"{folder}/etc")
+            SpecFile(name, "tcp://127.0.0.1:2", directory=f"{folder}/etc")
         assert read(path) == address
     tcp.close()
     unix.close()
@@ -210,7 +210,7 @@ def test_a_plugin_that_no_daemon_would_find_is_an_error(folder: str, name: str) 
         stale.bind(path)
     try:
         with pytest.raises(InUseError, match=f"would find unix://{path}"):
-            SpecFile(name, "tcp://127.0.0.1:3", folder=folder)
+            SpecFile(name, "tcp://127.0.0.1:3", directory=folder)
     finally:
         os.unlink(path)
 
@@ -219,5 +219,7 @@ def test_a_file_that_cannot_be_written_is_an_error_that_says_what_it_is_for(
     folder: str, name: str
 ) -> None:
     write(f"{folder}/file", "")
-    with pytest.raises(GraphDriverError, match=r"lead a daemon to the plugin.*: Not a directory"):
-        SpecFile(name, "tcp://127.0.0.1:2", folder=f"{folder}/file")
+    with pytest.raises(
+        GraphDriverError, match=r"by which a daemon finds the plugin: Not a directory"
+    ):
+        SpecFile(name, "tcp://127.0.0.1:2", directory=f"{folder}/file")

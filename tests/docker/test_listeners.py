@@ -34,7 +34,7 @@ def test_a_socket_has_its_mode_and_group_and_goes_at_the_end(folder: str) -> Non
 
 
 def test_a_directory_that_is_missing_is_not_made(folder: str) -> None:
-    with pytest.raises(UnsupportedError, match=f"there is no directory {folder}/mistyped"):
+    with pytest.raises(UnsupportedError, match=f"the directory {folder}/mistyped does not exist"):
         UnixListener(f"{folder}/mistyped/p.sock")
     assert os.listdir(folder) == []
 

@@ -363,12 +363,12 @@ def test_both_sides_are_tried_on_each_other_before_a_daemon_comes(
     expect_agreement(plugin, daemon, "127.0.0.1")
     with pytest.raises(
         UnsupportedError,
-        match=r"the daemon, which dials 10\.0\.0\.1, would refuse the plugin's certificate: IP address"
-        r" mismatch",
+        match=r"the daemon, which connects to 10\.0\.0\.1, would reject the plugin's certificate:"
+        r" IP address mismatch",
     ):
         expect_agreement(plugin, daemon, "10.0.0.1")
     stranger = dataclasses.replace(others.daemon, ca_file=ours["ca"])
-    with pytest.raises(UnsupportedError, match="the plugin would refuse the daemon's certificate"):
+    with pytest.raises(UnsupportedError, match="the plugin would reject the daemon's certificate"):
         expect_agreement(plugin, client_side(stranger), "127.0.0.1")
     swapped = ClientTLS(ours["ca"], ours["plugin"], ours["plugin-key"])
     with pytest.raises(UnsupportedError, match="the daemon's certificate: unsuitable certificate"):
@@ -450,7 +450,7 @@ def test_files_that_will_not_do_are_named_with_the_reason(
         ((str(empty), certificate, key), "empty.pem: no certificate"),
         ((ca, "/nowhere.pem", key), "/nowhere.pem and its key .* No such file"),
         ((ca, certificate, others["plugin-key"]), "cannot be used: key values mismatch"),
-        ((ca, certificate, str(locked)), "locked.pem asks for a passphrase"),
+        ((ca, certificate, str(locked)), "locked.pem has a passphrase"),
     ):
         with pytest.raises(UnsupportedError, match=said):
             server_side(*files)

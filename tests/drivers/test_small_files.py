@@ -44,7 +44,7 @@ def remember(place: Path, option: str) -> None:
 
 
 def lead(place: Path, path: str) -> None:
-    SpecFile("plugin", f"unix:///{path}", folder=str(place))
+    SpecFile("plugin", f"unix:///{path}", directory=str(place))
 
 
 def count(place: Path, _text: str) -> None:

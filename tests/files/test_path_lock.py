@@ -62,7 +62,7 @@ def listen(directory: Path) -> None:
 
 
 def write_spec(directory: Path) -> None:
-    SpecFile(directory.name, "tcp://127.0.0.1:2", folder=str(directory)).close()
+    SpecFile(directory.name, "tcp://127.0.0.1:2", directory=str(directory)).close()
 
 
 def probe_overlays(directory: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_listener_closes_where_its_directory_is_gone(tmp_path: Path) -> None:
 
 
 def test_a_spec_file_closes_without_a_lock(tmp_path: Path) -> None:
-    made = SpecFile("plugin", "tcp://127.0.0.1:2", folder=str(tmp_path))
+    made = SpecFile("plugin", "tcp://127.0.0.1:2", directory=str(tmp_path))
     with locked(str(tmp_path)):
         made.close()
     assert os.listdir(tmp_path) == ["plugin.spec"]

@@ -1,8 +1,8 @@
-"""Finding a plugin by its name, in the places where a daemon looks, in its order.
+"""Finds a plugin by its name, where a daemon looks and in the same order.
 
-The rules are Docker's ("Docker Plugin API", Plugin discovery): sockets first, then ``.spec`` files,
-which hold one line, the address, and ``.json`` files, which also hold the daemon's side of TLS; in
-``/etc/docker/plugins``, and after that in ``/usr/lib/docker/plugins``.
+The rules are Docker's ("Docker Plugin API", Plugin discovery). Sockets come first. Then come ``.spec``
+files, which hold the address in one line, and ``.json`` files, which also hold the daemon's side of
+TLS; in ``/etc/docker/plugins`` before ``/usr/lib/docker/plugins``.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from graphdriver.files.small_files import read_object, read_text
 from graphdriver.linux.unix_sockets import is_socket, refuse_other
 
 PLUGIN_SPECS = "/etc/docker/plugins"
-"""Where Docker looks first for the files that name a plugin's address."""
+"""Where Docker looks first for files with a plugin's address."""
 
-SPEC_FOLDERS = (PLUGIN_SPECS, "/usr/lib/docker/plugins")
+SPEC_DIRECTORIES = (PLUGIN_SPECS, "/usr/lib/docker/plugins")
 
 
 @dataclass(frozen=True, slots=True)
 class ClientTLS:
     """The daemon's side of TLS: absolute paths of PEM files.
 
-    Without a ``ca_file`` the machine's own authorities are trusted.
+    Without a ``ca_file``, the certificate authorities of the machine are trusted.
     """
 
     ca_file: str = ""
     cert_file: str = ""
     key_file: str = ""
     verify: bool = True
-    """Whether the plugin must show a certificate of that authority, for the host that was dialled."""
+    """Whether the plugin's certificate must come from that authority, for the host in the address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,11 @@ class Address:
     def parse(cls, text: str, tls: ClientTLS | None = None) -> Address:
         """Read ``unix:///path``, ``/path``, ``tcp://host:port`` or ``https://host:port``.
 
-        All but a plain path are URLs, as a daemon reads them: ``%20`` is a space. TLS is spoken to
-        ``https://`` and to nothing else, whatever ``tls`` says.
+        All but a plain path are URLs, as a daemon reads them: ``%20`` is a space. Only ``https://``
+        uses TLS, with or without ``tls``.
 
         Raises:
-            MalformedRequestError: it is none of these.
+            MalformedRequestError: the text is not an address.
         """
         scheme, separator, rest = text.strip().partition("://")
         path = text if not separator else ""
@@ -72,13 +72,13 @@ class Address:
             side = (tls or ClientTLS()) if scheme == "https" else None
             return cls(host=host.strip("[]"), port=int(port), tls=side)
         raise MalformedRequestError(
-            f"{text[:200]!r} is no plugin's address",
+            f"{text[:200]!r} is not a plugin's address",
             hint="write unix:///path.sock or tcp://host:port",
         )
 
 
 def _is_host(text: str) -> bool:
-    """Tell whether a host can have this name or number; nobody is asked whether there is one."""
+    """Tell whether this can be a host's name or number; no name is looked up."""
     try:
         text.encode("idna")
     except UnicodeError:
@@ -91,38 +91,41 @@ def _is_port(text: str) -> bool:
 
 
 def find(
-    name: str, sockets: str = PLUGIN_SOCKETS, specs: tuple[str, ...] = SPEC_FOLDERS
+    name: str, sockets: str = PLUGIN_SOCKETS, specs: tuple[str, ...] = SPEC_DIRECTORIES
 ) -> Address:
     """Return where a plugin listens.
 
     Raises:
-        MalformedRequestError: no plugin can have that name.
-        UnreachableError: there is no plugin of that name; the text lists where it was looked for.
+        MalformedRequestError: a plugin cannot have that name.
+        UnreachableError: no plugin has that name; the text lists the places.
     """
     if not name or "/" in name or "\0" in name:
-        raise MalformedRequestError(f"{name!r} is no plugin's name")
+        raise MalformedRequestError(f"{name!r} is not a plugin's name")
     for path in (f"{sockets}/{name}.sock", f"{sockets}/{name}/{name}.sock"):
         if is_socket(path):
             return Address(path=path)
-    for folder in specs:
-        stems = (f"{folder}/{name}", f"{folder}/{name}/{name}")
+    for directory in specs:
+        stems = (f"{directory}/{name}", f"{directory}/{name}/{name}")
         for path in (f"{stem}{suffix}" for suffix in (".spec", ".json") for stem in stems):
             if os.path.isfile(path):
                 return read_spec(path)
     raise UnreachableError(
-        f"there is no plugin {name}: no socket in {sockets} and no .spec or .json file in"
+        f"plugin {name} not found: no socket in {sockets} and no .spec or .json file in"
         f" {' or '.join(specs)}",
         hint="start it, or name its socket",
     )
 
 
 def address_of(plugin: str) -> Address:
-    """Return where a plugin listens, of which somebody gives the name, the socket or the address.
+    """Return where a plugin listens.
+
+    Args:
+        plugin: its name, its socket's path or its address.
 
     Raises:
-        MalformedRequestError: no plugin can have that name or address.
-        UnsupportedError: something else than a socket is at the path.
-        UnreachableError: there is no plugin of that name.
+        MalformedRequestError: a plugin cannot have that name or address.
+        UnsupportedError: the path is not a socket.
+        UnreachableError: no plugin has that name.
     """
     if "/" not in plugin:
         return find(plugin)
@@ -136,7 +139,7 @@ def read_spec(path: str) -> Address:
     """Read a ``.spec`` or a ``.json`` file.
 
     Raises:
-        UnreachableError: it names no address.
+        UnreachableError: the file is damaged or has no address.
     """
     try:
         if path.endswith(".spec"):
@@ -154,7 +157,7 @@ def read_spec(path: str) -> Address:
         return Address.parse(_file(config, "Addr"), side)
     except (FileNotFoundError, ValueError, MalformedRequestError) as error:
         raise UnreachableError(
-            f"{path} describes no plugin: {error}", hint="remove it, or write it anew"
+            f"{path} does not describe a plugin: {error}", hint="remove or correct it"
         ) from error
 
 

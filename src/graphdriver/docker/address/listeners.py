@@ -1,8 +1,8 @@
-"""Where a plugin listens: unix sockets and TCP, and cleaning up after them.
+"""Listeners: unix sockets and TCP, and their removal.
 
-A listener is bound by its constructor and imports nothing slow, so that a daemon's first dial finds
-it while the rest of the program still loads. It removes on `close` what it made, and only if that is
-still what it made.
+The constructor binds the socket, and this module imports nothing slow, so that a daemon can connect
+while the rest of the program is still loaded. `close` removes the socket only if it is still the one
+that the constructor made.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class Listener(Protocol):
-    """What a server accepts connections from."""
+    """Where a server accepts connections."""
 
     @property
     def socket(self) -> socket.socket:
@@ -41,38 +41,37 @@ class Listener(Protocol):
 
     @property
     def address(self) -> str:
-        """Where it listens, as a daemon's spec file says it: ``unix:///…``, ``tcp://…``, ``https://…``."""
+        """The address for a spec file: ``unix:///…``, ``tcp://…`` or ``https://…``."""
         ...
 
     @property
     def tls(self) -> ssl.SSLContext | None:
-        """What to wrap accepted connections in."""
+        """The plugin's side of TLS for accepted connections; None without TLS."""
         ...
 
     def refuse(self) -> None:
-        """Let nobody connect any more, if that is ours to say; who has connected can be accepted."""
+        """Reject new callers, if the socket is ours; those in the queue can still be accepted."""
         ...
 
     def close(self) -> None:
-        """Stop listening, and remove what was made for it. May be repeated."""
+        """Stop listening and remove the socket if it is ours. May be repeated."""
         ...
 
 
 class UnixListener:
     """A unix socket.
 
-    A stale socket in its place is replaced, a live one is refused. The socket is given its group and
-    mode before it listens, so nobody connects under other ones.
+    A stale socket at its path is replaced; one that is served is an error.
 
     Args:
         address: a plugin's name, for ``/run/docker/plugins/NAME.sock``, or an absolute path.
-        group: who besides root may connect: a name or a gid; root's own group if not given.
+        group: a group that may connect, as a name or gid; by default root's own group.
         mode: the socket's permissions.
 
     Raises:
-        InUseError: somebody listens there.
-        UnsupportedError: the path is too long or holds something else; its directory does not
-            exist; the group is not known.
+        InUseError: another process listens there.
+        UnsupportedError: the path is too long or is not a socket; its directory or the group does
+            not exist.
     """
 
     tls = None
@@ -87,15 +86,17 @@ class UnixListener:
                 hint="choose a shorter one",
             )
         gid = group_id(group)
-        folder = os.path.dirname(self.path)
+        directory = os.path.dirname(self.path)
         _expect_directory(self.path)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            with locked(folder):
+            # Without the lock, two plugins that start at once could each remove the other's socket.
+            with locked(directory):
                 _clear_stale(self.path)
                 self.socket.bind(self.path)
                 made = os.lstat(self.path)
                 self._made = made.st_dev, made.st_ino
+                # Group and mode before listen: until then nobody can connect.
                 os.chown(self.path, -1, gid, follow_symlinks=False)
                 os.chmod(self.path, mode)
                 self.socket.listen(_BACKLOG)
@@ -105,26 +106,27 @@ class UnixListener:
 
     @property
     def address(self) -> str:
-        """The address as a spec file says it."""
+        """The address for a spec file."""
         return unix_address(self.path)
 
     def refuse(self) -> None:
-        """Let nobody connect any more; who has connected can be accepted."""
+        """Reject new callers; those in the queue can still be accepted."""
         self.socket.shutdown(socket.SHUT_RD)
 
     def close(self) -> None:
         """Stop listening and remove the socket, if it is still ours; never raises.
 
-        What is left is found to be stale by the next one that listens there.
+        A socket that stays is stale, and the next process that listens there replaces it.
         """
         self.socket.close()
         try:
             above = os.path.dirname(self.path)
             with contextlib.suppress(FileNotFoundError), locked(above, TIMEOUT_AT_STOP):
+                # The next process may have replaced it already.
                 now = os.lstat(self.path)
                 if (now.st_dev, now.st_ino) == self._made:
                     os.unlink(self.path)
-        except (GraphDriverError, OSError) as error:  # the rest of a stop must go on
+        except (GraphDriverError, OSError) as error:  # the stop must go on
             _log.warning("leaving the socket %s: %s", self.path, error)
 
 
@@ -132,13 +134,13 @@ class TCPListener:
     """A TCP socket, with TLS where an `ssl.SSLContext` is given.
 
     Args:
-        host: the address to listen on; empty for all of this machine's.
-        port: likewise; 0 lets the kernel choose.
+        host: the address to listen on; empty for all addresses of this machine.
+        port: the port; with 0 the kernel chooses one.
         tls: the plugin's side of TLS, see `graphdriver.docker.address.tls`.
-        allow_plain: serve beyond loopback without TLS: whoever reaches the port is root here.
+        allow_plain: allow addresses beyond loopback without TLS: whoever reaches the port is root here.
 
     Raises:
-        UnsupportedError: plain TCP beyond loopback was not allowed; there is no such address here.
+        UnsupportedError: plain TCP beyond loopback is not allowed; this machine has no such address.
         InUseError: the port is taken.
     """
 
@@ -169,11 +171,11 @@ class TCPListener:
 
     @property
     def address(self) -> str:
-        """The address as a spec file says it, with the host that was asked for."""
+        """The address for a spec file, with the host from the constructor."""
         return tcp_address(self._host, self.port, tls=self.tls is not None)
 
     def refuse(self) -> None:
-        """Do nothing: to a TCP socket it would also be to drop who has connected."""
+        """Do nothing: a shutdown of a TCP socket would also drop the callers in its queue."""
 
     def close(self) -> None:
         """Stop listening."""
@@ -181,29 +183,29 @@ class TCPListener:
 
 
 def unix_address(path: str) -> str:
-    """Return a socket's path as the URL that a spec file holds."""
+    """Return a socket's path as the URL for a spec file."""
     from urllib.parse import quote
 
     return f"unix://{quote(os.fsencode(path))}"
 
 
 def tcp_address(host: str, port: int, *, tls: bool) -> str:
-    """Return the URL that a spec file on this machine holds."""
+    """Return the URL for a spec file on this machine."""
     dialled = dialled_host(host)
     named = f"[{dialled}]" if ":" in dialled else dialled
     return f"{'https' if tls else 'tcp'}://{named}:{port}"
 
 
 def dialled_host(host: str) -> str:
-    """Return what a daemon on this machine dials: the host, or loopback where all addresses will do."""
+    """Return what a daemon on this machine connects to: the host, or loopback for all addresses."""
     return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
 
 
 def refuse_beyond_loopback(address: str) -> None:
-    """Raise what is raised for plain TCP on an address that is not this machine's alone.
+    """Reject an address for plain TCP that other machines can reach.
 
     Raises:
-        UnsupportedError: it can be reached from elsewhere.
+        UnsupportedError: it is not a loopback address.
     """
     if not (address.startswith("127.") or address == "::1"):
         raise UnsupportedError(
@@ -214,25 +216,25 @@ def refuse_beyond_loopback(address: str) -> None:
 
 
 def ready_for_calls(listening: socket.socket) -> None:
-    """Set on a TCP socket what each connection that it accepts shall have.
+    """Set the options of a TCP socket that accepted connections inherit.
 
-    Small answers go at once, instead of waiting for the caller's acknowledgement of the last one; a
-    caller whose machine died is found out in the end.
+    With TCP_NODELAY a small response does not wait until the caller acknowledges the last one. With
+    SO_KEEPALIVE a connection to a machine that died ends after some time.
     """
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
 def _expect_directory(path: str) -> None:
-    """Make Docker's directory of sockets if it is missing, with Docker's modes; no other is made."""
+    """Make Docker's directory of sockets, with Docker's modes; any other directory must exist."""
     directory = os.path.dirname(path)
     if os.path.realpath(directory) == PLUGIN_SOCKETS:
         make_directories(os.path.dirname(PLUGIN_SOCKETS), 0o700)
         make_directories(PLUGIN_SOCKETS, 0o755)
     elif not os.path.isdir(directory):
         raise UnsupportedError(
-            f"cannot listen on {path}: there is no directory {directory}",
-            hint="check the path, or make the directory, such that only root can write to it",
+            f"cannot listen on {path}: the directory {directory} does not exist",
+            hint="check the path, or make the directory, writable by root only",
         )
 
 
@@ -243,7 +245,7 @@ def _clear_stale(path: str) -> None:
     try:
         in_use = has_listener(path)
     except OSError as error:
-        raise GraphDriverError(f"cannot tell who owns {path}: {error.strerror}") from error
+        raise GraphDriverError(f"cannot tell whether {path} is in use: {error.strerror}") from error
     if not in_use:
         os.unlink(path)
         return

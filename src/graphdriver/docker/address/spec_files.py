@@ -1,8 +1,8 @@
-"""The file by which a daemon finds a plugin that does not listen in ``/run/docker/plugins``.
+"""Spec files, by which a daemon finds a plugin that does not listen in ``/run/docker/plugins``.
 
-``NAME.spec`` holds one line, the address; ``NAME.json`` also holds the daemon's side of TLS. Such a
-file outlives a plugin that was killed, so one that names an address where nobody listens is taken
-for that and replaced, with a warning; one whose address is served is somebody else's, and kept.
+``NAME.spec`` holds the address in one line; ``NAME.json`` also holds the daemon's side of TLS. The file
+of a plugin that was killed stays. So a file with an address where nobody listens is replaced, with a
+warning; a file with an address where somebody listens belongs to another plugin and is kept.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ _log = logging.getLogger(__name__)
 
 
 class SpecFile:
-    """A spec file that is removed again on `close`, if it is still the one that we wrote.
+    """A spec file; `close` removes it, if it is still the one that we wrote.
 
-    Make it once the plugin listens.
+    Make it when the plugin listens: a daemon that finds it connects.
 
     Args:
         name: the plugin's name.
         address: ``unix:///…``, ``tcp://host:port`` or, with ``tls``, ``https://host:port``.
-        tls: the files that the daemon shall use.
-        folder: where to write it.
+        tls: the files for the daemon.
+        directory: where to write it.
 
     Raises:
-        InUseError: there is another plugin's, or a daemon would find another plugin before it.
-        GraphDriverError: it cannot be written.
+        InUseError: the file of another plugin is there, or a daemon would find another plugin first.
+        GraphDriverError: the file cannot be written.
     """
 
     def __init__(
-        self, name: str, address: str, tls: ClientTLS | None = None, folder: str = PLUGIN_SPECS
+        self, name: str, address: str, tls: ClientTLS | None = None, directory: str = PLUGIN_SPECS
     ) -> None:
         if tls is None:
-            self.path = os.path.join(folder, f"{name}.spec")
+            self.path = os.path.join(directory, f"{name}.spec")
             self._text = address
         else:
-            self.path = os.path.join(folder, f"{name}.json")
+            self.path = os.path.join(directory, f"{name}.json")
             config = {
                 "InsecureSkipVerify": False,
                 "CAFile": tls.ca_file,
@@ -55,29 +55,28 @@ class SpecFile:
             }
             self._text = json.dumps({"Name": name, "Addr": address, "TLSConfig": config}, indent=2)
         try:
-            make_directories(folder, 0o755)
-            with locked(folder):
+            make_directories(directory, 0o755)
+            with locked(directory):
                 self._clear_stale()
                 write_whole(self.path, self._text, 0o644)
                 self._made = _identity(self.path)
         except OSError as error:
             raise GraphDriverError(
-                f"{self.path}, which would lead a daemon to the plugin, cannot be written:"
-                f" {error.strerror}",
-                hint=f"listen in {PLUGIN_SOCKETS}, where it looks first",
+                f"cannot write {self.path}, by which a daemon finds the plugin: {error.strerror}",
+                hint=f"listen in {PLUGIN_SOCKETS}, where a daemon needs no file",
             ) from error
         try:
-            self._expect_to_be_found(name, Address.parse(address, tls), folder)
+            self._expect_to_be_found(name, Address.parse(address, tls), directory)
         except BaseException:
             self.close()
             raise
 
-    def _expect_to_be_found(self, name: str, address: Address, folder: str) -> None:
-        found = find(name, specs=(folder,))
+    def _expect_to_be_found(self, name: str, address: Address, directory: str) -> None:
+        found = find(name, specs=(directory,))
         if found != address:
             raise InUseError(
                 f"a daemon that looks for {name} would find {found} and never {address}",
-                hint=f"remove what leads there, or choose another name; {self.path} comes later",
+                hint=f"remove that one, which comes before {self.path}, or choose another name",
             )
 
     def _clear_stale(self) -> None:
@@ -87,12 +86,12 @@ class SpecFile:
         try:
             address = read_spec(self.path)
         except GraphDriverError as error:
-            raise InUseError(f"{error}, nor is it ours", hint="move it away") from error
+            raise InUseError(f"{error}; this process did not write it", hint="move it") from error
         trouble = _why_nobody_answers(address)
         if trouble is None:
             raise InUseError(
-                f"{self.path} is of another plugin, at {address}, which answers or may do so",
-                hint="stop that one first, or choose another name",
+                f"{self.path} belongs to another plugin, at {address}, which answers or may answer",
+                hint="stop that plugin first, or choose another name",
             )
         _log.warning("replacing %s, left behind by a plugin at %s: %s", self.path, address, trouble)
 
@@ -101,10 +100,10 @@ class SpecFile:
         try:
             above = os.path.dirname(self.path)
             with contextlib.suppress(FileNotFoundError), locked(above, TIMEOUT_AT_STOP):
-                # The next process writes the same, and may have done so already.
+                # Both are compared: the next process may have written the same text already.
                 if _identity(self.path) == self._made and _text(self.path) == self._text:
                     os.unlink(self.path)
-        except (GraphDriverError, OSError) as error:  # of both errors the first must be known
+        except (GraphDriverError, OSError) as error:  # it must not hide the error that led here
             _log.warning("leaving %s: %s", self.path, error)
 
 
@@ -122,7 +121,11 @@ def _text(path: str) -> str | None:
 
 
 def _why_nobody_answers(address: Address) -> str | None:
-    """Tell why nobody can be at an address; None if somebody is, or may be."""
+    """Return why nobody can listen at an address; None if somebody does, or may do.
+
+    Only a refused connection and a missing socket are certain. After a timeout, for example, the file
+    stays: it may belong to a plugin that is busy.
+    """
     try:
         if address.path:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

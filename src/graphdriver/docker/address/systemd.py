@@ -1,7 +1,7 @@
 """The listening socket that systemd passes to a service: sd_listen_fds(3).
 
-The protocol is a few variables and a descriptor, and needs no library. The variables are taken out of
-the environment, so that no child of ours believes that they are meant for it.
+The protocol is a few variables and a descriptor, and needs no library. The variables are removed from
+the environment: a child process would take them for its own.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _FIRST: Final = 3  # SD_LISTEN_FDS_START
 
 
 def inherited_socket() -> socket.socket | None:
-    """Return the listening socket that this process was started with, if it was.
+    """Return the listening socket that systemd passed to this process; None if it passed none.
 
     Raises:
-        UnsupportedError: there are several, or it is something else.
+        UnsupportedError: systemd passed several sockets, or something else.
     """
     pid, count, _ = (
         os.environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
@@ -43,20 +43,20 @@ def inherited_socket() -> socket.socket | None:
     try:
         passed = socket.socket(fileno=_FIRST)
     except OSError as error:
-        raise UnsupportedError(f"descriptor {_FIRST} is no socket: {error.strerror}") from error
+        raise UnsupportedError(f"descriptor {_FIRST} is not a socket: {error.strerror}") from error
     passed.set_inheritable(False)
     listens = passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     if passed.type != socket.SOCK_STREAM or not listens:
         passed.close()
         raise UnsupportedError(
-            "systemd passed a socket that takes no connections",
+            "systemd passed a socket that does not listen for connections",
             hint="use ListenStream= and Accept=no in the .socket unit",
         )
     return passed
 
 
 class InheritedListener:
-    """A socket that somebody else bound, and keeps when we are gone.
+    """A socket that another process bound, and keeps open after this one ends.
 
     Args:
         inherited: the listening socket, a unix socket with a path, or TCP.
@@ -64,7 +64,7 @@ class InheritedListener:
         allow_plain: as in `graphdriver.TCPListener`.
 
     Raises:
-        UnsupportedError: anybody on this machine, or beyond it, could connect.
+        UnsupportedError: any user of this machine, or another machine, could connect.
     """
 
     def __init__(
@@ -90,17 +90,17 @@ class InheritedListener:
             raise UnsupportedError(f"systemd passed a socket of family {inherited.family}")
 
     def refuse(self) -> None:
-        """Do nothing: whoever connects now waits for the next process that is started."""
+        """Do nothing: systemd keeps new callers for the next process that it starts."""
 
     def close(self) -> None:
-        """Let go of the socket, which goes on listening."""
+        """Close our descriptor; the socket goes on listening."""
         self.socket.close()
 
 
 def _owned_path(where: object) -> str:
     if not isinstance(where, str) or not where.startswith("/"):
         raise UnsupportedError(
-            f"the socket {where!r} has no owner and no mode: anybody here could connect, and be root",
+            f"the socket {where!r} has no owner and no mode: any user could connect and become root",
             hint="use a path in the .socket unit's ListenStream=",
         )
     try:
@@ -111,7 +111,7 @@ def _owned_path(where: object) -> str:
         ) from error
     if mode & 0o002:
         raise UnsupportedError(
-            f"anybody may connect to {where}, and would be root here",
+            f"any user may connect to {where} and become root",
             hint="put SocketMode=0660 into the .socket unit",
         )
     return where

@@ -1,7 +1,7 @@
-"""TLS between a daemon and a plugin that listens on TCP: each side shows a certificate to the other.
+"""TLS between a daemon and a plugin that listens on TCP: both sides need a certificate.
 
-Both are of one authority, and who holds one of its client certificates is root here. TLS 1.2 is the
-oldest that is spoken. All files are PEM; a key must not ask for a passphrase.
+One authority signs both. Whoever holds one of its client certificates is root on this machine. The
+oldest version is TLS 1.2. All files are PEM; a key must not have a passphrase.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from graphdriver.errors import UnsupportedError
 
 
 def server_side(ca_file: str, cert_file: str, key_file: str) -> ssl.SSLContext:
-    """Return the plugin's side, which serves only who shows a certificate of the authority.
+    """Return the plugin's side, which serves only callers with a certificate of the authority.
 
     Raises:
-        UnsupportedError: a file is missing, or does not hold what it should.
+        UnsupportedError: a file is missing or cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Who is killed says no farewell. OpenSSL 3 would complain of it to who is gone, and what comes
-    # back looks as if the last answer had not been read. That bodies are whole, HTTP tells.
+    # A caller that is killed sends no close_notify. OpenSSL 3 would send it an alert, and the reset
+    # that comes back looks as if the last response was not read. HTTP tells whether bodies are whole.
     context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     context.verify_mode = ssl.CERT_REQUIRED
     _load_authority(context, ca_file)
@@ -37,7 +37,7 @@ def client_side(files: ClientTLS) -> ssl.SSLContext:
     """Return the daemon's side.
 
     Raises:
-        UnsupportedError: a file is missing, or does not hold what it should.
+        UnsupportedError: a file is missing or cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -57,24 +57,27 @@ def client_side(files: ClientTLS) -> ssl.SSLContext:
 
 
 def expect_agreement(plugin: ssl.SSLContext, daemon: ssl.SSLContext, host: str) -> None:
-    """Let both sides shake hands in memory, so that what would fail later fails at the start.
+    """Make a handshake of both sides in memory, so that wrong certificates are found at the start.
 
     Args:
         plugin: the plugin's side.
         daemon: the daemon's side.
-        host: what the daemon will dial.
+        host: the host to which the daemon connects.
 
     Raises:
-        UnsupportedError: one would refuse the other; the text says which, and why.
+        UnsupportedError: one side rejects the other; the text says which, and why.
     """
     to_plugin, to_daemon = ssl.MemoryBIO(), ssl.MemoryBIO()
     dialling = daemon.wrap_bio(to_daemon, to_plugin, server_hostname=host)
     accepting = plugin.wrap_bio(to_plugin, to_daemon, server_side=True)
-    # With TLS 1.3 each side speaks twice, with 1.2 once more.
+    # With TLS 1.3 each side has two turns, with TLS 1.2 three.
     for _ in range(3):
         for side, refusal in (
-            (dialling, f"the daemon, which dials {host}, would refuse the plugin's certificate"),
-            (accepting, "the plugin would refuse the daemon's certificate"),
+            (
+                dialling,
+                f"the daemon, which connects to {host}, would reject the plugin's certificate",
+            ),
+            (accepting, "the plugin would reject the daemon's certificate"),
         ):
             try:
                 with contextlib.suppress(ssl.SSLWantReadError):
@@ -82,7 +85,7 @@ def expect_agreement(plugin: ssl.SSLContext, daemon: ssl.SSLContext, host: str) 
             except ssl.SSLError as error:
                 raise UnsupportedError(
                     f"{refusal}: {_reason(error)}",
-                    hint="make both certificates by the same authority, each for its purpose",
+                    hint="sign both certificates with the same authority, each for its purpose",
                 ) from error
 
 
@@ -99,7 +102,7 @@ def _load_authority(context: ssl.SSLContext, ca_file: str) -> None:
 def _load_own(context: ssl.SSLContext, cert_file: str, key_file: str) -> None:
     def refuse_to_ask() -> NoReturn:
         raise UnsupportedError(
-            f"the key {key_file} asks for a passphrase, which nobody is here to type",
+            f"the key {key_file} has a passphrase, which nobody can type here",
             hint="store it without one, readable by root alone",
         )
 
@@ -113,9 +116,9 @@ def _load_own(context: ssl.SSLContext, cert_file: str, key_file: str) -> None:
 
 
 def _refuse_others(path: str, verb: str, forbidden: int) -> None:
-    """Refuse a file by which another user could become root: its owner, or one that its mode lets.
+    """Reject a file by which another user could become root: its owner, or one whom its mode allows.
 
-    Members of a key's group may read it: some systems give keys to services in this way.
+    The group of a key may read it: some systems give keys to services in this way.
     """
     there = os.stat(path)
     if there.st_uid not in (0, os.geteuid()):
@@ -125,8 +128,8 @@ def _refuse_others(path: str, verb: str, forbidden: int) -> None:
     else:
         return
     raise UnsupportedError(
-        f"the file {path} {problem}: another user can {verb} it, and become root by it",
-        hint=f"make a new key if that was so for long; chown root {path}; chmod 0600 {path}",
+        f"the file {path} {problem}: another user can {verb} it and become root",
+        hint=f"make a new key if others could have read it; chown root {path}; chmod 0600 {path}",
     )
 
 
