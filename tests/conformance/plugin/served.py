@@ -35,7 +35,11 @@ def served(planted: Planted, directory: Path) -> Iterator[ProxyServer]:
         Server(handler, [UnixListener(f"{path}.whole")]) as server,
         ProxyServer(path, f"{path}.whole", proxy) as between,
     ):
-        threads = [threading.Thread(target=one.serve_forever) for one in (server, between)]
+        threads = [
+            threading.Thread(target=server.serve_forever),
+            # It looks so often whether it is to end; half a second by default, for each fault.
+            threading.Thread(target=between.serve_forever, args=[0.01]),
+        ]
         for thread in threads:
             thread.start()
         try:
