@@ -421,7 +421,7 @@ class Crowd:
             fresh = isinstance(low, tuple) and low[1]
             expected = "ok" if fresh else "remove it"
             if fresh and is_held:
-                expected = "it is stood on"  # and stays as it was
+                expected = "it is a parent"  # and stays as it was
             elif fresh and did.call == "break":
                 then, expected = (UNFINISHED, high), "it broke off"
             elif fresh:
@@ -439,7 +439,7 @@ class Crowd:
         elif did.call == "exists":
             expected = str(low != ABSENT)
         elif did.call == "remove" and is_held:
-            expected = "it is stood on"
+            expected = "it is a parent"
         elif did.call == "remove":
             expected, then = "ok", (ABSENT, high)
         elif did.call == "remove high":

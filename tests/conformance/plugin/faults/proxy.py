@@ -104,15 +104,26 @@ class Proxy:
                         upstream.send(b"%x\r\n%b\r\n" % (len(piece), piece))
                 upstream.send(b"0\r\n\r\n")
         except BrokenOffError:
-            self.close()
+            self._break_off()
             raise
         found = upstream.getresponse()
         names = ("Content-Type", "Content-Length")
         headers = {name: found.headers[name] for name in names if name in found.headers}
         return Answer(found.status, _pieces(found), headers)
 
+    def _break_off(self) -> None:
+        """Break a body off for the plugin as well, and wait until its call has ended.
+
+        Until then the caller's connection stays open: whoever sees its end relies on that.
+        """
+        with contextlib.suppress(OSError):
+            self._upstream.sock.shutdown(socket.SHUT_WR)
+            while self._upstream.sock.recv(_PIECE):
+                pass
+        self.close()
+
     def close(self) -> None:
-        """End the connection to the plugin; it reads that a body broke off."""
+        """End the connection to the plugin."""
         self._upstream.close()
 
 
