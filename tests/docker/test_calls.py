@@ -169,6 +169,25 @@ def test_what_no_driver_may_answer_is_an_error(
         assert client.exists("a")
 
 
+def test_what_a_driver_returns_where_nothing_is_asked_for_is_ignored(
+    ready: Plugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods = ("init", "create", "create_read_write", "put", "remove", "cleanup")
+    for method in methods:
+        made_by = getattr(ready.box, method)
+        monkeypatch.setattr(ready.box, method, lambda *given, call=made_by: [call(*given)])
+    with ready.client() as client:
+        client.init(ready.home, [], [], [])
+        client.create("a", "", "", {})
+        client.create_read_write("b", "", "", {})
+        client.get("a", "")
+        client.put("a")
+        client.remove("b")
+        assert client.exists("a")
+        assert not client.exists("b")
+        client.cleanup()
+
+
 def test_calls_for_one_layer_wait_for_each_other_and_others_do_not(ready: Plugin) -> None:
     box = ready.box
     with ready.client() as client:

@@ -164,7 +164,10 @@ class Handler:
     def _run(self, parsed: _ParsedCall) -> bytes | DiffStream:
         """Make the call and write its response: `Driver.changes` may find changes meanwhile."""
         outcome = _RUN.get(parsed.kind, Handler._make)(self, parsed)
-        return outcome if isinstance(outcome, DiffStream) else encode(outcome or Nothing())
+        if isinstance(outcome, DiffStream):
+            return outcome
+        # A driver's put may return something, which is no reason for its call to fail.
+        return encode(Nothing() if parsed.kind.response is Nothing else outcome)
 
     def _undo(
         self, undo: Callable[[Handler, _ParsedCall], None], parsed: _ParsedCall, call: Call
