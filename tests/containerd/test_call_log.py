@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -100,6 +101,28 @@ def test_each_call_has_a_line_at_its_end(calls: Calls, driver: Slow, lines: Line
         ("Prepare", "a", "ALREADY_EXISTS"),
         ("List", None, "OK"),
     ]
+
+
+class Exits(VfsDriver):
+    """Ends the process, or so it thinks, instead of raising an error."""
+
+    def create(
+        self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
+    ) -> None:
+        sys.exit(3)
+
+
+def test_a_driver_that_exits_has_failed_and_its_caller_gets_an_answer(
+    folder: Path, lines: Lines
+) -> None:
+    snapshots = Snapshots(Exits(), str(folder / "root"))
+    with (
+        SnapshotterServer(snapshots, str(folder / "s.sock")) as server,
+        contextlib.closing(Calls(server.address)) as calls,
+        pytest.raises(grpc.RpcError, match="prepare: SystemExit: 3"),
+    ):
+        calls.prepare("a")
+    assert [facts(line) for line in lines] == [("Prepare", "a", "INTERNAL")]
 
 
 class ListDetails(grpc.HandlerCallDetails):

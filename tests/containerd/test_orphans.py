@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from graphdriver.containerd import held_gets
 from graphdriver.containerd.metadata import AT_A_TIME, Metadata
 from graphdriver.containerd.snapshots import Snapshots
+from graphdriver.driver import Usage
 from graphdriver.drivers.vfs.driver import VfsDriver
 from tests.support.waiting import wait_until
 
@@ -191,6 +193,27 @@ def test_a_number_is_never_given_twice(folder: Path) -> None:
         given += [metadata.next_number() for _ in range(AT_A_TIME + 3)]
         metadata.close()
     assert len(set(given)) == len(given)
+
+
+class ExitsAtFirst(VfsDriver):
+    """Ends the thread, or so it thinks, when the first layer is counted."""
+
+    def usage(self, id: str) -> Usage:
+        if id == "1":
+            sys.exit(3)
+        return Usage(7, 1)
+
+
+def test_a_driver_that_exits_leaves_its_layer_uncounted_and_no_other(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with contextlib.closing(Snapshots(ExitsAtFirst(), str(folder / "root"))) as snapshots:
+        for key in ("a", "b"):
+            snapshots.prepare(key, "", {})
+            snapshots.commit(key.upper(), key, {})
+        wait_until(lambda: snapshots.stat("B").usage)
+        assert snapshots.stat("A").usage is None
+    assert caplog.messages == ["the snapshot A cannot be counted: 3"]
 
 
 def test_what_was_committed_uncounted_is_counted_at_the_next_start(folder: Path) -> None:

@@ -146,7 +146,7 @@ def _logged(
     try:
         with served:
             yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # grpcio answers nothing to a SystemExit
         answered = described(error).about(call.name.lower(), None)
         code = CODES.get(answered.kind, grpc.StatusCode.INTERNAL)
         call.failed(code.name, answered, error)

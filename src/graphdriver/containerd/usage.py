@@ -65,6 +65,6 @@ class UsageCounter:
                 one = self._metadata.stat(key)
                 with self._served.locks.held(one.layer):
                     self._metadata.count(one, self.count(one.layer))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 if self._metadata.exists(key):  # otherwise it was removed meanwhile
                     _log.warning("the snapshot %s cannot be counted: %s", key, error)
