@@ -149,6 +149,37 @@ def test_after_an_init_that_failed_all_is_as_before(
         Home(str(tmp_path / "another")).close()
 
 
+class MuteError(Exception):
+    def __str__(self) -> str:
+        raise ValueError
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(SystemExit(3), "SystemExit: 3"), (MuteError(), "MuteError, which cannot")]
+)
+def test_whatever_a_driver_raises_when_the_home_is_opened_again_does_not_end_the_plugin(
+    session: DaemonSession,
+    driver: Picky,
+    me: Peer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    said: str,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    session.init(init(tmp_path / "home"), me)
+    session.served.release()
+    with monkeypatch.context() as patch:
+        patch.setattr(driver, "init", fail)
+        session.resume()
+        with pytest.raises(NotReadyError, match=f"cannot be opened again: {said}"), session:
+            pass
+    with session:
+        assert session.served.is_current()
+
+
 def test_a_damaged_memory_is_told_and_an_init_mends_it(
     session: DaemonSession, me: Peer, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ from graphdriver.docker.http.requests import BY_HAND
 from graphdriver.docker.messages import InitRequest
 from graphdriver.driver import Driver
 from graphdriver.errors import InUseError, NotReadyError, UnsupportedError
+from graphdriver.serving.call_log import described
 from graphdriver.serving.served_home import ServedHome
 
 TIMEOUT: Final = 12.0
@@ -152,7 +153,7 @@ class DaemonSession:
                 hint="start it as it was started before, or stop that daemon first",
             ) from trouble
 
-    def _resume(self, timeout: float, *, at_start: bool = False) -> Exception | None:
+    def _resume(self, timeout: float, *, at_start: bool = False) -> BaseException | None:
         """Open the home of the remembered Init; return what went wrong."""
         with self.served.no_calls():
             if self.served.is_current():
@@ -164,9 +165,9 @@ class DaemonSession:
                     return None
                 # Not made: a home that vanished may be on a filesystem that is not mounted yet.
                 self._open(self._daemon.init, timeout, make=False)
-            except Exception as error:  # a driver's init may raise anything
+            except (Exception, SystemExit) as error:  # a driver's init may raise anything
                 hint = getattr(error, "hint", None)
-                trouble = f"the home of the last Init cannot be opened again: {error}"
+                trouble = f"the home of the last Init cannot be opened again: {described(error)}"
                 trouble += "" if hint else f"; {_RESTART}"
                 if trouble != self._trouble:
                     _log.warning("%s", trouble)
