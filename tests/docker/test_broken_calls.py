@@ -380,13 +380,17 @@ def test_a_diff_of_a_layer_that_is_removed_or_filled_meanwhile_is_broken_off(
     assert big.box.open_streams == 0
 
 
+@pytest.mark.parametrize("error", [OSError(16, "Device or resource busy"), SystemExit(3)])
 def test_a_close_that_fails_is_told_and_harms_nothing(
-    big: Plugin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    big: Plugin,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: BaseException,
 ) -> None:
     class Stream(io.BytesIO):
         def close(self) -> None:
             super().close()
-            raise OSError(16, "Device or resource busy")
+            raise error
 
     monkeypatch.setattr(big.box, "diff", lambda *_: Stream(b"tar"))
     with big.wire() as daemon:
@@ -395,7 +399,8 @@ def test_a_close_that_fails_is_told_and_harms_nothing(
             assert answer.is_whole
             assert answer.body == b"tar"
     wait_until(lambda: connections() == 0)
-    assert caplog.messages == ["diff a: it broke off: [Errno 16] Device or resource busy"] * 2
+    assert caplog.messages == [f"diff a: it broke off: {error}"] * 2
+    assert big.handler.running() == []
 
 
 # --- who stops sending ----------------------------------------------------------------------------

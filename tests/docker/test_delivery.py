@@ -290,11 +290,14 @@ def test_a_failed_call_is_not_undone(layer: Plugin) -> None:
         assert daemon.ask(wire.call("Exists", ID="a")).said == {"Exists": True}
 
 
+@pytest.mark.parametrize(
+    "error", [OSError(16, "Device or resource busy", "a"), SystemExit(3)], ids=repr
+)
 def test_a_call_that_cannot_be_undone_is_told_and_harms_nothing(
-    layer: Plugin, caplog: pytest.LogCaptureFixture
+    layer: Plugin, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
     def fail(id: str) -> None:
-        raise OSError(16, "Device or resource busy", id)
+        raise error
 
     layer.box.put = fail  # type: ignore[method-assign]
     closes_before(layer, layer.wire())
@@ -302,8 +305,7 @@ def test_a_call_that_cannot_be_undone_is_told_and_harms_nothing(
     (told,) = [one for one in caplog.records if "cannot be undone" in one.getMessage()]
     assert told.levelno == logging.WARNING
     assert told.getMessage() == (
-        "get a: the caller was gone before it had the answer; the call cannot be undone:"
-        " [Errno 16] Device or resource busy: 'a'"
+        f"get a: the caller was gone before it had the answer; the call cannot be undone: {error}"
     )
     with layer.wire() as daemon:
         assert daemon.ask(wire.call("Exists", ID="a")).status == 200

@@ -184,3 +184,30 @@ def test_a_call_that_the_driver_refused_before_it_read_anything_may_come_again(
             served.expect_fillable("a", "")
     else:
         served.expect_fillable("a", "")
+
+
+class Exits(TarBox):
+    """A driver that exits when it is asked what a killed daemon left behind."""
+
+    def release_leftovers(self) -> None:
+        raise SystemExit(3)
+
+    def is_leftover(self, id: str) -> bool:
+        raise SystemExit(3)
+
+
+def test_a_driver_that_exits_in_the_sweep_keeps_no_daemon_from_starting(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = ServedHome(Exits(), "docker")
+    served.claim(str(path))
+    served.init_driver()
+    create(served, "a")
+    with pytest.raises(OSError, match="broken"), served.filling("a", io.BytesIO()):
+        raise OSError("broken")
+    served.sweep_leftovers()
+    assert caplog.messages == [
+        "mounts that a former daemon left cannot be unmounted",
+        "the unfinished layer a cannot be removed",
+    ]
+    served.close()

@@ -130,7 +130,7 @@ class DiffStream:
         """
         try:
             self._stream.close()
-        except Exception as trouble:
+        except (Exception, SystemExit) as trouble:
             error = error or trouble
         finally:
             self._diffs.closed(self._id, self)

@@ -175,7 +175,7 @@ class Handler:
         try:
             with self._session, self.served.locks.held(parsed.message.id, exclusive=True):
                 undo(self, parsed)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             call.undone(error)
         else:
             call.undone(None)

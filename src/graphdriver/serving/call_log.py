@@ -150,7 +150,7 @@ class Call:
             extra={"graphdriver": self._members(status)},
         )
 
-    def undone(self, trouble: Exception | None) -> None:
+    def undone(self, trouble: BaseException | None) -> None:
         """Log that the caller was gone before it had the answer, and whether the call was undone."""
         then = f"cannot be undone: {trouble}" if trouble else "was undone"
         _calls.warning(

@@ -358,14 +358,14 @@ class ServedHome:
             return
         try:
             driver.release_leftovers()
-        except Exception:
+        except (Exception, SystemExit):
             _log.exception("mounts that a former daemon left cannot be unmounted")
         for id in self.home.unfinished():
             try:
                 if driver.is_leftover(id) is True:
                     self.remove(id)
                     _log.info("removed layer %s, which a former daemon has not finished", id)
-            except Exception:
+            except (Exception, SystemExit):
                 _log.exception("the unfinished layer %s cannot be removed", id)
 
 
