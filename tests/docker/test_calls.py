@@ -156,6 +156,23 @@ def test_whatever_a_driver_raises_is_an_answer(
         assert client.exists("a")
 
 
+def test_a_call_that_ends_its_thread_runs_no_more(
+    ready: Plugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(id: str, mount_label: str) -> str:
+        raise KeyboardInterrupt
+
+    with ready.client() as client:
+        made(client, "a")
+        monkeypatch.setattr(ready.box, "get", fail)
+        with pytest.raises(KeyboardInterrupt):
+            ready.handler.handle(
+                Request("POST", "/GraphDriver.Get", "", io.BytesIO(b'{"ID": "a"}'))
+            )
+        assert ready.handler.running() == []
+        assert client.exists("a")
+
+
 @pytest.mark.parametrize("answered", [None, 7, b"/path", object()])
 def test_what_no_driver_may_answer_is_an_error(
     ready: Plugin, answered: object, monkeypatch: pytest.MonkeyPatch

@@ -115,6 +115,9 @@ class Handler:
             return self._answer(request, call)
         except (Exception, SystemExit) as error:
             return self._refuse(request, call, error)
+        except BaseException:  # it ends the connection's thread, and the connection
+            call.end()
+            raise
 
     def _refuse(self, request: Request, call: Call, error: BaseException) -> Answer:
         """Make an answer of an error."""
