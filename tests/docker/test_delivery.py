@@ -291,10 +291,15 @@ def test_a_failed_call_is_not_undone(layer: Plugin) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [OSError(16, "Device or resource busy", "a"), SystemExit(3)], ids=repr
+    ("error", "said"),
+    [
+        (OSError(16, "Device or resource busy", "a"), "Device or resource busy: a"),
+        (SystemExit(3), "SystemExit: 3"),
+    ],
+    ids=lambda value: type(value).__name__,
 )
 def test_a_call_that_cannot_be_undone_is_told_and_harms_nothing(
-    layer: Plugin, caplog: pytest.LogCaptureFixture, error: BaseException
+    layer: Plugin, caplog: pytest.LogCaptureFixture, error: BaseException, said: str
 ) -> None:
     def fail(id: str) -> None:
         raise error
@@ -305,7 +310,7 @@ def test_a_call_that_cannot_be_undone_is_told_and_harms_nothing(
     (told,) = [one for one in caplog.records if "cannot be undone" in one.getMessage()]
     assert told.levelno == logging.WARNING
     assert told.getMessage() == (
-        f"get a: the caller was gone before it had the answer; the call cannot be undone: {error}"
+        f"get a: the caller was gone before it had the answer; the call cannot be undone: {said}"
     )
     with layer.wire() as daemon:
         assert daemon.ask(wire.call("Exists", ID="a")).status == 200

@@ -16,7 +16,7 @@ from typing import Final
 from graphdriver import returned
 from graphdriver.driver import ClosableStream
 from graphdriver.errors import BrokenStreamError, GraphDriverError, InUseError
-from graphdriver.serving.call_log import Call
+from graphdriver.serving.call_log import Call, described
 
 PIECE: Final = 256 << 10
 """How much of a Diff is read at a time, in bytes."""
@@ -134,9 +134,11 @@ class DiffStream:
             error = error or trouble
         finally:
             self._diffs.closed(self._id, self)
-        if self.call and error is None:
+        if self.call is None:
+            return
+        if error is None:
             self.call.done(200)
-        elif self.call:
-            broken = GraphDriverError(f"it broke off: {error or type(error).__name__}")
+        else:
+            broken = GraphDriverError(f"it broke off: {described(error)}")
             broken.about(self.call.spoken, self.call.layer)
             self.call.failed(200, broken, error)

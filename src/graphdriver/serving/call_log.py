@@ -152,7 +152,7 @@ class Call:
 
     def undone(self, trouble: BaseException | None) -> None:
         """Log that the caller was gone before it had the answer, and whether the call was undone."""
-        then = f"cannot be undone: {trouble}" if trouble else "was undone"
+        then = f"cannot be undone: {described(trouble)}" if trouble else "was undone"
         _calls.warning(
             "%s: the caller was gone before it had the answer; the call %s",
             self.asked,
