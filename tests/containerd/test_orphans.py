@@ -24,11 +24,17 @@ class Stubborn(VfsDriver):
     """A driver that cannot remove a layer, for a while."""
 
     refuses = ""
+    error: BaseException = OSError(16, "somebody holds it")
     driver_name = "vfs"
+
+    def put(self, id: str) -> None:
+        super().put(id)
+        if id == self.refuses:
+            raise self.error
 
     def remove(self, id: str) -> None:
         if id == self.refuses:
-            raise OSError(16, "somebody holds it")
+            raise self.error
         super().remove(id)
 
 
@@ -163,10 +169,12 @@ def test_a_layer_that_outlived_its_snapshot_goes_at_the_next_start(folder: Path)
         snapshots.close()
 
 
+@pytest.mark.parametrize("error", [Stubborn.error, SystemExit(3)], ids=repr)
 def test_a_layer_that_cannot_be_removed_holds_up_nobody(
-    folder: Path, caplog: pytest.LogCaptureFixture
+    folder: Path, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
     driver = Stubborn()
+    driver.error = error
     snapshots = Snapshots(driver, str(folder / "root"))
     try:
         for key in ("a", "b"):
@@ -174,6 +182,7 @@ def test_a_layer_that_cannot_be_removed_holds_up_nobody(
         driver.refuses = "1"
         for key in ("a", "b"):
             snapshots.remove(key)
+        assert "the layer 1 cannot be put" in caplog.text
         assert "the layer 1 cannot be removed" in caplog.text
         assert (driver.exists("1"), driver.exists("2")) == (True, False)
         assert snapshots.cleanup() == []

@@ -70,7 +70,7 @@ class HeldGets:
         self._forget(number)
         try:
             self._driver.put(layer)
-        except Exception:
+        except (Exception, SystemExit):
             _log.exception("the layer %s cannot be put", layer)
 
     def release_all_but(self, numbers: AbstractSet[int]) -> None:

@@ -219,7 +219,7 @@ class Snapshots:
         try:
             existed = returned.truth(self._driver.exists(layer))
             self.served.remove(layer)
-        except Exception:
+        except (Exception, SystemExit):
             _log.exception("the layer %s cannot be removed; Cleanup tries again", layer)
             return False
         self._metadata.forget(layer)
