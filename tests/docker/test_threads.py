@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from graphdriver.conformance.plugin import wire
+from graphdriver.docker.http import server as server_module
 from tests.docker.conftest import connections
 from tests.support.plugin import Plugin
 from tests.support.waiting import wait_until
@@ -138,3 +139,18 @@ def test_without_a_thread_a_connection_waits_and_the_others_are_served(
         slow.box.pause.set()
         assert stuck.answer().status == 200
     assert caplog.messages == ["cannot serve a connection, which waits: can't start new thread"]
+
+
+def test_without_memory_for_its_buffer_a_connection_waits_and_the_server_lives(
+    ready: Plugin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, finishing: bool) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(server_module, "Connection", fail)
+    with ready.wire() as waiting:
+        waiting.send(ACTIVATE)
+        wait_until(lambda: caplog.messages or not ready.thread.is_alive())
+        monkeypatch.undo()
+        assert waiting.answer().status == 200
+    assert caplog.messages == ["cannot serve a connection, which waits: no memory is free"]

@@ -182,23 +182,27 @@ class Server:
             accepted.close()
             return True
         accepted.setblocking(True)
-        self._start(Connection(accepted, self._handler, finishing=self._stopping), listener.tls)
+        self._start(accepted, listener.tls)
         return True
 
-    def _start(self, connection: Connection, tls: ssl.SSLContext | None) -> None:
-        """Serve a connection in a thread of its own; wait until one can be started."""
+    def _start(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> None:
+        """Serve a connection in a thread of its own; wait until there is one, and a buffer."""
+        connection: Connection | None = None
         while True:
-            thread = threading.Thread(
-                target=self._serve, args=(connection, tls), name="connection", daemon=True
-            )
             try:
+                if connection is None:  # once: only `close` frees a buffer at once
+                    connection = Connection(accepted, self._handler, finishing=self._stopping)
+                thread = threading.Thread(
+                    target=self._serve, args=(connection, tls), name="connection", daemon=True
+                )
                 with self._changed:  # a thread that ends at once must find itself noted
                     thread.start()
                     self._connections[connection] = thread
-            except RuntimeError as error:
-                self._log_once(f"cannot serve a connection, which waits: {error}")
+            except (RuntimeError, MemoryError) as error:
+                reason = str(error) or "no memory is free"
+                self._log_once(f"cannot serve a connection, which waits: {reason}")
                 if self._stopping:
-                    connection.close()
+                    (connection or accepted).close()
                     return
                 time.sleep(_PAUSE)
             else:
