@@ -7,5 +7,5 @@
 - `copy`: copies one entry.
 - `remove`: removes a tree.
 - `inodes`: counts bytes and inodes.
-- `directory`: An open directory as a value.
+- `directory`: an open directory as a value.
 """

@@ -1,8 +1,8 @@
-"""One thing of a tree copied into another directory as it is, by descriptor.
+"""Copies of single entries of a tree, unchanged and by descriptor.
 
-Kept: content (holes too), type, mode with set-id bits, owner, times to the nanosecond (of links and
-directories too), extended attributes that are content, device numbers. Devices and FIFOs are made anew,
-never opened.
+A copy keeps content (holes too), type, mode with set-id bits, owner, times to the nanosecond (of links
+and directories too), extended attributes that are content, and device numbers. Devices and FIFOs are
+created again, never opened.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Copier:
         """Copy anything but a directory or a socket, under the same name.
 
         Args:
-            source_fd: the directory that it is in; borrowed.
-            name: its name there; nothing may have it in the target.
-            found: what lstat(2) said of it.
-            target_fd: the directory that it is to be in; borrowed.
-            inherits: that directory gives what is made in it an access control list.
+            source_fd: the directory of the original; borrowed.
+            name: its name there; it must be free in the target.
+            found: the result of lstat(2) for it.
+            target_fd: the directory of the copy; borrowed.
+            inherits: new files in that directory inherit an access control list.
 
         Raises:
             OSError: it cannot be read or kept.
@@ -88,12 +88,12 @@ class Copier:
 
 
 def copy_metadata(fd: int, found: os.stat_result, attributes: Mapping[bytes, bytes]) -> None:
-    """Give an open file or directory the metadata of another; of its attributes those that are content.
+    """Copy the metadata of another file or directory to an open one.
 
     Args:
-        fd: what is to get it; borrowed.
-        found: what stat(2) said of the other one.
-        attributes: its extended attributes.
+        fd: the open one; borrowed.
+        found: the result of stat(2) for the other one.
+        attributes: the extended attributes of the other one; those that are content are copied.
 
     Raises:
         OSError: it cannot be kept.
@@ -107,7 +107,7 @@ def copy_metadata(fd: int, found: os.stat_result, attributes: Mapping[bytes, byt
 
 
 def _copy_to_path(path: bytes, found: os.stat_result, attributes: Mapping[bytes, bytes]) -> None:
-    """Give a link, device or FIFO its metadata, through the path of its descriptor."""
+    """Set the metadata of a link, device or FIFO through the path of its descriptor."""
     os.chown(path, found.st_uid, found.st_gid)
     if not stat.S_ISLNK(found.st_mode):  # a link has no mode of its own
         os.chmod(path, stat.S_IMODE(found.st_mode))

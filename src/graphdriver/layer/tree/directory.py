@@ -1,7 +1,7 @@
 """An open directory as a value.
 
-A `Dir` owns its descriptor. Whoever opened it closes it, once, by ``with`` or `Dir.close`. A bare
-number (an argument called ``…_fd``) is borrowed: it stays its owner's, and is never closed here.
+A `Dir` owns its descriptor. The code that opened it closes it, once, by ``with`` or `Dir.close`. A bare
+number (an argument called ``…_fd``) is borrowed: its owner closes it, and nobody else.
 
 The calls that are made for each entry of a tree take the number itself (``os.lstat(name, dir_fd=…)``),
 since a method would cost time there. Names are bytes, and one name each: no path is resolved here.
@@ -21,7 +21,7 @@ class Dir:
     """An open directory, which owns its descriptor.
 
     Args:
-        fd: an open descriptor of a directory; it is this object's from now on.
+        fd: an open descriptor of a directory; this object owns it from now on.
 
     Attributes:
         fd: the descriptor; -1 once closed.
@@ -37,7 +37,7 @@ class Dir:
         """Open a directory that is in a borrowed one, or that one itself; a link is not followed.
 
         Args:
-            dir_fd: the borrowed one; ``O_PATH`` will do.
+            dir_fd: the borrowed one; ``O_PATH`` is enough.
             name: its name there.
 
         Raises:
@@ -53,7 +53,7 @@ class Dir:
 
     def close(self) -> None:
         """Close it; do nothing if it is closed."""
-        # The number is forgotten first: a second close() of it would hit what another thread opened.
+        # The number is cleared first: a second close() of it could close another thread's descriptor.
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
@@ -63,17 +63,18 @@ class Dir:
         return Dir(os.open(name, _OPEN, dir_fd=self.fd))
 
     def make(self, name: bytes, *, inherits: bool) -> Dir:
-        """Make a directory in it that nobody but root may enter yet, and open it.
+        """Make a directory in it, with a mode of 0700, and open it.
 
         Args:
             name: its name.
-            inherits: this directory gives what is made in it an access control list; the new one loses
-                it again.
+            inherits: new files in this directory inherit an access control list; it is removed from
+                the new one.
 
         Raises:
             FileExistsError: something has that name.
             OSError: anything else.
         """
+        # Closed to other users until it has its owner and mode.
         os.mkdir(name, 0o700, dir_fd=self.fd)
         made = self.open(name)
         if inherits:
@@ -85,7 +86,7 @@ class Dir:
         return made
 
     def find(self, name: bytes) -> os.stat_result | None:
-        """Return what has a name in it, a link itself; None if nothing has."""
+        """Return the result of lstat(2) for a name in it; None if it does not exist."""
         try:
             return os.lstat(name, dir_fd=self.fd)
         except FileNotFoundError:

@@ -1,8 +1,8 @@
 """The path of a directory in a tree, as its name and the path of the directory above it.
 
-A path takes as many bytes as all the names in it together, so whole paths of all directories of a deep
-tree would take the square of what is on disk. Here a directory takes its own name only; bytes are made
-where they are given out.
+A path is as long as all the names in it together, so the whole paths of all directories of a deep tree
+would take memory that grows with the square of its depth. Here a directory takes its own name only;
+whole paths are built one at a time, when they are needed.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ _SHOWN = 1000
 
 
 class DirectoryPath:
-    """A directory of a tree; one walk through a tree makes one object of each, equal to no other.
+    """A directory of a tree; a walk makes one object for each directory, compared by identity.
 
     Args:
-        above: the directory that it is in; None: it is the root.
+        above: its parent directory; None for the root.
         name: its name there.
 
     Attributes:
@@ -34,14 +34,14 @@ class DirectoryPath:
         self.length: int = above.length + len(name) + 1 if above else 0
 
     def prefix(self) -> bytes:
-        """Return its path with a slash at its end, to put a name after it; no bytes for the root."""
+        """Return its path with a slash at its end, to append a name to; no bytes for the root."""
         names = [b"", *(one.name for one in self._up())]
         return b"/".join(reversed(names))
 
     def prefix_beside(self, other: DirectoryPath, known: bytes) -> bytes:
-        """Return `prefix`, given that of the directory where a walk was before.
+        """Return `prefix`, given that of the previous directory of a walk.
 
-        The two are mostly near each other, so that little of it need be made anew.
+        The two are usually near each other, so most of the known prefix can be reused.
         """
         if self.above is other:
             return b"%b%b/" % (known, self.name)
@@ -51,7 +51,7 @@ class DirectoryPath:
         return known[: self.length] if above is self else self.prefix()
 
     def show(self, name: bytes) -> bytes:
-        """Return the path of a name in it for an error's text; of a long one only its end."""
+        """Return the path of a name in it for an error's text; only the end of a long one."""
         shown = name
         for one in self._up():
             if len(shown) > _SHOWN:

@@ -1,4 +1,4 @@
-"""The inodes of a tree: what they take on disk, and a set of their numbers."""
+"""The inodes of a tree: their disk usage, and a set of inode numbers."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def disk_usage(root_fd: int) -> Usage:
 
 
 class InodeSet:
-    """A set of inode numbers that stays small when there are a million of them.
+    """A set of inode numbers that stays small with a million of them.
 
-    Filesystems give out numbers close together, so they are kept as bits of words.
+    Filesystems hand out numbers close together, so they are kept as bits of words.
     """
 
     def __init__(self) -> None:
         self._words: dict[int, int] = {}
 
     def add(self, inode: int) -> None:
-        """Put one in."""
+        """Add a number."""
         word = inode >> _BITS
         self._words[word] = self._words.get(word, 0) | 1 << (inode & _MASK)
 

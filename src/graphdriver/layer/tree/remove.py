@@ -1,7 +1,7 @@
-"""Removing a directory tree, whatever is done to it meanwhile.
+"""Removal of a directory tree, which may change meanwhile.
 
-Links are removed and never followed. A directory that something else is mounted on is not entered, and
-so the removal fails there (`graphdriver.layer.tree.trail`).
+Links are removed and never followed. A directory with a mount on it is not entered, so the removal
+fails there (`graphdriver.layer.tree.trail`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from graphdriver.layer.tree.trail import NO_DIRECTORY, Trail
 from graphdriver.linux import inode_flags
 
 REMOVE_TRIES = 1000
-"""How often a removal begins again at a name that somebody else changes meanwhile."""
+"""How often a removal starts again at names that another process changes meanwhile."""
 
 REMOVE_NAMES = 10_000
 """How many names of a directory a removal holds at a time."""
@@ -25,17 +25,17 @@ _NOT_EMPTY = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 
 
 def remove_tree(dir_fd: int, name: bytes) -> None:
-    """Remove ``name``, whatever it is, and all that is below it. Absence is success.
+    """Remove ``name``, of any type, and everything below it; succeed if it does not exist.
 
     Args:
-        dir_fd: the directory that ``name`` is in; borrowed.
+        dir_fd: the directory of ``name``; borrowed.
         name: one name, not a path.
 
     Raises:
         BrokenStreamError: a directory of the tree was moved meanwhile.
         OSError: something cannot be removed.
     """
-    # Most often it is a file, for which no way down need be opened.
+    # Usually it is a file, which needs no walk.
     try:
         os.unlink(name, dir_fd=dir_fd)
     except FileNotFoundError:
@@ -51,7 +51,7 @@ def remove_tree(dir_fd: int, name: bytes) -> None:
         while levels:
             names = levels[-1]
             if names:
-                # Unlinked first, entered only if it is a directory: so no link is ever opened.
+                # unlink(2) first, and open only what it reports as a directory: no link is ever opened.
                 try:
                     _remove(os.unlink, trail, names[-1])
                 except FileNotFoundError:
@@ -60,7 +60,7 @@ def remove_tree(dir_fd: int, name: bytes) -> None:
                     try:
                         trail.enter(names[-1])
                     except OSError as error:
-                        # It was replaced since: begin again at this name, but not for ever.
+                        # It was replaced meanwhile: start again at this name, but not without end.
                         tries += 1
                         if error.errno not in NO_DIRECTORY or tries > REMOVE_TRIES:
                             raise
@@ -81,7 +81,7 @@ def remove_tree(dir_fd: int, name: bytes) -> None:
             except FileNotFoundError:
                 pass
             except OSError as error:
-                # Names were left for another round, or came meanwhile: empty it once more.
+                # Names are left for another round, or were added meanwhile: empty it once more.
                 tries += not has_more
                 if error.errno not in _NOT_EMPTY or tries > REMOVE_TRIES:
                     raise
@@ -89,20 +89,20 @@ def remove_tree(dir_fd: int, name: bytes) -> None:
 
 
 def _some_names(directory: Dir) -> list[bytes]:
-    """Return a directory's first names, in no order: a million of them are not held at a time."""
+    """Return a directory's first names, in no order; not all, since there may be millions."""
     try:
         with os.scandir(directory.fd) as entries:
             return [os.fsencode(entry.name) for entry in itertools.islice(entries, REMOVE_NAMES)]
-    except FileNotFoundError:  # it was removed meanwhile, so it holds nothing
+    except FileNotFoundError:  # it was removed meanwhile, so it is empty
         return []
 
 
 def _remove(remove: Callable[..., None], trail: Trail, name: bytes) -> None:
-    """Remove with `os.unlink` or `os.rmdir`, though a container made it immutable (chattr(1))."""
+    """Remove with `os.unlink` or `os.rmdir`, even if a container made it immutable (chattr(1))."""
     try:
         remove(name, dir_fd=trail.here.fd)
     except PermissionError:
-        if trail.depth:  # the directory that the tree itself is in keeps its flags
+        if trail.depth:  # the directory that contains the tree is not ours to change
             inode_flags.allow_changes(trail.here.fd)
         inode_flags.allow_changes_at(trail.here.fd, name)
         remove(name, dir_fd=trail.here.fd)

@@ -1,15 +1,15 @@
-"""Resolving a path inside a layer; nothing else in the project does.
+"""The resolver: the only code that resolves a path inside a layer.
 
-- A layer is a world of its own, as after chroot(2): absolute links and ``..`` in links begin and end
-  at its root. What is resolved is kept as an open descriptor; a path is resolved anew each time
-  (CVE-2025-47290).
-- The kernel goes straight down from the root, and stops at links (openat2(2), ``RESOLVE_BENEATH`` and
+- The layer's root is the root directory, as after chroot(2): absolute links start there, and ``..`` in
+  links does not lead above it. The result is an open descriptor. A path is resolved again each time it
+  is used (CVE-2025-47290).
+- The kernel resolves the path from the root and fails at links (openat2(2), ``RESOLVE_BENEATH`` and
   ``RESOLVE_NO_SYMLINKS``).
 - Names from a tar are cleaned as text, as Docker does, so ``a/../b`` is ``b`` even if ``a`` is a link.
-  A name that climbs above the root is an error; it is not brought back to the root.
-- What one such call cannot do - a path over 4,095 bytes, directories to be made on the way, links -
-  is done piece by piece: each piece beneath the directory reached so far. So it is known where a path
-  leads without links, which an upper directory must know to ask the layers below.
+  A name that climbs above the root is an error; it is not clamped to the root.
+- Paths over 4,095 bytes, missing directories and links are resolved piece by piece, each piece beneath
+  the directory reached so far. This also gives the path without links, by which an upper directory
+  finds the same directory in the layers below.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ from graphdriver.linux.openat2 import (
 )
 
 MakeDirectory = Callable[[LayerDir, bytes], None]
-"""Makes a directory that is missing: gets the directory it is to be in (borrowed) and its name. What
-stands there and is no directory it replaces, or raises. It may make a link to a directory."""
+"""Makes a missing directory, given its parent directory (borrowed) and its name. It replaces anything
+else of that name, or raises. It may make a link to a directory."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
-# BENEATH and not IN_ROOT: a link or ``..`` that leads out is to fail here, and is then done by hand.
+# BENEATH and not IN_ROOT: IN_ROOT would clamp ``..`` to the directory that the call starts from, which
+# need not be the layer's root. With BENEATH the call fails, and the path is resolved piece by piece.
 _STRAIGHT_DOWN = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 _GO_PIECEWISE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EAGAIN})
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
@@ -41,18 +42,18 @@ _PATH_MAX = 4095
 _MOST_LINKS = 255
 """How many links one path may lead through, and how often one step of it may be tried."""
 _LOOKUPS = 100_000
-"""How many names may be looked up for one path: links can say ``a/../a/..`` at great length."""
+"""How many names may be looked up for one path: links can contain long runs of ``a/../a/..``."""
 _LOOKUPS_BACK = 5_000_000
-"""How many in all for the ``..`` of links: a layer can name such a link again and again."""
+"""How many in all for the ``..`` of links: a layer can use such a link many times."""
 _DEEPEST = 10_000
-"""How many directories a name may go down: a mebibyte of ``a/a/a`` in one header is no real file."""
+"""How many directories deep a name may be: no real file has a mebibyte of ``a/a/a`` in its header."""
 
 
 def clean(path: bytes) -> list[bytes]:
     """Return the parts of a path from a tar, from the layer's root on; none for the root itself.
 
     Raises:
-        BadArchiveError: it climbs above the root, or goes down without end.
+        BadArchiveError: it climbs above the root, or is too deep.
     """
     parts: list[bytes] = []
     for part in path.split(b"/"):
@@ -79,11 +80,11 @@ class Resolver:
         self.lookups_back = 0
 
     def open(self, parts: list[bytes], make: MakeDirectory | None = None) -> LayerDir:
-        """Open a directory of the layer; links on the way are followed inside the layer.
+        """Open a directory of the layer, and follow links on the way inside the layer.
 
         Args:
             parts: its path, as `clean` returns it.
-            make: called for each directory that is missing on the way; without it they are an error.
+            make: called for each missing directory on the way; without it they are an error.
 
         Raises:
             OSError: ENOENT or ENOTDIR if there is no such directory, ELOOP after too many links.
@@ -98,14 +99,14 @@ class Resolver:
         return _Resolution(self, parts, make).run()
 
     def open_below(self, above: LayerDir, parts: list[bytes]) -> LayerDir | None:
-        """Open a directory below one that is open; None if it must be resolved from the root.
+        """Open a directory below an open one; return None if it must be resolved from the root.
 
-        A link on the way cannot be followed from here: openat2(2) takes the directory it starts from as
-        the root, and the layer's root is another one.
+        A link on the way cannot be followed from here: for openat2(2) the directory it starts from is
+        the root, which is not the layer's root.
 
         Args:
             above: a directory of this layer.
-            parts: the path from there on.
+            parts: the path from there.
         """
         path = b"/".join(parts)
         if len(path) > _PATH_MAX:
@@ -121,7 +122,7 @@ class Resolver:
         return LayerDir(os.open(b".", _DIRECTORY, dir_fd=self.root_fd), [])
 
     def open_straight(self, path: list[bytes]) -> LayerDir:
-        """Open a directory by a path in which nothing may be a link.
+        """Open a directory by a path without links; fail at a link.
 
         Raises:
             OSError: there is no such directory (any more).
@@ -141,8 +142,8 @@ class Resolver:
 class _Resolution:
     """One path, resolved piece by piece.
 
-    ``at`` is the directory reached so far. Its list of names is one object on the whole way, added to
-    and cut: a copy at each step would cost the square of the depth.
+    ``_at`` is the directory reached so far. Its list of names is one object that is changed at each
+    step: a copy at each step would take time that grows with the square of the depth.
     """
 
     def __init__(self, resolver: Resolver, parts: list[bytes], make: MakeDirectory | None) -> None:
@@ -171,13 +172,13 @@ class _Resolution:
         return self._at
 
     def _go_up(self) -> None:
-        """Go to the directory above, from the root down again.
+        """Go to the directory above, by resolving its path from the root again.
 
-        Not by opening ``..``: who moves the directory meanwhile would lead out of the layer.
+        Opening ``..`` is not safe: if the directory was moved meanwhile, it can lead out of the layer.
         """
         self._todo.popleft()
         path = self._at.path
-        if path:  # above the root is the root, as after chroot(2)
+        if path:  # ``..`` of the root is the root, as after chroot(2)
             path.pop()
             self._lookups += len(path)
             self._resolver.lookups_back += len(path)
@@ -189,7 +190,7 @@ class _Resolution:
         try:
             fd = openat2(self._at.fd, b"/".join(run), _DIRECTORY, 0, _STRAIGHT_DOWN)
         except OSError as error:
-            if len(run) > 1:  # one of these names is a link or is missing: find out which
+            if len(run) > 1:  # one of these names is a link or is missing: try them one by one
                 self._single_steps = len(run)
             else:
                 self._pass(run[0], error)
@@ -202,7 +203,7 @@ class _Resolution:
         self._single_steps = max(0, self._single_steps - 1)
 
     def _pass(self, name: bytes, error: OSError) -> None:
-        """Follow a link, make a missing directory, or raise what opening the name failed with."""
+        """Follow a link, make a missing directory, or raise the error of opening the name."""
         self._tries += 1
         if max(self._links, self._tries) > _MOST_LINKS:
             raise _too_many_links() from None
@@ -210,12 +211,12 @@ class _Resolution:
         if target is not None:
             self._links += 1
             self._todo.popleft()
-            # The link's text is resolved from here by these same rules: so it stays in the layer.
+            # The link's target is resolved by the same rules as the rest, so it stays in the layer.
             self._todo.extendleft(reversed([p for p in target.split(b"/") if p not in _NO_STEP]))
             if target.startswith(b"/"):
                 self._move_to(self._resolver.open_root())
         elif error.errno == errno.EAGAIN:
-            pass  # something was renamed meanwhile, perhaps on this way: the kernel wants a new try
+            pass  # openat2(2): a rename raced with the lookup; try again
         elif self._make and error.errno in _MISSING:
             self._make(self._at, name)
         else:

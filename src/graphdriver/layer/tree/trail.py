@@ -1,8 +1,8 @@
 """The way down a directory tree: the open directories from its root to the current one.
 
-- No path is ever resolved. Each directory is opened by its name in the one above it, so neither the
-  depth of a tree nor the length of its paths has a limit here.
-- The number of descriptors is bounded: of the directories on the way only the innermost stay open.
+- No path is ever resolved. Each directory is opened by its name in its parent, so trees of any depth
+  and paths of any length work.
+- The number of descriptors is bounded: only the innermost directories stay open.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ OPEN_DIRECTORIES = 64
 """How many directories of one way down are open at a time."""
 
 NO_DIRECTORY = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-"""What opening a name as a directory fails with if it is none (any more)."""
+"""The errors of opening a name that is not a directory (any more)."""
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 class Trail:
-    """A way down a tree, of which the last directory is the current one.
+    """A way down a tree; its last directory is the current one.
 
     Args:
-        root_fd: the tree's root, ``O_PATH`` will do; borrowed.
+        root_fd: the tree's root, ``O_PATH`` is enough; borrowed.
         keep: how many directories stay open at a time.
 
     Attributes:
@@ -60,7 +60,7 @@ class Trail:
         return len(self._way) - 1
 
     def enters(self, name: bytes) -> bool:
-        """Go down into the directory ``name``; return False, with a warning, if that is none."""
+        """Go down into the directory ``name``; warn and return False if it is not one."""
         try:
             self.enter(name)
         except OSError as error:
@@ -77,8 +77,7 @@ class Trail:
             OSError: ENOENT, ENOTDIR or ELOOP if there is no directory of that name (any more), EXDEV
                 if something is mounted on it.
         """
-        # Never into another mount: what lies there is not the layer's, and would be given out or
-        # removed.
+        # Never into another mount: its files are not the layer's, and would be packed or removed.
         self.here = Dir(openat2(self.here.fd, name, _OPEN, resolve=RESOLVE_NO_XDEV))
         self._way.append(self.here)
         self._identities.append(_identity(self.here))
@@ -96,7 +95,7 @@ class Trail:
         with self._way.pop() as left:
             if self._way[-1].fd < 0:
                 self._way[-1] = Dir(os.open("..", _OPEN, dir_fd=left.fd))
-                # Whoever moved the directory meanwhile would otherwise lead us out of the tree.
+                # If the directory was moved meanwhile, ``..`` leads out of the tree.
                 if _identity(self._way[-1]) != self._identities[-1]:
                     raise BrokenStreamError("a directory was moved while its tree was read")
         self.here = self._way[-1]

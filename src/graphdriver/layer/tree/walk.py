@@ -1,11 +1,11 @@
-"""Walking a directory tree: each directory before what it holds, siblings in byte order.
+"""A walk through a directory tree: each directory before its entries, siblings in byte order.
 
 - No recursion: a container can make a tree deeper than any stack (`graphdriver.layer.tree.trail`).
-- No path is built, whose length would grow with the depth: a directory is known by its name and the one
-  above it (`graphdriver.layer.tree.directory_path`).
-- Nothing but directories is opened.
-- What vanishes between being listed and being looked at is left out, with a warning.
-- A directory that something else is mounted on is listed, but not entered.
+- No paths, since their length grows with the depth: a directory is known by its name and its parent
+  (`graphdriver.layer.tree.directory_path`).
+- Only directories are opened.
+- Entries that vanish between listing and lstat(2) are left out, with a warning.
+- A directory with a mount on it is listed, but not entered.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _log = logging.getLogger(__name__)
 
 
 class Node(NamedTuple):
-    """Something in a tree, other than its root.
+    """An entry of a tree, not its root.
 
-    ``above`` is the directory that it is in, as a path; ``parent_fd`` is that directory's descriptor,
-    borrowed, and open as long as the node is current.
+    ``above`` is the path of its directory; ``parent_fd`` is that directory's descriptor, borrowed, and
+    open as long as the node is current.
     """
 
     above: DirectoryPath
@@ -42,7 +42,7 @@ class Node(NamedTuple):
 
 
 def walk(root_fd: int) -> Iterator[Node]:
-    """Yield all that is below a directory: a directory before what it holds, siblings in byte order.
+    """Yield everything below a directory: a directory before its entries, siblings in byte order.
 
     Args:
         root_fd: the directory; borrowed as long as the walk lasts.
@@ -60,9 +60,9 @@ def walk(root_fd: int) -> Iterator[Node]:
 def walk_to_files(
     root_fd: int,
 ) -> Iterator[tuple[DirectoryPath, bytes, int, os.stat_result | None]]:
-    """Yield what `walk` does, but without lstat(2) of regular files, for callers that open them anyway.
+    """Yield the same as `walk`, without lstat(2) of regular files, for callers that open them anyway.
 
-    Arguments and errors as for `walk`; of what was listed as a regular file the last member is None.
+    Arguments and errors as for `walk`; the last member is None for an entry listed as a regular file.
     """
     with Trail(root_fd) as trail:
         levels = [(DirectoryPath(), iter(_listed(trail.here.fd)))]
@@ -88,24 +88,24 @@ def walk_to_files(
 
 
 def _listed(fd: int) -> list[bytes]:
-    """Return a directory's names in byte order; a NUL is appended to those that are no regular file.
+    """Return a directory's names in byte order; a NUL is appended to those that are not regular files.
 
-    No name holds a NUL, and a list of names takes less memory than one of pairs.
+    No name contains a NUL, and a list of names takes less memory than a list of pairs.
     """
     names = []
     try:
-        with os.scandir(path_of(fd)) as entries:  # of a descriptor it gives text
+        with os.scandir(path_of(fd)) as entries:  # given a descriptor it returns text, not bytes
             for entry in entries:
                 name = entry.name
                 names.append(name if entry.is_file(follow_symlinks=False) else name + b"\0")
-    except FileNotFoundError:  # it was removed meanwhile, so it holds nothing
+    except FileNotFoundError:  # it was removed meanwhile, so it is empty
         return []
     names.sort()
     return names
 
 
 def look_at(above: DirectoryPath, name: bytes, parent_fd: int) -> os.stat_result | None:
-    """Return what has a name in a directory; None, with a warning, if it vanished."""
+    """Return the result of lstat(2) for a name in a directory; warn and return None if it vanished."""
     try:
         return os.lstat(name, dir_fd=parent_fd)
     except FileNotFoundError:

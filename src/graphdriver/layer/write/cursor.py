@@ -1,7 +1,7 @@
-"""The directory that entries are made in at present, and the way to it.
+"""The directory of the current entry, and the way to it.
 
-One directory is open at a time. It is resolved anew whenever an entry goes elsewhere. A directory gets
-its times back when it is left, so that only an entry of its own changes them.
+One directory is open at a time. When an entry is in another directory, that one is resolved. The times
+of a directory are restored when it is left, so only an entry of its own changes them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from graphdriver.linux.acl import has_default_acl
 
 
 class ParentIsFileError(BadArchiveError):
-    """Where an entry's parent directory is to be the same layer has something else."""
+    """The same layer has something other than a directory at the path of an entry's parent."""
 
 
 @dataclass(slots=True)
@@ -32,12 +32,12 @@ class Parent:
     """The open directory that entries are made in.
 
     Attributes:
-        dir: the directory, and where it is.
-        parts: its path as the tar says it, which may lead through links.
-        times: its access and modification time, to be set when it is left.
-        is_all_own: all that is in it came with this layer.
-        inherits: it gives what is made in it an access control list.
-        owner: whom a new file in it belongs to; None until one was made.
+        dir: the directory, and its path without links.
+        parts: its path in the tar, which may lead through links.
+        times: its access and modification time, restored when it is left.
+        is_all_own: everything in it came with this layer.
+        inherits: new files in it inherit an access control list.
+        owner: the owner of new files in it; None until one was made.
     """
 
     dir: LayerDir
@@ -49,18 +49,18 @@ class Parent:
 
 
 class Cursor:
-    """Goes from directory to directory of a tree, and makes those that are missing.
+    """A position in a tree, which moves from directory to directory and makes missing ones.
 
     Args:
-        resolver: the tree's.
-        form: what the tree is.
-        uid_maps: directories that no entry names belong to the root of these.
+        resolver: the tree's resolver.
+        form: the form of the tree.
+        uid_maps: missing directories belong to the root of these maps.
         gid_maps: likewise for groups.
 
     Attributes:
-        parent: where it is, if anywhere.
-        has_replaced: anything but a file was removed since `leave_if_replaced`.
-        inodes: how many inodes were made on the way.
+        parent: the current directory; None before the first one and after `leave`.
+        has_replaced: something other than a file was removed since `leave_if_replaced`.
+        inodes: how many inodes the cursor made.
         root_fd: the tree's root, borrowed.
     """
 
@@ -80,7 +80,7 @@ class Cursor:
         """Go to this directory of the tree; make it if it is missing.
 
         Raises:
-            ParentIsFileError: something of this layer stands there.
+            ParentIsFileError: this layer has something else there.
             OSError: it cannot be made or opened.
         """
         parent = self.parent
@@ -110,21 +110,21 @@ class Cursor:
         return self.parent
 
     def leave(self) -> None:
-        """Leave the directory, and give it its times back."""
+        """Leave the directory, and restore its times."""
         parent = self.parent
         if parent is not None:
-            self.parent = None
+            self.parent = None  # first: after an error here the directory must not be left twice
             with parent.dir:
                 parent.dir.set_times(parent.times)
 
     def close(self) -> None:
-        """Close the directory, whatever its times are."""
+        """Close the directory without restoring its times."""
         if self.parent:
             self.parent.dir.close()
             self.parent = None
 
     def make_room(self, directory: LayerDir, name: bytes) -> os.stat_result | None:
-        """Remove what has a name that an entry is to have, and return what it was."""
+        """Remove what is at the name of a new entry; return the result of lstat(2) for it."""
         found = directory.find(name)
         if found is not None:
             if not stat.S_ISREG(found.st_mode):
@@ -136,9 +136,9 @@ class Cursor:
         return found
 
     def remove_own(self, directory: LayerDir, name: bytes) -> None:
-        """Remove what this layer itself has put under a name.
+        """Remove what this layer itself made at a name.
 
-        What lies below shows again, unless the layer deletes it.
+        The layers below show through again, unless the layer deletes the name.
         """
         found = directory.find(name)
         if found is not None and self._form.is_own(directory.inode, name, found):
@@ -148,15 +148,15 @@ class Cursor:
     def leave_if_replaced(self) -> None:
         """Leave the directory if what was removed may be a link on the way to it.
 
-        The descriptor would go on leading where the tar's name of the directory no longer leads
-        (CVE-2025-47290).
+        The open descriptor would still lead to the directory behind the removed link, although its path
+        in the tar now leads elsewhere (CVE-2025-47290).
         """
         self.has_replaced = False
         if self.parent and self.parent.parts != self.parent.dir.path:
             self.leave()
 
     def copy_up(self, directory: LayerDir, name: bytes, *, on_way: bool) -> bool:
-        """Have in the tree what the layers below show under a name; see `Form.copy_up`."""
+        """Copy up what the layers below show at a name; see `Form.copy_up`."""
         times = directory.times()
         copied = self._form.copy_up(directory, name, on_way=on_way)
         if copied:
@@ -165,10 +165,10 @@ class Cursor:
         return copied
 
     def open_target(self, parts: list[bytes]) -> LayerDir | None:
-        """Open the directory that a hard link's target is in; None if it is not there.
+        """Open the directory of a hard link's target; return None if it does not exist.
 
         Raises:
-            OSError: too many links are on the way there.
+            OSError: too many links are on the way.
         """
         try:
             return self._resolver.open(parts, self._copy_up_way)
@@ -180,7 +180,7 @@ class Cursor:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
     def _make_missing(self, directory: LayerDir, name: bytes) -> None:
-        """Make a directory that no entry has named before the entries in it."""
+        """Make a directory that has no entry before the entries in it."""
         times = directory.times()
         replaced = directory.find(name)
         if replaced is None:
@@ -188,8 +188,8 @@ class Cursor:
                 return
         else:
             if stat.S_ISDIR(replaced.st_mode):
-                return  # it came meanwhile
-            # The parent's file makes room for the layer's directory, but the same tar may not say both.
+                return  # it was created meanwhile
+            # The layer's directory replaces a file of the layers below, but not a file of the same tar.
             if self._form.is_own(directory.inode, name, replaced):
                 raise ParentIsFileError(f"it is to be in {show(name)}, which is not a directory")
             os.unlink(name, dir_fd=directory.fd)

@@ -1,7 +1,7 @@
-"""Making one entry in the directory that it is in.
+"""The writer of single entries, each in its directory.
 
-The later entry of a name wins: whatever has the name makes room, also what a hard link shares with a
-layer below. A directory over a directory keeps what is in it.
+The later entry of a name wins: it replaces what is there, and never writes to it, since a hard link may
+share the inode with a layer below. A directory over a directory keeps its content.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from graphdriver.layer.write.refusals import Losses
 
 
 class EntryWriter:
-    """Makes entries, one after the other, in a tree.
+    """A writer of entries, one after the other, into a tree.
 
     Args:
-        cursor: goes to where they are to be.
-        form: what the tree is.
-        losses: is told what is left out.
+        cursor: the position in the tree.
+        form: the form of the tree.
+        losses: warns of what is left out.
 
     Attributes:
-        inodes: how many inodes were made so far, but for those on the cursor's way.
+        inodes: how many inodes were made so far, without those that the cursor made.
     """
 
     def __init__(self, cursor: Cursor, form: Form, losses: Losses) -> None:
@@ -41,14 +41,14 @@ class EntryWriter:
         """Make an entry.
 
         Args:
-            parent: where it is to be.
+            parent: its directory.
             name: its name there.
-            entry: what the tar says, with owners and attributes as they are on disk.
+            entry: the entry, with owners and attributes as they are on disk.
             data: its data.
 
         Raises:
-            BadArchiveError: it is a hard link that leads nowhere, or more than memory is given for.
-            UnsupportedError: the filesystem cannot keep what the entry says.
+            BadArchiveError: it is a hard link without a valid target, or a limit of memory is reached.
+            UnsupportedError: the filesystem cannot store the entry.
             OSError: anything else.
         """
         made = True
@@ -66,7 +66,7 @@ class EntryWriter:
                     case _:
                         made = self._make_special(parent, name, entry)
                 break
-            # Looked at only now: most names are new, and a look costs a call.
+            # Only now is the name looked up: most names are new, and a lookup costs a system call.
             except FileExistsError:
                 if is_last_try:
                     raise
@@ -86,14 +86,14 @@ class EntryWriter:
     def _make_directory(
         self, parent: Parent, name: bytes, entry: Entry, replaced: os.stat_result | None
     ) -> None:
-        """Make a directory; ``replaced`` is what had its name before."""
+        """Make a directory; ``replaced`` describes what it replaced."""
         with parent.dir.make(name, inherits=parent.inherits) as made:
             self._form.note_new_directory(made, replaced)
             self.inodes += 1
             set_directory_metadata(made.fd, entry, is_new=True, losses=self._losses)
 
     def _is_merged(self, parent: Parent, name: bytes, entry: Entry) -> bool:
-        """Give a directory that is there already what its entry says; tell whether it is one."""
+        """Set the metadata of an existing directory; return whether the name is a directory."""
         there = parent.dir.find(name)
         if there is None or not stat.S_ISDIR(there.st_mode):
             return False
@@ -102,7 +102,7 @@ class EntryWriter:
         return True
 
     def _make_special(self, parent: Parent, name: bytes, entry: Entry) -> bool:
-        """Make a symbolic link, a device or a FIFO; tell whether it was made and not left out."""
+        """Make a symbolic link, a device or a FIFO; return whether it was made and not left out."""
         is_device = entry.type is EntryType.CHARACTER_DEVICE
         if is_device and not self._form.can_hold_device(entry):
             self._losses.note(

@@ -1,12 +1,12 @@
-"""The form of a tree: what whiteouts and devices of a tar become in it.
+"""The form of a tree: how it stores the whiteouts and devices of a tar.
 
 `graphdriver.layer.write.plain_tree.PlainTree` is a whole tree, in which whiteouts delete.
 `graphdriver.layer.overlay.form.UpperDirectory` is the upper directory of an overlay mount, in which
 whiteouts and opaque directories are marks on disk. `graphdriver.layer.overlay.form.MountedOverlay` is
 the mount itself.
 
-The form alone decides what becomes of a 0:0 character device (`Form.can_hold_device`): it is content in
-a plain tree, and a whiteout to an overlay. Attributes that overlays obey are not content in any form
+Only the form decides about a 0:0 character device (`Form.can_hold_device`): it is content in a plain
+tree, and a whiteout to an overlay. Attributes that overlays obey are not content in any form
 (`graphdriver.layer.attributes`).
 """
 
@@ -20,76 +20,76 @@ from graphdriver.layer.tree.directory import Dir, LayerDir
 
 
 class Ownership(Protocol):
-    """Tells which layer something in a tree came from; directories are given by inode number."""
+    """A record of which layer an entry of a tree came from; directories are given by inode number."""
 
     def is_own(self, inode: int, name: bytes, found: os.stat_result) -> bool:
-        """Tell whether what was found in a directory came with this layer."""
+        """Tell whether an entry of a directory came with this layer."""
         ...
 
     def is_all_own(self, inode: int) -> bool:
-        """Tell whether all that is in a directory came with this layer."""
+        """Tell whether everything in a directory came with this layer."""
         ...
 
     def note_cleared(self, inode: int) -> None:
-        """Take note that all that did not come with this layer is gone from a directory."""
+        """Note that everything from the layers below was removed from a directory."""
 
 
 class Form(Protocol):
-    """How one tree on disk keeps deletions, while one layer is unpacked into it."""
+    """The form of a tree on disk, while one layer is unpacked into it."""
 
     def is_all_own(self, inode: int) -> bool:
-        """Tell whether all in a directory is this layer's, so that `note_made` need not be called."""
+        """Tell whether everything in a directory is this layer's; then `note_made` may be skipped."""
         ...
 
     def note_made(self, directory: LayerDir, name: bytes, *, is_link: bool) -> None:
-        """Take note of what this layer has just made in a directory; ``is_link``: as a hard link.
+        """Note that this layer has just made a name, with ``is_link`` as a hard link.
 
         Raises:
-            BadArchiveError: it is more than memory is given for.
+            BadArchiveError: the limit of memory for notes is reached.
         """
 
     def is_own(self, inode: int, name: bytes, found: os.stat_result) -> bool:
-        """Tell whether what was found in a directory came with this layer."""
+        """Tell whether an entry of a directory came with this layer."""
         ...
 
     def is_whiteout(self, found: os.stat_result) -> bool:
-        """Tell whether what was found says that nothing is there."""
+        """Tell whether an entry of a directory is a whiteout."""
         ...
 
     def copy_up(self, directory: LayerDir, name: bytes, *, on_way: bool) -> bool:
-        """Make in the tree what the layers below show under a name that nothing has there.
+        """Copy a name from the layers below into the tree, where it does not exist.
 
         Args:
-            directory: where.
+            directory: its directory.
             name: the name.
-            on_way: only a directory or a symbolic link will do.
+            on_way: copy only a directory or a symbolic link.
 
         Returns:
-            Whether there is something now.
+            Whether it was copied.
         """
         ...
 
     def note_new_directory(self, directory: Dir, replaced: os.stat_result | None) -> None:
-        """Take note of a directory just made, and of what stood there before and was none."""
+        """Note that a directory was made, and what it replaced, which was not a directory."""
 
     def note_removed(self, path: list[bytes]) -> None:
-        """Take note that a directory or a symbolic link is removed, through which ways may lead."""
+        """Note that something was removed that may be on the way to a directory."""
 
     def apply_whiteout(self, directory: LayerDir, name: bytes) -> None:
-        """Delete what the layers below have of this name in this directory."""
+        """Delete what the layers below have at a name."""
 
     def apply_opaque(self, directory: LayerDir) -> None:
-        """Delete all that the layers below have in this directory."""
+        """Delete everything that the layers below have in a directory."""
 
     def note_whiteout_replaced(self, directory: LayerDir, name: bytes) -> None:
-        """Take note that a whiteout in this directory made room for an entry."""
+        """Note that an entry replaced a whiteout."""
 
     def restore_whiteout(self, directory: LayerDir, name: bytes) -> None:
-        """Delete again what is below a name whose entry was removed, if the layer deletes it."""
+        """Delete a name of the layers below again, if the layer deletes it, after its entry is gone."""
 
     def can_hold_device(self, entry: Entry) -> bool:
         """Tell whether a character device is content here, and not a whiteout."""
         ...
 
     def close(self) -> None:
-        """Close what is open, done or not."""
+        """Close all descriptors, also after an error."""

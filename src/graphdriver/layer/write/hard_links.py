@@ -1,12 +1,12 @@
-"""Hard links, whatever comes first in the tar: the link or its target.
+"""Hard links, which may come before or after their targets in a tar.
 
-A link leads to what has its target's name when the link comes, in this layer or in those below. A link
-whose target is not there waits for the end of the tar. Then the order is found from the targets, which
-may be waiting links themselves: a link is made after the one that is its target, and each is tried
-once, so the work is linear. How many may wait is bounded, since their names are kept in memory.
+A link is made to the file that has its target's name at that point, in this layer or in those below. If
+the target does not exist yet, the link waits for the end of the tar. Then the links are ordered by
+their targets, which may be waiting links themselves: each link is made after its target and tried once,
+so the work is linear. The number of waiting links is limited, since their names are kept in memory.
 
-A link to what was left out is left out as well, also where a layer below has something of its target's
-name: that is another file.
+A link to an entry that was left out is left out as well, even if a layer below has a file of that name:
+it is another file.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from graphdriver.layer.write.form import Form
 from graphdriver.layer.write.refusals import raise_refused
 
 MOST = 1 << 16
-"""How many hard links may wait for their targets, and how many names may be left out."""
+"""The limit of hard links that wait for their targets, and of names that are left out."""
 
 MOST_BYTES = 8 << 20
-"""How many bytes the names of waiting links may have together, and how many those left out."""
+"""The limit in bytes for the names of waiting links, and for the names that are left out."""
 
 
 class _Outcome(enum.Enum):
@@ -51,8 +51,8 @@ class HardLinks:
     """The hard links of one tar.
 
     Args:
-        cursor: goes to where they are to be.
-        form: what the tree is.
+        cursor: the position in the tree.
+        form: the form of the tree.
     """
 
     def __init__(self, cursor: Cursor, form: Form) -> None:
@@ -65,7 +65,7 @@ class HardLinks:
         self._is_last_chance = False
 
     def make(self, parent: Parent, name: bytes, entry: Entry) -> bool:
-        """Make a link, or let it wait.
+        """Make a link, or keep it until its target exists.
 
         Returns:
             False if it is left out, with its target.
@@ -82,8 +82,8 @@ class HardLinks:
         outcome = self._link(parent.dir, name, parts)
         if outcome is not _Outcome.NO_TARGET:
             return outcome is _Outcome.MADE
-        # The name is the link's from now on: nothing of the tar or the layers below may show there
-        # until the target comes.
+        # The name belongs to the link from now on: until its target exists, neither an earlier entry
+        # nor a layer below may show there.
         self._cursor.make_room(parent.dir, name)
         self._form.apply_whiteout(parent.dir, name)
         path, target = b"/".join([*parent.parts, name]), b"/".join(parts)
@@ -94,9 +94,9 @@ class HardLinks:
         return True
 
     def leave_out(self, directory: LayerDir, name: bytes) -> None:
-        """Leave out what an entry brings, and whatever is linked to it later.
+        """Leave out an entry, and later links to it.
 
-        What the tar had under this name before goes as well; what lies below stays.
+        An earlier entry of this name is removed as well; the layers below show through again.
 
         Raises:
             BadArchiveError: too much was left out.
@@ -110,15 +110,15 @@ class HardLinks:
                 raise BadArchiveError("too many of its devices cannot be made here")
 
     def note_made(self, directory: LayerDir, name: bytes) -> None:
-        """Take note that a later entry made what may have been left out before."""
+        """Note that a later entry made a name that may have been left out before."""
         if self._left_out:
             self._left_out.discard(b"/".join([*directory.path, name]))
 
     def finish(self) -> None:
-        """Make the links that wait.
+        """Make the waiting links.
 
         Raises:
-            BadArchiveError: a target never came; the text names link and target.
+            BadArchiveError: a target does not exist; the text names link and target.
         """
         self._is_last_chance = True
         for path, link in self._in_order():
@@ -135,12 +135,12 @@ class HardLinks:
                 )
 
     def _in_order(self) -> Iterator[tuple[bytes, _Waiting]]:
-        """Yield the links that wait, each after the one that is its target."""
+        """Yield the waiting links, each after its target if that is a waiting link."""
         by_target: dict[bytes, list[bytes]] = {}
         for path, link in self._waiting.items():
             by_target.setdefault(link.target, []).append(path)
         todo = deque(target for target in by_target if target not in self._waiting)
-        # Links that lead to each other in a circle are tried too, and fail like others without target.
+        # Links that are each other's targets are tried too, and fail like others without a target.
         todo.extend(target for target in by_target if target in self._waiting)
         while todo:
             for path in by_target.pop(todo.popleft(), ()):
@@ -153,16 +153,16 @@ class HardLinks:
         try:
             directory = self._cursor.enter(parts).dir
         except ParentIsFileError:
-            return _Outcome.MADE  # a later entry took the place of a directory above it
+            return _Outcome.MADE  # a later entry replaced a directory above it
         there = directory.find(name)
         if there is not None and not self._form.is_whiteout(there):
             return _Outcome.MADE  # a later entry has its name
         if b"/".join([*directory.path, name]) in self._left_out:
-            return _Outcome.LEFT_OUT  # a later entry of its name
+            return _Outcome.LEFT_OUT  # a later entry of its name, left out
         return self._link(directory, name, link.target.split(b"/"))
 
     def _link(self, directory: LayerDir, name: bytes, target: list[bytes]) -> _Outcome:
-        """Make a link, or tell why not."""
+        """Make a link; return whether it was made, and if not, why."""
         target_dir = self._cursor.open_target(target[:-1])
         if target_dir is None:
             return _Outcome.NO_TARGET
@@ -181,14 +181,14 @@ class HardLinks:
                 is_own = self._form.is_own(target_dir.inode, target_name, source)
                 if self._is_last_chance or is_own:
                     raise BadArchiveError("it is a hard link to a directory")
-                return _Outcome.NO_TARGET  # a file may yet come in its place
+                return _Outcome.NO_TARGET  # a later entry may replace the directory by a file
             there = directory.find(name)
             if there is not None:
-                # Not removed if it is the target itself: its only name may be this one.
+                # If it is the target itself it stays: this may be its only name.
                 if (there.st_dev, there.st_ino) == (source.st_dev, source.st_ino):
                     return _Outcome.MADE
                 self._cursor.make_room(directory, name)
-            # A symbolic link gets a second name itself; where it leads may be out of the layer.
+            # A symbolic link is linked itself and not followed: it may lead out of the layer.
             os.link(
                 target_name,
                 name,

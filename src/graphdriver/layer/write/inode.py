@@ -1,11 +1,11 @@
 """A new inode for an entry: a file with its data, a symbolic link, a device, a FIFO.
 
-- The last name is never followed, and what is made is made new (``O_EXCL``): a file that was there
-  before may be hard-linked to another layer's.
-- Everything is set on the open descriptor of what was made. Links, FIFOs and devices are opened with
-  ``O_PATH``, their type is checked, and they are set through /proc/self/fd.
-- Where a tar is full of zeros a file gets holes. Nothing reads differently, and what was sparse before
-  it was packed is sparse again.
+- The name is never followed, and every inode is new (``O_EXCL``): an existing file may be a hard link
+  of another layer's file.
+- Metadata is set on the open descriptor of the new inode. Links, FIFOs and devices are opened with
+  ``O_PATH``, their type is checked, and their metadata is set through /proc/self/fd.
+- Long runs of zeros become holes. The content is the same, and a file that was sparse before it was
+  packed is sparse again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from graphdriver.linux.namespaces import in_user_namespace
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _IN_ONE_PIECE = 64 << 10
-"""Smaller files, in bytes, are written at once, without a look for zeros."""
+"""Smaller files, in bytes, are written at once, without a search for zeros."""
 _HOLE = 4096
 _DEVICE_MODE = {
     EntryType.CHARACTER_DEVICE: stat.S_IFCHR,
@@ -45,11 +45,11 @@ class Data(Protocol):
     """An entry's data, still in the tar."""
 
     def data(self, n: int | None = None) -> Iterator[memoryview]:
-        """Yield the next so many bytes, or all that is left."""
+        """Yield the next ``n`` bytes, or the rest."""
         ...
 
     def all_data(self) -> bytes:
-        """Return all that is left."""
+        """Return the rest."""
         ...
 
 
@@ -57,15 +57,15 @@ def make_file(parent: Parent, name: bytes, entry: Entry, data: Data, losses: Los
     """Make a regular file with its data.
 
     Args:
-        parent: where it is to be.
-        name: its name there; nothing may have it.
-        entry: what the tar says, with owners as they are on disk.
+        parent: its directory.
+        name: its name there; it must be free.
+        entry: the entry, with owners as they are on disk.
         data: its data.
-        losses: is told what cannot be kept.
+        losses: warns of what is left out.
 
     Raises:
         FileExistsError: something has that name; no data was read.
-        UnsupportedError: the filesystem cannot keep what the entry says.
+        UnsupportedError: the filesystem cannot store the entry.
         OSError: anything else.
     """
     fd = os.open(name, _NEW_FILE, 0o600, dir_fd=parent.dir.fd)
@@ -110,10 +110,10 @@ def make_special(parent: Parent, name: bytes, entry: Entry, losses: Losses) -> b
                     raise
                 _leave_device_out(entry, losses, error)
                 return False
-    # O_PATH opens nothing: to open a device is to use it, and to open a FIFO is to wait.
+    # O_PATH, since opening a device uses it, and opening a FIFO waits for its other end.
     fd = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory_fd)
     try:
-        # The name may lead to something else by now, which must not get this owner and mode.
+        # The name may be another file by now, which must not get this owner and mode.
         if not _IS_TYPE[entry.type](os.fstat(fd).st_mode):
             raise OSError(f"{show(name)} was replaced by somebody while it was made")
         path = xattr.path_of(fd)
@@ -130,10 +130,11 @@ def make_special(parent: Parent, name: bytes, entry: Entry, losses: Losses) -> b
 
 
 def _leave_device_out(entry: Entry, losses: Losses, error: OSError) -> None:
-    """Leave out a device where no process can make it.
+    """Leave out a device that no process can make here.
 
-    That is in a user namespace, as Docker does it: what containers need is in their /dev. And a 0:0
-    character device cannot be made through a mounted overlay, since it would be a whiteout below.
+    That is any device in a user namespace, where Docker leaves them out too: containers have theirs in
+    /dev. And a 0:0 character device cannot be made through a mounted overlay, since it would be a
+    whiteout in the upper directory.
 
     Raises:
         UnsupportedError: it could be made here with more rights.
@@ -147,7 +148,7 @@ def _leave_device_out(entry: Entry, losses: Losses, error: OSError) -> None:
 
 
 def _write_ranges(fd: int, entry: Entry, data: Data) -> None:
-    """Write a sparse file: only what the tar holds of it; the rest is holes."""
+    """Write a sparse file: the ranges in the tar, and holes between them."""
     assert entry.sparse is not None
     os.ftruncate(fd, entry.size)
     for offset, length in entry.sparse:
@@ -157,8 +158,8 @@ def _write_ranges(fd: int, entry: Entry, data: Data) -> None:
 
 
 def _write_with_holes(fd: int, entry: Entry, data: Data) -> None:
-    """Write a big file; where many zeros follow each other a hole is left."""
-    zeros = 0  # not written yet: how the sender cuts its stream must not decide where holes are
+    """Write a big file, with holes instead of long runs of zeros."""
+    zeros = 0  # counted across pieces: the holes must not depend on how the sender cuts its stream
     for piece in data.data():
         if _is_zeros(piece):
             zeros += len(piece)
@@ -173,7 +174,7 @@ def _write_with_holes(fd: int, entry: Entry, data: Data) -> None:
 
 
 def _is_zeros(piece: memoryview) -> bool:
-    # Three bytes tell most pieces. To compare a view is slow, and a copy of it is not.
+    # Three bytes are enough for most pieces. Comparing a view is slow; comparing a copy is fast.
     if piece[0] or piece[-1] or piece[len(piece) // 2]:
         return False
     return piece.tobytes() == bytes(len(piece))

@@ -1,7 +1,7 @@
-"""What an entry says of its file: owner, mode, extended attributes, time.
+"""The metadata of an entry: owner, mode, extended attributes, time.
 
-They are set on the open descriptor of what was made, and in this order: chown(2) takes set-id bits and
-file capabilities away, chmod(2) changes an access control list, and every step changes times.
+It is set on the open descriptor of the new inode, in this order: chown(2) clears set-id bits and file
+capabilities, chmod(2) changes an access control list, and every step changes times.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from graphdriver.layer.tar.entry import Entry, EntryType, show
 from graphdriver.layer.write.refusals import Losses, attribute_error
 from graphdriver.linux import xattr
 
-# Seconds of 31 bits are times that every filesystem keeps, so they need not be read back.
+# Every filesystem stores times of 31-bit seconds, so they need not be read back.
 _EVERY_FILESYSTEM_KEEPS = range((1 << 31) * 1_000_000_000)
 
 
 def set_metadata(target: int | bytes, entry: Entry, losses: Losses) -> None:
-    """Give what was made what its entry says, but for the owner.
+    """Set the metadata of a new inode, except the owner.
 
     Args:
         target: a descriptor, or the `xattr.path_of` one.
-        entry: what the tar says.
-        losses: is told what cannot be kept.
+        entry: its entry.
+        losses: warns of what is left out.
 
     Raises:
-        GraphDriverError: the filesystem cannot keep it; the text names entry and attribute.
+        GraphDriverError: the filesystem cannot store it; the text names entry and attribute.
         OSError: anything else.
     """
     os.chmod(target, entry.mode)
@@ -50,7 +50,7 @@ def set_link_metadata(target: bytes, entry: Entry, losses: Losses) -> None:
 def set_directory_metadata(fd: int, entry: Entry, *, is_new: bool, losses: Losses) -> None:
     """Do what `set_metadata` does for a directory, and set its owner.
 
-    One that was there before loses the attributes that its entry does not have.
+    An existing directory loses the attributes that its entry does not have.
     """
     if not is_new:
         for name in content_of(xattr.get_all(fd)).keys() - entry.xattrs.keys():
@@ -90,7 +90,7 @@ def _set_attributes(target: int | bytes, entry: Entry, losses: Losses) -> None:
 
 
 def _note_lost_time(target: int | bytes, entry: Entry, losses: Losses) -> None:
-    # The kernel takes any time, and sets the nearest that the filesystem can keep.
+    # The kernel accepts any time, and sets the nearest one that the filesystem can store.
     if os.stat(target).st_mtime_ns != entry.mtime_ns:
         losses.note(
             "times",

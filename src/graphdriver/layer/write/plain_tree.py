@@ -1,10 +1,10 @@
 """A whole tree: it begins as a copy of the parent's, and whiteouts delete.
 
-Whiteouts hide only what lies *below*, never what the same layer brings, and wherever in the tar they
-stand. So a plain tree must know what came with this layer. It keeps as little as that takes: the inodes
-of the directories in which all is this layer's own, because it made or emptied them; in other
-directories, the inodes that it brought, and the names of its hard links, whose inodes may be the
-parent's. A first layer remembers its directories alone.
+Whiteouts delete only entries of the layers *below*, never entries of the same layer, and their place in
+the tar does not matter. So a plain tree must know what came with this layer. It keeps as little as
+possible: the inodes of directories that this layer made or emptied, so that everything in them is its
+own; in other directories, the inodes that it made, and the names of its hard links, since their inodes
+may be the parent's. For a first layer it keeps only the directories.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from graphdriver.layer.tree.trail import Trail
 from graphdriver.layer.write.form import Form, Ownership
 
 MOST_LINKS_SIZE = 8 << 20
-"""How many bytes of memory the names of hard links in directories of the layers below may take."""
-_LINK_SIZE = 128  # what one takes besides its own bytes
+"""The limit in bytes for the names of hard links in directories of the layers below."""
+_LINK_SIZE = 128  # the memory of one name besides its own bytes
 
 
 class PlainTree(Form):
@@ -41,11 +41,11 @@ class PlainTree(Form):
             self._all_own.add(os.fstat(root_fd).st_ino)
 
     def is_all_own(self, inode: int) -> bool:
-        """Tell by what was remembered."""
+        """Tell whether this layer made or emptied the directory."""
         return inode in self._all_own
 
     def note_made(self, directory: LayerDir, name: bytes, *, is_link: bool) -> None:
-        """Remember its inode, of a hard link its name: its inode may be one of the parent's files."""
+        """Keep its inode, or the name of a hard link, since its inode may be the parent's."""
         inode = directory.inode
         if not is_link:
             self._made.add(os.lstat(name, dir_fd=directory.fd).st_ino)
@@ -56,7 +56,7 @@ class PlainTree(Form):
             self._links[inode].add(name)
 
     def is_own(self, inode: int, name: bytes, found: os.stat_result) -> bool:
-        """Tell by what was remembered."""
+        """Tell whether this layer made the inode or the name."""
         return (
             inode in self._all_own
             or found.st_ino in self._made
@@ -64,49 +64,49 @@ class PlainTree(Form):
         )
 
     def is_whiteout(self, found: os.stat_result) -> bool:
-        """Tell that a plain tree has none."""
+        """Return False: a plain tree has no whiteouts."""
         return False
 
     def copy_up(self, directory: LayerDir, name: bytes, *, on_way: bool) -> bool:
-        """Do nothing: all that the layers below show is in the tree."""
+        """Do nothing: everything that the layers below show is in the tree."""
         return False
 
     def note_cleared(self, inode: int) -> None:
-        """Remember it: all in it is this layer's now."""
+        """Keep its inode: everything in it is this layer's from now on."""
         self._all_own.add(inode)
 
     def note_new_directory(self, directory: Dir, replaced: os.stat_result | None) -> None:
-        """Remember it: all in it will be new."""
+        """Keep its inode: everything in it will be new."""
         inode = os.fstat(directory.fd).st_ino
         self._all_own.add(inode)
         self._made.add(inode)
 
     def apply_whiteout(self, directory: LayerDir, name: bytes) -> None:
-        """Remove what has the name, and what is below it, unless this layer brought it."""
+        """Remove the name and everything below it, except entries of this layer."""
         if directory.inode not in self._all_own:
             remove_foreign(directory, directory.inode, [name], self)
 
     def apply_opaque(self, directory: LayerDir) -> None:
-        """Remove all that this layer did not bring."""
+        """Remove everything in the directory, except entries of this layer."""
         if directory.inode not in self._all_own:
             remove_foreign(directory, directory.inode, directory.names(), self)
             self.note_cleared(directory.inode)
 
     def can_hold_device(self, entry: Entry) -> bool:
-        """Tell that a plain tree holds every device."""
+        """Return True: a plain tree holds every device."""
         return True
 
 
 def remove_foreign(directory: Dir, inode: int, names: list[bytes], ownership: Ownership) -> None:
-    """Remove these names of a directory and all below them, but what is the layer's own.
+    """Remove names of a directory and everything below them, except entries of the layer.
 
-    A directory that must stay, because something of the layer is in it, keeps its times.
+    A directory that stays, because an entry of the layer is in it, keeps its times.
 
     Args:
         directory: the directory; borrowed.
         inode: its inode number.
-        names: what to remove; used up.
-        ownership: tells what stays.
+        names: the names; the list is emptied.
+        ownership: tells which entries stay.
     """
     entered: list[tuple[bytes, bool, tuple[int, int]]] = []
     levels = [(inode, names)]
@@ -123,7 +123,7 @@ def remove_foreign(directory: Dir, inode: int, names: list[bytes], ownership: Ow
                     if not is_own:
                         os.unlink(name, dir_fd=trail.here.fd)
                 elif not ownership.is_all_own(found.st_ino):
-                    # Entered even if it is the layer's own: what the parent had in it is to go.
+                    # Entered even if it is the layer's own: the parent's entries in it are removed.
                     trail.enter(name)
                     entered.append((name, is_own, (found.st_atime_ns, found.st_mtime_ns)))
                     levels.append((found.st_ino, trail.here.names()))
@@ -142,7 +142,7 @@ def remove_foreign(directory: Dir, inode: int, names: list[bytes], ownership: Ow
 
 
 def _rmdir_if_empty(directory: Dir, name: bytes) -> None:
-    """Remove a directory, unless something of the layer is in it."""
+    """Remove a directory, unless an entry of the layer is in it."""
     try:
         os.rmdir(name, dir_fd=directory.fd)
     except OSError as error:

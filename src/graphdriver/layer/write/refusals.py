@@ -1,9 +1,9 @@
-"""What the kernel refuses to keep of an entry: left out with a warning, or an error.
+"""Warnings and errors for what the kernel refuses to store.
 
-An image that Docker loads, loads. What this machine, this filesystem or this type of file cannot keep,
-and without which a file is still the same file, is left out, with one warning for each kind and layer.
-Content, types, modes, owners and links are never left out, nor are attributes that may not be lost
-(`graphdriver.layer.attributes`): an error names the entry.
+An image that Docker loads must load here. So metadata that this machine, filesystem or type of file
+cannot store is left out if the file is still the same file without it, with one warning for each kind
+and layer. Content, types, modes, owners and links are never left out, and some attributes are not
+either (`graphdriver.layer.attributes`): there the error names the entry.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LONGEST_ATTRIBUTE = 255, 1 << 16  # its name and its value, in bytes (linux/lim
 
 
 class Losses:
-    """Warns of what is left out of one layer."""
+    """The warnings of what is left out of one layer."""
 
     def __init__(self) -> None:
         self._noted: set[str] = set()
@@ -36,8 +36,8 @@ class Losses:
         """Warn, unless something of this kind was left out of this layer before.
 
         Args:
-            kind: sorts what is left out; there must be few, whatever the tar holds.
-            problem: what of which entry is left out, and why.
+            kind: the kind of loss; the number of kinds must not depend on the tar.
+            problem: what is left out of which entry, and why.
         """
         if kind not in self._noted:
             self._noted.add(kind)
@@ -45,12 +45,12 @@ class Losses:
 
 
 def raise_refused(entry: Entry, error: OSError, root_fd: int) -> NoReturn:
-    """Raise an error that names the entry and says what is wrong: tar, filesystem or machine.
+    """Raise an error that names the entry and whether tar, filesystem or machine is the cause.
 
     Args:
-        entry: what was to be made.
-        error: what the kernel said.
-        root_fd: the root of the tree that it was to be made in; borrowed.
+        entry: the entry that could not be made.
+        error: the kernel's error.
+        root_fd: the root of the tree; borrowed.
 
     Raises:
         GraphDriverError: always.
@@ -85,16 +85,16 @@ def _too_long(entry: Entry, root_fd: int) -> str:
 def attribute_error(
     problem: str, target: int | bytes, name: bytes, value: bytes, error: OSError
 ) -> GraphDriverError:
-    """Return an error that says why an attribute cannot be set.
+    """Return an error that explains why an attribute cannot be set.
 
-    What the kernel says of large ones is misleading: "No space left on device" where there is plenty.
+    The kernel's errors for large ones are misleading: "No space left on device" on a disk with space.
 
     Args:
         problem: which attribute of which entry cannot be kept.
-        target: what was to get it, as `graphdriver.linux.xattr` takes it.
+        target: the inode, as `graphdriver.linux.xattr` takes it.
         name: the attribute's name.
         value: its value.
-        error: what the kernel said.
+        error: the kernel's error.
     """
     longest_name, longest_value = _LONGEST_ATTRIBUTE
     match error.errno:
