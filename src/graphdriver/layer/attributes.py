@@ -1,10 +1,10 @@
-"""The one policy for extended attributes: what belongs to a layer, how it is stored, what may be lost.
+"""The policy for extended attributes: which belong to a layer, how they are stored, which may be lost.
 
-**Content.** An attribute that is not content of a layer is neither taken from a tar, nor copied from
-one tree to another, nor written by Diff, nor compared by Changes, whatever the driver. Not content are:
+**Content.** An attribute that is not content of a layer is ignored by every driver: it is not read from
+a tar, copied between trees, written by Diff or compared by Changes. These are not content:
 
 - *orders* to an overlay filesystem. The kernel and fuse-overlayfs obey them: a redirect shows another
-  directory whatever the mount's options say. Builders leave some behind in images.
+  directory even if the mount's options forbid it. Builders leave some in images.
 - *labels* of a machine's own security policy. The machine that unpacks gives files its own labels;
   ``security.evm`` signs an inode of the machine that made it. ``security.ima`` is a hash or a
   signature of the file's bytes, and so it is content.
@@ -13,19 +13,19 @@ one tree to another, nor written by Diff, nor compared by Changes, whatever the 
 - names outside the namespaces that layers use (xattr(7)): other systems have others (``com.apple.*``),
   and so have some filesystems (``system.nfs4_acl``, ``ceph.*``).
 
-A directory's default access control list gives one to whatever is made in it (acl(5)). That one is not
-the layer's either: whoever makes something there removes it before it sets the entry's own attributes
+New files in a directory with a default access control list inherit one (acl(5)). That one does not
+belong to the layer either: it is removed before the entry's own attributes are set
 (`graphdriver.linux.acl`).
 
 **Ids.** Two kinds of attributes hold ids, which are mapped as owners are (`graphdriver.layer.idmap`).
 Access control lists name users and groups (linux/posix_acl_xattr.h has their form). File capabilities
 name a root: those of version 2 belong to the root of the whole machine, those of version 3 to the root
-of a user namespace, by its id on the host; a remapped container can only use the latter
-(capabilities(7), "File capability extended attribute versioning"). A tar speaks of the container's ids,
-where root is 0 and version 2 says so.
+of a user namespace, by its id on the host; a remapped container can only use version 3
+(capabilities(7), "File capability extended attribute versioning"). A tar contains the container's ids,
+in which root is 0, which is version 2.
 
 **Losses.** A filesystem or a type of file may refuse an attribute. Then it is left out with a warning,
-unless the file would be another one without it (`may_be_lost`).
+unless the file would not be the same without it (`may_be_lost`).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ _SIZE_3 = 24
 
 
 class NotContent(enum.Enum):
-    """Why an attribute is not content; the value says it of the attribute."""
+    """The reason why an attribute is not content; the value is the text for a warning."""
 
     ORDER = "is an overlay's own mark"
     LABEL = "is a label of another machine's security policy"
@@ -112,7 +112,7 @@ def may_be_lost(name: bytes, number: int | None, *, is_link: bool) -> bool:
 
     Args:
         name: the attribute.
-        number: the errno of the call that failed; a full disk, for one, is no reason to lose anything.
+        number: the errno of the failed call; a full disk, for example, is no reason to lose anything.
         is_link: the file is a symbolic link.
     """
     is_vital = name == _CAPABILITY or name in _ACLS
@@ -122,7 +122,7 @@ def may_be_lost(name: bytes, number: int | None, *, is_link: bool) -> bool:
 def on_disk(
     attributes: Attributes, uid_maps: Sequence[IDMap], gid_maps: Sequence[IDMap]
 ) -> dict[bytes, bytes]:
-    """Return the content of a tar entry's attributes, with ids as they must stand on disk.
+    """Return the content of a tar entry's attributes, with the ids for the disk.
 
     Raises:
         GraphDriverError: one holds an id outside the maps.
@@ -136,7 +136,7 @@ def on_disk(
 def in_tar(
     attributes: Attributes, uid_maps: Sequence[IDMap], gid_maps: Sequence[IDMap]
 ) -> dict[bytes, bytes]:
-    """Return the content of a file's attributes, with ids as a tar says them.
+    """Return the content of a file's attributes, with the ids for a tar.
 
     Raises:
         GraphDriverError: one holds an id outside the maps.
@@ -166,7 +166,7 @@ def _with_acls(
 
 
 def _acl(value: bytes, user: Callable[[int], int], group: Callable[[int], int]) -> bytes:
-    """Return an access control list with other ids; a damaged one is left to the kernel to refuse."""
+    """Return an access control list with mapped ids; leave a damaged one for the kernel to reject."""
     if len(value) % 8 != 4 or struct.unpack_from("<I", value)[0] != _ACL_VERSION:
         return value
     maps = {_ACL_USER: user, _ACL_GROUP: group}
@@ -178,7 +178,7 @@ def _acl(value: bytes, user: Callable[[int], int], group: Callable[[int], int]) 
 
 
 def _capability_on_disk(uid_maps: Sequence[IDMap], value: bytes) -> bytes:
-    """Return a file capability from a tar with a root on disk; a damaged one is left to the kernel."""
+    """Return a tar's file capability with a root on disk; leave a damaged one to the kernel."""
     if len(value) not in {_SIZE_2, _SIZE_3}:
         return value
     magic: int = struct.unpack_from("<I", value)[0]
@@ -197,7 +197,7 @@ def _capability_on_disk(uid_maps: Sequence[IDMap], value: bytes) -> bytes:
 
 
 def _capability_in_tar(uid_maps: Sequence[IDMap], value: bytes) -> bytes:
-    """Return a file capability from disk with a root in the container; that of root is version 2."""
+    """Return a file capability from disk with a root in the container; version 2 if that is 0."""
     if len(value) != _SIZE_3:
         return value
     magic: int = struct.unpack_from("<I", value)[0]

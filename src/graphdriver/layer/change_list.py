@@ -1,9 +1,9 @@
-"""What changed in a tree, in the order of the tree and without paths.
+"""The changes of a tree, in the order of the tree and without paths.
 
-A change is a name and a depth: a directory comes before what changed in it, so the directory that a
-change is in is the last one before it that is one level up. Listed like this, changes take the memory
-of their names; whole paths would take the square of that in a deep tree. Paths are made one at a time,
-where they are given out.
+A change is a name and a depth. A directory comes before the changes in it, so the directory of a change
+is the last one before it that is one level up. A list of this form takes only the memory of the names;
+whole paths would take memory that grows with the square of the depth. Paths are built one at a time,
+when they are needed.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from graphdriver.layer.tree.trail import Trail
 class Changed(NamedTuple):
     """A change as a comparison finds it.
 
-    ``depth`` is how many directories below the root it is in; ``stat`` tells of what is there now, and
-    is None where nothing is, or a directory that is listed only for what changed in it.
+    ``depth`` is the number of directories between it and the root. ``stat`` describes what is there
+    now; it is None if nothing is there, and for a directory that is listed only for the changes in it.
     """
 
     depth: int
@@ -33,9 +33,9 @@ class Changed(NamedTuple):
 
 
 class ChangeReport:
-    """Reports changes, and the directories above each as modified, every one once.
+    """A report of changes, with each directory above a change once, as modified.
 
-    It goes down and up together with a comparison.
+    It follows a comparison down and up the tree.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class ChangeReport:
         return len(self._names)
 
     def enter(self, name: bytes, *, is_listed: bool) -> None:
-        """Go down; say whether the directory was found to have changed itself."""
+        """Go down; ``is_listed``: the directory itself is reported as changed already."""
         self._names.append(name)
         if is_listed:
             self._listed = len(self._names)
@@ -61,7 +61,7 @@ class ChangeReport:
     def change(
         self, name: bytes, kind: ChangeKind, found: os.stat_result | None
     ) -> Iterator[Changed]:
-        """Yield a change in the current directory, after the directories that it makes modified."""
+        """Yield a change in the current directory, after the directories above it as modified."""
         while self._listed < len(self._names):
             yield Changed(self._listed, self._names[self._listed], ChangeKind.MODIFIED, None)
             self._listed += 1
@@ -69,7 +69,7 @@ class ChangeReport:
 
 
 class Place(NamedTuple):
-    """Where something changed; ``parent_fd`` is borrowed, and open as long as the place is current."""
+    """The place of a change; ``parent_fd`` is borrowed, and open as long as the place is current."""
 
     above: DirectoryPath
     name: bytes
@@ -78,7 +78,7 @@ class Place(NamedTuple):
 
 
 class ChangeList(Iterable[Change]):
-    """Changes, kept as they were found; iterating makes them as drivers give them out.
+    """Changes as they were found; iterating yields them as `Driver.changes` returns them.
 
     Args:
         found: in the order of the tree.
@@ -111,9 +111,9 @@ class ChangeList(Iterable[Change]):
             yield Change(os.fsdecode(bytes(prefix) + name), ChangeKind(kind))
 
     def visit(self, root_fd: int) -> Iterator[Place]:
-        """Go to the place of each change in a tree, whether or not something is there.
+        """Go to the place of each change in a tree, even if nothing is there.
 
-        What is in a directory that is not there (any more) is passed over.
+        Changes in a directory that does not exist (any more) are skipped.
 
         Args:
             root_fd: the tree's root; borrowed as long as the visit lasts.
@@ -144,10 +144,10 @@ class ChangeList(Iterable[Change]):
 
 
 def changed_size(found: Iterable[Changed]) -> int:
-    """Return the bytes of what was added or modified.
+    """Return the size in bytes of the added and modified files.
 
-    Docker's own count: a hard-linked file once, a symbolic link as its target's length, directories
-    not.
+    They are counted as by Docker: a hard-linked file once, a symbolic link as the length of its target,
+    directories not at all.
     """
     seen = set()
     total = 0

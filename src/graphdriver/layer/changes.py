@@ -1,24 +1,25 @@
-"""What a layer changed: two trees compared.
+"""A comparison of two trees: what a layer changed.
 
 The rules are those of Docker's own comparison, without its blind spots:
 
 - The root itself is never listed. A directory differs by mode, owner and extended attributes, not by
   size or time; anything else also by type, device, size and time.
-- The directories above a change are listed as modified. Where a directory was replaced by something
-  else that is one change; what was below it is not listed.
+- The directories above a change are listed as modified. A directory that was replaced by something else
+  is one change; its former content is not listed.
 - Two times count as equal within a second if either has no nanoseconds, as after a tar that had none.
 - Two files that look the same are compared by content, so that a change of the same size within the
   same tick of the clock is found without sleeping first. They are not compared if they are one inode,
-  or if the file was not touched since its layer was made. Its change time tells that, which no program
-  can set. But a directory that was renamed brings its files along with their old change times: what is
-  below a directory that was touched itself is compared by content too.
+  or if the file was not touched since its layer was made. Its change time shows that; no program can
+  set it. But files in a renamed directory keep their old change times, so files below a directory that
+  was touched itself are compared by content too.
 - Change times are trusted on filesystems that are known to change them with every write. tmpfs does
   not: a page that was mapped and read can be written later unseen. On XFS two directories that change
   places (RENAME_EXCHANGE) keep theirs, and only the directory that they are in shows it.
-- Where one tree is a snapshot of the other, and the filesystem tells what was touched since
-  (`graphdriver.driver.Touched`), the rest is not looked at. Of an inode that is in both, its own change
-  time is enough.
-- The tree may be in use. What vanishes meanwhile was deleted, what is replaced meanwhile was modified.
+- If one tree is a snapshot of the other, and the filesystem knows what was touched since
+  (`graphdriver.driver.Touched`), only that is compared. For an inode of both trees its own change time
+  is enough.
+- The tree may be in use. An entry that vanishes meanwhile counts as deleted, one that is replaced
+  meanwhile as modified.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ CLOCK_TICK_NS = 10_000_000
 _TELL_EVERY_WRITE = frozenset({filesystem.EXT4, filesystem.XFS, filesystem.BTRFS})
 _PIECE = 1 << 20
 _MOVING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL})
-"""What calls fail with on a name that has become something else since it was looked at."""
+"""The errors of calls on a name that has changed its type since lstat(2)."""
 
 
 def compare(
@@ -53,17 +54,17 @@ def compare(
     untouched_before_ns: int | None = None,
     touched: Touched | None = None,
 ) -> Iterator[Changed]:
-    """Yield what ``upper_fd``'s tree changed against ``lower_fd``'s, siblings in byte order.
+    """Yield the changes from the tree of ``lower_fd`` to that of ``upper_fd``, siblings in byte order.
 
     Args:
         upper_fd: the layer's root; borrowed.
         lower_fd: its parent's; None: everything was added.
         untouched_before_ns: when the upper tree was a finished copy of the lower one, by the clock of
-            its filesystem (the change time of a file that was written after the copy). A file whose
-            change time is older, by a clock tick, has not been touched since; nor have the files
-            of directories of which the same is true, up to the root.
-        touched: where the two trees can differ at all, if the upper one is a snapshot of the lower one;
-            nothing else is looked at.
+            its filesystem (the change time of a file that was written after the copy). A file with a
+            change time at least a clock tick before that is untouched, if the same is true of all
+            directories above it.
+        touched: where the two trees can differ, if the upper one is a snapshot of the lower one; only
+            that is compared.
 
     Raises:
         BrokenStreamError: a directory was moved meanwhile.
@@ -77,7 +78,7 @@ def compare(
 
 
 def _believable(upper_fd: int, untouched_before_ns: int | None) -> int:
-    """Return which change times tell that nothing was touched since: those before; 0 for none."""
+    """Return the time before which change times prove that a file is untouched; 0: none does."""
     if untouched_before_ns is None:
         return 0
     before = untouched_before_ns - CLOCK_TICK_NS
@@ -128,7 +129,7 @@ def _compare(
                 if is_entered:
                     assert above is not None
                     assert below is not None
-                    # A renamed directory brings its files along with their old change times.
+                    # Files in a renamed directory keep their old change times, which prove nothing.
                     if not _untouched(above, below, untouched):
                         untouched = 0
                     names = iter(_names_of_both(upper.here, lower.here, some))
@@ -146,7 +147,7 @@ def _compare(
 
 
 def _names_of_both(upper: Dir, lower: Dir, some: Sequence[bytes] | None) -> Sequence[bytes]:
-    """Return the names to look at in two directories: ``some`` if it is known which."""
+    """Return the names to compare in two directories: ``some`` if that is known."""
     if some is not None:
         return some
     names = upper.names()
@@ -183,15 +184,16 @@ def same(
     below: os.stat_result,
     untouched_before: int,
 ) -> bool:
-    """Tell whether what has a name in two directories is the same by the rules above.
+    """Tell whether a name is the same in two directories, by the rules above.
 
     Args:
         upper_fd: the directory in the upper tree; borrowed.
         lower_fd: the one in the lower tree; borrowed.
         name: the name in both.
-        above: what lstat(2) said of it in the upper tree.
-        below: what it said in the lower one.
-        untouched_before: what has not changed since this time, in nanoseconds, is a copy; 0: look.
+        above: the result of lstat(2) in the upper tree.
+        below: the result of lstat(2) in the lower tree.
+        untouched_before: change times before this one, in nanoseconds, prove an untouched copy; 0:
+            none.
 
     Raises:
         OSError: something cannot be read.
@@ -231,7 +233,7 @@ def same(
 
 
 def _untouched(above: os.stat_result, below: os.stat_result, before: int) -> bool:
-    # The lower one may be younger than the copy, by a write that was no layer's: look at both.
+    # Both, since the lower file may have been written after the copy was made, outside of any layer.
     return above.st_ctime_ns < before and below.st_ctime_ns < before
 
 
@@ -256,7 +258,7 @@ def _same_file(upper_fd: int, lower_fd: int, name: bytes, size: int) -> bool:
 
 
 def _same_content(one: int, other: int, size: int) -> bool:
-    """Compare two files' content, but not holes, which may be exabytes."""
+    """Tell whether two files have the same content; skip holes, which may be exabytes."""
     at = 0
     while at < size:
         if size > _PIECE:

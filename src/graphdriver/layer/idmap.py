@@ -1,7 +1,7 @@
-"""Ids inside layers to ids on disk, and back.
+"""The mapping of ids inside layers to ids on disk, and back.
 
-A map is a list of ranges (user_namespaces(7)); an empty one means that ids are the same on both
-sides. An id that no range holds has no owner on the other side, so it is an error, never a guess.
+A map is a list of ranges (user_namespaces(7)); an empty one means that ids are the same on both sides.
+An id outside all ranges has no owner on the other side, so it is an error, never a guess.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def to_host(maps: Sequence[IDMap], id: int) -> int:
     """Return the id on disk of an id inside a layer.
 
     Raises:
-        GraphDriverError: no range of ``maps`` holds it. Whoever knows the entry names it.
+        GraphDriverError: no range of ``maps`` holds it. The caller adds the name of the entry.
     """
     if not maps:
         return id
@@ -32,7 +32,7 @@ def to_container(maps: Sequence[IDMap], id: int) -> int:
     """Return the id inside a layer of an id on disk.
 
     Raises:
-        GraphDriverError: no range of ``maps`` holds it. Whoever knows the entry names it.
+        GraphDriverError: no range of ``maps`` holds it. The caller adds the name of the entry.
     """
     if not maps:
         return id

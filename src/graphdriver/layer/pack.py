@@ -1,18 +1,18 @@
-"""A tree, or what changed in it, as a tar stream.
+"""A tree, or its changes, as a tar stream.
 
-The same tree gives the same bytes, whatever filesystem it is on and in whatever order it was built:
-a directory comes before what it holds, siblings in byte order, whiteouts have a fixed time, and no
+The same tree gives the same bytes on every filesystem, independent of the order in which it was built:
+a directory comes before its entries, siblings are in byte order, whiteouts have a fixed time, and no
 header holds a name, a device or a time of this machine.
 
-- A file with several names is stored once, under the first of them that is packed; the others are
-  hard links to it.
+- A file with several names is stored once, under the first name that is packed; the others are hard
+  links to it.
 - Extended attributes that are not content are left out (`graphdriver.layer.attributes`).
-- A file that is called like a whiteout would delete something where it is unpacked: an error.
-- A socket cannot be in a tar: it is left out, with a warning.
+- A file called like a whiteout is an error: it would delete something where it is unpacked.
+- A socket cannot be in a tar; it is left out, with a warning.
 - The tree may change while it is packed. A name that vanished is left out with a warning, a file that
   grew is cut at the size in its header, one that shrank breaks the stream.
-- A sparse file is packed with its holes as zeros. A Docker daemon puts layers together again from their
-  headers and the files' bytes (tar-split), and cannot where a tar has left something out.
+- A sparse file is packed with its holes as zeros. A Docker daemon rebuilds a layer's tar from its
+  headers and the files' bytes (tar-split), which fails if the tar leaves holes out.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from graphdriver.linux.resources import error_text
 _PIECE = 256 << 10
 """How many bytes of a big file are read at a time; a smaller file is read at once."""
 _GATHERED = 128 << 10
-"""How many bytes of headers and small files are joined before they are given out."""
+"""How many bytes of headers and small files are joined into one piece."""
 _ZEROS = bytes(BLOCK)
 
 _TYPES = {
@@ -72,8 +72,8 @@ def pack(
 
     Args:
         root_fd: the tree's root; borrowed until this returns.
-        changes: what to pack, as `graphdriver.layer.changes` lists it; None: the whole tree and its
-            root.
+        changes: the changes to pack, as `graphdriver.layer.changes` lists them; None: the whole tree
+            and its root.
         uid_maps: owners on disk are mapped back by these.
         gid_maps: likewise for groups.
     """
@@ -81,19 +81,18 @@ def pack(
 
 
 class Packer:
-    """The stream of `pack`, and what it raises.
+    """The stream of `pack`, and the errors that it raises.
 
     Attributes:
         size: the sum of the sizes of the files packed so far, in bytes.
-        inodes: how many files, directories and others were packed so far; neither the root counts, nor
-            a second name of a file, nor a whiteout. Unpacked into an empty tree, the stream makes as
-            many.
-        root: the tree's root, its own descriptor.
-        above: the directory that it is in.
+        inodes: how many inodes were packed so far, as many as the stream makes when it is unpacked into
+            an empty tree: the root, further names of a file and whiteouts do not count.
+        root: the tree's root, a descriptor of its own.
+        above: the directory of the current entry.
         prefix: the path of that, with a slash at its end unless it is the root.
 
     Raises:
-        BrokenStreamError: the tree changed under it in a way that no tar can tell.
+        BrokenStreamError: the tree changed meanwhile in a way that a tar cannot express.
         UnsupportedError: something cannot be in a layer's tar; the text names it.
         GraphDriverError: something cannot be read, or has an owner outside the maps.
     """
@@ -105,7 +104,8 @@ class Packer:
         uid_maps: Sequence[IDMap],
         gid_maps: Sequence[IDMap],
     ) -> None:
-        # In a copy of the mount without devices a name can be opened at once, and checked afterwards.
+        # In a copy of the mount without devices, open(2) of a device fails instead of using it. So a
+        # name can be opened first and checked afterwards, which saves a system call for each file.
         root = open_nodev(root_fd)
         if root is None:
             root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root_fd)
@@ -128,8 +128,8 @@ class Packer:
 
     def read(self, n: int, /) -> bytes:
         """Return 1 to ``n`` bytes, ``b""`` at the end."""
-        # A stream that broke stays broken: whoever reads on gets the same error, and never a clean end,
-        # which would make a short layer a whole one.
+        # A broken stream stays broken: another read raises the same error again. After a clean end the
+        # reader would take the short layer for a whole one.
         if self._broken:
             raise self._broken
         if self._at == len(self._piece):
@@ -148,7 +148,7 @@ class Packer:
         self.root.close()
 
     def _gathered(self, changes: ChangeList | None) -> Generator[bytes, None, None]:
-        """Join the pieces of entries to pieces that are worth a system call."""
+        """Join the pieces of entries to pieces large enough for a system call."""
         gathered: list[bytes] = []
         size = 0
         for entry in self.whole_tree() if changes is None else self._changed(changes):
@@ -164,19 +164,19 @@ class Packer:
     def whole_tree(self) -> Iterator[Iterable[bytes]]:
         """Yield the pieces of each entry of the tree."""
         yield self.entry(b".", self.root.fd, os.fstat(self.root.fd))
-        self.inodes = 0  # whoever unpacks it has a root already
+        self.inodes = 0  # the tree that it is unpacked into has a root already
         for above, name, parent_fd, found in walk_to_files(self.root.fd):
             if above is not self.above:
                 self.enter(above)
             yield self.entry(name, parent_fd, found)
 
     def enter(self, above: DirectoryPath) -> None:
-        """Note in which directory the next entries are."""
+        """Set the directory of the next entries."""
         self.prefix = above.prefix_beside(self.above, self.prefix)
         self.above = above
 
     def interpret(self, name: bytes, parent_fd: int, found: os.stat_result) -> Iterable[bytes]:
-        """Return the pieces of what was found at a name, whatever it stands for in this tree."""
+        """Return the pieces for a name; a subclass may translate marks."""
         return self.entry(name, parent_fd, found)
 
     def _changed(self, changes: ChangeList) -> Iterator[Iterable[bytes]]:
@@ -194,9 +194,9 @@ class Packer:
             yield self.entry(name, parent_fd, found)
 
     def entry(self, name: bytes, parent_fd: int, found: os.stat_result | None) -> Iterable[bytes]:
-        """Return the header of what was found at a name, and its content.
+        """Return the pieces for a name: its header, and its content.
 
-        ``found`` is None for what was a regular file when its directory was listed.
+        ``found`` is None for a name that was listed as a regular file.
         """
         if name.startswith(whiteout.PREFIX):
             raise UnsupportedError(
@@ -217,8 +217,8 @@ class Packer:
                 return self._file(name, parent_fd)
             return (self._other(name, parent_fd, kind, found),)
         except NotRegularError as error:
-            # It was listed as a file and is none any more: look at it again. What lstat(2) found to be
-            # a file a moment ago is being changed all the time.
+            # It was listed as a regular file and is not one any more: look again. After an lstat(2)
+            # there is no second try, since a name that changes all the time would never end.
             if found is not None:
                 raise _unreadable(self._show(name), error) from error
         except FileNotFoundError:
@@ -239,8 +239,7 @@ class Packer:
         try:
             size = found.st_size
             attributes = xattr.get_all(fd)
-            # Most files have one name, no attributes and no mapped owner: a shorter way to their
-            # header.
+            # The common case has a faster function: one name, no attributes, no mapped owner.
             if found.st_nlink == 1 and size <= _PIECE and not (attributes or self._has_maps):
                 head = file_headers(
                     path,
@@ -270,7 +269,7 @@ class Packer:
                 os.close(fd)
 
     def _other(self, name: bytes, parent_fd: int, kind: EntryType, found: os.stat_result) -> bytes:
-        """Return the header of what is not a regular file. It is never opened: to open is to use it."""
+        """Return the header of anything but a regular file; never open it: that would use a device."""
         attributes = xattr.get_all_at(parent_fd, name)
         path = self.prefix + name
         if kind is EntryType.DIRECTORY:
@@ -318,9 +317,9 @@ class Packer:
 
 
 def _with_data(head: bytes, fd: int, size: int) -> bytes:
-    """Return a header and its small file's content, filled up to whole blocks."""
+    """Return the header and the content of a small file, padded to whole blocks."""
     data = os.read(fd, size) if size else b""
-    # Never filled up: the layer would have content that nobody wrote.
+    # Never padded with zeros: the layer would have content that nobody wrote.
     if len(data) < size:
         raise BrokenStreamError("shrank while it was packed")
     return b"".join((head, data, _ZEROS[: -size % BLOCK]))

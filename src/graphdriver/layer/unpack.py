@@ -1,14 +1,14 @@
-"""A layer's tar into a tree, and nothing of it anywhere else.
+"""The unpacker: writes a layer's tar into a tree, and nowhere else.
 
 - Every entry is made in one open directory, its parent (`graphdriver.layer.write.cursor`); nothing
   else stays open. The later entry of a name wins (`graphdriver.layer.write.entry`).
-- Parents that are missing are made, 0755 and root's. What a layer below has in their place goes; an
-  entry below a file of the same tar is an error.
-- A directory's time is what its entry says, else what it was: each directory that something is made in
-  gets its time back when it is left. So entries may come in any order, and no list of directories is
-  kept.
+- Missing parents are made, 0755 and root's. They replace files of the layers below; an entry below a
+  file of the same tar is an error.
+- A directory has the time of its entry; without an entry it keeps its time. For this the times of each
+  directory are restored when it is left, so entries may come in any order, and no list of directories
+  is kept.
 - The root's own entry (``.``, ``/``, ``./``) must be a directory (CVE-2021-29136).
-- What is an order to whoever shows the tree is never obeyed: attributes that are not content
+- An image gives no orders to the filesystem that shows the tree: attributes that are not content
   (`graphdriver.layer.attributes`) and devices that the form cannot hold are left out.
 """
 
@@ -36,17 +36,17 @@ from graphdriver.layer.write.plain_tree import PlainTree
 from graphdriver.layer.write.refusals import Losses, raise_refused
 
 _NO_ID = 0xFFFFFFFF
-"""-1, which chown(2) takes for "leave it"."""
+"""-1, with which chown(2) changes nothing."""
 
 _NOBODY = 65534
-"""Who owns what Linux has no number for (DEFAULT_OVERFLOWUID in linux/highuid.h)."""
+"""The owner of files whose owner Linux has no number for (DEFAULT_OVERFLOWUID, linux/highuid.h)."""
 
 _NO_NAMES = frozenset({b"", b".", b".."})
 
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """What a tar brought.
+    """The result of unpacking a tar.
 
     Attributes:
         size: the sum of the sizes in its headers, in bytes.
@@ -67,7 +67,7 @@ def unpack(
 ) -> Unpacked:
     """Write a layer's tar into a tree.
 
-    When it raises the tree is half done: only removing it is left.
+    After an error the tree is incomplete, and can only be removed.
 
     Args:
         archive: an uncompressed tar; a whole stream of no bytes is an empty layer. It is read to its
@@ -75,15 +75,15 @@ def unpack(
         root_fd: the tree's root, open for reading; borrowed.
         uid_maps: user ids in the tar to those on disk; empty means "the same".
         gid_maps: likewise for groups.
-        form: makes what the tree is of its root: `PlainTree`, which holds a copy of the parent's tree
-            already, or `graphdriver.layer.overlay.form.UpperDirectory`.
+        form: makes the tree's form from its root: `PlainTree`, for a tree that is a copy of the
+            parent's, or `graphdriver.layer.overlay.form.UpperDirectory`.
 
     Raises:
         BadArchiveError: the tar is damaged or hostile; the text names the entry.
         BrokenStreamError: it broke off.
-        UnsupportedError: the filesystem cannot keep what an entry says.
+        UnsupportedError: the filesystem cannot store an entry.
         GraphDriverError: an id is outside the maps, or the disk is full.
-        OSError: the tree itself cannot be worked on.
+        OSError: the tree itself cannot be read or written.
     """
     unpacker = _Unpacker(root_fd, uid_maps, gid_maps, form(root_fd))
     reader = TarReader(archive)
@@ -109,7 +109,7 @@ def unpack(
 
 
 class _Unpacker:
-    """Finds out where each entry belongs and what it says, and has it made there."""
+    """The state of one `unpack`: finds each entry's directory, checks and translates the entry."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class _Unpacker:
         is_odd = name in _NO_NAMES
         cursor = self._cursor
         parent = cursor.parent
-        # Most entries are in the directory of the one before: its name as text is enough to know.
+        # Most entries are in the same directory as the one before; equal text is enough to know that.
         if parent is None or is_odd or head != self._last_head:
             parts = clean(entry.name)
             if not parts:
@@ -160,7 +160,7 @@ class _Unpacker:
             cursor.leave_if_replaced()
 
     def finish(self) -> None:
-        """Make the links that waited, and put everything in order."""
+        """Make the waiting links, restore times, and remove AUFS's directory of link targets."""
         self._writer.finish()
         self._cursor.leave()
         if self._has_link_targets:
@@ -170,16 +170,16 @@ class _Unpacker:
                 root.set_times(times)
 
     def close(self) -> None:
-        """Close what is open, done or not."""
+        """Close all descriptors, also after an error."""
         self._form.close()
         self._cursor.close()
 
     def _is_content(self, parts: list[bytes]) -> bool:
-        """Tell whether what is in this directory is to be made, and not AUFS's own."""
+        """Tell whether entries of this directory are the layer's, and not AUFS's own."""
         for part in parts:
             if part == whiteout.LINK_TARGETS and len(parts) == 1:
                 if not self._has_link_targets:
-                    # A parent of this layer may have left some, and links would lead to them.
+                    # A parent layer may have left some, and this layer's links would lead to them.
                     self._cursor.leave()
                     remove_tree(self._root_fd, part)
                     self._has_link_targets = True
@@ -190,7 +190,7 @@ class _Unpacker:
         return True
 
     def _translate(self, entry: Entry) -> None:
-        """Make owners and attributes those of the disk; leave out attributes that are not content."""
+        """Map owners and attributes to those on disk; leave out attributes that are not content."""
         if self._uid_maps:
             entry.uid = to_host(self._uid_maps, entry.uid)
         elif not 0 <= entry.uid < _NO_ID:
@@ -213,7 +213,7 @@ class _Unpacker:
             entry.xattrs = on_disk(entry.xattrs, self._uid_maps, self._gid_maps)
 
     def _nobody(self, entry: Entry, kind: str, id: int) -> int:
-        """Return who gets an entry whose owner Linux cannot have; chown(2) would cut or ignore it."""
+        """Return the owner for an entry whose owner Linux cannot have; chown(2) would truncate it."""
         self._losses.note(
             "owners",
             f"{show(entry.name)}: Linux cannot have the {kind} {id}: it belongs to {_NOBODY}",
@@ -224,7 +224,7 @@ class _Unpacker:
         if entry.type is not EntryType.DIRECTORY:
             raise BadArchiveError("the layer's root cannot be anything but a directory")
         self._translate(entry)
-        self._cursor.leave()  # else it would give the root its former times back later
+        self._cursor.leave()  # otherwise a later leave would restore the root's former times
         with Dir.at(self._root_fd) as root:
             set_directory_metadata(root.fd, entry, is_new=False, losses=self._losses)
 

@@ -1,8 +1,8 @@
-"""Whiteouts: how a layer's tar says that something of the layers below is deleted.
+"""Whiteouts: entries of a layer's tar that delete something of the layers below.
 
-A file called ``.wh.NAME`` deletes NAME from the layers below, ``.wh..wh..opq`` in a directory all that
-the layers below have in it (OCI image-spec, layer.md, "Whiteouts"). Other names that begin with
-``.wh..wh.`` are AUFS's own. What a tree on disk makes of them its form decides
+A file called ``.wh.NAME`` deletes NAME from the layers below; ``.wh..wh..opq`` in a directory deletes
+everything that the layers below have in it (OCI image-spec, layer.md, "Whiteouts"). Other names that
+begin with ``.wh..wh.`` are AUFS's own. The form of a tree decides how they are stored on disk
 (`graphdriver.layer.write.form`).
 """
 
@@ -12,10 +12,10 @@ from graphdriver.errors import BadArchiveError
 from graphdriver.layer.tar.entry import Entry, EntryType
 
 PREFIX = b".wh."
-"""What the name of a whiteout begins with; the rest is the name that it deletes."""
+"""The start of a whiteout's name; the rest is the name that it deletes."""
 
 META_PREFIX = b".wh..wh."
-"""What AUFS's own names begin with."""
+"""The start of AUFS's own names."""
 
 OPAQUE = b".wh..wh..opq"
 """The opaque mark."""
@@ -28,7 +28,7 @@ def target(name: bytes) -> bytes:
     """Return the name that a whiteout deletes.
 
     Raises:
-        BadArchiveError: it can be no file's name (``.wh..`` would delete the directory that it is in).
+        BadArchiveError: the name is no file's (``.wh..`` would delete the whiteout's own directory).
     """
     hidden = name[len(PREFIX) :]
     if hidden in {b"", b".", b".."}:
@@ -39,11 +39,11 @@ def target(name: bytes) -> bytes:
 def whiteout_entry(prefix: bytes, name: bytes) -> Entry:
     """Return the entry that deletes a name; ``prefix`` is its directory's path with a slash at its end.
 
-    It is an empty file, of which the name alone counts, and its time never changes.
+    It is an empty file, since only the name counts, and its time is fixed.
     """
     return Entry(prefix + PREFIX + name, EntryType.FILE, mode=0o600)
 
 
 def opaque_entry(prefix: bytes) -> Entry:
-    """Return the entry that deletes all that the layers below have in a directory."""
+    """Return the entry that deletes everything that the layers below have in a directory."""
     return Entry(prefix + OPAQUE, EntryType.FILE, mode=0o600)

@@ -1,8 +1,8 @@
-"""What an upper directory changes, found without a mount.
+"""The changes of an upper directory, found without a mount.
 
-All that a layer changed is in its upper directory, so nothing else need be walked. But not all in there
-is a change: a file that was opened for writing, or a directory above a change, was copied up and may be
-the same as below. And only the layers below can tell what an opaque directory hides.
+All changes of a layer are in its upper directory, so only that is walked. But not everything in it is a
+change: a file that was opened for writing, or a directory above a change, was copied up and may be the
+same as below. And what an opaque directory hides is found only in the layers below.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from graphdriver.layer.tree.trail import Trail
 def compare_upper(
     upper_fd: int, lower_fds: Sequence[int], marks: Marks = TRUSTED
 ) -> Iterator[Changed]:
-    """Yield what an upper directory changes in what those below it show, siblings in byte order.
+    """Yield the changes of an upper directory to the layers below it, siblings in byte order.
 
-    The answer is the one that `graphdriver.layer.changes.compare` gives for the two mounted trees.
+    The result is the same as that of `graphdriver.layer.changes.compare` for the two mounted trees.
 
     Args:
         upper_fd: the upper directory; borrowed.
-        lower_fds: those below, nearest first; borrowed.
+        lower_fds: the directories below it, nearest first; borrowed.
         marks: where the mount looks for opaque marks.
 
     Raises:
@@ -48,7 +48,7 @@ def compare_upper(
                 try:
                     found = os.lstat(name, dir_fd=fd)
                 except FileNotFoundError:
-                    # What was deleted meanwhile is no change of the layer any more.
+                    # An entry that was deleted meanwhile is no longer a change of this layer.
                     if is_hiding and below:
                         yield from report.change(name, ChangeKind.DELETED, None)
                     continue
@@ -59,7 +59,7 @@ def compare_upper(
                 if stat.S_ISDIR(found.st_mode) and upper.enters(name):
                     lowers.enter(name, below.layers if below else ())
                     report.enter(name, is_listed=kind is not None)
-                    # What an opaque directory hides it hides in all directories below it.
+                    # An opaque directory also hides the layers below in all directories under it.
                     is_hiding = is_hiding or is_opaque(upper.here, marks)
                     names = iter(_names(upper.here, lowers.level, marks, is_hiding=is_hiding))
                     levels.append((is_hiding, names))
@@ -73,7 +73,7 @@ def compare_upper(
 
 
 def _names(directory: Dir, level: Level, marks: Marks, *, is_hiding: bool) -> list[bytes]:
-    """Return the names to look at in an upper directory: also those below if it hides them."""
+    """Return the names to compare in an upper directory, and those that it hides if it is opaque."""
     names = marks.names_in(directory)
     return sorted(level.listed().union(names)) if is_hiding else names
 

@@ -1,9 +1,10 @@
-"""The trees of an overlay while a layer is unpacked into them: the upper directory, and the mount.
+"""The forms of an overlay while a layer is unpacked into it: the upper directory, and the mount.
 
-In an upper directory deletions are marks (`graphdriver.layer.overlay.whiteout`). It begins empty, so
-what is in it is the layer's own, with one exception: what is copied up. A tar may have entries in a
-directory, reach them through a link, or link to a file, that only the layers below have. Those are
-copied up, as the kernel would do it, and still count as theirs.
+In an upper directory deletions are marks (`graphdriver.layer.overlay.whiteout`). It starts empty, so
+everything in it is the layer's own, except what is copied up: a tar may have an entry in a directory,
+an entry behind a symbolic link, or a hard link to a file, that only the layers below have. Those
+directories, links and files are copied up, as the kernel does it, and still count as the lower layers'
+own.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from graphdriver.linux import xattr
 from graphdriver.linux.acl import has_default_acl
 
 MOST_NAMES_SIZE = 32 << 20
-"""How many bytes of memory the names of what is copied up may take, and of what is deleted."""
-_NAME_SIZE = 128  # what one takes besides its own bytes
+"""The limit in bytes for the names that are copied up, and for the names that are deleted."""
+_NAME_SIZE = 128  # the memory of one name besides its own bytes
 
 
 class UpperDirectory(Form):
@@ -40,7 +41,7 @@ class UpperDirectory(Form):
 
     Args:
         root_fd: the upper directory; borrowed.
-        lowers: those below it, nearest first; borrowed.
+        lowers: the directories below it, nearest first; borrowed.
         marks: where the mount looks for opaque marks.
     """
 
@@ -51,33 +52,33 @@ class UpperDirectory(Form):
         self._marks = marks
         self._copier = Copier()
         self._copied_up = _CopiedUp()
-        # What the layers below have of names that the layer both deletes and brings.
+        # Names of the layers below that this layer both deletes and makes.
         self._deleted = _Names("it deletes too much that it brings itself")
         self._has_whiteouts = False
 
     def is_all_own(self, inode: int) -> bool:
-        """Tell that it is so on a first layer, where nothing can be copied up."""
+        """Tell whether this is a first layer, in which nothing can be copied up."""
         return self._is_first
 
     def note_made(self, directory: LayerDir, name: bytes, *, is_link: bool) -> None:
-        """Take note that a name is not merely copied up any more."""
+        """Note that a name is the layer's own now, and no longer a copy from below."""
         if self._copied_up:
             self._copied_up.discard(directory.inode, name)
 
     def is_own(self, inode: int, name: bytes, found: os.stat_result) -> bool:
-        """Tell whether it is neither a whiteout nor copied up."""
+        """Tell whether an entry is neither a whiteout nor copied up."""
         return self._copied_up.is_own(inode, name, found)
 
     def is_whiteout(self, found: os.stat_result) -> bool:
-        """Tell whether it is a whiteout."""
+        """Tell whether an entry is a whiteout."""
         return is_whiteout(found)
 
     def copy_up(self, directory: LayerDir, name: bytes, *, on_way: bool) -> bool:
-        """Copy it from the layers below, unless something in the upper directory hides it."""
+        """Copy a name from the layers below, unless the upper directory hides it."""
         if self._is_first:
             return False
         below = self._below.level(directory.path).look(name)
-        # No tar holds a socket, so no tar can take one for granted.
+        # A tar cannot hold a socket, so no entry can depend on one.
         if below is None or stat.S_ISSOCK(below.stat.st_mode):
             return False
         if stat.S_ISDIR(below.stat.st_mode):
@@ -91,8 +92,8 @@ class UpperDirectory(Form):
         return True
 
     def note_new_directory(self, directory: Dir, replaced: os.stat_result | None) -> None:
-        """Make it opaque if something had to go for it."""
-        # A directory that was removed may have had its inode number.
+        """Make a new directory opaque if it replaced something."""
+        # A removed directory may have had the same inode number.
         inode = os.fstat(directory.fd).st_ino
         self._copied_up.forget(inode)
         self._deleted.forget(inode)
@@ -101,14 +102,14 @@ class UpperDirectory(Form):
             make_opaque(directory, self._marks)
 
     def note_removed(self, path: list[bytes]) -> None:
-        """Look the directories below up anew if that was one of them."""
+        """Look up the directories below again if the removed one was among them."""
         self._below.removed(path)
 
     def apply_whiteout(self, directory: LayerDir, name: bytes) -> None:
         """Make a whiteout, or make the layer's own directory of that name opaque.
 
-        Not where nothing is below: in a directory that it does not merge with another the kernel lists
-        whiteouts too. The root is always merged, opaque or not.
+        Without a directory below nothing is made: in a directory that is not merged the kernel lists
+        whiteouts as files. The root is always merged, opaque or not.
         """
         is_root = directory.inode == self._root_inode
         if self._is_first or not (self._below.level(directory.path) or is_root):
@@ -120,7 +121,7 @@ class UpperDirectory(Form):
             self._copied_up.discard(directory.inode, name)
         except FileExistsError:
             self._deleted.add(directory.inode, name)
-            # What is there is the layer's own, and stays: whiteouts hide only what lies below.
+            # The layer's own entry is there and stays: whiteouts hide only the layers below.
             try:
                 own = directory.open(name)
             except NotADirectoryError:
@@ -132,7 +133,8 @@ class UpperDirectory(Form):
     def apply_opaque(self, directory: LayerDir) -> None:
         """Make the directory opaque.
 
-        The root of a mount is merged whatever its attributes say, so there each name gets a whiteout.
+        The kernel ignores the opaque attribute of a mount's root, so in the root each name gets a
+        whiteout.
         """
         if directory.inode == self._root_inode and not self._is_first:
             for name in self._below.level([]).names():
@@ -140,25 +142,25 @@ class UpperDirectory(Form):
         else:
             self._clear(directory, directory.names())
             self._copied_up.note_cleared(directory.inode)
-        # The root too: so a diff of this layer says again what its tar said.
+        # The root too, so that a diff of this layer has the opaque entry of its tar.
         make_opaque(directory, self._marks)
         self._below.became_opaque(directory.path)
 
     def note_whiteout_replaced(self, directory: LayerDir, name: bytes) -> None:
-        """Take note of it: no whiteout on disk tells of it any more."""
+        """Note the name, since the whiteout on disk is gone."""
         self._deleted.add(directory.inode, name)
 
     def restore_whiteout(self, directory: LayerDir, name: bytes) -> None:
-        """Make a whiteout, if there was one or would have been."""
+        """Make a whiteout, if the layer deletes the name."""
         if self._deleted.has(directory.inode, name):
             self.apply_whiteout(directory, name)
 
     def can_hold_device(self, entry: Entry) -> bool:
-        """Tell whether it would not be a whiteout."""
+        """Tell whether a device would not be a whiteout."""
         return not would_be_whiteout(entry)
 
     def close(self) -> None:
-        """Close what is open of the layers below."""
+        """Close the directories of the layers below."""
         self._below.close()
 
     def _copy_directory_up(self, directory: Dir, name: bytes, below: Dir) -> None:
@@ -167,7 +169,7 @@ class UpperDirectory(Form):
             copy_metadata(made.fd, os.fstat(source.fd), xattr.get_all(source.fd))
 
     def _clear(self, directory: LayerDir, names: list[bytes]) -> None:
-        """Remove what was copied up, and whiteouts, which have nothing left to hide."""
+        """Remove names that were copied up, and whiteouts, which have nothing to hide any more."""
         if self._copied_up or self._has_whiteouts:
             remove_foreign(directory, directory.inode, names, self._copied_up)
 
@@ -176,7 +178,7 @@ class MountedOverlay(PlainTree):
     """The form of a mounted overlay: a whole tree, in which some devices would be whiteouts."""
 
     def can_hold_device(self, entry: Entry) -> bool:
-        """Tell whether it would not be a whiteout."""
+        """Tell whether a device would not be a whiteout."""
         return not would_be_whiteout(entry)
 
 
@@ -184,7 +186,7 @@ class _Names:
     """Names of entries, by the inode number of their directory.
 
     Args:
-        too_many: the error if they take more than `MOST_NAMES_SIZE`.
+        too_many: the text of the error if they take more than `MOST_NAMES_SIZE`.
     """
 
     def __init__(self, too_many: str) -> None:
@@ -196,7 +198,7 @@ class _Names:
         return bool(self._names)
 
     def add(self, inode: int, name: bytes) -> None:
-        """Add one.
+        """Add a name.
 
         Raises:
             BadArchiveError: they take more memory than `MOST_NAMES_SIZE`.
@@ -207,15 +209,15 @@ class _Names:
         self._names.setdefault(inode, set()).add(name)
 
     def discard(self, inode: int, name: bytes) -> None:
-        """Forget one."""
+        """Remove a name."""
         self._names.get(inode, set()).discard(name)
 
     def forget(self, inode: int) -> None:
-        """Forget those of a directory."""
+        """Remove the names of a directory."""
         self._names.pop(inode, None)
 
     def has(self, inode: int, name: bytes) -> bool:
-        """Tell whether one was added."""
+        """Tell whether a name was added."""
         return name in self._names.get(inode, ())
 
 
@@ -226,13 +228,13 @@ class _CopiedUp(_Names, Ownership):
         super().__init__("it takes too much of the layers below for granted")
 
     def is_own(self, inode: int, name: bytes, found: os.stat_result) -> bool:
-        """Tell whether it is neither a whiteout nor copied up."""
+        """Tell whether an entry is neither a whiteout nor copied up."""
         return not is_whiteout(found) and not self.has(inode, name)
 
     def is_all_own(self, inode: int) -> bool:
-        """Tell that it is not so: a directory of the layer may hold a hard link's target, copied up."""
+        """Return False: a directory of the layer may contain the copied-up target of a hard link."""
         return False
 
     def note_cleared(self, inode: int) -> None:
-        """Forget what was in it."""
+        """Remove the names of the directory."""
         self.forget(inode)

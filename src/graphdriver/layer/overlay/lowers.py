@@ -1,9 +1,9 @@
-"""What the directories below an overlay's upper one show together, looked up without a mount.
+"""The merged view of the directories below an overlay's upper one, without a mount.
 
 The rules are the kernel's (Documentation/filesystems/overlayfs.rst, "Upper and Lower", "whiteouts and
 opaque directories"): for each name the nearest layer that has it decides. A whiteout there means that
-there is nothing. A directory is merged with the directories of the same name below it, down to one that
-is opaque or to something that is not a directory. Paths are never followed through links.
+the name does not exist. A directory is merged with the directories of the same name below it, down to
+one that is opaque or to something that is not a directory. Paths are never followed through links.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from graphdriver.layer.tree.trail import Trail
 
 @dataclass(frozen=True, slots=True)
 class Below:
-    """What the layers below show under a name.
+    """A name as the layers below show it.
 
-    ``dir`` is the directory that it is in, of the layer that has it; borrowed. Of a directory,
-    ``layers`` are those whose content is merged in it, nearest first.
+    ``dir`` is its parent directory in the layer that has it; borrowed. For a directory, ``layers`` are
+    the numbers of the layers that are merged in it, nearest first.
     """
 
     dir: Dir
@@ -34,10 +34,10 @@ class Below:
 
 
 class Level:
-    """One directory as the layers below merge it.
+    """One merged directory of the layers below.
 
     Args:
-        parts: the directories that it is merged of, with their layers' numbers, nearest first;
+        parts: the directories that are merged, with the numbers of their layers, nearest first;
             borrowed.
         marks: where opaque marks are kept.
     """
@@ -50,7 +50,7 @@ class Level:
         return bool(self._parts)
 
     def look(self, name: bytes) -> Below | None:
-        """Return what is shown under a name; None if nothing is."""
+        """Return a name as the layers show it; None if it does not exist."""
         first: tuple[Dir, os.stat_result] | None = None
         layers: list[int] = []
         for layer, directory in self._parts:
@@ -69,23 +69,23 @@ class Level:
         return Below(*first, tuple(layers)) if first else None
 
     def names(self) -> list[bytes]:
-        """Return all names that are shown."""
+        """Return all names that exist in the merged directory."""
         return [name for name in self.listed() if self.look(name) is not None]
 
     def listed(self) -> set[bytes]:
-        """Return all names that are there in any layer, whiteouts too."""
+        """Return all names in any layer, whiteouts too."""
         return {name for _, one in self._parts for name in self._marks.names_in(one)}
 
 
 class Lowers:
-    """The directories below an upper one, walked along with it: down and up one at a time.
+    """The directories below an upper one, which follow a walk through it down and up.
 
     Args:
         fds: their roots, nearest first; borrowed.
         marks: where opaque marks are kept.
 
     Attributes:
-        level: what they show in the current directory, until the next step.
+        level: the current directory, until the next step.
     """
 
     def __init__(self, fds: Sequence[int], marks: Marks = TRUSTED) -> None:
@@ -105,14 +105,14 @@ class Lowers:
         self._held.close()
 
     def enter(self, name: bytes, layers: Sequence[int]) -> None:
-        """Go down into a directory, in those layers that have a part in it.
+        """Go down into a directory, in the layers that are merged in it.
 
         Args:
             name: one name.
-            layers: which; `Below.layers` of the directory, or none.
+            layers: `Below.layers` of the directory, or none.
 
         Raises:
-            OSError: it is not there (any more).
+            OSError: the directory does not exist (any more).
         """
         for layer in layers:
             self._trails[layer].enter(name)
@@ -135,13 +135,13 @@ class Lowers:
 
 
 class Descent:
-    """The way down an upper directory and those below it, to one directory after another.
+    """A position in an upper directory and in those below it, which moves by paths.
 
-    It stays where it is, so that the next directory further down costs one step and not the whole way.
+    It keeps the last directory open, so that a directory below that costs only the further steps.
 
     Args:
         upper_fd: the upper directory; borrowed.
-        lower_fds: those below, nearest first; borrowed.
+        lower_fds: the directories below, nearest first; borrowed.
         marks: where opaque marks are kept.
     """
 
@@ -153,10 +153,10 @@ class Descent:
         self._parts: list[tuple[int, Dir]] = []
 
     def level(self, path: list[bytes]) -> Level:
-        """Return what the layers below show in a directory of the upper one, until the next call.
+        """Return a directory as the layers below show it; valid until the next call.
 
         Args:
-            path: the directory's names, of which none is a link.
+            path: the names that lead to the directory, none of them a link.
 
         Raises:
             OSError: there is no such directory (any more).
@@ -177,17 +177,17 @@ class Descent:
         return Level(self._parts, self._marks)
 
     def removed(self, path: list[bytes]) -> None:
-        """Take note that a directory is removed; begin at the root again if it led here."""
+        """Note that a directory is removed; start from the root again if the position is in it."""
         if self._leads_here(path):
             self._path = None
 
     def became_opaque(self, path: list[bytes]) -> None:
-        """Take note that a directory hides all below it, here too if it led here."""
+        """Note that a directory became opaque; close the layers below if the position is in it."""
         if self._leads_here(path):
             self._close_parts()
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close all descriptors."""
         self._path = None
         self._close_parts()
         if self._upper is not None:
@@ -203,7 +203,7 @@ class Descent:
         self._parts = []
 
     def _arrive(self, upper_fd: int, name: bytes, lowers: Iterable[tuple[int, int]]) -> None:
-        """Open a directory in all, and close those that it was reached from."""
+        """Open a directory in all layers, and close the previous one."""
         with contextlib.ExitStack() as opened:
             upper = opened.enter_context(Dir.at(upper_fd, name))
             parts = []

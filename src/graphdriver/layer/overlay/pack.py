@@ -26,11 +26,11 @@ def _nothing_below() -> AbstractContextManager[Sequence[int]]:
 
 
 class _Descent:
-    """What the layers below show in the directory that is packed: looked up where it is asked for.
+    """The layers below the directory that is being packed, looked up only when needed.
 
     Args:
         upper_fd: the upper directory; borrowed.
-        lowers: those below.
+        lowers: the directories below.
         marks: where opaque marks are kept.
     """
 
@@ -41,7 +41,7 @@ class _Descent:
         self._way: list[DirectoryPath] = []
 
     def level(self, directory: DirectoryPath) -> Level | None:
-        """Go to a directory of the upper one, by the shortest way; None if it was deleted meanwhile.
+        """Go to a directory by the shortest way; return None if it was deleted meanwhile.
 
         Raises:
             BrokenStreamError: a directory was moved meanwhile.
@@ -78,18 +78,18 @@ class _Descent:
 
 
 class UpperPacker(Packer):
-    """The stream of an upper directory, marks as whiteouts and opaque entries; see `Packer`.
+    """The stream of an upper directory, with marks as whiteouts and opaque entries; see `Packer`.
 
-    All that is in it is packed, changed or not: so a tar that was unpacked into it comes out again. Of
-    marks that are not exact only those are packed where something is below.
+    Everything in it is packed, changed or not, so a tar that was unpacked into it comes out again.
+    Marks that are not exact are packed only if they hide something.
 
     Args:
         upper_fd: the upper directory; borrowed.
         uid_maps: owners on disk are mapped back by these.
         gid_maps: likewise for groups.
         marks: where the mount looks for opaque marks.
-        open_lowers: for marks that are not exact. It opens the directories below, nearest first, until
-            the stream is closed; it is called when the first mark is found.
+        open_lowers: opens the directories below, nearest first, until the stream is closed; called for
+            the first mark that is not exact.
     """
 
     def __init__(
@@ -108,12 +108,12 @@ class UpperPacker(Packer):
         super().__init__(upper_fd, None, uid_maps, gid_maps)
 
     def close(self) -> None:
-        """Let go of the layer, and of those below."""
+        """Close the upper directory and those below."""
         self._held.close()
         super().close()
 
     def whole_tree(self) -> Iterator[Iterable[bytes]]:
-        """Yield each entry's pieces; the root belongs to the mount and not to the layer."""
+        """Yield the pieces of each entry, without the root, which belongs to the mount."""
         self._is_root_opaque = is_opaque(self.root, self._marks)
         if self._is_root_opaque:
             yield (headers(opaque_entry(b"")),)
@@ -128,10 +128,10 @@ class UpperPacker(Packer):
                 yield self.interpret(name, parent_fd, found)
 
     def interpret(self, name: bytes, parent_fd: int, found: os.stat_result) -> Iterable[bytes]:
-        """Return the pieces of what was seen to be there, marks as what they mean."""
+        """Return the pieces for a name, with marks as whiteouts and opaque entries."""
         if is_whiteout(found):
             if self._is_root_opaque and self.above.depth == 0:
-                return ()  # the entry of the root says it of all names in it
+                return ()  # the opaque entry of the root deletes all names in it
             if not self._hides(name):
                 return ()
             return (headers(whiteout_entry(self.prefix, name)),)
@@ -150,18 +150,18 @@ class UpperPacker(Packer):
             raise GraphDriverError(f"{os.fsdecode(name)!r}: {error_text(error)}") from error
 
     def _hides(self, name: bytes) -> bool:
-        """Tell whether something is below a whiteout."""
+        """Tell whether a whiteout hides something."""
         return self._marks.exact or self._look_below(name) is not None
 
     def _hides_directory(self, name: bytes) -> bool:
-        """Tell whether a directory is below an opaque one."""
+        """Tell whether an opaque directory hides another directory."""
         if self._marks.exact:
             return True
         below = self._look_below(name)
         return below is not None and stat.S_ISDIR(below.stat.st_mode)
 
     def _look_below(self, name: bytes) -> Below | None:
-        """Return what the layers below show under a name in the directory that is packed."""
+        """Return a name of the current directory as the layers below show it."""
         if self._below is None:
             fds = self._held.enter_context(self._open_lowers())
             lowers = self._held.enter_context(Lowers(fds, self._marks))

@@ -1,8 +1,8 @@
 """Whiteouts and opaque directories as an overlay keeps them on disk.
 
-A 0:0 character device is a whiteout: its name is deleted. An attribute makes a directory opaque: all
-below it is hidden (kernel, filesystems/overlayfs, "whiteouts and opaque directories"). How a tar says
-both is in `graphdriver.layer.whiteout`.
+A 0:0 character device is a whiteout: its name is deleted. An attribute makes a directory opaque: it
+hides the directories of that name in the layers below (kernel, filesystems/overlayfs, "whiteouts and
+opaque directories"). `graphdriver.layer.whiteout` has the forms of both in a tar.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from graphdriver.linux import xattr
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """How an overlay keeps its marks.
+    """The form of an overlay's marks.
 
     Attributes:
-        prefix: begins its attributes: ``trusted.overlay.``, or ``user.overlay.`` if mounted with
+        prefix: the start of its attributes: ``trusted.overlay.``, or ``user.overlay.`` if mounted with
             ``userxattr``.
-        hidden: names that begin with it are the overlay's own, and no content.
-        exact: below each mark is something; fuse-overlayfs marks whatever it makes or deletes.
+        hidden: names that begin with it are the overlay's own, and not content.
+        exact: each mark hides something; fuse-overlayfs also makes marks that hide nothing.
     """
 
     prefix: bytes
@@ -70,7 +70,7 @@ def is_whiteout(found: os.stat_result) -> bool:
 
 
 def would_be_whiteout(entry: Entry) -> bool:
-    """Tell whether an entry of a tar would be a whiteout if it were made as it is."""
+    """Tell whether an entry of a tar would be a whiteout if it were made unchanged."""
     return entry.type is EntryType.CHARACTER_DEVICE and entry.device == (0, 0)
 
 
@@ -93,7 +93,7 @@ def is_opaque(directory: Dir, marks: Marks) -> bool:
 
 
 def is_opaque_at(dir_fd: int, name: bytes, marks: Marks) -> bool:
-    """Tell whether the directory of a name in an open one is opaque, without opening it.
+    """Tell whether a directory is opaque, given its name in an open one, without opening it.
 
     Raises:
         OSError: its attribute cannot be read.

@@ -1,4 +1,4 @@
-"""One entry of a layer's tar, free of how a tar spells it.
+"""One entry of a layer's tar, independent of the tar's dialect.
 
 `graphdriver.layer.tar.reader` reads it from tar headers; `graphdriver.layer.tar.writer` writes it.
 """
@@ -25,16 +25,16 @@ class EntryType(enum.Enum):
 
 @dataclass(slots=True)
 class Entry:
-    """A name in a tar, and what the tar says of it.
+    """A name in a tar with its metadata.
 
     Attributes:
         name: bytes as in the tar, neither cleaned nor trusted.
-        link: where a link leads, likewise.
+        link: the target of a link, likewise.
         size: the length of the *file*, in bytes.
         stored: how many bytes of the file follow in the tar; fewer than ``size`` if it is sparse.
         sparse: the only ranges (offset, length) of the file that hold data; None: all of it.
         device: major and minor number.
-        damaged_xattr: the name of an extended attribute whose value or name cannot be read.
+        damaged_xattr: the name of an extended attribute with a damaged name or value.
     """
 
     name: bytes
@@ -53,6 +53,6 @@ class Entry:
 
 
 def show(name: bytes) -> str:
-    """Return a name from a tar as errors show it: quoted, on one line, not too long."""
+    """Return a name from a tar in the form for errors: quoted, on one line, not too long."""
     shown = repr(name[:_SHOWN].decode("utf-8", "backslashreplace"))
     return shown if len(name) <= _SHOWN else f"{shown}..."

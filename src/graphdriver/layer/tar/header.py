@@ -1,4 +1,4 @@
-"""One block of a tar header, read in every dialect that layers come in.
+"""The parser of one block of a tar header, in every dialect that layers use.
 
 v7, ustar, star, old GNU and PAX share the first fields and differ in those behind them. Where two
 readers may disagree, this one follows the daemon's (Go's ``archive/tar``; see
@@ -51,14 +51,14 @@ Fields = tuple[bytes, ...]
 
 
 def split(block: bytes) -> Fields:
-    """Return the fields of a block whose checksum is right.
+    """Check a block's checksum, and return its fields.
 
     Raises:
         BadArchiveError: the checksum is wrong.
     """
     fields = _FIELDS.unpack_from(block)
-    # The low half of Adler-32 is 1 plus the sum of the bytes, modulo 65,521, more than 256 bytes can
-    # have. It takes a fraction of the time of sum().
+    # The low half of Adler-32 is 1 plus the sum of the bytes, modulo 65,521, which 256 bytes cannot
+    # reach. It is much faster than sum().
     adler = zlib.adler32
     total = (adler(block[:256]) & 0xFFFF) + (adler(block[256:]) & 0xFFFF) - 2
     try:
@@ -100,7 +100,7 @@ def check(entry: Entry) -> None:
     """Check that Linux can have an entry's device number.
 
     Raises:
-        BadArchiveError: it cannot; the kernel would cut the number to another one.
+        BadArchiveError: it cannot; the kernel would truncate it to the number of another device.
     """
     if entry.type in _DEVICES:
         major, minor = entry.device
@@ -147,7 +147,7 @@ def _prefix(block: bytes) -> bytes:
     if magic.startswith(_USTAR):
         found = text(prefix[:131] if block[_STAR_MARK] == _STAR_TRAILER else prefix)
     elif magic == _GNU and not _is_gnu_times(prefix):
-        # Go up to 1.7, and so Docker of that time, wrote GNU's magic over ustar's prefix.
+        # Go up to 1.7, and Docker at that time, wrote GNU's magic into headers with ustar's prefix.
         found = text(prefix)
     else:
         return b""
@@ -165,12 +165,12 @@ def _is_gnu_times(prefix: bytes) -> bool:
 
 
 def _signed_sum(block: bytes) -> int:
-    """Return the checksum of signed bytes, as some old programs wrote it; its own field is spaces."""
+    """Return the checksum of signed bytes, as some old programs wrote it, with its field as spaces."""
     signed = sum(byte - 256 if byte > 127 else byte for byte in block[:148] + block[156:])
     return signed + 8 * 0x20
 
 
 @functools.lru_cache(maxsize=8192)
 def _expected_total(field: bytes) -> int:
-    """Return the sum of all bytes of a header whose checksum field is right, that field included."""
+    """Return the sum that a header's bytes must have, checksum field included, for that field."""
     return number(field) - 8 * 0x20 + sum(field)

@@ -1,12 +1,13 @@
-r"""PAX extended headers: records that say what ustar's fields cannot (POSIX.1-2001, pax).
+r"""PAX extended headers: records for values that ustar's fields cannot hold (POSIX.1-2001, pax).
 
 A record is ``"%d %s=%s\n"``: its own length in decimal, a key, a value of any bytes. Two readers that
 disagree about a record disagree about where the next file begins, so the rules are those of the
 daemon's own reader (``parsePAXRecord``, ``mergePAX`` and ``parsePAXTime`` of Go's ``archive/tar``):
 
 - the length ends exactly at the newline; names hold no NUL;
-- a number is digits behind a sign or none, bounded by its value (leading zeros are padding) to 64 bits;
-- an empty value takes the record back, and the ustar field holds;
+- a number is digits with an optional sign, and its value has at most 64 bits (leading zeros are
+  padding);
+- an empty value cancels the record, so the ustar field is used;
 - a whole header is at most a mebibyte (`LIMIT`).
 
 Global headers give only defaults for times, owners and extended attributes: no layer has one path or
@@ -14,7 +15,7 @@ size for all files, and the daemon, which reads the same tar, ignores them there
 
 Extended attributes are ``SCHILY.xattr.*``, as GNU tar and Go write them. A record's key ends at its
 first ``=``, so an attribute with one in its name is ``LIBARCHIVE.xattr.*``, where names are escaped. Go
-does not read those, nor ``SCHILY.dev*``: one that is damaged is left out.
+reads neither those nor ``SCHILY.dev*``, so a damaged one is left out and no error.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from graphdriver.errors import BadArchiveError
 from graphdriver.layer.tar.entry import Entry, EntryType
 
 LIMIT = 1 << 20
-"""How long a header that describes another entry may be, in bytes."""
+"""The longest header that describes another entry, in bytes."""
 
 Records = dict[bytes, bytes]
 
@@ -70,7 +71,7 @@ def parse(data: bytes) -> Records:
 
 
 def parse_global(data: bytes) -> Records:
-    """Return those records of a global header that hold as defaults.
+    """Return the records of a global header that are used as defaults.
 
     Raises:
         BadArchiveError: a record is damaged.
@@ -102,7 +103,7 @@ def _split(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def apply(entry: Entry, records: Records) -> None:
-    """Let records override what the ustar fields said, but for sizes, which are the caller's.
+    """Override the values of the ustar fields by records, except sizes, which the caller sets.
 
     Raises:
         BadArchiveError: a value is not of its key's form.
@@ -169,7 +170,7 @@ def _time(value: bytes) -> int:
 def _integer(value: bytes) -> int | None:
     """Return a decimal number; None if it is not one of 64 bits."""
     digits = value[1:] if value[:1] in (b"+", b"-") else value
-    # Longer ones are never converted: that takes time that grows with the square of their length.
+    # Longer ones are never converted: the time for that grows with the square of their length.
     if not digits.isdigit() or len(digits.lstrip(b"0")) > _MOST_DIGITS:
         return None
     found = int(digits.lstrip(b"0") or b"0")
@@ -187,7 +188,7 @@ def _apply_xattr(entry: Entry, key: bytes, value: bytes, records: Records) -> No
     if key.startswith(_SCHILY):
         entry.xattrs[_xattr_name(key[len(_SCHILY) :])] = value
     elif key.startswith(_LIBARCHIVE):
-        # bsdtar writes both spellings; this one only where the other cannot say it.
+        # bsdtar writes both keys; this one is read only if the other is missing.
         name = urllib.parse.unquote_to_bytes(key[len(_LIBARCHIVE) :])
         if _SCHILY + name in records:
             return

@@ -1,10 +1,10 @@
-"""Read a tar as entries: strictly, and with bounded memory, whatever the tar claims.
+"""The reader: reads a tar as entries, strictly, and with bounded memory even for a hostile tar.
 
 All dialects of layers are read: v7, ustar, star, old GNU and PAX. Where two readers of one tar may
 disagree, this one follows the daemon's (Go's ``archive/tar``), because the daemon reads the same bytes
 and later asks for the files that it saw:
 
-- directories, links and devices have no data, whatever their size field says;
+- directories, links and devices have no data, and their size field is ignored;
 - an extended header belongs to the next entry that is a file, also behind long names (``L``, ``K``),
   and its size takes precedence (CVE-2025-62518);
 - the archive ends with two blocks of zeros, or where the stream ends instead of a header. What follows
@@ -117,7 +117,7 @@ class TarReader:
             return entry
 
     def _check_end(self, block: bytes, described: bool) -> None:
-        # A tar that was cut there would otherwise pass for a whole one.
+        # Otherwise a tar that was cut there would be taken for a whole one.
         if described:
             raise BadArchiveError("the tar ends behind a header that describes the next entry")
         if block and len(block) < BLOCK:

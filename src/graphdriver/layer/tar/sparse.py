@@ -1,9 +1,9 @@
-"""Maps of sparse files: the ranges of a file that the tar holds; the rest are holes.
+"""Maps of sparse files: the ranges of a file that are in the tar; the rest are holes.
 
-There are four forms, all of GNU tar ("Sparse Formats" in its manual): the old one in the header and in
-blocks behind it, and with PAX 0.0 (repeated records), 0.1 (one record) and 1.0 (in front of the data).
-All are checked alike: the ranges are in order, do not overlap, lie inside the file, and are together as
-long as the data in the tar. A map takes at most a mebibyte of the tar (CVE-2025-58183).
+There are four forms, all from GNU tar ("Sparse Formats" in its manual): the old one in the header and
+in blocks after it, and with PAX 0.0 (repeated records), 0.1 (one record) and 1.0 (in front of the
+data). All are checked alike: the ranges are in order, do not overlap, lie inside the file, and are
+together as long as the data in the tar. A map takes at most a mebibyte of the tar (CVE-2025-58183).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _in_front_of_data(stored: int, take: Callable[[int], bytes]) -> tuple[list[i
     text = b""
     blocks: list[bytes] = []
     lines = 0
-    wanted = 1  # the first line says how many pairs follow
+    wanted = 1  # the first line is the number of pairs
     length = 0
     while lines < wanted:
         # Checked before each block is read: the count in the first line may be any number.
@@ -87,9 +87,9 @@ def read_old(entry: Entry, header: bytes, take: Callable[[int], bytes]) -> None:
     """Make ``entry`` the sparse file that an old GNU header (type ``S``) describes.
 
     Args:
-        entry: its ``stored`` is the size of the data behind the map.
+        entry: its ``stored`` is the size of the data after the map.
         header: the header block.
-        take: returns the next bytes of the tar; long maps go on there.
+        take: returns the next bytes of the tar; long maps continue there.
 
     Raises:
         BadArchiveError: the map is damaged or too long.

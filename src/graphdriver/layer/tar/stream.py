@@ -1,8 +1,8 @@
-"""Exact pieces of a stream.
+"""A stream that is read in pieces of exact size.
 
-A sender's `read` returns what has arrived, and a tar is made of blocks of 512 bytes. Between them is
-one buffer of at most a mebibyte (more only if so much is asked for at once), whatever the tar claims to
-hold.
+`read` of a sender returns the bytes that have arrived, and a tar consists of blocks of 512 bytes.
+Between them is one buffer of at most a mebibyte, or of the largest piece that is read at once. Its size
+does not depend on what a tar claims to hold.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from graphdriver.driver import ReadStream
 from graphdriver.errors import BadArchiveError
 
 _PIECE = 1 << 20
-"""How many bytes one read of the sender asks for."""
+"""The size in bytes of one read from the sender."""
 
 
 class ExactStream:
@@ -81,7 +81,7 @@ class ExactStream:
                 pass
 
     def drain(self) -> None:
-        """Read to the end of the stream, whatever follows."""
+        """Read to the end of the stream, and ignore the rest."""
         self._buffer = b""
         self._at = 0
         while not self._ended:

@@ -1,9 +1,9 @@
-"""Write an entry as tar headers, in the smallest form that holds it.
+"""The writer: writes an entry as tar headers, in the smallest form that holds it.
 
-That is one ustar header (POSIX pax, "ustar Interchange Format") where everything fits, and a PAX
-extended header before it for what does not: long names, big numbers, times with nanoseconds or
-before 1970, and extended attributes. Nothing depends on where or when an entry is written, so the
-same entry always gives the same bytes.
+That is one ustar header (POSIX pax, "ustar Interchange Format") if everything fits, and a PAX extended
+header before it for everything else: long names, big numbers, times with nanoseconds or before 1970,
+and extended attributes. Nothing depends on the place or time of writing, so the same entry always gives
+the same bytes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def headers(entry: Entry) -> bytes:
     prefix, name = _split(entry.name)
     if not name:
         records[b"path"] = recorded = entry.name
-        # Programs that know no PAX would take a file for a directory if a slash stood at the cut.
+        # Programs without PAX would take a file for a directory if its cut name ended with a slash.
         name = entry.name[:100].rstrip(b"/")
     link = entry.link
     if len(link) > 100:
@@ -63,7 +63,7 @@ def headers(entry: Entry) -> bytes:
     if recorded and not _is_utf8(recorded):  # POSIX: without this record, names are UTF-8
         records[b"hdrcharset"] = b"BINARY"
     body = pax.write(records)
-    if len(body) > pax.LIMIT:  # the daemon reads no more either, so it could make no image of it
+    if len(body) > pax.LIMIT:  # the daemon rejects longer ones, so no image could be made of it
         raise UnsupportedError(
             f"{show(entry.name)}: its name and attributes take {len(body)} bytes, and the header of a"
             f" tar's entry has {pax.LIMIT} at most",
@@ -76,7 +76,7 @@ def headers(entry: Entry) -> bytes:
 
 
 def file_headers(name: bytes, mode: int, uid: int, gid: int, size: int, mtime_ns: int) -> bytes:
-    """Do what `headers` does for a file without attributes and links, mostly in half of the time.
+    """Return the same as `headers` for a file without attributes and links, usually twice as fast.
 
     Raises:
         UnsupportedError: no tar can hold it.
@@ -162,14 +162,14 @@ def _summed(head: bytes, rest: tuple[bytes, int]) -> bytes:
 
 
 def _tail(device: tuple[int, int], prefix: bytes) -> tuple[bytes, int]:
-    """Return the end of a block, behind the link's name, and its sum."""
+    """Return the end of a block, after the link's name, and its sum."""
     tail = b"ustar\00000%b%07o\0%07o\0%b" % (bytes(64), *device, prefix.ljust(167, b"\0"))
     return tail, _sum(tail)
 
 
 def _sum(block: bytes) -> int:
-    # The low half of Adler-32 is 1 plus the sum of the bytes, modulo 65,521, more than 256 bytes can
-    # have. It takes a fraction of the time of sum().
+    # The low half of Adler-32 is 1 plus the sum of the bytes, modulo 65,521, which 256 bytes cannot
+    # reach. It is much faster than sum().
     adler = zlib.adler32
     return (adler(block[:128]) & 0xFFFF) + (adler(block[128:]) & 0xFFFF) - 2
 
