@@ -1,7 +1,7 @@
 """Choose a driver for a directory: each installed driver is asked how well it suits.
 
 Drivers answer through their optional class methods `graphdriver.driver.ProbesHome` and
-`graphdriver.driver.ChecksOptions`. A driver without a probe is never chosen by itself.
+`graphdriver.driver.ChecksOptions`. A driver without a probe is used only if the user names it.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def probe_driver(cls: type[ProtoDriver], home: str) -> Suitability:
 
 
 def _directory_at(home: str) -> str:
-    """Return a directory, or the one above it if it is not there yet.
+    """Return a directory, or the nearest existing one above it.
 
     Raises:
         UnsupportedError: something that is not a directory is in the way.

@@ -3,8 +3,8 @@
 Each driver has an entry point in the group ``graphdriver.drivers`` (pyproject.toml has ours), so
 drivers of other packages are found like our own. A driver without one is named as ``module:Class``.
 
-A driver's module may be anybody's code. Whatever it raises becomes an error that names the line, and
-does not keep other drivers from being used.
+A driver's module may be anybody's code. Every exception of it becomes an error that names the line, and
+other drivers can still be used.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def make(spec: str) -> ProtoDriver:
 
 
 def describe_exception(error: BaseException) -> str:
-    """Return in one line what somebody's code raised: the text, the type, and the line of code."""
+    """Return an exception of a driver's code in one line: the text, the type, and the line of code."""
     try:
         text = " ".join(str(error).split())
     except Exception:

@@ -1,4 +1,4 @@
-"""Options of drivers: how a driver lists those that it takes, and how they are read.
+"""Options of drivers: their list in a driver, and their parser.
 
 Each of our driver classes lists its options in its attribute ``options``. To add one, add an
 `Option` to that list and read its value in the driver's ``init``; error texts name it from then on,

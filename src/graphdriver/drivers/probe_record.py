@@ -1,9 +1,8 @@
-"""The record of a probe, ``HOME/.probed``: what the last probe of a home found.
+"""The record of a probe, ``HOME/.probed``: the result of the last probe of a home.
 
-A probe makes something in the home and looks at it. On a filesystem that is full or read-only it
-cannot. That must not keep the layers from being served: one of them has to be removed to make room.
-So a home that was served before is then served as the record says, and only calls that need room
-fail.
+A probe makes something in the home and looks at it. On a full or read-only filesystem it fails. The
+layers must still be served there: one of them has to be removed to make room. So a home that was served
+before is then served with the recorded result, and only calls that need room fail.
 
 The record is written after each probe that found something new. A damaged or missing record counts
 as empty, and the next probe that can write makes it again.
@@ -32,14 +31,14 @@ _log = logging.getLogger(__name__)
 
 
 def probe_or_recall(home: str, probe: Callable[[], Mapping[str, object]]) -> Mapping[str, object]:
-    """Return what a probe of a home finds now, or found before if nothing can be written there.
+    """Return the result of a probe of a home, or the recorded one if nothing can be written there.
 
     Args:
         home: it exists.
-        probe: returns what it found; JSON must be able to hold it.
+        probe: runs the probe, and returns its result, which must fit in JSON.
 
     Returns:
-        What it found; empty for a home that has no record and cannot be probed now.
+        The result; empty for a home that has no record and cannot be probed now.
 
     Raises:
         GraphDriverError: the home cannot be served.
@@ -77,7 +76,8 @@ def _can_write(home: str, error: BaseException | None) -> bool:
         if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
             return False
         error = error.__cause__
-    # A program gives its reason in words only, and overlayfs may report another error: so try it.
+    # A program reports its reason only as text, and overlayfs may report another error, so try to
+    # write.
     try:
         fd = os.open(os.path.join(home, TRASH), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:

@@ -82,7 +82,7 @@ class BtrfsDriver(ProtoDriver):
             else:
                 btrfs.create_subvolume(directory_fd, os.fsencode(ROOT))
             with opened(os.path.join(directory, ROOT)) as root:
-                if source:  # of an immutable parent the snapshot is immutable too
+                if source:  # a snapshot of an immutable parent is immutable too
                     inode_flags.allow_changes(root)
                 else:
                     os.fchmod(root, 0o755)
@@ -153,17 +153,16 @@ class BtrfsDriver(ProtoDriver):
             return made.made_ns if made.parent_uuid == source.uuid else None
 
     def touched_since(self, upper_fd: int, lower_fd: int) -> Touched | None:
-        """Tell where a layer can differ from its parent, given their open root directories.
+        """Return where a layer can differ from its parent, given their open root directories.
 
-        None if that is not known: the other layer is not its parent, or one of them holds
-        subvolumes.
+        None if that is unknown: the other layer is not its parent, or one of them holds subvolumes.
         """
         made, source = btrfs.subvolume_of(upper_fd), btrfs.subvolume_of(lower_fd)
         if made.parent_uuid != source.uuid or any(
             True for one in (made, source) for _ in btrfs.subvolumes_in(upper_fd, one.id)
         ):
             return None
-        syncfs(upper_fd)  # what is not written yet is not in the trees
+        syncfs(upper_fd)  # the trees do not contain changes that are not written yet
         return touched_since(upper_fd, lower_fd, made.made_in)
 
 

@@ -1,4 +1,4 @@
-"""The probe of the driver btrfs: whether a directory is on btrfs, and subvolumes can be made there."""
+"""The probe of the driver btrfs: is a directory on btrfs, and can subvolumes be made there?"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def expect_kernel() -> None:
     """Check that this kernel has btrfs.
 
     Raises:
-        UnsupportedError: it has not.
+        UnsupportedError: it does not.
     """
     if not knows("btrfs"):
         raise UnsupportedError(
@@ -48,7 +48,7 @@ def probe_subvolumes(home: str) -> Mapping[str, object]:
     """Make a subvolume in a home, find it in the filesystem's trees, and destroy it.
 
     Returns:
-        An empty mapping: there is nothing to remember of the probe but that it went well.
+        An empty mapping: the probe has no result besides its success.
 
     Raises:
         UnsupportedError: it cannot be done; the text says why and what to do.
@@ -62,7 +62,7 @@ def probe_subvolumes(home: str) -> Mapping[str, object]:
                 btrfs.create_subvolume(directory, os.fsencode(ROOT))
             delete_layer(fd, os.fsencode(_PROBE))
         except PermissionError as error:
-            # Making one is allowed to everybody; an empty one can be removed like a directory.
+            # Every user may make a subvolume; an empty one can be removed like a directory.
             remove_tree(fd, os.fsencode(_PROBE))
             raise UnsupportedError(
                 f"btrfs: subvolumes cannot be listed and destroyed here ({error.strerror}): that"
@@ -73,5 +73,5 @@ def probe_subvolumes(home: str) -> Mapping[str, object]:
 
 
 def _opened_home(home: str) -> contextlib.AbstractContextManager[int]:
-    # A home may be a symlink, unlike what is in one: "." is the directory behind it.
+    # A home may be a symlink, which `opened` refuses; "." is the directory behind it.
     return opened(os.path.join(home, "."))

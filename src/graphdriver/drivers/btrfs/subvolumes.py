@@ -1,9 +1,9 @@
-"""A layer's subvolume together with those inside it: snapshots of all of them, and their removal.
+"""Snapshots and removal of a layer's subvolume together with the subvolumes inside it.
 
 On btrfs a process that may write to a directory may make subvolumes there, so a container can. A
-snapshot leaves inner subvolumes out, and a subvolume that holds others cannot be destroyed. So both
-are done here for each of them. They are opened by their numbers, never by a path that a container
-made, however deep they are.
+snapshot leaves inner subvolumes out, and a subvolume that holds others cannot be destroyed. So each of
+them gets its own snapshot and its own removal. They are opened by their numbers, at any depth, and
+never by a path that a container made.
 """
 
 from __future__ import annotations
@@ -61,9 +61,8 @@ def _snapshot_within(fd: int, id: int, copy: int, place: btrfs.Name) -> int:
     try:
         directory = btrfs.open_directory(fd, copy, place.directory)
         try:
-            inode_flags.allow_changes(
-                directory
-            )  # the copy of an immutable directory is immutable too
+            # The copy of an immutable directory is immutable too.
+            inode_flags.allow_changes(directory)
             os.rmdir(place.name, dir_fd=directory)
             btrfs.create_snapshot(source, directory, place.name)
             made = os.open(place.name, _DIRECTORY, dir_fd=directory)

@@ -1,8 +1,8 @@
-"""What was touched in a subvolume since a transaction: read in btrfs's trees, not in its directories.
+"""The changes of a subvolume since a transaction, read from btrfs's trees without a directory walk.
 
-Each node of a tree holds the number of the transaction in which it was written, and each inode that
-of its last change. So a search skips all nodes that are older. Where it finds a younger inode, the
-names of the inode and of the directories above it lead there.
+Each node of a tree holds the number of the transaction in which it was written, and each inode that of
+its last change. So a search skips all older nodes. For each younger inode that it finds, the names of
+the inode and of the directories above it give the path.
 """
 
 from __future__ import annotations

@@ -3,19 +3,19 @@
 Each file is one subject:
 
 - `layout`: the names on disk and the layers' small files. `parents`: each layer's parent and children.
-- `mounter`: an overlay mount as data, and the interface of what makes it: `kernel_mounter`,
+- `mounter`: an overlay mount as data, and the interface of the mounters `kernel_mounter` and
   `fuse_mounter`.
 - `mounts`: where and when each layer is mounted. `reference_counts`: how often each was got.
 - `aliases`: a second path of a directory. `probe`: whether a directory can be served. `options`.
 - `overlay2`, `fuse_overlayfs`: the two driver classes, on `driver` (diffs) and `layers` (all else).
 
-All but the last line know no driver class, so that another driver can be built on them.
+Only the modules of the last line know the driver classes, so another driver can be built on the others.
 
 **The layout of a home**, in addition to what `graphdriver.store` keeps in it. It is that of
 Docker's own overlay2; files of our own begin with a dot.
 
 ``ID/diff``
-    What the layer changed against its parent: the upper directory of its mount. Without a parent,
+    The layer's changes against its parent: the upper directory of its mount. Without a parent,
     the whole tree. Made by Create with the metadata of the parent's; written by ApplyDiff, or
     through the mount. The overlay's marks in it are those of the mounter
     (`graphdriver.layer.overlay.whiteout`).
@@ -57,6 +57,6 @@ Below ``/run/graphdriver``, which a reboot empties as it ends all mounts:
     that no longer exist are removed at each start.
 ``shown/HASH.N``
     An alias of a probe's directory, or of the home for the program fuse-overlayfs; N is the mount
-    namespace. The latter stays until Cleanup. What a kill leaves is unmounted by the next alias
-    that is mounted.
+    namespace. An alias of a home stays until Cleanup. After a kill, the next alias that is mounted
+    removes aliases of deleted directories.
 """

@@ -1,8 +1,8 @@
 """Aliases: a directory that is bind-mounted at a second path.
 
 The second path leads to the directory as long as the alias is mounted. A home's own path may not:
-when dockerd starts, it bind-mounts its data-root on itself. What was mounted below the data-root
-before is then hidden until that bind mount is gone.
+when dockerd starts, it bind-mounts its data-root on itself. This hides earlier mounts below the
+data-root until that bind mount is gone.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class DirectoryAlias:
         self.path = os.path.join(ALIASES, f"{name}{_own_suffix()}")
 
     def mount(self) -> None:
-        """Mount the alias; one that is mounted already stays, for those who use it.
+        """Mount the alias; keep one that is mounted already, since it may be in use.
 
         Raises:
             OSError: it cannot be mounted.
@@ -58,7 +58,7 @@ class DirectoryAlias:
             if not self._is_mounted():
                 make_directories(ALIASES, 0o700)
                 _sweep()
-                with locked(self.path):  # nobody sweeps it before it is mounted
+                with locked(self.path):  # until it is mounted, so that no other process sweeps it
                     make_own(self.path, 0o700)
                     calls.mount(self._directory, self.path, "", calls.MS_BIND, "")
             # Each time: the process that mounted it may have been killed before it did this.
@@ -100,13 +100,13 @@ def _own_suffix() -> str:
 def _sweep() -> None:
     """Remove what killed processes left: aliases of deleted directories, and ones that are not mounted.
 
-    Only those of this mount namespace. A process may be stopped while it holds an alias's lock; so
-    the sweep waits for none.
+    Only those of this mount namespace. The sweep does not wait for locks: the process that holds an
+    alias's lock may be stopped.
     """
     suffix = _own_suffix()
     for path in _useless(name for name in os.listdir(ALIASES) if name.endswith(suffix)):
         with contextlib.suppress(OSError, InUseError), locked(path, timeout=0):
-            # Again, behind the lock: it may have been mounted meanwhile.
+            # Checked again under the lock: it may have been mounted meanwhile.
             for still_useless in _useless([os.path.basename(path)]):
                 with contextlib.suppress(OSError):  # not mounted
                     calls.unmount(still_useless, calls.MNT_DETACH)

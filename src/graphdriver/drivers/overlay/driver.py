@@ -1,11 +1,10 @@
 """The base class of the overlay family's drivers: diffs that are read and written in upper directories.
 
-A layer's own directory holds exactly what the layer changed against its parent. So a diff against
-the parent needs no mount: it is read there, and a tar is unpacked there
+A layer's own directory holds exactly the layer's changes against its parent. So a diff against the
+parent needs no mount: it is read there, and a tar is unpacked there
 (`graphdriver.layer.overlay.pack`, `graphdriver.layer.overlay.form`). The naive differ, which
 compares mounted trees, does the rest: diffs against another layer, layers that were written to
-through a mount, and homes where upper directories hold marks that are not known
-(`HomeSetup.is_native`).
+through a mount, and homes with unknown marks in their upper directories (`HomeSetup.is_native`).
 """
 
 # ruff: noqa: D102 - graphdriver.driver documents the methods

@@ -45,8 +45,8 @@ class FuseMounter(Mounter):
 
     The program gets an alias of the home without devices (``nodev``), for two reasons. To copy up a
     device, it opens the device and reads it to its end, as root: a container that may not open the
-    machine's disk could have it copied. And it takes no path with a colon, which the home's may
-    hold.
+    machine's disk could have it copied. And it accepts no path with a colon, which the home's path
+    may contain.
 
     Args:
         home: an absolute path.
@@ -55,7 +55,7 @@ class FuseMounter(Mounter):
     def __init__(self, home: str) -> None:
         self.home = home
         self._in_user_namespace = in_user_namespace()
-        # Nobody can make devices in a user namespace.
+        # In a user namespace no device can be made, so nodev is not needed.
         self._alias = DirectoryAlias(home, 0 if self._in_user_namespace else calls.MS_NODEV)
 
     @property
@@ -71,7 +71,7 @@ class FuseMounter(Mounter):
         """Mount an overlay, and leave the process that serves it running.
 
         Raises:
-            GraphDriverError: the program failed; the text holds its own words.
+            GraphDriverError: the program failed; the text contains its own message.
             OSError: the home's alias cannot be mounted.
         """
         options = [f"lowerdir={':'.join(overlay.lowers)}"]
@@ -80,7 +80,7 @@ class FuseMounter(Mounter):
         options += [*_SETTINGS, *overlay.options]
         command = [_program(), "-o", ",".join(options), os.path.join(self.home, overlay.target)]
         if os.path.isdir(SYSTEMD) and not self._in_user_namespace:
-            # Else systemd would end the process together with the plugin's service.
+            # Otherwise systemd would end the process together with the plugin's service.
             command[:0] = _SCOPE
         self._alias.mount()
         done = subprocess.run(

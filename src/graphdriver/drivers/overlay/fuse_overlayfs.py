@@ -46,6 +46,6 @@ class FuseOverlayfsDriver(OverlayDriver):
             FuseMounter(home),
             parsed,
             str(found.get("backing", "unknown")),
-            # Unknown means no: the naive differ is right whatever upper directories hold.
+            # Unknown means no: the naive differ is right with any marks in upper directories.
             found.get("native") is True,
         )

@@ -55,7 +55,7 @@ class KernelMounter(Mounter):
         """Mount an overlay.
 
         Raises:
-            GraphDriverError: the mount failed; the text holds the kernel's own words.
+            GraphDriverError: the mount failed; the text contains the kernel's own message.
         """
         if self._user_marks:
             overlay = replace(overlay, options=(*overlay.options, "userxattr"))

@@ -122,7 +122,7 @@ class OverlayLayers(ProtoDriver):
     def create_read_write(
         self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
     ) -> None:
-        """Create a container's layer; only for those are the home's ``size`` and ``volatile``."""
+        """Create a container's layer; the home's ``size`` and ``volatile`` apply only to these."""
         size = layer_size(storage_opt, self.setup.driver, self.setup.options.size)
         self._create(id, parent, size, volatile=self.setup.options.volatile)
 
@@ -150,7 +150,7 @@ class OverlayLayers(ProtoDriver):
                         is_first_child = self._layout.commit(parent)
             except BaseException:
                 with contextlib.suppress(OSError):
-                    if is_first_child:  # the parent can be written to still
+                    if is_first_child:  # so the parent is not read-only
                         self._layout.uncommit(parent)
                     self._layout.remove_link(link)
                 raise
@@ -191,17 +191,17 @@ class OverlayLayers(ProtoDriver):
         """Remove a layer; see `graphdriver.ProtoDriver.remove`."""
         if not self.exists(id):
             with self._family:
-                self._remove(id)  # perhaps a removal that failed half way
+                self._remove(id)  # finishes an earlier removal that failed half-way
             return
         self.refuse_if_parent(id)
-        # Without the lock: an unmount may take long, since it writes back what is not written yet.
+        # Without the lock: an unmount may take long, since it writes dirty data back.
         self._mounts.end(id)
         with self._family:
             self._refuse_if_parent(id)  # again: a child may have been made meanwhile
             self._remove(id)
 
     def _remove(self, id: str) -> None:
-        """Remove a layer's directory, and what points to it: the link, the count, the index.
+        """Remove a layer's directory, its link, its count and its index entry.
 
         The directory goes first. A kill after that leaves a dangling link and a count of a layer
         that is not mounted; the next start sweeps the link, and the count is not used.
@@ -212,7 +212,7 @@ class OverlayLayers(ProtoDriver):
         try:
             self._store.remove(id)
         finally:
-            # The layer may be gone although that failed: where it was deleted in place.
+            # The layer may be gone although that failed, if it was being deleted in place.
             if not self._store.exists(id):
                 self._parents.discard(id)
                 with contextlib.suppress(OSError):
@@ -251,9 +251,9 @@ class OverlayLayers(ProtoDriver):
         self._mounts.put(id)
 
     def cleanup(self) -> None:
-        """Unmount all layers, whoever got them, and wait until removed layers are deleted.
+        """Unmount all layers, in use or not, and wait until removed layers are deleted.
 
-        A layer that cannot be unmounted does not keep the others mounted.
+        If a layer cannot be unmounted, the others still are.
         """
         failed = []
         for id in self._store.layers():
@@ -318,7 +318,7 @@ class OverlayLayers(ProtoDriver):
 
     @property
     def marks(self) -> Marks:
-        """How the mounts mark deletions and opaque directories."""
+        """The form of the marks for deletions and opaque directories."""
         return self.setup.mounter.marks
 
     @contextlib.contextmanager

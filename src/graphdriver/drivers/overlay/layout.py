@@ -186,7 +186,7 @@ class Layout:
     # --- the sweep at start -----------------------------------------------------------------------
 
     def sweep_links(self, layers: Iterable[str]) -> None:
-        """Remove dangling links, and make the links again that layers have lost.
+        """Remove dangling links, and make missing links again.
 
         Errors are ignored: a home that cannot be written to is served as it is.
         """
@@ -208,6 +208,6 @@ def _lost(what: str, id: str, path: str) -> GraphDriverError:
 
 
 def _write(path: str, text: str) -> None:
-    # Not synced: a layer that is applied is synced as a whole afterwards (syncfs), and a sync for
-    # each file would slow every Create down. After a power cut a container's file may be empty.
+    # Not synced: an applied layer is synced as a whole afterwards (syncfs), and a sync for each file
+    # would make every Create slower. After a power cut the file of a container's layer may be empty.
     write_whole(path, text, 0o644, sync=False)

@@ -1,4 +1,4 @@
-"""An overlay mount as data, and the interface of what makes it.
+"""An overlay mount as data, and the interface of the mounters.
 
 `graphdriver.drivers.overlay.kernel_mounter` mounts with the kernel's overlayfs,
 `graphdriver.drivers.overlay.fuse_mounter` with the program fuse-overlayfs. For containerd nothing
@@ -18,15 +18,14 @@ from graphdriver.linux import mount as calls
 
 SETTINGS: Final = (("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off"))
 """The overlayfs settings of every mount. With ``redirect_dir`` or ``metacopy``, an attribute in a layer
-could show directories and content from elsewhere; with ``index``, a lower directory could not be
-shared
-by several mounts."""
+could show directories and content from elsewhere; with ``index``, several mounts could not share a
+lower
+directory."""
 
 _UNKNOWN_TO_BUILDKIT: Final = "metacopy"
 """BuildKit refuses, or compares file by file, mounts with an option that it does not know (its
-``util/overlay``). The kernel turns metacopy off by itself where ``redirect_dir`` is given and is
-not
-``on`` (fs/overlayfs/params.c)."""
+``util/overlay``). Without this one metacopy is off too: the kernel turns it off if ``redirect_dir`` is
+given and is not ``on`` (fs/overlayfs/params.c)."""
 
 _NAMED_SETTINGS: Final = tuple(
     f"{key}={value}" for key, value in SETTINGS if key != _UNKNOWN_TO_BUILDKIT
@@ -105,7 +104,7 @@ class Mounter(Protocol):
 
     @property
     def marks(self) -> Marks:
-        """How its mounts mark deletions and opaque directories in upper directories."""
+        """The form of the marks for deletions and opaque directories in upper directories."""
         ...
 
     def mount(self, overlay: Overlay) -> None:
@@ -121,14 +120,14 @@ class Mounter(Protocol):
         ...
 
     def end(self) -> None:
-        """Remove what the mounter made outside of the home; no layer is mounted any more."""
+        """Remove the mounter's files outside of the home; called when no layer is mounted any more."""
         return
 
 
 def named_mount(
     diff: str, work: str, lowers: Sequence[str], *, read_only: bool, kind: str = "overlay"
 ) -> Mount:
-    """Return the mount that shows a layer: a bind mount if the layer is one directory.
+    """Return a layer's mount: a bind mount if the layer is one directory, else an overlay.
 
     Args:
         diff: the layer's own directory.

@@ -82,7 +82,7 @@ class LayerMounts:
         try:
             self._counts.set(id, count + 1)
         except BaseException:
-            if is_new:  # nobody would put it
+            if is_new:  # the Get fails, so no Put will follow
                 self._unmount(id, point)
             raise
         return point
@@ -101,7 +101,7 @@ class LayerMounts:
         self._end(id, point)
 
     def end(self, id: str) -> None:
-        """Unmount a layer, if it is mounted, whoever got it, and set its count to 0.
+        """Unmount a layer if it is mounted, with any count, and set its count to 0.
 
         Raises:
             OSError: it cannot be unmounted, or its count cannot be removed.
@@ -114,7 +114,7 @@ class LayerMounts:
         Raises:
             OSError: EBUSY if a process uses it; or it cannot be unmounted.
         """
-        unmount(self.point(id))  # never lazily
+        unmount(self.point(id))  # never lazily: a process may still use the mount
         self._unmounted(id)
         self._counts.set(id, 0)
 
@@ -160,13 +160,13 @@ class LayerMounts:
             self._counts.set(id, 0)
 
     def _unmount(self, id: str, point: str) -> None:
-        """Unmount a mounted layer: at once if nobody uses the mount, else lazily."""
+        """Unmount a mounted layer: at once if no process uses the mount, else lazily."""
         for attempt in range(_BUSY_TRIES):
             if _is_dead(point):
                 unmount(point, MNT_DETACH)
                 break
             if attempt:
-                time.sleep(_BUSY_PAUSE)  # mostly a process that is about to end
+                time.sleep(_BUSY_PAUSE)  # usually the process that uses it is about to end
             try:
                 unmount(point)
                 break
@@ -180,7 +180,7 @@ class LayerMounts:
         self._unmounted(id)
 
     def _unmounted(self, id: str) -> None:
-        """Remove what a mount left in the layer's directory."""
+        """Remove the leftovers of a mount from the layer's directory."""
         self._remove_merged(id)
         if self._layout.is_volatile(id):
             self._clear_volatile_mark(id)
@@ -192,7 +192,7 @@ class LayerMounts:
     # --- volatile mounts --------------------------------------------------------------------------
 
     def _has_volatile_mark(self, id: str) -> bool:
-        """Tell whether the layer bears the kernel's mark of a volatile mount that was not unmounted.
+        """Tell whether the layer has the kernel's mark of a volatile mount that was not unmounted.
 
         After a crash of the machine the mark means that content may be missing. Within one boot
         nothing was lost. (Linux documentation, filesystems/overlayfs, "Volatile mount".)
@@ -208,14 +208,14 @@ class LayerMounts:
             )
 
     def _clear_volatile_mark(self, id: str) -> None:
-        """Remove the kernel's mark, with which it refuses to mount the layer again."""
+        """Remove the kernel's mark, since the kernel refuses to mount a layer that has it."""
         if not self._has_volatile_mark(id):
             return
         fd = os.open(self._incompat(id), _DIRECTORY)
         try:
             remove_tree(fd, b"volatile")
         except OSError as error:
-            if error.errno != errno.EROFS:  # there the mark stays, and the count with it: see `end`
+            if error.errno != errno.EROFS:  # there the mark stays, and so does the count: see `_end`
                 raise
         finally:
             os.close(fd)
@@ -232,7 +232,7 @@ def _is_mounted(directory: str) -> bool:
     except OSError as error:
         if error.errno == errno.ENOENT:
             return False
-        if error.errno == errno.ENOTCONN:  # a FUSE mount that nobody serves
+        if error.errno == errno.ENOTCONN:  # a FUSE mount without a process that serves it
             return True
         raise
 

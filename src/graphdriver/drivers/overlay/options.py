@@ -21,7 +21,7 @@ VOLATILE: Final = Option(
 _RESERVED: Final = frozenset(
     {"lowerdir", "lowerdir+", "datadir+", "upperdir", "workdir", "userxattr", "verity", "ro"}
 )
-"""Mount options that only the driver sets: they say which layers are shown and how marks are kept."""
+"""Mount options that only the driver sets: they select the layers and the form of their marks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def layer_size(options: Mapping[str, str], driver: str, default: int = 0) -> int
 def _refuse_reserved(option: str, driver: str) -> None:
     """Refuse a mount option that would make mounts unsafe, or diffs wrong.
 
-    Diffs are read in upper directories, without a mount: all that a layer changed must be there.
+    Diffs are read in upper directories, without a mount, so all changes of a layer must be there.
     """
     key, _, value = option.partition("=")
     fixed = dict(SETTINGS)

@@ -44,7 +44,7 @@ class ParentIndex:
                 self.add(id, self._read_parent(id))
             except OSError as error:
                 if error.errno in _OUT_OF_RESOURCES:
-                    # The layer is whole. Left out, it would not keep its parent from being removed.
+                    # The layer is whole. If it were left out, its parent could be removed.
                     raise
                 self._unread.add(id)
                 _log.warning("layer %s cannot be used now: %s", id, error)

@@ -1,10 +1,9 @@
-"""Probes: whether layers can be mounted in a directory, found out by mounting two small ones there.
+"""Probes: tests whether layers can be mounted in a directory, by mounting two small ones there.
 
-Trying is the only sure way: filesystems differ in what overlayfs asks of them, and kernels in what
-they report. The two layers are made in ``.overlay-probe`` and removed afterwards. They are mounted
-in an alias of that directory (`graphdriver.drivers.overlay.aliases`), so that a process that was
-killed leaves nothing that the next probe cannot unmount and remove, whatever is mounted on the
-home's path meanwhile.
+A test mount is the only sure way: filesystems support the needs of overlayfs differently, and kernels
+report them differently. The two layers are made in ``.overlay-probe`` and removed afterwards. They are
+mounted in an alias of that directory (`graphdriver.drivers.overlay.aliases`), so that after a kill the
+next probe can unmount and remove them, even if something was mounted on the home's path meanwhile.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ def trial(home: str) -> Iterator[tuple[str, str]]:
         OSError: nothing can be written there.
     """
     directory = os.path.join(home, _PROBE)
-    with locked(home):  # two probes of one home would take each other's directories away
+    with locked(home):  # two probes of one home would remove each other's directories
         alias = DirectoryAlias(directory)
         fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -81,7 +80,7 @@ def expect_overlayfs() -> None:
     """Check that this kernel has overlayfs.
 
     Raises:
-        UnsupportedError: it has not.
+        UnsupportedError: it does not.
     """
     if not calls.knows("overlay"):
         raise UnsupportedError(
@@ -111,7 +110,7 @@ def probe_overlayfs(home: str, options: HomeOptions = HomeOptions()) -> str:  # 
 
 
 def _try_overlayfs(home: str, directory: str, kind: str, options: HomeOptions) -> None:
-    # Without d_type overlayfs cannot tell whiteouts in listings, and deleted files show up there.
+    # Without d_type overlayfs does not recognise whiteouts in listings, and deleted files appear there.
     if not tells_types(f"{directory}/lower"):
         raise UnsupportedError(
             f"overlay2: {home} is on {kind} without file types in directories (d_type)",
@@ -162,8 +161,8 @@ def probe_fuse_overlayfs(home: str) -> Mapping[str, object]:
         home: the directory; it exists.
 
     Returns:
-        ``backing``, the name of the filesystem, and ``native``: whether upper directories hold the
-        marks that are expected, and no others.
+        ``backing``, the name of the filesystem, and ``native``: whether upper directories hold only the
+        marks of `graphdriver.drivers.overlay.fuse_mounter`.
 
     Raises:
         UnsupportedError: it cannot; the text says why.

@@ -1,12 +1,12 @@
-"""How often each layer was got and not put yet, kept on disk so that a restarted plugin knows it.
+"""Reference counts: how many Gets of each layer have no Put yet, kept on disk for a restarted plugin.
 
 A home's counts are files below ``/run/graphdriver/held``, one for each layer that was got. A count
 holds the boot's ID, since mounts do not outlive a boot. The mount table takes precedence over the
 counts:
 
-- A layer that is not mounted has the count 0, whatever the file says.
+- A layer that is not mounted has the count 0, even if its file has another one.
 - A mounted layer with no count, or a damaged one, has the count 1: a mount that stays too long is
-  better than one that is taken away from a container.
+  better than one that is removed under a container.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class ReferenceCounts:
         """Set a layer's count; 0 removes it.
 
         Raises:
-            OSError: it cannot be written; the former count stays.
+            OSError: it cannot be written; the old count stays.
         """
         path = os.path.join(self._directory, id)
         if not count:

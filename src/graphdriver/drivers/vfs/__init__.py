@@ -9,13 +9,13 @@ home:
 
 ``HOME/ID/root``
     The layer's tree, as containers see it. Made by Create as a copy of the parent's. The copy is
-    synced before it becomes a layer: not every layer is applied to afterwards, and synced then, and
-    after a power cut no container may run on half an image. A kill during the copy leaves it in
-    ``.staging``, which the next start sweeps.
+    synced before it becomes a layer: only layers that are applied are synced later, and after a power
+    cut no container may run on half an image. A kill during the copy leaves it in ``.staging``, which
+    the next start sweeps.
 ``HOME/ID/made``
-    The parent's ID; written last, when the copy is finished. Its time of change tells the naive
-    differ which files were not touched since. If it is missing or damaged the layer is whole all
-    the same: it is compared file by file, and it does not count as a child of its parent.
+    The parent's ID; written last, when the copy is finished. From its change time the naive differ
+    knows which files were not touched since. If it is missing or damaged the layer is still whole: it
+    is compared file by file, and it does not count as a child of its parent.
 
 - `driver`: the driver class.
 - `tree_copy`: copies a layer's tree.

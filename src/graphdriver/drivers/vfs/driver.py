@@ -128,7 +128,7 @@ class VfsDriver(ProtoDriver):
 
 
 def _refuse_options(options: Iterable[tuple[str, str]]) -> None:
-    """Refuse all options; ``size`` with what to do instead."""
+    """Refuse all options; for ``size`` the error suggests another driver."""
     given = list(options)
     if any(key == "size" for key, _ in given):
         raise UnsupportedError(

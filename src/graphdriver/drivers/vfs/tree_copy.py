@@ -1,10 +1,9 @@
 """A copy of a layer's whole tree, by descriptors (`graphdriver.layer.tree.copy`).
 
-Hard links stay hard links. A file that has further names is also linked in a directory of the
-copy's own until the last of them is made. So each link takes one call and no path, however deep the
-file is.
+Hard links stay hard links. A file with several names is also linked in a temporary directory of the
+copy until the last name is made. So each link takes one call and no path, at any depth.
 
-Sockets are left out: no tar could hold them.
+Sockets are left out, since a tar cannot hold them.
 """
 
 from __future__ import annotations
@@ -83,11 +82,11 @@ class _Copy:
 
 
 class _Links:
-    """Copies of files that have further names, by the inodes that they are copies of.
+    """The copies of files with several names, by the inodes of the originals.
 
     Args:
-        target_fd: the root of the copy. A directory for the links is made in it with the first of
-            them; `close` removes it.
+        target_fd: the root of the copy. The first link makes a directory for the links in it; `close`
+            removes it.
     """
 
     def __init__(self, target_fd: int) -> None:
