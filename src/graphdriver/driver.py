@@ -1,7 +1,7 @@
-"""The contract: what a storage driver is. No I/O happens here.
+"""The contract of a storage driver; no I/O happens here.
 
 A **layer** is a directory tree with an ID. It has a **parent** layer, or none, and shows what its
-parent shows plus its own changes. An image is a chain of layers that nobody writes to any more; a
+parent shows plus its own changes. An image is a chain of layers that are no longer written to; a
 container is one writable layer on top of such a chain. A **driver** keeps layers below a directory of
 its own, the **home**.
 
@@ -13,7 +13,7 @@ The life of a layer:
    ends one `get`. Gets may nest; the last put releases the directory.
 3. A layer that is a parent is read-only. The daemon keeps this rule; a driver need not enforce it.
 4. `diff` returns its changes against its parent as a tar stream; `changes` lists them.
-5. `remove` deletes it. To remove a layer that does not exist succeeds, so that it can be repeated.
+5. `remove` deletes it. It succeeds for a layer that does not exist, so that it can be repeated.
 
 A `ProtoDriver` has the first half only: ten methods, of which five must be written.
 `graphdriver.NaiveDiffDriver` adds the second half by comparing directories. A `Driver` that knows a
@@ -21,7 +21,7 @@ faster way writes the second half itself.
 
 Methods are plain blocking functions. The framework calls them from many threads at once, but never
 twice at the same time for one ID (while the stream that `diff` returned is read, other calls go on).
-`init` is called while no other call runs; it comes again after a restart of the daemon. Names and the
+`init` is called while no other call runs, and again after a restart of the daemon. Names and the
 order of arguments follow Docker's Go package ``graphdriver``. The text of an error that a driver raises
 is shown to the daemon's user; errors of `graphdriver.errors` say more than a bare `OSError`.
 
@@ -45,7 +45,7 @@ DEFAULT_DOCKER_ROOT_DIRECTORY = "/var/lib/docker/graph"
 
 
 class ChangeKind(enum.IntEnum):
-    """How a path changed; the numbers are those of the protocol."""
+    """The kind of a change; the numbers are those of the protocol."""
 
     MODIFIED = 0
     ADDED = 1
@@ -80,7 +80,7 @@ def host_root(maps: Sequence[IDMap]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a driver promises beyond the contract.
+    """A driver's promises beyond the contract.
 
     ``reproduces_exact_diffs``: `Driver.diff` returns exactly the bytes that `Driver.apply_diff` read.
     The daemon then calls Diff at save and push, instead of reading the layer's files.
@@ -261,7 +261,7 @@ class Driver(ProtoDriver):
         """Return the size of the changes of ``id`` against ``parent`` (as for `diff`), in bytes."""
 
     def capabilities(self) -> Capabilities:
-        """Return what the driver promises beyond the contract; called once after `init`."""
+        """Return the driver's promises beyond the contract; called once after `init`."""
         return Capabilities()
 
 
@@ -276,9 +276,9 @@ class CountsGets(Protocol):
     def daemon_began(self) -> None:
         """Count each layer that is mounted now as got once.
 
-        Called after `ProtoDriver.init`, when a daemon sends Init that did not send one before. A daemon
-        does not put what it held when it was killed; the next one gets and puts the layer of each
-        container that still runs. Without this count, that put would unmount the container.
+        Called after `ProtoDriver.init`, when a daemon sends its first Init. A killed daemon sends no
+        Put for its Gets; the next one gets and puts the layer of each container that still runs.
+        Without this count, that put would unmount the container.
         """
         ...
 
@@ -286,8 +286,8 @@ class CountsGets(Protocol):
 class FindsLeftovers(Protocol):
     """A driver that knows what a killed daemon left behind.
 
-    Called when another daemon sends Init, after `CountsGets.daemon_began`, if the former one is known
-    to be gone: on a unix socket, its process has ended.
+    Its methods are called when another daemon sends Init, after `CountsGets.daemon_began`, if the
+    previous daemon is known to be gone: on a unix socket, if its process has ended.
     """
 
     def release_leftovers(self) -> None:
@@ -298,7 +298,7 @@ class FindsLeftovers(Protocol):
         ...
 
     def is_leftover(self, id: str) -> bool:
-        """Tell whether no layer stands on ``id`` and nothing is mounted for it.
+        """Tell whether ``id`` has no child and no mount.
 
         Called for a layer that is incomplete because its `Driver.apply_diff` did not end. If so, the
         layer is removed.
@@ -308,7 +308,7 @@ class FindsLeftovers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """How to show a layer in a directory, as mount(8) takes it; an option may be ``ro`` or ``rw``."""
+    """A mount that shows a layer, as mount(8) takes it; an option may be ``ro`` or ``rw``."""
 
     type: str
     source: str
@@ -316,7 +316,7 @@ class Mount:
 
 
 class NamesMounts(Protocol):
-    """A driver that names a layer's mounts, for somebody else to make."""
+    """A driver that can name a layer's mounts without making them."""
 
     def mounts(self, id: str, *, read_only: bool) -> Sequence[Mount]:
         """Return the mounts that show a layer, in the order in which they are made; mount nothing.
@@ -333,17 +333,17 @@ class NamesMounts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a layer takes on disk: ``size`` in bytes, whole blocks counted, and ``inodes``."""
+    """The disk usage of a layer: ``size`` in bytes, in whole blocks, and ``inodes``."""
 
     size: int
     inodes: int
 
 
 class CountsUsage(Protocol):
-    """A driver that knows what a layer takes on disk without a walk through its tree."""
+    """A driver that knows the disk usage of a layer without a walk through its tree."""
 
     def usage(self, id: str) -> Usage:
-        """Return what a layer takes, without what it shares with the layers below.
+        """Return the disk usage of a layer, without the layers below.
 
         Raises:
             LayerNotFoundError: ``id`` does not exist.
@@ -354,24 +354,24 @@ class CountsUsage(Protocol):
 class TellsUntouched(Protocol):
     """A driver that creates a layer as a copy of its parent.
 
-    `graphdriver.NaiveDiffDriver` then compares no file that has not changed since the copy.
+    `graphdriver.NaiveDiffDriver` then skips files that have not changed since the copy.
     """
 
     def untouched_since(self, id: str, parent: str) -> int | None:
         """Return when ``id`` was a finished copy of ``parent``, in nanoseconds since 1970.
 
-        By the clock of the filesystem, as the change time (ctime) of a file written behind the copy
-        has it. None: not known, or ``id`` is no copy of ``parent``.
+        The time is by the clock of the filesystem: the change time (ctime) of a file written after the
+        copy. None: unknown, or ``id`` is not a copy of ``parent``.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """Where two trees can differ, of which one is a snapshot of the other.
+    """The places where a tree and its snapshot can differ.
 
-    A snapshot keeps inode numbers: what has the same number in both trees was one file or directory,
-    and still is the same unless it was touched in either.
+    A snapshot keeps inode numbers: a file or directory with the same number in both trees is the same,
+    unless it was touched in one of them.
 
     Attributes:
         upper_device: ``st_dev`` of the upper tree, as stat(2) gives it; other devices are compared
@@ -403,7 +403,7 @@ class Touched:
 class TellsTouched(Protocol):
     """A driver on a filesystem that records what was touched since a snapshot was made.
 
-    `graphdriver.NaiveDiffDriver` then looks at nothing else.
+    `graphdriver.NaiveDiffDriver` then compares only that.
     """
 
     def touched_since(self, upper_fd: int, lower_fd: int) -> Touched | None:
@@ -418,17 +418,17 @@ class TellsTouched(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Suitability:
-    """How well a driver would work in a place: the higher ``rank`` the better; and why."""
+    """The suitability of a driver for a directory: a higher ``rank`` is better; and the reason."""
 
     rank: int
     reason: str
 
 
 class ProbesHome(Protocol):
-    """A driver *class* that knows where it works; a class without this is never chosen by itself."""
+    """A driver *class* that knows where it works; without this it is used only if the user names it."""
 
     def probe(self, home: str) -> Suitability:
-        """Tell how well the driver would work in ``home``, an existing directory. A class method.
+        """Tell how well the driver would work in ``home``, an existing directory; a class method.
 
         Raises:
             UnsupportedError: it would not work there; the text says why.
@@ -440,7 +440,7 @@ class ChecksOptions(Protocol):
     """A driver *class* that can refuse options before it has a home."""
 
     def check(self, options: Sequence[str]) -> None:
-        """Look at what is known without a home: options, a program, the kernel. A class method.
+        """Check what is known without a home: options, a program, the kernel; a class method.
 
         Raises:
             UnsupportedError: the driver works in no home with these; the text says why.
@@ -450,7 +450,7 @@ class ChecksOptions(Protocol):
 
 @runtime_checkable
 class WrapsDriver(Protocol):
-    """A driver that stands before another one, ``proto``, and has all its abilities."""
+    """A driver that wraps another one, ``proto``, and has all its abilities."""
 
     proto: ProtoDriver
 
@@ -458,11 +458,11 @@ class WrapsDriver(Protocol):
 A = TypeVar("A")
 
 
-# mypy takes a protocol where a callable is asked for, but not where a type[A] is.
+# Callable, since mypy rejects a protocol as an argument of type type[A].
 def ability(driver: object, wanted: Callable[..., A]) -> A | None:
     """Return the object that has an ability of a driver: the driver itself, or one that it wraps.
 
-    The outermost driver that has an attribute of such a name decides. If that attribute is no method
+    The outermost driver that has an attribute of such a name decides. If that attribute is not a method
     (None, a number, a class), the driver does not have the ability.
 
     Args:

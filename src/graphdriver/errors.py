@@ -1,4 +1,4 @@
-"""Every error this project raises, in one tree.
+"""The errors of this project, in one tree.
 
 An error has the shape *what was asked, of which layer: what is wrong; what to do*. The code that raises
 it gives the last two; the handler adds the call and the layer, for every driver
@@ -15,7 +15,7 @@ from typing import ClassVar, Final, Self
 
 
 class Kind(enum.Enum):
-    """What sort of failure an error is."""
+    """The kind of failure of an error."""
 
     MALFORMED = "malformed"
     """The request itself is wrong: not JSON, a bad ID, a missing member."""
@@ -48,7 +48,7 @@ class Kind(enum.Enum):
 
 
 class GraphDriverError(Exception):
-    """The base class of all errors; a driver raises it where no class below fits.
+    """The base class of all errors; a driver raises it if no class below fits.
 
     Args:
         problem: what is wrong, in words that a daemon's user can act on.
@@ -86,7 +86,7 @@ class GraphDriverError(Exception):
 
 
 class MalformedRequestError(GraphDriverError):
-    """The request is not what the protocol says; the driver was not called."""
+    """The request breaks the protocol; the driver was not called."""
 
     kind = Kind.MALFORMED
 
@@ -170,8 +170,8 @@ class BadAnswerError(GraphDriverError):
 class RemoteError(GraphDriverError):
     """A plugin refused a call; the text is the plugin's own, ``status`` is the HTTP status.
 
-    If the plugin names a kind, the error is of that kind's class too: of a layer that does not exist,
-    also a `LayerNotFoundError`.
+    If the plugin names a kind, the error is also of that kind's class: for a layer that does not exist,
+    it is a `LayerNotFoundError` too.
     """
 
     def __init__(self, text: str, status: int) -> None:

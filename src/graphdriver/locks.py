@@ -2,8 +2,8 @@
 
 A call has its own layer to itself. If it also reads the parent, it *shares* the parent: any number
 of calls may share a layer, even while another call has that layer as its own. Only a call that
-removes or fills a layer has it *exclusively*: nobody shares the layer meanwhile. Otherwise a copy
-of the parent could miss what was just removed or not yet written.
+removes or fills a layer has it *exclusively*: no call shares the layer meanwhile. Otherwise a copy of
+the parent could be made while files of it are removed or not yet written.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class LayerLocks:
         Args:
             id: the layer.
             parent: the layer that is read as well, if any.
-            exclusive: whether nobody may share the layer meanwhile.
+            exclusive: whether no other call may share the layer meanwhile.
         """
         return HeldLock(self, id, parent, exclusive)
 
@@ -51,7 +51,7 @@ class LayerLocks:
         lock.owner.release()
 
     def share(self, id: str) -> None:
-        """Wait until no call has the layer exclusively, and keep it from being so."""
+        """Wait until no call has the layer exclusively, and share it until `unshare`."""
         with self._guard:
             lock = self._used(id)
             while lock.exclusive:
@@ -102,9 +102,8 @@ class _Lock:
 class HeldLock:
     """The lock of a layer for a ``with`` block; a class, since a generator costs microseconds a call.
 
-    Of a layer and its parent, the one with the first ID in alphabetical order is locked first.
-    Otherwise two calls that each name the other's layer as the parent would wait for each other for
-    ever.
+    A layer and its parent are locked in the alphabetical order of their IDs. Otherwise two calls that
+    each name the other's layer as the parent could wait for each other for ever.
     """
 
     __slots__ = ("_exclusive", "_id", "_locks", "_parent")

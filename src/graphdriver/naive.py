@@ -6,8 +6,8 @@ directory, so drivers with a faster way use it for the cases that their way does
 
 The rules:
 
-- Each get has exactly one put, however the call ends. A parent is put as soon as the comparison is
-  over, the layer itself when its stream is closed.
+- Each get has exactly one put, also after an error. A parent is put as soon as the comparison is over,
+  the layer itself when its stream is closed.
 - The differ's own gets and puts keep the contract too: the wrapped driver never sees two calls at a
   time for one layer. Other calls may use a parent while it is compared.
 - All other calls reach the wrapped driver unchanged, and its optional abilities are found through the
@@ -59,10 +59,9 @@ class NaiveDiffDriver(Driver):
         self._locks = LayerLocks()
         self._uid_maps: tuple[IDMap, ...] = ()
         self._gid_maps: tuple[IDMap, ...] = ()
-        if (
-            type(self) is NaiveDiffDriver
-        ):  # a driver that extends it has a name and format of its own
-            # Of other drivers these are class variables; a wrapper has those of what it wraps.
+        if type(self) is NaiveDiffDriver:
+            # For other drivers these are class variables, also for drivers that extend this class. A
+            # wrapper has those of the driver that it wraps.
             vars(self).update(
                 driver_name=proto.driver_name or type(proto).__name__, home_format=proto.home_format
             )
@@ -142,7 +141,7 @@ class NaiveDiffDriver(Driver):
     def _compared(
         self, upper: int, id: str, parent: str, use: Callable[[Iterator[Changed]], T]
     ) -> T:
-        """Compare a layer with another; ``use`` gets the changes while they are found."""
+        """Compare a layer with another one, and return what ``use`` makes of the changes."""
         if not parent:
             return use(compare(upper, None))
         copies = ability(self.proto, TellsUntouched)

@@ -1,8 +1,8 @@
 """Checks of the values that a driver's methods return.
 
-A driver may be written by anybody, and Python checks no types: a value against the contract
-(`graphdriver.driver`) would fail later and elsewhere, or be sent to a daemon. The error names the
-method, the value and the rule.
+A driver may be written by anybody, and Python checks no types: a value that breaks the contract
+(`graphdriver.driver`) would cause an error later and elsewhere, or be sent to a daemon. The error names
+the method, the value and the rule.
 """
 
 from __future__ import annotations

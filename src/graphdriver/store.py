@@ -1,33 +1,32 @@
 """The layers' directories in a home: how a layer appears and disappears, and what a crash leaves.
 
-A home holds one directory for each layer, named by its ID. Names of the store's own begin with a
-dot, which no ID does:
+A home holds one directory for each layer, named by its ID. The store's own names begin with a dot, and
+no ID does:
 
 ``.staging/ID``
     A layer that is being made. It becomes ``ID`` by one rename when it is finished. A kill before
     the rename leaves it here; the next start removes it.
 ``.trash/NAME``
-    A layer that was removed. It went here by one rename, and a thread deletes it afterwards. A kill
+    A layer that was removed. One rename moves it here, and a thread deletes it afterwards. A kill
     leaves it half deleted; the next start deletes the rest. NAME is random.
 ``.reserve/0``
-    1 MiB of allocated room. It is given up for that rename on a full filesystem, and made again
-    after a deletion. If it is missing, the next start or deletion makes it.
+    1 MiB of allocated room. It is deleted to make room for that rename on a full filesystem, and made
+    again after a deletion. If it is missing, the next start or deletion makes it.
 ``ID`` with mode 1000
     A layer that is being deleted in place, since the filesystem had no room even for the rename.
-    The mode is changed first, and from then on this is no layer; the next start goes on with it.
+    The mode is changed first, and from then on this is not a layer; the next start continues the
+    deletion.
 
-So at every moment a layer exists whole, or does not exist. These renames are not synced: a power
-cut may bring a layer back that was removed, or take one away that was created, as on any
-filesystem. A layer that was applied is synced by `graphdriver.serving` before the daemon gets an
-answer.
+So at every moment a layer exists as a whole, or does not exist. These renames are not synced: after a
+power cut a removed layer may exist again, or a created one may be missing, as on any filesystem. A
+layer that was applied is synced by `graphdriver.serving` before the daemon gets an answer.
 
-A layer's directory takes no access control list and no group from the home, since what is made in
-it must have exactly the attributes that the layer says. It does take the home's project: a limit
-that an administrator has set for the home stays in force.
+A layer's directory inherits no access control list and no group from the home, since files in it must
+have exactly the attributes of the layer. It does inherit the home's project, so that an administrator's
+limit for the home stays in force.
 
-A layer that cannot be deleted never holds up another one: it is logged, shown in the status, and
-tried again with each later removal and at each start. A home that cannot be written to is served as
-it is.
+A layer that cannot be deleted does not block others: it is logged, shown in the status, and tried again
+with each later removal and at each start. A home that cannot be written to is served unchanged.
 """
 
 from __future__ import annotations
@@ -70,8 +69,8 @@ class Store:
     Args:
         home: an absolute path; the directory exists.
         group: the gid that may pass through the layers' directories: that of the (remapped) root.
-        own: names in the home that the driver uses itself, so that no layer can have them.
-        delete: deletes what was a layer's directory, given an open directory and the name in it.
+        own: names in the home that the driver uses itself; no layer can have them.
+        delete: deletes a removed layer's directory, given an open directory and the name in it.
 
     Raises:
         UnsupportedError: one of the store's own directories belongs to another user, or is a file.
@@ -91,7 +90,7 @@ class Store:
         self._delete = delete
         self._reserve = Reserve(os.path.join(home, _RESERVE), 1, _RESERVED)
         self._deleting: set[str] = set()
-        """Former layers that are not yet deleted in place."""
+        """Removed layers that are being deleted in place."""
         self._unswept: set[str] = set()
         """Names in the staging directory that could not be removed so far."""
         self._queue: collections.deque[str] = collections.deque()
@@ -132,7 +131,7 @@ class Store:
         return [name for name in names if not name.startswith(".") and self.exists(name)]
 
     def parent_path(self, parent: str) -> str:
-        """Return the directory of a layer that is to become a parent.
+        """Return the directory of a new layer's parent.
 
         Raises:
             LayerNotFoundError: the layer does not exist; the text names it as the parent.
@@ -176,13 +175,13 @@ class Store:
         try:
             self._set_attributes(staged)
             yield staged
-            # Calls for one ID never overlap, so the layer does not exist by now. If it did after
-            # all, rename(2) would refuse: a layer's directory is never empty.
+            # Calls for one ID never overlap, so the layer still does not exist. If it did, rename(2)
+            # would fail, since a layer's directory is never empty.
             os.rename(staged, path)
         except BaseException:
             try:
                 self._discard(_STAGING, id)
-            except Exception:  # the caller must see the error that led here
+            except Exception:  # logged only: the caller must get the first error
                 self._unswept.add(id)
                 _log.exception("the unfinished layer %s cannot be removed yet", id)
             raise
@@ -196,22 +195,22 @@ class Store:
     # --- the end of a layer -----------------------------------------------------------------------
 
     def remove(self, id: str) -> None:
-        """Remove a layer; succeed if it does not exist. That needs no free room.
+        """Remove a layer, without free room on disk; succeed if it does not exist.
 
         Raises:
-            OSError: it cannot be removed, and exists still; or it could not be deleted in place,
+            OSError: it cannot be removed, and still exists; or it could not be deleted in place,
                 and does not exist any more (`exists` tells).
         """
         if id in self._own:
             return
-        # A file is not a layer: in a home that was taken over (adopt=yes) it is somebody's.
+        # A file is not a layer: in a home that was taken over (adopt=yes) it may be anybody's.
         with contextlib.suppress(FileNotFoundError):
             if stat.S_ISDIR(os.stat(os.path.join(self.home, id)).st_mode):
                 self._discard("", id)
         self._deleting.discard(id)
 
     def settle(self) -> None:
-        """Wait until all that was removed so far is deleted, or cannot be."""
+        """Wait until each layer that was removed so far is deleted, or cannot be."""
         with self._guard:
             remover = self._remover
         if remover:
@@ -229,12 +228,13 @@ class Store:
         )
 
     def _discard(self, directory: str, name: str) -> None:
-        """Move a directory to the trash, from the home or a directory in it, and have it deleted there.
+        """Move a directory from the home, or a directory in it, to the trash, and delete it there.
 
-        On a full filesystem it is moved with the room of the reserve, or else deleted in place.
+        On a full filesystem the reserve gives the room for the move; if that is not enough, the
+        directory is deleted in place.
         """
-        # Random, not counted: in containers a former process had the same PID, and its trash may
-        # remain.
+        # Random, since names made of the PID and a counter could exist already: in a container an
+        # earlier process had the same PID.
         trashed = secrets.token_hex(16)
         try:
             try:
@@ -271,16 +271,16 @@ class Store:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            # Project quotas: a directory that hands its project on accepts entries of
-            # that project only.
+            # Project quotas: a directory whose project is inherited accepts only entries of that
+            # project.
             with _opened(os.path.dirname(target)) as trash:
                 projects.stop_inheriting(trash)
             os.rename(path, target)
 
     def _delete_in_place(self, directory: str, name: str) -> None:
-        """Delete a directory where it is, its mode first: a kill in between leaves no half layer.
+        """Delete a directory in place, after a change of its mode: a kill leaves no half-deleted layer.
 
-        Unlike a rename, neither takes room to speak of on btrfs.
+        Unlike a rename, both take almost no room on btrfs.
         """
         with _opened(os.path.join(self.home, directory)) as above:
             if not directory:
@@ -291,7 +291,7 @@ class Store:
     # --- the trash --------------------------------------------------------------------------------
 
     def _delete_later(self, name: str) -> None:
-        """Have a directory in the trash deleted by the remover: deleting a large layer takes long."""
+        """Queue a directory in the trash for the remover, since deleting a large layer takes long."""
         with self._guard:
             self._queue.append(name)
             if self._remover and self._remover.is_alive():
@@ -300,7 +300,7 @@ class Store:
             try:
                 remover.start()
             except (RuntimeError, MemoryError) as error:
-                # The layer does not exist any more, so the Remove has succeeded.
+                # No error: the layer does not exist any more, so the Remove has succeeded.
                 _log.warning("%s cannot be emptied now: %s", os.path.join(self.home, TRASH), error)
                 self._undeleted |= dict.fromkeys(self._queue, str(error))
                 self._queue.clear()
@@ -326,10 +326,10 @@ class Store:
                 self._reserve.make()
 
     def _next_queued(self) -> str | None:
-        """Return what is to be deleted next; if nothing is, the thread must end.
+        """Return the next name to delete; None if there is no more, and the thread must end.
 
-        Both under one lock: whoever queues a name finds a remover that will see it, or starts a new
-        one.
+        Both happen under one lock: a call that queues a name either finds a remover that will see the
+        name, or starts a new one.
         """
         with self._guard:
             if self._queue:
@@ -340,7 +340,7 @@ class Store:
     # --- the sweep at start -----------------------------------------------------------------------
 
     def _sweep(self) -> None:
-        """Remove what an earlier process left unfinished; see the module's docstring."""
+        """Remove the leftovers of an earlier process; see the module's docstring."""
         for name in os.listdir(os.path.join(self.home, _STAGING)):
             _log.info("removing the unfinished layer %s", name)
             self._sweep_one(_STAGING, name)
@@ -356,7 +356,7 @@ class Store:
         try:
             self._discard(directory, name)
         except OSError as error:
-            # Mostly a read-only filesystem: the layers there can be read all the same.
+            # Usually a read-only filesystem, on which layers can still be read.
             path = os.path.join(self.home, directory, name)
             _log.warning("%s cannot be removed now: %s", path, error)
             if directory:

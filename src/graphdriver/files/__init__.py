@@ -3,6 +3,6 @@
 - `directories`: directories with exact owner and mode.
 - `small_files`: files that are read and written whole.
 - `path_lock`: a lock for a path.
-- `reserve`: room that is given up on a full filesystem.
+- `reserve`: disk space that is released on a full filesystem.
 - `runtime_directory`: files below /run/graphdriver.
 """

@@ -1,7 +1,7 @@
 """Directories of our own, with exact permissions.
 
-A server of layers runs with a umask of 0, because layers say their own modes. So each call here says
-the mode of what it makes; `os.makedirs` does so for the last directory only.
+A server of layers runs with a umask of 0, because layers have their own modes. So each call here sets
+the mode of every directory that it makes; `os.makedirs` sets that of the last one only.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def make_own(path: str, mode: int) -> None:
 def secure(path: str, mode: int, flags: int = 0) -> None:
     """Check that a directory belongs to this user, and remove permissions of others beyond ``mode``.
 
-    Whoever owns a directory, or may write to it, can replace the files in it.
+    The owner of a directory, and any user who may write to it, can replace the files in it.
 
     Args:
         path: the directory.

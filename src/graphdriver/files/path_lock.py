@@ -1,7 +1,7 @@
 """Locks on paths, which keep other processes of this project out.
 
-Whoever can open a file can lock it for ever. So the lock is not taken on the path itself: while a path
-is locked it has a lock file, in a directory that only this user can enter.
+Any user who can open a file can lock it for ever. So the lock is not taken on the path itself: while a
+path is locked it has a lock file, in a directory that only this user can enter.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class PathLock:
         fd = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The last holder may have removed the file between open and flock: then nobody else sees
-            # this lock.
+            # The last holder may have removed the file between open and flock. A lock on a removed file
+            # excludes nobody, so try again.
             if os.fstat(fd).st_nlink:
                 with contextlib.suppress(OSError):  # only for messages, and /run may be full
                     os.pwrite(fd, b"%-20d\n" % os.getpid(), 0)

@@ -1,7 +1,7 @@
 """Disk space kept in reserve, so that a removal works on a full filesystem.
 
-The reserve is a number of files with allocated blocks. When a removal finds no space they are
-deleted, one after the other; later they are made again.
+The reserve is a number of files with allocated blocks. When a removal finds no space, they are deleted
+one after the other; later they are made again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Reserve:
         if self._is_whole or not self._lock.acquire(blocking=False):
             return
         try:
-            # A missing reserve is no reason for a call to fail, nor for the remover's thread to end.
+            # A missing reserve must not fail a call or end the remover's thread.
             with contextlib.suppress(OSError, MemoryError):
                 make_directories(self._directory, 0o700)
                 for path in self._files:

@@ -1,4 +1,4 @@
-"""The runtime directory: files that hold until the next boot, and their names."""
+"""The runtime directory: files that are valid until the next boot, and their names."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _LONGEST: Final = 255  # NAME_MAX of linux/limits.h
 
 
 def file_name(path: str) -> str:
-    """Return a file name that stands for a path, a different one for each path.
+    """Return a file name for a path, a different one for each path.
 
-    ``%``, ``=`` and ``/`` are escaped, as in URLs. If that is too long for a name, it is a digest with
-    an ``=``, which no escaped path has.
+    ``%``, ``=`` and ``/`` are escaped, as in URLs. If that is too long for a name, the name is a digest
+    with an ``=``, which no escaped path has.
     """
     escaped = path.replace("%", "%25").replace("=", "%3D").replace("/", "%2F")
     if len(os.fsencode(escaped)) <= _LONGEST:
@@ -28,14 +28,14 @@ def file_name(path: str) -> str:
 
 
 def path_of(name: str) -> str | None:
-    """Return the path that a name of `file_name` stands for; None if the name is a digest."""
+    """Return the path for a name from `file_name`; None if the name is a digest."""
     if "=" in name:
         return None
     return name.replace("%2F", "/").replace("%3D", "=").replace("%25", "%")
 
 
 def mark_namespaces(directory: str) -> None:
-    """Note in a directory in which namespaces its paths and process IDs are valid."""
+    """Record in a directory the namespaces in which its paths and process IDs are valid."""
     mark = os.path.join(directory, _VIEW)
     if not is_of_our_namespaces(directory):
         with contextlib.suppress(FileNotFoundError):
@@ -55,7 +55,7 @@ def is_of_our_namespaces(directory: str) -> bool:
 
 
 def remove_directory(directory: str) -> None:
-    """Remove a directory if it is empty but for the mark of `mark_namespaces`."""
+    """Remove a directory if it is empty except for the mark of `mark_namespaces`."""
     with contextlib.suppress(OSError):
         if os.listdir(directory) == [_VIEW]:
             os.unlink(os.path.join(directory, _VIEW))
@@ -67,6 +67,6 @@ def _view() -> str:
 
 
 def boot_id() -> str:
-    """Return the ID of this boot, a UUID (random(4)): mounts do not outlive a boot, and files do."""
+    """Return the ID of this boot, a UUID (random(4)): files outlive a boot, and mounts do not."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read().strip()

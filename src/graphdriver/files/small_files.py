@@ -1,6 +1,6 @@
-"""Small files of our own: replaced as a whole, and read with suspicion.
+"""Small files of our own: replaced as a whole, and checked when they are read.
 
-A crash, a disk or somebody's hand may damage such a file in any way.
+A crash, a disk or an administrator may damage such a file in any way.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _AT_ONCE: Final = 1 << 16
 
 _NO_FILE: Final = (errno.EISDIR, errno.ELOOP, errno.ENXIO)
 
-# Opening a FIFO that somebody put in its place must not wait for a writer.
+# Non-blocking: opening a FIFO that replaced the file must not wait for a writer.
 _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _FRESH: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
@@ -73,13 +73,13 @@ def read_object(path: str) -> dict[str, object]:
 
 
 def write_whole(path: str, text: str, mode: int, *, sync: bool = True) -> None:
-    """Write a small file, so that at any time it is there with the old text or the new one as a whole.
+    """Write a small file; at any time it has either the old text or the whole new one.
 
     Args:
-        path: the file. No name beside it may begin with a dot and end in ``.new``.
+        path: the file. No other name in its directory may begin with a dot and end in ``.new``.
         text: the new text.
         mode: its permissions.
-        sync: also after a power cut; without, the file may be empty then.
+        sync: whether this is true after a power cut too; otherwise the file may be empty then.
 
     Raises:
         OSError: it cannot be written; the old file is still there.
@@ -88,7 +88,7 @@ def write_whole(path: str, text: str, mode: int, *, sync: bool = True) -> None:
     fresh = os.path.join(above, f".{name}.new")
     try:
         descriptor = os.open(fresh, _FRESH, mode)
-    except FileExistsError:  # of a process that was killed
+    except FileExistsError:  # left by a process that was killed
         os.unlink(fresh)
         descriptor = os.open(fresh, _FRESH, mode)
     try:

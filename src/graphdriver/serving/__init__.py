@@ -1,8 +1,8 @@
-"""A driver at work in a home, whichever engine asks.
+"""A driver that serves a home, the same for every engine.
 
-- `served_home`: a driver at work in a home.
+- `served_home`: a driver and the home that it serves.
 - `home`: the lock, the marks and the records in a home.
-- `home_contents`: whose files a directory holds.
+- `home_contents`: a check for files of others in a directory.
 - `init_lock`: many calls at once, or one Init.
 - `call_log`: a line for each call, warnings for long ones.
 - `logs`: the log's formats.

@@ -57,9 +57,7 @@ class CallLog:
         with self._guard:
             if self._watcher is None and not self._closed.is_set():
                 watcher = threading.Thread(target=self._look, name="slow calls", daemon=True)
-                with contextlib.suppress(
-                    RuntimeError
-                ):  # no thread is available: the next call tries again
+                with contextlib.suppress(RuntimeError):  # no thread now: the next call tries again
                     watcher.start()
                     self._watcher = watcher
             self._busy.set()
@@ -151,7 +149,7 @@ class Call:
         )
 
     def undone(self, trouble: BaseException | None) -> None:
-        """Log that the caller was gone before it had the answer, and whether the call was undone."""
+        """Log that the caller disconnected before its answer, and whether the call was undone."""
         then = f"cannot be undone: {described(trouble)}" if trouble else "was undone"
         _calls.warning(
             "%s: the caller was gone before it had the answer; the call %s",
@@ -200,5 +198,5 @@ def described(error: BaseException) -> GraphDriverError:
 
 
 def _unexpected(error: BaseException | None) -> BaseException | None:
-    """Return an error if its trace is worth logging: it is neither the contract's nor the kernel's."""
+    """Return an error if its trace should be logged: one that is not the contract's or the kernel's."""
     return None if isinstance(error, GraphDriverError | OSError) else error

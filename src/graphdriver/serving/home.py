@@ -4,8 +4,8 @@
 - ``home.json``: the engine (Docker or containerd), the driver's name, the version of its layout, and
   whether it promised to reproduce diffs. Another engine, driver, version or promise is refused,
   because a daemon would lose the layers in the home.
-- ``applying/ID``: the mark of a layer whose ApplyDiff has begun, and which may be incomplete or not on
-  disk yet.
+- ``applying/ID``: the mark of a layer that may be incomplete or not on disk yet, because its ApplyDiff
+  has begun.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Home:
     def is_current(self) -> bool:
         """Tell whether the path still leads to this home.
 
-        It does not after the home was deleted, or something was mounted on the way to it.
+        It does not if the home was deleted, or something was mounted over it.
         """
         try:
             there = os.stat(self._lock_path)
@@ -131,7 +131,7 @@ class Home:
     def claim(self, engine: str, driver: str, home_format: int) -> bool:
         """Record the engine and the driver of this home, or check the record that is there.
 
-        Called before the driver's init, which may change what it finds.
+        Called before the driver's init, since that may change the content of the home.
 
         Args:
             engine: ``docker`` or ``containerd``: neither knows the other's layers.
@@ -204,7 +204,7 @@ class Home:
         return sorted(self._unfinished)
 
     def mark(self, id: str) -> None:
-        """Mark a layer as unfinished, before the first byte of it is written."""
+        """Mark a layer as unfinished; called before its first byte is written."""
         # No fsync: the mark is in the filesystem's journal before the layer's content, so no crash
         # leaves content without it.
         os.close(os.open(self._mark(id), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -217,7 +217,7 @@ class Home:
         self._unfinished.discard(id)
 
     def unmark_all_but(self, exists: Callable[[str], bool]) -> None:
-        """Remove the marks of layers that are gone: a kill may come between a Remove and its unmark.
+        """Remove the marks of layers that do not exist: left by a kill between a Remove and its unmark.
 
         Args:
             exists: tells whether a layer exists.
@@ -254,7 +254,7 @@ class Home:
         self._unfinished.discard(id)
 
     def sync(self) -> None:
-        """Wait until all that was written in the home is on disk.
+        """Wait until everything that was written in the home is on disk.
 
         Raises:
             OSError: something could not be written.
@@ -274,7 +274,7 @@ class Home:
 
 
 def _open_for_writing(descriptor: int, path: str) -> None:
-    """Reopen a lock's file for writing under the same descriptor: NFS locks no other files.
+    """Reopen a lock's file for writing under the same descriptor, since NFS locks no other files.
 
     The rule is in nfs4_proc_lock (fs/nfs/nfs4proc.c in the kernel); see also flock(2).
     """

@@ -1,4 +1,4 @@
-"""A check of what a directory holds before it becomes a home: nothing, our layers, or others' files."""
+"""A check that a directory holds no files of others before it becomes a home."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _KNOWN: Final = (
     ({"metadata.db", "snapshots"}, "the root of one of containerd's own snapshotters"),
     ({"io.containerd.content.v1.content"}, "the root of a containerd"),
 )
-"""Names that tell whose directory it is."""
+"""Names by which directories of other programs are recognised."""
 
 _SHOWN: Final = 3
 

@@ -10,11 +10,11 @@ from typing import Final
 from graphdriver.errors import InUseError
 
 TIMEOUT: Final = 60.0
-"""How long Init waits for earlier calls to end, in seconds. New calls wait as long behind it."""
+"""How long Init waits for earlier calls to end, in seconds. New calls wait until Init is over."""
 
 
 class InitLock:
-    """Lets calls run together, or one Init alone. An Init that waits goes before new calls."""
+    """A readers-writer lock: many calls at once, or one Init. A waiting Init goes before new calls."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -23,15 +23,15 @@ class InitLock:
         self._exclusive = 0
 
     def begin_call(self) -> None:
-        """Wait until no Init runs or waits, and run beside other calls until `end_call`."""
+        """Wait until no Init runs or waits, and keep Init out until `end_call`."""
         with self._guard:
-            # Also for one that waits: otherwise some call would always run, and Init never.
+            # Also for an Init that waits: under constant calls it would never run otherwise.
             while self._exclusive:
                 self._changed.wait()
             self._running += 1
 
     def end_call(self) -> bool:
-        """End a call; tell whether no other one runs."""
+        """End a call; return whether no other call runs."""
         with self._guard:
             self._running -= 1
             if not self._running and self._exclusive:
@@ -46,8 +46,8 @@ class InitLock:
             timeout: how long to wait for calls that run, in seconds; by default `TIMEOUT`.
 
         Raises:
-            InUseError: calls still ran after that. A caller that never ends its transfer must not
-                keep all others waiting.
+            InUseError: calls still ran after that. The time is limited because a caller that never ends
+                its transfer would block all others.
         """
         timeout = TIMEOUT if timeout is None else timeout
         with self._guard:

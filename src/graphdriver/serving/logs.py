@@ -4,8 +4,8 @@ A record may have members of its own in ``extra={"graphdriver": {...}}``, such a
 duration. As text they follow the message as ``key=value``; as JSON each line is one object, and they
 are members of it.
 
-Much of what is logged comes from callers. So as text, control characters are written as escapes: no
-layer's name can look like a line of the log.
+Many of the logged texts come from callers. So in text lines, control characters are escaped: no layer's
+name can look like a line of the log.
 """
 
 from __future__ import annotations

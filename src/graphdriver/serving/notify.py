@@ -1,7 +1,7 @@
-"""Telling systemd how the service stands: sd_notify(3).
+"""Notifications to systemd about the state of the service: sd_notify(3).
 
-The protocol is a variable and a datagram, and needs no library. The variable is taken out of the
-environment, so that no child of ours believes that it is meant for it.
+The protocol is a variable and a datagram, and needs no library. The variable is removed from the
+environment, so that child processes do not send notifications.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Notifier:
         return cls(address) if address else None
 
     def ready(self, status: str) -> None:
-        """Tell that calls are answered from now on.
+        """Notify systemd that calls are answered from now on.
 
         Args:
             status: what ``systemctl status`` shows.
@@ -38,7 +38,7 @@ class Notifier:
         self._send("READY=1", f"STATUS={status}")
 
     def stopping(self) -> None:
-        """Tell that the service has begun to stop."""
+        """Notify systemd that the service has begun to stop."""
         self._send("STOPPING=1")
 
     def _send(self, *assignments: str) -> None:
@@ -46,5 +46,5 @@ class Notifier:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             try:
                 sender.sendto("\n".join(assignments).encode(), address)
-            except OSError as error:  # the service works all the same
+            except OSError as error:  # only a warning: the service works without it
                 _log.warning("cannot notify systemd at %s: %s", self._address, error.strerror)

@@ -1,4 +1,4 @@
-"""The framework's own options, ``adopt`` and ``sync``, which stand among those of a driver."""
+"""The framework's own options, ``adopt`` and ``sync``, which are given together with a driver's."""
 
 from __future__ import annotations
 

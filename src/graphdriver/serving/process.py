@@ -1,4 +1,4 @@
-"""What a process needs to serve a driver: root's rights, no umask, descriptors, its callers' group."""
+"""The setup of a process that serves a driver: root's rights, umask, descriptors, callers' group."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def prepare() -> None:
         UnsupportedError: it does not run as root.
     """
     expect_root()
-    # Modes come from layers and from the driver; a umask would take bits away from them.
+    # Modes come from layers and from the driver; a umask would clear bits of them.
     os.umask(0)
     # A diff may have a directory open for each layer below, and daemons ask for many at once.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -37,7 +37,7 @@ def prepare() -> None:
 
 
 def group_id(group: str | int | None) -> int:
-    """Return a group's number; of None -1, by which chown(2) leaves a group as it is.
+    """Return a group's number; for None -1, with which chown(2) does not change the group.
 
     Raises:
         UnsupportedError: there is no group of that name.

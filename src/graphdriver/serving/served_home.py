@@ -1,12 +1,12 @@
-"""A driver at work in a home, whichever engine asks.
+"""A driver and the home that it serves, the same for every engine.
 
 `ServedHome` keeps the rules that are the same for every driver and every engine; `graphdriver.docker`
 and `graphdriver.containerd` translate a protocol into its calls.
 
 - A home is claimed for this process, this engine and this driver before the driver sees it
   (`graphdriver.serving.home`).
-- Calls run beside each other, Init alone (`graphdriver.serving.init_lock`). For each layer there is one
-  call at a time, and none on top of a layer that is being removed or filled (`graphdriver.locks`).
+- Calls run in parallel, Init alone (`graphdriver.serving.init_lock`). For each layer there is one call
+  at a time, and no call that reads it as a parent while it is removed or filled (`graphdriver.locks`).
 - A layer is filled once, and only by the process that created it.
 - Each call is logged (`graphdriver.serving.call_log`).
 
@@ -20,9 +20,9 @@ keeps the order of steps for that:
 5. remove the mark, and fsync its directory;
 6. the call is answered.
 
-A process that finds the mark at its start refuses the layer to every call but Remove. It also refuses a
-second ApplyDiff: a daemon sends a call again if its connection broke, and what comes then can be just
-the tail of a tar.
+A process that finds the mark at its start rejects every call for the layer but Remove. A second
+ApplyDiff is rejected too: a daemon repeats a call if its connection broke, and the second body can be
+just the tail of a tar.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class ServedHome:
         options: options (``key=value``) that come before those of `claim`.
 
     Attributes:
-        driver_name: the name that a home is marked with.
+        driver_name: the driver's name in the record of a home.
         counts_gets: the driver, if it has that ability; likewise the next three.
         locks: one call at a time for each layer.
         calls: the log of calls.
@@ -132,7 +132,7 @@ class ServedHome:
 
         Raises:
             InUseError: another process serves it.
-            NotReadyError: it does not exist, and is not to be made.
+            NotReadyError: it does not exist, and ``make`` is false.
             UnsupportedError: it belongs to another engine, driver or version, or holds other files;
                 an option of the framework has a wrong value.
             GraphDriverError: it cannot be made or read.
@@ -154,7 +154,7 @@ class ServedHome:
         return is_known
 
     def init_driver(self, uid_maps: Sequence[IDMap] = (), gid_maps: Sequence[IDMap] = ()) -> None:
-        """Init the driver in the claimed home. After an error no home is claimed.
+        """Initialise the driver in the claimed home; after an error no home is claimed.
 
         Raises:
             UnsupportedError: the driver does not know an option, or cannot serve this home.
@@ -170,11 +170,11 @@ class ServedHome:
         self._release_when_idle = False
 
     def is_current(self) -> bool:
-        """Tell whether a home is claimed, and its path still leads to it."""
+        """Tell whether a home is claimed and its path still leads to it."""
         return self._home is not None and self._home.is_current()
 
     def _release_unless_at(self, path: str) -> None:
-        """Release a home at another path, and one that its path does not lead to any more."""
+        """Release a home at another path, and a home that its path no longer leads to."""
         home = self._home
         if home is None or (home.path == path and home.is_current()):
             return
@@ -214,7 +214,7 @@ class ServedHome:
     def end_call(self) -> None:
         """End a call that has begun."""
         if self._init_lock.end_call() and self._release_when_idle:
-            # If another call came meanwhile, the home is released at its end.
+            # If another call has begun meanwhile, its end releases the home.
             with contextlib.suppress(InUseError), self.no_calls(timeout=0):
                 if self._release_when_idle:
                     self.release()
@@ -260,8 +260,8 @@ class ServedHome:
         """Remove a layer, finished or not; see `ProtoDriver.remove`."""
         self.driver.remove(id)
         self.created.discard(id)
-        # After the layer: a kill between the two leaves a mark without a layer, which the next start
-        # removes, and never half a layer without a mark.
+        # The mark after the layer: a kill between the two leaves a mark without a layer, which the next
+        # start removes, and never half a layer without a mark.
         self.home.unmark(id)
 
     def expect_finished(self, *ids: str) -> None:
@@ -302,7 +302,7 @@ class ServedHome:
         """Keep a layer marked while a ``with`` block fills it, until all of it is on disk.
 
         If the block raises `InUseError` before it has read anything, the driver refused the call and
-        has changed nothing: the layer can still be filled. After any other error it stays marked.
+        changed nothing, so the layer can still be filled. After any other error it stays marked.
 
         Args:
             id: a layer that `expect_fillable` has passed.
@@ -313,18 +313,19 @@ class ServedHome:
             The tar, for the driver.
 
         Raises:
-            BrokenStreamError: the body broke off behind the end of the tar.
+            BrokenStreamError: the body broke off after the end of the tar.
             OSError: the layer cannot be written to the disk.
         """
         archive = _Archive(body, first_read)
-        # Once only: a second try could bring just the tail of the tar.
+        # Once only: the body of a second try could be just the tail of the tar.
         self.created.discard(id)
         self.home.mark(id)
-        # Before the first write: syncfs(2) reports what failed since its descriptor was opened.
+        # Before the first write: syncfs(2) reports the write errors since its descriptor was opened.
         filesystem = self.home.open()
         try:
             yield archive
-            # A driver may stop reading at the tar's end; what breaks off behind it is broken, too.
+            # A driver may stop reading at the tar's end; a body that breaks off after it is broken,
+            # too.
             read_to_end(body)
             if self.syncs:
                 self.home.unmark_synced(id, filesystem)
@@ -339,7 +340,7 @@ class ServedHome:
             os.close(filesystem)
 
     def sync(self) -> None:
-        """Wait until all that was written in the home is on disk; do nothing with ``sync=none``.
+        """Wait until everything written in the home is on disk; do nothing with ``sync=none``.
 
         Raises:
             OSError: something could not be written.
@@ -348,10 +349,10 @@ class ServedHome:
             self.home.sync()
 
     def sweep_leftovers(self) -> None:
-        """Unmount and remove what a daemon that was killed has left behind; log what fails.
+        """Unmount and remove the leftovers of a killed daemon; log failures.
 
-        A killed daemon does not Put what it got, nor Remove what it was filling. A mount whose layer
-        has no child stays: a container, or a step of a build, may still run on it.
+        A killed daemon sends no Put for its Gets, and no Remove for layers that it was filling. The
+        mount of a layer without a child stays: a container, or a step of a build, may still run on it.
         """
         driver = self.finds_leftovers
         if driver is None:
@@ -370,7 +371,7 @@ class ServedHome:
 
 
 class _Archive:
-    """A layer's tar, which knows whether any of it was read."""
+    """A layer's tar; ``is_read`` tells whether any of it was read."""
 
     def __init__(self, body: ReadStream, first_read: Callable[[], None]) -> None:
         self._body = body

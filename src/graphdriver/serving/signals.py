@@ -1,9 +1,10 @@
 """The signals of a server: some stop it in good order, some are ignored, one logs its stacks.
 
 SIGHUP and SIGUSR2 would end a process that does not handle them, and leave its socket behind. Other
-services take them for "read your configuration again", so people send them; a plugin reads none.
+services read their configuration again at these signals, so administrators send them; a plugin has no
+configuration to read.
 
-SIGUSR1 writes the stacks of all threads, for whoever wants to know what a plugin is waiting for.
+SIGUSR1 writes the stacks of all threads, which show what a plugin is waiting for.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class StoppedError(BaseException):
-    """A stop that came before anything was served; no driver's code catches it as its own failure."""
+    """A stop before anything is served; not an `Exception`, so that no driver's code catches it."""
 
 
 def raise_until_served() -> None:
@@ -42,10 +43,11 @@ def raise_until_served() -> None:
 
 
 class Signals:
-    """The signals that this process takes. For the main thread of a program.
+    """The signals that this process handles; for the main thread of a program.
 
-    Handlers run only in the main thread, but any thread may take a signal, and that would leave the
-    main thread asleep. So each signal's number is also written to a socket, which wakes its loop.
+    Handlers run only in the main thread, but the kernel may deliver a signal to any thread, and the
+    main thread would go on sleeping. So each signal's number is also written to a socket, which wakes
+    its loop.
 
     Args:
         wake: the socket's descriptor; it must not block.
@@ -61,14 +63,14 @@ class Signals:
             signal.signal(number, handler)
 
     def note(self, numbers: bytes) -> bool:
-        """Log the ignored ones of these signals, once each; tell whether another one is a stop."""
+        """Log the ignored ones among these signals, once each; return whether one is a stop."""
         for number in sorted(set(numbers) & set(IGNORED) - self._noted):
             self._noted.add(number)
             _log.info("ignoring %s; the next one is not logged", signal.Signals(number).name)
         return bool(set(numbers) & set(STOPS))
 
     def close(self) -> None:
-        """Stop writing numbers. The handlers stay: another stop does no harm."""
+        """Stop writing numbers; the handlers stay, since another stop does no harm."""
         signal.set_wakeup_fd(-1)
 
 
@@ -81,7 +83,9 @@ def _do_nothing(*_: object) -> None:
 
 
 def dump_stacks_on_signal(form: Form) -> None:
-    """Handle SIGUSR1, which would end the process otherwise. For the main thread.
+    """Write the stacks of all threads at SIGUSR1; for the main thread.
+
+    Without a handler SIGUSR1 would end the process.
 
     As text the stacks are written straight to stderr by the interpreter's own handler, which needs no
     thread of ours to run. As JSON they are one line of the log, so that every line stays an object.
@@ -96,7 +100,7 @@ def dump_stacks_on_signal(form: Form) -> None:
     os.set_blocking(wake, False)
 
     def note(*_: object) -> None:
-        with contextlib.suppress(BlockingIOError):  # enough requests are waiting
+        with contextlib.suppress(BlockingIOError):  # the pipe is full of requests
             os.write(wake, b"\0")
 
     # A handler must not wait for the log's lock, which the interrupted thread may hold.
