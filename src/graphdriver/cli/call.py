@@ -55,7 +55,7 @@ _KEYS: Final = {
 def _request_of(kind: type[M], words: list[str]) -> M:
     """Make a request of ``KEY=VALUE`` words; keys in any letter case, ``Opt`` any number of times.
 
-    Values are not checked, so that one can try how a plugin answers a wrong request.
+    Values are not checked, so that wrong requests can be sent to a plugin.
 
     Raises:
         MalformedRequestError: a key is missing or not known to the call.
@@ -100,7 +100,7 @@ def _write(stream: ClosableStream) -> None:
 
 
 class _Names:
-    """The names of the calls; their table is imported only when somebody looks at it."""
+    """The names of the calls; their table is imported only when it is needed."""
 
     def __iter__(self) -> Iterator[str]:
         from graphdriver.docker.protocol import CALLS

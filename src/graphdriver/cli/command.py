@@ -3,11 +3,11 @@
 Each command is one file that ends with its `Command`; `graphdriver.cli.main` has the list of them. The
 rules for such a file:
 
-- It imports nothing slow at its top: all commands are imported whichever one runs, and ``serve`` must
-  bind its socket before anything else takes time. ``run`` imports what it needs.
+- It imports nothing slow at its top: every run imports all commands, and ``serve`` must bind its socket
+  before anything else takes time. ``run`` imports what it needs.
 - ``run`` returns an exit code, or raises. An error of `graphdriver.errors` is shown in one line, and
   its kind decides the exit code. Wrong usage is a `graphdriver.errors.MalformedRequestError`.
-- What the user asked for goes to stdout, everything else to stderr.
+- Only the requested output goes to stdout, everything else to stderr.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Command:
         name: what the user types.
         summary: one line for the list of commands.
         examples: shown first in its ``--help``.
-        notes: shown behind its options.
+        notes: shown after its options.
         configure: adds its arguments to its own parser.
         run: runs it with the parsed arguments; returns the exit code.
     """
@@ -54,7 +54,7 @@ def key_value(text: str) -> str:
 
 
 def needs_grpc(missing: ImportError) -> UnsupportedError:
-    """Return the error of a command that speaks gRPC where the extra for containerd is missing."""
+    """Return the error of a command that needs gRPC, if the extra for containerd is not installed."""
     return UnsupportedError(
         f"a snapshotter speaks gRPC, and {missing.name} is not installed",
         hint="pip install 'graphdriver[containerd]'",
@@ -104,5 +104,5 @@ exit codes:
 
 
 def exit_code(error: GraphDriverError) -> int:
-    """Return what to exit with after an error."""
+    """Return the exit code for an error."""
     return CODES[error.kind]

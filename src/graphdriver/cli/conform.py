@@ -145,7 +145,7 @@ def _examine_a_plugin(arguments: argparse.Namespace, directory: Path) -> int:
 
 @contextlib.contextmanager
 def _home(given: str | None, directory: Path) -> Iterator[str]:
-    """Provide the plugin's home for the length of a ``with`` block; leave it as it was found."""
+    """Provide the plugin's home for the length of a ``with`` block, and restore it afterwards."""
     from graphdriver.conformance.kit.scratch import emptied, scratch_directory
 
     if not given:

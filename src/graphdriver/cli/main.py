@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _CommandParser(argparse.ArgumentParser):
-    """Refuses unknown arguments with the command's own usage, instead of the whole program's."""
+    """A parser that refuses unknown arguments with the command's own usage, not the whole program's."""
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -111,7 +111,7 @@ class _CommandParser(argparse.ArgumentParser):
 
 
 class _Version(argparse.Action):
-    """``--version``; reads the version only when it is asked for, since that is slow."""
+    """The option ``--version``, which reads the version only when it is given, since that is slow."""
 
     def __init__(self, option_strings: Sequence[str], dest: str) -> None:
         super().__init__(option_strings, dest, nargs=0, help="show the version and exit")

@@ -1,4 +1,4 @@
-"""Where ``graphdriver serve`` listens, and how a daemon finds that place.
+"""The places where ``graphdriver serve`` listens, and how a daemon finds them.
 
 A place is a socket (a unix socket, TCP, or one that systemd passed), the plugin's name, and for all
 but ``/run/docker/plugins/NAME.sock`` a file in ``/etc/docker/plugins``. The socket is bound when the
@@ -65,7 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Place:
-    """Where this process listens, and how a daemon finds it."""
+    """The place where this process listens, and how a daemon finds it."""
 
     name: str
     """The plugin's name."""

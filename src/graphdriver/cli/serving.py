@@ -1,4 +1,4 @@
-"""What the commands that serve a driver share: options, the choice of the driver, and the log."""
+"""The common parts of the commands that serve a driver: options, choice of the driver, log."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@
 - `metadata`: the records of snapshots.
 - `database`: the SQLite file that holds them.
 - `filters`: containerd's filter language.
-- `usage`: what a snapshot takes on disk.
+- `usage`: the disk usage of snapshots.
 - `held_gets`: which snapshots hold a Get.
 - `remap`: snapshots for user namespaces.
 - `callers`: which processes are connected.

@@ -1,7 +1,7 @@
 """A warning if two containerd daemons are connected to one snapshotter (peer credentials, unix(7)).
 
 They would delete each other's snapshots: at its garbage collection each one removes all snapshots that
-its own records do not have. A snapshotter cannot prevent that; it can only log it.
+are not in its own records. A snapshotter cannot prevent that; it can only log it.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ def compile_into(directory: str) -> None:
     """Write the files `GENERATED` into a directory.
 
     Raises:
-        RuntimeError: protoc failed; its output says why.
+        RuntimeError: protoc failed; its output has the reason.
     """
     from grpc_tools import protoc
 

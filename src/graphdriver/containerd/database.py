@@ -1,12 +1,12 @@
-"""A SQLite database beside the layers, written to in one transaction at a time.
+"""A SQLite database in the root of the layers, written to in one transaction at a time.
 
-- A database that is missing, empty or damaged beside layers is refused before anything is changed; it
-  is never taken for a new one.
+- If layers exist, a missing, empty or damaged database is refused before anything is changed; it is
+  never taken for a new one.
 - A transaction is on disk when `Database.write` returns (WAL, ``synchronous=FULL``).
-- The database is locked as long as it is open, so no other process can make a call wait. With the lock
+- The database is locked as long as it is open, so no other process can block a call. With the lock
   SQLite needs no ``-shm`` file, which it would map into memory: on a full btrfs the first write to such
-  a page kills the process (SIGBUS). Nothing else in this process may open the file: closing it again
-  would end the lock (fcntl(2)).
+  a page kills the process (SIGBUS). No other code in this process may open the file: closing it would
+  end the lock (fcntl(2)).
 - Removals work on a full disk (`graphdriver.files.reserve`): to delete a row SQLite writes its log
   first, and to open a database it creates the file of that log.
 """
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 class Run(Protocol):
-    """What `sqlite3.Connection.execute` is."""
+    """The type of `sqlite3.Connection.execute`."""
 
     def __call__(self, sql: str, values: tuple[object, ...] = (), /) -> sqlite3.Cursor:
         """Run one statement."""
@@ -73,15 +73,15 @@ class Layout:
 
 
 class Database:
-    """A database, and the reserve of disk space beside it.
+    """A database, and its reserve of disk space.
 
     Args:
         path: its file; it is made if it does not exist.
         layout: its tables.
-        layers: the layers that exist already; beside layers no new database is made.
+        layers: the layers that exist already; if there are any, no new database is made.
 
     Raises:
-        GraphDriverError: it is damaged, or is missing beside layers; nothing was changed.
+        GraphDriverError: it is damaged, or is missing though layers exist; nothing was changed.
         InUseError: another process has locked it; the text names that process.
         UnsupportedError: it was made by another version.
     """
@@ -104,7 +104,7 @@ class Database:
         self.keep_reserve()
 
     def keep_reserve(self) -> None:
-        """Make the reserve again if it was given up and there is room now."""
+        """Make the reserve again if it was used and there is room now."""
         self._reserve.make()
 
     # --- opening ----------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ class Database:
         return self._with_reserve(lambda: self._retried_while_locked(lambda: self._open(layers)))
 
     def _with_reserve(self, attempt: Callable[[], T]) -> T:
-        """Give up the reserve piece by piece until there is room for the attempt."""
+        """Release the reserve piece by piece until there is room for the attempt."""
         with self._reserve.lent() as give:
             while True:
                 try:
@@ -240,7 +240,7 @@ class Database:
             return done
 
     def _transact_anew(self, work: Callable[[Run], T]) -> T:
-        """Run a transaction with a log that begins anew, in the room that its file has already."""
+        """Run a transaction with an emptied log, in the room that the log's file has already."""
         with contextlib.suppress(sqlite3.OperationalError), self._guard:
             self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
         return self._transact(work)
@@ -248,7 +248,7 @@ class Database:
     # --- errors -----------------------------------------------------------------------------------
 
     def _error_of(self, error: sqlite3.DatabaseError | MemoryError) -> GraphDriverError:
-        """Return a SQLite error as one that says what is wrong and what to do."""
+        """Return a SQLite error as an error of ours, with what is wrong and what to do."""
         code = _code(error)
         if code in _BUSY:
             return InUseError(
@@ -280,7 +280,7 @@ class Database:
         )
 
     def damaged(self, how: str) -> GraphDriverError:
-        """Return the error that says how the database is damaged."""
+        """Return the error for a damaged database."""
         return GraphDriverError(
             f"the database {self.path} is damaged: {' '.join(how.split())}",
             hint="restore it from a copy, or use another root",
@@ -288,7 +288,7 @@ class Database:
 
 
 def _code(error: BaseException) -> int | None:
-    """Return SQLite's primary code for an error, without what is added to it."""
+    """Return SQLite's primary code for an error, without the extended part."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
 

@@ -25,8 +25,8 @@ class HeldGets:
     """The snapshots that hold a Get, by number.
 
     Args:
-        driver: whose layers they hold.
-        directory: where the files are; it is made with the first one.
+        driver: the driver that keeps the layers.
+        directory: the directory of the files; it is made with the first one.
         kept: whether the driver's counts outlive this process.
     """
 
@@ -56,17 +56,17 @@ class HeldGets:
         self._layers[number] = layer
         if self._kept:
             make_directories(self._directory, 0o700)
-            # Not synced: after a crash of the machine it is another boot.
+            # Not synced: after a crash of the machine the file is from another boot, and ignored.
             write_whole(self._path(number), f"{self._boot} {layer}", 0o600, sync=False)
         return path
 
     def release(self, number: int) -> None:
-        """Put what a snapshot holds, if it holds a Get; log what fails."""
+        """Put the layer of a snapshot, if the snapshot holds a Get; log failures."""
         layer = self._layers.pop(number, None)
         if layer is None:
             return
-        # Before the Put: a kill between the two leaves a mount, and never a second Put, which could
-        # unmount the layer for somebody else.
+        # Before the Put: a kill between the two leaves a mount. The other order could lead to a second
+        # Put, which could unmount the layer while another snapshot uses it.
         self._forget(number)
         try:
             self._driver.put(layer)
@@ -74,7 +74,7 @@ class HeldGets:
             _log.exception("the layer %s cannot be put", layer)
 
     def release_all_but(self, numbers: AbstractSet[int]) -> None:
-        """Put what is held for snapshots that do not exist: a kill came before they were recorded."""
+        """Put the layers of snapshots that do not exist: a kill came before they were recorded."""
         for number in self.numbers() - numbers:
             self.release(number)
 

@@ -3,9 +3,9 @@
 - Each call is one transaction, which is on disk when the call is answered
   (`graphdriver.containerd.database`).
 - A layer is created before its snapshot's row, and removed after it. A crash between the two leaves a
-  layer without a row, which must be found: so numbers are reserved a hundred at a time, and of the last
-  hundred those without a row are orphans; and a layer whose row was deleted stays in the table
-  ``doomed`` until the driver has removed it.
+  layer without a row. To find such layers, numbers are reserved a hundred at a time: those of the last
+  hundred without a row are orphans. And when a row is deleted, its layer stays in the table ``doomed``
+  until the driver has removed it.
 - A snapshot's parent is recorded by number: a commit, which changes the key, changes one row.
 """
 
@@ -79,7 +79,7 @@ class Snapshot:
         labels: containerd's labels.
         created: when it was created or committed, in nanoseconds since 1970.
         updated: when its labels were last changed, likewise.
-        usage: what it takes on disk, without its parents; None until that has been counted.
+        usage: its disk usage, without its parents; None until that has been counted.
     """
 
     number: int
@@ -99,10 +99,10 @@ class Metadata:
 
     Args:
         path: the database file; it is made if it does not exist.
-        layers: the layers that are in the root: beside layers no new database is made.
+        layers: the layers in the root; if there are any, no new database is made.
 
     Raises:
-        GraphDriverError: the database is damaged, or is missing beside layers.
+        GraphDriverError: the database is damaged, or is missing though layers exist.
         InUseError: another process has locked it; the text names that process.
         UnsupportedError: it was made by another version.
     """
@@ -124,8 +124,8 @@ class Metadata:
     def _write(self, work: Callable[[Run], T], *, frees: bool = False) -> T:
         """Do some work in a transaction; see `Database.write`.
 
-        The transaction also deletes from ``doomed`` the layers that the driver has removed: that needs
-        no transaction of its own, since removing a removed layer again does no harm.
+        The transaction also deletes from ``doomed`` the layers that the driver has removed. They need
+        no transaction of their own, since removing a removed layer again does no harm.
         """
 
         def all_of_it(run: Run) -> tuple[T, set[str]]:
@@ -272,7 +272,7 @@ class Metadata:
         return self.stat(one.key)
 
     def count(self, one: Snapshot, usage: Usage) -> None:
-        """Record what a snapshot takes on disk."""
+        """Record the disk usage of a snapshot."""
         values = (usage.size, usage.inodes, one.number)
         self._write(
             lambda run: run("UPDATE snapshots SET size = ?, inodes = ? WHERE number = ?", values)
@@ -301,7 +301,7 @@ class Metadata:
         self._write(delete, frees=True)
 
     def forget(self, layer: str) -> None:
-        """Note that a doomed layer was removed; the next transaction records that."""
+        """Keep in mind that a doomed layer was removed; the next transaction records it."""
         with self._guard:
             self._gone.add(layer)
 

@@ -1,6 +1,6 @@
-"""Snapshots with remapped owners: for containers in a user namespace, without a copy of their image.
+"""Snapshots with remapped owners, for containers in a user namespace, without a copy of their image.
 
-containerd sends two labels with the container's ID maps. It remaps owners when it mounts, if the mount
+containerd sends two labels with the container's ID maps. It remaps owners when it makes a mount that
 has options for that. These depend on the type of the mount:
 
 | type | options | what containerd does | owners of what is written |
@@ -13,8 +13,8 @@ So the upper directory of an overlay gets the host's ID of the container's root 
 (containerd 2.x, core/mount/mount_linux.go; fuse-overlayfs(1). Overlays on idmapped directories need
 Linux 5.19.)
 
-A containerd that does not know that a snapshotter can do this copies the parent and changes each owner
-itself, and sends the labels too: a tree that the host's ID owns already is not remapped again.
+If containerd is not configured for this, it copies the parent and changes each owner itself, and still
+sends the labels: a tree that the host's ID owns already is not remapped again.
 """
 
 from __future__ import annotations

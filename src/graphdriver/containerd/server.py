@@ -32,15 +32,15 @@ GRACE: Final = 9.0
 
 
 class SnapshotterServer:
-    """Serves snapshots at an address; a context manager that closes the socket and the snapshots.
+    """A server of snapshots at an address; a context manager that closes the socket and the snapshots.
 
     Args:
         snapshots: the snapshots of a root.
         address: the absolute path of a unix socket.
-        group: who besides root may call it: a group's name or number.
+        group: the name or number of a group that may call it besides root.
 
     Raises:
-        InUseError: somebody listens there.
+        InUseError: another process listens there.
         UnsupportedError: the path or the group cannot be used.
     """
 
@@ -105,7 +105,7 @@ class SnapshotterServer:
 
 
 def _locked(address: str) -> PathLock:
-    """Lock an address, and check that nobody listens there."""
+    """Lock an address, and check that no process listens there."""
     refuse_other(address, follow=False)  # a rename would replace it
     lock = PathLock(address, timeout=0)
     try:

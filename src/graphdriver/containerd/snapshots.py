@@ -2,12 +2,12 @@
 
 | snapshot | layer |
 | --- | --- |
-| active | a layer of its own, whose parent is the parent's layer |
-| committed | the same layer; nobody writes to it any more |
+| active | a layer of its own, on the parent's layer |
+| committed | the same layer, no longer written to |
 | view | its parent's layer, mounted read-only; a layer of its own if it has no parent |
 
-If the driver names its mounts, they are the answer. Otherwise the layer is got and the answer is a bind
-mount of its directory; the layer is put when the snapshot is removed.
+If the driver names its mounts, they are the answer. Otherwise the answer is a bind mount of the
+directory that Get returns; the Put follows when the snapshot is removed.
 
 The order of changes: a layer is created before its snapshot is recorded, and removed after the record.
 So a kill at any point leaves every snapshot complete or absent. It may leave layers without a snapshot;
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 class Snapshots:
-    """The snapshots of a root directory, whose layers a driver keeps.
+    """The snapshots of a root directory, as layers of a driver.
 
     Args:
         driver: keeps the layers.
@@ -53,7 +53,7 @@ class Snapshots:
     Raises:
         InUseError: another process serves the root.
         UnsupportedError: it belongs to another driver, or to a Docker daemon.
-        GraphDriverError: the database is damaged, or missing beside layers; nothing is changed.
+        GraphDriverError: the database is damaged, or missing though layers exist; nothing is changed.
     """
 
     def __init__(self, driver: ProtoDriver, root: str, options: Sequence[str] = ()) -> None:
@@ -66,7 +66,7 @@ class Snapshots:
             is_known = self.served.claim(root, options)
             own = os.path.join(self.served.home.path, ".graphdriver")
             # Before the driver's init, which sweeps and makes directories: with a damaged database the
-            # root must stay as it is.
+            # root must not change.
             self._metadata = Metadata(
                 os.path.join(own, "snapshots.db"), _layers_in(root) if is_known else ()
             )
@@ -86,7 +86,7 @@ class Snapshots:
         self._metadata.close()
         self.served.close()
 
-    # --- what containerd asks for -----------------------------------------------------------------
+    # --- containerd's calls -----------------------------------------------------------------------
 
     def prepare(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
         """Create an active snapshot; return its mounts.
@@ -138,7 +138,7 @@ class Snapshots:
                 self._driver.create(layer, below, "", {})
 
     def _create_limited(self, layer: str, below: str, size: str) -> bool:
-        """Create a layer with a limit of size; return whether the driver can do that."""
+        """Create a layer with a size limit; return False if the driver does not support one."""
         try:
             self._driver.create_read_write(layer, below, "", {"size": size})
         except UnsupportedError as error:
@@ -191,7 +191,7 @@ class Snapshots:
         if self._metadata.exists(name):
             raise LayerExistsError(f"the snapshot {name!r} exists already")
         with self._locks.held(snapshot.layer):
-            # In this order: after a crash, what the database calls committed is on disk.
+            # In this order: after a crash, each snapshot that the database calls committed is on disk.
             self.served.sync()
             self._metadata.commit(snapshot, name, labels)
         self._usage.count_later(name)  # Commit must not wait for a walk through the layer
@@ -277,7 +277,7 @@ class Snapshots:
         ]
 
     def usage(self, key: str) -> Usage:
-        """Return what a snapshot takes on disk, without its parents.
+        """Return the disk usage of a snapshot, without its parents.
 
         Raises:
             LayerNotFoundError: the snapshot does not exist.

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class UsageCounter:
-    """Counts committed snapshots in a thread, and keeps the results in the database.
+    """A counter of committed snapshots, in a thread; the results are kept in the database.
 
     Args:
         served: the driver and the root.
@@ -39,11 +39,11 @@ class UsageCounter:
         self._thread.start()
 
     def count_later(self, key: str) -> None:
-        """Have a committed snapshot counted, given its key."""
+        """Queue a committed snapshot for the thread, given its key."""
         self._keys.put(key)
 
     def count(self, layer: str) -> Usage:
-        """Return what a layer takes by itself; the caller holds its lock."""
+        """Return the disk usage of one layer; the caller holds its lock."""
         if self._served.counts_usage:
             return returned.usage(self._served.counts_usage.usage(layer))
         with mounted(self._served.driver, layer) as path:
@@ -54,7 +54,7 @@ class UsageCounter:
                 os.close(fd)
 
     def close(self) -> None:
-        """End the thread; what it has not counted is counted after the next start."""
+        """End the thread; snapshots that are not counted yet are counted after the next start."""
         self._closing = True
         self._keys.put("")
         self._thread.join()

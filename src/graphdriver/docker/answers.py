@@ -1,8 +1,8 @@
-"""Reads a plugin's answers, and checks them.
+"""Checks of a plugin's answers.
 
 A plugin may be written by anybody. So no answer is read beyond a limit, each must have the type of the
 protocol, and one that breaks off is an error and never a shorter answer. A refusal becomes an error of
-the kind that the plugin names beside its text; without a kind it is a plain `RemoteError`.
+the kind in the answer; without a kind it is a plain `RemoteError`.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class AnswerBody:
         return piece
 
     def whole(self, limit: int) -> bytes:
-        """Return all of it.
+        """Return the whole body.
 
         Raises:
             BadAnswerError: it is over the limit.

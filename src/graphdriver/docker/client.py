@@ -183,7 +183,7 @@ class Client(Driver):
 
         Raises:
             RemoteError: the plugin refused.
-            UnreachableError: nobody listens there, or no answer came.
+            UnreachableError: no process listens there, or no answer came.
         """
         connection = self._connection()
         reusable = False

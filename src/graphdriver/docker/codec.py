@@ -1,4 +1,4 @@
-"""Writes the protocol's messages as JSON, and reads them.
+"""The encoder and decoder of the protocol's messages, as JSON.
 
 It accepts what Go's JSON decoder accepts: member names in any letter case, unknown members, ``null``
 for an absent value, a member more than once (the last one counts), and both spellings of an ID map
@@ -30,7 +30,7 @@ MOST_CHANGES_SIZE: Final = 64 << 20
 
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
-# Bounds what an error shows of a wrong value, and the work for it.
+# Limits the part of a wrong value that an error shows, and the work for it.
 _shown: Final = reprlib.Repr()
 _shown.maxstring = _shown.maxlong = _shown.maxother = 60
 
@@ -42,7 +42,7 @@ def _no_surrogates(text: str) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Codec:
-    """How one type of member is read and written.
+    """The reader and the writer of one type of member.
 
     Attributes:
         decode: checks a value from JSON and returns ours; the first argument is the member's name,
@@ -175,7 +175,7 @@ def _change(member: str, value: object) -> Change:
 
 def _write_changes(changes: Iterable[Change], out: io.BytesIO) -> None:
     """Write a list of changes while the driver finds them, up to a limit."""
-    # A path repeats all names above it, so a small tree can make a list that fills the memory of the
+    # A path contains all names above it, so the list for a small, deep tree can fill the memory of the
     # plugin and the daemon.
     before = "["
     for change in changes:

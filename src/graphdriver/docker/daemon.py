@@ -101,7 +101,7 @@ class Daemon:
         """Tell whether another Init may replace this one's.
 
         It may if it names the same home, comes from the same process, or this daemon is gone. A daemon
-        whose process is unknown (a caller over TCP) counts as gone only after Cleanup: two such
+        with an unknown process (a caller over TCP) counts as gone only after Cleanup: two such
         daemons look the same, and the first one would lose its layers.
         """
         if self.cleaned_up or request.home == self.init.home:
@@ -111,7 +111,7 @@ class Daemon:
     def is_followed_by(self, request: InitRequest, peer: Peer | None) -> bool:
         """Tell whether a new daemon uses the same home, and this one is known to be gone.
 
-        A daemon whose process is unknown (a caller over TCP) is never known to be gone.
+        A daemon with an unknown process (a caller over TCP) is never known to be gone.
         """
         return (
             request.home == self.init.home
@@ -139,15 +139,15 @@ class InitFile:
         init = json.loads(encode(daemon.init))
         text = json.dumps({"init": init, "peer": peer, "left": daemon.cleaned_up})
         make_directories(os.path.dirname(self._directory), 0o700)
-        with self.locked():  # another plugin that starts must not sweep it as a former daemon's
+        with self.locked():  # so that another plugin that starts does not sweep the file meanwhile
             make_own(self._directory, 0o700)
             write_whole(self._path, text, 0o600)
 
     def locked(self, timeout: float = TIMEOUT) -> contextlib.AbstractContextManager[None]:
-        """Keep other processes from writing or removing it for the length of a ``with`` block.
+        """Lock the file against other processes for the length of a ``with`` block.
 
         Raises:
-            InUseError: another process does so for longer than ``timeout`` seconds.
+            InUseError: another process holds the lock for longer than ``timeout`` seconds.
         """
         return locked(self._directory, timeout)
 
@@ -167,10 +167,10 @@ class InitFile:
             raise ValueError(f"{self._path} is damaged: {error}") from error
 
     def forget(self, daemon: Daemon) -> None:
-        """Remove the file at the end of a process, if it still holds this daemon; log what fails.
+        """Remove the file at the end of a process, if it still holds this daemon; log failures.
 
-        The next process may listen already, and have a daemon of its own. The next plugin that starts
-        removes what was left.
+        The next process may listen already, and have a daemon of its own. A file that stays is removed
+        by the next plugin that starts.
         """
         try:
             with self.locked(TIMEOUT_AT_STOP):

@@ -3,7 +3,7 @@
 A Diff's first piece is read before its response begins, so that an early failure is a response. The
 rest is read while other calls run, also calls for the same layer. While one of them may remove or fill
 the layer, its Diffs send nothing: a piece that was read meanwhile may be incomplete. They break off as
-soon as the layer is changed, and continue if the driver refuses the call: then it has changed nothing.
+soon as the layer is changed, and continue if the driver refuses the call, since that changes nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class OpenDiffs:
         self._open: dict[str, list[DiffStream]] = {}
 
     def begin(self, id: str, stream: ClosableStream) -> DiffStream:
-        """Read a Diff's first piece; if that fails the stream is closed."""
+        """Read a Diff's first piece; close the stream if that fails."""
         diff = DiffStream(self, id, stream)
         with self._guard:
             self._open.setdefault(id, []).append(diff)
@@ -44,8 +44,8 @@ class OpenDiffs:
     def paused(self, id: str, why: str) -> Iterator[Callable[[], None]]:
         """Stop all Diffs of a layer while a ``with`` block may change the layer.
 
-        At the end of the block they break off, unless it raises `InUseError`: with that a driver
-        refuses a call, and has changed nothing.
+        At the end of the block they break off, unless it raises `InUseError`: then the driver has
+        refused the call and changed nothing.
 
         Args:
             id: the layer; its lock keeps new Diffs from beginning meanwhile.
@@ -77,13 +77,13 @@ class OpenDiffs:
         go_on(why)
 
     def settle(self, diff: DiffStream) -> None:
-        """Wait until it is known whether what was read is good; see `DiffStream.broken` then."""
+        """Wait until it is known whether a piece is valid; `DiffStream.broken` has the result."""
         with self._guard:
             if not self._decided.wait_for(lambda: not diff.paused, TIMEOUT):
                 diff.broken = f"another call has been at the layer for {TIMEOUT:.0f} s"
 
     def closed(self, id: str, diff: DiffStream) -> None:
-        """Forget a Diff."""
+        """Remove a closed Diff."""
         with self._guard:
             others = self._open[id]
             others.remove(diff)

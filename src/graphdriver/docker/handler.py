@@ -11,9 +11,10 @@ The handler adds the rules of the protocol:
 - A Diff's first piece is read before the status line is sent, so an early failure is a response. A call
   that changes the layer while its Diff is read breaks the Diff off (`graphdriver.docker.diffs`), unless
   the driver refuses the call with `InUseError`: then nothing has changed.
-- A Get or a Create is undone if its response did not reach the caller: nobody would Put or Remove it.
-- A refused ApplyDiff is read to its end before the response: else the daemon breaks (`_read_refused`).
-- Whatever a driver raises is a response with its text, completed by the call and the layer.
+- A Get or a Create is undone if its response did not reach the caller: no Put or Remove would follow.
+- A refused ApplyDiff is read to its end before the response: otherwise the daemon crashes
+  (`_read_refused`).
+- Every exception of a driver becomes a response with its text, completed by the call and the layer.
 """
 
 from __future__ import annotations
@@ -48,12 +49,12 @@ STATUS: Final = {
     Kind.WRONG_METHOD: 405,
     Kind.TOO_LARGE: 413,
 }
-"""The HTTP status of each kind of error that the caller made; all others are the driver's, 500."""
+"""The HTTP status of each kind of error that the caller caused; all others are the driver's, 500."""
 
 
 @dataclasses.dataclass(slots=True)
 class Answer:
-    """What to send back.
+    """The answer to a request.
 
     Attributes:
         status: the HTTP status.
@@ -68,7 +69,7 @@ class Answer:
 
 
 class Handler:
-    """Answers the protocol's calls with a driver.
+    """The handler of the protocol's calls, which makes them to a driver.
 
     Args:
         driver: keeps the layers. One that is not a `Driver` is wrapped in a `NaiveDiffDriver`.
@@ -95,11 +96,11 @@ class Handler:
         self._diffs = OpenDiffs()
 
     def resume(self) -> None:
-        """Serve the home of the last Init that a former process was sent, if there was one."""
+        """Serve the home of the remembered Init again, if there is one."""
         self._session.resume()
 
     def close(self) -> None:
-        """Release the home. Layers and mounts stay as they are."""
+        """Release the home; layers and mounts stay as they are."""
         self._session.close()
 
     def running(self) -> list[str]:
@@ -206,7 +207,7 @@ class Handler:
             self._make(parsed)
 
     def _undo_create(self, parsed: _ParsedCall) -> None:
-        if parsed.message.id in self.served.created:  # or else a later call has used the layer
+        if parsed.message.id in self.served.created:  # otherwise a later call has used the layer
             self._remove(parsed)
 
     def _remove(self, parsed: _ParsedCall) -> None:
@@ -256,7 +257,7 @@ _UNDO: Final[Mapping[ProtocolCall[Any, Any], Callable[[Handler, _ParsedCall], No
     protocol.CREATE_READ_WRITE: Handler._undo_create,
     protocol.GET: Handler._undo_get,
 }
-"""How to undo a call if its caller never got the answer: nobody would Remove or Put the layer."""
+"""How to undo a call if its caller never got the answer: no Remove or Put would follow."""
 
 
 def expect_driver(driver: object) -> None:

@@ -36,7 +36,7 @@ class Nothing:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ActivateResponse:
-    """What a plugin implements: the response to ``Plugin.Activate``."""
+    """The response to ``Plugin.Activate``: the list of what a plugin implements."""
 
     implements: Sequence[str] = json_member("Implements", TEXTS, ())
 
@@ -192,7 +192,7 @@ class CapabilitiesResponse:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ErrorResponse:
-    """What is wrong; the daemon shows ``err`` to its users word for word.
+    """The response for an error; the daemon shows ``err`` to its users word for word.
 
     ``kind`` is the value of a `graphdriver.errors.Kind`, for our own client; daemons ignore it.
     """

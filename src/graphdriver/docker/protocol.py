@@ -1,4 +1,4 @@
-"""The table of the calls of the protocol, which handler, client and ``graphdriver call`` work by.
+"""The table of the calls of the protocol, for the handler, the client and ``graphdriver call``.
 
 A row has a call's name, the messages of its request and its response, the call that it makes to a
 driver, and the rules for the layers.
@@ -50,11 +50,11 @@ class ProtocolCall(Generic[Q, R]):
         request: the message of the request: its body, or of an ApplyDiff, whose body is the tar, its
             query. With `Nothing` the body is ignored.
         response: the message of the response. The response of a Diff is the tar itself.
-        make: makes the call to a driver, and checks what the driver returns; None stands for
-            `Nothing`. The stream is the request's body; only ApplyDiff reads it.
+        make: makes the call to a driver, and checks the returned value; None means `Nothing`. The
+            stream is the request's body; only ApplyDiff reads it.
         needs_home: refused before Init.
         needs_whole: refused if the layer, or its parent in the request, is incomplete.
-        exclusive: no other call may use the layer meanwhile, nor read it as a parent.
+        exclusive: no other call may use the layer or read it as a parent meanwhile.
         disturbs: a person's call could unmount a running daemon's containers, or remove its layers.
     """
 

@@ -159,7 +159,7 @@ class Recorder(Relay):
         self._numbers = itertools.count(1)
 
     def joined(self, daemon: socket.socket, plugin: socket.socket) -> Connection:
-        """Return a connection whose calls are recorded."""
+        """Return a connection that records its calls."""
         return _Recorded(next(self._numbers), daemon, plugin, self._write)
 
     def missed(self, error: OSError) -> None:
@@ -173,7 +173,7 @@ class Recorder(Relay):
 
 
 class _Recorded(Connection):
-    """A connection that records each call when it ends, and at its own end calls without a response."""
+    """A connection that records each call when it is over, and at its own end the unanswered ones."""
 
     def __init__(
         self,

@@ -30,7 +30,7 @@ class Request:
         query: the query of the URL, undecoded.
         body: the body, without a limit.
         peer: the calling process; None if the kernel does not name it (TCP).
-        by_hand: a person makes the call, and no daemon.
+        by_hand: a person makes the call, and not a daemon.
     """
 
     method: str

@@ -35,7 +35,7 @@ def serve(driver: ProtoDriver | Handler, *listeners: Listener) -> None:
 
     Args:
         driver: keeps the layers; or a `Handler` for it, which then decides what is remembered.
-        listeners: where calls come from; they are closed at the end.
+        listeners: accept the connections; they are closed at the end.
 
     Raises:
         UnsupportedError: this process does not run as root, or Init cannot be remembered.
@@ -71,7 +71,7 @@ def run(
 
     Args:
         handler: answers the calls; the home of the remembered Init is opened again first.
-        listeners: where calls come from; they are closed at the end.
+        listeners: accept the connections; they are closed at the end.
         notifier: tells systemd when the plugin is ready, and when it stops.
         ready: called when calls can be answered.
     """
@@ -102,7 +102,7 @@ def serve_unix(driver: ProtoDriver | Handler, address: str, group: str | int | N
     Args:
         driver: keeps the layers.
         address: the plugin's name, for ``/run/docker/plugins/NAME.sock``, or an absolute path.
-        group: who besides root may call it: a group's name or number.
+        group: the name or number of a group that may call it besides root.
 
     Raises:
         InUseError: another process listens there.

@@ -1,13 +1,13 @@
 """A daemon's session with the plugin: from its Init to its Cleanup, across restarts of the plugin.
 
-A daemon sends Init once. It opens a home; so does the start of a plugin that was restarted under a
-running daemon, from the remembered Init (`graphdriver.docker.daemon`); and so does a call that finds
-that the home was released after Cleanup, or that another directory is at its path. An Init that names
-another home, from another daemon while the first one lives, is refused: the first one would lose its
-layers.
+A daemon sends Init once, which opens a home. The home of the remembered Init
+(`graphdriver.docker.daemon`) is opened again when a plugin is restarted under a running daemon, and by
+a call after the home was released at Cleanup, or after another directory appeared at its path. An Init
+of another daemon for another home is refused while the first daemon lives: it would lose its layers.
 
-A call that is made by hand and would disturb that daemon (Init, which takes its place, is one) is
-refused while it lives, or may live. Unmarked calls are a daemon's own, and are never refused for this.
+A call that is made by hand and would disturb that daemon (Init, for example, would replace it) is
+refused while the daemon lives, or may live. Unmarked calls are a daemon's own, and are never refused
+for this.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from graphdriver.serving.call_log import described
 from graphdriver.serving.served_home import ServedHome
 
 TIMEOUT: Final = 12.0
-"""How long a plugin that starts waits for one that still ends, in seconds; a server takes up to 10."""
+"""How long a new plugin waits for the old one to end, in seconds; a server takes up to 10."""
 
 ENGINE: Final = "docker"
 
@@ -66,7 +66,7 @@ class DaemonSession:
         """
         if self.served.begin_call():
             return
-        self._resume(timeout=0)  # what was in the way may be gone
+        self._resume(timeout=0)  # the reason why the home could not be opened may be gone
         if not self.served.begin_call():
             raise NotReadyError(self._trouble or f"the plugin is not initialised; {_RESTART}")
 
@@ -77,15 +77,15 @@ class DaemonSession:
         """Open the home that a daemon names, and remember its Init.
 
         Args:
-            request: what the daemon sends.
-            peer: the process that sends it; None: not known.
+            request: the daemon's request.
+            peer: the process that sends it; None: unknown.
             by_hand: whether a person makes the call.
 
         Raises:
             InUseError: another daemon, or another process, uses the plugin or the home.
             UnsupportedError: the home is another driver's, or an option is not known.
         """
-        # Also before the wait for calls: a refused Init must not hold up the daemon's calls.
+        # Also before the wait for calls: a refused Init must not delay the daemon's calls.
         self._refuse_another(request, peer, by_hand=by_hand)
         with self.served.no_calls():
             self._refuse_another(request, peer, by_hand=by_hand)
@@ -97,14 +97,14 @@ class DaemonSession:
                 counts_gets.daemon_began()
             if former and not by_hand and former.is_followed_by(request, peer):
                 self.served.sweep_leftovers()
-            # Before the answer: a plugin that is killed after it is asked by a daemon that never sends
-            # Init again. Behind an Init that was made by hand there is no daemon.
+            # Before the answer: after it the daemon never sends Init again, even if the plugin is
+            # killed. An Init that was made by hand has no daemon.
             self._remember(
                 Daemon(request, None, cleaned_up=True) if by_hand else Daemon(request, peer)
             )
 
     def _refuse_another(self, request: InitRequest, peer: Peer | None, *, by_hand: bool) -> None:
-        """Refuse an Init that would take the place of a daemon that lives."""
+        """Refuse an Init that would replace a living daemon's."""
         if by_hand:
             self.refuse_by_hand()
         current = self._daemon
@@ -139,8 +139,8 @@ class DaemonSession:
     def resume(self) -> None:
         """Open the home of the remembered Init, at the start of a process; calls wait meanwhile.
 
-        A former process is given time to end its last calls. Other errors are those of the calls that
-        need a home; each of them tries again.
+        An earlier process gets time to end its last calls. After other errors each call that needs a
+        home tries again, and fails with the error.
 
         Raises:
             UnsupportedError: the driver cannot serve that home, and its daemon may still call.
@@ -154,7 +154,7 @@ class DaemonSession:
             ) from trouble
 
     def _resume(self, timeout: float, *, at_start: bool = False) -> BaseException | None:
-        """Open the home of the remembered Init; return what went wrong."""
+        """Open the home of the remembered Init; return the error, if there is one."""
         with self.served.no_calls():
             if self.served.is_current():
                 return None
@@ -163,7 +163,7 @@ class DaemonSession:
                     self._daemon = self._file.read()
                 if self._daemon is None or (at_start and self._daemon.cleaned_up):
                     return None
-                # Not made: a home that vanished may be on a filesystem that is not mounted yet.
+                # Never create it: a missing home may be on a filesystem that is not mounted yet.
                 self._open(self._daemon.init, timeout, make=False)
             except (Exception, SystemExit) as error:  # a driver's init may raise anything
                 hint = getattr(error, "hint", None)
@@ -190,9 +190,9 @@ class DaemonSession:
         self._trouble = ""
 
     def clean_up(self, peer: Peer | None) -> None:
-        """Note that a daemon has called Cleanup; called while that call runs.
+        """Record that a daemon has called Cleanup; called while that call runs.
 
-        Nothing is mounted any more. The home is released as soon as no call runs, so that its
+        After Cleanup nothing is mounted. The home is released as soon as no call runs, so that its
         filesystem can be unmounted; a later call opens it again.
         """
         self.served.release_when_idle()

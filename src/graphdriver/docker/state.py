@@ -1,4 +1,4 @@
-"""The state directories of plugins, in which they remember Init, and when these are removed.
+"""The state directories in which plugins remember Init, and their removal.
 
 Each plugin has a directory below `STATES`, named after its listener. It removes that directory when it
 ends after its daemon's Cleanup. Another plugin that starts removes it if its socket is gone, and its
@@ -91,14 +91,14 @@ def _sweep(states: str, mine: str) -> None:
         if _has_socket(state) or not is_of_our_namespaces(directory):
             continue
         file = InitFile(directory)
-        # A file that is being written stays. No wait for it: its process may be stopped.
+        # No wait for a locked file: the process that writes it may be stopped.
         with contextlib.suppress(InUseError), file.locked(timeout=0):
             try:
                 daemon = file.read()
             except ValueError as error:
                 _log.warning("removing %s: %s", directory, error)
                 daemon = None
-            except OSError as error:  # not made by us, and no reason not to start
+            except OSError as error:  # not one of ours; the plugin can start anyway
                 _log.warning("leaving %s as it is: %s", directory, error.strerror)
                 continue
             if daemon is None or _is_gone(daemon):
@@ -113,5 +113,5 @@ def _has_socket(state: str) -> bool:
 def _is_gone(daemon: Daemon) -> bool:
     if not daemon.may_call():
         return True
-    # Nobody knows whether a daemon over TCP lives; without its home it does not need a plugin.
+    # It is unknown whether a daemon over TCP lives; without its home it does not need a plugin.
     return daemon.peer is None and not os.path.isdir(daemon.init.home)

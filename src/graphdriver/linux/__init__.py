@@ -1,4 +1,4 @@
-"""The kernel by its own names: system calls that the standard library lacks, and nothing above them.
+"""The kernel under its own names: system calls that the standard library lacks, and nothing else.
 
 - `mount`: mount(2), fsopen(2), open_tree(2), umount(2).
 - `mountinfo`: /proc/self/mountinfo.

@@ -1,7 +1,7 @@
 """Access control lists that new files and directories inherit.
 
-acl(5), "OBJECT CREATION AND DEFAULT ACLs". inode(7) says what set-group-ID does in the same way; a
-project is `graphdriver.linux.projects`.
+acl(5), "OBJECT CREATION AND DEFAULT ACLs". Set-group-ID is inherited in the same way (inode(7)), and so
+is a project (`graphdriver.linux.projects`).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ DEFAULT_ACL: Final = b"system.posix_acl_default"
 
 
 def has_default_acl(fd: int) -> bool:
-    """Tell whether what is made in an open directory inherits an access control list."""
+    """Tell whether new files in an open directory inherit an access control list."""
     return xattr.get(fd, DEFAULT_ACL) is not None
 
 
 def drop_acl(target: int | bytes) -> None:
-    """Remove the inherited access control list of something new that is no directory and no link.
+    """Remove the inherited access control list of a new file that is not a directory or a link.
 
     Args:
         target: a descriptor, or the `xattr.path_of` one.
@@ -33,7 +33,7 @@ def drop_acl(target: int | bytes) -> None:
 
 
 def inherit_nothing(fd: int, mode: int) -> None:
-    """Remove all that a new, open directory inherited, and set its mode.
+    """Remove everything that a new, open directory inherited, and set its mode.
 
     Raises:
         OSError: it cannot be removed.
@@ -43,7 +43,7 @@ def inherit_nothing(fd: int, mode: int) -> None:
 
 
 def drop_acls(fd: int) -> None:
-    """Remove the inherited lists of a new, open directory: its own, and the one that it would hand on.
+    """Remove the inherited lists of a new, open directory: its own, and its default list.
 
     Raises:
         OSError: they cannot be removed.

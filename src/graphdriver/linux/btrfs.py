@@ -31,7 +31,7 @@ WRITE, READ = 1, 2
 
 
 def ioc(direction: int, number: int, size: int) -> int:
-    """Return the number of a btrfs ioctl(2) whose argument has ``size`` bytes."""
+    """Return the number of a btrfs ioctl(2) with an argument of ``size`` bytes."""
     return direction << 30 | size << 16 | 0x94 << 8 | number
 
 
@@ -105,7 +105,7 @@ def create_subvolume(dir_fd: int, name: bytes) -> None:
 
 
 def create_snapshot(source_fd: int, dir_fd: int, name: bytes) -> None:
-    """Make a snapshot of a subvolume, after all that was written to it.
+    """Make a snapshot of a subvolume, with all earlier writes in it.
 
     Subvolumes within the source are empty directories in the snapshot.
 
@@ -220,7 +220,7 @@ def _after(object: int, type: int, offset: int) -> tuple[int, int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Inode:
-    """An inode item, as far as it is needed here."""
+    """The part of an inode item that is needed here."""
 
     generation: int
     changed_in: int
@@ -259,7 +259,7 @@ def subvolumes_in(fd: int, id: int) -> Iterator[tuple[int, Name]]:
 
 
 def open_directory(fd: int, tree: int, inode: int = FIRST_FREE_OBJECTID) -> int:
-    """Open a directory by its numbers, wherever it is (open_by_handle_at(2)).
+    """Open a directory by its numbers, without a path (open_by_handle_at(2)).
 
     Args:
         fd: anything open on the filesystem.

@@ -1,8 +1,8 @@
-"""Simple quotas of btrfs (Linux 6.7): how much each subvolume has written, and may write.
+"""Simple quotas of btrfs (Linux 6.7): the usage and the limit of each subvolume.
 
-They are enabled for a whole filesystem, and count what is written from then on. Each subvolume has a
-quota group of its number. A limit is set on a group above that one: a subvolume that is made within
-another joins the groups above the other's, so nobody escapes a limit by making subvolumes.
+They are enabled for a whole filesystem, and count all later writes. Each subvolume has a quota group of
+its number. A limit is set on a group above that one: a subvolume that is made within another joins the
+groups above the other's, so a container cannot escape its limit by making subvolumes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LEVEL_SHIFT: Final = 48
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What a subvolume has written, with those made in it, and its limit, in bytes."""
+    """The usage of a subvolume, with those made in it, and its limit, in bytes."""
 
     used: int
     limit: int
@@ -65,7 +65,7 @@ def is_enabled(fd: int) -> bool:
 
 
 def limit_subvolume(fd: int, id: int, size: int) -> None:
-    """Limit what may be written to a new subvolume and those made in it; enable quotas if needed.
+    """Limit a new subvolume together with those made in it; enable quotas if needed.
 
     Args:
         fd: anything open on the filesystem.

@@ -1,4 +1,4 @@
-"""Inode flags that keep even root from changing or deleting something: chattr(1), ``+i`` and ``+a``."""
+"""Inode flags that forbid even root to change or delete something: chattr(1), ``+i`` and ``+a``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def allow_changes(fd: int) -> None:
 
 
 def allow_changes_at(dir_fd: int, name: bytes) -> None:
-    """Do the same for a name in an open directory; only files and directories have such flags.
+    """Clear these flags of a name in an open directory; only files and directories have them.
 
     Raises:
         OSError: they cannot be cleared.

@@ -25,8 +25,8 @@ def raise_errno(what: str) -> NoReturn:
 def limit_arenas(count: int) -> None:
     """Limit the arenas that glibc allocates memory from; other C libraries are left as they are.
 
-    By default there are eight for each processor, and each keeps what was freed in it. A process with a
-    thread for each connection grows by that for hours and gains nothing: under the interpreter lock no
+    By default there are eight for each processor, and each keeps its freed memory. So a process with a
+    thread for each connection grows for hours. It gains nothing by that: under the interpreter lock no
     two threads allocate at the same time.
     """
     if hasattr(libc, "mallopt"):

@@ -1,9 +1,8 @@
 """mount(2), umount(2), and the newer calls that make a mount or a copy of one.
 
 fsopen(2), fsconfig(2), fsmount(2) and move_mount(2) (Linux 5.2) take one setting at a time. So there
-may be more than a page of settings, and the kernel says in words what was wrong. A value has at most
-255 bytes. open_tree(2) makes a copy that no path leads to, and mount_setattr(2) (5.12) changes the
-copy.
+may be more than a page of settings, and the kernel reports errors as messages. A value has at most 255
+bytes. open_tree(2) makes a copy without a path, and mount_setattr(2) (5.12) changes the copy.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ MS_NODIRATIME = 0x800
 MS_REMOUNT = 0x20
 MS_BIND = 0x1000
 MS_PRIVATE = 1 << 18
-"""Mounts here appear nowhere else, nor those made elsewhere here; goes with no other flag."""
+"""Mounts do not propagate to or from other mount points; cannot be combined with other flags."""
 
 MOUNT_ATTR_RDONLY = 0x1
 MOUNT_ATTR_NOSUID = 0x2
@@ -39,7 +38,7 @@ MOUNT_ATTR_IDMAP = 0x100000
 """Show the owners of a user namespace; only for `mount_copy`."""
 
 MNT_DETACH = 0x2
-"""Remove the mount from the tree now, and end it when nobody uses it any more."""
+"""Remove the mount from the tree now, and end it when it is no longer in use."""
 
 VALUE_MAX = 255
 """How many bytes one setting's value may have (fsconfig(2))."""
@@ -65,11 +64,11 @@ Settings = Iterable[tuple[str, str | None]]
 
 
 class MountError(OSError):
-    """A mount that failed; ``said`` is the kernel's message, if there is one."""
+    """A mount that failed; ``message`` is the kernel's message, if there is one."""
 
-    def __init__(self, number: int, said: str) -> None:
-        super().__init__(number, f"{os.strerror(number)}{f' ({said})' if said else ''}")
-        self.said = said
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(number, f"{os.strerror(number)}{f' ({message})' if message else ''}")
+        self.message = message
 
 
 def mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:
@@ -97,7 +96,7 @@ def mount_with(fstype: str, settings: Settings, attributes: int, target_fd: int)
         fstype: the filesystem's name.
         settings: in order; a value has at most `VALUE_MAX` bytes.
         attributes: any of the ``MOUNT_ATTR_`` bits.
-        target_fd: the directory, open; `O_PATH` will do.
+        target_fd: the directory, open; `O_PATH` is enough.
 
     Raises:
         MountError: ENOSYS if the kernel lacks these calls; see fsconfig(2) and move_mount(2).
@@ -123,9 +122,9 @@ def mount_copy(directory_fd: int, attributes: int, namespace: int = 0) -> int:
     No path leads to the copy; it lasts as long as something in it is open.
 
     Args:
-        directory_fd: the directory; `O_PATH` will do.
+        directory_fd: the directory; `O_PATH` is enough.
         attributes: any of the ``MOUNT_ATTR_`` bits.
-        namespace: for `MOUNT_ATTR_IDMAP` an open user namespace, whose ids are shown for those on disk.
+        namespace: for `MOUNT_ATTR_IDMAP` an open user namespace; its ids replace those on disk.
 
     Returns:
         The directory in the copy, `O_PATH`; the caller closes it.
@@ -150,7 +149,7 @@ def idmapped_copy(directory: str, namespace: int) -> int:
 
     Args:
         directory: an absolute path.
-        namespace: an open user namespace, whose ids are shown for those on disk.
+        namespace: an open user namespace; its ids replace those on disk.
 
     Raises:
         OSError: EINVAL if the filesystem does not support it (Linux 5.12 and later, filesystem by
@@ -227,11 +226,11 @@ def _call(*arguments: int | bytes | None, context: int | None = None) -> int:
 
 def _messages(context: int) -> str:
     """Return the kernel's messages about a new filesystem: lines ``e …`` and ``w …``."""
-    said = []
+    messages = []
     while True:
         try:
-            said.append(os.read(context, 4096).decode("utf-8", "replace")[2:].strip())
+            messages.append(os.read(context, 4096).decode("utf-8", "replace")[2:].strip())
         except OSError as error:
             if error.errno == errno.ENODATA:
-                return "; ".join(said)
+                return "; ".join(messages)
             raise

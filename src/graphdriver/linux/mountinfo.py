@@ -16,7 +16,7 @@ class MountPoint:
 
     Attributes:
         device: on most filesystems the ``st_dev`` of the files on it (stat(2)).
-        root: the directory of the filesystem that is seen at ``point``.
+        root: the directory of the filesystem that is mounted at ``point``.
         point: the path of the mount.
         source: what is mounted, for example a device.
     """

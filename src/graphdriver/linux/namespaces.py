@@ -1,4 +1,4 @@
-"""namespaces(7), user_namespaces(7): those that this process is in, and new ones."""
+"""The namespaces of this process, and new ones: namespaces(7), user_namespaces(7)."""
 
 from __future__ import annotations
 

@@ -19,9 +19,9 @@ RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 """Never follow a symbolic link, on the way or at the end: ELOOP."""
 RESOLVE_BENEATH = 0x08
-"""Never leave the directory of the start, nor follow an absolute link: EXDEV."""
+"""Never leave the starting directory or follow an absolute link: EXDEV."""
 RESOLVE_IN_ROOT = 0x10
-"""Take the directory of the start as the root, as chroot does."""
+"""Use the starting directory as the root, as chroot(2) does."""
 
 _SYS_OPENAT2 = 437  # the same on every architecture, as for all calls since Linux 5.1
 

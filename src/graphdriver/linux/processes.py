@@ -1,4 +1,4 @@
-"""Other processes, as far as /proc shows them: which ones keep a mount busy or lock a file."""
+"""Other processes in /proc: those that keep a mount busy or lock a file."""
 
 from __future__ import annotations
 

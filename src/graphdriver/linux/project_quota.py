@@ -47,7 +47,7 @@ def command_of(subcommand: int) -> int:
 
 
 def limit_tree(directories: Sequence[str], size: int) -> None:
-    """Limit what new, empty directories of one filesystem may hold together.
+    """Limit the size of new, empty directories of one filesystem together.
 
     The number of their project is the first one's inode number, which is unique on the filesystem as
     long as that directory exists.

@@ -1,7 +1,7 @@
 """Projects: numbers of directories that new files in them inherit (ioctl_xfs_fssetxattr(2)).
 
-The filesystem counts what each holds, and can limit it (`graphdriver.linux.project_quota`). A rename
-into a directory whose project is inherited fails with EXDEV for what is in another project.
+The filesystem counts the usage of each, and can limit it (`graphdriver.linux.project_quota`). A rename
+into a directory with an inherited project fails with EXDEV for files of another project.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Attributes:
 
     @property
     def is_inherited(self) -> bool:
-        """Whether what is made in this directory is in its project."""
+        """Whether new files in this directory are in its project."""
         return bool(self.flags & FS_XFLAG_PROJINHERIT)
 
     def with_project(self, project: int) -> Attributes:
@@ -69,7 +69,7 @@ def join_parent(fd: int, above_fd: int) -> None:
 
 
 def stop_inheriting(fd: int) -> None:
-    """Let nothing inherit a directory's project, so that what is in another one can be moved in.
+    """Clear the inheritance of a directory's project, so that files of other projects can be moved in.
 
     Raises:
         OSError: it cannot be set.

@@ -22,7 +22,7 @@ _BUFFER = 1 << 20
 
 
 def clone(target_fd: int, source_fd: int) -> bool:
-    """Make the target share the source's blocks; False if these files cannot.
+    """Make the target share the source's blocks; return False if that is not possible.
 
     Raises:
         OSError: it failed for another reason (ENOSPC, EIO).

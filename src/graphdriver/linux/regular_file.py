@@ -1,13 +1,13 @@
 """Open a regular file, and never anything else.
 
-To open a device is to use it: a watchdog starts, a tape winds. A container that may not do that could
-let a root process do it. A look before the open does not help, because the name may change in between.
+Opening a device uses it: a watchdog starts, a tape winds. A container that may not do that could make a
+root process do it. A check before the open does not help, because the name may change in between.
 
 - Everywhere: the name is opened with `O_PATH`, which touches no device; if that is a regular file, the
   same file is opened for reading through /proc.
-- In half of the time, in a copy of the mount without devices (`open_nodev`): the name is opened at
-  once, and then checked. Devices and sockets cannot be opened there. A FIFO can, without waiting; its
-  other end sees a reader come and go.
+- In half of the time, in a copy of the mount without devices (`open_nodev`): the name is opened first
+  and then checked. Devices and sockets cannot be opened there. A FIFO can, without waiting; its other
+  end sees a reader for a moment.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class NotRegularError(OSError):
 
 
 def open_regular(dir_fd: int, name: bytes) -> int:
-    """Open a regular file for reading; a link is not followed. See `open_and_stat`."""
+    """Open a regular file for reading, as `open_and_stat` does; a link is not followed."""
     return open_and_stat(dir_fd, name)[0]
 
 
@@ -75,7 +75,7 @@ def open_nodev(directory_fd: int) -> int | None:
 
 
 def open_and_stat_nodev(dir_fd: int, name: bytes) -> tuple[int, os.stat_result]:
-    """Do what `open_and_stat` does, in a directory below one of `open_nodev`."""
+    """Open a regular file as `open_and_stat` does, in a directory below one of `open_nodev`."""
     try:
         fd = os.open(name, _AT_ONCE, dir_fd=dir_fd)
     except OSError as error:

@@ -1,7 +1,6 @@
-"""Errors in words that name the resource that ran out.
+"""Texts of errors, with the name of the resource that ran out.
 
-errno(3) says only that one did: ``ENOSPC`` stands for bytes, inodes, a project's limit and the
-attributes of one file alike.
+errno(3) is less exact: ``ENOSPC`` means bytes, inodes, a project's limit or the attributes of one file.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ Place = int | str | bytes
 """An open descriptor or a path on the filesystem of the failed call."""
 
 _MUCH: Final = 1 << 20
-"""A filesystem with so many free bytes has run out of something else."""
+"""A filesystem with this many free bytes has run out of something else."""
 
 _FILE_MAX: Final = "/proc/sys/fs/file-max"
 _DESCRIPTORS: Final = b"/proc/self/fd/"
@@ -131,7 +130,7 @@ def _limit_of_files() -> str:
 
 @contextlib.contextmanager
 def _held(place: Place | None) -> Iterator[int]:
-    """Hold something on a filesystem open; for a missing path, the nearest directory above it.
+    """Open a place on a filesystem for a ``with`` block; for a missing path, the directory above it.
 
     Raises:
         OSError: the place is unknown.

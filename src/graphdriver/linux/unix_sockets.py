@@ -1,4 +1,4 @@
-"""The path of a unix socket, and what is at it (unix(7))."""
+"""Checks of a unix socket's path (unix(7))."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def is_socket(path: str) -> bool:
 
 
 def refuse_other(path: str, *, follow: bool = True) -> None:
-    """Refuse a path with something else than a socket at it; a missing one may come yet.
+    """Refuse a path that exists and is not a socket; accept a missing one, which may appear later.
 
     Args:
         path: it may be missing.
@@ -53,7 +53,7 @@ def refuse_other(path: str, *, follow: bool = True) -> None:
     try:
         there = os.stat(path, follow_symlinks=follow)
     except OSError:
-        return  # what is wrong is said by the call that uses it
+        return  # the call that uses the path reports the error
     if not stat.S_ISSOCK(there.st_mode):
         raise UnsupportedError(
             f"{path} exists and is not a socket", hint="move it away, or choose another path"

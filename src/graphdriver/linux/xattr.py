@@ -1,4 +1,4 @@
-"""Extended attributes as bytes, of whatever a descriptor holds.
+"""Extended attributes as bytes, of files of any type, by descriptor.
 
 The standard library gives names as text and refuses descriptors of `O_PATH`, the only kind that links
 and devices can have. Here names are bytes, and a *target* is a descriptor or, for one of `O_PATH`, its
@@ -33,7 +33,7 @@ def get_all(target: int | bytes) -> dict[bytes, bytes]:
 def get_all_at(dir_fd: int, name: bytes) -> dict[bytes, bytes]:
     """Return all extended attributes of a name in an open directory; a link is not followed.
 
-    For files that cannot be opened, or need not be.
+    It is for files that cannot or need not be opened.
 
     Args:
         dir_fd: the directory.
@@ -67,8 +67,8 @@ def set(target: int | bytes, name: bytes, value: bytes) -> None:
     """Set one extended attribute, new or not.
 
     Raises:
-        OSError: the filesystem cannot keep it (ENOTSUP, EPERM, ENOSPC, ERANGE), or the kernel takes no
-            such value under that name (EINVAL).
+        OSError: the filesystem cannot store it (ENOTSUP, EPERM, ENOSPC, ERANGE), or the kernel rejects
+            the value for that name (EINVAL).
     """
     os.setxattr(target, name, value)
 

@@ -3,6 +3,6 @@
 - `listeners`: unix sockets and TCP.
 - `tls`: certificates of both sides.
 - `systemd`: a socket that systemd passes.
-- `spec_files`: the file that leads a daemon to a socket.
+- `spec_files`: the file by which a daemon finds a socket.
 - `discovery`: finds a plugin by its name.
 """

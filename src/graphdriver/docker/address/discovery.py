@@ -1,4 +1,4 @@
-"""Finds a plugin by its name, where a daemon looks and in the same order.
+"""The discovery of a plugin by its name, in a daemon's places and order.
 
 The rules are Docker's ("Docker Plugin API", Plugin discovery). Sockets come first. Then come ``.spec``
 files, which hold the address in one line, and ``.json`` files, which also hold the daemon's side of
@@ -38,7 +38,7 @@ class ClientTLS:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a plugin listens: a unix socket's path, or host and port."""
+    """The address of a plugin: a unix socket's path, or host and port."""
 
     path: str = ""
     host: str = ""

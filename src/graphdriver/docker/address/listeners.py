@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class Listener(Protocol):
-    """Where a server accepts connections."""
+    """A socket on which a server accepts connections."""
 
     @property
     def socket(self) -> socket.socket:
@@ -54,7 +54,7 @@ class Listener(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop listening and remove the socket if it is ours. May be repeated."""
+        """Stop listening and remove the socket if it is ours; may be repeated."""
         ...
 
 
@@ -96,7 +96,7 @@ class UnixListener:
                 self.socket.bind(self.path)
                 made = os.lstat(self.path)
                 self._made = made.st_dev, made.st_ino
-                # Group and mode before listen: until then nobody can connect.
+                # Group and mode before listen(2): until then no process can connect.
                 os.chown(self.path, -1, gid, follow_symlinks=False)
                 os.chmod(self.path, mode)
                 self.socket.listen(_BACKLOG)
@@ -137,7 +137,7 @@ class TCPListener:
         host: the address to listen on; empty for all addresses of this machine.
         port: the port; with 0 the kernel chooses one.
         tls: the plugin's side of TLS, see `graphdriver.docker.address.tls`.
-        allow_plain: allow addresses beyond loopback without TLS: whoever reaches the port is root here.
+        allow_plain: allow addresses beyond loopback without TLS: any caller of the port is root here.
 
     Raises:
         UnsupportedError: plain TCP beyond loopback is not allowed; this machine has no such address.

@@ -1,8 +1,8 @@
 """Spec files, by which a daemon finds a plugin that does not listen in ``/run/docker/plugins``.
 
 ``NAME.spec`` holds the address in one line; ``NAME.json`` also holds the daemon's side of TLS. The file
-of a plugin that was killed stays. So a file with an address where nobody listens is replaced, with a
-warning; a file with an address where somebody listens belongs to another plugin and is kept.
+of a plugin that was killed stays. So a file is replaced, with a warning, if no process listens at its
+address; otherwise it belongs to another plugin and is kept.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class SpecFile:
         _log.warning("replacing %s, left behind by a plugin at %s: %s", self.path, address, trouble)
 
     def close(self) -> None:
-        """Remove the file, if it is still ours; never raises. May be repeated."""
+        """Remove the file, if it is still ours; never raises, and may be repeated."""
         try:
             above = os.path.dirname(self.path)
             with contextlib.suppress(FileNotFoundError), locked(above, TIMEOUT_AT_STOP):
@@ -121,7 +121,7 @@ def _text(path: str) -> str | None:
 
 
 def _why_nobody_answers(address: Address) -> str | None:
-    """Return why nobody can listen at an address; None if somebody does, or may do.
+    """Return why no process can listen at an address; None if one does, or may do.
 
     Only a refused connection and a missing socket are certain. After a timeout, for example, the file
     stays: it may belong to a plugin that is busy.

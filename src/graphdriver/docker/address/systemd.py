@@ -93,7 +93,7 @@ class InheritedListener:
         """Do nothing: systemd keeps new callers for the next process that it starts."""
 
     def close(self) -> None:
-        """Close our descriptor; the socket goes on listening."""
+        """Close our descriptor; the socket continues to listen."""
         self.socket.close()
 
 

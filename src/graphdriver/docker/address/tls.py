@@ -1,7 +1,7 @@
 """TLS between a daemon and a plugin that listens on TCP: both sides need a certificate.
 
-One authority signs both. Whoever holds one of its client certificates is root on this machine. The
-oldest version is TLS 1.2. All files are PEM; a key must not have a passphrase.
+One authority signs both. The holder of a client certificate from it can become root on this machine.
+The oldest version is TLS 1.2. All files are PEM; a key must not have a passphrase.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ def server_side(ca_file: str, cert_file: str, key_file: str) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # A caller that is killed sends no close_notify. OpenSSL 3 would send it an alert, and the reset
-    # that comes back looks as if the last response was not read. HTTP tells whether bodies are whole.
+    # A caller that is killed sends no close_notify. OpenSSL 3 would send it an alert, and the reset in
+    # return looks as if the last response was not read. Without the check nothing is lost: HTTP itself
+    # shows whether a body is whole.
     context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     context.verify_mode = ssl.CERT_REQUIRED
     _load_authority(context, ca_file)
@@ -57,7 +58,7 @@ def client_side(files: ClientTLS) -> ssl.SSLContext:
 
 
 def expect_agreement(plugin: ssl.SSLContext, daemon: ssl.SSLContext, host: str) -> None:
-    """Make a handshake of both sides in memory, so that wrong certificates are found at the start.
+    """Check both sides by a handshake in memory, so that wrong certificates are found at the start.
 
     Args:
         plugin: the plugin's side.
@@ -116,7 +117,7 @@ def _load_own(context: ssl.SSLContext, cert_file: str, key_file: str) -> None:
 
 
 def _refuse_others(path: str, verb: str, forbidden: int) -> None:
-    """Reject a file by which another user could become root: its owner, or one whom its mode allows.
+    """Reject a file by which another user, as its owner or by its mode, could become root.
 
     The group of a key may read it: some systems give keys to services in this way.
     """

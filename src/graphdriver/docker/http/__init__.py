@@ -1,4 +1,4 @@
-"""HTTP/1.1 on sockets, both sides; nothing of what the messages mean.
+"""HTTP/1.1 on sockets, both sides, without the meaning of the messages.
 
 - `server`: listeners, and a thread for each connection.
 - `connection`: one connection, until it is closed.

@@ -1,7 +1,7 @@
-"""The client's side of HTTP: connections on which a whole response must come in time.
+"""The client's side of HTTP: connections with a deadline for a whole response.
 
-A timeout of Python's sockets is that of one read: a plugin that sends a byte now and then would keep
-its caller waiting for ever.
+The timeout of Python's sockets limits one read: a plugin that sends a byte now and then would block its
+caller for ever.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class _Socket(socket.socket):
-    """A socket whose reads all end at one deadline."""
+    """A socket with one deadline for all reads together."""
 
     deadline: float | None = None
     """A moment of `time.monotonic`."""

@@ -1,11 +1,11 @@
 """One connection, server's side: reads requests and sends responses until one side ends it.
 
 A response that fails in its middle closes the connection, so that the caller sees a cut stream and
-never a short layer. A call whose response never reached the caller is undone, where it can be undone
-and where the kernel knows (`graphdriver.docker.http.delivery`).
+never a short layer. If the kernel knows that a response never reached the caller
+(`graphdriver.docker.http.delivery`), the call is undone if possible.
 
-There is no timeout for a request whose head came in part, nor for the next request: a caller that was
-paused may go on, its call would be lost, and no other connection waits for it.
+There is no timeout for the rest of a request's head or for the next request: a caller that was paused
+may continue, its call would be lost, and no other connection waits for it.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Connection:
     # --- called by other threads ----------------------------------------------------------------------
 
     def finish(self) -> None:
-        """End after the call that runs now; at once if there is none."""
+        """End after the running call; at once if no call runs."""
         with self._state:
             self._finishing = True
             if not self._busy:

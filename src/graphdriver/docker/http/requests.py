@@ -13,8 +13,8 @@ The parser is `httptools`; it sets no limits, so they are set here. The rules:
 - ``Upgrade`` is rejected, and so is every transfer coding except ``chunked``: a compressed body would
   be taken for the body itself.
 - ``Graphdriver-By-Hand`` marks a call that a person makes; `graphdriver.docker.session` has the rule.
-- ``Origin`` is rejected. Browsers send it with every POST and nobody else does: no web page that is
-  open on this machine may call a plugin that listens on loopback.
+- ``Origin`` is rejected. Only browsers send it, with every POST: a web page that is open on this
+  machine must not call a plugin that listens on loopback.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class ConnectionLostError(BrokenStreamError):
 
 
 class Message:
-    """A request whose head has arrived; its body may follow."""
+    """A request; its head has arrived, and its body may follow."""
 
     __slots__ = (
         "_at",
@@ -187,18 +187,18 @@ class RequestReader:
     # --- what the parser calls --------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Handle the beginning of a request."""
         self._messages.append(Message(self))
         self._progressed = True
 
     def on_url(self, url: bytes) -> None:
-        """A piece of the target."""
+        """Handle a piece of the target."""
         message = self._messages[-1]
         message.target += url
         self._count(message, len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header line, or a trailer."""
+        """Handle a header line, or a trailer."""
         message = self._messages[-1]
         self._count(message, len(name) + len(value) + 4)
         name = name.lower()
@@ -218,7 +218,7 @@ class RequestReader:
             self._refuse(MalformedRequestError("Transfer-Encoding must be chunked or absent"))
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
+        """Handle the end of the head."""
         message = self._messages[-1]
         if self._parser.get_http_version() != "1.1":
             self._refuse(MalformedRequestError("the request is not HTTP/1.1"))
@@ -229,12 +229,12 @@ class RequestReader:
         message.keep_alive = self._parser.should_keep_alive()
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body."""
+        """Handle a piece of the body."""
         self._progressed = True
         self._messages[-1].add(body)
 
     def on_message_complete(self) -> None:
-        """The request is whole."""
+        """Handle the end of the request."""
         self._messages[-1].is_whole = True
 
     def _count(self, message: Message, size: int) -> None:
@@ -243,7 +243,7 @@ class RequestReader:
             self._refuse(_head_too_large())
 
     def _refuse(self, fault: GraphDriverError) -> NoReturn:
-        """Stop the parser, which stops when a callback raises, and keep the error for its place."""
+        """Stop the parser by an exception, and keep the error until it is due."""
         self._fault = fault
         # Not the fault itself: its traceback would refer to this frame, and the frame to it.
         raise httptools.HttpParserCallbackError(str(fault))

@@ -11,9 +11,9 @@ than `MAX_CONNECTIONS` of them) is not refused; it waits in the kernel's queue o
 With TLS a caller is not trusted until the handshake ends, which may take `HANDSHAKE_TIMEOUT` seconds;
 at most `MAX_HANDSHAKES` run at a time.
 
-A stop (`Server.close`) serves callers that have connected, and nobody else can connect. Calls that run
-may end within `GRACE` seconds. Then their connections are cut, and they have `RELEASE` seconds to
-release what they hold. Mounts stay: containers may use them, and only the daemon's Cleanup ends them.
+A stop (`Server.close`) serves callers that have connected, and rejects new ones. Running calls may end
+within `GRACE` seconds. Then their connections are cut, and they have `RELEASE` seconds to release their
+locks. Mounts stay: containers may use them, and only the daemon's Cleanup ends them.
 """
 
 from __future__ import annotations
@@ -102,11 +102,11 @@ class Server:
         self.close()
 
     def install_signal_handlers(self) -> None:
-        """Stop at SIGTERM, SIGINT and SIGQUIT. Call it in the main thread."""
+        """Stop at SIGTERM, SIGINT and SIGQUIT; for the main thread."""
         self._signals = Signals(self._wake.fileno(), self.stop)
 
     def stop(self) -> None:
-        """Make `serve_forever` return. Any thread and any signal handler may call it."""
+        """Make `serve_forever` return; may be called from any thread or signal handler."""
         self._stopping = True
         with contextlib.suppress(OSError):  # full: it wakes anyway; or closed
             self._wake.send(b"\0")
@@ -133,8 +133,8 @@ class Server:
         self.stop()
         for listener in self._listeners:
             with contextlib.suppress(OSError):  # closed before
-                # First nobody new may connect, then those in the queue are accepted: a caller whose
-                # connect succeeded has sent its call and would lose it.
+                # First reject new callers, then accept those in the queue: a caller that could connect
+                # has sent its call, which would be lost.
                 listener.refuse()
                 listener.socket.setblocking(False)
                 while self._accept(listener):
@@ -150,7 +150,7 @@ class Server:
                 for connection in self._connections:
                     connection.cut()
             all_ended = self._all_end_within(RELEASE)
-        if all_ended:  # else the home stays locked while a call still works in it
+        if all_ended:  # otherwise a call still works in the home, which must stay locked
             for thread in threads:
                 thread.join()
             self._handler.close()
@@ -190,12 +190,12 @@ class Server:
         connection: Connection | None = None
         while True:
             try:
-                if connection is None:  # once: only `close` frees a buffer at once
+                if connection is None:  # once: only `close` frees a buffer immediately
                     connection = Connection(accepted, self._handler, finishing=self._stopping)
                 thread = threading.Thread(
                     target=self._serve, args=(connection, tls), name="connection", daemon=True
                 )
-                with self._changed:  # a thread that ends at once must find itself noted
+                with self._changed:  # a thread that ends at once must find itself in the list
                     thread.start()
                     self._connections[connection] = thread
             except (RuntimeError, MemoryError) as error:

@@ -215,7 +215,8 @@ class LayerMounts:
         try:
             remove_tree(fd, b"volatile")
         except OSError as error:
-            if error.errno != errno.EROFS:  # there the mark stays, and so does the count: see `_end`
+            # On a read-only filesystem the mark stays, and so does the count: see `_end`.
+            if error.errno != errno.EROFS:
                 raise
         finally:
             os.close(fd)
