@@ -1,8 +1,8 @@
-"""A driver that gives back each layer's tar as it came: it keeps the very bytes beside the layer.
+"""A driver that returns each layer's tar unchanged: it keeps the original bytes with the layer.
 
-So it may promise what `Capabilities.reproduces_exact_diffs` says, and the daemon asks it for a Diff at
-save and push instead of putting the tar together from the layer's files: only so can an image be
-saved again whose layers hold sparse files.
+So it may promise exact diffs (`Capabilities.reproduces_exact_diffs`), and at save and push the daemon
+asks it for a Diff instead of rebuilding the tar from the layer's files. Without this an image with
+sparse files in its layers cannot be saved again.
 
     python examples/keeps_tars.py keeps-tars
     dockerd --experimental -s keeps-tars
@@ -28,7 +28,7 @@ class KeepsTars(NaiveDiffDriver):
                 tar.write(piece)
             tar.seek(0)
             size = super().apply_diff(id, parent, tar)
-        os.rename(tar.name, self.tar(id, parent))  # whole, and synced before the daemon hears of it
+        os.rename(tar.name, self.tar(id, parent))  # complete; synced before the response
         return size
 
     def diff(self, id: str, parent: str) -> ClosableStream:
@@ -37,8 +37,8 @@ class KeepsTars(NaiveDiffDriver):
         return super().diff(id, parent)  # a container's layer, or one against another ancestor
 
     def tar(self, id: str, parent: str) -> str:
-        folder = os.path.dirname(self.get(id, ""))  # of vfs: HOME/ID, which goes with the layer
-        return os.path.join(folder, f"tar-upon-{parent}")
+        directory = os.path.dirname(self.get(id, ""))  # vfs: HOME/ID, removed with the layer
+        return os.path.join(directory, f"tar-upon-{parent}")
 
 
 if __name__ == "__main__":

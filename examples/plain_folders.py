@@ -27,7 +27,7 @@ class PlainFolders(ProtoDriver):
     ) -> None:
         source = self.get(parent, "") if parent else ""
         os.mkdir(self._path(id))
-        os.chmod(self._path(id), 0o755)  # whatever the umask is
+        os.chmod(self._path(id), 0o755)  # independent of the umask
         os.chown(self._path(id), *self.root)
         if parent:
             subprocess.run(

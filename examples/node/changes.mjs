@@ -1,4 +1,4 @@
-// What differs between two trees, by comparing what lstat and getfattr tell of them.
+// The differences between two trees, found by comparing the results of lstat and getfattr.
 
 import { execFile } from 'node:child_process';
 import fs from 'node:fs';
@@ -12,16 +12,16 @@ export const DELETED = 2;
 
 const SLASH = Buffer.from('/');
 
-// Lists what `now` has that `before` has not, or otherwise; names are bytes. `before` may be ''.
+// Lists what was added, modified or deleted from `before` to `now`; names are bytes. `before` may be ''.
 export async function changes(now, before) {
   const [nowXattrs, beforeXattrs] = await Promise.all([xattrs(now), xattrs(before)]);
   const found = [];
   compare(Buffer.from(now), before ? Buffer.from(before) : null, Buffer.alloc(0));
   return found;
 
-  function compare(nowRoot, beforeRoot, folder) {
-    const nows = list(nowRoot, folder);
-    const befores = beforeRoot ? list(beforeRoot, folder) : new Map();
+  function compare(nowRoot, beforeRoot, directory) {
+    const nows = list(nowRoot, directory);
+    const befores = beforeRoot ? list(beforeRoot, directory) : new Map();
     for (const [key, [path, stat]] of nows) {
       const [, old] = befores.get(key) ?? [];
       befores.delete(key);
@@ -47,19 +47,19 @@ export async function changes(now, before) {
   }
 }
 
-// Returns the entries of one folder, sorted, by name.
-function list(root, folder) {
-  const at = folder.length ? Buffer.concat([root, SLASH, folder]) : root;
+// Returns the entries of one directory, sorted, by name.
+function list(root, directory) {
+  const at = directory.length ? Buffer.concat([root, SLASH, directory]) : root;
   const names = fs.readdirSync(at, { encoding: 'buffer' }).sort(Buffer.compare);
   return new Map(
     names.map((name) => {
-      const path = folder.length ? Buffer.concat([folder, SLASH, name]) : name;
+      const path = directory.length ? Buffer.concat([directory, SLASH, name]) : name;
       return [name.toString('latin1'), [path, fs.lstatSync(Buffer.concat([root, SLASH, path]), { bigint: true })]];
     }),
   );
 }
 
-// Returns what getfattr tells of each path of a tree that has extended attributes.
+// Returns the output of getfattr for each path of a tree that has extended attributes.
 async function xattrs(root) {
   const found = new Map();
   if (!root) return found;

@@ -1,7 +1,7 @@
-// Layers as plain folders: HOME/ID/root, a copy of its parent's tree.
+// Layers as plain directories: HOME/ID/root, a copy of its parent's tree.
 //
-// A layer appears by one rename of a finished copy, and goes by one rename out of the way. While a tar
-// is unpacked into it, HOME/ID/unfinished says so, and nobody is shown it.
+// A layer appears by one rename of a finished copy, and disappears by one rename. While a tar is unpacked
+// into it, the file HOME/ID/unfinished marks it, and Get is refused.
 
 import { execFile, spawn } from 'node:child_process';
 import fs from 'node:fs';
@@ -28,21 +28,21 @@ export class Layers {
     return ID.test(id) && fs.existsSync(join(this.home, id));
   }
 
-  // Returns the folder of a layer, which must exist.
-  folder(id) {
+  // Returns the directory of a layer; throws if it does not exist.
+  directory(id) {
     if (!this.exists(id)) throw new Error(`the layer ${id} does not exist`);
     return join(this.home, id);
   }
 
-  // Returns the tree of a layer, which must be whole.
+  // Returns the tree of a layer; throws if the layer is unfinished.
   root(id) {
-    if (fs.existsSync(join(this.folder(id), 'unfinished'))) {
-      throw new Error(`the layer ${id} was never loaded to its end; remove it and load it again`);
+    if (fs.existsSync(join(this.directory(id), 'unfinished'))) {
+      throw new Error(`the layer ${id} is incomplete: its transfer did not finish; remove it and load it again`);
     }
     return join(this.home, id, 'root');
   }
 
-  // Does one thing after the other for each layer.
+  // Runs the calls for one layer one after the other.
   async inTurn(id, work) {
     const before = this.turns.get(id) ?? Promise.resolve();
     const mine = before.then(work, work);
@@ -56,7 +56,7 @@ export class Layers {
 
   create(id, parent) {
     return this.inTurn(id, async () => {
-      if (!ID.test(id)) throw new Error(`${JSON.stringify(id)} is no ID`);
+      if (!ID.test(id)) throw new Error(`${JSON.stringify(id)} is not an ID`);
       if (this.exists(id)) throw new Error(`the layer ${id} exists`);
       const source = parent && this.root(parent);
       const made = fs.mkdtempSync(join(this.home, '.new-'));
@@ -107,8 +107,7 @@ export class Layers {
     return changes(this.root(id), parent ? this.root(parent) : '');
   }
 
-  // Returns an async iterable of the tar's bytes: GNU tar packs what is there, and before that stands
-  // what is not.
+  // Returns an async iterable of the tar's bytes: first the whiteouts, then what GNU tar packs.
   async diff(id, parent) {
     const found = await this.inTurn(id, () => this.compared(id, parent));
     const root = this.root(id);
@@ -119,7 +118,7 @@ export class Layers {
 
   applyDiff(id, stream) {
     return this.inTurn(id, async () => {
-      const mark = join(this.folder(id), 'unfinished');
+      const mark = join(this.directory(id), 'unfinished');
       if (fs.existsSync(mark)) this.root(id);
       fs.writeFileSync(mark, '');
       const size = await unpack(stream, join(this.home, id, 'root'));
@@ -138,12 +137,12 @@ async function* pack(root, gone, there) {
   ]);
   try {
     const ended = new Promise((resolve) => tar.on('close', resolve));
-    let said = '';
-    tar.stderr.on('data', (text) => (said += text));
+    let errors = '';
+    tar.stderr.on('data', (text) => (errors += text));
     tar.stdin.on('error', () => {});
     tar.stdin.end(Buffer.concat(there.flatMap((path) => [path, Buffer.from([0])])));
     yield* tar.stdout;
-    if ((await ended) !== 0) throw new Error(`tar failed: ${said.trim()}`);
+    if ((await ended) !== 0) throw new Error(`tar failed: ${errors.trim()}`);
   } finally {
     tar.kill();
   }

@@ -1,4 +1,4 @@
-// A graph driver plugin for Docker on plain folders, on nothing but Node's standard library.
+// A graph driver plugin for Docker on plain directories, with only Node's standard library.
 //
 //   node plugin.mjs SOCKET
 //
@@ -16,7 +16,7 @@ if (!path) {
   console.error('usage: node plugin.mjs SOCKET');
   process.exit(2);
 }
-// The daemon says Init once. A plugin that is restarted under it must still know what was said.
+// The daemon sends Init once. A plugin that is restarted later must still know the home.
 const memory = `${path}.home`;
 let layers = fs.existsSync(memory) ? new Layers(fs.readFileSync(memory, 'utf8')) : null;
 
@@ -30,31 +30,31 @@ class Refusal extends Error {
 const calls = {
   Init(asked) {
     const home = text(asked, 'Home');
-    if (asked.Opts?.length) throw new Error(`unknown option ${asked.Opts[0]}; there are none`);
+    if (asked.Opts?.length) throw new Error(`unknown option ${asked.Opts[0]}; this plugin takes none`);
     if (asked.UIDMaps?.length || asked.GIDMaps?.length) {
-      throw new Error('this plugin keeps owners as they are, and can remap none');
+      throw new Error('this plugin cannot remap owners');
     }
     layers = new Layers(home);
     fs.writeFileSync(memory, home);
     return {};
   },
   Capabilities: () => ({ Capabilities: { ReproducesExactDiffs: false } }),
-  Status: () => ({ Status: [['Kept in', 'plain folders']] }),
+  Status: () => ({ Status: [['Storage', 'plain directories']] }),
   async Create(asked) {
     const options = Object.keys(asked.StorageOpt ?? {});
-    if (options.length) throw new Error(`unknown option ${options[0]}; there are none`);
+    if (options.length) throw new Error(`unknown option ${options[0]}; this plugin takes none`);
     await here().create(text(asked, 'ID'), asked.Parent ?? '');
     return {};
   },
   CreateReadWrite: (asked) => calls.Create(asked),
   Get: async (asked) => ({ Dir: await here().get(text(asked, 'ID')) }),
-  Put: (asked) => (here().folder(text(asked, 'ID')), {}),
+  Put: (asked) => (here().directory(text(asked, 'ID')), {}),
   async Remove(asked) {
     await here().remove(text(asked, 'ID'));
     return {};
   },
   Exists: (asked) => ({ Exists: here().exists(text(asked, 'ID')) }),
-  GetMetadata: (asked) => (here().folder(text(asked, 'ID')), { Metadata: {} }),
+  GetMetadata: (asked) => (here().directory(text(asked, 'ID')), { Metadata: {} }),
   Changes: async (asked) => ({
     Changes: await here().changes(text(asked, 'ID'), asked.Parent ?? ''),
   }),
@@ -63,7 +63,7 @@ const calls = {
 };
 
 function here() {
-  if (!layers) throw new Error('no daemon has said Init to this plugin yet; restart the daemon');
+  if (!layers) throw new Error('the plugin is not initialised; restart the daemon, which sends Init at startup');
   return layers;
 }
 
@@ -87,9 +87,9 @@ async function bodyOf(request) {
     const found = JSON.parse(body);
     if (typeof found === 'object' && found && !Array.isArray(found)) return found;
   } catch {
-    // told below
+    // The error is thrown below.
   }
-  throw new Refusal(400, 'the body is no JSON object');
+  throw new Refusal(400, 'the body is not a JSON object');
 }
 
 async function answer(request, response) {
@@ -104,7 +104,7 @@ async function answer(request, response) {
   }
   if (name === 'Diff') {
     const asked = await bodyOf(request);
-    // What goes wrong before the first byte is an error; behind it the connection breaks off.
+    // A failure before the first byte is an error response; after it the connection is broken off.
     const tar = await here().diff(text(asked, 'ID'), asked.Parent ?? '');
     response.writeHead(200, { 'Content-Type': 'application/x-tar' });
     try {
@@ -118,14 +118,14 @@ async function answer(request, response) {
     }
     return null;
   }
-  if (!Object.hasOwn(calls, name)) throw new Refusal(404, `there is no call ${url.pathname}`);
+  if (!Object.hasOwn(calls, name)) throw new Refusal(404, `unknown call ${url.pathname}`);
   return calls[name](await bodyOf(request));
 }
 
 function drained(response) {
   return new Promise((resolve, reject) => {
     response.once('drain', resolve);
-    response.once('close', () => reject(new Error('the reader has gone away')));
+    response.once('close', () => reject(new Error('the reader closed the connection')));
   });
 }
 
@@ -140,7 +140,7 @@ const server = http.createServer(async (request, response) => {
     const asked = request.url.replace('/GraphDriver.', '');
     body = { Err: `${asked}: ${error.message}` };
     console.error(body.Err);
-    // Docker 20.10 breaks if it is refused while it still sends a layer.
+    // Docker 20.10 crashes if the response arrives while it still sends a layer.
     request.resume();
     if (!request.complete && !request.destroyed) {
       await new Promise((resolve) => request.once('close', resolve).once('end', resolve));
@@ -151,16 +151,16 @@ const server = http.createServer(async (request, response) => {
   response.writeHead(status, { 'Content-Type': TYPE, 'Content-Length': Buffer.byteLength(encoded) });
   response.end(encoded);
 });
-// A connection that the plugin closes loses the call that is just being sent.
+// If the plugin closed an idle connection, a call that is just being sent would be lost.
 server.keepAliveTimeout = 0;
 server.requestTimeout = 0;
 
-// A socket that a former process has left is in the way.
+// An earlier process may have left its socket.
 fs.rmSync(path, { force: true });
 process.umask(0o117);
 server.listen(path, () => {
   process.umask(0);
-  console.error(`serving plain folders on ${path}`);
+  console.error(`serving plain directories on ${path}`);
 });
 for (const signal of ['SIGTERM', 'SIGINT']) {
   process.on(signal, () => {

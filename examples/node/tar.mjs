@@ -3,15 +3,15 @@
 const BLOCK = 512;
 const LONGEST_HEADER = 1 << 20;
 
-// Bytes of a stream, so many at a time.
+// The bytes of a stream, in pieces of a given size.
 class Bytes {
   constructor(stream) {
-    // What is not read stays to be read: a refusal is answered, and for that the connection must live.
+    // The rest of the stream stays readable: the connection must live for the response to a refused call.
     this.pieces = stream.iterator({ destroyOnReturn: false });
     this.held = Buffer.alloc(0);
   }
 
-  // Reads up to so many bytes; none at the end.
+  // Reads up to `size` bytes; none at the end.
   async some(size) {
     while (!this.held.length) {
       const { value, done } = await this.pieces.next();
@@ -80,7 +80,7 @@ async function* read(bytes) {
       minor: number(header, 337, 8),
       xattrs: [...extra].filter(([key]) => key.startsWith('SCHILY.xattr.')).map(([key, value]) => [key.slice(13), value]),
     };
-    // Links, folders and the like have no content, whatever their size says.
+    // Only files have content; the size of other entries is ignored.
     const inside = '123456'.includes(type) ? 0 : (decimal(extra, 'size') ?? size);
     if (!(inside >= 0)) throw new Error(`${entry.name}: a size of ${inside} bytes`);
     entry.size = inside;
@@ -104,14 +104,14 @@ async function* read(bytes) {
       }
     })();
     yield entry;
-    for await (const _ of entry.content); // what nobody wanted
+    for await (const _ of entry.content); // skip content that was not read
     const end = await bytes.exactly(padding(inside));
     if (end.length < padding(inside)) throw new Error('the tar ends within a file');
   }
-  while ((await bytes.some(1 << 20)).length); // zeros behind the end, and the end of the body
+  while ((await bytes.some(1 << 20)).length); // zeros after the end, and the end of the body
 }
 
-// Puts a record into a header; GNU's first sparse format has one for each offset and each length.
+// Adds a record to a header; GNU's first sparse format has one for each offset and each length.
 function put(extra, key, value) {
   if (key === 'GNU.sparse.offset' || key === 'GNU.sparse.numbytes') {
     const map = extra.get('GNU.sparse.map');
@@ -119,7 +119,7 @@ function put(extra, key, value) {
   } else extra.set(key, value);
 }
 
-// A sparse file's map says where its pieces stand: [offset, length], in their order.
+// The map of a sparse file lists its ranges of data: [offset, length], in order.
 function pairs(numbers) {
   const map = [];
   for (let at = 0; at + 1 < numbers.length; at += 2) map.push([Number(numbers[at]), Number(numbers[at + 1])]);
@@ -127,7 +127,7 @@ function pairs(numbers) {
   return map;
 }
 
-// GNU's own sparse format: the map stands in the header and in blocks behind it.
+// GNU's own sparse format: the map is in the header and in blocks after it.
 async function oldMap(header, bytes) {
   const numbers = [];
   const take = (block, at, count) => {
@@ -143,7 +143,7 @@ async function oldMap(header, bytes) {
   return [pairs(numbers), number(header, 483, 12)];
 }
 
-// Version 1.0: the map stands before the content, a number to a line, filled up to whole blocks.
+// Version 1.0: the map comes before the content, one number in each line, padded to whole blocks.
 async function newMap(bytes, size) {
   let text = '';
   for (;;) {
@@ -165,7 +165,7 @@ function check(header) {
   if (number(header, 148, 8) !== sum) throw new Error('a header has a wrong checksum: this is no tar, or a damaged one');
 }
 
-// A name's bytes, one to a character: not every name is UTF-8.
+// The bytes of a name, one in each character: not every name is UTF-8.
 function string(buffer, at, size) {
   const part = buffer.subarray(at, at + size);
   const end = part.indexOf(0);
@@ -206,7 +206,7 @@ function* records(data) {
   }
 }
 
-// Returns the entries that say that these paths are gone.
+// Returns the whiteouts for these paths.
 export function whiteouts(paths) {
   return Buffer.concat(
     paths.flatMap((path) => {

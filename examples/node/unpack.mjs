@@ -1,7 +1,7 @@
-// Unpacks a layer's tar into a folder, and never outside of it.
+// Unpacks a layer's tar into a directory, and never outside of it.
 //
-// Every part of a name is looked at before it is used. Links are followed as in a chroot: nothing else
-// writes to the folder meanwhile, so what was looked at is what is used.
+// Every part of a name is checked before it is used, and links are followed as in a chroot. No other
+// program writes to the directory meanwhile, so the check is still true when the name is used.
 
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -9,14 +9,14 @@ import { entries } from './tar.mjs';
 
 const WHITEOUT = '.wh.';
 const AUFS = '.wh..wh.';
-const PUT_ASIDE = '.wh..wh.plnk'; // AUFS's targets of hard links, which are no part of the layer
+const PUT_ASIDE = '.wh..wh.plnk'; // AUFS's targets of hard links, which are not part of the layer
 const OPAQUE = '.wh..wh..opq';
 const MOST_LINKS = 40;
 
 // Returns the sum of the sizes in the headers.
 export async function unpack(stream, root) {
-  const made = new Set(); // paths of the layer's own entries, which no whiteout of it means
-  const folders = new Map();
+  const made = new Set(); // paths of the layer's own entries, which its whiteouts do not delete
+  const directories = new Map();
   const aside = `${root}.aside`;
   fs.mkdirSync(aside);
   let size = 0;
@@ -24,44 +24,44 @@ export async function unpack(stream, root) {
     const parts = split(entry.name);
     const name = parts.pop();
     if (name === undefined) {
-      if (entry.type !== '5') throw new Error(`${entry.name}: the root of a layer is a folder`);
-      folders.set(root, entry);
+      if (entry.type !== '5') throw new Error(`${entry.name}: the root of a layer must be a directory`);
+      directories.set(root, entry);
       continue;
     }
     if (parts.includes('..') || name === '..') throw new Error(`${entry.name} leads out of the layer`);
     if (parts[0] === PUT_ASIDE) {
       await make(aside, `${aside}/${name}`, entry);
-      dress(`${aside}/${name}`, entry);
+      setMetadata(`${aside}/${name}`, entry);
       continue;
     }
     if (parts.some((part) => part.startsWith(AUFS))) continue;
     if (name === OPAQUE) {
-      clear(folderOf(root, parts), made);
+      clear(directoryOf(root, parts), made);
       continue;
     }
     if (name.startsWith(AUFS)) continue;
-    const folder = folderOf(root, parts);
+    const directory = directoryOf(root, parts);
     if (name.startsWith(WHITEOUT)) {
       const gone = name.slice(WHITEOUT.length);
-      if (['', '.', '..'].includes(gone)) throw new Error(`${entry.name} deletes nothing that has a name`);
-      erase(`${folder}/${gone}`, made);
+      if (['', '.', '..'].includes(gone)) throw new Error(`${entry.name} is a whiteout without a name`);
+      erase(`${directory}/${gone}`, made);
       continue;
     }
-    const path = `${folder}/${name}`;
+    const path = `${directory}/${name}`;
     size += entry.size;
     await make(root, path, entry, aside);
     for (let own = path; own.length > root.length; own = own.slice(0, own.lastIndexOf('/'))) {
       made.add(own);
     }
-    if (entry.type === '5') folders.set(path, entry);
+    if (entry.type === '5') directories.set(path, entry);
     else {
-      folders.delete(path);
-      dress(path, entry);
+      directories.delete(path);
+      setMetadata(path, entry);
     }
   }
-  // The deepest first: what is made in a folder changes its time.
-  for (const [path, entry] of [...folders].reverse()) {
-    if (look(path)?.isDirectory()) dress(path, entry);
+  // The deepest first: new entries in a directory change its time.
+  for (const [path, entry] of [...directories].reverse()) {
+    if (look(path)?.isDirectory()) setMetadata(path, entry);
   }
   fs.rmSync(aside, { recursive: true });
   return size;
@@ -80,8 +80,8 @@ function look(path) {
   return fs.lstatSync(bytes(path), { throwIfNoEntry: false });
 }
 
-// Returns a folder of the layer; what is missing of it is made, and links are followed within the root.
-function folderOf(root, parts) {
+// Returns a directory of the layer. Missing directories are made; links are followed within the root.
+function directoryOf(root, parts) {
   let todo = [...parts];
   let at = [];
   for (let links = 0; todo.length; ) {
@@ -100,16 +100,16 @@ function folderOf(root, parts) {
       todo = [...split(target), ...todo];
       continue;
     }
-    if (found && !found.isDirectory()) throw new Error(`${parts.join('/')}: ${part} is no folder`);
+    if (found && !found.isDirectory()) throw new Error(`${parts.join('/')}: ${part} is not a directory`);
     at.push(part);
   }
   return [root, ...at].join('/');
 }
 
-// Deletes what the layers below have put into a folder.
-function clear(folder, made) {
-  for (const name of fs.readdirSync(bytes(folder), { encoding: 'buffer' })) {
-    erase(`${folder}/${name.toString('latin1')}`, made);
+// Deletes everything in a directory that came from the layers below.
+function clear(directory, made) {
+  for (const name of fs.readdirSync(bytes(directory), { encoding: 'buffer' })) {
+    erase(`${directory}/${name.toString('latin1')}`, made);
   }
 }
 
@@ -121,7 +121,7 @@ function erase(path, made) {
 async function make(root, path, entry, aside) {
   const there = look(path);
   if (entry.type === '5' && there?.isDirectory()) {
-    undress(path);
+    clearAttributes(path);
     return;
   }
   let target = '';
@@ -129,7 +129,7 @@ async function make(root, path, entry, aside) {
     const parts = split(entry.link);
     const name = parts.pop();
     if (!name || name === '..' || parts.includes('..')) throw new Error(`${entry.name}: ${entry.link} leads out of the layer`);
-    target = parts[0] === PUT_ASIDE ? `${aside}/${name}` : `${folderOf(root, parts)}/${name}`;
+    target = parts[0] === PUT_ASIDE ? `${aside}/${name}` : `${directoryOf(root, parts)}/${name}`;
     if (!look(target)) throw new Error(`${entry.name} is a hard link to ${entry.link}, which is not there`);
     if (target === path) return;
   }
@@ -162,7 +162,7 @@ async function make(root, path, entry, aside) {
       program('mkfifo', [path]);
       break;
     default:
-      throw new Error(`${entry.name}: entries of type ${entry.type} are not understood`);
+      throw new Error(`${entry.name}: entries of type ${entry.type} are not supported`);
   }
 }
 
@@ -171,7 +171,7 @@ async function write(file, entry) {
   for await (let piece of entry.content) {
     while (piece.length) {
       while (map.length && !map[0][1]) map.shift();
-      if (!map.length) throw new Error(`${entry.name}: there is more than its sparse map tells`);
+      if (!map.length) throw new Error(`${entry.name}: it has more data than its sparse map`);
       const [offset, length] = map[0];
       const written = fs.writeSync(file, piece, 0, Math.min(piece.length, length), offset);
       map[0] = [offset + written, length - written];
@@ -181,23 +181,23 @@ async function write(file, entry) {
   if (entry.map) fs.ftruncateSync(file, entry.size);
 }
 
-// Takes the attributes of what the layers below have there; the entry brings its own.
-function undress(path) {
-  const told = execFileSync('getfattr', ['--match=-', '--absolute-names', '--', argument(path)], { encoding: 'latin1' });
-  for (const key of told.split('\n').filter((line) => line && !line.startsWith('# '))) {
+// Removes the attributes of a directory of the layers below, before its new entry sets its own.
+function clearAttributes(path) {
+  const output = execFileSync('getfattr', ['--match=-', '--absolute-names', '--', argument(path)], { encoding: 'latin1' });
+  for (const key of output.split('\n').filter((line) => line && !line.startsWith('# '))) {
     program('setfattr', ['--remove', key, '--', path]);
   }
 }
 
-// Owners before modes before attributes before times: each undoes some of what comes later.
-function dress(path, entry) {
+// Owners before modes before attributes before times: each changes some of the later ones.
+function setMetadata(path, entry) {
   if (entry.type === '1') return;
   fs.lchownSync(bytes(path), entry.uid, entry.gid);
   if (entry.type !== '2') fs.chmodSync(bytes(path), entry.mode);
   for (const [key, value] of entry.xattrs) {
     program('setfattr', ['--no-dereference', '--name', key, '--value', `0x${Buffer.from(value, 'latin1').toString('hex')}`, '--', path]);
   }
-  // Before 1970 Node takes a Date alone.
+  // For times before 1970 Node accepts only a Date.
   const time = entry.mtime < 0 ? new Date(entry.mtime * 1000) : entry.mtime;
   fs.lutimesSync(bytes(path), time, time);
 }

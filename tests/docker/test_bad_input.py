@@ -126,7 +126,7 @@ def untouched(plugin: Plugin, daemon: Wire) -> None:
     """See that nothing reached the driver, and that the connection goes on."""
     assert plugin.box.calls == []
     assert len(plugin.box.inits) == 1
-    assert daemon.ask(wire.call("Exists", ID="a")).said == {"Exists": False}
+    assert daemon.ask(wire.call("Exists", ID="a")).members == {"Exists": False}
 
 
 def test_a_value_of_the_wrong_kind_is_refused_by_member_and_rule(ready: Plugin) -> None:
@@ -144,8 +144,8 @@ def test_every_name_that_a_daemon_may_give_is_taken(ready: Plugin) -> None:
     names = ["a", "Z", "0", "empty", "Base", "x" * 128, "a-init", "a.b_c-d", "l", "0" * 64]
     with ready.wire() as daemon:
         for name in names:
-            assert daemon.ask(wire.call("Create", ID=name)).said == {}
-            assert daemon.ask(wire.call("Remove", ID=name)).said == {}
+            assert daemon.ask(wire.call("Create", ID=name)).members == {}
+            assert daemon.ask(wire.call("Remove", ID=name)).members == {}
 
 
 @pytest.mark.parametrize("method", REQUESTS)
@@ -272,7 +272,7 @@ def test_of_a_member_that_comes_twice_the_last_counts_as_in_go(ready: Plugin) ->
 def test_both_spellings_of_id_maps_are_read(ready: Plugin, spelled: dict[str, int]) -> None:
     with ready.wire() as daemon:
         said = wire.call("Init", Home=ready.home, UIDMaps=[spelled], GIDMaps=[spelled])
-        assert daemon.ask(said).said == {}
+        assert daemon.ask(said).members == {}
     assert ready.box.inits[-1][2] == [IDMap(1, 2, 3)]
 
 
@@ -359,4 +359,4 @@ def test_a_bad_name_in_a_query_is_refused(ready: Plugin, name: str, member: str)
 def test_a_query_may_be_written_in_any_way_there_is(ready: Plugin, query: str) -> None:
     with ready.wire() as daemon:
         daemon.ask(wire.call("Create", ID="a"))
-        assert applied(daemon, query).said == {"Size": 0}
+        assert applied(daemon, query).members == {"Size": 0}

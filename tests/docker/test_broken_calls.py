@@ -40,9 +40,9 @@ def applied(plugin: Plugin, id: str = "a") -> None:
     """See that a layer can be removed and loaded again, and is whole then."""
     whole, _ = tar()
     with plugin.wire() as daemon:
-        assert daemon.ask(wire.call("Remove", ID=id)).said == {}
-        assert daemon.ask(wire.call("Create", ID=id)).said == {}
-        assert daemon.ask(wire.apply(id, whole)).said == {"Size": len(whole)}
+        assert daemon.ask(wire.call("Remove", ID=id)).members == {}
+        assert daemon.ask(wire.call("Create", ID=id)).members == {}
+        assert daemon.ask(wire.apply(id, whole)).members == {"Size": len(whole)}
         answer = daemon.ask(wire.call("Diff", ID=id))
         assert answer.is_whole
         assert answer.body == whole
@@ -105,7 +105,7 @@ def test_a_layer_that_breaks_off_is_no_layer_until_it_is_removed(
     ready: Plugin, sent: bytes, tcp: bool, ending: str
 ) -> None:
     with ready.wire() as daemon:
-        assert daemon.ask(wire.call("Create", ID="a")).said == {}
+        assert daemon.ask(wire.call("Create", ID="a")).members == {}
     with ready.wire(tcp=tcp) as daemon:
         daemon.send(sent)
         wait_until(lambda: ("apply_diff", "a", "") in ready.box.calls)
@@ -134,8 +134,8 @@ def test_a_layer_whose_driver_stops_at_the_tars_end_is_whole_only_if_its_body_is
     monkeypatch.setattr(ready.box, "apply_diff", read_the_tar_alone)
     with ready.wire() as daemon:
         for id in ("a", "b"):
-            assert daemon.ask(wire.call("Create", ID=id)).said == {}
-        assert daemon.ask(wire.apply("b", WHOLE + bytes(5000))).said == {"Size": len(WHOLE)}
+            assert daemon.ask(wire.call("Create", ID=id)).members == {}
+        assert daemon.ask(wire.apply("b", WHOLE + bytes(5000))).members == {"Size": len(WHOLE)}
     with ready.wire() as daemon:
         daemon.send(wire.apply_head("a") + CHUNKED)
         wait_until(lambda: ("apply_diff", "a", "") in ready.box.calls)
@@ -337,7 +337,7 @@ def test_a_diff_that_fails_at_once_is_an_answer(big: Plugin) -> None:
     with big.wire() as daemon:
         said = daemon.ask(wire.call("Diff", ID="a"))
         assert (said.status, said.error) == (500, "diff a: Input/output error: the tar")
-        assert daemon.ask(wire.call("Exists", ID="a")).said == {"Exists": True}
+        assert daemon.ask(wire.call("Exists", ID="a")).members == {"Exists": True}
     assert big.box.open_streams == 0
 
 
@@ -434,7 +434,7 @@ def test_who_stops_sending_a_layer_holds_up_that_layer_alone(ready: Plugin) -> N
             assert daemon.ask(wire.call(call, ID="b")).status == 200
         assert ("remove", "a") not in ready.box.calls
         stuck.close()
-        assert waiting.answer().said == {}
+        assert waiting.answer().members == {}
     assert not os.path.exists(f"{ready.home}/a")
 
 
@@ -450,7 +450,7 @@ def test_who_stops_sending_a_layer_does_not_hold_up_a_new_daemon_for_ever(
         assert refused.error.startswith("init: 1 earlier calls did not end within 0 s; ")
         assert other.ask(wire.call("Exists", ID="b")).status == 200
         stuck.close()
-        assert daemon.ask(wire.call("Init", Home=ready.home)).said == {}
+        assert daemon.ask(wire.call("Init", Home=ready.home)).members == {}
 
 
 def test_a_stop_lets_a_call_under_way_end(ready: Plugin) -> None:
@@ -462,7 +462,7 @@ def test_a_stop_lets_a_call_under_way_end(ready: Plugin) -> None:
         stopper.start()
         wait_until(lambda: not os.path.exists(ready.path))
         answer = daemon.ask(wire.LAST_CHUNK)
-        assert answer.said == {"Size": 5}
+        assert answer.members == {"Size": 5}
         assert answer.headers["connection"] == "close"
         stopper.join(60)
         assert not stopper.is_alive()

@@ -263,7 +263,7 @@ def test_a_create_of_which_nobody_knows_is_undone(ready: Plugin, call: str) -> N
     with ready.wire() as daemon:
         # As a daemon does: again, with its body used up; then it gives the layer up.
         assert daemon.ask(wire.sent_again(call)).error == f"{spoken(call)}: ID is missing"
-        assert daemon.ask(wire.call("Exists", ID="b")).said == {"Exists": False}
+        assert daemon.ask(wire.call("Exists", ID="b")).members == {"Exists": False}
         assert daemon.ask(wire.call(call, ID="b")).status == 200
     assert os.listdir(f"{ready.home}/.graphdriver/applying") == []
 
@@ -287,7 +287,7 @@ def test_a_failed_call_is_not_undone(layer: Plugin) -> None:
         wait_for_answer(daemon.send(wire.call("Create", ID="a")))  # it exists
     wait_until(lambda: connections() == 0)
     with layer.wire() as daemon:
-        assert daemon.ask(wire.call("Exists", ID="a")).said == {"Exists": True}
+        assert daemon.ask(wire.call("Exists", ID="a")).members == {"Exists": True}
 
 
 @pytest.mark.parametrize(

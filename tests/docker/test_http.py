@@ -329,7 +329,7 @@ def test_what_never_ends_is_cut_off(ready: Plugin, start: bytes, piece: bytes) -
         assert sent < 20 << 20
     wait_until(lambda: connections() == 0)
     with ready.wire() as daemon:
-        assert daemon.ask(wire.call("Remove", ID="a")).said == {}
+        assert daemon.ask(wire.call("Remove", ID="a")).members == {}
 
 
 def test_a_half_head_is_waited_for_and_holds_nobody_up(ready: Plugin) -> None:

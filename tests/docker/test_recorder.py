@@ -102,7 +102,7 @@ def test_every_byte_is_handed_on(recorded: Recorded) -> None:
     with Wire(recorded.path) as daemon:
         daemon.ask(wire.call("Init", Home=recorded.plugin.home))
         daemon.ask(wire.call("Create", ID="a"))
-        assert daemon.ask(wire.apply("a", data)).said == {"Size": len(data)}
+        assert daemon.ask(wire.apply("a", data)).members == {"Size": len(data)}
         answer = daemon.ask(wire.call("Diff", ID="a"))
     assert answer.is_whole
     assert answer.body == data
@@ -179,5 +179,5 @@ def test_a_target_that_comes_in_pieces_is_one_call(recorded: Recorded) -> None:
         at = whole.index(b"Driver.Exi")
         daemon.send(whole[:at])
         time.sleep(0.05)  # so that the two pieces are read apart
-        assert daemon.ask(whole[at:]).said == {"Exists": False}
+        assert daemon.ask(whole[at:]).members == {"Exists": False}
     assert recorded.lines(2)[1] == '1  Exists {"ID": "a"}  ->  200 {"Exists":false}  T ms'

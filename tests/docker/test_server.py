@@ -185,7 +185,7 @@ def test_a_hundred_callers_are_served_at_a_time(ready: Plugin) -> None:
         wait_until(lambda: sum(ready.box.inside.values()) == 100)
         ready.box.pause.set()
         for caller in callers:
-            assert caller.answer().said == {}
+            assert caller.answer().members == {}
 
 
 HEAPS = """
@@ -208,7 +208,7 @@ for number, caller in enumerate(callers):
 wait_until(lambda: sum(box.inside.values()) == 20)
 box.pause.set()
 for caller in callers:
-    assert caller.answer().said == {}
+    assert caller.answer().members == {}
 libc = ctypes.CDLL(None)
 libc.fopen.restype = ctypes.c_void_p
 file = ctypes.c_void_p(libc.fopen(sys.argv[3].encode(), b"w"))

@@ -63,7 +63,7 @@ def test_all_connections_can_take_long_at_once_and_are_served_on(slow: Plugin) -
         wait_until(lambda: sum(slow.box.inside.values()) == 50)
         slow.box.pause.set()
         for caller in callers:
-            assert caller.answer().said == {}
+            assert caller.answer().members == {}
         for caller in callers:
             assert caller.ask(ACTIVATE).status == 200
 
@@ -79,8 +79,8 @@ def test_the_calls_of_one_connection_are_answered_one_after_the_other(slow: Plug
             stuck.socket.recv(1)
         stuck.socket.settimeout(wire.TIMEOUT)
         slow.box.pause.set()
-        assert "Dir" in stuck.answer().said
-        assert stuck.answer().said == {"Exists": True}
+        assert "Dir" in stuck.answer().members
+        assert stuck.answer().members == {"Exists": True}
         assert b"GraphDriver" in stuck.answer().body
 
 

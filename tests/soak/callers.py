@@ -47,7 +47,7 @@ class Caller:
         """Make a call that must succeed."""
         answer = self.asks(wire.call(method, **members))
         assert answer.status == 200, answer
-        return answer.said
+        return answer.members
 
     def is_refused(self, said: str, sent: bytes) -> None:
         """Make a call that must fail, and say why."""
@@ -159,7 +159,7 @@ class Owner(Caller):
         cut = self._chance.choice([512, 700, 32 << 10])
         chunks = b"".join(wire.chunks(tar, cut)) + wire.LAST_CHUNK
         answer = self.asks(wire.apply_head(layer.id, layer.parent) + chunks)
-        assert answer.said == {"Size": size}, answer
+        assert answer.members == {"Size": size}, answer
         layer.tree, layer.is_fresh = after, False
         self._changed(layer)
 
@@ -390,7 +390,7 @@ class Crowd:
         if answer.status != 200:
             return _why(answer.error)
         if call == "exists":
-            return str(answer.said["Exists"])
+            return str(answer.members["Exists"])
         if call not in ("diff", "diff high"):
             return "ok"
         if not answer.is_whole:

@@ -88,7 +88,7 @@ class Served:
         # Else a daemon of this machine that lists its volume drivers would call it and stay connected.
         forget(self.plugin.path)
         with Caller(self.plugin).wire as daemon:
-            assert daemon.ask(wire.call("Init", Home=self.home)).said == {}
+            assert daemon.ask(wire.call("Init", Home=self.home)).members == {}
         wait_until(lambda: not self.connections())
         wait_until(lambda: self.threads() <= AT_REST)
 
@@ -126,7 +126,7 @@ class Served:
     def stop(self) -> None:
         """Stop as a daemon and its plugin are stopped."""
         with Caller(self.plugin).wire as daemon:
-            assert daemon.ask(wire.call("Cleanup")).said == {}
+            assert daemon.ask(wire.call("Cleanup")).members == {}
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(60) == 0
 
@@ -160,7 +160,7 @@ def shared_layers(plugin: Plugin, chance: random.Random) -> list[Layer]:
             below = chain[-1].tree if chain else {}
             tree, tar, _ = content.changed(chance, below)
             layer = Layer(f"shared-{number}", tuple(reversed(chain)), tree, is_fresh=False)
-            assert daemon.ask(wire.call("Create", ID=layer.id, Parent=layer.parent)).said == {}
+            assert daemon.ask(wire.call("Create", ID=layer.id, Parent=layer.parent)).members == {}
             assert daemon.ask(wire.apply(layer.id, tar, layer.parent)).status == 200
             chain.append(layer)
     return chain
@@ -205,7 +205,7 @@ def one_round(plugin: Plugin, seed: str, seconds: float) -> int:
         raise next((one for one in failures if isinstance(one, AssertionError)), failures[0])
     with Caller(plugin).wire as daemon:
         for layer in reversed(shared):
-            assert daemon.ask(wire.call("Remove", ID=layer.id)).said == {}
+            assert daemon.ask(wire.call("Remove", ID=layer.id)).members == {}
     return sum(calls)
 
 

@@ -1,4 +1,4 @@
-"""What both kits share.
+"""The common parts of both kits.
 
 - `case`: one rule, its reason, and the function that checks it.
 - `run`: runs cases one after the other.

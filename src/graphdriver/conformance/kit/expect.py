@@ -30,7 +30,7 @@ class Mismatch(Exception):  # noqa: N818 - a finding, not a failure
 
 
 def expect(what: str, saw: object, expected: object) -> None:
-    """Compare.
+    """Compare a value with the expected one.
 
     Raises:
         Mismatch: they differ.
@@ -40,13 +40,13 @@ def expect(what: str, saw: object, expected: object) -> None:
 
 
 def expect_tree(what: str, saw: Mapping[bytes, Facts], expected: Mapping[bytes, Facts]) -> None:
-    """Compare two records of trees (`graphdriver.conformance.kit.tree.record`), and name what differs.
+    """Compare two records of trees (`graphdriver.conformance.kit.tree.record`), and name differences.
 
-    Times less than two microseconds apart are the same: some languages can set them no better, and no
-    daemon relies on more.
+    Times less than two microseconds apart are the same: some languages cannot set them more exactly,
+    and no daemon relies on more.
 
     Raises:
-        Mismatch: they differ; it holds of the first entry what differs, and how many others do.
+        Mismatch: they differ; it holds the differences of the first entry, and the number of others.
     """
     paths = sorted(
         path
@@ -111,7 +111,7 @@ class NotOffered(Exception):  # noqa: N818 - not an error
 
 
 class Rejection:
-    """Whether a call was rejected, and the text that a daemon's user would read."""
+    """The result of a call: whether it was rejected, and the text that a daemon's user would read."""
 
     was = False
     text = ""
@@ -119,7 +119,7 @@ class Rejection:
 
 @contextlib.contextmanager
 def either_way() -> Iterator[Rejection]:
-    """Allow a call to fail or to succeed; the result tells afterwards which it was.
+    """Allow a call to fail or to succeed; the yielded object tells afterwards which it was.
 
     A plugin that does not respond has not rejected the call: that error is passed on.
     """

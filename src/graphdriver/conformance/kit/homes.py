@@ -1,4 +1,4 @@
-"""Checks each path that a plugin returns, before the kit reads or writes there as root.
+"""Checks of the paths that a plugin returns, before the kit reads or writes there as root.
 
 A plugin returns paths: the directory of a layer, the directories of a mount. The kit accepts only
 directories below the homes that it chose, and filesystems that were mounted since. It opens an accepted
@@ -47,7 +47,7 @@ _EXPECTED: Final = "a directory below the home, or of a filesystem mounted since
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A directory within its filesystem: the same by whichever bind mount it is reached."""
+    """A directory within its filesystem, the same for all bind mounts of it."""
 
     device: int
     path: bytes
@@ -78,7 +78,7 @@ class Homes:
         self._mounted_before = {
             _identity(one) for one in mount_points() if not one.point.startswith(below)
         }
-        # No response may name these, nor a directory above them.
+        # No response may name one of these, or a directory above them.
         self._kept = {
             str(path): _place_to_be(os.path.realpath(path)) for path in (home, scratch, os.getcwd())
         }
@@ -150,7 +150,7 @@ class Homes:
         return self._open(what, path)[0]
 
     def _open(self, what: str, path: object) -> tuple[int, bool]:
-        """Open a directory; return also whether it is on a home's own filesystem."""
+        """Open a directory; return it, and whether it is on a home's own filesystem."""
         try:
             fd = openat2(AT_FDCWD, _clean(what, path), _DIRECTORY, 0, _STRAIGHT)
         except OSError as error:

@@ -28,7 +28,7 @@ class Process:
     """A plugin that a command starts.
 
     Args:
-        command: the command; ``{socket}`` in it stands for the socket's path.
+        command: the command; ``{socket}`` in it is replaced by the socket's path.
         directory: an empty directory for it.
         log: a file to which its output is appended; by default one in its directory.
     """
@@ -43,7 +43,7 @@ class Process:
         self.start()
 
     def start(self) -> None:
-        """Start it, and wait until it takes connections.
+        """Start it, and wait until it accepts connections.
 
         Raises:
             UnreachableError: it ended, or took too long.
@@ -80,7 +80,7 @@ class Process:
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
 
     def ended(self, patience: float = 0.0) -> UnreachableError:
-        """Return an error that says how it ended, or that it runs, with its last lines.
+        """Return an error with its last lines, and how it ended, or that it runs.
 
         Args:
             patience: how long to wait for its end, in seconds.
@@ -96,7 +96,7 @@ class Process:
         return "\n  ".join(["its last lines:", *lines]) if lines else "it wrote nothing"
 
     def look(self) -> None:
-        """Let `written` start with the lines that follow."""
+        """Make `written` start with the lines that follow."""
         self._seen = self._log.stat().st_size
 
     def written(self) -> list[str]:
@@ -129,14 +129,14 @@ def _uninterrupted() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    former = {
+    previous = {
         number: signal.signal(number, lambda number, _: came.append(number))
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
         yield
     finally:
-        for number, handler in former.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
         for each in came:
             signal.raise_signal(each)

@@ -1,4 +1,4 @@
-"""What a run shows: a live table or plain lines, a summary, and files for programs."""
+"""The reports of a run: a live table or plain lines, a summary, and files for programs."""
 
 from __future__ import annotations
 

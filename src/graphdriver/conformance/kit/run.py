@@ -1,4 +1,4 @@
-"""Runs cases, one after the other, and collects their results."""
+"""The runner: runs cases, one after the other, and collects their results."""
 
 from __future__ import annotations
 
@@ -86,11 +86,11 @@ class Watcher(Protocol):
     """An observer of a run."""
 
     def began(self, case: Case[K]) -> None:
-        """A case begins."""
+        """Handle the beginning of a case."""
         ...
 
     def ended(self, result: Result[K]) -> None:
-        """A case is over."""
+        """Handle the end of a case."""
         ...
 
 
@@ -98,7 +98,7 @@ class Clears(Protocol):
     """A kit that can remove the leftovers of its case."""
 
     def clear(self) -> None:
-        """Remove them; raises `Mismatch` if that fails."""
+        """Remove the leftovers; raise `Mismatch` if that fails."""
         ...
 
 

@@ -19,8 +19,8 @@ def scratch_directory(above: str | Path | None = None, prefix: str = "") -> Iter
     """Make a directory for the length of a ``with`` block.
 
     Args:
-        above: where it is made; None for the system's directory for temporary files.
-        prefix: how its name begins.
+        above: its parent directory; None for the system's directory for temporary files.
+        prefix: the start of its name.
     """
     path = Path(tempfile.mkdtemp(dir=above, prefix=prefix)).resolve()
     try:

@@ -45,7 +45,7 @@ class Facts(NamedTuple):
 
 
 def build(root: str) -> None:
-    """Fill a directory."""
+    """Fill a directory with every type of entry."""
     at = Path(root)
     (at / "etc").mkdir()
     (at / "etc" / "passwd").write_text("root:x:0:0::/:/bin/sh\n")
@@ -83,7 +83,7 @@ def build(root: str) -> None:
 
 
 def _set_attributes(at: Path) -> None:
-    """Owners before modes before attributes before times: each undoes some of the later ones."""
+    """Set owners, then modes, then attributes, then times: each changes some of the later ones."""
     os.chown(at / "etc" / "empty", 1000, 1001)
     os.chown(at / "link", 1000, 1001, follow_symlinks=False)
     os.chown(at / "bin" / "wall", 0, 5)
@@ -128,7 +128,7 @@ def edit(at: Path) -> None:
 
 
 def remove(directory: Path) -> None:
-    """Remove a directory of the case's own and all that is in it."""
+    """Remove a directory of the case's own with its content."""
     for inner in sorted(directory.rglob("*"), reverse=True):
         if inner.is_dir() and not inner.is_symlink():
             inner.rmdir()

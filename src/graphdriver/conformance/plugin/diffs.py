@@ -47,7 +47,7 @@ def entries(data: bytes) -> dict[str, tarfile.TarInfo]:
 
 
 def _expect_no_harm(data: bytes) -> None:
-    """Read a Diff with our own reader first, which no header keeps busy forever."""
+    """Read a Diff with our own reader first, which no header can block forever."""
     reader = TarReader(io.BytesIO(data))
     try:
         for entry in reader:
@@ -61,10 +61,10 @@ def _expect_no_harm(data: bytes) -> None:
 def expect_changes(
     what: str, driver: Driver, id: str, parent: str, expected: Iterable[str]
 ) -> None:
-    """Compare Changes, in whatever order, with lines as ``docker diff`` shows them.
+    """Compare Changes, in any order, with lines as ``docker diff`` shows them.
 
     Raises:
-        Mismatch: they differ; it holds those lines that only one side has.
+        Mismatch: they differ; it holds the lines that only one side has.
     """
     changes = driver.changes(id, parent)
     saw = Counter(line(_LETTERS[change.kind], change.path) for change in changes)

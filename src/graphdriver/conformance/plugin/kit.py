@@ -178,7 +178,7 @@ class Kit:
 
         Args:
             id: the layer.
-            parent: what it is compared with.
+            parent: the layer that it is compared with.
             driver: another driver than the subject's.
             longest: the largest size in bytes, if it is more than that of other cases.
 
@@ -225,6 +225,6 @@ class Kit:
             yield root
 
     def record(self, id: str, driver: Driver | None = None) -> dict[bytes, Facts]:
-        """Return the attributes of all that a layer shows."""
+        """Return the attributes of everything that a layer shows."""
         with self.shown(id, driver, is_read=True) as root:
             return record(str(root))

@@ -38,7 +38,7 @@ class LocalSubject(Subject):
     Args:
         new: makes the driver.
         directory: a directory in which homes are made.
-        retire: ends a driver: unmounts, waits for what it does in the background.
+        retire: ends a driver: unmounts, and waits for its work in the background.
     """
 
     offers = frozenset({Need.HOMES})
@@ -96,7 +96,7 @@ class SocketSubject(Subject):
 
     Args:
         address: where it listens.
-        directory: a directory for what the cases need.
+        directory: a directory for the files of the cases.
         home: the home for the Init that is sent here.
         homes: where its layers may be, if that was known before it was started.
     """
@@ -146,9 +146,9 @@ class ExecSubject(Subject):
 
     Args:
         command: as for `Process`.
-        directory: a directory for what the cases need, and for homes.
-        home: where the plugin is to keep its layers; "" for a new one.
-        log: where what the plugin writes is added; by default it goes with the rest.
+        directory: a directory for the files of the cases, and for homes.
+        home: the home for the plugin's layers; "" for a new one.
+        log: a file to which the plugin's output is appended; by default one in its directory.
     """
 
     offers = frozenset({Need.SOCKET, Need.PROCESS, Need.HOMES})

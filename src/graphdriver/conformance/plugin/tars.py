@@ -12,7 +12,7 @@ END = bytes(2 * BLOCK)
 
 
 def octal(value: int, width: int) -> bytes:
-    """A number as old tars write it; base-256 where that does not do."""
+    """Return a number in octal digits, or in base-256 if it does not fit."""
     digits = b"%0*o" % (width - 1, value) if value >= 0 else b""
     if digits and len(digits) < width:
         return digits + b"\0"
@@ -20,13 +20,13 @@ def octal(value: int, width: int) -> bytes:
 
 
 def base_256(value: int, width: int) -> bytes:
-    """GNU's way for numbers that octal digits cannot hold."""
+    """Return a number in base-256, GNU's form for numbers that octal digits cannot hold."""
     raw = (value % (1 << (8 * width - 1))).to_bytes(width, "big")
     return bytes([raw[0] | 0x80 | (0x40 if value < 0 else 0)]) + raw[1:]
 
 
 def checked(block: bytes) -> bytes:
-    """The header with its checksum made right."""
+    """Return a header with the right checksum."""
     total = sum(block[:148]) + 8 * 0x20 + sum(block[156:])
     return block[:148] + b"%06o\0 " % total + block[156:]
 
@@ -46,7 +46,7 @@ def header(
     prefix: bytes = b"",
     tail: bytes = b"",
 ) -> bytes:
-    """A header; numbers are written in octal digits where those do."""
+    """Return a header; numbers are in octal digits if they fit."""
     block = b"".join(
         (
             name[:100].ljust(100, b"\0"),
@@ -70,43 +70,43 @@ def header(
 
 
 def padded(data: bytes) -> bytes:
-    """Data, filled up to whole blocks."""
+    """Return data, padded to whole blocks."""
     return data + bytes(-len(data) % BLOCK)
 
 
 def file(name: bytes, data: bytes = b"data", **fields: object) -> bytes:
-    """A file; ``fields`` as in `header`."""
+    """Return a file; ``fields`` as in `header`."""
     return header(name, size=len(data), **fields) + padded(data)  # type: ignore[arg-type]
 
 
 def directory(name: bytes, mode: int = 0o755, **fields: object) -> bytes:
-    """A directory."""
+    """Return a directory."""
     return header(name, b"5", mode=mode, **fields)  # type: ignore[arg-type]
 
 
 def symlink(name: bytes, to: bytes, **fields: object) -> bytes:
-    """A symbolic link."""
+    """Return a symbolic link."""
     return header(name, b"2", mode=0o777, link=to, **fields)  # type: ignore[arg-type]
 
 
 def hard_link(name: bytes, to: bytes) -> bytes:
-    """A hard link."""
+    """Return a hard link."""
     return header(name, b"1", link=to)
 
 
 def whiteout(name: bytes) -> bytes:
-    """An empty file; the name says what it deletes."""
+    """Return an empty file; its name, ``.wh.NAME``, makes it a whiteout."""
     return file(name, b"")
 
 
 def pax(records: Iterable[tuple[bytes, bytes]], type: bytes = b"x") -> bytes:
-    """A PAX header for the entry that follows, or with ``g`` for all that do."""
+    """Return a PAX header for the next entry, or with ``g`` for all further ones."""
     data = b"".join(record(key, value) for key, value in records)
     return header(b"././@PaxHeader", type, size=len(data)) + padded(data)
 
 
 def record(key: bytes, value: bytes) -> bytes:
-    """One line of a PAX header, which begins with its own length."""
+    """Return one line of a PAX header, which begins with its own length."""
     rest = b" " + key + b"=" + value + b"\n"
     length = len(rest)
     while length != len(rest) + len(str(length)):
@@ -115,11 +115,11 @@ def record(key: bytes, value: bytes) -> bytes:
 
 
 def gnu_long(type: bytes, text: bytes) -> bytes:
-    """A name (``L``) or a link's target (``K``) that no header holds."""
+    """Return GNU's entry for a name (``L``) or a link's target (``K``) too long for a header."""
     data = text + b"\0"
     return header(b"././@LongLink", type, size=len(data), magic=GNU) + padded(data)
 
 
 def tar(*entries: bytes) -> bytes:
-    """A whole tar."""
+    """Return a whole tar."""
     return b"".join(entries) + END

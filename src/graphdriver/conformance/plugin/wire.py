@@ -45,8 +45,8 @@ class Answer:
     is_whole: bool
 
     @property
-    def said(self) -> dict[str, object]:
-        """The JSON object of the body."""
+    def members(self) -> dict[str, object]:
+        """The members of the JSON object in the body."""
         with contextlib.suppress(ValueError, RecursionError):
             found = json.loads(self.body)
             if isinstance(found, dict):
@@ -56,15 +56,15 @@ class Answer:
     @property
     def error(self) -> str:
         """The text that a daemon would show; the response must be an error in this project's form."""
-        if self.status == 200 or "Err" not in self.said:
+        if self.status == 200 or "Err" not in self.members:
             raise Mismatch("an answer", self, "a status that is not 200, and Err")
-        return str(self.said["Err"])
+        return str(self.members["Err"])
 
     @property
     def rejection(self) -> str:
         """The text that a daemon would show, or "" if a daemon would see a success."""
         with contextlib.suppress(Mismatch):
-            if error := self.said.get("Err"):
+            if error := self.members.get("Err"):
                 return str(error)
         if self.status == 200:
             return ""
@@ -201,15 +201,15 @@ class Wire:
             return Answer(int(status), headers, b"".join(pieces), whole)
         if "content-length" not in headers:
             return Answer(int(status), headers, self.rest(), True)
-        said = headers["content-length"]
-        if not (said.isdecimal() and len(said) < 20):
-            raise Mismatch("Content-Length", said, "a number")
-        length = int(said)
+        length_field = headers["content-length"]
+        if not (length_field.isdecimal() and len(length_field) < 20):
+            raise Mismatch("Content-Length", length_field, "a number")
+        length = int(length_field)
         body = self.take(length)
         return Answer(int(status), headers, body, len(body) == length)
 
     def take(self, size: int) -> bytes:
-        """Read so many bytes; fewer only at the connection's end."""
+        """Read ``size`` bytes; fewer only at the connection's end."""
         while len(self._held) < size and self._fill():
             pass
         found = bytes(self._held[:size])
@@ -217,7 +217,7 @@ class Wire:
         return found
 
     def rest_of_chunks(self) -> bytes:
-        """Read until the end of a chunked body is seen, or the connection ends; framing and all."""
+        """Read until the end of a chunked body, or of the connection; return it with the framing."""
         rest, self._held = self._held, bytearray()
         while not rest.endswith(b"\r\n0\r\n\r\n"):
             piece = self._received()

@@ -136,6 +136,6 @@ def expect_code(what: str, code: grpc.StatusCode, call: Callable[[], object]) ->
 
 def code_of(error: grpc.RpcError) -> grpc.StatusCode:
     """Return the code of a rejected call."""
-    told: Any = error  # grpcio's errors are calls, too
-    code: grpc.StatusCode = told.code()
+    call: Any = error  # grpcio's errors are calls, too
+    code: grpc.StatusCode = call.code()
     return code

@@ -24,7 +24,7 @@ def implements_graphdriver(kit: Kit) -> None:
     with kit.subject.wire() as daemon:
         answer = daemon.ask(wire.head("/Plugin.Activate", "Content-Length: 0"))
     expect("the status of Activate", answer.status, 200)
-    expect("Implements", answer.said.get("Implements"), ["GraphDriver"])
+    expect("Implements", answer.members.get("Implements"), ["GraphDriver"])
 
 
 @GROUP.case(references.HANDSHAKE, Need.SOCKET)
@@ -35,7 +35,7 @@ def capabilities_are_a_map(kit: Kit) -> None:
     if answer.status == 404:
         return
     expect("the status of Capabilities", answer.status, 200)
-    found = answer.said.get("Capabilities")
+    found = answer.members.get("Capabilities")
     if not isinstance(found, dict):
         raise Mismatch("Capabilities", found, "a map")
     exact = found.get("ReproducesExactDiffs", False)
@@ -48,7 +48,7 @@ def status_is_pairs(kit: Kit) -> None:
     with kit.subject.wire() as daemon:
         answer = daemon.ask(wire.call("Status"))
     expect("the status of Status", answer.status, 200)
-    pairs = answer.said.get("Status") or []
+    pairs = answer.members.get("Status") or []
     if not isinstance(pairs, list):
         raise Mismatch("Status", pairs, "a list")
     for pair in pairs:
@@ -84,7 +84,7 @@ def member_names_in_any_case(kit: Kit) -> None:
     head = wire.head("/GraphDriver.Exists", f"Content-Length: {len(body)}")
     with kit.subject.wire() as daemon:
         answer = daemon.ask(head, body)
-    expect("Exists, with the member's name in lower case", answer.said.get("Exists"), True)
+    expect("Exists, with the member's name in lower case", answer.members.get("Exists"), True)
 
 
 @GROUP.case(references.UNKNOWN_CALL, Need.SOCKET)
@@ -114,7 +114,7 @@ def connections_are_kept(kit: Kit) -> None:
     id = kit.layer()
     with kit.subject.wire() as daemon:
         for _ in range(20):
-            expect("Exists", daemon.ask(wire.call("Exists", ID=id)).said, {"Exists": True})
+            expect("Exists", daemon.ask(wire.call("Exists", ID=id)).members, {"Exists": True})
             refused = daemon.ask(wire.call("Get", ID=kit.id())).rejection
             expect("whether Get of a missing layer is rejected", bool(refused), True)
 
@@ -133,4 +133,4 @@ def idle_connections_are_kept(kit: Kit) -> None:
             raise Mismatch(
                 f"a connection after {_IDLE} s without a call", saw, "an answer"
             ) from error
-    expect("Exists", answer.said, {"Exists": True})
+    expect("Exists", answer.members, {"Exists": True})

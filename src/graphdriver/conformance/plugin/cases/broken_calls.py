@@ -87,7 +87,7 @@ def _breaks_off(kit: Kit, sent: Iterable[bytes], what: str) -> None:
         expect("the error of Create after it", daemon.ask(wire.call("Create", ID=id)).rejection, "")
         again = daemon.ask(wire.apply(id, _TAR))
         expect("the error of ApplyDiff after it", again.rejection, "")
-        expect("Size", again.said.get("Size"), 3 * _SIZE)
+        expect("Size", again.members.get("Size"), 3 * _SIZE)
     expect("content of the layer then", sorted(kit.record(id)), _NAMES)
 
 
@@ -167,7 +167,7 @@ def empty_body_is_an_empty_layer(kit: Kit) -> None:
         with kit.subject.wire() as daemon:
             answer = daemon.ask(wire.apply(id, body))
         expect(f"the error of a layer of {len(body)} zero bytes", answer.rejection, "")
-        expect("Size", answer.said.get("Size", 0), 0)
+        expect("Size", answer.members.get("Size", 0), 0)
         expect("content of the layer", kit.record(id), {})
 
 

@@ -39,12 +39,12 @@ def child_shows_its_parent(kit: Kit) -> None:
 def child_has_its_parents_root_directory(kit: Kit) -> None:
     """A new child's root directory has the mode, owner and attributes of its parent's."""
 
-    def dress(root: Path) -> None:
+    def set_attributes(root: Path) -> None:
         os.chown(root, 3, 4)
         os.chmod(root, 0o1700)
         os.setxattr(root, "trusted.root", b"yes")
 
-    child = kit.layer(kit.layer(fill=dress))
+    child = kit.layer(kit.layer(fill=set_attributes))
     with kit.shown(child) as root:
         found = os.stat(root)
         expect("mode of the root directory", oct(found.st_mode & 0o7777), oct(0o1700))

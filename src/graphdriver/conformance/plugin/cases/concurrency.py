@@ -87,7 +87,7 @@ def sixty_four_connections(kit: Kit) -> None:
             except wire.SilentError as silent:
                 what = "a call on one of 64 connections"
                 raise Mismatch(what, silent.saw, "an answer") from None
-            expect("Exists", answer.said, {"Exists": True})
+            expect("Exists", answer.members, {"Exists": True})
 
 
 @GROUP.case(references.MANY_CALLERS)
@@ -141,7 +141,7 @@ def same_layer_from_many(kit: Kit) -> None:
         with kit.subject.wire() as daemon:
             answer = daemon.ask(wire.call("Get", ID=id))
             expect("the error of a Get", answer.rejection, "")
-            directories.append(answer.said.get("Dir"))
+            directories.append(answer.members.get("Dir"))
             expect("the error of a Put", daemon.ask(wire.call("Put", ID=id)).rejection, "")
 
     _at_once(8, create)

@@ -29,7 +29,7 @@ def another_daemon_sends_init(kit: Kit) -> None:
     with kit.subject.another_daemon() as daemon:
         answer = daemon.ask(wire.call("Init", Home=kit.subject.home, Opts=None, UIDMaps=None))
         expect("the error of another daemon's Init", answer.rejection, "")
-        found = daemon.ask(wire.call("Exists", ID=id)).said
+        found = daemon.ask(wire.call("Exists", ID=id)).members
         expect("Exists, asked by that daemon", found, {"Exists": True})
     expect("content of the layer", list(kit.record(id)), [b"kept"])
 
@@ -63,7 +63,7 @@ def call_before_any_init(kit: Kit) -> None:
     with kit.subject.unused() as daemon:
         made = not daemon.ask(wire.call("Create", ID=id)).rejection
         if made:
-            found = daemon.ask(wire.call("Exists", ID=id)).said
+            found = daemon.ask(wire.call("Exists", ID=id)).members
             expect("Exists, after a Create without an Init", found, {"Exists": True})
         got = not daemon.ask(wire.call("Get", ID=id)).rejection
         expect("whether Get without an Init is a success", got, made)
@@ -90,7 +90,7 @@ def id_maps_as_the_documentation_spells_them(kit: Kit) -> None:
             wire.call("Create", ID=id),
         ):
             expect("the error of a call", daemon.ask(call).rejection, "")
-        named = daemon.ask(wire.call("Get", ID=id)).said.get("Dir")
+        named = daemon.ask(wire.call("Get", ID=id)).members.get("Dir")
         with kit.opened(named, is_read=True) as root:
             found = os.stat(root)
         for call in (wire.call("Remove", ID=id), wire.call("Cleanup")):

@@ -45,9 +45,9 @@ def calls_without_an_init(kit: Kit) -> None:
             exists = daemon.ask(wire.call("Exists", ID=id))
             got = daemon.ask(wire.call("Get", ID=id))
         if not exists.rejection:
-            expect("Exists without an Init", exists.said.get("Exists"), True)
+            expect("Exists without an Init", exists.members.get("Exists"), True)
         if not got.rejection:
-            found = kit.names(got.said.get("Dir"))
+            found = kit.names(got.members.get("Dir"))
             expect("content of Dir without an Init", found, ["kept"])
     finally:
         kit.driver.init(kit.subject.home, [], [], [])

@@ -137,16 +137,16 @@ def deletions_in_children(kit: Kit) -> None:
 def root_mode_is_kept(kit: Kit) -> None:
     """Commit and children keep the mode and owner that a snapshot's root directory was given."""
 
-    def dress(root: Path) -> None:
+    def set_mode_and_owner(root: Path) -> None:
         os.chown(root, 3, 4)
         os.chmod(root, 0o1777)
 
-    name = kit.committed(write=dress)
+    name = kit.committed(write=set_mode_and_owner)
     for one in (name, kit.committed(name), kit.committed(kit.committed(name))):
         with kit.viewed(one) as root:
             found = root.stat()
-            told = (oct(found.st_mode & 0o7777), found.st_uid, found.st_gid)
-        expect("mode and owner of the root directory", told, (oct(0o1777), 3, 4))
+            facts = (oct(found.st_mode & 0o7777), found.st_uid, found.st_gid)
+        expect("mode and owner of the root directory", facts, (oct(0o1777), 3, 4))
 
 
 @GROUP.case(references.CONTENT)

@@ -33,8 +33,8 @@ def kinds_names_and_parents(kit: Kit) -> None:
         (view, above, pb.VIEW),
     ):
         found = kit.calls.stat(key)
-        told = (found.name, found.parent, pb.Kind.Name(found.kind))
-        expect(f"Stat of {key}", told, (key, parent, pb.Kind.Name(kind)))
+        record = (found.name, found.parent, pb.Kind.Name(found.kind))
+        expect(f"Stat of {key}", record, (key, parent, pb.Kind.Name(kind)))
 
 
 @GROUP.case(references.METADATA)
@@ -85,8 +85,8 @@ def update_of_one_label(kit: Kit) -> None:
     """Update with the path labels.KEY changes or removes that label, and no other."""
     key = kit.key("active")
     kit.calls.prepare(key, "", one="1", two="2", three="3")
-    told = kit.calls.update(key, {"one": "x", "three": "y"}, ["labels.one", "labels.two"])
-    expect("labels that Update answers", dict(told.labels), {"one": "x", "three": "3"})
+    answer = kit.calls.update(key, {"one": "x", "three": "y"}, ["labels.one", "labels.two"])
+    expect("labels that Update answers", dict(answer.labels), {"one": "x", "three": "3"})
     expect("labels in Stat", dict(kit.calls.stat(key).labels), {"one": "x", "three": "3"})
 
 
@@ -106,9 +106,9 @@ def update_moves_one_time(kit: Kit) -> None:
     key = kit.active()
     created = kit.calls.stat(key).created_at.ToNanoseconds()
     time.sleep(0.01)
-    told = kit.calls.update(key, {"a": "1"})
-    expect("the time of its creation", told.created_at.ToNanoseconds(), created)
-    expect("whether its change is later", told.updated_at.ToNanoseconds() > created, True)
+    answer = kit.calls.update(key, {"a": "1"})
+    expect("the time of its creation", answer.created_at.ToNanoseconds(), created)
+    expect("whether its change is later", answer.updated_at.ToNanoseconds() > created, True)
 
 
 @GROUP.case(references.UPDATE)

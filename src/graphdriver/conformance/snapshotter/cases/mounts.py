@@ -43,12 +43,12 @@ def mounts_are_repeated(kit: Kit) -> None:
     """Mounts returns the same as Prepare and View did, at every call."""
     below = kit.committed()
     active, view = kit.key("active"), kit.key("view")
-    for key, told in (
+    for key, returned in (
         (active, kit.calls.prepare(active, below)),
         (view, kit.calls.view(view, below)),
     ):
         for _ in range(2):
-            expect("whether Mounts returns the same", kit.calls.mounts(key) == told, True)
+            expect("whether Mounts returns the same", kit.calls.mounts(key) == returned, True)
 
 
 @GROUP.case(references.MOUNTS)
