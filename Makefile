@@ -1,5 +1,5 @@
-# For users: `make run` serves the default driver, `make test` passes the tests.
-# Both make the environment (.venv) first, and make it anew when pyproject.toml has changed.
+# For users: `make run` serves the default driver, `make test` runs the tests.
+# Both make the environment (.venv) first, and make it again when pyproject.toml has changed.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -32,11 +32,11 @@ lint: $(READY)
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 
-# What a failure was found with is left here, in a file called crash-, timeout- or oom-something.
+# The input that caused a failure is written here, to a file called crash-…, timeout-… or oom-….
 fuzz: SECONDS ?= 600
 fuzz: $(READY)
-	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
-		$(VENV)/bin/python -m tests.layer.fuzz "$$folder" -max_total_time=$(SECONDS)
+	directory=$$(mktemp -d) && trap 'rm -rf "$$directory"' EXIT && \
+		$(VENV)/bin/python -m tests.layer.fuzz "$$directory" -max_total_time=$(SECONDS)
 
 # Debian keeps ensurepip in a package of its own, without which venv fails half-way.
 $(READY): pyproject.toml

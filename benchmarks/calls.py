@@ -58,7 +58,7 @@ def measure(path: str, call: str, calls: int) -> tuple[list[float], float, float
 
 
 def echo(path: str) -> None:
-    """Answer whatever comes on one connection with a success."""
+    """Answer every request on one connection with a success."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
         listening.bind(path)
         listening.listen()

@@ -1,4 +1,4 @@
-"""A real daemon's work on a driver of ours beside the same on Docker's own of that name, in one run.
+"""A real daemon's work on a driver of ours and on Docker's own of that name, in one run.
 
     PYTHONPATH=. python benchmarks/daemon.py [DRIVER] [--rounds N] [--dir DIR] [--opt KEY=VALUE]
 

@@ -46,7 +46,7 @@ def timed(call: Callable[[], object]) -> float:
 
 
 def rounds(calls: Calls, tag: str) -> dict[str, list[float]]:
-    """Prepare, commit and remove a number of times upon one snapshot."""
+    """Prepare, commit and remove a number of times on one snapshot."""
     times: dict[str, list[float]] = {"Prepare": [], "Commit": [], "Remove": []}
     for number in range(CALLS):
         key, name = f"{tag}-{number}", f"{tag}-{number}-committed"
