@@ -1,1 +1,1 @@
-"""What the tests of several rooms use; a room's tests import nothing of another room's."""
+"""Shared code of several test rooms; a room's tests import nothing of another room's."""

@@ -1,4 +1,4 @@
-"""A tree beside a layer, of which nothing may change and nothing may be read."""
+"""A tree next to a layer that must be neither changed nor read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Canary:
 
     @classmethod
     def hatch(cls, root: Path) -> Canary:
-        """Make one in a folder that does not exist yet."""
+        """Make one in a directory that does not exist yet."""
         (root / "folder" / "deeper").mkdir(parents=True)
         (root / "secret").write_bytes(SECRET)
         (root / "folder" / "file").write_bytes(SECRET)
@@ -57,7 +57,7 @@ class Canary:
 
     @contextlib.contextmanager
     def unharmed(self) -> Iterator[None]:
-        """See that nothing of it is opened, nor changes, while something goes on."""
+        """Check that nothing of it is opened or changed during a ``with`` block."""
         before = self.record()
         with watched(map(bytes, self._paths())) as opened:
             yield

@@ -12,7 +12,7 @@ from tests.support.documented import block
 
 @dataclass(frozen=True)
 class Certificates:
-    """PEM files in a folder."""
+    """PEM files in a directory."""
 
     folder: Path
 
@@ -36,7 +36,7 @@ def make(folder: Path, host: str = "IP:127.0.0.1") -> Certificates:
     """Make an authority and two certificates of it.
 
     Args:
-        folder: where; it is made.
+        folder: their directory; it is made.
         host: the plugin's, as OpenSSL writes a subjectAltName.
     """
     folder.mkdir()

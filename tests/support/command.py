@@ -17,7 +17,7 @@ from tests.support.traces import socket_in
 
 
 def environment(**more: str) -> dict[str, str]:
-    # An empty part would mean the current folder.
+    # An empty part would mean the current directory.
     parts = [str(ROOT / "src"), str(ROOT / "examples"), more.pop("path", "")]
     return {**os.environ, "PYTHONPATH": ":".join(filter(None, parts)), **more}
 
@@ -61,7 +61,7 @@ class Serving:
             )
 
     def ready(self) -> Serving:
-        """Wait until it says that it serves."""
+        """Wait until it reports that it serves."""
         deadline = time.monotonic() + 60
         while not (b"dockerd" in self.out.read_bytes() or b'"serving ' in self.log.read_bytes()):
             assert self.process.poll() is None, self.log.read_text()
@@ -91,7 +91,7 @@ class Serving:
 
 
 def install(folder: Path, name: str, where: str) -> None:
-    """Lay a package into ``folder`` that says it has a driver."""
+    """Install a package with an entry point for a driver into ``folder``."""
     info = folder / f"{name}-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")

@@ -1,4 +1,4 @@
-"""A real containerd of its own folder, and its client."""
+"""A real containerd in a directory of its own, and its client."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"
 
 
 class Containerd:
-    """containerd, with a snapshotter called ``ours``, of which it may be told capabilities."""
+    """containerd, with a snapshotter called ``ours``, optionally with capabilities."""
 
     def __init__(self, folder: Path, address: str, capabilities: Sequence[str] = ()) -> None:
         self.folder = folder

@@ -66,7 +66,7 @@ def busybox() -> bytes:
 def ten_layers(files: int) -> list[bytes]:
     """Return the layers of an image with deletions, links, capabilities and so many files.
 
-    Each names the folders that it changes, whose times would be those of the unpacking otherwise.
+    Each has entries for the directories that it changes: otherwise these would have new times.
     """
     many = [
         tars.file(b"many/%d/%d" % (n // 500, n), b"%d" % n, mtime=1_000_000_000 + n)

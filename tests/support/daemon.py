@@ -1,6 +1,6 @@
-"""A dockerd of a test's own: its folder, its socket, its start and its end.
+"""A dockerd of a test's own: its directory, its socket, its start and its end.
 
-Everything the daemon has lies below one folder. It uses no network: no bridge, no iptables, and
+All files of the daemon are below one directory. It uses no network: no bridge, no iptables, and
 containers run with ``--network none``, so that several daemons live side by side on one machine.
 """
 
@@ -25,7 +25,7 @@ COMMAND_TIMEOUT = 180.0
 
 
 class DockerError(Exception):
-    """A docker command failed, or a daemon did; the text shows what both said."""
+    """A docker command or a daemon failed; the text has the output of both."""
 
 
 class Daemon:
@@ -33,7 +33,7 @@ class Daemon:
 
     Args:
         docker: the programs.
-        folder: where everything of the daemon is kept.
+        folder: the directory of all files of the daemon.
         log: the file that the daemon's own log goes to.
         storage_driver: a built-in driver's name, or a plugin's.
         config: more members of ``daemon.json``.
@@ -66,7 +66,7 @@ class Daemon:
 
     @property
     def root(self) -> Path:
-        """Where the daemon keeps what it has: with remapped ids a folder for these below its data root.
+        """The directory of the daemon's data: with remapped ids one below its data root.
 
         There is no telling before it was started.
         """
@@ -147,7 +147,7 @@ class Daemon:
         """Stop the daemon if it runs, and remove all it had.
 
         Raises:
-            DockerError: something was left mounted or running below its folder.
+            DockerError: something was left mounted or running below its directory.
         """
         try:
             if self._process:
@@ -160,7 +160,7 @@ class Daemon:
             leftovers.destroy_subvolumes(self.folder)
             subprocess.run(["rm", "-rf", "--one-file-system", self.folder], check=True)
         # A daemon that was killed, could not start, or lets containers live on leaves the mount of its
-        # data root upon itself, one for each start; and its driver shows the home for its next one.
+        # data root on itself, one for each start; and its driver shows the home for its next one.
         if self._ended_badly or self._config.get("live-restore"):
             found = [
                 what
@@ -213,7 +213,7 @@ class Daemon:
         )
 
     def docker_to_file(self, path: Path, *arguments: str) -> None:
-        """Run a docker command whose output is a tar."""
+        """Run a docker command that outputs a tar."""
         with open(path, "wb") as file:
             done = self.try_docker(*arguments, stdout=file)
         if done.returncode != 0:

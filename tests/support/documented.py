@@ -1,4 +1,4 @@
-"""What the documentation shows is what the tests run."""
+"""The examples of the documentation, for the tests that run them."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _MAKE = {
 
 @contextlib.contextmanager
 def loop(kind: str, folder: Path, size: int = 512 << 20) -> Iterator[Path]:
-    """Mount a new filesystem of a kind, one of `_MAKE`, and a size in bytes below a folder."""
+    """Mount a new filesystem of a kind, one of `_MAKE`, and a size in bytes below a directory."""
     make = _MAKE[kind]
     if os.geteuid() or not shutil.which(make[0]):
         pytest.skip(f"needs root and {make[0]}")

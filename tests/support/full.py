@@ -50,7 +50,7 @@ def use_up_inodes(place: Path) -> None:
 
 @contextlib.contextmanager
 def small_tmpfs(folder: Path) -> Iterator[Path]:
-    """Mount a tmpfs of 40 MiB and 600 inodes in a folder, for the length of a ``with`` block."""
+    """Mount a tmpfs of 40 MiB and 600 inodes in a directory, for the length of a ``with`` block."""
     place = folder / "tmpfs"
     place.mkdir()
     options = f"size={40 << 20},nr_inodes=600"

@@ -1,9 +1,9 @@
-"""What the end-to-end tests stand on: root, a dockerd, a client of its version, room on a quick disk.
+"""The needs of the end-to-end tests: root, a dockerd, a client of its version, room on a fast disk.
 
 What is missing makes a test skip with the reason on a developer's machine. With ``CI=true`` in the
-environment it fails instead: there nobody would notice the skip.
+environment it fails instead: a skip would not be noticed there.
 
-Folders are made on tmpfs where there is enough of it, since a vfs copies every layer whole and the
+Directories are made on tmpfs if it is large enough, since a vfs copies every layer whole and the
 disk is not what these tests are about. Their names are short: the path of a unix socket has at most
 107 bytes, and a daemon adds its own to what it is given.
 """
@@ -25,7 +25,7 @@ ROOM_NEEDED = 6 * 1024**3
 """Bytes. Two daemons with a Debian image and some containers on a driver that copies layers whole."""
 
 ELSEWHERE = os.environ.get("GRAPHDRIVER_ENGINES", "")
-"""The root of another Debian, whose engines are run in place of this one's (`tests/on_debian`)."""
+"""The root of another Debian, with the engines to run instead of this one's (`tests/on_debian`)."""
 
 _ENTER = Path(__file__).parents[1] / "enter_debian"
 _SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:" + os.environ.get("PATH", "")
@@ -41,7 +41,7 @@ class Docker:
 
 
 def missing(what: str) -> NoReturn:
-    """Skip the test for want of ``what``; fail it in CI."""
+    """Skip the test because ``what`` is missing; fail it in CI."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"required here, since CI=true: {what}", pytrace=False)
     pytest.skip(what)
@@ -91,7 +91,7 @@ def _version(program: tuple[str, ...]) -> str:
 
 
 def new_folder(base: str = "") -> Path:
-    """Make a folder with a short name for a daemon's whole belongings.
+    """Make a directory with a short name for all files of a daemon.
 
     Args:
         base: where; on a quick filesystem with room unless given.

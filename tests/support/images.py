@@ -15,7 +15,7 @@ MADE_AT = 1_600_000_000
 
 
 class LayerTar:
-    """Builds the tar of one layer; every entry belongs to root and is from `MADE_AT` unless told.
+    """Builds the tar of one layer; entries belong to root and are from `MADE_AT` by default.
 
     Args:
         form: ``tarfile``'s constant for the dialect.
@@ -57,7 +57,7 @@ class LayerTar:
         return self
 
     def folder(self, name: str, mode: int = 0o755, owner: tuple[int, int] = (0, 0)) -> LayerTar:
-        """Add a folder."""
+        """Add a directory."""
         return self.add(name, type=tarfile.DIRTYPE, mode=mode, owner=owner)
 
     def symlink(self, name: str, link: str) -> LayerTar:
@@ -131,11 +131,11 @@ class SavedImage:
 
     id: str
     diff_ids: list[str]
-    """As the image's config says."""
+    """As in the image's config."""
     found_diff_ids: list[str]
     """As the bytes of the layers in the archive have it."""
     contents: list[list[str]]
-    """For each layer what `describe` says of it."""
+    """For each layer the result of `describe`."""
 
 
 def read_saved(path: Path) -> SavedImage:
@@ -159,7 +159,7 @@ def read_saved(path: Path) -> SavedImage:
 
 
 def describe(archive: bytes, now: float = float("inf")) -> list[str]:
-    """Return one line for each entry of a tar, sorted, with all that it says.
+    """Return one line for each entry of a tar, sorted, with all its members.
 
     Args:
         archive: the tar.
@@ -172,7 +172,7 @@ def describe(archive: bytes, now: float = float("inf")) -> list[str]:
         for entry in tar:
             file = tar.extractfile(entry) if entry.isreg() else None
             told = {
-                # Without the bits of the file's type, which Docker adds: the type flag says them.
+                # Without the bits of the file's type, which Docker adds: the type flag has them.
                 "mode": f"{entry.mode & 0o7777:o}",
                 "owner": f"{entry.uid}:{entry.gid}",
                 "size": entry.size if entry.isreg() else 0,

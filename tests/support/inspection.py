@@ -1,4 +1,4 @@
-"""What lies in a home and where mounts are, seen without asking the plugin."""
+"""The content of a home and its mounts, found without the plugin."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def counts(home: Path) -> dict[str, str]:
 
 
 def holds(home: Path) -> dict[str, int]:
-    """Return how often each mounted layer is held; once if that is not told."""
+    """Return the reference count of each mounted layer; 1 if it has none."""
     told = counts(home)
     ids = [point.split("/")[0] for point in mounted(home)]
     return {id: int(told[id].split()[1]) if told.get(id) else 1 for id in ids}
 
 
 def await_holds(home: Path, held: Mapping[str, int]) -> None:
-    """Wait until layers are held so often: what a Diff held is let go after its last byte was sent."""
+    """Wait for these reference counts: a Diff releases its layers after its last byte was sent."""
     expected = {id: times for id, times in held.items() if times}
     deadline = time.monotonic() + SETTLED_WITHIN
     while holds(home) != expected and time.monotonic() < deadline:

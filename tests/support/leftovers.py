@@ -1,7 +1,7 @@
-"""What a daemon may leave behind, found by the name of its folder: mounts and processes.
+"""The leftovers of a daemon, found by the name of its directory: mounts and processes.
 
 A dockerd that stops in good order leaves neither. One that was killed leaves its containers, their
-shims and their mounts; they are found here by the folder's path, which nobody else uses.
+shims and their mounts; they are found here by the directory's path, which no other test uses.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def mounts_below(folder: Path) -> list[str]:
 
 
 def shown_elsewhere(folder: Path) -> list[str]:
-    """Return where drivers show what is below ``folder``."""
+    """Return the mount points of drivers for directories below ``folder``."""
     within = os.fsencode(f"/{folder.name}/")
     points = [os.fsdecode(one.point) for one in mount_points() if within in one.root]
     return [point for point in points if point.startswith(f"{ALIASES}/")]
 
 
 def processes_of(folder: Path) -> dict[int, str]:
-    """Return the processes whose command line names something below ``folder``."""
+    """Return the processes with a path below ``folder`` in their command line."""
     needle = f"{folder}/".encode()
     found = {}
     for name in os.listdir("/proc"):
@@ -107,7 +107,7 @@ def sweep(folder: Path) -> list[str]:
 
 
 def destroy_subvolumes(folder: Path) -> None:
-    """Destroy the subvolumes below a folder, if it is on btrfs: each is a device of its own there."""
+    """Destroy the subvolumes below a directory on btrfs: each is a device of its own there."""
     fd = os.open(folder, os.O_RDONLY)
     is_btrfs = filesystem.magic_of(fd) == filesystem.BTRFS
     os.close(fd)

@@ -1,4 +1,4 @@
-"""What was opened, as the kernel tells it: inotify(7) on what nobody may open."""
+"""A check that files are not opened, by inotify(7)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _EVENT = struct.Struct("iIII")
 
 @contextlib.contextmanager
 def watched(paths: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Give a list that holds, when all is over, those paths that anybody opened meanwhile.
+    """Give a list of the paths that were opened during the ``with`` block, complete at its end.
 
-    To open with `O_PATH` is not to open: the kernel tells of no such thing. What is in a folder is
-    not watched with it.
+    An open with `O_PATH` does not count, since the kernel does not report it. The entries of a
+    directory are not watched with it.
     """
     opened: list[bytes] = []
     fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)

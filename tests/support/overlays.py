@@ -21,7 +21,7 @@ OPTIONS = (("index", "off"), ("metacopy", "off"), ("redirect_dir", "nofollow"))
 def mounted_overlay(
     folder: Path, lowers: Sequence[Path], upper: Path | None = None
 ) -> Iterator[Path]:
-    """Mount folders upon each other, the nearest of ``lowers`` first; read-only without an upper."""
+    """Mount directories on each other, the nearest of ``lowers`` first; read-only without an upper."""
     with tempfile.TemporaryDirectory(dir=folder) as work:
         target = Path(work, "merged")
         target.mkdir()
@@ -43,7 +43,7 @@ def mounted_overlay(
 
 @contextlib.contextmanager
 def opened(*folders: Path) -> Iterator[list[int]]:
-    """Open folders for the length of a ``with`` block."""
+    """Open directories for the length of a ``with`` block."""
     fds = [os.open(one, os.O_RDONLY | os.O_DIRECTORY) for one in folders]
     try:
         yield fds

@@ -71,7 +71,7 @@ class Plugin:
 
 @contextlib.contextmanager
 def served() -> Iterator[Plugin]:
-    """Serve one that no daemon has said Init to, for the length of a ``with`` block."""
+    """Serve one that got no Init yet, for the length of a ``with`` block."""
     with tempfile.TemporaryDirectory(prefix="gd-") as folder:
         plugin = Plugin(Path(folder))
         try:

@@ -1,4 +1,4 @@
-"""Signals to one thread of a process, which the kernel chooses when nobody does."""
+"""Signals to one thread of a process; otherwise the kernel chooses the thread."""
 
 from __future__ import annotations
 

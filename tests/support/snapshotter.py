@@ -26,10 +26,10 @@ class Snapshotter:
     """A snapshotter's process; a context manager that stops it.
 
     Args:
-        folder: holds its socket and its log; the path must be short.
+        folder: the directory of its socket and its log; the path must be short.
         driver: what is served.
         options: more options of ``graphdriver snapshotter``.
-        root: where its layers are; in the folder if not given.
+        root: the directory of its layers; in ``folder`` by default.
     """
 
     def __init__(self, folder: Path, driver: str, *options: str, root: Path | None = None) -> None:
@@ -71,7 +71,7 @@ class Snapshotter:
         self.process.wait(TIMEOUT)
 
     def layers(self) -> list[str]:
-        """Return the layers' folders in the root."""
+        """Return the layers' directories in the root."""
         return sorted(name for name in os.listdir(self.root) if name.isdecimal())
 
 

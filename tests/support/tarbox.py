@@ -1,4 +1,4 @@
-"""A real driver for tests of the wire: it keeps each layer's tar as it came, in a folder per layer."""
+"""A real driver for tests of the wire: it keeps each layer's tar unchanged, in a directory."""
 
 from __future__ import annotations
 

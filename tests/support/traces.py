@@ -1,4 +1,4 @@
-"""What leads to a plugin, and what one is remembered by, outside of a test's own folder."""
+"""The files of a plugin outside of a test's own directory: spec files and state."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ SPECS = Path("/etc/docker/plugins")
 
 
 def socket_in(folder: str | os.PathLike[str]) -> str:
-    """Return a socket's path in a folder that no other test has.
+    """Return a socket's path in a directory, with a name that no other test uses.
 
-    The file by which a daemon finds the plugin has the socket's name, and must be nobody else's.
+    The spec file of the plugin has the socket's name, and must belong to no other plugin.
     """
     return os.path.join(folder, f"{os.path.basename(folder)}.sock")
 
 
 def state_of_socket(path: str) -> Path:
-    """Return where a plugin that listens on a socket remembers what its daemon said."""
+    """Return the state directory of a plugin that listens on a socket."""
     directory, file = os.path.split(path)
     return Path(STATES, file[:-5] if directory == PLUGIN_SOCKETS else file_name(path))
 

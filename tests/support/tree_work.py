@@ -82,7 +82,7 @@ def exchange(one: Path, other: Path) -> None:
 
 
 def clock_of(place: Path) -> int:
-    """What the filesystem's clock says: the change time of a file that is written now."""
+    """The time of the filesystem's clock: the change time of a file that is written now."""
     (place / "clock").write_bytes(b"")
     return (place / "clock").stat().st_ctime_ns
 

@@ -1,4 +1,4 @@
-"""Two layers as tars, one upon the other, and the same made by hand."""
+"""Two layers as tars, one on the other, and the same made by hand."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TAR_B = tars.tar(
 
 
 def write_into_a(root: str) -> None:
-    """Do by hand what `TAR_A` says."""
+    """Make the content of `TAR_A` by hand."""
     at = Path(root)
     for name in ("etc", "bin", "gone"):
         (at / name).mkdir()
@@ -56,7 +56,7 @@ def write_into_a(root: str) -> None:
 
 
 def write_into_b(root: str) -> None:
-    """Do by hand what `TAR_B` says, upon a copy of `write_into_a`'s."""
+    """Make the changes of `TAR_B` by hand, on a copy of `write_into_a`'s tree."""
     at = Path(root)
     (at / "old").unlink()
     (at / "gone/below").unlink()

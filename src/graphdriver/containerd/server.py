@@ -76,6 +76,7 @@ class SnapshotterServer:
             self._callers.bound = bound
             self._server.add_insecure_port(f"unix:{bound}")
             self._server.start()
+            # Group and mode before the rename: until then only root can reach the socket.
             os.chown(bound, -1, gid)
             os.chmod(bound, 0o660)
             os.rename(bound, self.address)
@@ -95,6 +96,7 @@ class SnapshotterServer:
 
     def close(self) -> None:
         """Let calls in progress end, and release the socket and the snapshots."""
+        # The socket first, so that no new caller connects; but not that of another process.
         with contextlib.suppress(FileNotFoundError):
             if os.stat(self.address).st_ino == self._inode:
                 os.unlink(self.address)

@@ -94,7 +94,7 @@ def write_whole(path: str, text: str, mode: int, *, sync: bool = True) -> None:
     try:
         try:
             _write_all(descriptor, text.encode())
-            if sync:
+            if sync:  # before the rename: a power cut must not leave the name with an empty file
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)

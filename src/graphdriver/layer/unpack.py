@@ -152,7 +152,7 @@ class _Unpacker:
             self._last_head = None if is_odd else head
         if name.startswith(whiteout.PREFIX):
             self._delete(parent.dir, name)
-            cursor.leave_if_replaced()
+            cursor.leave_if_replaced()  # the whiteout may have removed a link on the way to here
             return
         self._translate(entry)
         self._writer.write(parent, name, entry, data)

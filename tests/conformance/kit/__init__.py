@@ -1,1 +1,1 @@
-"""The kit itself, and what the tests of both kits share."""
+"""The kit itself, and shared code of the tests of both kits."""

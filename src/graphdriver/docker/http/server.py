@@ -145,6 +145,7 @@ class Server:
             for connection in self._connections:
                 connection.finish()
             if not self._all_end_within(GRACE):
+                # Cut, since a service manager would soon kill the process, in the middle of its work.
                 calls = ", ".join(self._handler.running()) or "a connection"
                 _log.warning("cut off after %.0f s: %s", GRACE, calls)
                 for connection in self._connections:

@@ -145,6 +145,7 @@ def _copy(source: str, target: str) -> None:
         target_fd = os.open(target, flags)
         try:
             copy_tree(source_fd, target_fd)
+            # Before the layer appears: after a power cut no container may run on half an image.
             syncfs(target_fd)
         finally:
             os.close(target_fd)

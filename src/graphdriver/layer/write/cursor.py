@@ -98,6 +98,7 @@ class Cursor:
                     reached.close()
                 raise
         if reached is None:
+            # From the root and not by ``..``: the way to the last directory may lead through a link.
             reached = self._resolver.open(parts, self._make_missing)
         try:
             found = os.fstat(reached.fd)

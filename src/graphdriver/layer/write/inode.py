@@ -25,6 +25,7 @@ from graphdriver.linux import xattr
 from graphdriver.linux.acl import drop_acl
 from graphdriver.linux.namespaces import in_user_namespace
 
+# O_EXCL: an existing file may be a hard link of another layer's, and must not be written to.
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _IN_ONE_PIECE = 64 << 10
 """Smaller files, in bytes, are written at once, without a search for zeros."""
