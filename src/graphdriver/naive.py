@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 
 class NaiveDiffDriver(Driver):
-    """Adds the five methods of a `Driver` to a `ProtoDriver`, by comparing directories.
+    """A wrapper that adds the five methods of a `Driver` to a `ProtoDriver`, by comparing directories.
 
     Args:
         proto: the driver that keeps the layers. `graphdriver.driver.ability` finds its optional

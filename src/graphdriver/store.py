@@ -55,7 +55,7 @@ _RESERVE: Final = ".reserve"
 _RESERVED: Final = 1 << 20  # bytes; btrfs counts some 200 KiB of a quota for one rename
 
 _DELETING: Final = stat.S_ISVTX
-"""The mode of a directory that is being deleted in place: one that nobody sets by hand."""
+"""The mode of a directory that is being deleted in place; no one sets this mode by hand."""
 
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC

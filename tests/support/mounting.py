@@ -50,7 +50,7 @@ def mounted(mounts: Iterable[pb.Mount], place: Path) -> Iterator[Path]:
 
 
 def shortened(mount: pb.Mount) -> tuple[str, str]:
-    """Return options with lower directories relative to their parent, and the parent; fits in a page."""
+    """Return options with lower directories relative to their parent, and that; it fits a page."""
     options = list(mount.options)
     for at, option in enumerate(options):
         if option.startswith("lowerdir="):

@@ -47,8 +47,8 @@ class ProtocolCall(Generic[Q, R]):
 
     Attributes:
         name: Docker's name for it, such as ``Get``.
-        request: the message of the request: its body, or of an ApplyDiff, whose body is the tar, its
-            query. With `Nothing` the body is ignored.
+        request: the message of the request: its body, or for an ApplyDiff, where the body is the tar,
+            its query. With `Nothing` the body is ignored.
         response: the message of the response. The response of a Diff is the tar itself.
         make: makes the call to a driver, and checks the returned value; None means `Nothing`. The
             stream is the request's body; only ApplyDiff reads it.

@@ -31,7 +31,7 @@ _LONGEST_TEXT: Final = 2000
 
 
 class Relay:
-    """Accepts a daemon's connections, and opens one to the plugin for each.
+    """A relay, which accepts a daemon's connections and opens one to the plugin for each.
 
     Args:
         listener: where the daemon finds it.
@@ -144,7 +144,7 @@ class Connection:
 
 
 class Recorder(Relay):
-    """Writes a line for each call that passes.
+    """A relay that writes a line for each call.
 
     Args:
         listener: where the daemon finds it.
@@ -265,7 +265,7 @@ def _ms(seconds: float) -> str:
 
 
 class _Reader:
-    """Feeds a parser until its first error; the bytes are passed on in any case."""
+    """A parser that is fed until its first error; the bytes are passed on in any case."""
 
     def __init__(self, calls: deque[_Call], parse: Callable[[bytes], None]) -> None:
         self._calls = calls

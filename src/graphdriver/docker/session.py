@@ -89,13 +89,13 @@ class DaemonSession:
         self._refuse_another(request, peer, by_hand=by_hand)
         with self.served.no_calls():
             self._refuse_another(request, peer, by_hand=by_hand)
-            former = self._daemon
+            previous = self._daemon
             self._open(request)
             self.served.created.clear()  # a daemon that has just started has created nothing
             counts_gets = self.served.counts_gets
-            if counts_gets and (former is None or peer is None or peer != former.peer):
+            if counts_gets and (previous is None or peer is None or peer != previous.peer):
                 counts_gets.daemon_began()
-            if former and not by_hand and former.is_followed_by(request, peer):
+            if previous and not by_hand and previous.is_followed_by(request, peer):
                 self.served.sweep_leftovers()
             # Before the answer: after it the daemon never sends Init again, even if the plugin is
             # killed. An Init that was made by hand has no daemon.

@@ -1,4 +1,4 @@
-"""Choose a driver for a directory: each installed driver is asked how well it suits.
+"""The choice of a driver for a directory: each installed driver is asked how well it suits.
 
 Drivers answer through their optional class methods `graphdriver.driver.ProbesHome` and
 `graphdriver.driver.ChecksOptions`. A driver without a probe is used only if the user names it.
@@ -20,7 +20,7 @@ from graphdriver.files.small_files import read_object
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """How well one driver suits a directory; ``cls`` is None if it cannot be used there."""
+    """The suitability of one driver for a directory; ``cls`` is None if it cannot be used there."""
 
     name: str
     cls: type[ProtoDriver] | None

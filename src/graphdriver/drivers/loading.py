@@ -1,4 +1,4 @@
-"""Load a driver by its name.
+"""The loader of drivers by their names.
 
 Each driver has an entry point in the group ``graphdriver.drivers`` (pyproject.toml has ours), so
 drivers of other packages are found like our own. A driver without one is named as ``module:Class``.

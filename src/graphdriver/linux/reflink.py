@@ -1,4 +1,4 @@
-"""Copy a file's content inside the kernel, where it can.
+"""Copies of a file's content inside the kernel, if it supports that.
 
 `FICLONE` shares the blocks (btrfs, xfs with reflink); `copy_file_range` copies inside the kernel;
 otherwise reads and writes do it. Holes stay holes.

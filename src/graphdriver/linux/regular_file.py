@@ -1,4 +1,4 @@
-"""Open a regular file, and never anything else.
+"""The opening of regular files, and never of anything else.
 
 Opening a device uses it: a watchdog starts, a tape winds. A container that may not do that could make a
 root process do it. A check before the open does not help, because the name may change in between.

@@ -172,7 +172,7 @@ class Home:
             raise UnsupportedError(
                 f"the layers in {self.path} were kept {_with(not exact_diffs)} the promise of exact"
                 f" diffs, and the driver is set up {_with(exact_diffs)} it",
-                hint="go back to the former setting, or use another home",
+                hint="restore the previous setting, or use another home",
             )
 
     def _read_identity(self) -> dict[str, object] | None:

@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 class Notifier:
-    """Sends the state of the service to systemd.
+    """A sender of the service's state to systemd.
 
     Args:
         address: a path, or a name after ``@``, as in ``NOTIFY_SOCKET``.

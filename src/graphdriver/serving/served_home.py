@@ -360,12 +360,12 @@ class ServedHome:
         try:
             driver.release_leftovers()
         except (Exception, SystemExit):
-            _log.exception("mounts that a former daemon left cannot be unmounted")
+            _log.exception("mounts that an earlier daemon left cannot be unmounted")
         for id in self.home.unfinished():
             try:
                 if driver.is_leftover(id) is True:
                     self.remove(id)
-                    _log.info("removed layer %s, which a former daemon has not finished", id)
+                    _log.info("removed layer %s, which an earlier daemon did not finish", id)
             except (Exception, SystemExit):
                 _log.exception("the unfinished layer %s cannot be removed", id)
 

@@ -1,4 +1,4 @@
-"""Mounts a snapshotter's mounts, after a check of each directory in them.
+"""The mounting of a snapshotter's mounts, after a check of each directory in them.
 
 A bind mount is not mounted: its source is opened like a layer's directory (`Homes.opened`). An overlay
 is mounted from descriptors. A FUSE helper gets paths. Only the known helper is run: a snapshotter that

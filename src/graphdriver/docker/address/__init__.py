@@ -1,4 +1,4 @@
-"""Where a plugin listens, and how a daemon or a client finds it.
+"""The address of a plugin: where it listens, and how a daemon or a client finds it.
 
 - `listeners`: unix sockets and TCP.
 - `tls`: certificates of both sides.

@@ -1,4 +1,4 @@
-"""Tells whether a caller has read its response.
+"""The delivery of a response: whether its caller has read it.
 
 A send only fills a buffer of the kernel; whether anybody reads it is known later, or never. The kernel
 reports:

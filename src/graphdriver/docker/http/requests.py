@@ -2,8 +2,8 @@
 
 The parser is `httptools`; it sets no limits, so they are set here. The rules:
 
-- A body is complete only when the parser says so. If the connection ends before, `Message.read` raises
-  an error.
+- A body is complete only when the parser reports its end. If the connection ends before, `Message.read`
+  raises an error.
 - The socket is read only when a caller of this module waits for data, and at most one read of it is
   kept in memory. Pipelined requests wait their turn.
 - An error is raised at its place: requests that came complete before it are served first, however
@@ -114,7 +114,7 @@ class Message:
 
 
 class RequestReader:
-    """Reads requests from a connected socket, one after the other.
+    """A reader of requests from a connected socket, one after the other.
 
     Args:
         connection: the socket; with TLS, `socket` is replaced after the handshake.

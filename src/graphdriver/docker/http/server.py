@@ -66,7 +66,7 @@ _log = logging.getLogger(__name__)
 
 
 class Server:
-    """Serves a handler on listeners; a context manager that closes both at its end.
+    """A server for a handler on listeners; a context manager that closes both at its end.
 
     Args:
         handler: answers the calls.

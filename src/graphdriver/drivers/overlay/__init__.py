@@ -24,7 +24,7 @@ Docker's own overlay2; files of our own begin with a dot.
     it is made, so a power cut can empty it): no child can be created; the link itself still works.
 ``ID/lower``
     ``l/NAME:l/NAME:...``, the links of the layers below, nearest first. Made by Create if the layer
-    has a parent. Damaged, or missing beside a ``work``: the layer is lost, and only Remove works.
+    has a parent. Damaged, or missing though ``work`` exists: the layer is lost, and only Remove works.
 ``ID/work``
     The work directory of the mount, with files of overlayfs's own. Made by Create if the layer has
     a parent. On a read-only filesystem the layer is mounted on it, without an upper directory. It

@@ -41,7 +41,7 @@ killed loses nothing."""
 
 
 class FuseMounter(Mounter):
-    """Mounts overlays by the program fuse-overlayfs.
+    """A mounter that runs the program fuse-overlayfs.
 
     The program gets an alias of the home without devices (``nodev``), for two reasons. To copy up a
     device, it opens the device and reads it to its end, as root: a container that may not open the

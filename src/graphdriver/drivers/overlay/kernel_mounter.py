@@ -25,7 +25,7 @@ from graphdriver.linux.resources import mount_error_text
 
 
 class KernelMounter(Mounter):
-    """Mounts overlays by the kernel's overlayfs.
+    """A mounter that uses the kernel's overlayfs.
 
     Args:
         home: an absolute path.

@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class HomeSetup:
-    """How a driver of the overlay family serves a home.
+    """The setup of a home that a driver of the overlay family serves.
 
     Attributes:
         driver: the driver's name.
@@ -95,7 +95,7 @@ class OverlayLayers(ProtoDriver):
         self._counts.reset()
 
     def release_leftovers(self) -> None:
-        """Unmount parents that nobody uses (`graphdriver.driver.FindsLeftovers`)."""
+        """Unmount parents that are not in use (`graphdriver.driver.FindsLeftovers`)."""
         for id in self._store.layers():
             point = self._mounts.point(id)
             if not self._parents.first_child(id) or not point:
@@ -105,7 +105,7 @@ class OverlayLayers(ProtoDriver):
             except OSError as error:
                 _log.info("left %s as it is: %s", point, error.strerror)
             else:
-                _log.info("unmounted %s, which a former daemon had left", point)
+                _log.info("unmounted %s, left by an earlier daemon", point)
 
     def is_leftover(self, id: str) -> bool:
         """Tell whether a layer has no child and no mount (`graphdriver.driver.FindsLeftovers`)."""

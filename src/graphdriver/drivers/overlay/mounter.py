@@ -100,7 +100,7 @@ class Overlay:
 
 
 class Mounter(Protocol):
-    """Mounts overlays below a home."""
+    """A mounter of overlays below a home."""
 
     @property
     def marks(self) -> Marks:

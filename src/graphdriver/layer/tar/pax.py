@@ -15,7 +15,7 @@ size for all files, and the daemon, which reads the same tar, ignores them there
 
 Extended attributes are ``SCHILY.xattr.*``, as GNU tar and Go write them. A record's key ends at its
 first ``=``, so an attribute with one in its name is ``LIBARCHIVE.xattr.*``, where names are escaped. Go
-reads neither those nor ``SCHILY.dev*``, so a damaged one is left out and no error.
+reads neither those nor ``SCHILY.dev*``, so a damaged one is left out without an error.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Copier:
-    """Copies between two trees; remembers whether their files can share blocks."""
+    """A copier between two trees, which remembers whether their files can share blocks."""
 
     def __init__(self) -> None:
         self._clones = True

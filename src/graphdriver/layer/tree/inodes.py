@@ -8,7 +8,7 @@ import stat
 from graphdriver.driver import Usage
 from graphdriver.layer.tree.walk import walk
 
-_BLOCK = 512  # the unit of st_blocks, whatever the filesystem's own blocks are (inode(7))
+_BLOCK = 512  # the unit of st_blocks on every filesystem (inode(7))
 _BITS = 8
 _MASK = (1 << _BITS) - 1
 

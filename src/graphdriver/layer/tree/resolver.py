@@ -69,7 +69,7 @@ def clean(path: bytes) -> list[bytes]:
 
 
 class Resolver:
-    """Opens the directories of one layer.
+    """The resolver of one layer, which opens its directories.
 
     Args:
         root_fd: the layer's root; borrowed.

@@ -192,7 +192,7 @@ class Cursor:
                 return  # it was created meanwhile
             # The layer's directory replaces a file of the layers below, but not a file of the same tar.
             if self._form.is_own(directory.inode, name, replaced):
-                raise ParentIsFileError(f"it is to be in {show(name)}, which is not a directory")
+                raise ParentIsFileError(f"it is in {show(name)}, which is not a directory")
             os.unlink(name, dir_fd=directory.fd)
             if self._form.is_whiteout(replaced):
                 self._form.note_whiteout_replaced(directory, name)
