@@ -201,7 +201,7 @@ def test_a_home_that_is_gone_is_not_made_anew(
     session.close()
     (tmp_path / "home").rename(tmp_path / "elsewhere")
     later = DaemonSession(driver, str(tmp_path / "state"), ())
-    with pytest.raises(NotReadyError, match="is not there any more; restart"), later:
+    with pytest.raises(NotReadyError, match="does not exist any more; restart"), later:
         pass
     assert not (tmp_path / "home").exists()
 
@@ -268,7 +268,7 @@ def test_a_home_that_vanished_is_let_go_of(
     session.init(init(home), me)
     home.rename(aside)
     for _ in range(2):
-        with pytest.raises(NotReadyError, match="is not there any more"), session:
+        with pytest.raises(NotReadyError, match="does not exist any more"), session:
             pass
     Home(str(aside)).close()
     aside.rename(home)

@@ -166,7 +166,7 @@ def test_a_call_after_cleanup_is_answered(client: Client, ground: Ground) -> Non
     assert shown(client, "upper") == ["above", "file"]
     client.cleanup()
     ground.take_away()
-    with pytest.raises(GraphDriverError, match="is not there any more"):
+    with pytest.raises(GraphDriverError, match="does not exist any more"):
         client.exists("base")
     ground.put(0)
     assert shown(client, "upper") == ["above", "file"]

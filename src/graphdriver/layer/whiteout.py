@@ -32,7 +32,7 @@ def target(name: bytes) -> bytes:
     """
     hidden = name[len(PREFIX) :]
     if hidden in {b"", b".", b".."}:
-        raise BadArchiveError("a whiteout for no name")
+        raise BadArchiveError("a whiteout without a name")
     return hidden
 
 

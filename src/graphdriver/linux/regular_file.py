@@ -93,4 +93,4 @@ def open_and_stat_nodev(dir_fd: int, name: bytes) -> tuple[int, os.stat_result]:
 
 
 def _not_regular(name: bytes) -> NotRegularError:
-    return NotRegularError(errno.EINVAL, "it is no regular file any more", os.fsdecode(name))
+    return NotRegularError(errno.EINVAL, "it is not a regular file any more", os.fsdecode(name))

@@ -142,7 +142,7 @@ class ServedHome:
         self._release_unless_at(path)
         if self._home is None:
             if not make and not os.path.isdir(path):
-                raise NotReadyError(f"{path} is not there any more")
+                raise NotReadyError(f"{path} does not exist any more")
             self._home = Home(path, tuple(gid_maps), timeout, adopt=split.adopt)
             self.created.clear()
         try:

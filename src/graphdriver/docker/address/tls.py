@@ -103,7 +103,7 @@ def _load_authority(context: ssl.SSLContext, ca_file: str) -> None:
 def _load_own(context: ssl.SSLContext, cert_file: str, key_file: str) -> None:
     def refuse_to_ask() -> NoReturn:
         raise UnsupportedError(
-            f"the key {key_file} has a passphrase, which nobody can type here",
+            f"the key {key_file} has a passphrase, which cannot be entered here",
             hint="store it without one, readable by root alone",
         )
 

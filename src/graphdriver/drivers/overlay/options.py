@@ -92,5 +92,5 @@ def _refuse_reserved(option: str, driver: str) -> None:
     if key == "volatile":
         raise UnsupportedError(
             f"{driver}: 'volatile' cannot be set in mountopt",
-            hint="use the option volatile=true, which mounts only containers' layers so",
+            hint="use the option volatile=true, which applies only to containers' layers",
         )

@@ -53,7 +53,7 @@ class UpperDirectory(Form):
         self._copier = Copier()
         self._copied_up = _CopiedUp()
         # Names of the layers below that this layer both deletes and makes.
-        self._deleted = _Names("it deletes too much that it brings itself")
+        self._deleted = _Names("it deletes too many names that it also contains")
         self._has_whiteouts = False
 
     def is_all_own(self, inode: int) -> bool:
@@ -225,7 +225,7 @@ class _CopiedUp(_Names, Ownership):
     """The names that are in the upper directory but belong to the layers below."""
 
     def __init__(self) -> None:
-        super().__init__("it takes too much of the layers below for granted")
+        super().__init__("it needs too many names of the layers below to be copied up")
 
     def is_own(self, inode: int, name: bytes, found: os.stat_result) -> bool:
         """Tell whether an entry is neither a whiteout nor copied up."""

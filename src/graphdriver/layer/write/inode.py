@@ -116,7 +116,7 @@ def make_special(parent: Parent, name: bytes, entry: Entry, losses: Losses) -> b
     try:
         # The name may be another file by now, which must not get this owner and mode.
         if not _IS_TYPE[entry.type](os.fstat(fd).st_mode):
-            raise OSError(f"{show(name)} was replaced by somebody while it was made")
+            raise OSError(f"{show(name)} was replaced by another process while it was made")
         path = xattr.path_of(fd)
         set_owner(path, entry)
         if entry.type is EntryType.SYMLINK:

@@ -1,4 +1,4 @@
-"""How snapshots are shown."""
+"""The mounts of snapshots."""
 
 from __future__ import annotations
 
