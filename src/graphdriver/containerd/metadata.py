@@ -291,7 +291,8 @@ class Metadata:
             ).fetchone()
             if child:
                 raise InUseError(
-                    f"the snapshot {child[0]!r} is a child of {one.key!r}", hint="remove that one first"
+                    f"the snapshot {child[0]!r} is a child of {one.key!r}",
+                    hint="remove that one first",
                 )
             run("DELETE FROM snapshots WHERE number = ?", (one.number,))
             # In the same transaction: after a crash the layer has a row here or there.

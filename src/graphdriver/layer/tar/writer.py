@@ -33,7 +33,9 @@ def headers(entry: Entry) -> bytes:
     if b"\0" in entry.name or b"\0" in entry.link:
         raise UnsupportedError(f"{entry.name!r}: a tar cannot hold a name with a NUL")
     if entry.device != (0, 0) and max(entry.device) >= _SMALL_OCTAL:
-        raise UnsupportedError(f"{entry.name!r}: a tar cannot hold the device number {entry.device}")
+        raise UnsupportedError(
+            f"{entry.name!r}: a tar cannot hold the device number {entry.device}"
+        )
     records: dict[bytes, bytes] = {}
     recorded = b""  # the names in records
     prefix, name = _split(entry.name)
