@@ -230,6 +230,14 @@ def test_without_root_devices_are_left_out_and_their_links(
     assert os.getxattr(theirs / "f", "user.b") == b"2"
 
 
+def test_without_root_a_device_leaves_what_lies_below_its_name(theirs: Path) -> None:
+    (theirs / "f").write_bytes(b"below")
+    entries = [tars.file(b"own"), tars.header(b"f", b"4", device=(7, 0))]
+    unpack_without_root(theirs, tars.tar(*entries, tars.header(b"own", b"3", device=(1, 3))))
+    assert os.listdir(theirs) == ["f"]
+    assert (theirs / "f").read_bytes() == b"below"
+
+
 def test_without_root_an_owner_that_has_no_id_is_an_error(theirs: Path) -> None:
     (said,) = unpack_without_root(theirs, tars.tar(tars.file(b"f", uid=5, gid=1000)))
     assert said == (

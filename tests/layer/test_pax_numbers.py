@@ -116,6 +116,10 @@ def time_of(value: bytes) -> int | None:
     return entry.mtime_ns if entry else None
 
 
+def test_a_record_without_a_key_is_refused() -> None:
+    assert entry_of(b"", b"v") is None
+
+
 @pytest.mark.parametrize("id", [-1, -2, -(1 << 63), 0xFFFFFFFF, 1 << 32, (1 << 63) - 1])
 @pytest.mark.parametrize("key", [b"uid", b"gid"])
 def test_an_owner_that_linux_cannot_have_is_nobody_and_told_once(

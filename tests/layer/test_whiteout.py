@@ -222,6 +222,38 @@ def test_in_an_overlay_a_whiteout_after_its_folder_makes_it_opaque(
     assert is_opaque(layer, "d")
 
 
+def test_in_an_overlay_a_whiteout_stays_though_a_device_of_its_name_cannot_be_made(
+    layer: Layer, on_a_lower: Callable[[int], UpperDirectory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graphdriver.layer.write.inode.in_user_namespace", lambda: True)
+    device = tars.header(b"f", b"4", device=(7, 0))
+    layer.unpack(tars.tar(tars.whiteout(b".wh.f"), device), form=on_a_lower)
+    assert is_whiteout(layer, "f")
+
+
+def test_in_an_overlay_a_copied_up_folder_has_nothing_of_one_whose_inode_number_it_got(
+    place: Path,
+) -> None:
+    """Ext4 gives such a number at once."""
+    for name in ("gone", "kept"):
+        (place / "lower" / name).mkdir(parents=True)
+        (place / "lower" / name / "f").touch()
+    upper = Layer(place / "upper")
+    upper.root.mkdir()
+    entries = [
+        tars.directory(b"gone"),
+        tars.whiteout(b"gone/.wh.f"),
+        tars.file(b"gone/f"),
+        tars.header(b"gone", b"3", device=(0, 0)),
+        tars.file(b"kept/own"),
+        tars.file(b"kept/f"),
+        tars.header(b"kept/f", b"3", device=(0, 0)),
+    ]
+    with opened(place / "lower") as fds:
+        upper.unpack(tars.tar(*entries), form=lambda fd: UpperDirectory(fd, fds))
+    assert upper.names() == [b"kept", b"kept/own"]
+
+
 def test_what_a_whiteout_left_is_not_looked_at_again(
     layer: Layer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,11 +92,8 @@ class UpperDirectory(Form):
         return True
 
     def note_new_directory(self, directory: Dir, replaced: os.stat_result | None) -> None:
-        """Make a new directory opaque if it replaced something."""
-        # A removed directory may have had the same inode number.
-        inode = os.fstat(directory.fd).st_ino
-        self._copied_up.forget(inode)
-        self._deleted.forget(inode)
+        """Make it opaque if something had to go for it."""
+        self._forget_former(directory)
         if replaced is not None:
             # A whiteout or a file hid the directory below; the new one must not show it again.
             make_opaque(directory, self._marks)
@@ -166,7 +163,14 @@ class UpperDirectory(Form):
     def _copy_directory_up(self, directory: Dir, name: bytes, below: Dir) -> None:
         inherits = has_default_acl(directory.fd)
         with below.open(name) as source, directory.make(name, inherits=inherits) as made:
+            self._forget_former(made)
             copy_metadata(made.fd, os.fstat(source.fd), xattr.get_all(source.fd))
+
+    def _forget_former(self, made: Dir) -> None:
+        """Forget what was noted of a directory that is gone, and had the inode number of a new one."""
+        inode = os.fstat(made.fd).st_ino
+        self._copied_up.forget(inode)
+        self._deleted.forget(inode)
 
     def _clear(self, directory: LayerDir, names: list[bytes]) -> None:
         """Remove names that were copied up, and whiteouts, which have nothing to hide any more."""

@@ -94,7 +94,8 @@ def _split(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             raise BadArchiveError("its extended header is damaged")
         end = at + length
         key, equals, value = data[space + 1 : end - 1].partition(b"=")
-        if end > len(data) or end <= space or data[end - 1 : end] != b"\n" or not equals:
+        is_cut = end > len(data) or end <= space or data[end - 1 : end] != b"\n"
+        if is_cut or not equals or not key:
             raise BadArchiveError("its extended header is damaged")
         if b"\0" in key or (key in _NO_NUL and b"\0" in value):
             raise BadArchiveError("its extended header has a name with a NUL")

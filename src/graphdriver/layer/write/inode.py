@@ -103,13 +103,7 @@ def make_special(parent: Parent, name: bytes, entry: Entry, losses: Losses) -> b
         case EntryType.FIFO:
             os.mkfifo(name, 0o600, dir_fd=directory_fd)
         case _:
-            try:
-                mode = _DEVICE_MODE[entry.type] | 0o600
-                os.mknod(name, mode, os.makedev(*entry.device), dir_fd=directory_fd)
-            except OSError as error:
-                if error.errno != errno.EPERM:
-                    raise
-                _leave_device_out(entry, losses, error)
+            if not _make_device(directory_fd, name, entry, losses):
                 return False
     # O_PATH, since opening a device uses it, and opening a FIFO waits for its other end.
     fd = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory_fd)
@@ -130,8 +124,8 @@ def make_special(parent: Parent, name: bytes, entry: Entry, losses: Losses) -> b
     return True
 
 
-def _leave_device_out(entry: Entry, losses: Losses, error: OSError) -> None:
-    """Leave out a device that no process can make here.
+def _make_device(directory_fd: int, name: bytes, entry: Entry, losses: Losses) -> bool:
+    """Make a device, or leave it out where no process can make it; tell whether it was made.
 
     That is any device in a user namespace, where Docker leaves them out too: containers have theirs in
     /dev. And a 0:0 character device cannot be made through a mounted overlay, since it would be a
@@ -140,12 +134,25 @@ def _leave_device_out(entry: Entry, losses: Losses, error: OSError) -> None:
     Raises:
         UnsupportedError: it could be made here with more rights.
     """
-    problem = f"{show(entry.name)}: this device cannot be made here: {error.strerror}"
-    if entry.device != (0, 0) and not in_user_namespace():
-        raise UnsupportedError(
-            problem, hint="let this process make devices (CAP_MKNOD, device cgroup)"
-        ) from error
-    losses.note("devices", problem)
+    # Asked before mknod(2), which says of a name that exists only that it does: what has the name
+    # would be removed, and nothing could be made in its place.
+    is_hopeless = entry.device != (0, 0) and in_user_namespace()
+    try:
+        if is_hopeless:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        mode = _DEVICE_MODE[entry.type] | 0o600
+        os.mknod(name, mode, os.makedev(*entry.device), dir_fd=directory_fd)
+    except OSError as error:
+        if error.errno != errno.EPERM:
+            raise
+        problem = f"{show(entry.name)}: this device cannot be made here: {error.strerror}"
+        if entry.device != (0, 0) and not is_hopeless:
+            raise UnsupportedError(
+                problem, hint="let this process make devices (CAP_MKNOD, device cgroup)"
+            ) from error
+        losses.note("devices", problem)
+        return False
+    return True
 
 
 def _write_ranges(fd: int, entry: Entry, data: Data) -> None:
