@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver.drivers.overlay.kernel_mounter import KernelMounter
-from graphdriver.drivers.overlay.layers import MAX_LOWERS
-from graphdriver.drivers.overlay.mounter import Overlay
+from graphdriver.drivers.overlay.mounter import MAX_LOWERS, Overlay
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from graphdriver.errors import (
     GraphDriverError,
@@ -94,6 +93,19 @@ def test_as_many_layers_as_the_kernel_takes_stand_on_each_other(
     with pytest.raises(UnsupportedError, match=r"500 layers are more than .*mount\(2\) takes"):
         driver.get(top, "")
     assert not (home / top / "merged").exists()
+
+
+def test_a_layer_on_as_many_as_the_kernel_takes_cannot_be_got_on_a_read_only_filesystem(
+    take_up: TakeUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = take_up()
+    chain(driver, 4)
+    monkeypatch.setattr("graphdriver.drivers.overlay.mounts.MAX_LOWERS", 3)
+    monkeypatch.setattr("graphdriver.drivers.overlay.mounts._is_read_only", lambda directory: True)
+    assert driver.get("2", "")
+    driver.put("2")
+    with pytest.raises(UnsupportedError, match=r"read-only, so the layer is one more .* on 3, and"):
+        driver.get("3", "")
 
 
 # --- what it says of itself -----------------------------------------------------------------------

@@ -84,7 +84,7 @@ def test_sizes_are_read_as_docker_reads_them(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "G", "-1G", "1X", "1,5G", "1GG", "ten"])
+@pytest.mark.parametrize("text", ["", "G", "-1G", "1X", "1,5G", "1GG", "ten", "8192P", "9" * 400])
 def test_what_is_no_size_is_refused(take_up: TakeUp, text: str) -> None:
     with pytest.raises(UnsupportedError, match="is not a size; write 10G"):
         take_up(f"size={text}")

@@ -16,6 +16,7 @@ from graphdriver.errors import UnsupportedError
 
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgtp]?)i?b?", re.IGNORECASE)
 _UNITS: Final = " kmgtp"
+_LIMIT: Final = 1 << 63  # an offset in a file has 63 bits (lseek(2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,10 @@ def parse_size(text: str) -> int:
     """Return a size in bytes, read as Docker reads ``10G``, ``512m`` or ``1.5 TiB`` (powers of 1024).
 
     Raises:
-        UnsupportedError: it is not a size.
+        UnsupportedError: it is not a size, or more than a file can have.
     """
     found = _SIZE.fullmatch(text.strip())
-    if not found:
-        raise UnsupportedError(f"{text!r} is not a size", hint="write 10G or 512m")
-    return int(float(found[1]) * 1024 ** _UNITS.index(found[2].lower() or " "))
+    size = float(found[1]) * 1024 ** _UNITS.index(found[2].lower() or " ") if found else _LIMIT
+    if size >= _LIMIT:
+        raise UnsupportedError(f"{text[:40]!r} is not a size", hint="write 10G or 512m")
+    return int(size)

@@ -15,7 +15,7 @@ from typing import Final
 
 from graphdriver.driver import IDMap, ProtoDriver, Usage, host_root
 from graphdriver.drivers.overlay.layout import DIFF, LINKS, MERGED, WORK, Layout
-from graphdriver.drivers.overlay.mounter import Mounter
+from graphdriver.drivers.overlay.mounter import MAX_LOWERS, Mounter
 from graphdriver.drivers.overlay.mounts import LayerMounts
 from graphdriver.drivers.overlay.options import HomeOptions, layer_size
 from graphdriver.drivers.overlay.parents import ParentIndex
@@ -27,9 +27,6 @@ from graphdriver.layer.tree.inodes import disk_usage
 from graphdriver.linux import xattr
 from graphdriver.linux.project_quota import limit_tree
 from graphdriver.store import Store
-
-MAX_LOWERS: Final = 500
-"""The most lower directories of a mount (OVL_MAX_STACK in Linux, fs/overlayfs)."""
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

@@ -16,6 +16,9 @@ from graphdriver.errors import UnsupportedError
 from graphdriver.layer.overlay.whiteout import Marks
 from graphdriver.linux import mount as calls
 
+MAX_LOWERS: Final = 500
+"""The most lower directories of a mount (OVL_MAX_STACK in Linux, fs/overlayfs)."""
+
 SETTINGS: Final = (("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off"))
 """The overlayfs settings of every mount. With ``redirect_dir`` or ``metacopy``, an attribute in a layer
 could show directories and content from elsewhere; with ``index``, several mounts could not share a

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from graphdriver.drivers.overlay.layout import DIFF, MERGED, WORK, Layout
-from graphdriver.drivers.overlay.mounter import Mounter, Overlay
+from graphdriver.drivers.overlay.mounter import MAX_LOWERS, Mounter, Overlay
 from graphdriver.drivers.overlay.reference_counts import ReferenceCounts
-from graphdriver.errors import GraphDriverError
+from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.layer.tree.remove import remove_tree
 from graphdriver.linux.mount import MNT_DETACH, unmount
 from graphdriver.linux.processes import mount_holders
@@ -140,6 +140,12 @@ class LayerMounts:
                 self._clear_volatile_mark(id)
                 options.append("volatile")
             overlay = Overlay(lowers, target, f"{id}/{DIFF}", f"{id}/{WORK}", options)
+        if len(overlay.lowers) > MAX_LOWERS:
+            raise UnsupportedError(
+                f"the filesystem is read-only, so the layer is one more lower directory on"
+                f" {len(lowers)}, and the kernel mounts at most {MAX_LOWERS}",
+                hint="mount the filesystem writable",
+            )
         if not is_read_only:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(self._layout.path(target), 0o700)
