@@ -36,6 +36,22 @@ def make(directory: Dir, name: bytes) -> None:
     os.mkdir(name, dir_fd=directory.fd)
 
 
+def test_a_link_that_cannot_be_read_is_not_taken_for_a_missing_directory(
+    root: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.symlink("d", "l", dir_fd=root.root_fd)
+
+    def readlink(name: bytes, *, dir_fd: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def refused(directory: Dir, name: bytes) -> None:
+        pytest.fail("a directory was to be made in its place")
+
+    monkeypatch.setattr("graphdriver.layer.tree.resolver.os.readlink", readlink)
+    with pytest.raises(OSError, match="Input/output error"):
+        root.open([b"l"], refused)
+
+
 @given(st.lists(st.sampled_from([b"", b".", b"..", b"a", b"b"])))
 def test_a_cleaned_name_has_no_dots_or_climbs_and_is_refused(parts: list[bytes]) -> None:
     depth = 0

@@ -247,7 +247,11 @@ def _longest_run(parts: deque[bytes]) -> list[bytes]:
 
 
 def _link_target(fd: int, name: bytes) -> bytes | None:
+    """Return the text of a link; None if the name is no link, or nothing has it."""
     try:
         return os.readlink(name, dir_fd=fd)
-    except OSError:
+    except OSError as error:
+        # A link that cannot be read is not missing: a directory would be made in its place.
+        if error.errno not in (errno.EINVAL, errno.ENOENT):
+            raise
         return None
