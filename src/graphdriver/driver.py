@@ -253,7 +253,8 @@ class Driver(ProtoDriver):
             BadArchiveError: the tar is damaged or hostile.
             BrokenStreamError: it broke off.
             InUseError: as for `remove`, before anything of the tar was read; the layer is as before.
-                After any other error the layer is incomplete, and only `remove` is allowed.
+                After any other error the layer is incomplete: the framework lets no call read or fill
+                it, or create a layer on it, until it is removed.
         """
 
     @abc.abstractmethod

@@ -128,7 +128,10 @@ class InUseError(GraphDriverError):
 
 
 class LayerUnfinishedError(GraphDriverError):
-    """The layer is incomplete: its ApplyDiff failed or broke off. Only Remove is allowed."""
+    """The layer is incomplete, since its ApplyDiff did not finish: it can only be removed.
+
+    Also raised by an ApplyDiff of a layer that was filled before: each layer is filled once.
+    """
 
     kind = Kind.UNFINISHED
 

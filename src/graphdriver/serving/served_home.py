@@ -20,9 +20,9 @@ keeps the order of steps for that:
 5. remove the mark, and fsync its directory;
 6. the call is answered.
 
-A process that finds the mark at its start rejects every call for the layer but Remove. A second
-ApplyDiff is rejected too: a daemon repeats a call if its connection broke, and the second body can be
-just the tail of a tar.
+`Home` finds the marks at its start. No call reads or fills a layer that has one, and none creates a
+layer of its ID or on it; Remove works. A second ApplyDiff is refused for every layer: after a broken
+connection a daemon sends the call again, and its body can be only the tail of the tar.
 """
 
 from __future__ import annotations
