@@ -11,9 +11,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from grpc import StatusCode
 
 import graphdriver
 from graphdriver import errors
+from graphdriver.cli import command
+from graphdriver.containerd import service
+from graphdriver.docker.handler import STATUS
 from tests.support.documented import pages
 
 PUBLIC = set(graphdriver.__all__)
@@ -50,6 +54,17 @@ def test_the_documentation_lists_them() -> None:
 def test_every_error_is_public() -> None:
     found = {name for name in vars(errors) if name.endswith("Error")}
     assert found == {name for name in PUBLIC if name.endswith("Error")}
+
+
+def test_the_documentation_lists_the_codes_of_each_kind_of_error() -> None:
+    by_kind = errors.BY_KIND | {errors.Kind.FAILED: errors.GraphDriverError}
+    expected = [
+        f"| `{kind.value}` | `{by_kind[kind].__name__}` | {STATUS.get(kind, 500)}"
+        f" | {service.CODES.get(kind, StatusCode.INTERNAL).name} | {command.CODES[kind]} |"
+        for kind in errors.Kind
+    ]
+    table = pages()["docs/contract.md"].partition("| kind | class |")[2].partition("\n\n")[0]
+    assert table.splitlines()[2:] == expected
 
 
 def test_a_wrong_name_is_an_error_for_python_and_for_type_checkers() -> None:
