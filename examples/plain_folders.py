@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
-from graphdriver import IDMap, ProtoDriver, host_root, serve_unix
+from graphdriver import IDMap, LayerNotFoundError, ProtoDriver, host_root, serve_unix
 
 
 class PlainFolders(ProtoDriver):
@@ -40,7 +40,7 @@ class PlainFolders(ProtoDriver):
 
     def get(self, id: str, mount_label: str) -> str:
         if not self.exists(id):
-            raise FileNotFoundError(f"layer {id} does not exist")
+            raise LayerNotFoundError("the layer does not exist")
         return self._path(id)
 
     def put(self, id: str) -> None:
