@@ -125,6 +125,16 @@ def test_no_plugin_is_an_exit_code_of_its_own(folder: Path) -> None:
     assert b"no socket in /run/docker/plugins" in result.stderr
 
 
+@pytest.mark.parametrize("command", [("call", "Status"), ("conform",), ("record", "taped")])
+def test_a_path_where_a_name_belongs_is_an_error_that_names_the_right_option(
+    command: tuple[str, ...],
+) -> None:
+    result = graphdriver(*command, "--plugin", "/run/p.sock")
+    assert result.returncode == 2
+    expected = b"'/run/p.sock' is not a plugin's name; name a socket's path with --socket\n"
+    assert result.stderr.endswith(expected), result.stderr
+
+
 def test_a_diff_whose_reader_has_enough_ends_without_a_trace(
     serving: Serving, folder: Path
 ) -> None:

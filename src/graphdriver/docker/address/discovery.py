@@ -100,7 +100,10 @@ def find(
         UnreachableError: no plugin has that name; the text lists the places.
     """
     if not name or "/" in name or "\0" in name:
-        raise MalformedRequestError(f"{name!r} is not a plugin's name")
+        raise MalformedRequestError(
+            f"{name!r} is not a plugin's name",
+            hint="name a socket's path with --socket" if "/" in name else None,
+        )
     for path in (f"{sockets}/{name}.sock", f"{sockets}/{name}/{name}.sock"):
         if is_socket(path):
             return Address(path=path)
