@@ -1,8 +1,10 @@
 """Plugins that are wrong in one thing each, so that it is seen that the kit can fail.
 
-Each module below holds faults of one group of cases. A fault is planted in a driver that works
-(`Broken`) or in what stands between the daemon and a plugin that works (`Proxy`), and knows nothing of
-the cases. `python -m tests.conformance.plugin.faulty NAME SOCKET` serves it.
+A module holds the faults of the group of cases that it is named after; some also hold those of a
+related group, such as `changes` those of sizes. `caught_by` names the case of each fault. A fault is
+planted in a driver that works (`Broken`) or in what stands between the daemon and a plugin that works
+(`Proxy`), and knows nothing of the cases. `python -m tests.conformance.plugin.faulty NAME SOCKET`
+serves it.
 """
 
 from __future__ import annotations
