@@ -165,7 +165,7 @@ def uses_the_client(text: str, ground: Ground) -> None:
 
 
 def serves_what_was_ported(text: str, ground: Ground) -> None:
-    (ground.directory / "it.py").write_text(text.replace('"folders"', f'"{ground.name}"'))
+    (ground.directory / "it.py").write_text(text.replace('"directories"', f'"{ground.name}"'))
     with (
         ground.running("python it.py", ground.answers(ground.name)),
         Client(ground.name, timeout=60) as client,
