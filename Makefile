@@ -1,5 +1,5 @@
 # For users: `make run` serves the default driver, `make test` runs the tests.
-# Both make the environment (.venv) first, and make it again when pyproject.toml has changed.
+# Both make the environment (.venv) first, and make it anew when pyproject.toml has changed.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -11,7 +11,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 help:
 	@echo 'make run [ARGS="vfs -v"]         serve a driver (the best one for this machine) to a Docker daemon'
 	@echo 'make test [ARGS="tests/layer"]   run the tests'
-	@echo 'make test-long [ARGS=...]        run all tests with large numbers, and those that take minutes'
+	@echo 'make test-long [ARGS=...]        run all tests with more repetitions, and those marked long'
 	@echo 'make lint                        check style and types'
 	@echo 'make fuzz [SECONDS=3600]         fuzz the reader of tar headers'
 	@echo 'make clean                       remove the environment and all caches'

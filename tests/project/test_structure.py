@@ -224,7 +224,7 @@ def test_the_readmes_driver_is_the_example() -> None:
 
 
 FORBIDDEN = {
-    "os.chdir": "threads share the current folder, unless one has unshared its own",
+    "os.chdir": "threads share the working directory, unless one has unshared its own",
     "os.walk": "it stops without a word some 200 levels down, and goes by path",
     "os.fwalk": "it is recursive, and takes a descriptor for each level",
     "shutil.rmtree": "the same",
