@@ -1,4 +1,4 @@
-"""The map in CONTRIBUTING.md has a line for each room, and a room's docstring names each file in it."""
+"""The map in CONTRIBUTING.md has a line for each package, whose docstring names each of its files."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ def packages(above: Path) -> Iterator[Path]:
             yield init.parent
 
 
-def test_each_room_is_on_the_map() -> None:
-    rooms = {f"{package.relative_to(SOURCE)}/" for package in packages(SOURCE)}
+def test_each_package_is_on_the_map() -> None:
+    found = {f"{package.relative_to(SOURCE)}/" for package in packages(SOURCE)}
     files = {file.name for file in SOURCE.glob("*.py")} - {"__init__.py", "__main__.py"}
-    assert drawn("src/graphdriver") == rooms | files
+    assert drawn("src/graphdriver") == found | files
 
 
-def test_each_room_of_the_tests_is_on_the_map() -> None:
+def test_each_test_package_is_on_the_map() -> None:
     assert drawn("tests") == {f"{one.name}/" for one in packages(TESTS) if one.parent == TESTS}
 
 
-def test_each_file_is_named_in_the_docstring_of_its_room() -> None:
+def test_each_file_is_named_in_the_docstring_of_its_package() -> None:
     unnamed = {}
     for package in packages(SOURCE):
         if package.name == "cases":  # a group of cases each, which docs/conformance.md lists
             continue
         text = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
         modules = {file.stem for file in package.glob("[!_]*.py")}
-        rooms = {one.name for one in packages(package) if one.parent == package}
+        inner = {one.name for one in packages(package) if one.parent == package}
         named = {name.rpartition(".")[2] for name in re.findall(r"(?<!`)`([\w.]+)`", text)}
-        if missing := (modules | rooms) - named:
+        if missing := (modules | inner) - named:
             unnamed[str(package.relative_to(SOURCE))] = missing
     assert not unnamed, "add a line for each to the docstring of the package"
 
 
 def test_every_test_is_run_by_the_gate() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
-    rooms = {f"tests/{one.name}" for one in packages(TESTS) if one.parent == TESTS}
+    tested = {f"tests/{one.name}" for one in packages(TESTS) if one.parent == TESTS}
     elsewhere = {"tests/newer", "tests/support"}
     files = {f"tests/{file.name}" for file in TESTS.glob("test_*.py")}
-    assert {*settings["testpaths"]} == (rooms - elsewhere) | files
+    assert {*settings["testpaths"]} == (tested - elsewhere) | files

@@ -107,7 +107,7 @@ def test_what_is_gone_would_be_seen() -> None:
         "see `no_such_thing`",
         "as `Handler.no_such_thing` does",
         "see `graphdriver.no_such_module.thing`",
-        "run by tests.no_such_room",
+        "run by tests.no_such_package",
         "see tests/no_such_file.py",
         "as docs/no-such-page.md says",
         "(no-such-page.md says why)",

@@ -1,4 +1,4 @@
-"""The house: which room may know which, and what a file may be."""
+"""Which package may import which, and what a file may be."""
 
 from __future__ import annotations
 
@@ -55,12 +55,13 @@ WITHIN = {
     "docker": {"address": set[str]()},
     "conformance": {"kit": set[str](), "plugin": {"kit"}, "snapshotter": {"kit"}},
 }
-"""Which inner rooms of a room know which others of it."""
+"""Which inner packages of a package may import which others of it."""
 NO_FILESYSTEM = "layer.tar"
 """Parsers, apart from input and output."""
 
 
-def room(file: Path) -> str:
+def package_of(file: Path) -> str:
+    """Return the name of the package or module directly below graphdriver that a file is in."""
     return file.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
@@ -99,14 +100,14 @@ def named(files: Iterable[Path]) -> list[str]:
 def test_imports_run_only_downward() -> None:
     upward = {}
     for file in FILES:
-        mine = room(file)
+        mine = package_of(file)
         known = {module.partition(".")[0] for module in imported(file)} - {mine}
         if more := known - MAY_KNOW[mine]:
             upward[str(file.relative_to(SOURCE))] = more
     assert not upward
 
 
-def test_no_room_of_the_tests_knows_another() -> None:
+def test_no_test_package_imports_another() -> None:
     beside = {}
     for file in sorted(TESTS.rglob("*.py")):
         mine = file.relative_to(TESTS).parts[0]
@@ -119,7 +120,7 @@ def test_no_room_of_the_tests_knows_another() -> None:
     assert not beside
 
 
-def test_inner_rooms_know_only_those_below_them() -> None:
+def test_inner_packages_import_only_those_below_them() -> None:
     upward = {}
     for file in FILES:
         outer, inner = (*file.relative_to(SOURCE).with_suffix("").parts, "")[:2]
@@ -169,7 +170,7 @@ def test_drivers_are_known_by_their_entry_points_alone() -> None:
         f"drivers.{one.name}" for one in (SOURCE / "drivers").iterdir() if one.is_dir()
     )
     for file in FILES:
-        if room(file) != "drivers":
+        if package_of(file) != "drivers":
             assert not [module for module in imported(file) if module.startswith(packages)], file
 
 
@@ -245,7 +246,7 @@ def test_no_layer_is_worked_on_by_path() -> None:
         if "unshare_working_directory()" in file.read_text():
             names.discard("os.chdir")
         wrong = names & FORBIDDEN.keys()
-        if room(file) == "layer":
+        if package_of(file) == "layer":
             wrong |= {n for n in names if n.startswith(("os.path.", "shutil.", "subprocess."))}
         if wrong:
             by_path[str(file.relative_to(SOURCE))] = wrong

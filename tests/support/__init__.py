@@ -1,1 +1,1 @@
-"""Shared code of several test rooms; a room's tests import nothing of another room's."""
+"""What several test packages use; a test package imports nothing of another one."""

@@ -1,4 +1,4 @@
-"""Numbers that are small in the gate and large in `make test-long`."""
+"""Numbers that are small in the gate (`.ci/run`) and `make test`, and large in `make test-long`."""
 
 from __future__ import annotations
 
