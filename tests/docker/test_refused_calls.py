@@ -177,3 +177,21 @@ def test_a_refusal_that_comes_when_the_tar_is_begun_leaves_the_mark(
         assert daemon.ask(CALLS["ApplyDiff"]()).status == 500
         assert "transfer did not finish" in daemon.ask(wire.call("Get", ID="a")).error
         assert os.listdir(f"{big.home}/.graphdriver/applying") == ["a"]
+
+
+def test_calls_for_an_unfinished_layer(
+    big: Plugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = deciding(big, "ApplyDiff", monkeypatch, reads=True)
+    one.outcome = OSError("the disk fails")
+    one.go_on.set()
+    with big.wire() as daemon:
+        assert daemon.ask(wire.call("Get", ID="a")).status == 200
+        assert daemon.ask(CALLS["ApplyDiff"]()).status == 500
+        for call in ("Get", "Diff", "Changes", "DiffSize", "Create", "CreateReadWrite"):
+            assert "transfer did not finish" in daemon.ask(wire.call(call, ID="a")).error, call
+        child = daemon.ask(wire.call("Create", ID="b", Parent="a"))
+        assert "layer a is incomplete" in child.error
+        assert "first transfer broke off" in daemon.ask(CALLS["ApplyDiff"]()).error
+        for call in ("Exists", "GetMetadata", "Put", "Remove"):
+            assert daemon.ask(wire.call(call, ID="a")).status == 200, call
