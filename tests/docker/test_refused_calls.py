@@ -179,9 +179,7 @@ def test_a_refusal_that_comes_when_the_tar_is_begun_leaves_the_mark(
         assert os.listdir(f"{big.home}/.graphdriver/applying") == ["a"]
 
 
-def test_calls_for_an_unfinished_layer(
-    big: Plugin, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_calls_for_an_unfinished_layer(big: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:
     one = deciding(big, "ApplyDiff", monkeypatch, reads=True)
     one.outcome = OSError("the disk fails")
     one.go_on.set()
