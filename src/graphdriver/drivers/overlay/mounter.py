@@ -22,8 +22,7 @@ MAX_LOWERS: Final = 500
 SETTINGS: Final = (("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off"))
 """The overlayfs settings of every mount. With ``redirect_dir`` or ``metacopy``, an attribute in a layer
 could show directories and content from elsewhere; with ``index``, several mounts could not share a
-lower
-directory."""
+lower directory."""
 
 _UNKNOWN_TO_BUILDKIT: Final = "metacopy"
 """BuildKit refuses, or compares file by file, mounts with an option that it does not know (its
