@@ -1,1 +1,1 @@
-"""What several test packages use; a test package imports nothing of another one."""
+"""Shared code of several test packages; a test package imports nothing of another one."""
