@@ -43,4 +43,4 @@ def a_root_that_climbs(canary: bytes) -> Attack:
 
 
 def a_root_that_a_whiteout_deletes(canary: bytes) -> Attack:
-    return Attack(blow=(tars.whiteout(b".wh.."),), refused="no name")
+    return Attack(blow=(tars.whiteout(b".wh.."),), refused="without a name")

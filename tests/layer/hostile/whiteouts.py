@@ -11,11 +11,11 @@ def a_whiteout_that_climbs(canary: bytes) -> Attack:
 
 
 def a_whiteout_of_the_folder_above(canary: bytes) -> Attack:
-    return Attack(blow=(tars.whiteout(b".wh..."),), refused="no name")
+    return Attack(blow=(tars.whiteout(b".wh..."),), refused="without a name")
 
 
 def a_whiteout_of_no_name(canary: bytes) -> Attack:
-    return Attack(blow=(tars.whiteout(b"d/.wh."),), refused="no name")
+    return Attack(blow=(tars.whiteout(b"d/.wh."),), refused="without a name")
 
 
 def a_whiteout_through_a_link(canary: bytes) -> Attack:
