@@ -207,7 +207,7 @@ def test_a_driver_that_exits_in_the_sweep_keeps_no_daemon_from_starting(
         raise OSError("broken")
     served.sweep_leftovers()
     assert caplog.messages == [
-        "mounts that a former daemon left cannot be unmounted",
+        "mounts that an earlier daemon left cannot be unmounted",
         "the unfinished layer a cannot be removed",
     ]
     served.close()

@@ -159,8 +159,8 @@ class DaemonSession:
             if self.served.is_current():
                 return None
             try:
-                if self._daemon is None and self._file:
-                    self._daemon = self._file.read()
+                if self._daemon is None:
+                    self._daemon = self._remembered()
                 if self._daemon is None or (at_start and self._daemon.cleaned_up):
                     return None
                 # Never create it: a missing home may be on a filesystem that is not mounted yet.
@@ -175,6 +175,17 @@ class DaemonSession:
                 return error
             _log.info("opened %s again", self._daemon.init.home)
             return None
+
+    def _remembered(self) -> Daemon | None:
+        """Return the daemon of the remembered Init.
+
+        Raises:
+            NotReadyError: what is remembered is damaged.
+        """
+        try:
+            return self._file.read() if self._file else None
+        except ValueError as error:
+            raise NotReadyError(str(error)) from error
 
     def _open(self, request: InitRequest, timeout: float = 0, *, make: bool = True) -> None:
         served = self.served
