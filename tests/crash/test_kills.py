@@ -3,7 +3,7 @@
 The life of some layers (`story`) is traced once, step by step. Then, for each call that was seen, it
 goes as far as the step, the process is killed before the call, and a new process is started. The gate
 takes the first and the last call of each name in each step. What is there must be what was there before
-the step or what should be there after it, or bear the mark of an ApplyDiff that did not end. Nothing
+the step or what should be there after it, or have the mark of an ApplyDiff that did not end. Nothing
 else may be left, no mount, no folder, no link; and with the layer removed all goes on from its
 beginning to the end.
 """

@@ -1,4 +1,4 @@
-"""Which home is served and for whom, when something went wrong on the way."""
+"""Which home is served, and for which daemon, after an error."""
 
 from __future__ import annotations
 
