@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tarfile
+from dataclasses import replace
 
 from graphdriver.conformance.plugin import tars
 from graphdriver.driver import ReadStream
@@ -79,7 +80,8 @@ def write_and_read_again(entry: Entry) -> None:
     if entry.sparse is not None:
         return  # our writer writes holes as zeros
     again = next(iter(TarReader(Dribble(headers(entry), 1 << 20))))
-    assert again == entry
+    # The reader has left a damaged attribute out, so only the one who read it knows of it.
+    assert again == replace(entry, damaged_xattr=None)
 
 
 def compare_with_tarfile(block: bytes) -> None:
@@ -108,6 +110,7 @@ def seeds() -> list[bytes]:
         tars.file(b"f", b"content", magic=magic) + tars.directory(b"d/") + tars.symlink(b"l", b"f")
         for magic in (tars.USTAR, tars.GNU, tars.V7)
     ]
+    damaged = tars.pax([(b"LIBARCHIVE.xattr.user.a", b"no base64!")]) + tars.file(b"f", b"content")
     attacks = [maker(b"/nowhere") for maker in CORPUS]
     wicked = [b"".join((*attack.trap, *attack.blow)) for attack in attacks]
-    return [b"\5" + tar for tar in (*honest, *wicked) if len(tar) < ENOUGH]
+    return [b"\5" + tar for tar in (*honest, damaged, *wicked) if len(tar) < ENOUGH]
