@@ -11,4 +11,5 @@
 - `tree`: walks, resolves, copies and removes directory trees.
 - `write`: makes entries in a tree.
 - `overlay`: upper directories of overlay mounts.
+- `erofs`: a stored tar as a filesystem image.
 """

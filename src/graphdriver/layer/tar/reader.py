@@ -62,6 +62,11 @@ class TarReader:
             last = entry.name
             yield entry
 
+    @property
+    def data_start(self) -> int:
+        """Where in the tar the rest of the current entry's data begins, in bytes."""
+        return self._stream.tell()
+
     def data(self, n: int | None = None) -> Iterator[memoryview]:
         """Yield the next ``n`` bytes of the current entry's data as they arrive; None: all the rest.
 
