@@ -39,8 +39,12 @@ class OverlayDriver(NaiveDiffDriver):
     """The filesystem type of the mounts that are named for containerd, as mount(8) takes it."""
 
     def __init__(self) -> None:
-        self._layers = OverlayLayers(self.set_up)
+        self._layers = self.make_layers()
         super().__init__(self._layers)
+
+    def make_layers(self) -> OverlayLayers:
+        """Return the layers that the driver keeps."""
+        return OverlayLayers(self.set_up)
 
     @classmethod
     @abc.abstractmethod

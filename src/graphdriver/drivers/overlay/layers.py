@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from graphdriver.driver import IDMap, ProtoDriver, Usage, host_root
 from graphdriver.drivers.overlay.layout import DIFF, LINKS, MERGED, WORK, Layout
@@ -61,6 +61,9 @@ class OverlayLayers(ProtoDriver):
             UnsupportedError if it cannot be.
     """
 
+    layout_type: ClassVar[type[Layout]] = Layout
+    """The class of the home's layout."""
+
     def __init__(self, set_up: Callable[[str, Sequence[str]], HomeSetup]) -> None:
         self._set_up = set_up
 
@@ -76,16 +79,19 @@ class OverlayLayers(ProtoDriver):
         self._owner = host_root(uid_maps), host_root(gid_maps)
         self._store = Store(home, self._owner[1], own=(LINKS,))
         self._counts = ReferenceCounts(home)
-        self._layout = Layout(home)
-        self._mounts = LayerMounts(
-            self._layout, self._counts, self.setup.mounter, self.setup.options.mount_options
-        )
+        self._layout = self.layout_type(home)
+        self._mounts = self.make_mounts()
         self._family = threading.Lock()
         """Guards the index of parents: no parent is removed while a child is made."""
         self._layout.sweep_links(self._store.layers())
         parents = ParentIndex(self._layout.parent_of)
         parents.read(self._store.layers())
         self._parents = parents
+
+    def make_mounts(self) -> LayerMounts:
+        """Return the mounts of the layers; called by `init`."""
+        options = self.setup.options.mount_options
+        return LayerMounts(self._layout, self._counts, self.setup.mounter, options)
 
     def daemon_began(self) -> None:
         """Count each mounted layer once (`graphdriver.driver.CountsGets`)."""
@@ -173,7 +179,7 @@ class OverlayLayers(ProtoDriver):
     def _lowers_upon(self, parent: str) -> list[str]:
         """Return the links of the layers below a child of ``parent``, nearest first."""
         self._store.parent_path(parent)
-        lowers = [self._layout.link_of(parent), *self._layout.lowers(parent)]
+        lowers = self.links_for_child(parent)
         if len(lowers) > MAX_LOWERS:
             raise UnsupportedError(
                 f"there are {len(lowers) - 1} layers below parent {parent}, and the kernel mounts at"
@@ -181,6 +187,10 @@ class OverlayLayers(ProtoDriver):
                 hint="squash some of them",
             )
         return lowers
+
+    def links_for_child(self, id: str) -> list[str]:
+        """Return the links that show a layer to a child: its own, and those of the layers below."""
+        return [self._layout.link_of(id), *self._layout.lowers(id)]
 
     # --- remove -----------------------------------------------------------------------------------
 
@@ -235,12 +245,16 @@ class OverlayLayers(ProtoDriver):
     # --- get and put ------------------------------------------------------------------------------
 
     def get(self, id: str, mount_label: str) -> str:
-        """Return the layer's directory, mounted if the layer has a parent."""
+        """Return the layer's directory, mounted unless its ``diff`` holds the whole tree."""
         self._store.path(id)
-        lowers = self._layout.lowers(id)
+        lowers = self.links_below_upper(id)
         if not lowers:
             return self._layout.path(id, DIFF)  # it holds the whole tree
         return self._mounts.get(id, lowers, mount_label)
+
+    def links_below_upper(self, id: str) -> list[str]:
+        """Return the links of the lower directories of a layer's own mount, nearest first."""
+        return self._layout.lowers(id)
 
     def put(self, id: str) -> None:
         """Undo one `get`; the last one unmounts."""
@@ -291,9 +305,10 @@ class OverlayLayers(ProtoDriver):
         return metadata
 
     def directories(self, id: str) -> tuple[str, str, list[str]]:
-        """Return a layer's upper and work directories, and the directories of the layers below."""
+        """Return the upper, work and lower directories of a layer's mount."""
         diff, work = os.path.join(self._store.path(id), DIFF), self._layout.path(id, WORK)
-        return diff, work, self._layout.lower_directories(id)
+        links = self.links_below_upper(id)
+        return diff, work, [self._layout.path(*self._layout.target(link, id)) for link in links]
 
     def usage(self, id: str) -> Usage:
         """Count the layer's own directory (`graphdriver.driver.CountsUsage`)."""
@@ -333,7 +348,7 @@ class OverlayLayers(ProtoDriver):
 
     @contextlib.contextmanager
     def opened_below(self, id: str) -> Iterator[list[int]]:
-        """Open the ``diff`` directories of the layers below a layer, nearest first."""
+        """Open the directories of the layers below a layer, nearest first."""
         with contextlib.ExitStack() as held:
             fds = []
             for path in self._layout.lower_directories(id):

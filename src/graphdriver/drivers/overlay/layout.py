@@ -12,7 +12,7 @@ import errno
 import os
 import re
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import ClassVar, Final
 
 from graphdriver.errors import GraphDriverError
 from graphdriver.files.directories import make_own
@@ -30,8 +30,9 @@ _VOLATILE: Final = ".volatile"
 _LOWERS: Final = "list of lower layers"
 """What `_LOWER` holds, for error texts."""
 _NAME_LENGTH: Final = 26
-_NAME: Final = re.compile(r"l/[A-Z0-9]{26}")
-_TARGET: Final = re.compile(rf"\.\./([^/]+)/{DIFF}")
+_TARGET: Final = re.compile(r"\.\./([^/]+)/([^/]+)")
+_FIRST: Final = "-"
+"""What `_LOWER` holds in a layer that is mounted without a layer below."""
 
 
 class Layout:
@@ -40,6 +41,11 @@ class Layout:
     Args:
         home: an absolute path.
     """
+
+    link_name: ClassVar[re.Pattern[str]] = re.compile(r"l/[A-Z0-9]{26}")
+    """The names of the links that layers can be mounted by."""
+    parts: ClassVar[Sequence[str]] = (DIFF,)
+    """The directories of a layer that links lead to."""
 
     def __init__(self, home: str) -> None:
         self.home = home
@@ -74,13 +80,21 @@ class Layout:
         if volatile and lowers:
             _write(os.path.join(directory, _VOLATILE), "")
 
-    def make_link(self, id: str, link: str) -> None:
-        """Make a layer's link.
+    def mark_first(self, id: str) -> None:
+        """Note that a layer has a work directory, and no layer below: its list is not lost.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        _write(self.path(id, _LOWER), _FIRST)
+
+    def make_link(self, id: str, link: str, part: str = DIFF) -> None:
+        """Make a link to one of a layer's directories.
 
         Raises:
             OSError: it cannot be made; FileExistsError if it exists.
         """
-        os.symlink(f"../{id}/{DIFF}", self.path(link))
+        os.symlink(f"../{id}/{part}", self.path(link))
 
     def remove_link(self, link: str) -> None:
         """Remove a link; succeed if it does not exist.
@@ -132,7 +146,7 @@ class Layout:
         except (FileNotFoundError, ValueError) as error:
             raise _lost("link", id, path) from error
         # A name from a damaged file is never followed: it could lead out of the home.
-        if _NAME.fullmatch(link):
+        if self.link_name.fullmatch(link):
             return link
         raise _lost("link", id, path)
 
@@ -152,26 +166,37 @@ class Layout:
             raise _lost(_LOWERS, id, path) from None
         except ValueError as error:
             raise _lost(_LOWERS, id, path) from error
-        if not all(map(_NAME.fullmatch, names)):
+        if names == [_FIRST]:
+            return []
+        if not all(map(self.link_name.fullmatch, names)):
             raise _lost(_LOWERS, id, path)
         return names
 
     def lower_directories(self, id: str) -> list[str]:
-        """Return the paths of the ``diff`` directories of the layers below a layer, nearest first.
+        """Return the paths of the directories of the layers below a layer, nearest first.
 
         Raises:
             GraphDriverError: the list of lower layers, or one of the links in it, was lost.
             OSError: they cannot be read now.
         """
-        return [self.path(self._target(link, id), DIFF) for link in self.lowers(id)]
+        return [self.path(*self.target(link, id)) for link in self.lowers(id)]
 
     def parent_of(self, id: str) -> str:
         """Return a layer's parent, ``""`` if it has none; errors as for `lower_directories`."""
         lowers = self.lowers(id)
-        return self._target(lowers[0], id) if lowers else ""
+        return self.target(lowers[0], id)[0] if lowers else ""
 
-    def _target(self, link: str, id: str) -> str:
-        """Return the layer that a link leads to; ``id`` is the layer that lists the link."""
+    def target(self, link: str, id: str) -> tuple[str, str]:
+        """Return the layer that a link leads to, and which directory of it.
+
+        Args:
+            link: relative to the home.
+            id: the layer that lists the link.
+
+        Raises:
+            GraphDriverError: the link was lost.
+            OSError: it cannot be read now.
+        """
         path = self.path(link)
         found = None
         try:
@@ -179,9 +204,9 @@ class Layout:
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.EINVAL):  # not missing, and a symlink
                 raise
-        if not found:
+        if not found or found[2] not in self.parts:
             raise _lost(_LOWERS, id, f"{path} or {self.path(id, _LOWER)}")
-        return found[1]
+        return found[1], found[2]
 
     # --- the sweep at start -----------------------------------------------------------------------
 

@@ -56,7 +56,7 @@ class LayerMounts:
     def point(self, id: str) -> str:
         """Return the directory that a layer is mounted on; ``""`` if it is not mounted."""
         points = (self._layout.path(id, name) for name in (MERGED, WORK))
-        return next(filter(_is_mounted, points), "")
+        return next(filter(is_mounted, points), "")
 
     def get(self, id: str, lowers: Sequence[str], mount_label: str) -> str:
         """Mount a layer unless it is mounted, count one more Get, and return where it is mounted.
@@ -118,6 +118,24 @@ class LayerMounts:
         self._unmounted(id)
         self._counts.set(id, 0)
 
+    # --- lower directories that are mounts themselves ---------------------------------------------
+
+    def hold_lowers(self, id: str, lowers: Sequence[str]) -> None:
+        """Mount what the lower directories of a layer show, for as long as the layer is mounted.
+
+        Called before the layer is mounted. Here nothing: they are plain directories.
+
+        Args:
+            id: the layer.
+            lowers: the links of its lower directories.
+
+        Raises:
+            GraphDriverError: something cannot be mounted; `release_lowers` is called then, too.
+        """
+
+    def release_lowers(self, id: str) -> None:
+        """Note that a layer is not mounted any more; raise nothing."""
+
     # --- mounting ---------------------------------------------------------------------------------
 
     def _mount(self, id: str, lowers: Sequence[str], mount_label: str) -> str:
@@ -150,9 +168,11 @@ class LayerMounts:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(self._layout.path(target), 0o700)
         try:
+            self.hold_lowers(id, lowers)
             self._mounter.mount(overlay)
         except BaseException:
             self._remove_merged(id)
+            self.release_lowers(id)
             self._layout.lower_directories(id)  # raises a better error if one of them is lost
             raise
         return self._layout.path(target)
@@ -160,6 +180,8 @@ class LayerMounts:
     def _end(self, id: str, point: str) -> None:
         if point:
             self._unmount(id, point)
+        else:
+            self.release_lowers(id)  # somebody else may have unmounted the layer
         # On a read-only filesystem the kernel's mark stays. Then the count stays as well: it shows
         # that the mark is of this boot, and that nothing was lost.
         if not self._has_volatile_mark(id):
@@ -187,6 +209,7 @@ class LayerMounts:
 
     def _unmounted(self, id: str) -> None:
         """Remove the leftovers of a mount from the layer's directory."""
+        self.release_lowers(id)
         self._remove_merged(id)
         if self._layout.is_volatile(id):
             self._clear_volatile_mark(id)
@@ -231,7 +254,7 @@ class LayerMounts:
         return self._layout.path(id, WORK, "work", "incompat")
 
 
-def _is_mounted(directory: str) -> bool:
+def is_mounted(directory: str) -> bool:
     """Tell whether something is mounted on a directory; False if the directory does not exist."""
     # By device numbers: an overlay always has its own, and a stat costs less than the mount table.
     try:
