@@ -14,6 +14,7 @@ import pytest
 _MAKE = {
     "ext4": ("mkfs.ext4", "-q"),
     "ext4-1k": ("mkfs.ext4", "-q", "-b", "1024"),
+    "ext4-on-4k-blocks": ("mkfs.ext4", "-q"),
     "ext4-few-inodes": ("mkfs.ext4", "-q", "-N", "160"),
     "ext4-untyped": ("mkfs.ext4", "-q", "-O", "^filetype"),
     "xfs": ("mkfs.xfs", "-q", "-m", "reflink=1"),
@@ -21,6 +22,10 @@ _MAKE = {
     "btrfs": ("mkfs.btrfs", "-q"),
     "btrfs-small-metadata": ("mkfs.btrfs", "-q", "-m", "single", "-d", "single"),
 }
+
+
+_SECTORS = {"ext4-on-4k-blocks": "4096"}
+"""The logical blocks of the device, in bytes, where they are not of 512."""
 
 
 @contextlib.contextmanager
@@ -35,7 +40,12 @@ def loop(kind: str, folder: Path, size: int = 512 << 20) -> Iterator[Path]:
     subprocess.run([*make, str(image)], check=True, stdout=subprocess.DEVNULL)
     place = folder / kind
     place.mkdir()
-    subprocess.run(["mount", "-o", "loop", str(image), str(place)], check=True)
+    attach = ["losetup", "--find", "--show", "--sector-size", _SECTORS.get(kind, "512"), str(image)]
+    device = subprocess.run(attach, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    try:
+        subprocess.run(["mount", device, str(place)], check=True)
+    finally:  # once it is mounted, it is detached at the unmount
+        subprocess.run(["losetup", "--detach", device], check=True)
     try:
         yield place
     finally:

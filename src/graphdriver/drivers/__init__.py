@@ -4,6 +4,6 @@
 - `choice`: finds out which driver suits a directory best.
 - `options`: lists and reads a driver's options. `probe_record`: what the last probe of a home
   found.
-- `overlay` (overlay2 and fuse-overlayfs), `btrfs`, `vfs`: the drivers. Each package's docstring
-  describes its layout on disk.
+- `overlay` (overlay2 and fuse-overlayfs), `erofs`, `btrfs`, `vfs`: the drivers. Each
+  package's docstring describes its layout on disk.
 """

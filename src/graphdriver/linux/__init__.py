@@ -10,6 +10,7 @@
 - `inode_flags`: chattr(1).
 - `reflink`: FICLONE, copy_file_range(2).
 - `filesystem`: statfs(2), syncfs(2).
+- `loop`: loop devices, loop(4).
 - `btrfs`: subvolumes and searches of btrfs.
 - `btrfs_quota`: simple quotas of btrfs.
 - `project_quota`: limits by project.

@@ -1,0 +1,4 @@
+"""The driver erofs: a layer's tar is stored as it came, and mounted as an EROFS image.
+
+- `mounting`: the mount of one image on a directory.
+"""
