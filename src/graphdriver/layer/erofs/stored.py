@@ -1,0 +1,129 @@
+"""A layer's stored tar: its checksums, and a stream that reads it back and checks it.
+
+Nothing on the way from the disk checks content. So the tar is checked when it is given out again: what
+a disk has damaged is a broken stream, and never another tar.
+
+The check is a CRC-32 of each piece, before any of the piece is given out. The SHA-256 of the whole tar
+is known only at its end, and takes three times as long: over a unix socket 1.6 to 1.9 GB/s were
+measured with SHA-256 in a second thread, 2.4 to 3.3 GB/s with CRC-32. A CRC-32 detects every change of
+up to 32 adjacent bits, and others all but once in 2^32. It protects against nobody: who can write to
+the file is root, and can write to its record as well.
+
+A piece is sent from the memory in which it was checked. sendfile(2) was some 10 % faster, but may read
+it from the disk again after the check.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from dataclasses import dataclass
+from typing import Final
+
+from graphdriver.errors import BrokenStreamError
+
+PIECE: Final = 256 << 10
+"""How many bytes of a tar have one checksum; the last piece may have fewer."""
+
+_SUM: Final = 4
+"""Bytes of a checksum, big-endian."""
+
+
+@dataclass(frozen=True, slots=True)
+class TarSums:
+    """The length of a tar and its checksums.
+
+    Attributes:
+        size: its length in bytes.
+        sha256: the SHA-256 of all of it: the layer's diff ID.
+        pieces: the CRC-32 of each `PIECE`, one after the other, 4 bytes each, big-endian.
+    """
+
+    size: int
+    sha256: bytes
+    pieces: bytes
+
+
+class TarSummer:
+    """Computes the `TarSums` of a tar that comes in portions of any length."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._sha256 = hashlib.sha256()
+        self._pieces = bytearray()
+        self._crc = 0
+
+    def add(self, portion: bytes) -> None:
+        """Add the next bytes of the tar."""
+        self._sha256.update(portion)
+        left = memoryview(portion)
+        while left:
+            part = left[: PIECE - self._size % PIECE]
+            self._crc = zlib.crc32(part, self._crc)
+            self._size += len(part)
+            left = left[len(part) :]
+            if self._size % PIECE == 0:
+                self._end_piece()
+
+    def sums(self) -> TarSums:
+        """Return the sums, after the last portion."""
+        if self._size % PIECE:
+            self._end_piece()
+        return TarSums(self._size, self._sha256.digest(), bytes(self._pieces))
+
+    def _end_piece(self) -> None:
+        self._pieces += self._crc.to_bytes(_SUM, "big")
+        self._crc = 0
+
+
+class StoredTar:
+    """A stored tar as a `graphdriver.driver.ClosableStream`.
+
+    Args:
+        fd: the file that holds it; closed by `close`.
+        offset: where it begins in the file, in bytes.
+        size: its length in bytes.
+        pieces: `TarSums.pieces`, as recorded.
+    """
+
+    def __init__(self, fd: int, offset: int, size: int, pieces: bytes) -> None:
+        self._fd = fd
+        self._offset = offset
+        self._size = size
+        self._pieces = pieces
+        self._done = 0
+        self._piece = b""
+        self._at = 0
+
+    def read(self, n: int, /) -> bytes:
+        """Return up to ``n`` bytes, ``b""`` at the end.
+
+        Raises:
+            BrokenStreamError: what is on disk is not the tar that was stored.
+            OSError: it cannot be read.
+        """
+        if self._at == len(self._piece):
+            self._piece, self._at = self._next(), 0
+        part = self._piece[self._at : self._at + n]
+        self._at += len(part)
+        return part
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+    def _next(self) -> bytes:
+        """Return the next piece, checked; ``b""`` at the end."""
+        size = min(PIECE, self._size - self._done)
+        piece = os.pread(self._fd, size, self._offset + self._done)
+        # At the end no checksum may be left: a recorded size may be damaged, too.
+        found = zlib.crc32(piece).to_bytes(_SUM, "big") if size else b""
+        number = -(-self._done // PIECE)
+        if len(piece) < size or found != self._pieces[number * _SUM : (number + 1) * _SUM]:
+            raise BrokenStreamError(
+                f"the layer's tar is damaged on disk at byte {self._done} of {self._size}",
+                hint="remove the layer and load it again; check the disk",
+            )
+        self._done += size
+        return piece

@@ -1,0 +1,119 @@
+"""A stored tar is given out as it was stored, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import random
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from graphdriver.errors import BrokenStreamError
+from graphdriver.layer.erofs.stored import PIECE, StoredTar, TarSummer, TarSums
+from graphdriver.layer.erofs.storing import StoringStream
+
+OFFSET = 4096
+SIZES = (0, 1, 512, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE, 3 * PIECE + 512)
+
+
+class Portions:
+    """A stream that returns fewer bytes than it is asked for."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = io.BytesIO(data)
+        self._random = random.Random(len(data))
+
+    def read(self, n: int, /) -> bytes:
+        return self._data.read(min(n, self._random.choice((1, 511, 40_000, PIECE + 7))))
+
+
+def some_bytes(size: int) -> bytes:
+    return random.Random(size).randbytes(size)
+
+
+def store(path: Path, data: bytes) -> TarSums:
+    """Store a tar behind a head and in front of other data."""
+    with open(path, "wb", buffering=0) as file:
+        file.write(bytes(OFFSET))
+        stream = StoringStream(Portions(data), file.fileno())
+        stream.read(512)
+        sums = stream.finish()
+        file.write(b"an index")
+    return sums
+
+
+def stored(path: Path, sums: TarSums) -> StoredTar:
+    return StoredTar(os.open(path, os.O_RDONLY), OFFSET, sums.size, sums.pieces)
+
+
+def pieces_of(tar: StoredTar, n: int) -> Iterator[bytes]:
+    try:
+        while piece := tar.read(n):
+            yield piece
+    finally:
+        tar.close()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_is_stored_is_read_back(tmp_path: Path, size: int) -> None:
+    data = some_bytes(size)
+    sums = store(tmp_path / "file", data)
+    assert (tmp_path / "file").read_bytes() == bytes(OFFSET) + data + b"an index"
+    for n in (PIECE, 1000, PIECE + 1):
+        assert b"".join(pieces_of(stored(tmp_path / "file", sums), n)) == data
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_checksums_are_those_of_the_whole_and_of_each_piece(tmp_path: Path, size: int) -> None:
+    data = some_bytes(size)
+    crcs = [zlib.crc32(data[at : at + PIECE]) for at in range(0, size, PIECE)]
+    pieces = b"".join(crc.to_bytes(4, "big") for crc in crcs)
+    assert store(tmp_path / "file", data) == TarSums(size, hashlib.sha256(data).digest(), pieces)
+
+
+@pytest.mark.parametrize("damaged", range(4))
+def test_no_byte_of_a_damaged_piece_is_given_out(tmp_path: Path, damaged: int) -> None:
+    data = some_bytes(3 * PIECE + 512)
+    sums = store(tmp_path / "file", data)
+    at = min(damaged * PIECE + 4711, len(data) - 1)
+    with open(tmp_path / "file", "r+b") as file:
+        file.seek(OFFSET + at)
+        file.write(bytes([data[at] ^ 0x10]))
+    tar = stored(tmp_path / "file", sums)
+    given = b"".join(tar.read(PIECE) for _ in range(damaged))
+    assert given == data[: damaged * PIECE]
+    for _ in range(2):  # it does not go on behind the damage
+        with pytest.raises(
+            BrokenStreamError, match=f"damaged on disk at byte {damaged * PIECE} of"
+        ):
+            tar.read(1)
+    tar.close()
+
+
+def test_a_file_that_was_cut_is_a_broken_stream(tmp_path: Path) -> None:
+    sums = store(tmp_path / "file", some_bytes(2 * PIECE))
+    os.truncate(tmp_path / "file", OFFSET + PIECE)
+    with pytest.raises(BrokenStreamError):
+        list(pieces_of(stored(tmp_path / "file", sums), PIECE))
+
+
+@pytest.mark.parametrize("size", [PIECE, PIECE - 512, 0, 3 * PIECE])
+def test_a_recorded_size_that_is_damaged_is_a_broken_stream(tmp_path: Path, size: int) -> None:
+    sums = store(tmp_path / "file", some_bytes(2 * PIECE))
+    (tmp_path / "file").write_bytes((tmp_path / "file").read_bytes() + bytes(2 * PIECE))
+    wrong = TarSums(size, sums.sha256, sums.pieces)
+    with pytest.raises(BrokenStreamError):
+        list(pieces_of(stored(tmp_path / "file", wrong), PIECE))
+
+
+def test_the_sums_do_not_depend_on_the_portions() -> None:
+    data = some_bytes(2 * PIECE + 5)
+    whole, bytewise = TarSummer(), TarSummer()
+    whole.add(data)
+    for at in range(0, len(data), 4099):
+        bytewise.add(data[at : at + 4099])
+    assert whole.sums() == bytewise.sums()
