@@ -29,109 +29,19 @@ import shutil
 import socket
 import statistics
 import subprocess
-import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from graphdriver import Client
+from benchmarks.plugin import Plugin, send_chunks, served
+from benchmarks.programs import EXTRACT, PACK, Places, extract, packed, timed, write
+from benchmarks.tars import big_file, small_files, whiteouts
+
 from tests.e2e.debian import root_filesystem
 
-CHUNK = 32 << 10
 Work = dict[str, Callable[[], float]]
-
-
-class Plugin:
-    """A plugin in a process of its own, and calls to it as a daemon makes them."""
-
-    def __init__(
-        self, driver: str, directory: Path, options: list[str], python: str = sys.executable
-    ) -> None:
-        self.path = f"{directory}/{directory.name}.sock"
-        words = [word for option in options for word in ("--opt", option)]
-        self.process = subprocess.Popen(
-            [python, "-m", "graphdriver", "serve", driver, "--socket", self.path, *words],
-            stdout=subprocess.DEVNULL,
-        )
-        while not os.path.exists(self.path):
-            time.sleep(0.02)
-        self.client = Client(self.path)
-        self.client.init(f"{directory}/home", [], [], [])
-        self._count = 0
-
-    def close(self) -> None:
-        """Stop it."""
-        self.client.cleanup()
-        self.process.terminate()
-        self.process.wait()
-
-    def peak(self) -> float:
-        """Return the most memory that it ever had, in MB."""
-        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
-            fields = dict(line.split(":", 1) for line in file)
-        return int(fields["VmHWM"].split()[0]) / 1024
-
-    def settled(self) -> float:
-        """Wait until it does nothing, also behind an answer; return its processor time so far."""
-        clock = (~self.process.pid << 3) | 2  # clock_getcpuclockid(3)
-        before = -1.0
-        while (now := time.clock_gettime(clock)) - before > 0.0005:
-            before = now
-            time.sleep(0.05)
-        return now
-
-    def new(self, parent: str = "") -> str:
-        """Create a layer."""
-        self._count += 1
-        self.client.create(f"layer{self._count}", parent, "", {})
-        return f"layer{self._count}"
-
-    def apply(self, id: str, parent: str, tar: Path) -> float:
-        """Send a tar in chunks; return the seconds until the answer."""
-        head = (
-            f"POST /GraphDriver.ApplyDiff?id={id}&parent={parent} HTTP/1.1\r\nHost: \r\n"
-            "Transfer-Encoding: chunked\r\n\r\n"
-        )
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.connect(self.path)
-            started = time.perf_counter()
-            connection.sendall(head.encode())
-            send_chunks(connection, tar)
-            answer = connection.recv(65536)
-        assert answer.startswith(b"HTTP/1.1 200"), answer
-        return time.perf_counter() - started
-
-    def diff(self, id: str, parent: str) -> float:
-        """Read a diff to its end, and discard it."""
-        body = json.dumps({"ID": id, "Parent": parent})
-        head = f"POST /GraphDriver.Diff HTTP/1.1\r\nHost: \r\nContent-Length: {len(body)}\r\n\r\n"
-        buffer = bytearray(CHUNK)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.connect(self.path)
-            started = time.perf_counter()
-            connection.sendall((head + body).encode())
-            last = b""
-            while size := connection.recv_into(buffer):
-                last = (last + buffer[max(0, size - 5) : size])[-5:]
-                if last == b"0\r\n\r\n":
-                    break
-        assert last == b"0\r\n\r\n"
-        return time.perf_counter() - started
-
-
-def send_chunks(connection: socket.socket, tar: Path) -> None:
-    """Send a tar as a chunked body, without a copy in this process."""
-    framed = bytearray(b"%x\r\n%b\r\n" % (CHUNK, bytes(CHUNK)))
-    start = len(framed) - CHUNK - 2
-    piece = memoryview(framed)[start:-2]
-    with open(tar, "rb", buffering=0) as file:
-        while (size := file.readinto(piece)) == CHUNK:
-            connection.sendall(framed)
-    if size:
-        connection.sendall(b"%x\r\n%b\r\n" % (size, bytes(piece[:size])))
-    connection.sendall(b"0\r\n\r\n")
 
 
 def receive(connection: socket.socket, path: str) -> None:
@@ -159,34 +69,6 @@ def floor(tar: Path, path: str) -> float:
     return took
 
 
-def write(path: str, size: int) -> float:
-    """Return the seconds to write a file from one buffer."""
-    buffer = bytes(128 << 10)
-    started = time.perf_counter()
-    with open(path, "wb", buffering=0) as file:
-        for _ in range(size // len(buffer)):
-            file.write(buffer)
-    return time.perf_counter() - started
-
-
-def timed(command: list[str], **more: object) -> float:
-    """Return the seconds that a command takes."""
-    started = time.perf_counter()
-    subprocess.run(command, check=True, **more)  # type: ignore[call-overload]
-    return time.perf_counter() - started
-
-
-class Places:
-    """Fresh directories for the other programs."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def fresh(self) -> str:
-        """Make one."""
-        return tempfile.mkdtemp(dir=self._directory)
-
-
 def extracting(plugin: Plugin, places: Places, tar: Path, parent: str = "") -> Work:
     """Ways to write a layer."""
 
@@ -196,10 +78,10 @@ def extracting(plugin: Plugin, places: Places, tar: Path, parent: str = "") -> W
         plugin.client.remove(id)
         return took
 
-    def other(command: list[str]) -> Callable[[], float]:
+    def other(command: Sequence[str]) -> Callable[[], float]:
         def run() -> float:
             place = places.fresh()
-            took = timed([*command, "-C", place, "-f", str(tar)])
+            took = extract(tar, place, command)
             shutil.rmtree(place)
             return took
 
@@ -216,7 +98,7 @@ def extracting(plugin: Plugin, places: Places, tar: Path, parent: str = "") -> W
 
     return {
         "plugin": ours,
-        "tar": other(["tar", "-x", "--xattrs", "--xattrs-include=*"]),
+        "tar": other(EXTRACT),
         "bsdtar": other(["bsdtar", "-x", "-p"]),
         "tarfile": by_tarfile,
     }
@@ -260,9 +142,7 @@ def packing(plugin: Plugin, places: Places, tar: Path) -> Work:
     id = plugin.new()
     plugin.apply(id, "", tar)
     tree = places.fresh()
-    subprocess.run(
-        ["tar", "-x", "--xattrs", "--xattrs-include=*", "-C", tree, "-f", str(tar)], check=True
-    )
+    extract(tar, tree)
 
     def by_tarfile() -> float:
         started = time.perf_counter()
@@ -270,18 +150,12 @@ def packing(plugin: Plugin, places: Places, tar: Path) -> Work:
             archive.add(tree, ".")
         return time.perf_counter() - started
 
-    def other(command: list[str]) -> Callable[[], float]:
-        def run() -> float:
-            # To a pipe: GNU tar does not read what it would write to /dev/null.
-            return timed(
-                ["sh", "-c", 'exec "$@" | cat > /dev/null', "sh", *command, "-C", tree, "."]
-            )
-
-        return run
+    def other(command: Sequence[str]) -> Callable[[], float]:
+        return lambda: packed(command, tree)
 
     return {
         "plugin": lambda: plugin.diff(id, ""),
-        "tar": other(["tar", "-c", "--xattrs", "--xattrs-include=*", "-f", "-"]),
+        "tar": other(PACK),
         "bsdtar": other(["bsdtar", "-c", "-f", "-"]),
         "tarfile": by_tarfile,
     }
@@ -306,7 +180,7 @@ def comparing(plugin: Plugin, places: Places, tar: Path) -> Work:
     plugin.client.put(child)
     one, other = places.fresh(), places.fresh()
     for place in (one, other):
-        subprocess.run(["tar", "-x", "-C", place, "-f", str(tar)], check=True)
+        extract(tar, place)
 
     def ours() -> float:
         started = time.perf_counter()
@@ -334,41 +208,6 @@ def living(plugin: Plugin, tar: Path) -> Work:
         return time.perf_counter() - started
 
     return {"plugin": ours}
-
-
-def small_files(path: Path, count: int, size: int) -> Path:
-    """Make a tar of small files, a hundred in a directory."""
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
-        for number in range(count):
-            if number % 100 == 0:
-                directory = tarfile.TarInfo(f"directory{number // 100}")
-                directory.type, directory.mode = tarfile.DIRTYPE, 0o755
-                tar.addfile(directory)
-            entry = tarfile.TarInfo(f"directory{number // 100}/file{number % 100}")
-            entry.size, entry.mtime, entry.mode = size, 1_700_000_000, 0o644
-            tar.addfile(entry, io.BytesIO(b"x" * size))
-    return path
-
-
-def big_file(path: Path, size: int) -> Path:
-    """Make a tar of one file without holes."""
-    piece = os.urandom(1 << 20)
-    with open(path, "wb") as file:
-        entry = tarfile.TarInfo("big")
-        entry.size = size
-        file.write(entry.tobuf(tarfile.PAX_FORMAT))
-        for _ in range(size >> 20):
-            file.write(piece)
-        file.write(bytes(1024))
-    return path
-
-
-def whiteouts(path: Path, count: int) -> Path:
-    """Make a tar that deletes what `small_files` made."""
-    with tarfile.open(path, "w") as tar:
-        for number in range(count):
-            tar.addfile(tarfile.TarInfo(f"directory{number // 100}/.wh.file{number % 100}"))
-    return path
 
 
 def works(
@@ -414,23 +253,12 @@ def in_memory() -> Iterator[str]:
             subprocess.run(["umount", directory], check=True)
 
 
-@contextlib.contextmanager
-def served(driver: str, directory: Path, options: list[str], python: str) -> Iterator[Plugin]:
-    """Serve a driver in a new directory."""
-    directory.mkdir(exist_ok=True)
-    plugin = Plugin(driver, directory, options, python)
-    try:
-        yield plugin
-    finally:
-        plugin.close()
-
-
 def beside_programs(
     arguments: argparse.Namespace, directory: Path, tars: Path
 ) -> dict[str, object]:
     """Compare the plugin with other programs; print, and return what was found."""
     rows = []
-    with served(arguments.driver, directory, arguments.opt, sys.executable) as plugin:
+    with served(arguments.driver, directory, arguments.opt) as plugin:
         for work, ways, peer in works(plugin, Places(directory), tars, arguments.only):
             times: dict[str, list[float]] = {way: [] for way in ways}
             for _ in range(arguments.rounds):
@@ -451,7 +279,7 @@ def beside_commit(arguments: argparse.Namespace, directory: Path, tars: Path) ->
     """Compare the plugin with another commit's; print, and return what was found."""
     rows = []
     with (
-        served(arguments.driver, directory / "this", arguments.opt, sys.executable) as this,
+        served(arguments.driver, directory / "this", arguments.opt) as this,
         served(arguments.driver, directory / "other", arguments.opt, arguments.beside) as other,
     ):
         plugins = this, other
