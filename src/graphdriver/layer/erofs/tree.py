@@ -49,6 +49,7 @@ class Inode:
             extents in order. Of a symbolic link: its target. Else 0.
         rdev: of a device: its number, as `os.makedev` returns it.
         xattrs: extended attributes as on disk; None if there are none.
+        links: how many names lead to it; counted when an index is written.
     """
 
     mode: int
@@ -59,6 +60,7 @@ class Inode:
     data: int | bytes | tuple[Extent, ...] = 0
     rdev: int = 0
     xattrs: dict[bytes, bytes] | None = None
+    links: int = 0
 
 
 @dataclass(slots=True, eq=False)

@@ -1,0 +1,370 @@
+"""The index writer: a tree becomes the part of an image that is not the tar."""
+
+from __future__ import annotations
+
+import enum
+import os
+import stat
+from array import array
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from graphdriver.errors import UnsupportedError
+from graphdriver.layer.erofs import chunks, structures
+from graphdriver.layer.erofs.structures import BLOCK, INODE_SIZE, SLOT
+from graphdriver.layer.erofs.tree import Area, Directory, Extent, Inode
+
+HEAD: Final = 4096
+"""The first bytes of a file with an index; its superblock is there."""
+
+_TAR_AS_DEVICE: Final = 1 << 31
+"""The number of the tar's first block where the tar is a file of its own: behind any index."""
+
+_ROOT: Final = BLOCK // SLOT
+"""The root's number: inodes are numbered from the block before it, since none may be 0."""
+
+_AT_ONCE: Final = 1 << 18
+
+
+class Place(enum.Enum):
+    """Where an index is."""
+
+    BEHIND_TAR = "behind the tar"
+    """In one file: head, tar, copied data, index."""
+    OWN_FILE = "own file"
+    """Head, copied data, index; the tar is a second file, the image's device 1."""
+
+
+class Index(NamedTuple):
+    """What was written.
+
+    Attributes:
+        size: of the file with the index, in bytes.
+        inodes: how many the image has.
+    """
+
+    size: int
+    inodes: int
+
+
+def copied_start(place: Place, tar_size: int) -> int:
+    """Return where the copied data begin in the file with the index, in bytes."""
+    return HEAD + (_rounded(tar_size) if place is Place.BEHIND_TAR else 0)
+
+
+def write_index(
+    root: Directory, fd: int, place: Place, *, tar_size: int, copied_size: int, uuid: bytes
+) -> Index:
+    """Write the index of a layer behind its tar and its copied data, or behind the latter alone.
+
+    The head is written last. The same tree gives the same bytes, whatever the order of its entries.
+    Beyond a constant it takes 16 bytes of memory for a directory, and 100 for a file of several names.
+
+    Args:
+        root: the layer.
+        fd: the file, open for writing; it ends where the copied data end, or before.
+        place: where the index is.
+        tar_size: of the tar, in bytes.
+        copied_size: of the copied data, in bytes; they begin at `copied_start`.
+        uuid: the image's, 16 bytes, not all zero.
+
+    Raises:
+        UnsupportedError: EROFS cannot hold the layer: a name over 255 bytes, a link's target that is
+            empty or over 4,095 bytes, attributes for which `structures.attributes_fit` is false,
+            extents for which `chunks.chunk_bits` is None, a device number or another number beyond
+            its field, an image of more than 2 TiB (with a tar of its own: either of more than 1 TiB).
+        ValueError, TypeError: the tree is not one: data outside their area or off the grid of blocks,
+            ``.`` or ``..`` as a name, data of another type of file.
+        OSError: the file cannot be written.
+    """
+    return _Writer(root, fd, place, tar_size, copied_size).write(uuid)
+
+
+class _Stream:
+    """Bytes that are written to a file from a position on, in pieces."""
+
+    def __init__(self, fd: int, at: int) -> None:
+        self._fd = fd
+        self._at = at
+        self._held = bytearray()
+
+    def tell(self) -> int:
+        return self._at + len(self._held)
+
+    def write(self, data: bytes) -> None:
+        self._held += data
+        if len(self._held) >= _AT_ONCE:
+            self.flush()
+
+    def pad(self, unit: int) -> None:
+        self._held += bytes(-self.tell() % unit)
+
+    def flush(self) -> None:
+        left = memoryview(self._held)
+        while left:
+            done = os.pwrite(self._fd, left, self._at)
+            self._at += done
+            left = left[done:]
+        self._held = bytearray()
+
+
+class _Writer:
+    """Writes one index.
+
+    Directories' inodes come first, then directories' data and long targets of links, then all other
+    inodes. Of the first two the sizes are known from the start.
+    """
+
+    def __init__(
+        self, root: Directory, fd: int, place: Place, tar_size: int, copied_size: int
+    ) -> None:
+        self._root = root
+        self._fd = fd
+        self._place = place
+        self._sizes = {Area.TAR: tar_size, Area.COPIED: copied_size}
+        copied = copied_start(place, tar_size)
+        tar = HEAD // BLOCK if place is Place.BEHIND_TAR else _TAR_AS_DEVICE
+        self._first_blocks = {Area.TAR: tar, Area.COPIED: copied // BLOCK}
+        self._tar_size = tar_size
+        self._tar_block = tar
+        self._start = copied + _rounded(copied_size)
+        self._numbers_from = self._start - BLOCK
+        self._shared: dict[int, int] = {}
+        self._count = 0
+
+    def write(self, uuid: bytes) -> Index:
+        directories_size, blocks_size = _measure(self._root)
+        blocks_start = self._start + _rounded(directories_size)
+        self._directories = _Stream(self._fd, self._start)
+        self._blocks = _Stream(self._fd, blocks_start)
+        self._others = _Stream(self._fd, blocks_start + blocks_size)
+        self._write_tree()
+        for stream in (self._directories, self._blocks, self._others):
+            stream.pad(BLOCK)
+            stream.flush()
+        size = self._others.tell()
+        self._write_head(size, uuid)
+        return Index(size, self._count)
+
+    def _write_head(self, size: int, uuid: bytes) -> None:
+        device = None
+        limit = structures.BLOCKS_MAX
+        if self._place is Place.OWN_FILE:
+            device = structures.Device(_rounded(self._tar_size) // BLOCK, _TAR_AS_DEVICE)
+            limit = _TAR_AS_DEVICE
+        if size // BLOCK > limit or (device and device.blocks >= limit):
+            raise UnsupportedError(
+                f"EROFS cannot hold an image of {size} bytes with a tar of {self._tar_size}"
+            )
+        head = _Stream(self._fd, 0)
+        head.write(
+            structures.head(
+                root=_ROOT,
+                inodes=self._count,
+                blocks=size // BLOCK,
+                meta_block=self._numbers_from // BLOCK,
+                uuid=uuid,
+                device=device,
+            )
+        )
+        head.pad(HEAD)
+        head.flush()
+
+    def _write_tree(self) -> None:
+        """Write the directories, nearest to the root first, each with what is in it."""
+        found = [self._root]
+        parents = array("Q", [_ROOT])
+        nid = _ROOT
+        next_nid = _ROOT + _directory_slots(self._root)
+        for at, directory in enumerate(found):  # it grows meanwhile
+            entries = directory.entries
+            if b"." in entries or b".." in entries:
+                raise ValueError("a directory's own name is among its entries")
+            listed = []
+            links = 2
+            for name in sorted((*entries, b".", b"..")):
+                child = entries.get(name)
+                if child is None:
+                    listed.append(
+                        (name, nid if name == b"." else parents[at], structures.DIRECTORY)
+                    )
+                elif isinstance(child, Directory):
+                    listed.append((name, next_nid, structures.DIRECTORY))
+                    next_nid += _directory_slots(child)
+                    found.append(child)
+                    parents.append(nid)
+                    links += 1
+                else:
+                    listed.append((name, self._number_of(child), _type(child)))
+            self._write_directory(directory, listed, links)
+            nid += _directory_slots(directory)
+
+    def _write_directory(
+        self, directory: Directory, listed: list[tuple[bytes, int, int]], links: int
+    ) -> None:
+        first = self._blocks.tell()
+        for block in structures.directory_blocks(listed):
+            self._blocks.write(block)
+        size = self._blocks.tell() - first
+        self._blocks.pad(BLOCK)
+        stream = self._directories
+        self._write_inode(stream, directory, structures.FLAT, size, first // BLOCK, links)
+        stream.pad(SLOT)
+
+    def _number_of(self, inode: Inode) -> int:
+        """Return the number of an inode, which is written when its first name is seen."""
+        if inode.links == 1:
+            return self._write_other(inode)
+        nid = self._shared.get(id(inode))
+        if nid is None:
+            nid = self._shared[id(inode)] = self._write_other(inode)
+        return nid
+
+    def _write_other(self, inode: Inode) -> int:
+        stream = self._others
+        kind = stat.S_IFMT(inode.mode)
+        if kind == stat.S_IFREG:
+            return self._write_file(inode)
+        if kind == stat.S_IFLNK:
+            return self._write_link(inode)
+        place = 0
+        if kind in (stat.S_IFCHR, stat.S_IFBLK):
+            place = structures.device_number(os.major(inode.rdev), os.minor(inode.rdev))
+        nid = self._nid(stream.tell())
+        self._write_inode(stream, inode, structures.FLAT, 0, place, inode.links)
+        stream.pad(SLOT)
+        return nid
+
+    def _write_file(self, inode: Inode) -> int:
+        stream = self._others
+        nid = self._nid(stream.tell())
+        data = inode.data
+        size = inode.size
+        if isinstance(data, int):
+            block = self._block(Area.TAR, data, size) if size else 0
+            self._write_inode(stream, inode, structures.FLAT, size, block, inode.links)
+        elif isinstance(data, bytes):
+            raise TypeError("a regular file has a target")
+        elif len(data) == 1 and data[0].at == 0 and data[0].length == size:
+            block = self._block(data[0].area, data[0].offset, size)
+            self._write_inode(stream, inode, structures.FLAT, size, block, inode.links)
+        elif not size:
+            self._write_inode(stream, inode, structures.FLAT, 0, 0, inode.links)
+        else:
+            bits = chunks.chunk_bits(size, data)
+            if bits is None:
+                raise UnsupportedError(f"EROFS cannot hold a sparse file of {len(data)} pieces")
+            self._write_inode(stream, inode, structures.CHUNKS, size, bits, inode.links)
+            for piece in chunks.chunk_list(size, bits, self._mapped(data)):
+                stream.write(piece)
+        stream.pad(SLOT)
+        return nid
+
+    def _write_link(self, inode: Inode) -> int:
+        target = inode.data
+        if not isinstance(target, bytes):
+            raise TypeError("a symbolic link has no target")
+        if not 0 < len(target) <= structures.TARGET_MAX:
+            raise UnsupportedError(f"EROFS cannot hold a link's target of {len(target)} bytes")
+        stream = self._others
+        taken = _inline_size(inode)
+        if taken > BLOCK:
+            block = self._blocks.tell() // BLOCK
+            self._blocks.write(target)
+            self._blocks.pad(BLOCK)
+            nid = self._nid(stream.tell())
+            self._write_inode(stream, inode, structures.FLAT, len(target), block, inode.links)
+        else:
+            if stream.tell() % BLOCK + taken > BLOCK:  # the kernel wants both in one block
+                stream.pad(BLOCK)
+            nid = self._nid(stream.tell())
+            self._write_inode(stream, inode, structures.INLINE, len(target), 0, inode.links)
+            stream.write(target)
+        stream.pad(SLOT)
+        return nid
+
+    def _write_inode(
+        self,
+        stream: _Stream,
+        inode: Inode | Directory,
+        layout: int,
+        size: int,
+        place: int,
+        links: int,
+    ) -> None:
+        self._count += 1
+        xattrs = inode.xattrs
+        stream.write(
+            structures.inode(
+                layout,
+                structures.attributes_size(xattrs) if xattrs else 0,
+                inode.mode,
+                size,
+                place,
+                self._count & 0xFFFFFFFF,
+                inode.uid,
+                inode.gid,
+                inode.mtime_ns,
+                links,
+            )
+        )
+        if xattrs:
+            stream.write(structures.attributes(xattrs))
+
+    def _nid(self, at: int) -> int:
+        return (at - self._numbers_from) // SLOT
+
+    def _block(self, area: Area, offset: int, length: int) -> int:
+        """Return the first block of data.
+
+        Raises:
+            ValueError: they are outside their area, or begin in the middle of a block.
+        """
+        if offset % BLOCK or offset < 0 or offset + length > self._sizes[area]:
+            raise ValueError(f"{length} bytes at {offset} of the {area.value} data")
+        return self._first_blocks[area] + offset // BLOCK
+
+    def _mapped(self, extents: tuple[Extent, ...]) -> Iterator[tuple[int, int, int]]:
+        for at, area, offset, length in extents:
+            yield at, length, self._block(area, offset, length)
+
+
+def _measure(root: Directory) -> tuple[int, int]:
+    """Count each inode's names; return the bytes of directories' inodes, and those of blocks."""
+    found = [root]
+    for directory in found:  # it grows meanwhile
+        for child in directory.entries.values():
+            if isinstance(child, Directory):
+                found.append(child)
+            else:
+                child.links = 0
+    inodes = blocks = 0
+    for directory in found:
+        inodes += _directory_slots(directory) * SLOT
+        blocks += _rounded(structures.directory_size(directory.entries))
+        for child in directory.entries.values():
+            if isinstance(child, Directory):
+                continue
+            child.links += 1
+            if isinstance(child.data, bytes) and child.links == 1 and _inline_size(child) > BLOCK:
+                blocks += _rounded(len(child.data))
+    return inodes, blocks
+
+
+def _directory_slots(directory: Directory) -> int:
+    return -(-(INODE_SIZE + structures.attributes_size(directory.xattrs)) // SLOT)
+
+
+def _inline_size(inode: Inode) -> int:
+    """Return how many bytes a symbolic link takes with its target behind it."""
+    assert isinstance(inode.data, bytes)
+    return INODE_SIZE + structures.attributes_size(inode.xattrs) + len(inode.data)
+
+
+def _type(inode: Inode) -> int:
+    return structures.TYPES[stat.S_IFMT(inode.mode)]
+
+
+def _rounded(size: int) -> int:
+    """Return a size in whole blocks, in bytes."""
+    return size + -size % BLOCK
