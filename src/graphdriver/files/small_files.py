@@ -13,7 +13,7 @@ import stat
 from typing import Final
 
 LIMIT: Final = 4 << 20
-"""The most bytes of a small file, far more than any undamaged one has."""
+"""The most bytes of most small files, far more than any undamaged one has."""
 
 _AT_ONCE: Final = 1 << 16
 
@@ -24,8 +24,12 @@ _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _FRESH: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
-def read_text(path: str) -> str:
+def read_text(path: str, limit: int = LIMIT) -> str:
     """Return the text of a small file.
+
+    Args:
+        path: the file.
+        limit: how many bytes it may have.
 
     Raises:
         FileNotFoundError: it is not there.
@@ -37,8 +41,8 @@ def read_text(path: str) -> str:
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise ValueError("it is not a regular file")
-            held = b""
-            while (piece := os.read(fd, _AT_ONCE)) and len(held) <= LIMIT:
+            held = bytearray()
+            while (piece := os.read(fd, _AT_ONCE)) and len(held) <= limit:
                 held += piece
         finally:
             os.close(fd)
@@ -46,8 +50,8 @@ def read_text(path: str) -> str:
         if error.errno in _NO_FILE:
             raise ValueError(f"it is not a file ({error.strerror})") from error
         raise
-    if len(held) > LIMIT:
-        raise ValueError(f"it has more than {LIMIT} bytes")
+    if len(held) > limit:
+        raise ValueError(f"it has more than {limit} bytes")
     try:
         return held.decode()
     except UnicodeDecodeError as error:

@@ -5,5 +5,6 @@
 - `chunks`: where the data of sparse files are.
 - `index`: writes the index of a tree.
 - `storing`: writes a tar to a file while it is read.
+- `record`: what is known of an image, beside it.
 - `stored`: the checksums of a stored tar, and a stream that checks it while it is read back.
 """
