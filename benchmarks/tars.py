@@ -22,6 +22,21 @@ def small_files(path: Path, count: int, size: int) -> Path:
     return path
 
 
+def mixed_files(path: Path, count: int, average: int) -> Path:
+    """Make a tar of files from empty to twice an average size, a hundred in a directory."""
+    content = os.urandom(2 * average)
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for number in range(count):
+            if number % 100 == 0:
+                directory = tarfile.TarInfo(f"mixed{number // 100}")
+                directory.type, directory.mode = tarfile.DIRTYPE, 0o755
+                tar.addfile(directory)
+            entry = tarfile.TarInfo(f"mixed{number // 100}/file{number % 100}")
+            entry.size, entry.mode = number * 7919 % (2 * average), 0o644
+            tar.addfile(entry, io.BytesIO(content))
+    return path
+
+
 def big_file(path: Path, size: int) -> Path:
     """Make a tar of one file without holes."""
     piece = os.urandom(1 << 20)
