@@ -320,7 +320,7 @@ class NamesMounts(Protocol):
     """A driver that can name a layer's mounts without making them."""
 
     def mounts(self, id: str, *, read_only: bool) -> Sequence[Mount]:
-        """Return the mounts that show a layer, in the order in which they are made; mount nothing.
+        """Return the mounts that show a layer, in the order in which they are made, and make none.
 
         Args:
             id: the layer.
@@ -329,6 +329,32 @@ class NamesMounts(Protocol):
         Raises:
             LayerNotFoundError: ``id`` does not exist.
         """
+        ...
+
+
+class KeepsMounts(Protocol):
+    """A driver with named mounts (`NamesMounts`) that work only while it keeps something mounted.
+
+    Users are snapshots. They are told again to a driver that was started again, before its `mounts` is
+    called.
+    """
+
+    def keep_mounts(self, id: str, user: str) -> None:
+        """Keep mounted what `NamesMounts.mounts` of a layer needs, until `release_mounts`.
+
+        Nothing need be mounted before `NamesMounts.mounts` is called.
+
+        Args:
+            id: the layer.
+            user: its user; it has no other layer.
+
+        Raises:
+            LayerNotFoundError: ``id`` does not exist.
+        """
+        ...
+
+    def release_mounts(self, user: str) -> None:
+        """Note that a user is gone; do nothing if it is unknown."""
         ...
 
 

@@ -8,6 +8,7 @@
 - `filters`: containerd's filter language.
 - `usage`: the disk usage of snapshots.
 - `held_gets`: which snapshots hold a Get.
+- `visibility`: whether containerd sees what is mounted here.
 - `remap`: snapshots for user namespaces.
 - `callers`: which processes are connected.
 - `config`: containerd's configuration, printed.

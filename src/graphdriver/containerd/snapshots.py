@@ -28,8 +28,14 @@ from graphdriver.containerd.held_gets import HeldGets
 from graphdriver.containerd.metadata import Metadata, Snapshot, SnapshotKind
 from graphdriver.containerd.remap import remap_of
 from graphdriver.containerd.usage import UsageCounter
+from graphdriver.containerd.visibility import warn_unless_visible
 from graphdriver.driver import Mount, ProtoDriver, Usage
-from graphdriver.errors import LayerExistsError, MalformedRequestError, UnsupportedError
+from graphdriver.errors import (
+    GraphDriverError,
+    LayerExistsError,
+    MalformedRequestError,
+    UnsupportedError,
+)
 from graphdriver.serving.served_home import ServedHome
 
 ENGINE: Final = "containerd"
@@ -76,9 +82,42 @@ class Snapshots:
             )
             self.served.init_driver()
             self._gets.release_all_but({snapshot.number for snapshot in self._metadata.all()})
+            self._keep_mounts()
             self.cleanup()
             self._usage = UsageCounter(self.served, self._metadata)
             held.pop_all()
+
+    def _keep_mounts(self) -> None:
+        """Tell the driver which layers' mounts are in use, or can be made at any time."""
+        if self.served.keeps_mounts is None:
+            return
+        warn_unless_visible(self.served.home.path)
+        for snapshot in self._metadata.all():
+            if snapshot.kind is SnapshotKind.COMMITTED:
+                continue
+            try:
+                self._keep(snapshot.number, snapshot.layer or snapshot.parent_layer)
+            except (GraphDriverError, OSError) as error:
+                _log.warning("the snapshot %r cannot be mounted: %s", snapshot.key, error)
+
+    def _keep(self, number: int, layer: str) -> None:
+        """Keep what a snapshot's mounts need, until `_release`."""
+        if self.served.keeps_mounts:
+            self.served.keeps_mounts.keep_mounts(layer, str(number))
+
+    def _release(self, number: int) -> None:
+        """End what a snapshot holds of its layer."""
+        self._gets.release(number)
+        self._release_mounts(number)
+
+    def _release_mounts(self, number: int) -> None:
+        """End the use of a snapshot's mounts; log failures."""
+        if self.served.keeps_mounts is None:
+            return
+        try:
+            self.served.keeps_mounts.release_mounts(str(number))
+        except (Exception, SystemExit):
+            _log.exception("what the mounts of snapshot %d need cannot be released", number)
 
     def close(self) -> None:
         """Release the root; mounts and layers stay as they are."""
@@ -125,7 +164,7 @@ class Snapshots:
                     mounts = [remap.applied(mount, is_new=True) for mount in mounts]
                 self._metadata.add(number, key, kind, below, layer, labels)
             except BaseException:
-                self._gets.release(number)
+                self._release(number)
                 if layer:
                     self.served.remove(layer)
                 raise
@@ -170,6 +209,7 @@ class Snapshots:
     def _mounts(self, number: int, layer: str, kind: SnapshotKind) -> Sequence[Mount]:
         read_only = kind is SnapshotKind.VIEW
         if self.served.names_mounts:
+            self._keep(number, layer)
             return returned.mounts(self.served.names_mounts.mounts(layer, read_only=read_only))
         path = self._gets.hold(number, layer)
         return (Mount("bind", path, ("ro" if read_only else "rw", "rbind")),)
@@ -194,6 +234,7 @@ class Snapshots:
             # In this order: after a crash, each snapshot that the database calls committed is on disk.
             self.served.sync()
             self._metadata.commit(snapshot, name, labels)
+            self._release_mounts(snapshot.number)
         self._usage.count_later(name)  # Commit must not wait for a walk through the layer
 
     def remove(self, key: str) -> None:
@@ -207,11 +248,11 @@ class Snapshots:
         if not snapshot.layer:
             with self._locks.held(f"view-{snapshot.number}", snapshot.parent_layer):
                 self._metadata.remove(snapshot)
-                self._gets.release(snapshot.number)
+                self._release(snapshot.number)
             return
         with self._locks.held(snapshot.layer, exclusive=True):
             self._metadata.remove(snapshot)
-            self._gets.release(snapshot.number)
+            self._release(snapshot.number)
             self._remove_layer(snapshot.layer)
 
     def _remove_layer(self, layer: str) -> bool:

@@ -19,6 +19,7 @@ class MountPoint:
         root: the directory of the filesystem that is mounted at ``point``.
         point: the path of the mount.
         source: what is mounted, for example a device.
+        is_shared: whether mounts below it appear in other mount namespaces (mount_namespaces(7)).
     """
 
     id: int
@@ -28,6 +29,7 @@ class MountPoint:
     fstype: str
     source: bytes
     options: bytes
+    is_shared: bool
 
 
 def mount_points(pid: int | str = "self") -> Iterator[MountPoint]:
@@ -51,7 +53,18 @@ def mount_points(pid: int | str = "self") -> Iterator[MountPoint]:
             fstype.decode(),
             unescape(source),
             options,
+            any(field.startswith(b"shared:") for field in fields[6:]),
         )
+
+
+def mount_point_of(fd: int) -> MountPoint | None:
+    """Return the mount through which an open file was reached; None if it is not visible here.
+
+    Raises:
+        OSError: /proc cannot be read.
+    """
+    wanted = mount_id(fd)
+    return next((one for one in mount_points() if one.id == wanted), None)
 
 
 def fstype_of(fd: int) -> str:
@@ -60,8 +73,8 @@ def fstype_of(fd: int) -> str:
     Raises:
         OSError: /proc cannot be read.
     """
-    wanted = mount_id(fd)
-    return next((one.fstype for one in mount_points() if one.id == wanted), "unknown")
+    found = mount_point_of(fd)
+    return found.fstype if found else "unknown"
 
 
 def mount_id(fd: int) -> int:

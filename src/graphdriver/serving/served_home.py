@@ -39,6 +39,7 @@ from graphdriver.driver import (
     CountsUsage,
     FindsLeftovers,
     IDMap,
+    KeepsMounts,
     NamesMounts,
     ProtoDriver,
     ReadStream,
@@ -72,7 +73,7 @@ class ServedHome:
 
     Attributes:
         driver_name: the driver's name in the record of a home.
-        counts_gets: the driver, if it has that ability; likewise the next three.
+        counts_gets: the driver, if it has that ability; likewise the next four.
         locks: one call at a time for each layer.
         calls: the log of calls.
         syncs: whether a layer is on disk before a call that fills it is answered.
@@ -86,6 +87,7 @@ class ServedHome:
         self.counts_gets = ability(driver, CountsGets)
         self.finds_leftovers = ability(driver, FindsLeftovers)
         self.names_mounts = ability(driver, NamesMounts)
+        self.keeps_mounts = ability(driver, KeepsMounts)
         self.counts_usage = ability(driver, CountsUsage)
         self.locks = LayerLocks()
         self.calls = CallLog()

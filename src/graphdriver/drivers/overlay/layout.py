@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar, Final
 
 from graphdriver.errors import GraphDriverError
@@ -210,7 +210,7 @@ class Layout:
 
     # --- the sweep at start -----------------------------------------------------------------------
 
-    def sweep_links(self, layers: Iterable[str]) -> None:
+    def sweep_links(self, layers: Collection[str]) -> None:
         """Remove dangling links, and make missing links again.
 
         Errors are ignored: a home that cannot be written to is served as it is.
