@@ -8,13 +8,14 @@ that read it. Direct I/O avoids that. docs/drivers.md has the figures.
 from __future__ import annotations
 
 import enum
+import errno
 from collections.abc import Sequence
 from typing import Final
 
 from graphdriver.errors import GraphDriverError
 from graphdriver.linux import loop
 from graphdriver.linux import mount as calls
-from graphdriver.linux.resources import mount_error_text
+from graphdriver.linux.resources import filesystem_name, mount_error_text
 
 FSTYPE: Final = "erofs"
 
@@ -39,7 +40,7 @@ class Way(enum.Enum):
     """Through a loop device, which uses direct I/O where it can."""
 
 
-def mount_image(image_fd: int, target_fd: int, way: Way) -> None:
+def mount_image(image_fd: int, target_fd: int, way: Way) -> bool:
     """Mount an image, read-only.
 
     Args:
@@ -48,23 +49,34 @@ def mount_image(image_fd: int, target_fd: int, way: Way) -> None:
         way: one that a probe of this filesystem found to work. On a disk with blocks of 4,096 bytes
             `Way.DIRECT` gives mounts that cannot be read.
 
+    Returns:
+        Whether the kernel reads the image by direct I/O.
+
     Raises:
         UnsupportedError: there are no loop devices here.
         GraphDriverError: the mount failed; the text contains the kernel's own message.
     """
     try:
-        if way is Way.LOOP:
-            with loop.attached(image_fd) as device:
-                _mount(device.path, (), target_fd)
-        else:
-            # By descriptor: a path may be too long for fsconfig(2), or lead elsewhere by now.
-            source = f"/proc/self/fd/{image_fd}"
-            _mount(source, ("directio",) if way is Way.DIRECT else (), target_fd)
+        return _mount_from(image_fd, target_fd, way)
     except OSError as error:
+        reason = mount_error_text(error, target_fd)
+        if error.errno == errno.ENOTBLK:
+            reason = f"{filesystem_name(image_fd)}, or this kernel, needs a loop device for it"
         raise GraphDriverError(
-            f"the image cannot be mounted: {mount_error_text(error, target_fd)}",
+            f"the image cannot be mounted: {reason}",
             hint="see the kernel's log (dmesg)",
         ) from error
+
+
+def _mount_from(image_fd: int, target_fd: int, way: Way) -> bool:
+    if way is Way.LOOP:
+        with loop.attached(image_fd) as device:
+            _mount(device.path, (), target_fd)
+            return device.is_direct
+    # By descriptor: a path may be too long for fsconfig(2), or lead elsewhere by now.
+    flags = ("directio",) if way is Way.DIRECT else ()
+    _mount(f"/proc/self/fd/{image_fd}", flags, target_fd)
+    return way is Way.DIRECT
 
 
 def _mount(source: str, flags: Sequence[str], target_fd: int) -> None:

@@ -76,25 +76,33 @@ def _clear(alias: DirectoryAlias, home_fd: int) -> None:
 # --- overlayfs ------------------------------------------------------------------------------------
 
 
-def expect_overlayfs() -> None:
+def expect_overlayfs(driver: str = "overlay2") -> None:
     """Check that this kernel has overlayfs.
+
+    Args:
+        driver: the name of the driver that needs it.
 
     Raises:
         UnsupportedError: it does not.
     """
     if not calls.knows("overlay"):
         raise UnsupportedError(
-            "overlay2: this kernel has no overlay filesystem",
+            f"{driver}: this kernel has no overlay filesystem",
             hint="load it (modprobe overlay), or use vfs",
         )
 
 
-def probe_overlayfs(home: str, options: HomeOptions = HomeOptions()) -> str:  # noqa: B008 - frozen
+def probe_overlayfs(
+    home: str,
+    options: HomeOptions = HomeOptions(),  # noqa: B008 - frozen
+    driver: str = "overlay2",
+) -> str:
     """Find out whether the kernel can mount layers in a directory, with these options.
 
     Args:
         home: the directory; it exists.
         options: the home's options.
+        driver: the name of the driver that needs it.
 
     Returns:
         The name of the filesystem.
@@ -103,17 +111,17 @@ def probe_overlayfs(home: str, options: HomeOptions = HomeOptions()) -> str:  # 
         UnsupportedError: it cannot; the text says what is missing and what to do.
         OSError: nothing can be written there.
     """
-    expect_overlayfs()
+    expect_overlayfs(driver)
     with trial(home) as (directory, kind):
-        _try_overlayfs(home, directory, kind, options)
+        _try_overlayfs(home, directory, kind, options, driver)
     return kind
 
 
-def _try_overlayfs(home: str, directory: str, kind: str, options: HomeOptions) -> None:
+def _try_overlayfs(home: str, directory: str, kind: str, options: HomeOptions, driver: str) -> None:
     # Without d_type overlayfs does not recognise whiteouts in listings, and deleted files appear there.
     if not tells_types(f"{directory}/lower"):
         raise UnsupportedError(
-            f"overlay2: {home} is on {kind} without file types in directories (d_type)",
+            f"{driver}: {home} is on {kind} without file types in directories (d_type)",
             hint=f"make it again (mkfs.xfs -n ftype=1, mkfs.ext4 -O filetype), or {_ELSEWHERE}",
         )
     mounter = KernelMounter(directory)
@@ -121,7 +129,7 @@ def _try_overlayfs(home: str, directory: str, kind: str, options: HomeOptions) -
         xattr.set(os.fsencode(f"{directory}/upper"), mounter.marks.prefix + b"probe", b"y")
     except OSError as error:
         raise UnsupportedError(
-            f"overlay2: {home} is on {kind}, which cannot keep overlayfs's extended attributes"
+            f"{driver}: {home} is on {kind}, which cannot keep overlayfs's extended attributes"
             f" ({error.strerror})",
             hint=_ELSEWHERE,
         ) from error
@@ -129,13 +137,13 @@ def _try_overlayfs(home: str, directory: str, kind: str, options: HomeOptions) -
         mounter.mount(_OVERLAY)
     except GraphDriverError as error:
         raise UnsupportedError(
-            f"overlay2: {home} is on {kind}, which cannot hold upper directories ({error.problem})",
+            f"{driver}: {home} is on {kind}, which cannot hold upper directories ({error.problem})",
             hint=_ELSEWHERE,
         ) from error
     os.rmdir(f"{directory}/merged/deleted")
     if not stat.S_ISCHR(os.lstat(f"{directory}/upper/deleted").st_mode):
         raise UnsupportedError(
-            f"overlay2: {home} is on {kind}, which keeps no whiteouts", hint=_ELSEWHERE
+            f"{driver}: {home} is on {kind}, which keeps no whiteouts", hint=_ELSEWHERE
         )
     if options.size:
         limit_tree([f"{directory}/upper", f"{directory}/work"], options.size)
@@ -145,7 +153,7 @@ def _try_overlayfs(home: str, directory: str, kind: str, options: HomeOptions) -
             mounter.mount(dataclasses.replace(_OVERLAY, options=options.mount_options))
         except GraphDriverError as error:
             raise UnsupportedError(
-                f"overlay2: mounting with mountopt={','.join(options.mount_options)} fails"
+                f"{driver}: mounting with mountopt={','.join(options.mount_options)} fails"
                 f" ({error.problem})",
                 hint="see mount(8) and the kernel's documentation of overlayfs",
             ) from error
