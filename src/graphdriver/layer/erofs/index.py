@@ -125,8 +125,6 @@ class _Writer:
         copied = copied_start(place, tar_size)
         tar = HEAD // BLOCK if place is Place.BEHIND_TAR else _TAR_AS_DEVICE
         self._first_blocks = {Area.TAR: tar, Area.COPIED: copied // BLOCK}
-        self._tar_size = tar_size
-        self._tar_block = tar
         self._start = copied + _rounded(copied_size)
         self._numbers_from = self._start - BLOCK
         self._shared: dict[int, int] = {}
@@ -135,40 +133,47 @@ class _Writer:
     def write(self, uuid: bytes) -> Index:
         directories_size, blocks_size = _measure(self._root)
         blocks_start = self._start + _rounded(directories_size)
+        others_start = blocks_start + blocks_size
+        self._check_numbers(others_start)
         self._directories = _Stream(self._fd, self._start)
         self._blocks = _Stream(self._fd, blocks_start)
-        self._others = _Stream(self._fd, blocks_start + blocks_size)
+        self._others = _Stream(self._fd, others_start)
         self._write_tree()
         for stream in (self._directories, self._blocks, self._others):
             stream.pad(BLOCK)
             stream.flush()
         size = self._others.tell()
+        self._check_numbers(size)
         self._write_head(size, uuid)
         return Index(size, self._count)
 
+    def _check_numbers(self, size: int) -> None:
+        """Check that blocks can be numbered; raise UnsupportedError otherwise."""
+        most = [(size, structures.BLOCKS_MAX)]
+        if self._place is Place.OWN_FILE:
+            most = [(size, _TAR_AS_DEVICE), (self._sizes[Area.TAR], _TAR_AS_DEVICE - 1)]
+        for found, blocks in most:
+            if found > blocks * BLOCK:
+                raise UnsupportedError(
+                    f"the layer takes {found} bytes, and an EROFS image {blocks * BLOCK} at most"
+                )
+
     def _write_head(self, size: int, uuid: bytes) -> None:
         device = None
-        limit = structures.BLOCKS_MAX
         if self._place is Place.OWN_FILE:
-            device = structures.Device(_rounded(self._tar_size) // BLOCK, _TAR_AS_DEVICE)
-            limit = _TAR_AS_DEVICE
-        if size // BLOCK > limit or (device and device.blocks >= limit):
-            raise UnsupportedError(
-                f"EROFS cannot hold an image of {size} bytes with a tar of {self._tar_size}"
-            )
-        head = _Stream(self._fd, 0)
-        head.write(
-            structures.head(
-                root=_ROOT,
-                inodes=self._count,
-                blocks=size // BLOCK,
-                meta_block=self._numbers_from // BLOCK,
-                uuid=uuid,
-                device=device,
-            )
+            tar_blocks = _rounded(self._sizes[Area.TAR]) // BLOCK
+            device = structures.Device(tar_blocks, _TAR_AS_DEVICE)
+        head = structures.head(
+            root=_ROOT,
+            inodes=self._count,
+            blocks=size // BLOCK,
+            meta_block=self._numbers_from // BLOCK,
+            uuid=uuid,
+            device=device,
         )
-        head.pad(HEAD)
-        head.flush()
+        stream = _Stream(self._fd, 0)
+        stream.write(head.ljust(HEAD, b"\0"))
+        stream.flush()
 
     def _write_tree(self) -> None:
         """Write the directories, nearest to the root first, each with what is in it."""
@@ -293,11 +298,11 @@ class _Writer:
         links: int,
     ) -> None:
         self._count += 1
-        xattrs = inode.xattrs
+        xattrs = structures.attributes(inode.xattrs) if inode.xattrs else b""
         stream.write(
             structures.inode(
                 layout,
-                structures.attributes_size(xattrs) if xattrs else 0,
+                len(xattrs),
                 inode.mode,
                 size,
                 place,
@@ -309,7 +314,7 @@ class _Writer:
             )
         )
         if xattrs:
-            stream.write(structures.attributes(xattrs))
+            stream.write(xattrs)
 
     def _nid(self, at: int) -> int:
         return (at - self._numbers_from) // SLOT
@@ -362,7 +367,10 @@ def _inline_size(inode: Inode) -> int:
 
 
 def _type(inode: Inode) -> int:
-    return structures.TYPES[stat.S_IFMT(inode.mode)]
+    try:
+        return structures.TYPES[stat.S_IFMT(inode.mode)]
+    except KeyError:
+        raise ValueError(f"mode {inode.mode:o} has no type of file") from None
 
 
 def _rounded(size: int) -> int:

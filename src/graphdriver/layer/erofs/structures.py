@@ -147,7 +147,7 @@ def inode(
 
     Args:
         layout: `FLAT`, `INLINE` or `CHUNKS`.
-        attributes: the size of its attributes, as `attributes_size` returns it.
+        attributes: the size of its attributes, in bytes.
         mode: type and permissions.
         size: of its data, in bytes.
         place: the first block of flat data, `device_number` of a device, or the chunks' size in blocks
