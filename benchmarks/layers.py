@@ -9,9 +9,10 @@ to its end), those of GNU tar, bsdtar and Python's tarfile on the same bytes, an
 
 The second compares two commits: this one and that of another checkout, which has an environment
 of its own (``git worktree add ../before COMMIT``, then ``make -C ../before .venv/.ready``). They take
-turns, and each round one is first that was second before. It prints the median of the rounds' ratios,
-above 1 where this commit takes longer: of the seconds that a call takes, and of the processor time of
-the plugin, which is the better measure on a machine that has other work.
+turns, and each round one is first that was second before. For the second half of the rounds both start
+again in new homes, in the other order: the one that starts first gets the better memory. It prints the
+median of the rounds' ratios, above 1 where this commit takes longer: of the seconds that a call takes,
+and of the processor time of the plugin, which is the better measure on a machine that has other work.
 
 Unless DIR is given, layers and trees are on a tmpfs made for this run. The plugin syncs as shipped
 (``--opt sync=none`` is passed on).
@@ -29,6 +30,7 @@ import shutil
 import socket
 import statistics
 import subprocess
+import sys
 import tarfile
 import tempfile
 import time
@@ -42,6 +44,8 @@ from benchmarks.tars import big_file, small_files, whiteouts
 from tests.e2e.debian import root_filesystem
 
 Work = dict[str, Callable[[], float]]
+Round = tuple[tuple[float, float], tuple[float, float]]
+"""Seconds and processor time of this commit and of the other one."""
 
 
 def receive(connection: socket.socket, path: str) -> None:
@@ -211,9 +215,14 @@ def living(plugin: Plugin, tar: Path) -> Work:
 
 
 def works(
-    plugin: Plugin, places: Places, directory: Path, only: str
+    plugin: Plugin, places: Places, directory: Path, only: str, memory: Path | None
 ) -> Iterator[tuple[str, Work, str]]:
-    """Yield each piece of work: its name, the ways to do it, and the way to compare with."""
+    """Yield each piece of work: its name, the ways to do it, and the way to compare with.
+
+    ``memory`` is the tmpfs of this run. There, the memory that a big file gets by chance makes reading
+    it up to a half slower; huge pages do not. A small file would take a whole huge page.
+    """
+    set_huge_pages(memory, "never")
     small = small_files(directory / "small.tar", 20_000, 1000)
     if only in "apply 20,000 small files":
         yield "apply 20,000 small files", extracting(plugin, places, small), "tar"
@@ -236,30 +245,35 @@ def works(
     big = directory / "big.tar"
     if only in "apply a file of 2 GB":
         yield "apply a file of 2 GB", extracting_one(plugin, places, big_file(big, 2 << 30)), "tar"
+    set_huge_pages(memory, "always")
     if only in "diff a file of 2 GB":
         yield "diff a file of 2 GB", packing(plugin, places, big_file(big, 2 << 30)), "tar"
 
 
 @contextlib.contextmanager
-def in_memory() -> Iterator[str]:
-    """Mount a tmpfs with huge pages for big files: fewer touches of new memory."""
+def in_memory() -> Iterator[Path]:
+    """Mount a tmpfs."""
     with tempfile.TemporaryDirectory(prefix="gd-") as directory:
-        subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "huge=within_size", "gd", directory], check=True
-        )
+        subprocess.run(["mount", "-t", "tmpfs", "gd", directory], check=True)
         try:
-            yield directory
+            yield Path(directory)
         finally:
             subprocess.run(["umount", directory], check=True)
 
 
+def set_huge_pages(memory: Path | None, when: str) -> None:
+    """Set when a tmpfs takes huge pages for the files that are made from now on."""
+    if memory:
+        subprocess.run(["mount", "-o", f"remount,huge={when}", memory], check=True)
+
+
 def beside_programs(
-    arguments: argparse.Namespace, directory: Path, tars: Path
+    arguments: argparse.Namespace, directory: Path, tars: Path, memory: Path | None
 ) -> dict[str, object]:
     """Compare the plugin with other programs; print, and return what was found."""
     rows = []
     with served(arguments.driver, directory, arguments.opt) as plugin:
-        for work, ways, peer in works(plugin, Places(directory), tars, arguments.only):
+        for work, ways, peer in works(plugin, Places(directory), tars, arguments.only, memory):
             times: dict[str, list[float]] = {way: [] for way in ways}
             for _ in range(arguments.rounds):
                 for way, run in ways.items():
@@ -275,44 +289,53 @@ def beside_programs(
     return {"rows": rows, "peak_mb": peak}
 
 
-def beside_commit(arguments: argparse.Namespace, directory: Path, tars: Path) -> dict[str, object]:
+def beside_commit(
+    arguments: argparse.Namespace, directory: Path, tars: Path, memory: Path | None
+) -> dict[str, object]:
     """Compare the plugin with another commit's; print, and return what was found."""
-    rows = []
-    with (
-        served(arguments.driver, directory / "this", arguments.opt) as this,
-        served(arguments.driver, directory / "other", arguments.opt, arguments.beside) as other,
-    ):
-        plugins = this, other
-        listed = zip(
-            works(this, Places(directory), tars, arguments.only),
-            works(other, Places(directory), tars, arguments.only),
-            strict=True,
-        )
-        for (work, mine, _), (_, theirs, _) in listed:
-            runs = mine["plugin"], theirs["plugin"]
-            seconds: list[list[float]] = []
-            processor: list[list[float]] = []
-            for number in range(arguments.rounds):
-                took, worked = [0.0, 0.0], [0.0, 0.0]
-                for which in (0, 1) if number % 2 else (1, 0):
-                    before = plugins[which].settled()
-                    took[which] = runs[which]()
-                    worked[which] = plugins[which].settled() - before
-                seconds.append(took)
-                processor.append(worked)
-            ratio, processor_ratio = (
-                statistics.median(one / another for one, another in pairs)
-                for pairs in (seconds, processor)
-            )
-            row = {"seconds": seconds, "processor": processor}
-            rows.append({"work": work, "ratio": ratio, "processor_ratio": processor_ratio, **row})
-            print(
-                f"{work:<32} {ratio:6.3f} of the seconds, {processor_ratio:6.3f} of the processor time"
-                f" ({statistics.median(one for one, _ in seconds):.3f} s,"
-                f" {statistics.median(one for one, _ in processor):.3f} s)",
-                flush=True,
-            )
-    return {"rows": rows}
+    pythons = {"this": sys.executable, "other": arguments.beside}
+    rounds: dict[str, list[Round]] = {}
+    for order in (("this", "other"), ("other", "this")):
+        with contextlib.ExitStack() as stack:
+            home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=directory)))
+            plugins = {
+                name: stack.enter_context(
+                    served(arguments.driver, home / name, arguments.opt, pythons[name])
+                )
+                for name in order
+            }
+            lists = [
+                works(plugins[name], Places(home), tars, arguments.only, memory) for name in order
+            ]
+            for listed in zip(*lists, strict=True):
+                work = listed[0][0]
+                runs = {name: one[1]["plugin"] for name, one in zip(order, listed, strict=True)}
+                for number in range((arguments.rounds + 1) // 2):
+                    turn = order if number % 2 else order[::-1]
+                    took = {name: measured(plugins[name], runs[name]) for name in turn}
+                    rounds.setdefault(work, []).append((took["this"], took["other"]))
+    for work, all in rounds.items():
+        report(work, all)
+    return {"rows": [{"work": work, "rounds": all} for work, all in rounds.items()]}
+
+
+def measured(plugin: Plugin, run: Callable[[], float]) -> tuple[float, float]:
+    """Return the seconds that a run takes, and the plugin's processor time."""
+    before = plugin.settled()
+    took = run()
+    return took, plugin.settled() - before
+
+
+def report(work: str, rounds: list[Round]) -> None:
+    """Print the medians of a work's rounds."""
+    seconds, processor = (
+        statistics.median(this[which] / other[which] for this, other in rounds) for which in (0, 1)
+    )
+    took, worked = (statistics.median(this[which] for this, _ in rounds) for which in (0, 1))
+    print(
+        f"{work:<32} {seconds:6.3f} of the seconds, {processor:6.3f} of the processor time"
+        f" ({took:.3f} s, {worked:.3f} s)"
+    )
 
 
 def main() -> None:
@@ -328,11 +351,11 @@ def main() -> None:
     arguments = parser.parse_args()
     compare = beside_commit if arguments.beside else beside_programs
     with (
-        contextlib.nullcontext(arguments.dir) if arguments.dir else in_memory() as place,
-        tempfile.TemporaryDirectory(dir=place, prefix="gd-") as name,
+        contextlib.nullcontext() if arguments.dir else in_memory() as memory,
+        tempfile.TemporaryDirectory(dir=memory or arguments.dir, prefix="gd-") as name,
         tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gd-") as tars,
     ):
-        found = compare(arguments, Path(name), Path(tars))
+        found = compare(arguments, Path(name), Path(tars), memory)
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
             json.dump(found, file, indent=2)
