@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from graphdriver.driver import IDMap, ReadStream
 from graphdriver.errors import BadArchiveError, GraphDriverError
 from graphdriver.layer import whiteout
-from graphdriver.layer.attributes import not_content, on_disk
-from graphdriver.layer.idmap import to_host
 from graphdriver.layer.tar.entry import Entry, EntryType, show
 from graphdriver.layer.tar.reader import TarReader
 from graphdriver.layer.tree.directory import Dir, LayerDir
@@ -34,12 +32,7 @@ from graphdriver.layer.write.inode import Data
 from graphdriver.layer.write.metadata import set_directory_metadata
 from graphdriver.layer.write.plain_tree import PlainTree
 from graphdriver.layer.write.refusals import Losses, raise_refused
-
-_NO_ID = 0xFFFFFFFF
-"""-1, with which chown(2) changes nothing."""
-
-_NOBODY = 65534
-"""The owner of files whose owner Linux has no number for (DEFAULT_OVERFLOWUID, linux/highuid.h)."""
+from graphdriver.layer.write.translation import Translation
 
 _NO_NAMES = frozenset({b"", b".", b".."})
 
@@ -119,10 +112,9 @@ class _Unpacker:
         form: Form,
     ) -> None:
         self._root_fd = root_fd
-        self._uid_maps = uid_maps
-        self._gid_maps = gid_maps
         self._form = form
         self._losses = Losses()
+        self._translation = Translation(uid_maps, gid_maps, self._losses)
         self._cursor = Cursor(Resolver(root_fd), form, uid_maps, gid_maps)
         self._writer = EntryWriter(self._cursor, form, self._losses)
         self._last_head: bytes | None = None
@@ -154,7 +146,7 @@ class _Unpacker:
             self._delete(parent.dir, name)
             cursor.leave_if_replaced()  # the whiteout may have removed a link on the way to here
             return
-        self._translate(entry)
+        self._translation.translate(entry)
         self._writer.write(parent, name, entry, data)
         if cursor.has_replaced:
             cursor.leave_if_replaced()
@@ -189,41 +181,10 @@ class _Unpacker:
                 raise BadArchiveError("a directory on its way is called like a whiteout")
         return True
 
-    def _translate(self, entry: Entry) -> None:
-        """Map owners and attributes to those on disk; leave out attributes that are not content."""
-        if self._uid_maps:
-            entry.uid = to_host(self._uid_maps, entry.uid)
-        elif not 0 <= entry.uid < _NO_ID:
-            entry.uid = self._nobody(entry, "user", entry.uid)
-        if self._gid_maps:
-            entry.gid = to_host(self._gid_maps, entry.gid)
-        elif not 0 <= entry.gid < _NO_ID:
-            entry.gid = self._nobody(entry, "group", entry.gid)
-        if entry.damaged_xattr is not None:
-            self._losses.note(
-                "damaged attributes",
-                f"{show(entry.name)}: the attribute {show(entry.damaged_xattr)} is damaged: left out",
-            )
-        if entry.xattrs:
-            for name, why in not_content(entry.xattrs):
-                self._losses.note(
-                    why.name,
-                    f"{show(entry.name)}: the attribute {show(name)} {why.value}: left out",
-                )
-            entry.xattrs = on_disk(entry.xattrs, self._uid_maps, self._gid_maps)
-
-    def _nobody(self, entry: Entry, kind: str, id: int) -> int:
-        """Return the owner for an entry whose owner Linux cannot have; chown(2) would truncate it."""
-        self._losses.note(
-            "owners",
-            f"{show(entry.name)}: Linux cannot have the {kind} {id}: it belongs to {_NOBODY}",
-        )
-        return _NOBODY
-
     def _describe_root(self, entry: Entry) -> None:
         if entry.type is not EntryType.DIRECTORY:
             raise BadArchiveError("the layer's root cannot be anything but a directory")
-        self._translate(entry)
+        self._translation.translate(entry)
         self._cursor.leave()  # otherwise a later leave would restore the root's former times
         with Dir.at(self._root_fd) as root:
             set_directory_metadata(root.fd, entry, is_new=False, losses=self._losses)

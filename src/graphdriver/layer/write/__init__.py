@@ -8,4 +8,5 @@
 - `inode`: a new inode for an entry.
 - `metadata`: owner, mode, extended attributes and time.
 - `refusals`: warnings and errors for what the kernel refuses to store.
+- `translation`: owners and attributes as they are on disk.
 """

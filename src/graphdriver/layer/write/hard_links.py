@@ -15,7 +15,7 @@ import enum
 import os
 import stat
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from graphdriver.errors import BadArchiveError
@@ -31,6 +31,25 @@ MOST = 1 << 16
 
 MOST_BYTES = 8 << 20
 """The limit in bytes for the names of waiting links, and for the names that are left out."""
+
+
+def in_order(targets: Mapping[bytes, bytes]) -> Iterator[bytes]:
+    """Yield the paths of waiting links, each after its target if that is a waiting link.
+
+    Args:
+        targets: paths of links to paths of their targets.
+    """
+    by_target: dict[bytes, list[bytes]] = {}
+    for path, target in targets.items():
+        by_target.setdefault(target, []).append(path)
+    todo = deque(target for target in by_target if target not in targets)
+    # Links that are each other's targets are tried too, and fail like others without a target.
+    todo.extend(target for target in by_target if target in targets)
+    while todo:
+        for path in by_target.pop(todo.popleft(), ()):
+            yield path
+            if path in by_target:
+                todo.appendleft(path)
 
 
 class _Outcome(enum.Enum):
@@ -121,7 +140,8 @@ class HardLinks:
             BadArchiveError: a target does not exist; the text names link and target.
         """
         self._is_last_chance = True
-        for path, link in self._in_order():
+        for path in in_order({path: link.target for path, link in self._waiting.items()}):
+            link = self._waiting[path]
             try:
                 outcome = self._finish(path, link)
             except BadArchiveError as error:
@@ -133,20 +153,6 @@ class HardLinks:
                     f"{show(link.entry.name)} is a hard link to {show(link.entry.link)},"
                     " which is not there"
                 )
-
-    def _in_order(self) -> Iterator[tuple[bytes, _Waiting]]:
-        """Yield the waiting links, each after its target if that is a waiting link."""
-        by_target: dict[bytes, list[bytes]] = {}
-        for path, link in self._waiting.items():
-            by_target.setdefault(link.target, []).append(path)
-        todo = deque(target for target in by_target if target not in self._waiting)
-        # Links that are each other's targets are tried too, and fail like others without a target.
-        todo.extend(target for target in by_target if target in self._waiting)
-        while todo:
-            for path in by_target.pop(todo.popleft(), ()):
-                yield path, self._waiting[path]
-                if path in by_target:
-                    todo.appendleft(path)
 
     def _finish(self, path: bytes, link: _Waiting) -> _Outcome:
         *parts, name = path.split(b"/")
