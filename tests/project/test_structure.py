@@ -51,6 +51,7 @@ WITHIN = {
             "pack",
             "whiteout",
         },
+        "erofs": {"tar", "tree", "write", "overlay", "attributes", "whiteout"},
     },
     "docker": {"address": set[str]()},
     "conformance": {"kit": set[str](), "plugin": {"kit"}, "snapshotter": {"kit"}},

@@ -51,6 +51,15 @@ What is over a limit is refused (`UnsupportedError`), and the layer is unpacked 
 - `tree`: the layer as a tree in memory.
 - `structures`: what an image is made of, as bytes, and the limits.
 - `chunks`: where the data of sparse files are.
+- `store`: stores a layer: the tar, the index, the record.
+- `builder`: applies a tar's entries to a tree, as the unpacker does on disk.
+- `upper_tree`: that tree: directories, whiteouts, copies from below.
+- `links`: its hard links.
+- `attributes`: its permission bits and extended attributes.
+- `below`: looks up the layers below.
+- `facts`: what they show, as texts.
+- `copied`: data that have no blocks of their own in the tar.
+- `bounds`: what one layer may cost.
 - `index`: writes the index of a tree.
 - `storing`: writes a tar to a file while it is read.
 - `record`: what is known of an image, beside it.

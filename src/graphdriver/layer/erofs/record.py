@@ -25,7 +25,7 @@ VERSION: Final = 1
 """The version of everything that a tar and its maps become; a change of one byte of an index adds 1."""
 
 FACTS_MAX: Final = 4 << 20
-"""The most bytes of the paths of all `Record.facts`; a layer with more is not held."""
+"""The most bytes of all `Record.facts` and their paths; a layer with more is not held."""
 
 LIMIT: Final = 128 << 20
 """The most bytes of a record: that of a tar of 2 TiB with `FACTS_MAX` bytes of paths has 72 MiB."""
@@ -45,16 +45,6 @@ class Kind(enum.Enum):
     """Nothing in the file, since an image cannot hold them: they are unpacked from the tar."""
 
 
-class Fact(enum.Enum):
-    """What the layers below show at a path."""
-
-    ABSENT = "absent"
-    DIRECTORY = "directory"
-    LINK = "link"
-    """A symbolic link."""
-    OTHER = "other"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """What is known of a layer's file.
@@ -71,7 +61,8 @@ class Record:
         inodes: how many there are in the layer.
         kind: what shows its files.
         root_opaque: whether nothing of the layers below is shown at all.
-        facts: what was looked up in the layers below, path by path. An image without facts is that of
+        facts: what was looked up in the layers below, path by path
+            (`graphdriver.layer.erofs.facts`). An image without facts is that of
             its tar alone; another one belongs upon these layers.
     """
 
@@ -86,14 +77,14 @@ class Record:
     inodes: int
     kind: Kind
     root_opaque: bool
-    facts: Mapping[bytes, Fact]
+    facts: Mapping[bytes, str]
 
     def text(self) -> str:
         """Return the record as JSON."""
         return _checked_text(
             {
                 "changed_size": self.changed_size,
-                "facts": {os.fsdecode(path): fact.value for path, fact in self.facts.items()},
+                "facts": {os.fsdecode(path): fact for path, fact in self.facts.items()},
                 "gid_maps": _listed(self.gid_maps),
                 "inodes": self.inodes,
                 "kind": self.kind.value,
@@ -211,10 +202,10 @@ def _map(found: object) -> IDMap:
     return IDMap(container, host, size)
 
 
-def _facts(found: object) -> dict[bytes, Fact]:
+def _facts(found: object) -> dict[bytes, str]:
     if not isinstance(found, dict):
         raise ValueError  # noqa: TRY004 - as other damage is
-    return {os.fsencode(path): Fact(fact) for path, fact in found.items()}
+    return {os.fsencode(path): _string(fact) for path, fact in found.items()}
 
 
 def _string(found: object) -> str:

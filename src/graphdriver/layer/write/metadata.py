@@ -83,10 +83,10 @@ def _set_attributes(target: int | bytes, entry: Entry, losses: Losses) -> None:
         try:
             xattr.set(target, name, value)
         except OSError as error:
-            problem = f"{show(entry.name)}: the attribute {show(name)} cannot be kept"
             if not may_be_lost(name, error.errno, is_link=is_link):
+                problem = f"{show(entry.name)}: the attribute {show(name)} cannot be kept"
                 raise attribute_error(problem, target, name, value, error) from error
-            losses.note(f"attributes {name.partition(b'.')[0]!r}", f"{problem}: {error.strerror}")
+            losses.note_attribute(entry.name, name, str(error.strerror))
 
 
 def _note_lost_time(target: int | bytes, entry: Entry, losses: Losses) -> None:

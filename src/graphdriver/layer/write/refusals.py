@@ -43,6 +43,19 @@ class Losses:
             self._noted.add(kind)
             _log.warning("%s; more of the kind in this layer is not logged", problem)
 
+    def note_attribute(self, entry: bytes, name: bytes, reason: str) -> None:
+        """Warn of an attribute that the kernel refused, and that may be lost.
+
+        Args:
+            entry: the name of the entry.
+            name: the attribute.
+            reason: the text of the kernel's error.
+        """
+        self.note(
+            f"attributes {name.partition(b'.')[0]!r}",
+            f"{show(entry)}: the attribute {show(name)} cannot be kept: {reason}",
+        )
+
 
 def raise_refused(entry: Entry, error: OSError, root_fd: int) -> NoReturn:
     """Raise an error that names the entry and whether tar, filesystem or machine is the cause.

@@ -1,0 +1,56 @@
+"""The bounds of an image: a layer beyond them is unpacked.
+
+The memory of a tree is counted by constants, not measured: whether an image holds a layer must depend
+on the layer alone.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+MOST: Final = 44 << 20
+"""The limit of memory for one tree, in bytes, by the costs below."""
+
+NAME: Final = 96
+"""The cost of a name, besides its own bytes."""
+INODE: Final = 176
+"""The cost of an inode."""
+DIRECTORY: Final = 320
+"""The cost of a directory."""
+ITEM: Final = 128
+"""The cost of anything else that is kept: an attribute, an extent, a name in a list."""
+
+MOST_STEPS: Final = 2_000_000
+"""The limit of steps that are not bounded by the size of the tar: through links, and for deletions."""
+
+
+class CannotHoldError(Exception):
+    """An image cannot hold the layer, or the layer is too odd to be sure; the text says why."""
+
+
+class Budget:
+    """The memory and the steps that are left for one layer."""
+
+    def __init__(self) -> None:
+        self._memory = MOST
+        self._steps = MOST_STEPS
+
+    def spend(self, memory: int) -> None:
+        """Take some of the memory, in bytes.
+
+        Raises:
+            CannotHoldError: nothing is left.
+        """
+        self._memory -= memory
+        if self._memory < 0:
+            raise CannotHoldError("its index takes too much memory")
+
+    def step(self, count: int = 1) -> None:
+        """Take some of the steps.
+
+        Raises:
+            CannotHoldError: nothing is left.
+        """
+        self._steps -= count
+        if self._steps < 0:
+            raise CannotHoldError("its links and deletions take too many steps")

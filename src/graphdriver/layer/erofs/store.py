@@ -1,0 +1,167 @@
+"""A layer's tar becomes an image: stored while it is read, and its index behind it.
+
+The tar is read once and written once. Its entries become a tree in memory meanwhile; the data that have
+no blocks of their own in the tar follow it, then the index. If an image cannot hold the layer, the rest
+of the tar is stored all the same, and whoever called unpacks it from there (`stored_tar`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from graphdriver.driver import ClosableStream, IDMap, ReadStream
+from graphdriver.errors import BrokenStreamError, GraphDriverError
+from graphdriver.layer.erofs.below import LayersBelow, OpenBelow
+from graphdriver.layer.erofs.bounds import Budget, CannotHoldError
+from graphdriver.layer.erofs.builder import LayerBuilder
+from graphdriver.layer.erofs.index import HEAD, Place, copied_start, write_index
+from graphdriver.layer.erofs.record import Kind, Record, image_uuid
+from graphdriver.layer.erofs.stored import StoredTar, TarSums
+from graphdriver.layer.erofs.storing import StoringStream
+from graphdriver.layer.tar.reader import TarReader
+from graphdriver.layer.write.refusals import Losses
+from graphdriver.linux.resources import error_text
+
+
+class NotHeldError(Exception):
+    """An image cannot hold a layer; its tar is stored whole, to be unpacked from there.
+
+    Args:
+        reason: what an image cannot hold.
+        record: where the tar is; the sizes and the count of inodes are not known.
+    """
+
+    def __init__(self, reason: str, record: Record) -> None:
+        super().__init__(reason)
+        self.record = record
+
+
+def store_layer(
+    archive: ReadStream,
+    file_fd: int,
+    *,
+    uid_maps: Sequence[IDMap] = (),
+    gid_maps: Sequence[IDMap] = (),
+    below: OpenBelow,
+) -> Record:
+    """Store a layer's tar in an empty file and append its index.
+
+    What an image leaves out is told in the same warnings as by the unpacker. After any other error than
+    a `NotHeldError` the file is worth nothing.
+
+    Args:
+        archive: an uncompressed tar; a whole stream of no bytes is an empty layer. It is read to its
+            end, and stored with all that follows the tar's own end.
+        file_fd: the file, empty and open for reading and writing; borrowed.
+        uid_maps: user ids in the tar to those on disk; empty means "the same".
+        gid_maps: likewise for groups.
+        below: opens the roots of the layers below, nearest first: images or upper directories. It is
+            called at most once, and only if the tar needs to know what lies below: an entry in a
+            directory, or behind a link, that the tar does not have; a hard link to such a file; a
+            whiteout; a tar that does not describe its root.
+
+    Raises:
+        NotHeldError: an image cannot hold the layer, or it is too odd to be sure.
+        BrokenStreamError: the stream broke off.
+        GraphDriverError: the file cannot be written.
+    """
+    try:
+        return _store(archive, file_fd, tuple(uid_maps), tuple(gid_maps), below)
+    except OSError as error:
+        raise GraphDriverError(
+            f"the layer's tar cannot be stored: {error_text(error, file_fd)}"
+        ) from error
+
+
+def stored_tar(record: Record, file_fd: int) -> ClosableStream:
+    """Open a stored tar, which is checked while it is read.
+
+    Args:
+        record: the layer's record.
+        file_fd: its file; closed with the stream.
+    """
+    return StoredTar(file_fd, record.tar_offset, record.tar_size, record.pieces)
+
+
+def _store(
+    archive: ReadStream,
+    fd: int,
+    uid_maps: tuple[IDMap, ...],
+    gid_maps: tuple[IDMap, ...],
+    open_below: OpenBelow,
+) -> Record:
+    os.lseek(fd, HEAD, os.SEEK_SET)
+    stream = StoringStream(archive, fd)
+    losses = _LossesLater()
+    size = changed_size = inodes = 0
+    kind, root_opaque, facts, reason = Kind.IMAGE, False, {}, ""
+    budget = Budget()
+    try:
+        with LayersBelow(open_below, budget) as below:
+            builder = LayerBuilder(uid_maps, gid_maps, below, budget, losses)
+            reader = TarReader(stream)
+            for entry in reader:
+                size += entry.size
+                builder.add(entry, reader.data_start)
+            builder.finish()
+            sums = stream.finish()
+            inodes = _write_image(fd, builder, below, sums)
+            changed_size = builder.changed_size()
+            root_opaque, facts = builder.root.is_opaque, below.facts
+    except BrokenStreamError:
+        raise
+    # Damaged and hostile tars too: the unpacker finds the same, and has the words for it.
+    except (CannotHoldError, GraphDriverError) as error:
+        kind, reason, size, facts = Kind.TREE, str(error), 0, {}
+        sums = stream.finish()
+        os.ftruncate(fd, HEAD + sums.size)
+    record = Record(
+        uid_maps=uid_maps,
+        gid_maps=gid_maps,
+        tar_offset=HEAD,
+        tar_size=sums.size,
+        sha256=sums.sha256,
+        pieces=sums.pieces,
+        size=size,
+        changed_size=changed_size,
+        inodes=inodes,
+        kind=kind,
+        root_opaque=root_opaque,
+        facts=facts,
+    )
+    if kind is Kind.TREE:
+        raise NotHeldError(reason, record)
+    losses.tell()
+    return record
+
+
+def _write_image(fd: int, builder: LayerBuilder, below: LayersBelow, sums: TarSums) -> int:
+    """Write copied data and index; return how many inodes there are."""
+    start = copied_start(Place.BEHIND_TAR, sums.size)
+    copied_size = builder.write_copied(fd, start, HEAD)
+    index = write_index(
+        builder.root,
+        fd,
+        Place.BEHIND_TAR,
+        tar_size=sums.size,
+        copied_size=copied_size,
+        uuid=image_uuid(sums.sha256),
+    )
+    return index.inodes
+
+
+class _LossesLater(Losses):
+    """Keeps the warnings until the layer is held: otherwise the unpacker warns of the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: dict[str, str] = {}
+
+    def note(self, kind: str, problem: str) -> None:
+        self._kept.setdefault(kind, problem)
+
+    def tell(self) -> None:
+        """Warn of all that was noted."""
+        for kind, problem in self._kept.items():
+            super().note(kind, problem)
