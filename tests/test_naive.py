@@ -18,6 +18,7 @@ from graphdriver.driver import (
     CountsGets,
     CountsUsage,
     FindsLeftovers,
+    KeepsMounts,
     NamesMounts,
     ProbesHome,
     TellsTouched,
@@ -300,6 +301,7 @@ ABILITIES: list[Callable[..., object]] = [
     CountsGets,
     FindsLeftovers,
     NamesMounts,
+    KeepsMounts,
     CountsUsage,
     TellsUntouched,
     TellsTouched,
@@ -347,10 +349,11 @@ def test_the_wrapper_decides_of_an_ability_that_it_names_itself(proto: Able) -> 
     assert ability(counts, CountsUsage) is counts
 
 
-@pytest.mark.parametrize("name", ["overlay2", "fuse-overlayfs", "btrfs", "vfs"])
+@pytest.mark.parametrize("name", ["overlay2", "erofs", "fuse-overlayfs", "btrfs", "vfs"])
 def test_our_drivers_have_these_abilities(name: str) -> None:
     expected = {
         "overlay2": {CountsGets, FindsLeftovers, NamesMounts, CountsUsage},
+        "erofs": {CountsGets, FindsLeftovers, NamesMounts, KeepsMounts, CountsUsage},
         "fuse-overlayfs": {CountsGets, FindsLeftovers, NamesMounts, CountsUsage},
         "btrfs": {FindsLeftovers, TellsUntouched, TellsTouched},
         "vfs": {FindsLeftovers, TellsUntouched},

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.drivers.erofs.driver import ErofsDriver
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from tests.drivers.every import EVERY
 from tests.support.filesystems import loop
@@ -77,6 +78,26 @@ def take_up(home: Path) -> Iterator[TakeUp]:
     def take_up(*options: str, home: Path = home) -> Overlay2Driver:
         driver = Overlay2Driver()
         driver.init(str(home), options, (), ())
+        made.append(driver)
+        return driver
+
+    yield take_up
+    for driver in made:
+        driver.cleanup()
+        driver._layers._store.settle()
+
+
+TakeUpErofs = Callable[..., ErofsDriver]
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Iterator[TakeUpErofs]:
+    """Make an erofs driver that has taken up `tmp_path`, with options; later ones are restarts."""
+    made: list[ErofsDriver] = []
+
+    def take_up(*options: str) -> ErofsDriver:
+        driver = ErofsDriver()
+        driver.init(str(tmp_path), options, (), ())
         made.append(driver)
         return driver
 

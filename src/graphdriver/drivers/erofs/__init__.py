@@ -1,5 +1,48 @@
 """The driver erofs: a layer's tar is stored as it came, and mounted as an EROFS image.
 
-- `mounting`: the mount of one image on a directory.
-- `probe`: in which way images can be mounted in a home.
+Each file is one subject:
+
+- `driver`: the driver class: diffs. `layers`: all else, on `graphdriver.drivers.overlay`.
+- `applied`: what was applied to a layer: its tar, its record, and the tree that they show.
+- `image_mounts`: which images are mounted, and who uses them. `mounting`: the mount of one image on a
+  directory. `probe`: in which way images can be mounted in a home.
+- `layout`: the names on disk.
+
+A layer is what was applied to it, and an upper directory above that, since daemons and BuildKit may
+write into every layer that has no child. Either may be missing. While nobody has written into the upper
+directory, the layer is exactly the tar that was applied.
+
+**The layout of a home** is that of `graphdriver.drivers.overlay`, and in addition:
+
+``ID/layer.erofs``
+    The layer's tar, as it came, in an EROFS image (`graphdriver.layer.erofs`). Made by ApplyDiff. A
+    kill leaves it incomplete, without a record. The tar is checked when Diff gives it out. The index
+    is not checked: damage there gives errors or wrong content in the layer, or an image that cannot
+    be mounted; such a layer can be removed, and the others go on.
+``ID/layer.json``
+    The record (`graphdriver.layer.erofs.record`): where the tar is in the file, its checksums, what
+    the image was made with. Made by ApplyDiff, last, by a rename. Damaged, or missing though
+    ``applied`` exists: the layer is lost, and only Remove works.
+``ID/applied``
+    What was applied, read-only: the mount point of the image; or, if an image cannot hold the layer
+    (`graphdriver.layer.erofs.store` tells when), its tree, unpacked from the stored tar into the form
+    of an upper directory. Made by ApplyDiff, first: a layer that has it and no record is not whole.
+    The image is mounted as long as somebody uses it; a kill leaves it mounted or not, and either is
+    found again.
+``ID/diff``
+    The upper directory above ``applied``, with the metadata of its root. As in the overlay family for
+    a layer to which nothing was applied.
+``ID/lower``
+    Of a layer without a parent, from its ApplyDiff on: ``-``, which tells that nothing is missing,
+    since a layer with a ``work`` directory has a list otherwise. Of another layer: for each layer
+    below it ``l/NAME``, unless nobody wrote to that layer after something was applied to it, and then
+    ``l/NAME-a``, if something was. The list ends at a layer that hides all layers below it, since
+    overlayfs ignores the mark of an opaque root.
+``ID/work``
+    Also in a layer without a parent, from its ApplyDiff on: such a layer is mounted, too.
+``l/NAME-a``
+    A symlink to ``../ID/applied``; its name is that of the layer's link to ``../ID/diff``, and ``-a``.
+    Made by ApplyDiff; removed, found and made again as the other one.
+``.probed``
+    Also how images are mounted in this home.
 """

@@ -8,6 +8,7 @@ any of this fails is not used.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import stat
@@ -124,7 +125,7 @@ def probe_erofs(home: str, options: HomeOptions = HomeOptions()) -> Found:  # no
     """
     expect_erofs()
     backing = probe_overlayfs(home, options, "erofs")
-    reasons: dict[str, list[str]] = {}
+    reasons = {}
     for way in Way:
         with trial(home) as (directory, _):
             _write_image(f"{directory}/image")
@@ -133,12 +134,12 @@ def probe_erofs(home: str, options: HomeOptions = HomeOptions()) -> Found:  # no
                 is_direct = _try_way(directory, way) and backing != "btrfs"
                 return Found(backing, way, is_direct, _has_xino(directory))
             except GraphDriverError as error:
-                reasons.setdefault(error.problem, []).append(way.value)
+                reasons[way] = error.problem
                 last = error
-    each = "; ".join(f"{', '.join(ways)}: {reason}" for reason, ways in reasons.items())
+    each = "; ".join(f"{way.value}: {reason}" for way, reason in reasons.items())
     raise UnsupportedError(
         f"erofs: {home} is on {backing}, and images cannot be mounted there ({each})",
-        hint=f"{last.hint}; or put the home on a disk with Linux 6.12 or later, or use overlay2",
+        hint="use Linux 6.12 or later, put the home on a disk, or use overlay2",
     ) from last
 
 
@@ -182,13 +183,12 @@ def _try_way(directory: str, way: Way) -> bool:
 
 
 def _mount_image(directory: str, way: Way) -> bool:
-    image = os.open(f"{directory}/image", os.O_RDONLY | os.O_CLOEXEC)
-    target = os.open(f"{directory}/{_APPLIED}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with contextlib.ExitStack() as opened:
+        image = os.open(f"{directory}/image", os.O_RDONLY | os.O_CLOEXEC)
+        opened.callback(os.close, image)
+        target = os.open(f"{directory}/{_APPLIED}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        opened.callback(os.close, target)
         return mount_image(image, target, way)
-    finally:
-        os.close(image)
-        os.close(target)
 
 
 Checks = Mapping[str, bool]
@@ -199,14 +199,10 @@ def _expect(what: str, root: bytes, more: Callable[[bytes], Checks]) -> None:
     try:
         checks = {**_contents_in(root), **more(root)}
     except OSError as error:
-        raise GraphDriverError(
-            f"{what} cannot be read: {error.strerror}", hint="see the kernel's log (dmesg)"
-        ) from error
+        raise GraphDriverError(f"{what} cannot be read: {error.strerror}") from error
     lacking = [name for name, is_there in checks.items() if not is_there]
     if lacking:
-        raise GraphDriverError(
-            f"{what} is mounted without {', '.join(lacking)}", hint="use another kernel"
-        )
+        raise GraphDriverError(f"{what} is mounted without {', '.join(lacking)}")
 
 
 def _contents_in(root: bytes) -> Checks:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -48,7 +47,6 @@ def trial(home: str) -> Iterator[tuple[str, str]]:
         ``upper``, ``work`` and ``merged``; and the name of the filesystem.
 
     Raises:
-        UnsupportedError: this process may not mount.
         OSError: nothing can be written there.
     """
     directory = os.path.join(home, _PROBE)
@@ -60,24 +58,12 @@ def trial(home: str) -> Iterator[tuple[str, str]]:
             try:
                 for name in ("", "lower", "upper", "work", "merged", "lower/deleted"):
                     os.mkdir(os.path.join(directory, name), 0o700)
-                _mount(alias)
+                alias.mount()
                 yield alias.path, fstype_of(fd)
             finally:
                 _clear(alias, fd)
         finally:
             os.close(fd)
-
-
-def _mount(alias: DirectoryAlias) -> None:
-    try:
-        alias.mount()
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EACCES):
-            raise
-        raise UnsupportedError(
-            f"this process may not mount ({error.strerror})",
-            hint="use vfs; or run it as root, and a container with --privileged",
-        ) from error
 
 
 def _clear(alias: DirectoryAlias, home_fd: int) -> None:

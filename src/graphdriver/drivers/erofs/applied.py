@@ -1,0 +1,212 @@
+"""The applied part of a layer: the stored tar, its record, and the tree that they show.
+
+Usually the tar is part of an image, which is mounted on ``applied``. A layer that an image cannot hold
+is unpacked there, from the stored tar.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import functools
+import logging
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Final
+
+from graphdriver.driver import IDMap, ReadStream, Usage
+from graphdriver.drivers.erofs.layout import APPLIED, IMAGE, RECORD, ImageLayout
+from graphdriver.drivers.erofs.mounting import Way, mount_image
+from graphdriver.drivers.overlay.layout import DIFF
+from graphdriver.errors import GraphDriverError
+from graphdriver.files.small_files import read_text, write_whole
+from graphdriver.layer.change_list import changed_size
+from graphdriver.layer.erofs.record import Kind, Record, parse
+from graphdriver.layer.erofs.store import NotHeldError, store_layer
+from graphdriver.layer.erofs.stored import StoredTar
+from graphdriver.layer.overlay.changes import compare_upper
+from graphdriver.layer.overlay.form import UpperDirectory
+from graphdriver.layer.tree.copy import copy_metadata
+from graphdriver.layer.tree.inodes import disk_usage
+from graphdriver.layer.unpack import unpack
+from graphdriver.linux import xattr
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_IMAGE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_TARGET: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_FILE: Final = (errno.ENOENT, errno.ELOOP, errno.ENXIO)
+_BLOCK: Final = 512  # the unit of st_blocks (inode(7))
+
+_log = logging.getLogger(__name__)
+
+Below = Callable[[], AbstractContextManager[Sequence[int]]]
+"""Opens the roots of the layers below, nearest first."""
+
+
+class AppliedParts:
+    """The applied parts of the layers in a home.
+
+    Args:
+        layout: the home's files.
+        way: how images are mounted.
+    """
+
+    def __init__(self, layout: ImageLayout, way: Way) -> None:
+        self._layout = layout
+        self._way = way
+
+    def store(
+        self,
+        id: str,
+        archive: ReadStream,
+        uid_maps: Sequence[IDMap],
+        gid_maps: Sequence[IDMap],
+        below: Below,
+    ) -> int:
+        """Store a layer's tar, and make the tree that it shows.
+
+        After an error the layer is incomplete, and can only be removed.
+
+        Args:
+            id: the layer; nothing was written or applied to it.
+            archive: its tar.
+            uid_maps: user ids in the tar to those on disk.
+            gid_maps: likewise for groups.
+            below: opens the layers below.
+
+        Returns:
+            The sum of the sizes in the tar's headers, in bytes.
+
+        Raises:
+            BadArchiveError: the tar is damaged or hostile.
+            BrokenStreamError: it broke off.
+            OSError: it cannot be written.
+        """
+        # First, so that a layer without a record is seen to be incomplete.
+        os.mkdir(self._layout.path(id, APPLIED), 0o755)
+        fd = os.open(self._layout.path(id, IMAGE), _NEW, 0o600)
+        try:
+            try:
+                record = store_layer(archive, fd, uid_maps=uid_maps, gid_maps=gid_maps, below=below)
+            except NotHeldError as error:
+                _log.info("layer %s is unpacked: %s", id, error)
+                record = self._unpack(id, fd, error.record, uid_maps, gid_maps, below)
+        finally:
+            os.close(fd)
+        # Last: with the record the layer has an applied part. It is not synced here: the framework
+        # syncs the layer as a whole.
+        write_whole(self._layout.path(id, RECORD), record.text(), 0o600, sync=False)
+        return record.size
+
+    def _unpack(
+        self,
+        id: str,
+        fd: int,
+        stored: Record,
+        uid_maps: Sequence[IDMap],
+        gid_maps: Sequence[IDMap],
+        below: Below,
+    ) -> Record:
+        """Unpack a stored tar below ``applied``; return the record of the tree."""
+        with (
+            _opened(self._layout.path(id, APPLIED)) as root,
+            _opened(self._layout.path(id, DIFF)) as upper,
+            contextlib.closing(self._tar(os.dup(fd), stored)) as archive,
+            below() as lowers,
+        ):
+            # Create gave that the metadata that the root has unless the tar names it.
+            copy_metadata(root, os.fstat(upper), xattr.get_all(upper))
+            form = functools.partial(UpperDirectory, lowers=lowers)
+            done = unpack(archive, root, uid_maps=uid_maps, gid_maps=gid_maps, form=form)
+            changed = changed_size(compare_upper(root, lowers))
+        return dataclasses.replace(stored, size=done.size, changed_size=changed)
+
+    def record(self, id: str) -> Record:
+        """Return the record of a layer's applied part.
+
+        Raises:
+            GraphDriverError: it is damaged or missing, so the layer is lost.
+            OSError: it cannot be read now.
+        """
+        path = self._layout.path(id, RECORD)
+        try:
+            return parse(read_text(path))
+        except (FileNotFoundError, ValueError) as error:
+            raise _lost(id, "record", path) from error
+
+    def mount(self, id: str) -> None:
+        """Mount a layer's image on ``applied``; do nothing for a layer that is unpacked there.
+
+        Raises:
+            GraphDriverError: its record or its image is damaged, or the kernel refuses it.
+            OSError: its files cannot be opened now.
+        """
+        record = self.record(id)
+        if record.kind is Kind.TREE:
+            return
+        with contextlib.ExitStack() as opened:
+            image = self._open_image(id)
+            opened.callback(os.close, image)
+            target = os.open(self._layout.path(id, APPLIED), _TARGET)
+            opened.callback(os.close, target)
+            try:
+                mount_image(image, target, self._way)
+            except GraphDriverError as error:
+                error.problem = f"what was applied to layer {id} cannot be shown: {error.problem}"
+                error.hint = f"{error.hint}; if it is damaged, remove it and load its image again"
+                raise
+
+    def stored_tar(self, id: str) -> StoredTar:
+        """Return a layer's tar as it came; errors as for `mount`."""
+        record = self.record(id)
+        return self._tar(self._open_image(id), record)
+
+    @staticmethod
+    def _tar(fd: int, record: Record) -> StoredTar:
+        return StoredTar(fd, record.tar_offset, record.tar_size, record.pieces)
+
+    def _open_image(self, id: str) -> int:
+        path = self._layout.path(id, IMAGE)
+        try:
+            fd = os.open(path, _IMAGE)
+        except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise
+            raise _lost(id, "image", path) from error
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise _lost(id, "image", path)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def usage(self, id: str) -> Usage:
+        """Count the file of a layer's applied part, and the tree if it is unpacked."""
+        found = os.stat(self._layout.path(id, IMAGE))
+        file = Usage(found.st_blocks * _BLOCK, 1)
+        if self.record(id).kind is not Kind.TREE:
+            return file
+        with _opened(self._layout.path(id, APPLIED)) as root:
+            tree = disk_usage(root)
+        return Usage(file.size + tree.size, file.inodes + tree.inodes)
+
+
+@contextlib.contextmanager
+def _opened(directory: str) -> Iterator[int]:
+    fd = os.open(directory, _DIRECTORY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _lost(id: str, what: str, path: str) -> GraphDriverError:
+    return GraphDriverError(
+        f"the {what} of layer {id} was lost: {path} is damaged or missing",
+        hint="remove the layer, and load its image again",
+    )

@@ -1,0 +1,115 @@
+"""The driver erofs: a layer's tar is stored as it came, and its image is mounted.
+
+An applied layer that nobody wrote to since is exactly its tar: Diff against the parent returns the
+bytes that came, and Changes are read in the image, as overlay2 reads them in an upper directory. A
+layer that was only written to is a layer of overlay2. The naive differ does the rest: diffs of a layer
+that was applied and written to, and diffs against another layer.
+"""
+
+# ruff: noqa: D102 - graphdriver.driver documents the methods
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Final
+
+from graphdriver.driver import Change, ClosableStream, Mount, ReadStream, Suitability
+from graphdriver.drivers.erofs.layers import ErofsLayers, ImageSetup
+from graphdriver.drivers.erofs.probe import XINO, Found, expect_erofs, probe_erofs
+from graphdriver.drivers.options import Option
+from graphdriver.drivers.overlay.driver import OverlayDriver
+from graphdriver.drivers.overlay.kernel_mounter import KernelMounter
+from graphdriver.drivers.overlay.layers import OverlayLayers
+from graphdriver.drivers.overlay.options import MOUNTOPT, SIZE, VOLATILE, HomeOptions
+from graphdriver.drivers.overlay.probe import expect_overlayfs
+from graphdriver.drivers.probe_record import probe_or_recall
+from graphdriver.layer.change_list import ChangeList
+from graphdriver.layer.changes import compare
+from graphdriver.layer.overlay.changes import compare_upper
+
+_WITHOUT_XINO: Final = (
+    "files of one container have several device numbers, and the inode numbers of directories and of"
+    " files change when they are written to"
+)
+
+_log = logging.getLogger(__name__)
+
+
+class ErofsDriver(OverlayDriver):
+    """Layers as stored tars, mounted as images below the kernel's overlayfs."""
+
+    driver_name: ClassVar[str] = "erofs"
+    options: ClassVar[Sequence[Option]] = (MOUNTOPT, SIZE, VOLATILE)
+    _layers: ErofsLayers
+
+    def make_layers(self) -> OverlayLayers:
+        """Return the layers that the driver keeps."""
+        return ErofsLayers(self.set_up)
+
+    @classmethod
+    def probe(cls, home: str) -> Suitability:
+        """Tell how well the driver suits a directory, which exists."""
+        found = probe_erofs(home)
+        return Suitability(24, f"layers are stored as they come, on {found.backing}; {found}")
+
+    @classmethod
+    def check(cls, options: Sequence[str]) -> None:
+        """Refuse what would be refused in any home."""
+        HomeOptions.parse(options, cls.options, cls.driver_name)
+        expect_overlayfs(cls.driver_name)
+        expect_erofs()
+
+    @classmethod
+    def set_up(cls, home: str, options: Sequence[str]) -> ImageSetup:
+        """Probe a home by mounts in it; see `OverlayDriver.set_up`."""
+        parsed = HomeOptions.parse(options, cls.options, cls.driver_name)
+        found = Found.parse(probe_or_recall(home, lambda: probe_erofs(home, parsed).record()))
+        if found.has_xino:
+            own = dataclasses.replace(parsed, mount_options=(XINO, *parsed.mount_options))
+        else:
+            _log.warning("erofs: %s: the kernel takes no %s: %s", home, XINO, _WITHOUT_XINO)
+            own = parsed
+        mounter = KernelMounter(home)
+        return ImageSetup(cls.driver_name, mounter, own, found.backing, found=found)
+
+    def mounts(self, id: str, *, read_only: bool) -> Sequence[Mount]:
+        """Return the layer's mount without making it, with the images below it mounted."""
+        with self._layers.images_mounted(id):
+            return super().mounts(id, read_only=read_only)
+
+    def diff(self, id: str, parent: str) -> ClosableStream:
+        if self._is_as_applied(id, parent):
+            return self._layers.stored_tar(id)
+        return super().diff(id, parent)
+
+    def changes(self, id: str, parent: str) -> Iterable[Change]:
+        if not self._is_as_applied(id, parent):
+            return super().changes(id, parent)
+        with self._layers.opened_applied(id) as root:
+            if not parent:
+                return ChangeList(compare(root, None))
+            with self._layers.opened_below(id) as lowers:
+                return ChangeList(compare_upper(root, lowers, self._layers.marks))
+
+    def diff_size(self, id: str, parent: str) -> int:
+        if self._is_as_applied(id, parent):
+            return self._layers.record(id).changed_size
+        return super().diff_size(id, parent)
+
+    def apply_diff(self, id: str, parent: str, archive: ReadStream) -> int:
+        self._layers.refuse_if_parent(id)
+        if self._layers.can_store(id):
+            return self._layers.store(id, archive, self._uid_maps, self._gid_maps)
+        return super().apply_diff(id, parent, archive)
+
+    def _is_as_applied(self, id: str, parent: str) -> bool:
+        """Tell whether a diff is exactly what was applied to the layer."""
+        return (
+            parent == self._layers.parent_of(id)
+            and self._layers.is_applied(id)
+            and self._layers.is_unwritten(id)
+        )
+
+    def _is_native_against(self, id: str, parent: str) -> bool:
+        return super()._is_native_against(id, parent) and not self._layers.is_applied(id)

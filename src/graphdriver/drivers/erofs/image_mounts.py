@@ -1,0 +1,154 @@
+"""The mounts of images: each image once, for all that use it.
+
+An image is mounted on the layer's ``applied`` when it is first used, and unmounted when its last user
+is gone. Users are layers that are mounted above it, readers in this process, and snapshots with mounts
+that containerd makes. Whether an image is mounted is seen from the directory itself: a mount may have
+been made by an earlier process, or be hidden by a later mount on the home (dockerd mounts its
+data-root on itself when it starts).
+
+An overlay keeps its lower mounts alive by itself. So an image that is unmounted too early, or that
+nobody unmounts, harms no mounted layer: it is mounted again, or found again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import logging
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Final
+
+from graphdriver.drivers.erofs.layout import APPLIED, ImageLayout
+from graphdriver.drivers.overlay.mounts import is_mounted
+from graphdriver.linux.mount import MNT_DETACH, unmount
+
+_log = logging.getLogger(__name__)
+
+_MOST_HIDDEN: Final = 10
+"""How many mounts on one directory are unmounted, one below the other."""
+
+
+class ImageMounts:
+    """The mounts of the images in a home.
+
+    Args:
+        layout: the home's files.
+        mount: mounts the image of a layer, given its ID, on the layer's ``applied``; does nothing for a
+            layer that is unpacked there.
+    """
+
+    def __init__(self, layout: ImageLayout, mount: Callable[[str], None]) -> None:
+        self._layout = layout
+        self._mount = mount
+        self._users: dict[str, set[str]] = {}
+        """The users of each image that has any."""
+        self._used: dict[str, tuple[str, ...]] = {}
+        """The images of each user."""
+        self._readers = itertools.count()
+        self._guard = threading.Lock()
+        """Guards the users, and the order of mounts and unmounts with them."""
+
+    def note(self, user: str, images: Iterable[str]) -> None:
+        """Add a user of images, which stay mounted from now on; mount nothing.
+
+        Args:
+            user: any text; a former use by the same user is replaced.
+            images: the IDs of their layers.
+        """
+        with self._guard:
+            self._note(user, tuple(images))
+
+    def hold(self, user: str, images: Iterable[str]) -> None:
+        """Mount images, and keep them mounted until `release`.
+
+        Args:
+            user: any text; a former use by the same user is replaced.
+            images: the IDs of their layers.
+
+        Raises:
+            GraphDriverError: one cannot be mounted; the user uses none then.
+            OSError: likewise.
+        """
+        images = tuple(images)
+        with self._guard:
+            self._note(user, images)
+            try:
+                for image in images:
+                    if not self._is_mounted(image):
+                        self._mount(image)
+            except BaseException:
+                self._release(user)
+                raise
+
+    def release(self, user: str) -> None:
+        """Unmount the images that only this user used; log what cannot be unmounted."""
+        with self._guard:
+            self._release(user)
+
+    @contextlib.contextmanager
+    def held(self, images: Iterable[str]) -> Iterator[None]:
+        """Keep images mounted for the length of a ``with`` block; errors as for `hold`."""
+        user = f"reader {next(self._readers)}"
+        self.hold(user, images)
+        try:
+            yield
+        finally:
+            self.release(user)
+
+    def release_unused(self, images: Iterable[str]) -> None:
+        """Unmount images without users, which an earlier process mounted."""
+        with self._guard:
+            for image in images:
+                if image not in self._users:
+                    self._unmount(image)
+
+    def end(self, image: str) -> None:
+        """Unmount an image that is used or not, before its layer is removed.
+
+        Raises:
+            OSError: it cannot be unmounted.
+        """
+        with self._guard:
+            self._users.pop(image, None)
+            point = self._layout.path(image, APPLIED)
+            for _ in range(_MOST_HIDDEN):
+                if not is_mounted(point):
+                    return
+                try:
+                    unmount(point)
+                except OSError as error:
+                    if error.errno != errno.EBUSY:
+                        raise
+                    unmount(point, MNT_DETACH)  # its readers go on
+
+    def _is_mounted(self, image: str) -> bool:
+        return is_mounted(self._layout.path(image, APPLIED))
+
+    def _note(self, user: str, images: tuple[str, ...]) -> None:
+        before = self._used.get(user, ())
+        self._used[user] = images
+        for image in images:
+            self._users.setdefault(image, set()).add(user)
+        self._drop(user, set(before).difference(images))
+
+    def _release(self, user: str) -> None:
+        self._drop(user, self._used.pop(user, ()))
+
+    def _drop(self, user: str, images: Collection[str]) -> None:
+        for image in images:
+            users = self._users.get(image, set())
+            users.discard(user)
+            if not users:
+                self._users.pop(image, None)
+                self._unmount(image)
+
+    def _unmount(self, image: str) -> None:
+        try:
+            if self._is_mounted(image):
+                unmount(self._layout.path(image, APPLIED))
+        except OSError as error:
+            # Somebody has a file there open, or something is mounted there. The next user finds the
+            # mount, and is the next one that tries.
+            _log.info("the image of layer %s stays mounted: %s", image, error.strerror)

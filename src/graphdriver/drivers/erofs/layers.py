@@ -1,0 +1,275 @@
+"""The layers of the driver erofs: upper directories, each on what was applied to the layer.
+
+The layers' diffs are in `graphdriver.drivers.erofs.driver`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Final
+
+from graphdriver.driver import IDMap, ReadStream, Usage
+from graphdriver.drivers.erofs.applied import AppliedParts
+from graphdriver.drivers.erofs.image_mounts import ImageMounts
+from graphdriver.drivers.erofs.layout import APPLIED, IMAGE, ImageLayout
+from graphdriver.drivers.erofs.probe import Found
+from graphdriver.drivers.overlay.layers import HomeSetup, OverlayLayers
+from graphdriver.drivers.overlay.layout import WORK, Layout
+from graphdriver.drivers.overlay.mounter import MAX_LOWERS, Mounter
+from graphdriver.drivers.overlay.mounts import LayerMounts
+from graphdriver.drivers.overlay.reference_counts import ReferenceCounts
+from graphdriver.errors import GraphDriverError
+from graphdriver.layer.erofs.record import Record
+from graphdriver.layer.erofs.stored import StoredTar
+from graphdriver.layer.tree.copy import copy_metadata
+from graphdriver.linux import xattr
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSetup(HomeSetup):
+    """The setup of a home with images.
+
+    Attributes:
+        found: what the probe found.
+    """
+
+    found: Found = field(default_factory=Found)
+
+
+class ImageLayerMounts(LayerMounts):
+    """The mounts of layers, which keep the images below them mounted.
+
+    Args:
+        layout: as for `LayerMounts`; likewise ``counts``, ``mounter`` and ``options``.
+        images: the images' mounts.
+    """
+
+    def __init__(
+        self,
+        layout: ImageLayout,
+        counts: ReferenceCounts,
+        mounter: Mounter,
+        options: Sequence[str],
+        images: ImageMounts,
+    ) -> None:
+        super().__init__(layout, counts, mounter, options)
+        self._image_layout = layout
+        self._images = images
+
+    def hold_lowers(self, id: str, lowers: Sequence[str]) -> None:
+        """Mount the images among the lower directories, until `release_lowers`."""
+        self._images.hold(_user(id), self._image_layout.images_in(lowers, id))
+
+    def release_lowers(self, id: str) -> None:
+        """Let the images go."""
+        self._images.release(_user(id))
+
+
+class ErofsLayers(OverlayLayers):
+    """Layers with an upper directory above what was applied to them.
+
+    Args:
+        set_up: as for `OverlayLayers`; returns an `ImageSetup`.
+    """
+
+    layout_type: ClassVar[type[Layout]] = ImageLayout
+    setup: ImageSetup
+    _layout: ImageLayout
+
+    def __init__(self, set_up: Callable[[str, Sequence[str]], ImageSetup]) -> None:
+        super().__init__(set_up)
+
+    def init(
+        self,
+        home: str,
+        options: Sequence[str],
+        uid_maps: Sequence[IDMap],
+        gid_maps: Sequence[IDMap],
+    ) -> None:
+        """Take up a home, and find the images that mounted layers use."""
+        super().init(home, options, uid_maps, gid_maps)
+        for id in self._store.layers():
+            if self._mounts.point(id):
+                # A layer with damaged files that is mounted goes on; its images may be unmounted.
+                with contextlib.suppress(GraphDriverError, OSError):
+                    self._images.note(_user(id), self._images_of(id))
+
+    def make_mounts(self) -> LayerMounts:
+        """Return the mounts of the layers, with those of the images below them."""
+        self._applied = AppliedParts(self._layout, self.setup.found.way)
+        self._images = ImageMounts(self._layout, self._applied.mount)
+        return ImageLayerMounts(
+            self._layout,
+            self._counts,
+            self.setup.mounter,
+            self.setup.options.mount_options,
+            self._images,
+        )
+
+    # --- which directories a mount has ------------------------------------------------------------
+
+    def links_below_upper(self, id: str) -> list[str]:
+        """Return the links of a layer's applied part, if it has one, and of the layers below."""
+        lowers = self._layout.lowers(id)
+        if not self._layout.is_applied(id):
+            return lowers
+        # The kernel ignores the opaque mark of a root: what it hides is left out instead.
+        is_opaque = self._applied.record(id).root_opaque
+        return [self._layout.applied_link(id), *(() if is_opaque else lowers)]
+
+    def links_for_child(self, id: str) -> list[str]:
+        """Return the links that show a layer to a child, without an upper directory that is empty."""
+        links = self.links_below_upper(id)
+        if self._layout.is_applied(id) and self.is_unwritten(id) and not self._mounts.point(id):
+            return links
+        return [self._layout.link_of(id), *links]
+
+    def _images_of(self, id: str) -> list[str]:
+        """Return the layers with images that a layer shows, its own among them."""
+        return self._layout.images_in(self.links_below_upper(id), id)
+
+    def is_pristine(self, id: str) -> bool:
+        """Tell whether nothing was written or applied to a layer and it is not mounted."""
+        return super().is_pristine(id) and not self._layout.is_applied(id)
+
+    def is_applied(self, id: str) -> bool:
+        """Tell whether a layer has an applied part."""
+        return self._layout.is_applied(id)
+
+    def is_unwritten(self, id: str) -> bool:
+        """Tell whether a layer's upper directory is empty."""
+        return self._layout.is_unwritten(id)
+
+    # --- the applied part -------------------------------------------------------------------------
+
+    def can_store(self, id: str) -> bool:
+        """Tell whether a tar can be stored as the applied part of a layer."""
+        # With it the layer's own mount has one lower directory more.
+        return self.is_pristine(id) and len(self._layout.lowers(id)) < MAX_LOWERS
+
+    def store(
+        self, id: str, archive: ReadStream, uid_maps: Sequence[IDMap], gid_maps: Sequence[IDMap]
+    ) -> int:
+        """Store a layer's tar as its applied part; see `graphdriver.driver.Driver.apply_diff`."""
+        if not self._layout.lowers(id):
+            self._make_mountable(id)
+        self._layout.make_applied_link(id)
+        size = self._applied.store(id, archive, uid_maps, gid_maps, lambda: self.opened_below(id))
+        with self.opened_applied(id) as root, self.opened(id) as upper:
+            copy_metadata(upper, os.fstat(root), xattr.get_all(root))
+        return size
+
+    def _make_mountable(self, id: str) -> None:
+        """Give a layer without a parent what its mount needs."""
+        self._layout.mark_first(id)  # before the directory, which shows that there must be a list
+        work = self._layout.path(id, WORK)
+        os.mkdir(work, 0o700)
+        os.chown(work, *self._owner)
+
+    @contextlib.contextmanager
+    def opened_applied(self, id: str) -> Iterator[int]:
+        """Open the root of a layer's applied part for the length of a ``with`` block.
+
+        Raises:
+            GraphDriverError: its image cannot be mounted.
+            OSError: it cannot be opened.
+        """
+        with self._images.held([id]):
+            fd = os.open(self._layout.path(id, APPLIED), _DIRECTORY)
+            try:
+                yield fd
+            finally:
+                os.close(fd)
+
+    @contextlib.contextmanager
+    def opened_below(self, id: str) -> Iterator[list[int]]:
+        """Open the directories of the layers below a layer, nearest first, with images mounted."""
+        images = self._layout.images_in(self._layout.lowers(id), id)
+        with self._images.held(images), super().opened_below(id) as fds:
+            yield fds
+
+    def stored_tar(self, id: str) -> StoredTar:
+        """Return the tar that was applied to a layer, as it came."""
+        return self._applied.stored_tar(id)
+
+    def record(self, id: str) -> Record:
+        """Return the record of a layer's applied part."""
+        return self._applied.record(id)
+
+    def usage(self, id: str) -> Usage:
+        """Count the layer's own directory and its applied part (`graphdriver.driver.CountsUsage`)."""
+        upper = super().usage(id)
+        if not self._layout.is_applied(id):
+            return upper
+        applied = self._applied.usage(id)
+        return Usage(upper.size + applied.size, upper.inodes + applied.inodes)
+
+    def status(self) -> Sequence[tuple[str, str]]:
+        """Return lines for ``docker info``: those of overlay2, and how images are mounted."""
+        found = self.setup.found
+        inodes = "kept by containers" if found.has_xino else "of each layer (no xino)"
+        return (
+            *super().status(),
+            ("Images", str(found)),
+            ("Inode Numbers", inodes),
+        )
+
+    def get_metadata(self, id: str) -> Mapping[str, str]:
+        """Return the directories of the layer's mount, and the file of its applied part."""
+        metadata = super().get_metadata(id)
+        if not self._layout.is_applied(id):
+            return metadata
+        return {**metadata, "ImageFile": self._layout.path(id, IMAGE)}
+
+    # --- mounts of other processes ----------------------------------------------------------------
+
+    def keep_mounts(self, id: str, user: str) -> None:
+        """Keep the images of a layer mounted for a user (`graphdriver.driver.KeepsMounts`)."""
+        self._store.path(id)
+        self._images.note(f"snapshot {user}", self._images_of(id))
+
+    def release_mounts(self, user: str) -> None:
+        """End a use of `keep_mounts`; the last one unmounts."""
+        self._images.release(f"snapshot {user}")
+
+    @contextlib.contextmanager
+    def images_mounted(self, id: str) -> Iterator[None]:
+        """Mount the images that a layer shows, for the length of a ``with`` block at least."""
+        with self._images.held(self._images_of(id)):
+            yield
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def release_leftovers(self) -> None:
+        """Unmount parents, and images, that are not in use."""
+        super().release_leftovers()
+        self._images.release_unused(self._store.layers())
+
+    def _remove(self, id: str) -> None:
+        if self.exists(id):
+            self._images.end(id)
+        super()._remove(id)
+
+    def cleanup(self) -> None:
+        """Unmount all layers and images, in use or not, and wait until removed layers are deleted."""
+        try:
+            super().cleanup()
+        finally:
+            for id in self._store.layers():
+                try:
+                    self._images.end(id)
+                except OSError:
+                    _log.exception("the image of layer %s cannot be unmounted", id)
+
+
+def _user(id: str) -> str:
+    """Return the name of a mounted layer as a user of images."""
+    return f"layer {id}"

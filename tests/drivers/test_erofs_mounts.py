@@ -1,0 +1,319 @@
+"""When images are mounted and unmounted: who uses them, restarts, and mounts that fail."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from graphdriver.conformance.plugin import tars
+from graphdriver.driver import Mount, mounted
+from graphdriver.drivers.erofs import applied
+from graphdriver.drivers.erofs.driver import ErofsDriver
+from graphdriver.drivers.erofs.mounting import mount_image
+from graphdriver.errors import GraphDriverError
+from graphdriver.linux import mount as calls
+from graphdriver.linux.mountinfo import mount_points
+from tests.drivers.conftest import TakeUpErofs
+from tests.drivers.layers import apply, read_diff
+from tests.support.mounting import mount as mount_as_containerd
+
+pytestmark = pytest.mark.root
+
+
+def tar(name: str) -> bytes:
+    return tars.tar(tars.directory(b"d", mtime=1), tars.file(b"d/" + name.encode(), name.encode()))
+
+
+def images(home: Path) -> list[str]:
+    """Return the layers with images that are mounted, each as often as it is."""
+    points = [os.fsdecode(one.point) for one in mount_points() if one.fstype == "erofs"]
+    return sorted(
+        os.path.basename(os.path.dirname(point)) for point in points if point.startswith(f"{home}/")
+    )
+
+
+@pytest.fixture
+def driver(stored: TakeUpErofs) -> ErofsDriver:
+    """A driver with two applied layers, and two upon both."""
+    driver = stored()
+    apply(driver, "a", "", tar("a"))
+    apply(driver, "b", "a", tar("b"))
+    for id in ("one", "two"):
+        driver.create_read_write(id, "b", "", {})
+    return driver
+
+
+# --- layers that are mounted ----------------------------------------------------------------------
+
+
+def test_an_image_is_mounted_once_and_until_its_last_user_is_gone(
+    tmp_path: Path, driver: ErofsDriver
+) -> None:
+    assert images(tmp_path) == []
+    driver.get("one", "")
+    driver.get("two", "")
+    driver.get("a", "")
+    assert images(tmp_path) == ["a", "b"]
+    driver.put("one")
+    assert images(tmp_path) == ["a", "b"]
+    driver.put("two")
+    assert images(tmp_path) == ["a"]
+    driver.put("a")
+    assert images(tmp_path) == []
+
+
+def test_a_second_get_of_a_layer_is_one_user(tmp_path: Path, driver: ErofsDriver) -> None:
+    for _ in range(2):
+        driver.get("one", "")
+    driver.put("one")
+    assert images(tmp_path) == ["a", "b"]
+    driver.put("one")
+    assert images(tmp_path) == []
+
+
+def test_a_driver_that_was_started_again_finds_images_and_their_users(
+    tmp_path: Path, driver: ErofsDriver, stored: TakeUpErofs
+) -> None:
+    driver.get("one", "")
+    again = stored()
+    again.get("two", "")
+    assert images(tmp_path) == ["a", "b"]
+    again.put("two")
+    assert images(tmp_path) == ["a", "b"]
+    again.put("one")
+    assert images(tmp_path) == []
+
+
+def test_images_that_a_killed_process_left_are_found_or_unmounted(
+    tmp_path: Path, driver: ErofsDriver, stored: TakeUpErofs
+) -> None:
+    driver._layers._images.hold("a reader that is killed", ["a", "b"])
+    again = stored()
+    with mounted(again, "a"):
+        assert images(tmp_path) == ["a", "b"]
+    assert images(tmp_path) == ["b"]
+    again.get("two", "")
+    driver._layers._images.hold("another one", ["a"])
+    again._layers.release_leftovers()
+    assert images(tmp_path) == ["a", "b"]
+    again.put("two")
+    assert images(tmp_path) == []
+
+
+def test_an_image_that_cannot_be_mounted_leaves_nothing_mounted(
+    tmp_path: Path, driver: ErofsDriver
+) -> None:
+    (tmp_path / "a" / "layer.json").unlink()
+    with pytest.raises(GraphDriverError, match="the record of layer a was lost"):
+        driver.get("one", "")
+    assert images(tmp_path) == []
+    assert not (tmp_path / "one" / "merged").exists()
+    driver.put("one")
+
+
+def test_images_in_use_stay_when_another_mount_fails(
+    tmp_path: Path, driver: ErofsDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver.get("a", "")
+
+    def refuse(*_: object) -> None:
+        raise GraphDriverError("no more")
+
+    monkeypatch.setattr(applied, "mount_image", refuse)
+    with pytest.raises(GraphDriverError, match="no more"):
+        driver.get("one", "")
+    assert images(tmp_path) == ["a"]
+    monkeypatch.setattr(applied, "mount_image", mount_image)
+    with mounted(driver, "one") as root:
+        assert sorted(os.listdir(f"{root}/d")) == ["a", "b"]
+
+
+def test_a_layer_that_somebody_else_unmounted_uses_no_image(
+    tmp_path: Path, driver: ErofsDriver
+) -> None:
+    calls.unmount(driver.get("one", ""))
+    driver.put("one")
+    assert images(tmp_path) == []
+
+
+def test_an_image_that_somebody_else_unmounted_is_mounted_again(
+    tmp_path: Path, driver: ErofsDriver
+) -> None:
+    driver.get("one", "")
+    calls.unmount(str(tmp_path / "a" / "applied"))
+    with mounted(driver, "two") as root:
+        assert sorted(os.listdir(f"{root}/d")) == ["a", "b"]
+
+
+def test_125_layers(tmp_path: Path, stored: TakeUpErofs) -> None:
+    driver = stored()
+    for number in range(125):
+        apply(driver, f"l{number}", f"l{number - 1}" if number else "", tar(f"{number}"))
+    driver.create_read_write("top", "l124", "", {})
+    with mounted(driver, "top") as root:
+        assert len(os.listdir(f"{root}/d")) == 125
+        assert Path(root, "d/77").read_text() == "77"
+        assert len(images(tmp_path)) == 125
+    assert images(tmp_path) == []
+
+
+# --- readers --------------------------------------------------------------------------------------
+
+
+def test_readers_mount_what_they_read_and_nothing_stays(
+    tmp_path: Path, driver: ErofsDriver
+) -> None:
+    with mounted(driver, "one") as root:
+        Path(root, "d/a").write_text("more")
+    assert [change.path for change in driver.changes("b", "a")] == ["/d", "/d/b"]
+    assert [change.path for change in driver.changes("one", "b")] == ["/d", "/d/a"]
+    assert driver.diff_size("one", "b") == 4
+    assert read_diff(driver, "b", "a") == tar("b")
+    assert read_diff(driver, "one", "b")
+    assert read_diff(driver, "b", "")
+    assert images(tmp_path) == []
+
+
+def test_a_diff_that_is_not_read_to_its_end_lets_its_images_go(
+    tmp_path: Path, driver: ErofsDriver
+) -> None:
+    stream = driver.diff("one", "a")
+    stream.read(1)
+    assert images(tmp_path) == ["a", "b"]
+    stream.close()
+    assert images(tmp_path) == []
+
+
+# --- the end --------------------------------------------------------------------------------------
+
+
+def test_cleanup_unmounts_images_in_use(tmp_path: Path, driver: ErofsDriver) -> None:
+    driver.get("one", "")
+    with open(tmp_path / "a" / "applied" / "d" / "a", "rb") as held:
+        driver.cleanup()
+        assert images(tmp_path) == []
+        assert held.read() == b"a"
+
+
+def test_a_layer_with_an_image_in_use_is_removed(tmp_path: Path, driver: ErofsDriver) -> None:
+    for id in ("one", "two"):
+        driver.remove(id)
+    driver.get("b", "")
+    with open(tmp_path / "b" / "applied" / "d" / "b", "rb") as held:
+        driver.remove("b")
+        driver._layers._store.settle()
+        assert held.read() == b"b"
+    assert images(tmp_path) == []
+    assert not any((tmp_path / ".trash").iterdir())
+    driver.remove("a")
+
+
+def test_an_image_with_an_open_file_stays_for_its_next_user(
+    tmp_path: Path, driver: ErofsDriver
+) -> None:
+    driver.get("a", "")
+    with open(tmp_path / "a" / "applied" / "d" / "a", "rb"):
+        driver.put("a")
+        assert images(tmp_path) == ["a"]
+    driver.get("a", "")
+    driver.put("a")
+    assert images(tmp_path) == []
+
+
+# --- a later mount on the home --------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def bound_on_itself(directory: Path) -> Iterator[None]:
+    """Do what dockerd does with its data-root when it starts."""
+    calls.mount(str(directory), str(directory), "", calls.MS_BIND, "")
+    calls.mount("", str(directory), "", calls.MS_PRIVATE, "")
+    try:
+        yield
+    finally:
+        calls.unmount(str(directory), calls.MNT_DETACH)
+
+
+def test_images_that_a_daemons_bind_mount_hides_are_mounted_again(
+    tmp_path: Path, driver: ErofsDriver
+) -> None:
+    driver.get("one", "")
+    with bound_on_itself(tmp_path):
+        with mounted(driver, "two") as root:
+            assert sorted(os.listdir(f"{root}/d")) == ["a", "b"]
+        # The container that was started before has its own mount, and goes on.
+        driver.get("one", "")
+        driver.put("one")
+    driver.get("one", "")
+    driver.cleanup()
+    assert images(tmp_path) == []
+
+
+# --- mounts that containerd makes -----------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def mounted_by_containerd(mounts: Sequence[Mount], place: Path) -> Iterator[Path]:
+    (one,) = mounts
+    place.mkdir(exist_ok=True)
+    mount_as_containerd(one.type, one.source, str(place), ",".join(one.options))
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize("id", ["one", "b"])
+def test_named_mounts_work_as_long_as_they_are_kept(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, driver: ErofsDriver, id: str
+) -> None:
+    place = tmp_path_factory.mktemp("mounted")
+    driver._layers.keep_mounts(id, "7")
+    assert images(tmp_path) == []
+    mounts = driver.mounts(id, read_only=id == "b")
+    assert images(tmp_path) == ["a", "b"]
+    with mounted(driver, "two"):
+        pass
+    with mounted_by_containerd(mounts, place) as root:
+        assert sorted(os.listdir(root / "d")) == ["a", "b"]
+    driver._layers.release_mounts("7")
+    assert images(tmp_path) == []
+
+
+def test_named_mounts_leave_out_options_that_buildkit_does_not_know(driver: ErofsDriver) -> None:
+    (mount,) = driver.mounts("one", read_only=False)
+    assert not [option for option in mount.options if option.startswith("xino")]
+    lowers = mount.options[-1].removeprefix("lowerdir=").split(":")
+    assert [lower.split("/")[-2:] for lower in lowers] == [["b", "applied"], ["a", "applied"]]
+
+
+def test_named_mounts_are_made_again_after_a_reboot(
+    tmp_path: Path, driver: ErofsDriver, stored: TakeUpErofs
+) -> None:
+    driver._layers.keep_mounts("one", "7")
+    mounts = driver.mounts("one", read_only=False)
+    driver.cleanup()  # as a reboot does, nothing is mounted
+    again = stored()
+    again._layers.keep_mounts("one", "7")
+    assert images(tmp_path) == []
+    assert again.mounts("one", read_only=False) == mounts
+    assert images(tmp_path) == ["a", "b"]
+
+
+def test_what_was_kept_before_a_restart_stays_mounted(
+    tmp_path: Path, driver: ErofsDriver, stored: TakeUpErofs
+) -> None:
+    driver._layers.keep_mounts("one", "7")
+    driver.mounts("one", read_only=False)
+    again = stored()
+    again._layers.keep_mounts("one", "7")
+    with mounted(again, "two"):
+        pass
+    assert images(tmp_path) == ["a", "b"]
+    again._layers.release_mounts("7")
+    assert images(tmp_path) == []
