@@ -41,8 +41,8 @@ def write_image(layer: Layer, place: Place, directory: Path) -> Index:
 
 
 @contextlib.contextmanager
-def mounted(directory: Path, place: Place) -> Iterator[int]:
-    """Mount the image in a directory, by loop devices; yield the open root."""
+def mounted(directory: Path, place: Place, *, by_loop: bool = True) -> Iterator[int]:
+    """Mount the image in a directory, by loop devices or from the files; yield the open root."""
     target = directory / "mounted"
     target.mkdir(exist_ok=True)
     names = {"source": "image"} | ({"device": "tar"} if place is Place.OWN_FILE else {})
@@ -51,7 +51,10 @@ def mounted(directory: Path, place: Place) -> Iterator[int]:
         for setting, name in names.items():
             fd = os.open(directory / name, os.O_RDONLY)
             opened.callback(os.close, fd)
-            settings.append((setting, opened.enter_context(loop.attached(fd)).path))
+            path = f"/proc/self/fd/{fd}"
+            settings.append(
+                (setting, opened.enter_context(loop.attached(fd)).path if by_loop else path)
+            )
         above = os.open(target, os.O_PATH)
         opened.callback(os.close, above)
         mount_with("erofs", settings, 0, above)
@@ -66,26 +69,35 @@ def shown(root: int) -> Shown:
     found: Shown = {}
     links: dict[bytes, int] = {}
     names: dict[int, list[bytes]] = {}
-    left = [(b"", os.dup(root))]
+    left = [b""]
     while left:
-        path, fd = left.pop()
-        entries = sorted(map(os.fsencode, os.listdir(fd)))
-        status = os.fstat(fd)
-        found[path] = (*_metadata(status, xattr.get_all(fd)), entries, status.st_nlink)
-        for name in entries:
-            below = b"%b/%b" % (path, name)
-            status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            if stat.S_ISDIR(status.st_mode):
-                left.append((below, os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)))
-                continue
-            names.setdefault(status.st_ino, []).append(below)
-            metadata = _metadata(status, xattr.get_all_at(fd, name))
-            found[below] = (*metadata, _content(fd, name, status), names[status.st_ino])
-            links[below] = status.st_nlink
-        os.close(fd)
+        path = left.pop()
+        with _opened(b"." + path, root) as fd:
+            entries = sorted(map(os.fsencode, os.listdir(fd)))
+            status = os.fstat(fd)
+            found[path] = (*_metadata(status, xattr.get_all(fd)), entries, status.st_nlink)
+            for name in entries:
+                below = b"%b/%b" % (path, name)
+                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    left.append(below)
+                    continue
+                names.setdefault(status.st_ino, []).append(below)
+                metadata = _metadata(status, xattr.get_all_at(fd, name))
+                found[below] = (*metadata, _content(fd, name, status), names[status.st_ino])
+                links[below] = status.st_nlink
     found = {path: settled(*facts) for path, facts in found.items()}
     assert {path: found[path][-2] for path in links} == links
     return found
+
+
+@contextlib.contextmanager
+def _opened(path: bytes, root: int) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY, dir_fd=root)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _metadata(status: os.stat_result, xattrs: dict[bytes, bytes]) -> tuple[object, ...]:

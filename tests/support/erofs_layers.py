@@ -23,6 +23,7 @@ DATA_BLOCKS = 40
 FILE = stat.S_IFREG | 0o644
 DIRECTORY = stat.S_IFDIR | 0o755
 LINK = stat.S_IFLNK | 0o777
+CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
 
 
 def blocks(count: int, sign: bytes) -> bytes:
@@ -103,7 +104,7 @@ def every_kind() -> Layer:
     sparse = (Extent(BLOCK, Area.TAR, BLOCK, BLOCK), Extent(8 * BLOCK, Area.COPIED, 0, 2 * BLOCK))
     device = os.makedev(259, 4097)
     many: dict[bytes, Inode | Directory] = {b"%d" % number: several for number in range(50)}
-    xattrs = {b"security.capability": b"\1" * 20, b"user.b": b"v" * 600, ACCESS_ACL: acl(5)}
+    xattrs = {b"security.capability": CAPABILITY, b"user.b": b"v" * 600, ACCESS_ACL: acl(5)}
     entries: dict[bytes, Inode | Directory] = {
         b"attributes": Inode(FILE, 0, 0, -1, size=1, data=0, xattrs=xattrs),
         b"block": Inode(stat.S_IFBLK | 0o660, 0, 6, 0, rdev=device),

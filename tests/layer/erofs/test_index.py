@@ -24,6 +24,7 @@ from graphdriver.layer.erofs.structures import (
     attributes_fit,
 )
 from graphdriver.layer.erofs.tree import Area, Directory, Extent, Inode
+from tests.support import filesystems
 from tests.support.erofs_images import UUID, mounted, shown, write_image
 from tests.support.erofs_layers import DIRECTORY, FILE, LINK, Layer, every_kind, layers
 from tests.support.long import times
@@ -59,6 +60,24 @@ def test_the_mounted_image_shows_the_tree(place: Place, layer: Layer) -> None:
 @BOTH_PLACES
 def test_an_empty_layer(place: Place, tmp_path: Path) -> None:
     check(Layer(tar=b"", copied=b""), tmp_path, place)
+
+
+@BOTH_PLACES
+def test_the_tar_and_the_copied_data_may_end_in_a_block(place: Place, tmp_path: Path) -> None:
+    files: dict[bytes, Inode | Directory] = {
+        b"tar": file(5, 512),
+        b"copied": file(7, (Extent(0, Area.COPIED, 0, 7),)),
+    }
+    check(Layer(directory(files), tar=b"t" * 1024 + b"rest", copied=b"c" * 7), tmp_path, place)
+
+
+@BOTH_PLACES
+def test_the_kernel_reads_the_files_themselves(place: Place, tmp_path: Path) -> None:
+    """Without loop devices (Linux 6.12); not on tmpfs, so the files are on an ext4."""
+    with filesystems.loop("ext4", tmp_path, 32 << 20) as disk:
+        write_image(every_kind(), place, disk)
+        with mounted(disk, place, by_loop=False) as root:
+            assert shown(root) == every_kind().shown()
 
 
 @pytest.mark.parametrize("size", [n * BLOCK + more for n in (1, 2, 5) for more in (-1, 0, 1)])
@@ -154,6 +173,8 @@ def link(target: bytes) -> Inode:
     return Inode(LINK, 0, 0, 0, data=target)
 
 
+SPARSE_4_GIB = (Extent(512, Area.TAR, 0, 4 << 30),)
+
 TOO_MUCH = {
     "name": {b"n" * 256: file()},
     "empty name": {b"": file()},
@@ -166,7 +187,7 @@ TOO_MUCH = {
     "owner": {b"file": Inode(FILE, 1 << 32, 0, 0)},
     "group": {b"file": Inode(FILE, 0, -1, 0)},
     "time": {b"file": Inode(FILE, 0, 0, 2**63 * 10**9)},
-    "size": {b"file": file(2**64, ())},
+    "size": {b"file": file(2**63, SPARSE_4_GIB)},
     "off the grid": {b"file": file(4096, (Extent(100, Area.TAR, 0, 512),))},
     "long list": {b"file": file(2**62, (Extent(512, Area.TAR, 0, 512),))},
 }
@@ -234,8 +255,8 @@ def test_a_larger_tar_is_refused(place: Place, tmp_path: Path) -> None:
 
 
 GOLDEN = {
-    (1, Place.BEHIND_TAR): "cb8a6a5e507bca1583f9b44981281f1a7560bc61e82eb1edcf7bf4086b1ad069",
-    (1, Place.OWN_FILE): "651fc6275ab3816bb4467857a35ca14258b7690fcf3365818dcbf3b32de0a05d",
+    (1, Place.BEHIND_TAR): "5f6df0253c80b1bf706eb8a9d5d479de40c69ae6a4076915efb7e5a02157a6d6",
+    (1, Place.OWN_FILE): "c2f6759f887cf515da05b8bb89248d021da9e197b7df2b360fac382f000c44ff",
 }
 """SHA-256 of the images of `every_kind`. A change that changes one needs a new `record.VERSION`."""
 
@@ -292,16 +313,16 @@ def test_a_tree_of_ten_thousand_levels(tmp_path: Path) -> None:
 
 
 def test_memory_is_for_directories_and_for_files_with_several_names(tmp_path: Path) -> None:
-    """All else is a constant: what is written is not held."""
-    count = 20_000
+    """What is written is not held: else a constant, and 16 bytes for a name of the same directory."""
+    count = 40_000
     names = [b"%d" % number for number in range(count)]
     files: dict[bytes, Inode | Directory] = {name: file() for name in names}
     several: dict[bytes, Inode | Directory] = {name: file() for name in names[: count // 2]}
     several |= {b"again" + name: one for name, one in several.items()}
     cases = {
         "files": (directory(files), 16),
-        "several names": (directory(several), 80),
-        "directories": (directory({name: directory() for name in names}), 48),
+        "several names": (directory(several), 64),
+        "directories": (directory({name: directory() for name in names}), 32),
     }
     for what, (root, most) in cases.items():
         with open(tmp_path / "image", "wb") as image:
@@ -311,4 +332,4 @@ def test_memory_is_for_directories_and_for_files_with_several_names(tmp_path: Pa
             )
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
-        assert peak < (4 << 20) + most * count, what
+        assert peak < (1 << 20) + most * count, what

@@ -11,7 +11,8 @@ An image is one file (`index.Place.BEHIND_TAR`)::
     4096    the tar as it came, filled up to a whole block
             copied data: data that have no blocks of their own in the tar
             inodes of directories, the root first
-            data of directories, and long targets of links
+            data of directories
+            long targets of links
             all other inodes
 
 Or the index is in a file of its own, the same without the tar (`index.Place.OWN_FILE`). The tar is

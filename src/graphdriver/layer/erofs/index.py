@@ -109,10 +109,10 @@ class _Stream:
 
 
 class _Writer:
-    """Writes one index.
+    """Writes one index, in four parts at the same time.
 
-    Directories' inodes come first, then directories' data and long targets of links, then all other
-    inodes. Of the first two the sizes are known from the start.
+    Directories' inodes come first, then directories' data, then long targets of links, then all other
+    inodes. Of the first three the sizes are known from the start.
     """
 
     def __init__(
@@ -131,15 +131,17 @@ class _Writer:
         self._count = 0
 
     def write(self, uuid: bytes) -> Index:
-        directories_size, blocks_size = _measure(self._root)
-        blocks_start = self._start + _rounded(directories_size)
-        others_start = blocks_start + blocks_size
+        sizes = _measure(self._root)
+        data_start = self._start + _rounded(sizes.directories)
+        targets_start = data_start + sizes.data
+        others_start = targets_start + sizes.targets
         self._check_numbers(others_start)
         self._directories = _Stream(self._fd, self._start)
-        self._blocks = _Stream(self._fd, blocks_start)
+        self._data = _Stream(self._fd, data_start)
+        self._targets = _Stream(self._fd, targets_start)
         self._others = _Stream(self._fd, others_start)
         self._write_tree()
-        for stream in (self._directories, self._blocks, self._others):
+        for stream in (self._directories, self._data, self._targets, self._others):
             stream.pad(BLOCK)
             stream.flush()
         size = self._others.tell()
@@ -177,44 +179,43 @@ class _Writer:
 
     def _write_tree(self) -> None:
         """Write the directories, nearest to the root first, each with what is in it."""
-        found = [self._root]
-        parents = array("Q", [_ROOT])
+        self._found = [self._root]
+        self._parents = array("Q", [_ROOT])
         nid = _ROOT
-        next_nid = _ROOT + _directory_slots(self._root)
-        for at, directory in enumerate(found):  # it grows meanwhile
-            entries = directory.entries
-            if b"." in entries or b".." in entries:
-                raise ValueError("a directory's own name is among its entries")
-            listed = []
-            links = 2
-            for name in sorted((*entries, b".", b"..")):
-                child = entries.get(name)
-                if child is None:
-                    listed.append(
-                        (name, nid if name == b"." else parents[at], structures.DIRECTORY)
-                    )
-                elif isinstance(child, Directory):
-                    listed.append((name, next_nid, structures.DIRECTORY))
-                    next_nid += _directory_slots(child)
-                    found.append(child)
-                    parents.append(nid)
-                    links += 1
-                else:
-                    listed.append((name, self._number_of(child), _type(child)))
-            self._write_directory(directory, listed, links)
+        self._next_nid = _ROOT + _directory_slots(self._root)
+        for at, directory in enumerate(self._found):  # it grows meanwhile
+            self._write_directory(directory, nid, self._parents[at])
             nid += _directory_slots(directory)
 
-    def _write_directory(
-        self, directory: Directory, listed: list[tuple[bytes, int, int]], links: int
-    ) -> None:
-        first = self._blocks.tell()
-        for block in structures.directory_blocks(listed):
-            self._blocks.write(block)
-        size = self._blocks.tell() - first
-        self._blocks.pad(BLOCK)
+    def _write_directory(self, directory: Directory, nid: int, parent: int) -> None:
+        first = self._data.tell()
+        for block in structures.directory_blocks(self._entries(directory, nid, parent)):
+            self._data.write(block)
+        size = self._data.tell() - first
+        self._data.pad(BLOCK)
+        links = 2 + sum(isinstance(child, Directory) for child in directory.entries.values())
         stream = self._directories
         self._write_inode(stream, directory, structures.FLAT, size, first // BLOCK, links)
         stream.pad(SLOT)
+
+    def _entries(
+        self, directory: Directory, nid: int, parent: int
+    ) -> Iterator[tuple[bytes, int, int]]:
+        """Yield the name, inode and type of a directory's entries; write what is not a directory."""
+        entries = directory.entries
+        if b"." in entries or b".." in entries:
+            raise ValueError("a directory's own name is among its entries")
+        for name in sorted((*entries, b".", b"..")):
+            child = entries.get(name)
+            if child is None:
+                yield name, nid if name == b"." else parent, structures.DIRECTORY
+            elif isinstance(child, Directory):
+                yield name, self._next_nid, structures.DIRECTORY
+                self._next_nid += _directory_slots(child)
+                self._found.append(child)
+                self._parents.append(nid)
+            else:
+                yield name, self._number_of(child), _type(child)
 
     def _number_of(self, inode: Inode) -> int:
         """Return the number of an inode, which is written when its first name is seen."""
@@ -274,9 +275,9 @@ class _Writer:
         stream = self._others
         taken = _inline_size(inode)
         if taken > BLOCK:
-            block = self._blocks.tell() // BLOCK
-            self._blocks.write(target)
-            self._blocks.pad(BLOCK)
+            block = self._targets.tell() // BLOCK
+            self._targets.write(target)
+            self._targets.pad(BLOCK)
             nid = self._nid(stream.tell())
             self._write_inode(stream, inode, structures.FLAT, len(target), block, inode.links)
         else:
@@ -334,8 +335,16 @@ class _Writer:
             yield at, length, self._block(area, offset, length)
 
 
-def _measure(root: Directory) -> tuple[int, int]:
-    """Count each inode's names; return the bytes of directories' inodes, and those of blocks."""
+class _Sizes(NamedTuple):
+    """How many bytes directories' inodes take, directories' data, and long targets of links."""
+
+    directories: int
+    data: int
+    targets: int
+
+
+def _measure(root: Directory) -> _Sizes:
+    """Count the names of each inode, and measure what comes before the inodes of files."""
     found = [root]
     for directory in found:  # it grows meanwhile
         for child in directory.entries.values():
@@ -343,17 +352,17 @@ def _measure(root: Directory) -> tuple[int, int]:
                 found.append(child)
             else:
                 child.links = 0
-    inodes = blocks = 0
+    directories = data = targets = 0
     for directory in found:
-        inodes += _directory_slots(directory) * SLOT
-        blocks += _rounded(structures.directory_size(directory.entries))
+        directories += _directory_slots(directory) * SLOT
+        data += _rounded(structures.directory_size(directory.entries))
         for child in directory.entries.values():
             if isinstance(child, Directory):
                 continue
             child.links += 1
             if isinstance(child.data, bytes) and child.links == 1 and _inline_size(child) > BLOCK:
-                blocks += _rounded(len(child.data))
-    return inodes, blocks
+                targets += _rounded(len(child.data))
+    return _Sizes(directories, data, targets)
 
 
 def _directory_slots(directory: Directory) -> int:

@@ -49,7 +49,7 @@ _HAS_DEVICES = 8
 
 _SUPERBLOCK = struct.Struct("<IIIBBHQQIIII16s16sIHHHBBIQ24x")
 _DEVICE = struct.Struct("<64sII56x")
-_INODE = struct.Struct("<HHHHQIIIIqII16x")
+_INODE = struct.Struct("<HHHHqIIIIqII16x")
 _DIRENT = struct.Struct("<QHBB")
 _ATTRIBUTE = struct.Struct("<BBH")
 _ATTRIBUTES_HEADER = bytes(12)
