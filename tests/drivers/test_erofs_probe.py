@@ -143,9 +143,9 @@ def test_where_no_way_works_the_error_tells_of_each(
     monkeypatch.setattr(loop, "CONTROL", "/dev/missing")
     text = (
         f"erofs: {re.escape(str(home))} is on tmpfs, and images cannot be mounted there"
-        r" \(direct: the image cannot be mounted: the filesystem \(tmpfs\), or this kernel, needs a"
-        r" loop device for it; file: .*; loop: a loop device is needed, and /dev/missing does not"
-        r" exist\); use Linux 6\.12 or later, put the home on a disk, or use overlay2"
+        r" \(direct, file: the image cannot be mounted: the filesystem \(tmpfs\), or this kernel, needs"
+        r" a loop device for it; loop: a loop device is needed, and /dev/missing does not exist\);"
+        r" load the module .*; or put the home on a disk with Linux 6\.12 or later, or use overlay2"
     )
     with pytest.raises(UnsupportedError, match=text):
         probe_erofs(str(home))

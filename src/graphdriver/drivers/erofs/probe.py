@@ -125,7 +125,7 @@ def probe_erofs(home: str, options: HomeOptions = HomeOptions()) -> Found:  # no
     """
     expect_erofs()
     backing = probe_overlayfs(home, options, "erofs")
-    reasons = {}
+    reasons: dict[str, list[str]] = {}
     for way in Way:
         with trial(home) as (directory, _):
             _write_image(f"{directory}/image")
@@ -134,12 +134,12 @@ def probe_erofs(home: str, options: HomeOptions = HomeOptions()) -> Found:  # no
                 is_direct = _try_way(directory, way) and backing != "btrfs"
                 return Found(backing, way, is_direct, _has_xino(directory))
             except GraphDriverError as error:
-                reasons[way] = error.problem
+                reasons.setdefault(error.problem, []).append(way.value)
                 last = error
-    each = "; ".join(f"{way.value}: {reason}" for way, reason in reasons.items())
+    each = "; ".join(f"{', '.join(ways)}: {reason}" for reason, ways in reasons.items())
     raise UnsupportedError(
         f"erofs: {home} is on {backing}, and images cannot be mounted there ({each})",
-        hint="use Linux 6.12 or later, put the home on a disk, or use overlay2",
+        hint=f"{last.hint}; or put the home on a disk with Linux 6.12 or later, or use overlay2",
     ) from last
 
 
@@ -199,10 +199,14 @@ def _expect(what: str, root: bytes, more: Callable[[bytes], Checks]) -> None:
     try:
         checks = {**_contents_in(root), **more(root)}
     except OSError as error:
-        raise GraphDriverError(f"{what} cannot be read: {error.strerror}") from error
+        raise GraphDriverError(
+            f"{what} cannot be read: {error.strerror}", hint="see the kernel's log (dmesg)"
+        ) from error
     lacking = [name for name, is_there in checks.items() if not is_there]
     if lacking:
-        raise GraphDriverError(f"{what} is mounted without {', '.join(lacking)}")
+        raise GraphDriverError(
+            f"{what} is mounted without {', '.join(lacking)}", hint="use another kernel"
+        )
 
 
 def _contents_in(root: bytes) -> Checks:

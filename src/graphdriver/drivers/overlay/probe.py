@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -47,6 +48,7 @@ def trial(home: str) -> Iterator[tuple[str, str]]:
         ``upper``, ``work`` and ``merged``; and the name of the filesystem.
 
     Raises:
+        UnsupportedError: this process may not mount.
         OSError: nothing can be written there.
     """
     directory = os.path.join(home, _PROBE)
@@ -58,12 +60,24 @@ def trial(home: str) -> Iterator[tuple[str, str]]:
             try:
                 for name in ("", "lower", "upper", "work", "merged", "lower/deleted"):
                     os.mkdir(os.path.join(directory, name), 0o700)
-                alias.mount()
+                _mount(alias)
                 yield alias.path, fstype_of(fd)
             finally:
                 _clear(alias, fd)
         finally:
             os.close(fd)
+
+
+def _mount(alias: DirectoryAlias) -> None:
+    try:
+        alias.mount()
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EACCES):
+            raise
+        raise UnsupportedError(
+            f"this process may not mount ({error.strerror})",
+            hint="use vfs; or run it as root, and a container with --privileged",
+        ) from error
 
 
 def _clear(alias: DirectoryAlias, home_fd: int) -> None:
