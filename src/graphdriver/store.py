@@ -7,8 +7,9 @@ no ID does:
     A layer that is being made. It becomes ``ID`` by one rename when it is finished. A kill before
     the rename leaves it here; the next start removes it.
 ``.trash/NAME``
-    A layer that was removed. One rename moves it here, and a thread deletes it afterwards. A kill
-    leaves it half deleted; the next start deletes the rest. NAME is random.
+    A layer that was removed. One rename moves it here; then it is deleted, at once if that takes no
+    time, else by a thread. A kill leaves it half deleted; the next start deletes the rest. NAME is
+    random.
 ``.reserve/0``
     1 MiB of allocated room. It is deleted to make room for that rename on a full filesystem, and made
     again after a deletion. If it is missing, the next start or deletion makes it.
@@ -71,6 +72,8 @@ class Store:
         group: the gid that may pass through the layers' directories: that of the (remapped) root.
         own: names in the home that the driver uses itself; no layer can have them.
         delete: deletes a removed layer's directory, given an open directory and the name in it.
+        delete_small: the same for a directory that takes no longer than a call may take; returns
+            False for others. By default no directory is deleted before the Remove is answered.
 
     Raises:
         UnsupportedError: one of the store's own directories belongs to another user, or is a file.
@@ -83,11 +86,13 @@ class Store:
         group: int = 0,
         own: Collection[str] = (),
         delete: Callable[[int, bytes], None] = remove_tree,
+        delete_small: Callable[[int, bytes], bool] = lambda directory, name: False,
     ) -> None:
         self.home = home
         self._group = group
         self._own = own
         self._delete = delete
+        self._delete_small = delete_small
         self._reserve = Reserve(os.path.join(home, _RESERVE), 1, _RESERVED)
         self._deleting: set[str] = set()
         """Removed layers that are being deleted in place."""
@@ -113,7 +118,7 @@ class Store:
         """
         if not self.exists(id):
             raise LayerNotFoundError("the layer does not exist")
-        return os.path.join(self.home, id)
+        return f"{self.home}/{id}"
 
     def exists(self, id: str) -> bool:
         """Tell whether a layer exists."""
@@ -138,7 +143,7 @@ class Store:
         """
         if not self.exists(parent):
             raise LayerNotFoundError(f"parent {parent} does not exist")
-        return os.path.join(self.home, parent)
+        return f"{self.home}/{parent}"
 
     # --- a new layer ------------------------------------------------------------------------------
 
@@ -161,13 +166,13 @@ class Store:
             raise LayerExistsError("the layer exists already", hint="remove it first")
         if id in self._deleting:
             self.remove(id)
-        path = os.path.join(self.home, id)
+        path = f"{self.home}/{id}"
         if os.path.lexists(path) and not os.path.isdir(path):
             raise UnsupportedError(
                 f"{path} is in the way: it is not a directory",
                 hint="move it away, or remove it",
             )
-        staged = os.path.join(self.home, _STAGING, id)
+        staged = f"{self.home}/{_STAGING}/{id}"
         if id in self._unswept:
             self._discard(_STAGING, id)
             self._unswept.discard(id)
@@ -205,7 +210,7 @@ class Store:
             return
         # A file is not a layer: in a home that was taken over (adopt=yes) it may be anybody's.
         with contextlib.suppress(FileNotFoundError):
-            if stat.S_ISDIR(os.stat(os.path.join(self.home, id)).st_mode):
+            if stat.S_ISDIR(os.stat(f"{self.home}/{id}").st_mode):
                 self._discard("", id)
         self._deleting.discard(id)
 
@@ -251,11 +256,11 @@ class Store:
                 raise
             self._delete_in_place(directory, name)
         else:
-            self._delete_later(trashed)
+            self._delete_trashed(trashed)
 
     def _move_to_trash(self, directory: str, name: str, trashed: str) -> None:
         path = os.path.join(self.home, directory, name)
-        target = os.path.join(self.home, TRASH, trashed)
+        target = f"{self.home}/{TRASH}/{trashed}"
         try:
             os.rename(path, target)
         except FileNotFoundError:
@@ -290,6 +295,18 @@ class Store:
 
     # --- the trash --------------------------------------------------------------------------------
 
+    def _delete_trashed(self, name: str) -> None:
+        """Delete a directory in the trash: now if it is small, else behind the answer.
+
+        A thread costs more than the deletion of a small directory, and slows the calls that follow.
+        """
+        if not self._undeleted:  # else each removal starts the remover, which tries again
+            with contextlib.suppress(OSError), _opened(f"{self.home}/{TRASH}") as trash:
+                if self._delete_small(trash, os.fsencode(name)):
+                    self._reserve.make()
+                    return
+        self._delete_later(name)
+
     def _delete_later(self, name: str) -> None:
         """Queue a directory in the trash for the remover, since deleting a large layer takes long."""
         with self._guard:
@@ -301,7 +318,7 @@ class Store:
                 remover.start()
             except (RuntimeError, MemoryError) as error:
                 # No error: the layer does not exist any more, so the Remove has succeeded.
-                _log.warning("%s cannot be emptied now: %s", os.path.join(self.home, TRASH), error)
+                _log.warning("%s cannot be emptied now: %s", f"{self.home}/{TRASH}", error)
                 self._undeleted |= dict.fromkeys(self._queue, str(error))
                 self._queue.clear()
             else:
@@ -312,7 +329,7 @@ class Store:
             self._queue.extend(self._undeleted)
         while (name := self._next_queued()) is not None:
             try:
-                with _opened(os.path.join(self.home, TRASH)) as trash:
+                with _opened(f"{self.home}/{TRASH}") as trash:
                     self._delete(trash, os.fsencode(name))
             except Exception as error:
                 with self._guard:
@@ -341,15 +358,15 @@ class Store:
 
     def _sweep(self) -> None:
         """Remove the leftovers of an earlier process; see the module's docstring."""
-        for name in os.listdir(os.path.join(self.home, _STAGING)):
+        for name in os.listdir(f"{self.home}/{_STAGING}"):
             _log.info("removing the unfinished layer %s", name)
             self._sweep_one(_STAGING, name)
         for name in self.layers():
-            if stat.S_IMODE(os.stat(os.path.join(self.home, name)).st_mode) == _DELETING:
+            if stat.S_IMODE(os.stat(f"{self.home}/{name}").st_mode) == _DELETING:
                 _log.info("continuing the removal of layer %s", name)
                 self._deleting.add(name)
                 self._sweep_one("", name)
-        for name in os.listdir(os.path.join(self.home, TRASH)):
+        for name in os.listdir(f"{self.home}/{TRASH}"):
             self._delete_later(name)
 
     def _sweep_one(self, directory: str, name: str) -> None:

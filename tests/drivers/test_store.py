@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from graphdriver.errors import LayerExistsError, LayerNotFoundError
+from graphdriver.layer.tree.remove import SMALL_FILE, remove_small_tree
 from graphdriver.store import Store
 
 
@@ -233,6 +234,27 @@ def test_a_removal_that_gets_no_thread_is_done_with_the_next(
     store.settle()
     assert in_trash(store) == []
     assert store.status() == ()
+
+
+def test_a_small_layer_is_deleted_without_a_thread_and_any_other_with_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(str(tmp_path), delete_small=remove_small_tree)
+    make(store, "small")
+    make(store, "large", "x" * (SMALL_FILE + 4096))
+    with monkeypatch.context() as limited:
+        limited.setattr(threading.Thread, "start", no_thread)
+        store.remove("small")
+        assert in_trash(store) == []
+        store.remove("large")
+        assert len(in_trash(store)) == 1
+        make(store, "small")
+        store.remove("small")  # tries the large one again, and so needs the thread
+        assert len(in_trash(store)) == 2
+    make(store, "small")
+    store.remove("small")
+    store.settle()
+    assert in_trash(store) == []
 
 
 def no_thread(_thread: threading.Thread) -> None:

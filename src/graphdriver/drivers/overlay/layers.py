@@ -24,6 +24,7 @@ from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
 from graphdriver.layer.overlay.whiteout import Marks
 from graphdriver.layer.tree.copy import copy_metadata
 from graphdriver.layer.tree.inodes import disk_usage
+from graphdriver.layer.tree.remove import remove_small_tree
 from graphdriver.linux import xattr
 from graphdriver.linux.project_quota import limit_tree
 from graphdriver.store import Store
@@ -77,7 +78,7 @@ class OverlayLayers(ProtoDriver):
         """Take up a home; see `graphdriver.ProtoDriver.init`."""
         self.setup = self._set_up(home, options)
         self._owner = host_root(uid_maps), host_root(gid_maps)
-        self._store = Store(home, self._owner[1], own=(LINKS,))
+        self._store = Store(home, self._owner[1], own=(LINKS,), delete_small=remove_small_tree)
         self._counts = ReferenceCounts(home)
         self._layout = self.layout_type(home)
         self._mounts = self.make_mounts()
