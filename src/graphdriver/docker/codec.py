@@ -48,7 +48,7 @@ class Codec:
         decode: checks a value from JSON and returns ours; the first argument is the member's name,
             for errors.
         encode: returns a value that `json` can write.
-        write: for lists that may be long: writes the JSON piece by piece, instead of ``encode``.
+        write: writes the JSON itself, instead of ``encode``: of long lists piece by piece.
     """
 
     decode: Callable[[str, Any], Any]
@@ -77,6 +77,10 @@ def _boolean(member: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise _wrong(member, "true or false", value)
     return value
+
+
+def _write_boolean(value: bool, out: io.BytesIO) -> None:
+    out.write(b"true" if value else b"false")
 
 
 def _integer(member: str, value: object) -> int:
@@ -206,7 +210,7 @@ def _as_is(value: Any) -> Any:
 TEXT = Codec(_text, _no_surrogates)
 OPTIONAL_TEXT = Codec(_optional_text, _as_is)
 """A member of ours, which another plugin may use for something else: other types count as absent."""
-BOOLEAN = Codec(_boolean, _as_is)
+BOOLEAN = Codec(_boolean, _as_is, _write_boolean)
 SIZE = Codec(_size, _as_is)
 LAYER = Codec(_layer_id, _as_is)
 PARENT = Codec(_parent_id, _as_is)

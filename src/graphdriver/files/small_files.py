@@ -39,10 +39,13 @@ def read_text(path: str, limit: int = LIMIT) -> str:
     try:
         fd = os.open(path, _READ)
         try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
                 raise ValueError("it is not a regular file")
+            if found.st_size > limit:
+                raise ValueError(f"it has more than {limit} bytes")
             held = bytearray()
-            while (piece := os.read(fd, _AT_ONCE)) and len(held) <= limit:
+            while len(held) < found.st_size and (piece := os.read(fd, _AT_ONCE)):
                 held += piece
         finally:
             os.close(fd)
@@ -50,8 +53,6 @@ def read_text(path: str, limit: int = LIMIT) -> str:
         if error.errno in _NO_FILE:
             raise ValueError(f"it is not a file ({error.strerror})") from error
         raise
-    if len(held) > limit:
-        raise ValueError(f"it has more than {limit} bytes")
     try:
         return held.decode()
     except UnicodeDecodeError as error:
@@ -107,6 +108,24 @@ def write_whole(path: str, text: str, mode: int, *, sync: bool = True) -> None:
         with contextlib.suppress(OSError):
             os.unlink(fresh)
         raise
+
+
+def write_new(path: str, text: str, mode: int) -> None:
+    """Write a small file in a directory that nobody uses yet.
+
+    Args:
+        path: the file, which does not exist.
+        text: its text.
+        mode: its permissions.
+
+    Raises:
+        OSError: it cannot be written; it may be incomplete.
+    """
+    descriptor = os.open(path, _FRESH, mode)
+    try:
+        _write_all(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -68,6 +68,8 @@ class Home:
         self._identity = os.path.join(path, IDENTITY)
         self._lock_path = os.path.join(own, "lock")
         self._lock = self._take_lock(self._lock_path, timeout)
+        # No other file can have this inode number while the lock is open.
+        self._lock_file = _identity(os.fstat(self._lock))
         try:
             self._unfinished = set(os.listdir(self._marks))
         except BaseException:
@@ -121,12 +123,9 @@ class Home:
         It does not if the home was deleted, or something was mounted over it.
         """
         try:
-            there = os.stat(self._lock_path)
+            return _identity(os.stat(self._lock_path)) == self._lock_file
         except OSError:
             return False
-        # No other file can have this inode number while the lock is open.
-        held = os.fstat(self._lock)
-        return (there.st_ino, there.st_dev) == (held.st_ino, held.st_dev)
 
     def claim(self, engine: str, driver: str, home_format: int) -> bool:
         """Record the engine and the driver of this home, or check the record that is there.
@@ -212,6 +211,8 @@ class Home:
 
     def unmark(self, id: str) -> None:
         """Remove the mark of a layer that is complete, or removed."""
+        if id not in self._unfinished:
+            return
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._mark(id))
         self._unfinished.discard(id)
@@ -271,6 +272,10 @@ class Home:
 
     def _mark(self, id: str) -> str:
         return os.path.join(self._marks, id)
+
+
+def _identity(file: os.stat_result) -> tuple[int, int]:
+    return file.st_dev, file.st_ino
 
 
 def _open_for_writing(descriptor: int, path: str) -> None:

@@ -6,7 +6,6 @@ leaves.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import errno
 import os
@@ -16,7 +15,7 @@ from typing import ClassVar, Final
 
 from graphdriver.errors import GraphDriverError
 from graphdriver.files.directories import make_own
-from graphdriver.files.small_files import read_text, write_whole
+from graphdriver.files.small_files import read_text, write_new, write_whole
 
 DIFF: Final = "diff"
 WORK: Final = "work"
@@ -30,6 +29,8 @@ _VOLATILE: Final = ".volatile"
 _LOWERS: Final = "list of lower layers"
 """What `_LOWER` holds, for error texts."""
 _NAME_LENGTH: Final = 26
+_OF_BYTE: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567" * 8
+"""The letter of each random byte in a link's name."""
 _TARGET: Final = re.compile(r"\.\./([^/]+)/([^/]+)")
 _FIRST: Final = "-"
 """What `_LOWER` holds in a layer that is mounted without a layer below."""
@@ -53,14 +54,14 @@ class Layout:
 
     def path(self, *parts: str) -> str:
         """Return a path in the home, by its parts: ``path(id, DIFF)``."""
-        return os.path.join(self.home, *parts)
+        return "/".join((self.home, *parts))
 
     # --- writing ----------------------------------------------------------------------------------
 
     @staticmethod
     def new_link() -> str:
         """Return the name of a link that no layer has yet, relative to the home."""
-        return f"{LINKS}/{base64.b32encode(os.urandom(_NAME_LENGTH)).decode()[:_NAME_LENGTH]}"
+        return f"{LINKS}/{os.urandom(_NAME_LENGTH).translate(_OF_BYTE).decode()}"
 
     def write(self, directory: str, link: str, lowers: Sequence[str], *, volatile: bool) -> None:
         """Write the files of a new layer.
@@ -74,11 +75,12 @@ class Layout:
         Raises:
             OSError: a file cannot be written.
         """
-        _write(os.path.join(directory, _LINK), link.removeprefix(f"{LINKS}/"))
+        # Nobody sees the files before the directory is renamed.
+        write_new(f"{directory}/{_LINK}", link.removeprefix(f"{LINKS}/"), 0o644)
         if lowers:
-            _write(os.path.join(directory, _LOWER), ":".join(lowers))
+            write_new(f"{directory}/{_LOWER}", ":".join(lowers), 0o644)
         if volatile and lowers:
-            _write(os.path.join(directory, _VOLATILE), "")
+            write_new(f"{directory}/{_VOLATILE}", "", 0o644)
 
     def mark_first(self, id: str) -> None:
         """Note that a layer has a work directory, and no layer below: its list is not lost.
@@ -233,6 +235,7 @@ def _lost(what: str, id: str, path: str) -> GraphDriverError:
 
 
 def _write(path: str, text: str) -> None:
-    # Not synced: an applied layer is synced as a whole afterwards (syncfs), and a sync for each file
-    # would make every Create slower. After a power cut the file of a container's layer may be empty.
+    # Not synced, and a new layer's files neither: an applied layer is synced as a whole afterwards
+    # (syncfs), and a sync for each file would make every Create slower. After a power cut the file of a
+    # container's layer may be empty.
     write_whole(path, text, 0o644, sync=False)
