@@ -112,7 +112,7 @@ def every_kind() -> Layer:
         b"copied": Inode(FILE, 0, 0, 0, size=9, data=(Extent(0, Area.COPIED, 3 * BLOCK, 9),)),
         b"empty": Inode(FILE, 0, 0, 0),
         b"fifo": Inode(stat.S_IFIFO | 0o600, 0, 0, 0),
-        b"hole": Inode(FILE, 0, 0, 0, size=10**9, data=()),
+        b"hole": Inode(FILE, 0, 0, 0, size=10**7, data=()),
         b"link": Inode(LINK, 0, 0, 0, size=6, data=b"target"),
         b"long link": Inode(LINK, 0, 0, 0, size=4095, data=b"t" * 4095),
         b"many": Directory(stat.S_IFDIR | 0o1777, 0, 0, 0, entries=many),

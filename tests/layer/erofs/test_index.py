@@ -71,13 +71,16 @@ def test_the_tar_and_the_copied_data_may_end_in_a_block(place: Place, tmp_path: 
     check(Layer(directory(files), tar=b"t" * 1024 + b"rest", copied=b"c" * 7), tmp_path, place)
 
 
-@BOTH_PLACES
-def test_the_kernel_reads_the_files_themselves(place: Place, tmp_path: Path) -> None:
-    """Without loop devices (Linux 6.12); not on tmpfs, so the files are on an ext4."""
-    with filesystems.loop("ext4", tmp_path, 32 << 20) as disk:
-        write_image(every_kind(), place, disk)
-        with mounted(disk, place, by_loop=False) as root:
-            assert shown(root) == every_kind().shown()
+def test_the_kernel_reads_the_files_themselves() -> None:
+    """Without loop devices (Linux 6.12); not from tmpfs, so the files are on an ext4."""
+    with (
+        tempfile.TemporaryDirectory(dir="/dev/shm") as memory,
+        filesystems.loop("ext4", Path(memory), 32 << 20) as disk,
+    ):
+        for place in Place:
+            write_image(every_kind(), place, disk)
+            with mounted(disk, place, by_loop=False) as root:
+                assert shown(root) == every_kind().shown()
 
 
 @pytest.mark.parametrize("size", [n * BLOCK + more for n in (1, 2, 5) for more in (-1, 0, 1)])
@@ -255,8 +258,8 @@ def test_a_larger_tar_is_refused(place: Place, tmp_path: Path) -> None:
 
 
 GOLDEN = {
-    (1, Place.BEHIND_TAR): "5f6df0253c80b1bf706eb8a9d5d479de40c69ae6a4076915efb7e5a02157a6d6",
-    (1, Place.OWN_FILE): "c2f6759f887cf515da05b8bb89248d021da9e197b7df2b360fac382f000c44ff",
+    (1, Place.BEHIND_TAR): "f91aa054030762f759976a95f52ade4e7db1a30552008b34cc2c3d5b27139800",
+    (1, Place.OWN_FILE): "d0613906d12e742cb7cf65aa223306d99c8db9617450108a6af8d7067bfbdf96",
 }
 """SHA-256 of the images of `every_kind`. A change that changes one needs a new `record.VERSION`."""
 
@@ -314,7 +317,7 @@ def test_a_tree_of_ten_thousand_levels(tmp_path: Path) -> None:
 
 def test_memory_is_for_directories_and_for_files_with_several_names(tmp_path: Path) -> None:
     """What is written is not held: else a constant, and 16 bytes for a name of the same directory."""
-    count = 40_000
+    count = 20_000
     names = [b"%d" % number for number in range(count)]
     files: dict[bytes, Inode | Directory] = {name: file() for name in names}
     several: dict[bytes, Inode | Directory] = {name: file() for name in names[: count // 2]}
