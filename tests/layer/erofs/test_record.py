@@ -58,6 +58,17 @@ def test_a_record_is_read_as_it_was_written(record: Record) -> None:
     assert parse(record.text()) == record
 
 
+def test_a_version_has_the_same_text_for_ever() -> None:
+    assert VERSION == 1
+    assert RECORD.text() == (
+        '{"checksum":"3530c596","record":{"changed_size":4,'
+        '"facts":{"bin":"absent","usr/\\udcff":"directory"},"gid_maps":[],"inodes":3,"kind":"image",'
+        '"pieces":"b25lLnR3by4=","root_opaque":false,'
+        '"sha256":"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",'
+        '"size":5,"tar_offset":4096,"tar_size":262145,"uid_maps":[[0,100000,65536]],"version":1}}'
+    )
+
+
 def test_the_order_of_facts_changes_no_byte() -> None:
     other = dataclasses.replace(RECORD, facts=dict([*RECORD.facts.items()][::-1]))
     assert other.text() == RECORD.text()
