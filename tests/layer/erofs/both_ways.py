@@ -28,14 +28,23 @@ from graphdriver.layer.unpack import unpack
 from graphdriver.linux import xattr
 from graphdriver.linux.mount import MNT_DETACH, unmount
 from graphdriver.linux.regular_file import open_regular
+from tests.layer.conftest import remove
 from tests.layer.listed import upper_changes
 from tests.support.overlays import mounted_overlay, opened
 
 Maps = tuple[IDMap, ...]
 
 
+_MOST = 16 << 20
+"""How much of a file is read: a sparse one may claim to have exabytes."""
+
+
 class BothWays:
     """Two chains of the same layers.
+
+    Args:
+        place: an existing directory, in which all of it is.
+        maps: of users and of groups.
 
     Attributes:
         trees: their upper directories, nearest first.
@@ -44,13 +53,13 @@ class BothWays:
         records: of the images, nearest first.
     """
 
-    def __init__(self, directory: Path, maps: Maps = ()) -> None:
+    def __init__(self, place: Path, maps: Maps = ()) -> None:
         self.trees: list[Path] = []
         self.images: list[Path] = []
         self.records: list[Record] = []
         self.problem: GraphDriverError | None = None
         self._ends: list[bool] = []
-        self._directory = directory
+        self._directory = Path(tempfile.mkdtemp(dir=place))
         self._maps = maps
         self._began = time.time_ns() - 20_000_000  # files are stamped by a coarser clock
         self._mounted = contextlib.ExitStack()
@@ -117,8 +126,9 @@ class BothWays:
             yield merged
 
     def close(self) -> None:
-        """Unmount the images."""
+        """Unmount the images, and remove all."""
         self._mounted.close()
+        remove(self._directory)
 
     def _chain(self, first: int = 0) -> list[Path]:
         """Return what stands in the chain of a child; an opaque root ends it."""
@@ -191,7 +201,7 @@ def recorded(root: int) -> dict[bytes, tuple[object, ...]]:
         content = b""
         if stat.S_ISREG(node.stat.st_mode):
             with open(open_regular(node.parent_fd, node.name), "rb") as file:
-                content = file.read()
+                content = file.read(_MOST)
         elif stat.S_ISLNK(node.stat.st_mode):
             content = os.readlink(node.name, dir_fd=node.parent_fd)
         key = node.stat.st_dev, node.stat.st_ino

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from hypothesis import event, given, note, settings
 from hypothesis import strategies as st
 
@@ -17,18 +14,10 @@ from graphdriver.driver import IDMap
 from graphdriver.errors import BadArchiveError
 from graphdriver.layer.tar.reader import TarReader
 from tests.layer.erofs.both_ways import BothWays
-from tests.support.filesystems import loop
 from tests.support.long import times
 
 NOBODY = 0xFFFFFFFF
 MAPS = (IDMap(0, 100_000, 1001), IDMap(1001, 200_000, 10))
-
-
-@pytest.fixture(scope="module")
-def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An ext4, which stores what layers hold, and refuses what a disk refuses."""
-    with loop("ext4", tmp_path_factory.mktemp("disk")) as place:
-        yield place
 
 
 def acl(*entries: tuple[int, int, int]) -> bytes:
@@ -219,14 +208,13 @@ def listed(tar: bytes) -> str:
 def test_a_stored_layer_shows_what_is_unpacked_of_it(
     disk: Path, base: bytes, above: list[bytes], maps: tuple[IDMap, ...]
 ) -> None:
-    with tempfile.TemporaryDirectory(dir=disk) as directory:
-        both = BothWays(Path(directory), maps)
-        try:
-            for tar in (base, *above):
-                note(listed(tar))
-                became = both.apply(tar)
-                event(became)
-                if became != "refused":
-                    both.same()
-        finally:
-            both.close()
+    both = BothWays(disk, maps)
+    try:
+        for tar in (base, *above):
+            note(listed(tar))
+            became = both.apply(tar)
+            event(became)
+            if became != "refused":
+                both.same()
+    finally:
+        both.close()

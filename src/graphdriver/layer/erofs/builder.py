@@ -34,6 +34,9 @@ _SPECIAL: Final = {
     EntryType.BLOCK_DEVICE: stat.S_IFBLK,
     EntryType.FIFO: stat.S_IFIFO,
 }
+_TIMES: Final = range(-(1 << 31) * 1_000_000_000, ((3 << 32) + (1 << 31)) * 1_000_000_000)
+"""The times that ext4 keeps, in nanoseconds: a file of an image must keep its time when it is copied
+there."""
 _LARGEST: Final = 1 << 43
 """The limit of a file's size, in bytes: ext4 has files of up to 16 TiB."""
 
@@ -106,7 +109,7 @@ class LayerBuilder:
         else:
             if len(name) > NAME_MAX:
                 raise CannotHoldError(f"{show(entry.name)} is too long")
-            self._translation.translate(entry)
+            self._translate(entry)
             self._make(at, name, entry, data_start)
         if self._tree.has_moved:
             self._tree.has_moved = False
@@ -188,9 +191,14 @@ class LayerBuilder:
     def _describe_root(self, entry: Entry) -> None:
         if entry.type is not EntryType.DIRECTORY:
             raise CannotHoldError("the layer's root cannot be anything but a directory")
-        self._translation.translate(entry)
+        self._translate(entry)
         self._set_directory(self.root, entry)
         self._names_root = True
+
+    def _translate(self, entry: Entry) -> None:
+        self._translation.translate(entry)
+        if entry.mtime_ns not in _TIMES:
+            raise CannotHoldError(f"{show(entry.name)} has a time that ext4 does not keep")
 
     def _make(self, at: Place, name: bytes, entry: Entry, data_start: int) -> None:
         tree = self._tree

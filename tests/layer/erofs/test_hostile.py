@@ -1,0 +1,31 @@
+"""Every attack of the corpus against a stored layer ends as against one that is unpacked."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from graphdriver.conformance.plugin import tars
+from tests.layer.erofs.both_ways import BothWays, recorded
+from tests.layer.hostile.corpus import CORPUS, Maker
+from tests.support.canary import SECRET, Canary
+from tests.support.overlays import opened
+
+
+@pytest.mark.parametrize("upon_parent", [True, False], ids=["child", "first"])
+@pytest.mark.parametrize("maker", CORPUS, ids=lambda maker: maker.__name__)
+def test_an_attack_ends_as_where_it_is_unpacked(
+    tmp_path: Path, both: BothWays, maker: Maker, upon_parent: bool
+) -> None:
+    canary = Canary.hatch(tmp_path / "canary")
+    attack = maker(os.fsencode(canary.root))
+    layers = [attack.trap, attack.blow] if upon_parent else [(*attack.trap, *attack.blow)]
+    with canary.unharmed():
+        for layer in layers:
+            if both.apply(tars.tar(*layer)) != "refused":
+                both.same()
+        if both.images:
+            with both.shown() as root, opened(root) as (fd,):
+                assert SECRET not in str(recorded(fd)).encode()
