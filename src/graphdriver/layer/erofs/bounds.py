@@ -15,6 +15,8 @@ NAME: Final = 96
 """The cost of a name, besides its own bytes."""
 INODE: Final = 176
 """The cost of an inode."""
+PACKED: Final = 80
+"""The cost of a file in its small form (`graphdriver.layer.erofs.tree.packed_file`)."""
 DIRECTORY: Final = 320
 """The cost of a directory."""
 ITEM: Final = 128

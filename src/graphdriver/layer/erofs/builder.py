@@ -20,7 +20,7 @@ from graphdriver.layer.erofs.chunks import chunk_bits
 from graphdriver.layer.erofs.copied import CopiedData, Range
 from graphdriver.layer.erofs.links import TreeLinks
 from graphdriver.layer.erofs.structures import NAME_MAX, TARGET_MAX
-from graphdriver.layer.erofs.tree import Area, Extent, Inode
+from graphdriver.layer.erofs.tree import Area, Directory, Extent, Inode, packed_file, unpacked_file
 from graphdriver.layer.erofs.upper_tree import Place, UpperNode, UpperTree
 from graphdriver.layer.overlay.whiteout import would_be_whiteout
 from graphdriver.layer.tar.entry import Entry, EntryType, show
@@ -144,31 +144,37 @@ class LayerBuilder:
         """
         if not self._copied:
             return 0
-        shown = {id(inode) for _, _, inode in self._files()}
+        shown = {id(node) for _, _, node in self._files() if isinstance(node, Inode)}
         return self._copied.write(fd, start, tar_start, self._below, shown)
 
     def changed_size(self) -> int:
         """Return the size in bytes of the layer's own files.
 
-        A hard-linked file counts once, a symbolic link as the length of its target. Files that came
-        with the tar count even if they are the same as in the layers below; copies from there do not.
+        It is known when the index is written. A hard-linked file counts once, a symbolic link as the
+        length of its target. Files that came with the tar count even if they are the same as in the
+        layers below; copies from there do not.
         """
-        seen = set()
+        linked = set()
         total = 0
-        for directory, name, inode in self._files():
-            if self._tree.is_own(directory, name, inode) and id(inode) not in seen:
-                seen.add(id(inode))
-                total += inode.size
+        for directory, name, node in self._files():
+            if isinstance(node, bytes):
+                total += unpacked_file(node).size
+            elif self._tree.is_own(directory, name, node):
+                if node.links > 1:
+                    if id(node) in linked:
+                        continue
+                    linked.add(id(node))
+                total += node.size
         return total
 
-    def _files(self) -> Iterator[tuple[UpperNode, bytes, Inode]]:
+    def _files(self) -> Iterator[tuple[UpperNode, bytes, Inode | bytes]]:
         """Yield all that are not directories, by all their names."""
         found = [self.root]
         for directory in found:  # it grows meanwhile
             for name, node in directory.entries.items():
                 if isinstance(node, UpperNode):
                     found.append(node)
-                elif isinstance(node, Inode):
+                elif not isinstance(node, Directory):
                     yield directory, name, node
 
     def _is_content(self, parts: list[bytes]) -> bool:
@@ -213,12 +219,12 @@ class LayerBuilder:
                 self._set_directory(there, entry)
             else:
                 replaced = there is not None and tree.make_room(directory, name)
-                node = UpperNode(0, 0, 0, 0)
-                self._set_directory(node, entry)
+                new = UpperNode(0, 0, 0, 0)
+                self._set_directory(new, entry)
                 if replaced:
                     # What was there hid the directory below; the new one must not show it again.
-                    node.make_opaque()
-                tree.put(directory, name, node)
+                    new.make_opaque()
+                tree.put(directory, name, new)
             made = True
         elif would_be_whiteout(entry):
             self._losses.note(
@@ -229,10 +235,10 @@ class LayerBuilder:
             self._links.leave_out(at, name)
             made = False
         else:
-            inode = self._inode(entry, data_start)
+            node = self._node(entry, data_start)
             if name in entries:
                 tree.make_room(directory, name)
-            tree.put(directory, name, inode)
+            tree.put(directory, name, node)
             made = True
         if made:
             self._links.note_made(at, name)
@@ -246,11 +252,16 @@ class LayerBuilder:
         directory.mtime_ns = entry.mtime_ns
         directory.xattrs = _with_opaque(directory, xattrs)
 
-    def _inode(self, entry: Entry, data_start: int) -> Inode:
+    def _node(self, entry: Entry, data_start: int) -> Inode | bytes:
         mode, xattrs = as_on_disk(entry, self._losses)
         self._spend(xattrs)
         type = entry.type
         if type is EntryType.FILE:
+            if not xattrs and entry.sparse is None:
+                mode |= stat.S_IFREG
+                return packed_file(
+                    mode, entry.uid, entry.gid, entry.mtime_ns, entry.size, data_start
+                )
             inode = Inode(
                 stat.S_IFREG | mode, entry.uid, entry.gid, entry.mtime_ns, entry.size, data_start
             )

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from graphdriver.errors import UnsupportedError
 from graphdriver.layer.erofs import chunks, structures
 from graphdriver.layer.erofs.structures import BLOCK, INODE_SIZE, SLOT
-from graphdriver.layer.erofs.tree import Area, Directory, Extent, Inode
+from graphdriver.layer.erofs.tree import Area, Directory, Extent, Inode, unpacked_file
 
 HEAD: Final = 4096
 """The first bytes of a file with an index; its superblock is there."""
@@ -215,6 +215,9 @@ class _Writer:
                 self._found.append(child)
                 self._parents.append(nid)
             else:
+                if isinstance(child, bytes):
+                    child = unpacked_file(child)
+                    child.links = 1
                 yield name, self._number_of(child), _type(child)
 
     def _number_of(self, inode: Inode) -> int:
@@ -350,14 +353,14 @@ def _measure(root: Directory) -> _Sizes:
         for child in directory.entries.values():
             if isinstance(child, Directory):
                 found.append(child)
-            else:
+            elif isinstance(child, Inode):
                 child.links = 0
     directories = data = targets = 0
     for directory in found:
         directories += _directory_slots(directory) * SLOT
         data += _rounded(structures.directory_size(directory.entries))
         for child in directory.entries.values():
-            if isinstance(child, Directory):
+            if not isinstance(child, Inode):
                 continue
             child.links += 1
             if isinstance(child.data, bytes) and child.links == 1 and _inline_size(child) > BLOCK:

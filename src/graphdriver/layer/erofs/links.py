@@ -131,6 +131,5 @@ class TreeLinks:
         if isinstance(there, UpperNode) and there in above.way:
             raise CannotHoldError("it replaces the directory of its own target")
         tree.make_room(directory, name)
-        assert not isinstance(source, UpperNode)
-        tree.link(directory, name, source)  # type: ignore[arg-type]
+        tree.link(above.directory, target_name, directory, name)
         return _Outcome.MADE

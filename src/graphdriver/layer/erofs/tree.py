@@ -7,6 +7,7 @@ index.
 from __future__ import annotations
 
 import enum
+import struct
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -63,13 +64,46 @@ class Inode:
     links: int = 0
 
 
+_FILE = struct.Struct("<IIIqIqq")
+
+
+def packed_file(mode: int, uid: int, gid: int, mtime_ns: int, size: int, offset: int) -> bytes:
+    """Return a regular file in a small form: with one name, in one piece in the tar, no attributes.
+
+    Most of a layer are such files, and an `Inode` takes three times the memory.
+
+    Args:
+        mode: as of an `Inode`.
+        uid: likewise.
+        gid: likewise.
+        mtime_ns: likewise.
+        size: likewise.
+        offset: where its data are in the tar, in bytes.
+    """
+    seconds, nanoseconds = divmod(mtime_ns, 1_000_000_000)
+    return _FILE.pack(mode, uid, gid, seconds, nanoseconds, size, offset)
+
+
+def unpacked_file(packed: bytes) -> Inode:
+    """Return the file that `packed_file` packed."""
+    mode, uid, gid, seconds, nanoseconds, size, offset = _FILE.unpack(packed)
+    return Inode(mode, uid, gid, seconds * 1_000_000_000 + nanoseconds, size, offset)
+
+
 @dataclass(slots=True, eq=False)
 class Directory:
-    """A directory; ``mode`` includes the file type. ``entries`` are in no order."""
+    """A directory; ``mode`` includes the file type.
+
+    ``entries`` are in no order; of those that are bytes each is a `packed_file`.
+    """
 
     mode: int
     uid: int
     gid: int
     mtime_ns: int
     xattrs: dict[bytes, bytes] | None = None
-    entries: dict[bytes, Inode | Directory] = field(default_factory=dict)
+    entries: dict[bytes, Node] = field(default_factory=dict)
+
+
+Node = Inode | Directory | bytes
+"""What a name leads to; bytes are a `packed_file`."""

@@ -13,9 +13,17 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from graphdriver.layer.erofs.below import LayersBelow
-from graphdriver.layer.erofs.bounds import DIRECTORY, INODE, ITEM, NAME, Budget, CannotHoldError
+from graphdriver.layer.erofs.bounds import (
+    DIRECTORY,
+    INODE,
+    ITEM,
+    NAME,
+    PACKED,
+    Budget,
+    CannotHoldError,
+)
 from graphdriver.layer.erofs.copied import CopiedData
-from graphdriver.layer.erofs.tree import Directory, Inode
+from graphdriver.layer.erofs.tree import Directory, Inode, Node, unpacked_file
 from graphdriver.layer.overlay.whiteout import TRUSTED
 
 _MOST_LINKS: Final = 255
@@ -184,22 +192,36 @@ class UpperTree:
 
     # --- names in a directory ---------------------------------------------------------------------
 
-    def put(self, directory: UpperNode, name: bytes, node: UpperNode | Inode) -> None:
+    def put(self, directory: UpperNode, name: bytes, node: Node) -> None:
         """Make a name, which must be free."""
-        kind = DIRECTORY if isinstance(node, UpperNode) else INODE
+        if isinstance(node, bytes):
+            kind = PACKED
+        else:
+            kind = DIRECTORY if isinstance(node, UpperNode) else INODE
         self._budget.spend(NAME + kind + len(name))
         directory.entries[name] = node
 
-    def link(self, directory: UpperNode, name: bytes, inode: Inode) -> None:
-        """Give an inode another name, which must be free."""
-        self._budget.spend(2 * NAME + len(name))  # the index writer keeps the inode's number
-        directory.entries[name] = inode
+    def link(self, above: UpperNode, target: bytes, directory: UpperNode, name: bytes) -> None:
+        """Give a file another name, which must be free.
 
-    def is_whiteout(self, node: Directory | Inode) -> bool:
+        Args:
+            above: the directory of its first name.
+            target: its first name, not that of a directory.
+            directory: the directory of the other name.
+            name: the other name.
+        """
+        node = above.entries[target]
+        if isinstance(node, bytes):
+            node = above.entries[target] = unpacked_file(node)
+            self._budget.spend(INODE)
+        self._budget.spend(2 * NAME + len(name))  # the index writer keeps the inode's number
+        directory.entries[name] = node
+
+    def is_whiteout(self, node: Node) -> bool:
         """Tell whether something is a whiteout."""
         return node is self._whiteout
 
-    def is_own(self, directory: UpperNode, name: bytes, node: Directory | Inode) -> bool:
+    def is_own(self, directory: UpperNode, name: bytes, node: Node) -> bool:
         """Tell whether an entry is neither a whiteout nor copied up."""
         return node is not self._whiteout and name not in (directory.copied_up or ())
 
@@ -208,7 +230,7 @@ class UpperTree:
         found = directory.entries.pop(name, None)
         if found is None:
             return False
-        if not stat.S_ISREG(found.mode):
+        if not isinstance(found, bytes) and not stat.S_ISREG(found.mode):
             self.has_moved = True
         self._note_replaced(directory, name, found)
         return True
@@ -305,7 +327,7 @@ class UpperTree:
     def _hides_below(self, at: Place) -> bool:
         return any(one.is_opaque for one in at.way)
 
-    def _note_replaced(self, directory: UpperNode, name: bytes, found: Directory | Inode) -> None:
+    def _note_replaced(self, directory: UpperNode, name: bytes, found: Node) -> None:
         if found is self._whiteout:
             self._note_deleted(directory, name)
         directory.entries.pop(name, None)
