@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from graphdriver.layer.erofs.chunks import chunk_bits
 from graphdriver.layer.erofs.structures import BLOCK, attributes_fit
-from graphdriver.layer.erofs.tree import Area, Directory, Extent, Inode
+from graphdriver.layer.erofs.tree import (
+    Area,
+    Directory,
+    Extent,
+    Inode,
+    Node,
+    unpacked_file,
+)
 from graphdriver.linux.acl import ACCESS_ACL, DEFAULT_ACL
 
 Shown = dict[bytes, tuple[Any, ...]]
@@ -78,7 +85,9 @@ class Layer:
             path, one = left.pop()
             yield path, one
             if isinstance(one, Directory):
-                left += ((b"%b/%b" % (path, name), child) for name, child in one.entries.items())
+                for name, child in one.entries.items():
+                    node = unpacked_file(child) if isinstance(child, bytes) else child
+                    left.append((b"%b/%b" % (path, name), node))
 
 
 def settled(*facts: Any) -> tuple[Any, ...]:
@@ -103,9 +112,9 @@ def every_kind() -> Layer:
     several = Inode(FILE, 1000, 1001, 10**18 + 5, size=700, data=3 * BLOCK)
     sparse = (Extent(BLOCK, Area.TAR, BLOCK, BLOCK), Extent(8 * BLOCK, Area.COPIED, 0, 2 * BLOCK))
     device = os.makedev(259, 4097)
-    many: dict[bytes, Inode | Directory] = {b"%d" % number: several for number in range(50)}
+    many: dict[bytes, Node] = {b"%d" % number: several for number in range(50)}
     xattrs = {b"security.capability": CAPABILITY, b"user.b": b"v" * 600, ACCESS_ACL: acl(5)}
-    entries: dict[bytes, Inode | Directory] = {
+    entries: dict[bytes, Node] = {
         b"attributes": Inode(FILE, 0, 0, -1, size=1, data=0, xattrs=xattrs),
         b"block": Inode(stat.S_IFBLK | 0o660, 0, 6, 0, rdev=device),
         b"character": Inode(stat.S_IFCHR | 0o620, 0, 5, 0, rdev=device),

@@ -7,6 +7,7 @@ import os
 import random
 import tempfile
 import tracemalloc
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from graphdriver.layer.erofs.structures import (
     VALUE_MAX,
     attributes_fit,
 )
-from graphdriver.layer.erofs.tree import Area, Directory, Extent, Inode
+from graphdriver.layer.erofs.tree import Area, Directory, Extent, Inode, Node, packed_file
 from tests.support import filesystems
 from tests.support.erofs_images import UUID, mounted, shown, write_image
 from tests.support.erofs_layers import DIRECTORY, FILE, LINK, Layer, every_kind, layers
@@ -34,8 +35,8 @@ pytestmark = pytest.mark.root
 BOTH_PLACES = pytest.mark.parametrize("place", Place)
 
 
-def directory(entries: dict[bytes, Inode | Directory] | None = None) -> Directory:
-    return Directory(DIRECTORY, 0, 0, 0, entries=entries or {})
+def directory(entries: Mapping[bytes, Node] | None = None) -> Directory:
+    return Directory(DIRECTORY, 0, 0, 0, entries=dict(entries or {}))
 
 
 def file(size: int = 0, data: int | tuple[Extent, ...] = 0) -> Inode:
@@ -157,17 +158,26 @@ ATTRIBUTES_THAT_DO_NOT: dict[str, dict[bytes, bytes]] = {
 def test_attributes_up_to_the_limits(xattrs: dict[bytes, bytes], tmp_path: Path) -> None:
     assert attributes_fit(xattrs)
     layer = Layer(directory({b"file": file(7, 512), b"sub": directory()}))
-    for one in layer.root.entries.values():
+    for _, one in layer.everything():
         one.xattrs = xattrs
-    layer.root.xattrs = xattrs
     check(layer, tmp_path)
+
+
+@pytest.mark.parametrize("mtime_ns", [-(10**9) - 1, -1, 0, 10**18 + 5, 2**62 * 10**9])
+def test_a_file_in_its_small_form_is_written_as_any_other(mtime_ns: int, tmp_path: Path) -> None:
+    facts = FILE, 7, 2**32 - 2, mtime_ns, 700, 3 * BLOCK
+    images = []
+    for node in (Inode(*facts), packed_file(*facts)):
+        write_image(Layer(directory({b"file": node})), Place.BEHIND_TAR, tmp_path)
+        images.append((tmp_path / "image").read_bytes())
+    assert images[0] == images[1]
 
 
 @pytest.mark.parametrize("xattrs", ATTRIBUTES_THAT_DO_NOT.values(), ids=ATTRIBUTES_THAT_DO_NOT)
 def test_attributes_over_a_limit_are_refused(xattrs: dict[bytes, bytes], tmp_path: Path) -> None:
     assert not attributes_fit(xattrs)
-    layer = Layer(directory({b"file": file()}))
-    layer.root.entries[b"file"].xattrs = xattrs
+    layer = Layer(directory())
+    layer.root.xattrs = xattrs
     with pytest.raises(UnsupportedError, match="attributes"):
         write_image(layer, Place.BEHIND_TAR, tmp_path)
 

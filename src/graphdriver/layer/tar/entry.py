@@ -22,6 +22,9 @@ class EntryType(enum.Enum):
     DIRECTORY = b"5"
     FIFO = b"6"
 
+    # Sets of types are asked several times for each entry, and Enum's own is written in Python.
+    __hash__ = object.__hash__
+
 
 @dataclass(slots=True)
 class Entry:
