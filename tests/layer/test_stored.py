@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import random
+import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from graphdriver.layer.erofs.stored import PIECE, StoredTar, TarSummer, TarSums
 from graphdriver.layer.erofs.storing import StoringStream
 
 OFFSET = 4096
-SIZES = (0, 1, 512, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE, 3 * PIECE + 512)
+SIZES = (0, 1, 512, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE, 3 * PIECE + 512, 40 * PIECE + 1)
 
 
 class Portions:
@@ -39,9 +40,10 @@ def store(path: Path, data: bytes) -> TarSums:
     """Store a tar behind a head and in front of other data."""
     with open(path, "wb", buffering=0) as file:
         file.write(bytes(OFFSET))
-        stream = StoringStream(Portions(data), file.fileno())
-        stream.read(512)
-        sums = stream.finish()
+        with StoringStream(Portions(data), file.fileno()) as stream:
+            stream.read(512)
+            sums = stream.finish()
+            assert stream.finish() == sums  # it may be asked again
         file.write(b"an index")
     return sums
 
@@ -117,3 +119,30 @@ def test_the_sums_do_not_depend_on_the_portions() -> None:
     for at in range(0, len(data), 4099):
         bytewise.add(data[at : at + 4099])
     assert whole.sums() == bytewise.sums()
+
+
+def test_a_stream_that_breaks_leaves_no_thread(tmp_path: Path) -> None:
+    class Breaks(Portions):
+        def read(self, n: int, /) -> bytes:
+            piece = super().read(n)
+            if not piece:
+                raise BrokenStreamError("the caller closed the connection")
+            return piece
+
+    before = threading.active_count()
+    with (
+        open(tmp_path / "file", "wb", buffering=0) as file,
+        pytest.raises(BrokenStreamError, match="closed the connection"),
+        StoringStream(Breaks(some_bytes(20 * PIECE)), file.fileno()) as stream,
+    ):
+        stream.finish()
+    assert threading.active_count() == before
+
+
+def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
+    with (
+        open("/dev/full", "wb", buffering=0) as file,
+        StoringStream(Portions(some_bytes(20 * PIECE)), file.fileno()) as stream,
+        pytest.raises(OSError, match="No space left"),
+    ):
+        stream.finish()

@@ -14,6 +14,7 @@ EXT4 = 0xEF53
 XFS = 0x58465342
 """Types that `magic_of` returns (linux/magic.h)."""
 
+_WRITE = 2  # SYNC_FILE_RANGE_WRITE
 _DT_UNKNOWN = 0
 _SIZE = 256  # struct statfs has 120 bytes at most; its first word is the type on every architecture
 
@@ -43,6 +44,21 @@ def syncfs(fd: int) -> None:
     """
     if libc.syncfs(fd):
         raise_errno("syncfs")
+
+
+def start_writeback(fd: int, offset: int, length: int) -> None:
+    """Ask the kernel to write a part of a file to its disk, and do not wait (sync_file_range(2)).
+
+    Args:
+        fd: the file.
+        offset: where the part begins, in bytes.
+        length: in bytes.
+
+    Raises:
+        OSError: the filesystem does not do that.
+    """
+    if libc.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(length), _WRITE):
+        raise_errno("sync_file_range")
 
 
 class _Dirent(ctypes.Structure):

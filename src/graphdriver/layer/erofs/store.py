@@ -67,7 +67,9 @@ def store_layer(
         GraphDriverError: the file cannot be written.
     """
     try:
-        return _store(archive, file_fd, tuple(uid_maps), tuple(gid_maps), below)
+        os.lseek(file_fd, HEAD, os.SEEK_SET)
+        with StoringStream(archive, file_fd) as stream:
+            return _store(stream, file_fd, tuple(uid_maps), tuple(gid_maps), below)
     except OSError as error:
         raise GraphDriverError(
             f"the layer's tar cannot be stored: {error_text(error, file_fd)}"
@@ -85,14 +87,12 @@ def stored_tar(record: Record, file_fd: int) -> ClosableStream:
 
 
 def _store(
-    archive: ReadStream,
+    stream: StoringStream,
     fd: int,
     uid_maps: tuple[IDMap, ...],
     gid_maps: tuple[IDMap, ...],
     open_below: OpenBelow,
 ) -> Record:
-    os.lseek(fd, HEAD, os.SEEK_SET)
-    stream = StoringStream(archive, fd)
     losses = _LossesLater()
     size = changed_size = inodes = 0
     kind, root_opaque, facts, reason = Kind.IMAGE, False, {}, ""

@@ -64,17 +64,13 @@ class TarSummer:
             self._size += len(part)
             left = left[len(part) :]
             if self._size % PIECE == 0:
-                self._end_piece()
+                self._pieces += self._crc.to_bytes(_SUM, "big")
+                self._crc = 0
 
     def sums(self) -> TarSums:
-        """Return the sums, after the last portion."""
-        if self._size % PIECE:
-            self._end_piece()
-        return TarSums(self._size, self._sha256.digest(), bytes(self._pieces))
-
-    def _end_piece(self) -> None:
-        self._pieces += self._crc.to_bytes(_SUM, "big")
-        self._crc = 0
+        """Return the sums of what was added so far."""
+        last = self._crc.to_bytes(_SUM, "big") if self._size % PIECE else b""
+        return TarSums(self._size, self._sha256.digest(), bytes(self._pieces) + last)
 
 
 class StoredTar:

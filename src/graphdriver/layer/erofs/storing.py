@@ -1,19 +1,37 @@
-"""Storing a layer's tar in a file while it is read."""
+"""Storing a layer's tar in a file while it is read.
+
+Another thread computes the checksums meanwhile: they take longer than all the rest, without the
+interpreter lock. And what is written goes to the disk while the rest still comes, so that the sync at
+the end waits for the last of it only.
+"""
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import os
-from typing import Final
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final, Self
 
 from graphdriver.driver import ReadStream
 from graphdriver.layer.erofs.stored import TarSummer, TarSums
+from graphdriver.linux.filesystem import start_writeback
 
 _READ: Final = 1 << 20
 """How much to read at a time where nobody looks at it, in bytes."""
 
+_BATCH: Final = 1 << 20
+"""How many bytes are written, and given to the other thread, at a time."""
+
+_AHEAD: Final = 4
+"""How many batches may be written before their checksums are computed: they stay in memory."""
+
+_WRITEBACK: Final = 8 << 20
+"""How many bytes are written between two requests to bring them to the disk."""
+
 
 class StoringStream:
-    """A `graphdriver.driver.ReadStream` that stores what is read from it.
+    """A `graphdriver.driver.ReadStream` that stores what is read from it; a context manager.
 
     Args:
         archive: the tar.
@@ -23,20 +41,32 @@ class StoringStream:
     def __init__(self, archive: ReadStream, fd: int) -> None:
         self._archive = archive
         self._fd = fd
+        self._batch: list[bytes] = []
+        self._batch_size = 0
+        self._end = self._sent = os.lseek(fd, 0, os.SEEK_CUR)
+        """The end of what is written, and of what is on its way to the disk."""
         self._summer = TarSummer()
+        self._thread = ThreadPoolExecutor(1, "checksums")
+        self._summing: collections.deque[Future[None]] = collections.deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._thread.shutdown()
 
     def read(self, n: int, /) -> bytes:
-        """Return 1 to ``n`` bytes, which are stored; ``b""`` at the end.
+        """Return 1 to ``n`` bytes, ``b""`` at the end; `finish` stores the last of them.
 
         Raises:
             BrokenStreamError: the sender broke off.
-            OSError: they cannot be written.
+            OSError: they, or earlier ones, cannot be written.
         """
         piece = self._archive.read(n)
-        self._summer.add(piece)
-        left = memoryview(piece)
-        while left:
-            left = left[os.write(self._fd, left) :]
+        self._batch.append(piece)
+        self._batch_size += len(piece)
+        if self._batch_size >= _BATCH:
+            self._store_batch()
         return piece
 
     def finish(self) -> TarSums:
@@ -48,4 +78,24 @@ class StoringStream:
         """
         while self.read(_READ):
             pass
+        self._store_batch()
+        while self._summing:
+            self._summing.popleft().result()
         return self._summer.sums()
+
+    def _store_batch(self) -> None:
+        # A copy, since hundreds of small writes would take longer.
+        batch = b"".join(self._batch)
+        self._batch, self._batch_size = [], 0
+        if len(self._summing) == _AHEAD:
+            self._summing.popleft().result()
+        self._summing.append(self._thread.submit(self._summer.add, batch))
+        left = memoryview(batch)
+        while left:
+            left = left[os.write(self._fd, left) :]
+        self._end += len(batch)
+        if self._end - self._sent >= _WRITEBACK:
+            # Only a request: an error of the disk is told by the sync at the end.
+            with contextlib.suppress(OSError):
+                start_writeback(self._fd, self._sent, self._end - self._sent)
+            self._sent = self._end
