@@ -9,6 +9,7 @@ from typing import Final
 
 from graphdriver import Driver, NaiveDiffDriver, ProtoDriver
 from graphdriver.drivers.btrfs.driver import BtrfsDriver
+from graphdriver.drivers.erofs.driver import ErofsDriver
 from graphdriver.drivers.overlay.driver import OverlayDriver
 from graphdriver.drivers.overlay.fuse_overlayfs import FuseOverlayfsDriver
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
@@ -18,15 +19,22 @@ from graphdriver.store import Store
 EVERY: Final[dict[str, Callable[[], ProtoDriver]]] = {
     "vfs": VfsDriver,
     "overlay2": Overlay2Driver,
+    "erofs": ErofsDriver,
     "btrfs": BtrfsDriver,
     "fuse-overlayfs": FuseOverlayfsDriver,
 }
 
-OVERLAYS: Final = ("overlay2", "fuse-overlayfs")
+OVERLAYS: Final = ("overlay2", "erofs", "fuse-overlayfs")
 
 
-TREE: Final = {"vfs": "root", "overlay2": "diff", "btrfs": "root", "fuse-overlayfs": "diff"}
-"""The directory of a layer's own that holds its files."""
+TREE: Final = {
+    "vfs": "root",
+    "overlay2": "diff",
+    "erofs": "diff",
+    "btrfs": "root",
+    "fuse-overlayfs": "diff",
+}
+"""The directory of a layer's own that holds its files; on erofs those that were not applied."""
 
 
 def taken_up(name: str, home: Path) -> Driver:

@@ -16,6 +16,7 @@ from graphdriver.conformance.plugin.cases import GROUPS, leftovers
 from graphdriver.conformance.plugin.subject import ExecSubject, LocalSubject
 from graphdriver.conformance.pytest_plugin import Check
 from graphdriver.drivers.btrfs.driver import BtrfsDriver
+from graphdriver.drivers.erofs.driver import ErofsDriver
 from graphdriver.drivers.overlay.fuse_overlayfs import FuseOverlayfsDriver
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from graphdriver.drivers.vfs.driver import VfsDriver
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.root
 DRIVERS = {
     "vfs": (VfsDriver, ["disk", "tmpfs", "xfs", "btrfs"]),
     "overlay2": (Overlay2Driver, ["disk", "tmpfs", "xfs", "btrfs"]),
+    "erofs": (ErofsDriver, ["disk", "tmpfs", "xfs", "btrfs"]),
     "btrfs": (BtrfsDriver, ["btrfs"]),
     "fuse-overlayfs": (FuseOverlayfsDriver, ["disk", "tmpfs"]),
 }
@@ -107,13 +109,13 @@ def on_one(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("plugin", "above"), places, indirect=True, scope="module")
 
 
-@on_each("local", "vfs", "overlay2", "btrfs", which=slice(1))
+@on_each("local", "vfs", "overlay2", "erofs", "btrfs", which=slice(1))
 @pytest.mark.conformance(only=BY_THE_DRIVER, offers=LocalSubject.offers, strict=True)
 def test_a_driver_conforms(conformance_case: Check, local: LocalSubject) -> None:
     conformance_case(local)
 
 
-@on_each("local", "vfs", "overlay2", which=slice(1, None))
+@on_each("local", "vfs", "overlay2", "erofs", which=slice(1, None))
 @pytest.mark.conformance(only=BY_THE_FILESYSTEM, offers=LocalSubject.offers, strict=True)
 def test_it_does_on_other_filesystems(conformance_case: Check, local: LocalSubject) -> None:
     conformance_case(local)
@@ -151,7 +153,7 @@ def test_the_default_plugin_conforms(conformance_case: Check, plugin: ExecSubjec
     conformance_case(plugin)
 
 
-@on_one("vfs", "btrfs", "fuse-overlayfs")
+@on_one("vfs", "erofs", "btrfs", "fuse-overlayfs")
 @pytest.mark.conformance(only=BETWEEN, offers=ExecSubject.offers, strict=True)
 def test_a_plugin_conforms(conformance_case: Check, plugin: ExecSubject) -> None:
     conformance_case(plugin)

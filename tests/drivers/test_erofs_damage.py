@@ -36,6 +36,7 @@ def driver(stored: TakeUpErofs) -> ErofsDriver:
     apply(driver, "a", "", TAR_A)
     apply(driver, "b", "a", TAR_B)
     apply(driver, "sound", "", TAR_A)
+    driver._layers._images.unmount_unused()
     return driver
 
 
@@ -48,6 +49,7 @@ def goes_on(driver: ErofsDriver, home: Path) -> None:
     for id in ("new", "b", "a"):
         driver.remove(id)
     driver._layers._store.settle()
+    driver._layers._images.unmount_unused()
     assert images(home) == []
     assert sorted(os.listdir(home / "l")) == sorted(
         os.path.basename(link)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from graphdriver.conformance.plugin import tars
 from graphdriver.driver import Mount, mounted
-from graphdriver.drivers.erofs import applied
+from graphdriver.drivers.erofs import applied, image_mounts
 from graphdriver.drivers.erofs.driver import ErofsDriver
 from graphdriver.drivers.erofs.mounting import mount_image
 from graphdriver.errors import GraphDriverError
@@ -21,6 +22,7 @@ from graphdriver.linux.mountinfo import mount_points
 from tests.drivers.conftest import TakeUpErofs
 from tests.drivers.layers import apply, read_diff
 from tests.support.mounting import mount as mount_as_containerd
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.root
 
@@ -29,8 +31,15 @@ def tar(name: str) -> bytes:
     return tars.tar(tars.directory(b"d", mtime=1), tars.file(b"d/" + name.encode(), name.encode()))
 
 
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unmount an image as soon as nobody uses it."""
+    monkeypatch.setattr(image_mounts, "LINGER", 0)
+
+
 def images(home: Path) -> list[str]:
     """Return the layers with images that are mounted, each as often as it is."""
+    wait_until(lambda: not any(one.name == "unmounter" for one in threading.enumerate()))
     points = [os.fsdecode(one.point) for one in mount_points() if one.fstype == "erofs"]
     return sorted(
         os.path.basename(os.path.dirname(point)) for point in points if point.startswith(f"{home}/")
@@ -45,6 +54,7 @@ def driver(stored: TakeUpErofs) -> ErofsDriver:
     apply(driver, "b", "a", tar("b"))
     for id in ("one", "two"):
         driver.create_read_write(id, "b", "", {})
+    driver._layers._images.unmount_unused()
     return driver
 
 
@@ -159,6 +169,32 @@ def test_125_layers(tmp_path: Path, stored: TakeUpErofs) -> None:
         assert len(os.listdir(f"{root}/d")) == 125
         assert Path(root, "d/77").read_text() == "77"
         assert len(images(tmp_path)) == 125
+    assert images(tmp_path) == []
+
+
+def test_an_image_stays_for_the_next_user_that_comes_soon(
+    tmp_path: Path, driver: ErofsDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_mounts, "LINGER", 3600)
+    with mounted(driver, "one"):
+        pass
+    numbers = [(tmp_path / id / "applied").stat().st_dev for id in "ab"]
+    with mounted(driver, "two"):
+        assert [(tmp_path / id / "applied").stat().st_dev for id in "ab"] == numbers
+    assert any(one.name == "unmounter" for one in threading.enumerate())
+    driver.cleanup()
+    assert images(tmp_path) == []
+
+
+def test_at_its_first_init_a_new_daemon_finds_the_images_of_streams_that_go_on(
+    tmp_path: Path, driver: ErofsDriver
+) -> None:
+    stream = driver.diff("two", "a")
+    driver.init(str(tmp_path), (), (), ())
+    with mounted(driver, "one"):
+        pass
+    assert images(tmp_path) == ["a", "b"]
+    stream.close()
     assert images(tmp_path) == []
 
 

@@ -54,7 +54,7 @@ def with_attributes(entry: bytes, spelling: bytes) -> bytes:
 
 @pytest.mark.parametrize("spelling", [b"SCHILY", b"LIBARCHIVE"])
 def test_attributes_that_are_no_content_are_left_out_and_never_obeyed(
-    driver: Driver, caplog: pytest.LogCaptureFixture, spelling: bytes
+    driver: Driver, name: str, caplog: pytest.LogCaptureFixture, spelling: bytes
 ) -> None:
     apply(driver, "base", "", tars.tar(tars.file(b"d/below", b"x"), tars.file(b"f", b"below")))
     entries = (
@@ -82,6 +82,9 @@ def test_attributes_that_are_no_content_are_left_out_and_never_obeyed(
             links = os.listxattr(root / "s", follow_symlinks=False)
             assert {os.fsencode(key) for key in links} == {*CONTENT} - {b"user.kept"}
     diff = read_diff(driver, "upper", "base")
+    if name == "erofs":
+        assert diff == tar  # it is no new tar
+        return
     assert b"user.kept=y" in diff
     assert [key for key in LEFT_OUT if b"." + key + b"=" in diff] == []
 
@@ -137,7 +140,7 @@ BELOW = {"file": b"", "directory": b"/below"}
 @pytest.mark.parametrize("below", BELOW)
 @pytest.mark.parametrize("above", [b"", b"d/"])
 def test_a_0_0_device_shows_nothing_again_that_the_same_tar_deletes(
-    driver: Driver, mark: bytes, below: str, above: bytes
+    driver: Driver, name: str, mark: bytes, below: str, above: bytes
 ) -> None:
     x = above + b"x"
     apply(driver, "base", "", tars.tar(tars.file(x + BELOW[below])))
@@ -152,7 +155,7 @@ def test_a_0_0_device_shows_nothing_again_that_the_same_tar_deletes(
             continue  # a directory that is there for its entry is there still
         is_last = order.index(1) > order.index(2)
         assert (x in shown) == is_last, id
-        if mark == b".wh.x":
+        if mark == b".wh.x" and name != "erofs":  # which gives the same tar out again
             assert (mark in read_diff(driver, id, "base")) == (not is_last), id
 
 

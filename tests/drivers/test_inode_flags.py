@@ -54,8 +54,9 @@ def test_flags_stop_no_remove_no_child_and_no_diff(
     (root / "top").write_text("changed")
     driver.put("b")
     diff = read_diff(driver, "b", "a")
-    for id in "ab":
-        flag(home / id / TREE[name] / place, flags)
+    flagged = [home / id / TREE[name] / place for id in "ab"]
+    for path in filter(Path.exists, flagged):  # what was applied is in an image on erofs
+        flag(path, flags)
     tree = recorded(driver, "a")
     assert read_diff(driver, "b", "a") == diff
     driver.create("c", "b", "", {})

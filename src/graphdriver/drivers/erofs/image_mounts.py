@@ -1,10 +1,11 @@
 """The mounts of images: each image once, for all that use it.
 
-An image is mounted on the layer's ``applied`` when it is first used, and unmounted when its last user
-is gone. Users are layers that are mounted above it, readers in this process, and snapshots with mounts
-that containerd makes. Whether an image is mounted is seen from the directory itself: a mount may have
-been made by an earlier process, or be hidden by a later mount on the home (dockerd mounts its
-data-root on itself when it starts).
+An image is mounted on the layer's ``applied`` when it is first used, and unmounted some seconds after
+its last user is gone: the next layer of an image is applied at once, the next container is often of
+the same image, and 100 unmounts take as long as a container's start. Users are layers that are mounted
+above it, readers in this process, and snapshots with mounts that containerd makes. Whether an image is
+mounted is seen from the directory itself: a mount may have been made by an earlier process, or be
+hidden by a later mount on the home (dockerd mounts its data-root on itself when it starts).
 
 An overlay keeps its lower mounts alive by itself. So an image that is unmounted too early, or that
 nobody unmounts, harms no mounted layer: it is mounted again, or found again.
@@ -17,6 +18,7 @@ import errno
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final
 
@@ -24,14 +26,19 @@ from graphdriver.drivers.erofs.layout import APPLIED, ImageLayout
 from graphdriver.drivers.overlay.mounts import is_mounted
 from graphdriver.linux.mount import MNT_DETACH, unmount
 
-_log = logging.getLogger(__name__)
+LINGER: Final = 10.0
+"""How long an image without users stays mounted, in seconds."""
 
 _MOST_HIDDEN: Final = 10
 """How many mounts on one directory are unmounted, one below the other."""
 
+_log = logging.getLogger(__name__)
+
 
 class ImageMounts:
     """The mounts of the images in a home.
+
+    There is one object for a home in a process: two would unmount each other's images.
 
     Args:
         layout: the home's files.
@@ -46,9 +53,14 @@ class ImageMounts:
         """The users of each image that has any."""
         self._used: dict[str, tuple[str, ...]] = {}
         """The images of each user."""
+        self._idle: dict[str, float] = {}
+        """Images that lost their last user, and when; the first one first."""
+        self._unmounter: threading.Thread | None = None
         self._readers = itertools.count()
         self._guard = threading.Lock()
-        """Guards the users, and the order of mounts and unmounts with them."""
+        """Guards all of these, and the order of mounts and unmounts with them."""
+        self._settled = threading.Condition(self._guard)
+        """Wakes the unmounter, when nothing is idle any more."""
 
     def note(self, user: str, images: Iterable[str]) -> None:
         """Add a user of images, which stay mounted from now on; mount nothing.
@@ -72,18 +84,23 @@ class ImageMounts:
             OSError: likewise.
         """
         images = tuple(images)
+        new: list[str] = []
         with self._guard:
             self._note(user, images)
             try:
                 for image in images:
                     if not self._is_mounted(image):
                         self._mount(image)
+                        new.append(image)
             except BaseException:
                 self._release(user)
+                for image in new:
+                    self._idle.pop(image, None)
+                    self._unmount(image)
                 raise
 
     def release(self, user: str) -> None:
-        """Unmount the images that only this user used; log what cannot be unmounted."""
+        """Note that a user is gone; images that only it used are unmounted soon."""
         with self._guard:
             self._release(user)
 
@@ -97,12 +114,21 @@ class ImageMounts:
         finally:
             self.release(user)
 
-    def release_unused(self, images: Iterable[str]) -> None:
-        """Unmount images without users, which an earlier process mounted."""
+    def unmount_unused(self, images: Iterable[str] = ()) -> None:
+        """Unmount all images without users now; log what cannot be unmounted.
+
+        Args:
+            images: images that an earlier process may have mounted.
+        """
         with self._guard:
-            for image in images:
+            for image in (*self._idle, *images):
                 if image not in self._users:
                     self._unmount(image)
+            self._idle.clear()
+            self._settled.notify()
+            unmounter = self._unmounter
+        if unmounter:
+            unmounter.join()
 
     def end(self, image: str) -> None:
         """Unmount an image that is used or not, before its layer is removed.
@@ -112,6 +138,7 @@ class ImageMounts:
         """
         with self._guard:
             self._users.pop(image, None)
+            self._idle.pop(image, None)
             point = self._layout.path(image, APPLIED)
             for _ in range(_MOST_HIDDEN):
                 if not is_mounted(point):
@@ -131,6 +158,7 @@ class ImageMounts:
         self._used[user] = images
         for image in images:
             self._users.setdefault(image, set()).add(user)
+            self._idle.pop(image, None)
         self._drop(user, set(before).difference(images))
 
     def _release(self, user: str) -> None:
@@ -142,7 +170,38 @@ class ImageMounts:
             users.discard(user)
             if not users:
                 self._users.pop(image, None)
+                self._idle[image] = time.monotonic()
+        if self._idle and self._unmounter is None:
+            self._start_unmounter()
+
+    # --- unmounting -------------------------------------------------------------------------------
+
+    def _start_unmounter(self) -> None:
+        thread = threading.Thread(target=self._unmount_idle, name="unmounter", daemon=True)
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError) as error:
+            _log.warning("images are unmounted at once: %s", error)
+            for image in self._idle:
                 self._unmount(image)
+            self._idle.clear()
+        else:
+            self._unmounter = thread
+
+    def _unmount_idle(self) -> None:
+        """Unmount each image that was idle long enough, until none is idle."""
+        while True:
+            with self._guard:  # for one image at a time, since a Get may wait
+                if not self._idle:
+                    self._unmounter = None
+                    return
+                image, since = next(iter(self._idle.items()))
+                left = since + LINGER - time.monotonic()
+                if left > 0:
+                    self._settled.wait(left)
+                else:
+                    del self._idle[image]
+                    self._unmount(image)
 
     def _unmount(self, image: str) -> None:
         try:
@@ -150,5 +209,5 @@ class ImageMounts:
                 unmount(self._layout.path(image, APPLIED))
         except OSError as error:
             # Somebody has a file there open, or something is mounted there. The next user finds the
-            # mount, and is the next one that tries.
+            # mount, and its end is the next try.
             _log.info("the image of layer %s stays mounted: %s", image, error.strerror)

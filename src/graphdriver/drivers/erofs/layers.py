@@ -86,6 +86,7 @@ class ErofsLayers(OverlayLayers):
 
     def __init__(self, set_up: Callable[[str, Sequence[str]], ImageSetup]) -> None:
         super().__init__(set_up)
+        self._images_of_homes: dict[str, ImageMounts] = {}
 
     def init(
         self,
@@ -97,7 +98,9 @@ class ErofsLayers(OverlayLayers):
         """Take up a home, and find the images that mounted layers use."""
         super().init(home, options, uid_maps, gid_maps)
         for id in self._store.layers():
-            if self._mounts.point(id):
+            if not self._mounts.point(id):
+                self._images.release(_user(id))
+            else:
                 # A layer with damaged files that is mounted goes on; its images may be unmounted.
                 with contextlib.suppress(GraphDriverError, OSError):
                     self._images.note(_user(id), self._images_of(id))
@@ -105,7 +108,10 @@ class ErofsLayers(OverlayLayers):
     def make_mounts(self) -> LayerMounts:
         """Return the mounts of the layers, with those of the images below them."""
         self._applied = AppliedParts(self._layout, self.setup.found.way)
-        self._images = ImageMounts(self._layout, self._applied.mount)
+        # After a second Init the streams of the first go on, and hold images.
+        self._images = self._images_of_homes.setdefault(
+            self._layout.home, ImageMounts(self._layout, self._mount_image)
+        )
         return ImageLayerMounts(
             self._layout,
             self._counts,
@@ -113,6 +119,9 @@ class ErofsLayers(OverlayLayers):
             self.setup.options.mount_options,
             self._images,
         )
+
+    def _mount_image(self, id: str) -> None:
+        self._applied.mount(id)  # as the last Init found it to work
 
     # --- which directories a mount has ------------------------------------------------------------
 
@@ -251,7 +260,7 @@ class ErofsLayers(OverlayLayers):
     def release_leftovers(self) -> None:
         """Unmount parents, and images, that are not in use."""
         super().release_leftovers()
-        self._images.release_unused(self._store.layers())
+        self._images.unmount_unused(self._store.layers())
 
     def _remove(self, id: str) -> None:
         if self.exists(id):
@@ -268,6 +277,7 @@ class ErofsLayers(OverlayLayers):
                     self._images.end(id)
                 except OSError:
                     _log.exception("the image of layer %s cannot be unmounted", id)
+            self._images.unmount_unused()  # so that its thread ends
 
 
 def _user(id: str) -> str:
