@@ -155,25 +155,23 @@ def test_programs_and_devices_work_in_containers_and_not_on_the_image_s_mount(
             assert (merged / "null").read_bytes() == b""
 
 
-HOLDS_TWICE = {Way.DIRECT: False, Way.FILE: True, Way.LOOP: False}
-
-
 @pytest.mark.parametrize("way", Way)
-def test_data_are_held_once_where_they_are_read_by_direct_io(place: Path, way: Way) -> None:
+def test_an_image_that_is_mounted_again_is_not_read_from_the_disk_again(
+    place: Path, way: Way
+) -> None:
     write_image(place / "image", {"a": (FILE, b"x" * (4 << 20))})
     forget(place / "image")
     with mounted(place / "image", way) as target:
         (target / "a").read_bytes()
-        assert (pages_in_memory(place / "image") > 512) == HOLDS_TWICE[way]
+    assert pages_in_memory(place / "image") >= 1024
 
 
-@pytest.mark.parametrize("way", [Way.DIRECT, Way.FILE])
-def test_where_a_file_cannot_be_mounted_the_error_says_so(way: Way) -> None:
+def test_where_a_file_cannot_be_mounted_the_error_says_so() -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         image = Path(directory, "image")
         write_image(image, {})
         text = r"the filesystem \(tmpfs\), or this kernel, needs a loop device for it"
-        with pytest.raises(GraphDriverError, match=text), mounted(image, way):
+        with pytest.raises(GraphDriverError, match=text), mounted(image, Way.FILE):
             pass
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import signal
@@ -24,7 +23,6 @@ from graphdriver.drivers.overlay.mounter import Overlay
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.linux import loop, xattr
 from graphdriver.linux import mount as calls
-from graphdriver.linux.filesystem import BTRFS, magic_of
 from graphdriver.linux.mountinfo import mount_points
 from tests.support.filesystems import loop as filesystem
 from tests.support.ground import require
@@ -43,14 +41,6 @@ def disk(xfs: Path) -> Iterator[Path]:
         yield Path(directory)
 
 
-def is_on(home: Path, magic: int) -> bool:
-    fd = os.open(home, os.O_RDONLY)
-    try:
-        return magic_of(fd) == magic
-    finally:
-        os.close(fd)
-
-
 def leftovers_of(home: Path) -> list[bytes]:
     """Return the mounts and the loop devices of a probe of a home."""
     shown = os.fsencode(DirectoryAlias(str(home / ".overlay-probe")).path)
@@ -67,52 +57,30 @@ def loop_devices() -> dict[bytes, bytes]:
 
 def test_each_filesystem_is_given_the_best_way_that_works_and_left_as_it_was(place: Path) -> None:
     found = probe_erofs(str(place))
-    if found.backing == "tmpfs":
-        assert found == Found("tmpfs", Way.LOOP, True, True)
-    else:
-        assert found == Found(found.backing, Way.DIRECT, not is_on(place, BTRFS), True)
+    way = Way.LOOP if found.backing == "tmpfs" else Way.FILE
+    assert found == Found(found.backing, way, has_xino=True)
     assert found.backing in {one.fstype for one in mount_points()}
     assert os.listdir(place) == []
     assert leftovers_of(place) == []
 
 
-def test_a_disk_with_larger_blocks_is_read_through_the_page_cache_and_that_is_said(
-    tmp_path: Path,
-) -> None:
+def test_a_disk_with_larger_blocks_will_do(tmp_path: Path) -> None:
     with filesystem("ext4-on-4k-blocks", tmp_path) as home:
-        found = probe_erofs(str(home))
-        assert found == Found("ext4", Way.FILE, False, True)
-        assert str(found) == (
-            "images are read from their files, by the page cache, which holds them twice"
-        )
-
-
-def refusing(*ways: Way, number: int) -> Any:
-    """Return a `mount_image` that refuses some ways, as older kernels do."""
-
-    def mount(image_fd: int, target_fd: int, way: Way) -> bool:
-        if way in ways:
-            raise GraphDriverError(f"refused with {errno.errorcode[number]}")
-        return mount_image(image_fd, target_fd, way)
-
-    return mount
-
-
-def test_a_kernel_without_direct_io_for_images_reads_them_from_the_page_cache(
-    disk: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(probe, "mount_image", refusing(Way.DIRECT, number=errno.EINVAL))
-    assert probe_erofs(str(disk)).way is Way.FILE
+        assert probe_erofs(str(home)) == Found("ext4", Way.FILE, has_xino=True)
 
 
 def test_a_kernel_that_mounts_no_files_is_given_loop_devices(
     disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refused = refusing(Way.DIRECT, Way.FILE, number=errno.ENOTBLK)
-    monkeypatch.setattr(probe, "mount_image", refused)
+    def mount(image_fd: int, target_fd: int, way: Way) -> None:
+        if way is Way.FILE:
+            raise GraphDriverError("refused, as before Linux 6.12")
+        mount_image(image_fd, target_fd, way)
+
+    monkeypatch.setattr(probe, "mount_image", mount)
     found = probe_erofs(str(disk))
     assert found.way is Way.LOOP
-    assert str(found).startswith("images are read from loop devices, by ")
+    assert str(found) == "images are mounted from loop devices"
 
 
 def test_a_kernel_that_counts_a_file_as_a_level_is_given_loop_devices(
@@ -122,9 +90,9 @@ def test_a_kernel_that_counts_a_file_as_a_level_is_given_loop_devices(
     ways: list[Way] = []
     mount = KernelMounter.mount
 
-    def note(image_fd: int, target_fd: int, way: Way) -> bool:
+    def note(image_fd: int, target_fd: int, way: Way) -> None:
         ways.append(way)
-        return mount_image(image_fd, target_fd, way)
+        mount_image(image_fd, target_fd, way)
 
     def refuse(mounter: KernelMounter, overlay: Overlay) -> None:
         if overlay.target == "second" and ways[-1] is not Way.LOOP:
@@ -143,7 +111,7 @@ def test_where_no_way_works_the_error_tells_of_each(
     monkeypatch.setattr(loop, "CONTROL", "/dev/missing")
     text = (
         f"erofs: {re.escape(str(home))} is on tmpfs, and images cannot be mounted there"
-        r" \(direct, file: the image cannot be mounted: the filesystem \(tmpfs\), or this kernel, needs"
+        r" \(file: the image cannot be mounted: the filesystem \(tmpfs\), or this kernel, needs"
         r" a loop device for it; loop: a loop device is needed, and /dev/missing does not exist\);"
         r" load the module .*; or put the home on a disk with Linux 6\.12 or later, or use overlay2"
     )
@@ -241,7 +209,7 @@ def test_what_a_killed_probe_left_is_cleared_away(disk: Path, home: Path, where:
 
 
 def test_a_record_is_read_as_it_was_written_and_damage_is_not_followed() -> None:
-    for found in (Found("xfs", Way.DIRECT, True, True), Found("tmpfs", Way.LOOP, False, False)):
+    for found in (Found("xfs", Way.FILE, True), Found("tmpfs", Way.LOOP, False)):
         assert Found.parse(found.record()) == found
-    assert Found.parse({}) == Found("unknown", Way.FILE, False, False)
-    assert Found.parse({"way": ["loop"], "is_direct": "y", "backing": 7}) == Found("7")
+    assert Found.parse({}) == Found("unknown", Way.FILE, has_xino=False)
+    assert Found.parse({"way": ["loop"], "has_xino": "y", "backing": 7}) == Found("7")

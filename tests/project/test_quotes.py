@@ -114,7 +114,7 @@ def test_a_call_that_is_gone_would_be_seen() -> None:
 
 OTHERS_OPTIONS = {
     "ctr": {"--uidmap", "--gidmap", "--remap-labels"},
-    "docker": {"--storage-opt"},
+    "docker": {"--privileged", "--storage-opt"},
     "dockerd": {"--storage-opt"},
     "unshare": {"--user"},
     "COPY": {"--link"},

@@ -52,9 +52,7 @@ def mounted(directory: Path, place: Place, *, by_loop: bool = True) -> Iterator[
             fd = os.open(directory / name, os.O_RDONLY)
             opened.callback(os.close, fd)
             path = f"/proc/self/fd/{fd}"
-            settings.append(
-                (setting, opened.enter_context(loop.attached(fd)).path if by_loop else path)
-            )
+            settings.append((setting, opened.enter_context(loop.attached(fd)) if by_loop else path))
         above = os.open(target, os.O_PATH)
         opened.callback(os.close, above)
         mount_with("erofs", settings, 0, above)

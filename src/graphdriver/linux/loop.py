@@ -8,7 +8,6 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from graphdriver.errors import InUseError, UnsupportedError
@@ -20,9 +19,8 @@ CONTROL: Final = "/dev/loop-control"
 
 _CTL_GET_FREE: Final = 0x4C82
 _CONFIGURE: Final = 0x4C0A
-_GET_STATUS64: Final = 0x4C05
 
-_READ_ONLY, _AUTOCLEAR, _DIRECT_IO = 1, 4, 16
+_READ_ONLY, _AUTOCLEAR = 1, 4
 _INFO: Final = struct.Struct("=52xI176x")
 """struct loop_info64 (linux/loop.h); only its flags are used here."""
 _CONFIG: Final = struct.Struct(f"=II{_INFO.size}s64x")
@@ -39,31 +37,16 @@ _WAY_OUT: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class LoopDevice:
-    """A loop device.
-
-    Attributes:
-        path: its device node.
-        is_direct: whether it reads the file by direct I/O, so not into the page cache.
-    """
-
-    path: str
-    is_direct: bool
-
-
 @contextlib.contextmanager
-def attached(file_fd: int) -> Iterator[LoopDevice]:
+def attached(file_fd: int) -> Iterator[str]:
     """Attach a file to a read-only device for a ``with`` block; a mount made in it keeps the device.
 
-    The device asks for direct I/O. The kernel uses the page cache instead where direct I/O does not
-    work in blocks of `BLOCK` bytes: on tmpfs, or on a disk with blocks of 4,096 bytes.
-
     Args:
-        file_fd: the file, open for reading.
+        file_fd: the file, open for reading. It is read through the page cache.
 
     Yields:
-        The device. The kernel detaches it after its last use, even if this process is killed.
+        The path of the device. The kernel detaches it after its last use, even if this process is
+        killed.
 
     Raises:
         UnsupportedError: there are no loop devices here, or this process may not use them.
@@ -72,18 +55,14 @@ def attached(file_fd: int) -> Iterator[LoopDevice]:
     """
     number, fd = _attach(file_fd)
     try:
-        info = bytearray(_INFO.size)
-        fcntl.ioctl(fd, _GET_STATUS64, info)
-        (flags,) = _INFO.unpack(info)
-        yield LoopDevice(_node(number), bool(flags & _DIRECT_IO))
+        yield _node(number)
     finally:
         os.close(fd)
 
 
 def _attach(file_fd: int) -> tuple[int, int]:
     """Return the number of a new device and its descriptor."""
-    # The block size must be explicit: otherwise some kernels take that of the disk below.
-    info = _INFO.pack(_READ_ONLY | _AUTOCLEAR | _DIRECT_IO)
+    info = _INFO.pack(_READ_ONLY | _AUTOCLEAR)
     config = bytearray(_CONFIG.pack(file_fd, BLOCK, info))
     control = _open(CONTROL)
     try:

@@ -1,15 +1,14 @@
-"""The mount of one image on a directory, in one of three ways.
+"""The mount of one image on a directory, in one of two ways.
 
-Files of an image have pages of their own in the page cache. Where the kernel reads the image through
-the page cache too, it keeps each page twice, and counts both against the memory limit of the container
-that read it. Direct I/O avoids that. docs/drivers.md has the figures.
+In both the kernel reads the image through the page cache, though it then holds data twice: as pages of
+the image, and as pages of the files in it. Direct I/O avoids that, but loses everything when the image
+is unmounted: each start of a container read its files from the disk again. docs/drivers.md has figures.
 """
 
 from __future__ import annotations
 
 import enum
 import errno
-from collections.abc import Sequence
 from typing import Final
 
 from graphdriver.errors import GraphDriverError
@@ -30,34 +29,33 @@ _ATTRIBUTES: Final = (
 
 
 class Way(enum.Enum):
-    """How the kernel reads an image, the best one first; the values are those of a probe's record."""
+    """How the kernel reads an image, the better one first; the values are those of a probe's record."""
 
-    DIRECT = "direct"
-    """From the file, by direct I/O (Linux 6.13)."""
     FILE = "file"
-    """From the file, through the page cache (Linux 6.12)."""
+    """From the file itself (Linux 6.12)."""
     LOOP = "loop"
-    """Through a loop device, which uses direct I/O where it can."""
+    """Through a loop device."""
 
 
-def mount_image(image_fd: int, target_fd: int, way: Way) -> bool:
+def mount_image(image_fd: int, target_fd: int, way: Way) -> None:
     """Mount an image, read-only.
 
     Args:
         image_fd: its file, open for reading. The mount keeps the file in use.
         target_fd: the directory, open; `O_PATH` is enough.
-        way: one that a probe of this filesystem found to work. On a disk with blocks of 4,096 bytes
-            `Way.DIRECT` gives mounts that cannot be read.
-
-    Returns:
-        Whether the kernel reads the image by direct I/O.
+        way: how the kernel reads it.
 
     Raises:
         UnsupportedError: there are no loop devices here.
         GraphDriverError: the mount failed; the text contains the kernel's own message.
     """
     try:
-        return _mount_from(image_fd, target_fd, way)
+        if way is Way.LOOP:
+            with loop.attached(image_fd) as device:
+                _mount(device, target_fd)
+        else:
+            # By descriptor: a path may be too long for fsconfig(2), or lead elsewhere by now.
+            _mount(f"/proc/self/fd/{image_fd}", target_fd)
     except OSError as error:
         reason = mount_error_text(error, target_fd)
         if error.errno == errno.ENOTBLK:
@@ -68,18 +66,6 @@ def mount_image(image_fd: int, target_fd: int, way: Way) -> bool:
         ) from error
 
 
-def _mount_from(image_fd: int, target_fd: int, way: Way) -> bool:
-    if way is Way.LOOP:
-        with loop.attached(image_fd) as device:
-            _mount(device.path, (), target_fd)
-            return device.is_direct
-    # By descriptor: a path may be too long for fsconfig(2), or lead elsewhere by now.
-    flags = ("directio",) if way is Way.DIRECT else ()
-    _mount(f"/proc/self/fd/{image_fd}", flags, target_fd)
-    return way is Way.DIRECT
-
-
-def _mount(source: str, flags: Sequence[str], target_fd: int) -> None:
+def _mount(source: str, target_fd: int) -> None:
     # Without "ro" the kernel would open the device for writing, which is read-only.
-    settings = [("source", source), *((flag, None) for flag in ("ro", *flags))]
-    calls.mount_with(FSTYPE, settings, _ATTRIBUTES, target_fd)
+    calls.mount_with(FSTYPE, [("source", source), ("ro", None)], _ATTRIBUTES, target_fd)

@@ -42,7 +42,6 @@ _SECOND: Final = Overlay(["merged"], "second", "second-upper", "second-work")
 
 _CONTENT: Final = b"content" * 100
 _TAR: Final = bytes(BLOCK) + _CONTENT + bytes(-len(_CONTENT) % BLOCK)
-"""The data begin in the middle of a disk's block, if those have 4,096 bytes."""
 _HOLE: Final = 8192
 _NAMES: Final = frozenset(b"%03d" % number * 20 for number in range(100))
 """Of one directory; they take several blocks."""
@@ -66,13 +65,11 @@ class Found:
     Attributes:
         backing: the name of the home's filesystem.
         way: the best way to mount images.
-        is_direct: whether images are read by direct I/O.
         has_xino: whether overlays on images take `XINO`.
     """
 
     backing: str = "unknown"
     way: Way = Way.FILE
-    is_direct: bool = False
     has_xino: bool = False
 
     def record(self) -> Mapping[str, object]:
@@ -86,14 +83,13 @@ class Found:
         return cls(
             str(record.get("backing", cls().backing)),
             next((one for one in Way if one.value == way), cls().way),
-            record.get("is_direct") is True,
             record.get("has_xino") is True,
         )
 
     def __str__(self) -> str:
-        through = "loop devices" if self.way is Way.LOOP else "their files"
-        manner = "direct I/O" if self.is_direct else "the page cache, which holds them twice"
-        return f"images are read from {through}, by {manner}"
+        return (
+            f"images are mounted from {'loop devices' if self.way is Way.LOOP else 'their files'}"
+        )
 
 
 def expect_erofs() -> None:
@@ -130,9 +126,8 @@ def probe_erofs(home: str, options: HomeOptions = HomeOptions()) -> Found:  # no
         with trial(home) as (directory, _):
             _write_image(f"{directory}/image")
             try:
-                # btrfs has checksums of 4,096 bytes: it reads smaller blocks through the page cache.
-                is_direct = _try_way(directory, way) and backing != "btrfs"
-                return Found(backing, way, is_direct, _has_xino(directory))
+                _try_way(directory, way)
+                return Found(backing, way, _has_xino(directory))
             except GraphDriverError as error:
                 reasons.setdefault(error.problem, []).append(way.value)
                 last = error
@@ -164,8 +159,8 @@ def _write_image(path: str) -> None:
         os.close(fd)
 
 
-def _try_way(directory: str, way: Way) -> bool:
-    """Mount the image in a way, and overlays on it; return whether it is read by direct I/O.
+def _try_way(directory: str, way: Way) -> None:
+    """Mount the image in a way, and overlays on it, and read them.
 
     Raises:
         GraphDriverError: that does not work.
@@ -174,21 +169,20 @@ def _try_way(directory: str, way: Way) -> bool:
         os.mkdir(f"{directory}/{name}")
     for name in (_SECOND.target, _SECOND.upper, _SECOND.work):
         os.mkdir(f"{directory}/{name}")
-    is_direct = _mount_image(directory, way)
+    _mount_image(directory, way)
     _expect("the image", os.fsencode(f"{directory}/{_APPLIED}"), _marks_in)
     for overlay, what in ((_FIRST, "an overlay"), (_SECOND, "an overlay on an overlay")):
         KernelMounter(directory).mount(overlay)
         _expect(what, os.fsencode(f"{directory}/{overlay.target}"), _effects_in)
-    return is_direct
 
 
-def _mount_image(directory: str, way: Way) -> bool:
+def _mount_image(directory: str, way: Way) -> None:
     with contextlib.ExitStack() as opened:
         image = os.open(f"{directory}/image", os.O_RDONLY | os.O_CLOEXEC)
         opened.callback(os.close, image)
         target = os.open(f"{directory}/{_APPLIED}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         opened.callback(os.close, target)
-        return mount_image(image, target, way)
+        mount_image(image, target, way)
 
 
 Checks = Mapping[str, bool]
