@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-MOST: Final = 44 << 20
+MOST: Final = 52 << 20
 """The limit of memory for one tree, in bytes, by the costs below."""
 
 NAME: Final = 96

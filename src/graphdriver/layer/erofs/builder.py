@@ -303,6 +303,7 @@ class LayerBuilder:
 
     def _spend(self, xattrs: dict[bytes, bytes] | None) -> None:
         if xattrs:
+            self._budget.spend(2 * ITEM)
             for name, value in xattrs.items():
                 self._budget.spend(ITEM + len(name) + len(value))
 

@@ -14,7 +14,7 @@ from graphdriver.layer.tar.entry import Entry
 from graphdriver.layer.tree.resolver import clean
 from graphdriver.layer.write.hard_links import in_order
 
-_WAITING: Final = 6 * ITEM
+_WAITING: Final = 4 * ITEM
 """The cost of a waiting link, besides its names."""
 
 
