@@ -62,7 +62,7 @@ class Layer:
         """Return what its image must show."""
         found: Shown = {}
         names: dict[int, list[bytes]] = {}
-        for path, one in self.everything():
+        for path, one in list(self.everything()):  # all at once: ids are those of living objects
             if isinstance(one, Directory):
                 links = 2 + sum(isinstance(child, Directory) for child in one.entries.values())
                 what: object = sorted(one.entries)

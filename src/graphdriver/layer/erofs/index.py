@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from graphdriver.errors import UnsupportedError
 from graphdriver.layer.erofs import chunks, structures
 from graphdriver.layer.erofs.structures import BLOCK, INODE_SIZE, SLOT
-from graphdriver.layer.erofs.tree import Area, Directory, Extent, Inode, unpacked_file
+from graphdriver.layer.erofs.tree import Area, Directory, Extent, Inode, packed_fields
 
 HEAD: Final = 4096
 """The first bytes of a file with an index; its superblock is there."""
@@ -214,11 +214,24 @@ class _Writer:
                 self._next_nid += _directory_slots(child)
                 self._found.append(child)
                 self._parents.append(nid)
+            elif isinstance(child, bytes):
+                yield name, self._write_packed(child), structures.REGULAR_FILE
             else:
-                if isinstance(child, bytes):
-                    child = unpacked_file(child)
-                    child.links = 1
                 yield name, self._number_of(child), _type(child)
+
+    def _write_packed(self, packed: bytes) -> int:
+        """Write what most files are, a `packed_file`, without making an `Inode` of it."""
+        mode, uid, gid, mtime_ns, size, offset = packed_fields(packed)
+        self._count += 1
+        block = self._block(Area.TAR, offset, size) if size else 0
+        number = self._count & 0xFFFFFFFF
+        nid = self._nid(self._others.tell())
+        self._others.write(
+            structures.inode(
+                structures.FLAT, 0, mode, size, block, number, uid, gid, mtime_ns, links=1
+            )
+        )
+        return nid
 
     def _number_of(self, inode: Inode) -> int:
         """Return the number of an inode, which is written when its first name is seen."""

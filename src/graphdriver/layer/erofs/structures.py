@@ -57,9 +57,10 @@ _ATTRIBUTES_HEADER = bytes(12)
 _PREFIXES: Final = ((b"user.", 1), (b"trusted.", 4), (b"security.", 6))
 _WHOLE_NAMES: Final = {ACCESS_ACL: 2, DEFAULT_ACL: 3}
 
+REGULAR_FILE: Final = 1
 DIRECTORY: Final = 2
 TYPES: Final = {
-    stat.S_IFREG: 1,
+    stat.S_IFREG: REGULAR_FILE,
     stat.S_IFDIR: DIRECTORY,
     stat.S_IFCHR: 3,
     stat.S_IFBLK: 4,

@@ -84,10 +84,15 @@ def packed_file(mode: int, uid: int, gid: int, mtime_ns: int, size: int, offset:
     return _FILE.pack(mode, uid, gid, seconds, nanoseconds, size, offset)
 
 
+def packed_fields(packed: bytes) -> tuple[int, int, int, int, int, int]:
+    """Return mode, uid, gid, mtime_ns, size and offset of a `packed_file`."""
+    mode, uid, gid, seconds, nanoseconds, size, offset = _FILE.unpack(packed)
+    return mode, uid, gid, seconds * 1_000_000_000 + nanoseconds, size, offset
+
+
 def unpacked_file(packed: bytes) -> Inode:
     """Return the file that `packed_file` packed."""
-    mode, uid, gid, seconds, nanoseconds, size, offset = _FILE.unpack(packed)
-    return Inode(mode, uid, gid, seconds * 1_000_000_000 + nanoseconds, size, offset)
+    return Inode(*packed_fields(packed))
 
 
 @dataclass(slots=True, eq=False)
