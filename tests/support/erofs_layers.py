@@ -38,13 +38,18 @@ def blocks(count: int, sign: bytes) -> bytes:
     return b"".join((sign + b"%d." % number).ljust(BLOCK, sign) for number in range(count))
 
 
-@dataclass
+@dataclass(repr=False)
 class Layer:
     """A tree and the data that it refers to."""
 
     root: Directory = field(default_factory=lambda: Directory(DIRECTORY, 0, 0, 0))
     tar: bytes = blocks(DATA_BLOCKS, b"t")
     copied: bytes = blocks(DATA_BLOCKS, b"c")
+
+    def __repr__(self) -> str:
+        """Return a text short enough for hypothesis."""
+        text = ", ".join(f"{path!r:.40}: {one!r:.300}" for path, one in self.everything())
+        return f"Layer({text[:20_000]})"
 
     def content(self, inode: Inode) -> bytes:
         """Return what is read from a regular file."""
