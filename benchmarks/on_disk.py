@@ -196,13 +196,14 @@ def removing(ground: Ground, tar: Path) -> Ways:
     return ground.each(ours)
 
 
-def mounting(ground: Ground, tops: dict[str, str]) -> Ways:
-    """Get a new container's layer on many."""
+def mounting(ground: Ground, tops: dict[str, str], *, is_first: bool) -> Ways:
+    """Get a new container's layer on many, of which none is mounted before, or all."""
 
     def ours(plugin: Plugin, top: str) -> Way:
         def run() -> float:
             plugin.client.create_read_write("container", top, "", {})
-            plugin.settled()
+            if is_first:
+                plugin.unmounted()
             started = time.perf_counter()
             plugin.client.get("container", "")
             took = time.perf_counter() - started
@@ -283,11 +284,11 @@ def works(ground: Ground, tars: Path, arguments: argparse.Namespace) -> Iterator
             driver: layers_on_layers(plugin, links) for driver, plugin in ground.plugins.items()
         }
         if wanted(names[0]):
-            yield Work(names[0], ground, mounting(ground, tops), seconds=0.15)
+            yield Work(names[0], ground, mounting(ground, tops, is_first=True), seconds=0.15)
         if wanted(names[1]):
             for driver, plugin in ground.plugins.items():
                 plugin.client.get(plugin.new(tops[driver]), "")
-            yield Work(names[1], ground, mounting(ground, tops), seconds=0.01)
+            yield Work(names[1], ground, mounting(ground, tops, is_first=False), seconds=0.01)
     for name, is_cold in (("read a Debian tree, cold", True), ("read a Debian tree, warm", False)):
         if wanted(name):
             yield Work(

@@ -32,8 +32,9 @@ class Plugin:
         )
         while not os.path.exists(self.path):
             time.sleep(0.02)
+        self.home = f"{directory}/home"
         self.client = Client(self.path)
-        self.client.init(f"{directory}/home", [], [], [])
+        self.client.init(self.home, [], [], [])
         self._count = 0
 
     def close(self) -> None:
@@ -56,6 +57,13 @@ class Plugin:
             before = now
             time.sleep(0.05)
         return now
+
+    def unmounted(self) -> None:
+        """Wait until nothing is mounted in its home: images stay mounted for some seconds."""
+        while any(
+            self.home in line for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        ):
+            time.sleep(0.1)
 
     def new(self, parent: str = "") -> str:
         """Create a layer."""
