@@ -97,12 +97,11 @@ def _size(member: str, value: object) -> int:
 
 
 def _layer_id(member: str, value: object) -> str:
-    text = _text(member, value)
-    if not text:
+    if isinstance(value, str) and LAYER_ID.fullmatch(value):
+        return value
+    if not _text(member, value):
         raise MalformedRequestError(f"{member} is missing")
-    if LAYER_ID.fullmatch(text) is None:
-        raise _wrong(member, f"a layer's ID, {LAYER_ID.pattern}", value)
-    return text
+    raise _wrong(member, f"a layer's ID, {LAYER_ID.pattern}", value)
 
 
 def _parent_id(member: str, value: object) -> str:

@@ -109,11 +109,14 @@ class Handler:
 
     def handle(self, request: Request) -> Answer:
         """Answer one call; errors of the caller and the driver are answers, too."""
-        call = self.served.calls.begin(
-            request.path.removeprefix("/GraphDriver.").removeprefix("/Plugin.")
-        )
+        kind = BY_PATH.get(request.path)
+        call = self.served.calls.begin(kind.name if kind else "")
         try:
-            return self._answer(request, call)
+            if kind is None:
+                raise UnknownCallError(
+                    f"unknown call {request.path[:80]!r}", hint="calls look like /GraphDriver.Get"
+                )
+            return self._answer(kind, request, call)
         except (Exception, SystemExit) as error:
             return self._refuse(request, call, error)
         except BaseException:  # it ends the connection's thread, and the connection
@@ -131,13 +134,7 @@ class Handler:
         call.failed(status, answered, error)
         return Answer(status, encode(new_error_response(answered)))
 
-    def _answer(self, request: Request, call: Call) -> Answer:
-        kind = BY_PATH.get(request.path)
-        if kind is None:
-            call.name = ""
-            raise UnknownCallError(
-                f"unknown call {request.path[:80]!r}", hint="calls look like /GraphDriver.Get"
-            )
+    def _answer(self, kind: ProtocolCall[Any, Any], request: Request, call: Call) -> Answer:
         if request.method != "POST":
             raise WrongMethodError(f"calls are made with POST, not {request.method}")
         parsed = _ParsedCall(kind, read_message(kind, request), request)

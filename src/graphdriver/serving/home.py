@@ -69,7 +69,8 @@ class Home:
         self._lock_path = os.path.join(own, "lock")
         self._lock = self._take_lock(self._lock_path, timeout)
         # No other file can have this inode number while the lock is open.
-        self._lock_file = _identity(os.fstat(self._lock))
+        held = os.fstat(self._lock)
+        self._lock_inode, self._lock_device = held.st_ino, held.st_dev
         try:
             self._unfinished = set(os.listdir(self._marks))
         except BaseException:
@@ -123,9 +124,10 @@ class Home:
         It does not if the home was deleted, or something was mounted over it.
         """
         try:
-            return _identity(os.stat(self._lock_path)) == self._lock_file
+            there = os.stat(self._lock_path)
         except OSError:
             return False
+        return there.st_ino == self._lock_inode and there.st_dev == self._lock_device
 
     def claim(self, engine: str, driver: str, home_format: int) -> bool:
         """Record the engine and the driver of this home, or check the record that is there.
@@ -272,10 +274,6 @@ class Home:
 
     def _mark(self, id: str) -> str:
         return os.path.join(self._marks, id)
-
-
-def _identity(file: os.stat_result) -> tuple[int, int]:
-    return file.st_dev, file.st_ino
 
 
 def _open_for_writing(descriptor: int, path: str) -> None:
