@@ -32,15 +32,17 @@ def test_each_driver_is_told_with_whether_it_works_and_why() -> None:
     assert result.returncode == 0
     lines = result.stdout.decode().splitlines()
     assert lines[0].startswith("overlay2        works: unchanged files are shared, on ")
-    assert lines[1].startswith("fuse-overlayfs  works: unchanged files are shared through the")
-    assert lines[2] == "vfs             works: each layer is a full copy, on any filesystem"
+    assert lines[1].startswith("erofs           works: layers are stored as they come, on ")
+    assert lines[2].startswith("fuse-overlayfs  works: unchanged files are shared through the")
+    assert lines[3] == "vfs             works: each layer is a full copy, on any filesystem"
 
 
 def test_programs_read_the_same() -> None:
     result = graphdriver("drivers", "--data-root", "/tmp/not/there/yet", "--json")
     assert result.returncode == 0
     found = json.loads(result.stdout)
-    assert [one["name"] for one in found if one["works"]][:2] == ["overlay2", "fuse-overlayfs"]
+    works = [one["name"] for one in found if one["works"]]
+    assert works[:3] == ["overlay2", "erofs", "fuse-overlayfs"]
     assert {"name", "works", "rank", "reason"} == set(found[0])
     lines = graphdriver("drivers", "--data-root", "/tmp/not/there/yet").stdout.decode().splitlines()
     assert [line.split()[0] for line in lines] == [one["name"] for one in found]

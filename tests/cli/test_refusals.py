@@ -24,6 +24,7 @@ BAD_OPTIONS = [
     ("overlay2", "size=much", "'much' is not a size"),
     ("overlay2", "volatile=perhaps", "volatile=perhaps"),
     ("overlay2", "mountopt=metacopy=on", "metacopy"),
+    ("erofs", "nope=1", "erofs: unknown option 'nope'"),
     ("fuse-overlayfs", "volatile=true", "fuse-overlayfs: unknown option 'volatile'"),
     ("fuse-overlayfs", "size=much", "'much' is not a size"),
     ("plain_folders:PlainFolders", "sync=perhaps", "sync is 'layer' (the default) or 'none'"),
@@ -108,7 +109,7 @@ def ramfs(folder: Path) -> Iterator[Path]:
     subprocess.run(["umount", place], check=True)
 
 
-@pytest.mark.parametrize("driver", ["btrfs", "overlay2"])
+@pytest.mark.parametrize("driver", ["btrfs", "overlay2", "erofs"])
 def test_a_data_root_that_was_said_and_does_not_do(folder: Path, ramfs: Path, driver: str) -> None:
     assert f"{driver}: {ramfs} is on ramfs" in refused(folder, driver, "--data-root", str(ramfs))
 

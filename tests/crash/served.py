@@ -29,7 +29,7 @@ class Served:
     """
 
     def __init__(self, folder: Path, driver: str, *options: str) -> None:
-        self.mounts = driver in ("overlay2", "fuse-overlayfs")
+        self.mounts = driver in ("overlay2", "erofs", "fuse-overlayfs")
         self.log = folder / "log"
         self.socket = folder / f"{folder.name}.sock"
         self.state = state_of_socket(str(self.socket))

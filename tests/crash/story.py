@@ -82,7 +82,8 @@ class Step:
         do: makes the call.
         then: changes the `World` accordingly.
         applies: it is an ApplyDiff, so a kill may leave the layer marked.
-        holds: how often it holds the layer itself while it goes on.
+        reads: another layer that it reads.
+        holds: how often it holds these layers itself while it goes on.
         is_start: it is no call but the start of a new process; done only where it is asked for.
     """
 
@@ -91,6 +92,7 @@ class Step:
     do: Callable[[Scene], None]
     then: Callable[[World, Trees], None] = lambda world, trees: None
     applies: bool = False
+    reads: str = ""
     holds: int = 0
     is_start: bool = False
 
@@ -183,7 +185,7 @@ STORY = (
     Step("get c again", "c", _get("c"), _holds("c", 2)),
     Step("start", "", lambda scene: None, is_start=True),
     Step("diff c", "c", _diff("c", "b", b"written by a container"), holds=1),
-    Step("diff c against a", "c", _diff("c", "a", b"written by a container"), holds=1),
+    Step("diff c against a", "c", _diff("c", "a", b"written by a container"), reads="a", holds=1),
     Step("put c", "c", lambda scene: scene.client.put("c"), _holds("c", 1)),
     Step("put c for the last time", "c", lambda scene: scene.client.put("c"), _holds("c", 0)),
     Step("get c for cleanup", "c", _get("c"), _holds("c", 1)),

@@ -50,6 +50,7 @@ LONGEST = 0.3
 ON = [
     *(("ext4", "vfs"), ("ext4", "overlay2"), ("ext4", "fuse-overlayfs")),
     *(("xfs", "vfs"), ("xfs", "overlay2"), ("btrfs", "btrfs")),
+    *(("ext4", "erofs"), ("xfs", "erofs")),
 ]
 """Which filesystem, and which driver on it."""
 

@@ -25,6 +25,7 @@ from graphdriver.docker import codec
 from graphdriver.docker.messages import ChangesResponse
 from graphdriver.driver import ProtoDriver, mounted
 from graphdriver.drivers.btrfs.driver import BtrfsDriver
+from graphdriver.drivers.erofs.driver import ErofsDriver
 from graphdriver.drivers.overlay.driver import OverlayDriver
 from graphdriver.drivers.overlay.fuse_overlayfs import FuseOverlayfsDriver
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
@@ -39,6 +40,7 @@ LONGEST = b"n" * 250
 
 DRIVERS: dict[str, type[ProtoDriver]] = {
     "overlay2": Overlay2Driver,
+    "erofs": ErofsDriver,
     "fuse-overlayfs": FuseOverlayfsDriver,
     "vfs": VfsDriver,
     "btrfs": BtrfsDriver,

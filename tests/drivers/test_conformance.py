@@ -28,7 +28,7 @@ pytestmark = pytest.mark.root
 DRIVERS = {
     "vfs": (VfsDriver, ["disk", "tmpfs", "xfs", "btrfs"]),
     "overlay2": (Overlay2Driver, ["disk", "tmpfs", "xfs", "btrfs"]),
-    "erofs": (ErofsDriver, ["disk", "tmpfs", "xfs", "btrfs"]),
+    "erofs": (ErofsDriver, ["disk", "tmpfs"]),
     "btrfs": (BtrfsDriver, ["btrfs"]),
     "fuse-overlayfs": (FuseOverlayfsDriver, ["disk", "tmpfs"]),
 }

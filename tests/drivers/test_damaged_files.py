@@ -31,7 +31,7 @@ from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.errors import GraphDriverError, InUseError
 from graphdriver.serving.home import Home
 from tests.drivers.damage import damaged
-from tests.drivers.every import serving
+from tests.drivers.every import OVERLAYS, serving
 from tests.drivers.layers import layer, read_diff
 from tests.support.long import times
 from tests.support.tarbox import TarBox
@@ -200,7 +200,7 @@ def home(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["overlay2", "fuse-overlayfs"])
+@pytest.mark.parametrize("name", OVERLAYS)
 @pytest.mark.parametrize("file", ["lower", "link"])
 def test_the_files_of_a_layer(
     home: Path, caplog: pytest.LogCaptureFixture, name: str, file: str
@@ -232,7 +232,7 @@ def test_the_files_of_a_layer(
                     assert "base" in os.listdir(root)
 
 
-@pytest.mark.parametrize("name", ["overlay2", "fuse-overlayfs"])
+@pytest.mark.parametrize("name", OVERLAYS)
 def test_a_layer_whose_list_of_layers_is_missing_is_no_first_layer(home: Path, name: str) -> None:
     with serving(name, home) as driver:
         driver.create("base", "", "", {})
@@ -265,7 +265,7 @@ def test_a_damaged_note_of_a_copy_keeps_no_leftover(home: Path) -> None:
     assert driver.is_leftover("half")
 
 
-@pytest.mark.parametrize("name", ["vfs", "overlay2", "fuse-overlayfs"])
+@pytest.mark.parametrize("name", ["vfs", *OVERLAYS])
 def test_what_a_probe_found(home: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
     with serving(name, home):
         pass

@@ -16,6 +16,7 @@ from graphdriver.docker.messages import InitRequest
 from graphdriver.docker.session import DaemonSession
 from graphdriver.driver import ProtoDriver
 from graphdriver.drivers.btrfs.driver import BtrfsDriver
+from graphdriver.drivers.erofs.driver import ErofsDriver
 from graphdriver.drivers.overlay.fuse_overlayfs import FuseOverlayfsDriver
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from graphdriver.drivers.vfs.driver import VfsDriver
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.root
 
 OVERLAYS: dict[str, type[ProtoDriver]] = {
     "overlay2": Overlay2Driver,
+    "erofs": ErofsDriver,
     "fuse-overlayfs": FuseOverlayfsDriver,
 }
 OTHERS: dict[str, type[ProtoDriver]] = {"vfs": VfsDriver, "btrfs": BtrfsDriver}

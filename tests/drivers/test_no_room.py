@@ -30,7 +30,7 @@ from tests.support.ground import require
 
 pytestmark = pytest.mark.root
 
-DRIVERS = ("overlay2", "fuse-overlayfs", "vfs", "btrfs")
+DRIVERS = ("overlay2", "erofs", "fuse-overlayfs", "vfs", "btrfs")
 TAR = tars.tar(
     tars.directory(b"dir"), tars.file(b"dir/file", b"content"), tars.file(b"top", b"top")
 )

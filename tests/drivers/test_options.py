@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from graphdriver.drivers.btrfs.driver import BtrfsDriver
+from graphdriver.drivers.erofs.driver import ErofsDriver
 from graphdriver.drivers.options import read_options
 from graphdriver.drivers.overlay.fuse_overlayfs import FuseOverlayfsDriver
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.errors import UnsupportedError
 
-DRIVERS = (BtrfsDriver, FuseOverlayfsDriver, Overlay2Driver, VfsDriver)
+DRIVERS = (BtrfsDriver, ErofsDriver, FuseOverlayfsDriver, Overlay2Driver, VfsDriver)
 DOCS = Path(__file__).parents[2] / "docs/drivers.md"
 
 

@@ -11,12 +11,13 @@ import pytest
 
 from graphdriver.drivers.loading import load
 from graphdriver.errors import UnsupportedError
+from tests.drivers.every import OVERLAYS
 
 OWN = [
     (driver, name)
-    for driver in ("vfs", "overlay2", "fuse-overlayfs", "btrfs")
+    for driver in ("vfs", "overlay2", "erofs", "fuse-overlayfs", "btrfs")
     for name in (".trash", ".staging", "l")
-    if name != "l" or "overlay" in driver
+    if name != "l" or driver in OVERLAYS
 ]
 
 pytestmark = pytest.mark.root

@@ -13,6 +13,7 @@ import pytest
 from graphdriver import Client, Handler, Server, UnixListener
 from graphdriver.drivers.loading import make
 from graphdriver.errors import InUseError
+from tests.drivers.every import OVERLAYS
 
 BIG = bytes(range(256)) * (32 << 10)
 
@@ -29,7 +30,7 @@ def served(driver: str, path: str) -> Iterator[None]:
         thread.join()
 
 
-@pytest.fixture(params=["overlay2", "fuse-overlayfs"])
+@pytest.fixture(params=OVERLAYS)
 def client(request: pytest.FixtureRequest) -> Iterator[Client]:
     """A served driver with the layers ``low`` and, upon it, ``middle`` and ``top``."""
     with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gd-") as place:

@@ -20,7 +20,13 @@ from tests.support.traces import forget
 
 pytestmark = pytest.mark.root
 
-DRIVERS = {"vfs": "tmpfs", "overlay2": "tmpfs", "fuse-overlayfs": "tmpfs", "btrfs": "btrfs"}
+DRIVERS = {
+    "vfs": "tmpfs",
+    "overlay2": "tmpfs",
+    "erofs": "tmpfs",
+    "fuse-overlayfs": "tmpfs",
+    "btrfs": "btrfs",
+}
 MANY = 2000
 
 

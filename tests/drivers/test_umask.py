@@ -23,6 +23,7 @@ pytestmark = pytest.mark.root
 DRIVERS = {
     "vfs": "vfs",
     "overlay2": "overlay2",
+    "erofs": "erofs",
     "btrfs": "btrfs",
     "fuse-overlayfs": "fuse-overlayfs",
     "plain_folders": "plain_folders:PlainFolders",

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import debian
-from tests.e2e.engines import DRIVERS, Engines
+from tests.e2e.engines import DRIVERS, PEERS, Engines
 from tests.e2e.plugin import Plugin
 from tests.support.daemon import Daemon
 from tests.support.ground import Docker, find_docker
@@ -63,8 +63,8 @@ def shared(engines: Engines, driver: str) -> Iterator[tuple[Daemon, Plugin]]:
 
 @pytest.fixture(scope="session")
 def shared_theirs(engines: Engines, driver: str) -> Iterator[Daemon]:
-    """A daemon on Docker's own driver of the same name."""
-    with engines.on_driver(driver) as daemon:
+    """A daemon on Docker's own driver of the same name, or on the one that is most like it."""
+    with engines.on_driver(PEERS[driver], behind=driver) as daemon:
         yield daemon
 
 

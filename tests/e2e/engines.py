@@ -14,8 +14,17 @@ from tests.support.daemon import Daemon
 from tests.support.filesystems import loop
 from tests.support.ground import ROOM_NEEDED, Docker, new_folder
 
-DRIVERS = ("vfs", "overlay2", "btrfs", "fuse-overlayfs")
+DRIVERS = ("vfs", "overlay2", "erofs", "btrfs", "fuse-overlayfs")
 """The drivers that daemons are tried on: every test that takes a daemon of ours, on each of them."""
+
+OVERLAYS = ("overlay2", "erofs", "fuse-overlayfs")
+"""Those that lay the layers upon each other, and mount each one that is used."""
+
+PEERS = {driver: driver for driver in DRIVERS} | {"erofs": "overlay2"}
+"""Docker's own driver that is most like each of them."""
+
+FILESYSTEMS = {"btrfs": "btrfs", "erofs": "ext4"}
+"""The filesystem of a daemon, where it is not the base: images are read from files on a disk."""
 
 
 @dataclass
@@ -25,8 +34,8 @@ class Engines:
     Args:
         docker: the programs.
         logs: a folder for the logs, which outlive what they tell of.
-        base: where the daemons' folders are made, see `new_folder`. That of a daemon on btrfs is on a
-            filesystem of that kind, which is made when the first one needs it.
+        base: where the daemons' folders are made, see `new_folder`. Those of some drivers are on a
+            filesystem of their own (`FILESYSTEMS`), which is made when the first one needs it.
     """
 
     docker: Docker
@@ -35,7 +44,7 @@ class Engines:
     plugins: list[Plugin] = field(default_factory=list)
     _count: int = 0
     _held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-    _btrfs: str = ""
+    _made: dict[str, str] = field(default_factory=dict)
 
     def close(self) -> None:
         """Unmount what was mounted for daemons, which have all ended."""
@@ -107,8 +116,8 @@ class Engines:
     ) -> Iterator[Daemon]:
         """Start a daemon on a storage driver that is there already.
 
-        ``behind`` is the driver that serves in the end, where the name is that of a tap, or of several
-        plugins that take turns.
+        ``behind`` is the driver whose filesystem the daemon gets, where the name does not tell it: that
+        of a tap, of several plugins that take turns, of a driver that is compared.
         """
         with self.daemon(storage_driver, config, behind=behind) as daemon:
             daemon.start()
@@ -129,14 +138,15 @@ class Engines:
 
     def _base_for(self, storage_driver: str) -> str:
         served = {plugin.name: plugin.driver for plugin in self.plugins}
-        if served.get(storage_driver, storage_driver) != "btrfs":
+        kind = FILESYSTEMS.get(served.get(storage_driver, storage_driver))
+        if not kind:
             return self.base
-        if not self._btrfs:
+        if kind not in self._made:
             above = Path(tempfile.mkdtemp(prefix="gdb", dir="/dev/shm"))
             above.chmod(0o711)
             self._held.callback(shutil.rmtree, above)
-            self._btrfs = str(self._held.enter_context(loop("btrfs", above, 2 * ROOM_NEEDED)))
-        return self._btrfs
+            self._made[kind] = str(self._held.enter_context(loop(kind, above, 2 * ROOM_NEEDED)))
+        return self._made[kind]
 
     def _log(self, of: str) -> Path:
         self._count += 1

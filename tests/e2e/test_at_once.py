@@ -5,8 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.engines import DRIVERS
 from tests.support.daemon import Daemon
 from tests.support.images import image_archive
+
+pytestmark = pytest.mark.parametrize(
+    "driver", [name for name in DRIVERS if name != "erofs"], indirect=True
+)
+"""On each driver that does this in another way: the threads of erofs are those of overlay2."""
 
 DOCKERFILE = r"""
 FROM scratch

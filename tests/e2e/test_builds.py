@@ -151,3 +151,24 @@ def test_what_buildkit_made_comes_back_the_same_from_save_and_load(
     ours: Daemon, theirs: Daemon, context: Path, tmp_path: Path
 ) -> None:
     check(ours, theirs, "buildkit", context, tmp_path)
+
+
+@pytest.mark.parametrize("driver", ["overlay2", "erofs"], indirect=True)
+@pytest.mark.reaches("Create", "ApplyDiff", "Get", "Put", "Diff")
+def test_a_squashed_build_has_fewer_layers_and_the_same_files(
+    ours: Daemon, context: Path, tmp_path: Path
+) -> None:
+    """The daemon asks for the Diff of a layer against another than its parent."""
+    began = time.time() - 2
+    build(ours, "classic", "built", context)
+    squash = ["build", "--squash", "--network=none", "--tag=squashed", str(context)]
+    ours.docker(*squash, env=BUILDERS["classic"])
+    assert len(identity(ours, "squashed")[1]) < len(identity(ours, "built")[1])
+    assert built_files(ours, "squashed", began, tmp_path) == built_files(
+        ours, "built", began, tmp_path
+    )
+    archive = tmp_path / "saved.tar"
+    ours.docker_to_file(archive, "save", "squashed")
+    saved = read_saved(archive)
+    assert (saved.id, saved.diff_ids) == identity(ours, "squashed")
+    assert saved.found_diff_ids == saved.diff_ids

@@ -31,7 +31,7 @@ from tests.support.long import times
 from tests.support.traces import forget, socket_in
 from tests.support.waiting import wait_until
 
-SECONDS = float(os.environ.get("GRAPHDRIVER_SOAK_SECONDS", times(gate=30, long=600)))
+SECONDS = float(os.environ.get("GRAPHDRIVER_SOAK_SECONDS", times(gate=20, long=600)))
 SEED = os.environ.get("GRAPHDRIVER_SOAK_SEED") or secrets.token_hex(4)
 ROUNDS = 6
 """How many rounds there are, one of them to warm up; all is removed after each."""
@@ -68,6 +68,7 @@ class Subject:
 SUBJECTS = [
     Subject("vfs", outlives_parents=True),
     Subject("overlay2", outlives_parents=False, keeps=frozenset({"l"})),
+    Subject("erofs", outlives_parents=False, keeps=frozenset({"l"})),
 ]
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from graphdriver.drivers.erofs.layout import APPLIED
 from graphdriver.drivers.overlay.reference_counts import COUNTS
 from graphdriver.files.runtime_directory import file_name
 from graphdriver.linux.mountinfo import mount_points
@@ -44,7 +45,8 @@ def counts(home: Path) -> dict[str, str]:
 def holds(home: Path) -> dict[str, int]:
     """Return the reference count of each mounted layer; 1 if it has none."""
     told = counts(home)
-    ids = [point.split("/")[0] for point in mounted(home)]
+    points = [point.split("/") for point in mounted(home)]
+    ids = [id for id, name in points if name != APPLIED]
     return {id: int(told[id].split()[1]) if told.get(id) else 1 for id in ids}
 
 
@@ -75,5 +77,11 @@ def _litter(home: Path) -> list[str]:
     found += [f"mark of {id}" for id in marked(home) - layers(home)]
     if LINKS in names:
         used = {(home / id / "link").read_text() for id in layers(home)}
+        # Images have links of their own.
+        used |= {
+            (home / id / "link").read_text() + "-a"
+            for id in layers(home)
+            if (home / id / APPLIED).exists()
+        }
         found += [f"{LINKS}/{name}" for name in set(os.listdir(home / LINKS)) ^ used]
     return found

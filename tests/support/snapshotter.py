@@ -17,7 +17,7 @@ from graphdriver.conformance.snapshotter.calls import Calls
 from tests.support.filesystems import loop
 
 TIMEOUT = 60.0
-DRIVERS: Final = ("vfs", "overlay2", "btrfs", "fuse-overlayfs")
+DRIVERS: Final = ("vfs", "overlay2", "erofs", "btrfs", "fuse-overlayfs")
 _SERVES = re.compile(rb'(INFO    |")serving ')
 """In the log as text, or as JSON."""
 

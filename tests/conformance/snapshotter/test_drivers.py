@@ -43,7 +43,7 @@ def test_our_snapshotter_conforms(snapshot_case: SnapshotCheck, snapshotter: Soc
     snapshot_case(snapshotter)
 
 
-@pytest.mark.parametrize("snapshotter", ["vfs", "btrfs", "fuse-overlayfs"], indirect=True)
+@pytest.mark.parametrize("snapshotter", ["vfs", "erofs", "btrfs", "fuse-overlayfs"], indirect=True)
 @pytest.mark.conformance(only=BY_THE_DRIVER, strict=True)
 def test_it_does_on_every_driver(snapshot_case: SnapshotCheck, snapshotter: SocketSubject) -> None:
     snapshot_case(snapshotter)

@@ -326,8 +326,13 @@ class OverlayLayers(ProtoDriver):
         return self._layout.parent_of(id)
 
     def is_pristine(self, id: str) -> bool:
-        """Tell whether nothing was written to a layer and it is not mounted."""
-        return not os.listdir(self._layout.path(id, DIFF)) and not self._mounts.point(id)
+        """Tell whether nothing was written to a layer and it is not mounted.
+
+        Raises:
+            LayerNotFoundError: ``id`` does not exist.
+        """
+        upper = os.path.join(self._store.path(id), DIFF)
+        return not os.listdir(upper) and not self._mounts.point(id)
 
     @property
     def marks(self) -> Marks:
