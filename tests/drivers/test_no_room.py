@@ -306,8 +306,10 @@ def changed(client: Client, id: str, parent: str) -> list[Change]:
 
 
 def mounts_below(place: Path) -> list[bytes]:
+    """Return where layers are mounted; images stay mounted for a while when nobody uses them."""
     below = os.fsencode(place) + b"/"
-    return [one.point for one in mount_points() if one.point.startswith(below)]
+    points = (one for one in mount_points() if one.fstype != "erofs")
+    return [one.point for one in points if one.point.startswith(below)]
 
 
 def told(client: Client) -> object:

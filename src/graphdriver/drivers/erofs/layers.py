@@ -160,7 +160,12 @@ class ErofsLayers(OverlayLayers):
     # --- the applied part -------------------------------------------------------------------------
 
     def can_store(self, id: str) -> bool:
-        """Tell whether a tar can be stored as the applied part of a layer."""
+        """Tell whether a tar can be stored as the applied part of a layer.
+
+        Raises:
+            LayerNotFoundError: ``id`` does not exist.
+        """
+        self._store.path(id)
         # With it the layer's own mount has one lower directory more.
         return self.is_pristine(id) and len(self._layout.lowers(id)) < MAX_LOWERS
 
