@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 from pathlib import Path
@@ -14,8 +13,6 @@ from graphdriver.driver import mounted
 from graphdriver.drivers.erofs import layers as erofs_layers
 from graphdriver.drivers.erofs.driver import ErofsDriver
 from graphdriver.layer.erofs import bounds
-from graphdriver.layer.erofs.record import parse
-from graphdriver.layer.erofs.stored import PIECE
 from tests.drivers.conftest import TakeUp, TakeUpErofs
 from tests.drivers.layers import apply, layer, read_diff, recorded
 from tests.support.two_layers import TAR_A, TAR_B
@@ -151,19 +148,6 @@ def test_a_layer_with_500_below_it_is_unpacked_into_its_upper_directory(
 
 
 # --- what a layer shows ---------------------------------------------------------------------------
-
-
-def test_the_record_of_a_large_tar_is_read(tmp_path: Path, stored: TakeUpErofs) -> None:
-    """It has 6 MB for 256 GiB, more than other small files have."""
-    driver = stored()
-    apply(driver, "a", "", FIRST)
-    path = tmp_path / "a" / "layer.json"
-    size = 256 << 30
-    record = dataclasses.replace(
-        parse(path.read_text()), tar_size=size, pieces=bytes(4 * size // PIECE)
-    )
-    path.write_text(record.text())
-    assert names(driver, "a", "d") == ["first"]
 
 
 def test_layers_show_what_overlay2_shows(stored: TakeUpErofs, take_up: TakeUp) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import stat
 import tempfile
@@ -68,14 +69,15 @@ class BothWays:
         """Apply a layer; return what became of it: ``held``, ``not held``, or ``refused``."""
         upper = self._new(self.trees)
         self.problem = None
-        try:
-            self._unpack(tar, upper, self.trees)
-        except GraphDriverError as error:
-            self.problem = error
+        with warned() as losses:
+            try:
+                self._unpack(tar, upper, self.trees)
+            except GraphDriverError as error:
+                self.problem = error
         lowers = self._chain()
         file = os.open(self._directory, os.O_RDWR | os.O_TMPFILE)
         try:
-            with opened(*lowers) as fds:
+            with opened(*lowers) as fds, warned() as found:
                 record = store_layer(
                     io.BytesIO(tar),
                     file,
@@ -84,6 +86,7 @@ class BothWays:
                     below=lambda: contextlib.nullcontext(fds),
                 )
         except NotHeldError as error:
+            assert not found  # the unpacker will warn
             assert self._stored(error.record, file) == tar
             applied = self._new(lowers)
             if self.problem is not None:
@@ -96,6 +99,7 @@ class BothWays:
             return f"not held: {error}"
         else:
             assert self.problem is None
+            assert found == losses
             assert self._stored(record, file) == tar
             self._add(upper, self._mount(file), record, ends=record.root_opaque)
             return "held"
@@ -191,6 +195,20 @@ class BothWays:
             path: (facts[0], 0, *facts[2:]) if path in wanted and wanted[path][1] in now else facts
             for path, facts in found.items()
         }
+
+
+@contextlib.contextmanager
+def warned() -> Iterator[list[str]]:
+    """Collect the warnings of what is left out during a ``with`` block."""
+    found: list[str] = []
+    log = logging.getLogger("graphdriver.layer.write.refusals")
+    handler = logging.Handler()
+    handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
+    log.addHandler(handler)
+    try:
+        yield found
+    finally:
+        log.removeHandler(handler)
 
 
 def recorded(root: int) -> dict[bytes, tuple[object, ...]]:

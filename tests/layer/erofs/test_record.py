@@ -13,15 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphdriver.driver import IDMap
-from graphdriver.layer.erofs.record import (
-    FACTS_MAX,
-    LIMIT,
-    VERSION,
-    Kind,
-    Record,
-    image_uuid,
-    parse,
-)
+from graphdriver.layer.erofs.record import VERSION, Kind, Record, image_uuid, parse
 from graphdriver.layer.erofs.stored import PIECE
 
 RECORD = Record(
@@ -75,15 +67,6 @@ def test_a_version_has_the_same_text_for_ever() -> None:
         '"sha256":"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",'
         '"size":5,"tar_offset":4096,"tar_size":262145,"uid_maps":[[0,100000,65536]],"version":1}}'
     )
-
-
-def test_the_record_of_the_largest_tar_is_within_the_limit() -> None:
-    """With facts that take the most room in JSON: bytes that are not UTF-8."""
-    size = 2 << 40
-    facts = {b"\xff" * 4000 + b"%d" % number: "" for number in range(FACTS_MAX // 4008)}
-    pieces = bytes(4 * size // PIECE)
-    record = dataclasses.replace(RECORD, tar_size=size, pieces=pieces, facts=facts)
-    assert LIMIT // 2 < len(record.text()) <= LIMIT
 
 
 def test_the_order_of_facts_changes_no_byte() -> None:

@@ -22,6 +22,7 @@ MOST_FROM_BELOW: Final = 16 << 30
 
 _PIECE: Final = 1 << 20
 _ZEROS: Final = bytes(_PIECE)
+_PAGE: Final = 4096  # what one byte between holes takes on ext4
 _MOST_PADDING: Final = 1 << 16
 
 Range = tuple[int, int, int]
@@ -52,7 +53,8 @@ class CopiedData:
         """
         data = sum(length for _, length, _ in ranges)
         unit = smallest_chunk(inode.size, data)
-        if unit is None or _padded(ranges, unit) > 2 * data + _MOST_PADDING:
+        most = max(2 * data, _PAGE * len(ranges)) + _MOST_PADDING
+        if unit is None or _padded(ranges, unit) > most:
             raise CannotHoldError("the list of its holes is too long")
         self._budget.spend(2 * ITEM * (1 + len(ranges)))
         self._ranges.append((inode, ranges))
