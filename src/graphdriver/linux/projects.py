@@ -63,8 +63,11 @@ def join_parent(fd: int, above_fd: int) -> None:
     Raises:
         OSError: it cannot be set.
     """
-    above, below = _known(above_fd), _known(fd)
-    if above and below and above.is_inherited and below.project != above.project:
+    above = _known(above_fd)
+    if above is None or not above.is_inherited:
+        return
+    below = _known(fd)
+    if below and below.project != above.project:
         set_attributes(fd, below.with_project(above.project))
 
 
