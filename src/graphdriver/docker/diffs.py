@@ -16,6 +16,7 @@ from typing import Final
 from graphdriver import returned
 from graphdriver.driver import ClosableStream
 from graphdriver.errors import BrokenStreamError, GraphDriverError, InUseError
+from graphdriver.layer.erofs.stored import StoredTar
 from graphdriver.serving.call_log import Call, described
 
 PIECE: Final = 256 << 10
@@ -92,9 +93,15 @@ class OpenDiffs:
 
 
 class DiffStream:
-    """The stream of one Diff; ``call`` is its entry in the log, which ends when it is closed."""
+    """The stream of one Diff.
+
+    Attributes:
+        call: its entry in the log, which ends when the stream is closed.
+        size: its length in bytes, if that is known.
+    """
 
     def __init__(self, diffs: OpenDiffs, id: str, stream: ClosableStream) -> None:
+        self.size = stream.size if isinstance(stream, StoredTar) else None
         self._diffs = diffs
         self._id = id
         self._stream = stream

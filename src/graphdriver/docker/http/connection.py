@@ -211,21 +211,32 @@ class Connection:
     def _send_stream(self, status: int, diff: DiffStream, *, last: bool) -> bool:
         """Send a Diff and close it, which logs a failure; return whether all was sent."""
         try:
-            self._send(
-                b"%bContent-Type: application/x-tar\r\nTransfer-Encoding: chunked\r\n\r\n"
-                % _head(status, last)
-            )
-            while piece := diff.read(PIECE):
-                self._send(b"%x\r\n" % len(piece))
-                self._send(piece)
-                self._send(b"\r\n")
-            self._send(b"0\r\n\r\n")
+            if diff.size is None:
+                self._send_chunks(status, diff, last=last)
+            else:
+                self._send(
+                    b"%bContent-Type: application/x-tar\r\nContent-Length: %d\r\n\r\n"
+                    % (_head(status, last), diff.size)
+                )
+                while piece := diff.read(PIECE):
+                    self._send(piece)
         except (Exception, SystemExit) as error:
-            # Without the last chunk the caller sees that the stream was cut.
+            # Without the last chunk, or the last byte, the caller sees that the stream was cut.
             diff.close(error)
             return False
         diff.close(None)
         return True
+
+    def _send_chunks(self, status: int, diff: DiffStream, *, last: bool) -> None:
+        self._send(
+            b"%bContent-Type: application/x-tar\r\nTransfer-Encoding: chunked\r\n\r\n"
+            % _head(status, last)
+        )
+        while piece := diff.read(PIECE):
+            self._send(b"%x\r\n" % len(piece))
+            self._send(piece)
+            self._send(b"\r\n")
+        self._send(b"0\r\n\r\n")
 
     def _send(self, data: bytes) -> None:
         try:

@@ -81,12 +81,15 @@ class StoredTar:
         offset: where it begins in the file, in bytes.
         size: its length in bytes.
         pieces: `TarSums.pieces`, as recorded.
+
+    Attributes:
+        size: its length in bytes: what `read` returns in all, unless it raises an error.
     """
 
     def __init__(self, fd: int, offset: int, size: int, pieces: bytes) -> None:
+        self.size = size
         self._fd = fd
         self._offset = offset
-        self._size = size
         self._pieces = pieces
         self._done = 0
         self._piece = b""
@@ -111,14 +114,14 @@ class StoredTar:
 
     def _next(self) -> bytes:
         """Return the next piece, checked; ``b""`` at the end."""
-        size = min(PIECE, self._size - self._done)
+        size = min(PIECE, self.size - self._done)
         piece = os.pread(self._fd, size, self._offset + self._done)
         # At the end no checksum may be left: a recorded size may be damaged, too.
         found = zlib.crc32(piece).to_bytes(_SUM, "big") if size else b""
         number = -(-self._done // PIECE)
         if len(piece) < size or found != self._pieces[number * _SUM : (number + 1) * _SUM]:
             raise BrokenStreamError(
-                f"the layer's tar is damaged on disk at byte {self._done} of {self._size}",
+                f"the layer's tar is damaged on disk at byte {self._done} of {self.size}",
                 hint="remove the layer and load it again; check the disk",
             )
         self._done += size

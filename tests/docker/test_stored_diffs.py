@@ -1,0 +1,97 @@
+"""A Diff that is a stored tar: its length is known, and damage on disk breaks it off."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from graphdriver.conformance.plugin import wire
+from graphdriver.errors import BrokenStreamError
+from graphdriver.layer.erofs.stored import PIECE, StoredTar
+from graphdriver.layer.erofs.storing import StoringStream
+from tests.support.plugin import Plugin
+
+SIZES = (0, 512, PIECE, 5 * PIECE + 512)
+
+
+class Stored:
+    """A stored tar, and a driver whose Diff is that."""
+
+    def __init__(self, plugin: Plugin, path: Path, size: int) -> None:
+        self.path = path
+        self.data = random.Random(size).randbytes(size)
+        path.write_bytes(self.data)
+        with (
+            open(path, "rb") as archive,
+            open(os.devnull, "wb", buffering=0) as file,
+            StoringStream(archive, file.fileno()) as stream,
+        ):
+            sums = stream.finish()
+
+        def diff(id: str, parent: str) -> StoredTar:
+            return StoredTar(os.open(path, os.O_RDONLY), 0, sums.size, sums.pieces)
+
+        plugin.box.diff = diff  # type: ignore[method-assign]
+
+    def damage(self, at: int) -> None:
+        with open(self.path, "r+b") as file:
+            file.seek(at)
+            file.write(bytes([self.data[at] ^ 1]))
+
+
+@pytest.fixture
+def layer(ready: Plugin) -> Plugin:
+    with ready.client() as client:
+        client.create("a")
+    return ready
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_its_length_is_told_and_the_connection_kept(
+    layer: Plugin, tmp_path: Path, size: int
+) -> None:
+    stored = Stored(layer, tmp_path / "tar", size)
+    with layer.wire() as daemon:
+        for _ in range(2):
+            answer = daemon.ask(wire.call("Diff", ID="a"))
+            assert answer.headers["content-length"] == str(size)
+            assert "transfer-encoding" not in answer.headers
+            assert answer.body == stored.data
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_our_client_reads_it(layer: Plugin, tmp_path: Path, size: int) -> None:
+    stored = Stored(layer, tmp_path / "tar", size)
+    with layer.client() as client, client.diff("a") as diff:
+        found = b""
+        while piece := diff.read(100_000):
+            found += piece
+    assert found == stored.data
+
+
+def test_damage_breaks_it_off_before_the_damaged_piece(
+    layer: Plugin, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored = Stored(layer, tmp_path / "tar", 5 * PIECE + 512)
+    stored.damage(5 * PIECE)
+    with layer.wire() as daemon:
+        answer = daemon.ask(wire.call("Diff", ID="a"))
+        assert not answer.is_whole
+        assert answer.body == stored.data[: 5 * PIECE]
+        assert daemon.rest() == b""
+    assert "diff a: it broke off: the layer's tar is damaged on disk" in caplog.text
+    with layer.client() as client, client.diff("a") as diff, pytest.raises(BrokenStreamError):
+        while diff.read(100_000):
+            pass
+
+
+def test_damage_in_the_first_piece_is_an_answer(layer: Plugin, tmp_path: Path) -> None:
+    Stored(layer, tmp_path / "tar", 5 * PIECE).damage(0)
+    with layer.wire() as daemon:
+        said = daemon.ask(wire.call("Diff", ID="a"))
+        assert said.status == 500
+        assert said.error.startswith("diff a: the layer's tar is damaged on disk at byte 0 of")
+        assert daemon.ask(wire.call("Exists", ID="a")).members == {"Exists": True}
