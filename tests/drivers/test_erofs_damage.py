@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 import random
@@ -15,7 +16,11 @@ from graphdriver.conformance.kit.tree import record
 from graphdriver.conformance.plugin import tars
 from graphdriver.driver import mounted
 from graphdriver.drivers.erofs.driver import ErofsDriver
+from graphdriver.drivers.erofs.layout import RECORD
 from graphdriver.errors import BrokenStreamError, GraphDriverError
+from graphdriver.files import small_files
+from graphdriver.layer.erofs.record import parse
+from graphdriver.layer.erofs.stored import PIECE
 from tests.drivers.conftest import TakeUpErofs
 from tests.drivers.damage import damaged
 from tests.drivers.layers import apply, read_diff
@@ -114,6 +119,16 @@ def test_a_lost_mount_point_is_an_error_of_that_layer(tmp_path: Path, driver: Er
     with pytest.raises((GraphDriverError, OSError)):
         driver.get("b", "")
     goes_on(driver, tmp_path)
+
+
+def test_a_record_may_be_longer_than_other_small_files(tmp_path: Path, driver: ErofsDriver) -> None:
+    path = tmp_path / "a" / RECORD
+    pieces = (small_files.LIMIT // 4) * b"sum."
+    large = dataclasses.replace(
+        parse(path.read_text()), tar_size=len(pieces) // 4 * PIECE, pieces=pieces, changed_size=17
+    )
+    path.write_text(large.text())
+    assert driver.diff_size("a", "") == 17
 
 
 def test_another_layers_record_is_found_by_the_checksums(

@@ -29,3 +29,10 @@ def test_an_attack_ends_as_where_it_is_unpacked(
         if both.images:
             with both.shown() as root, opened(root) as (fd,):
                 assert SECRET not in str(recorded(fd)).encode()
+
+
+def test_names_that_are_no_text_make_no_long_record(both: BothWays) -> None:
+    path = b"/".join([b"\xff" * 200] * 110)
+    became = both.apply(tars.tar(tars.pax([(b"path", path)]) + tars.file(b"short")))
+    assert became == "not held: it needs too much of the layers below"
+    both.same()

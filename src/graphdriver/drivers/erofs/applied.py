@@ -24,7 +24,7 @@ from graphdriver.drivers.overlay.layout import DIFF
 from graphdriver.errors import GraphDriverError
 from graphdriver.files.small_files import read_text, write_whole
 from graphdriver.layer.change_list import changed_size
-from graphdriver.layer.erofs.record import Kind, Record, parse
+from graphdriver.layer.erofs.record import LIMIT, Kind, Record, parse
 from graphdriver.layer.erofs.store import NotHeldError, store_layer
 from graphdriver.layer.erofs.stored import StoredTar
 from graphdriver.layer.overlay.changes import compare_upper
@@ -134,7 +134,7 @@ class AppliedParts:
         """
         path = self._layout.path(id, RECORD)
         try:
-            return parse(read_text(path))
+            return parse(read_text(path, LIMIT))
         except (FileNotFoundError, ValueError) as error:
             raise _lost(id, "record", path) from error
 

@@ -6,6 +6,7 @@ They are opened only if the tar needs them.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -120,7 +121,8 @@ class LayersBelow:
         self._note(b"/".join([*path, name]), facts.fact_of(inode, digest))
 
     def _note(self, path: bytes, fact: str) -> None:
-        size = len(path) + len(fact)
+        # As it is written in the record: a byte that is no text takes six there.
+        size = len(json.dumps(os.fsdecode(path))) + len(fact)
         self._facts_size += size
         if self._facts_size > FACTS_MAX:
             raise CannotHoldError("it needs too much of the layers below")

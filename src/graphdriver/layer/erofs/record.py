@@ -25,10 +25,10 @@ VERSION: Final = 1
 """The version of everything that a tar and its maps become; a change of one byte of an index adds 1."""
 
 FACTS_MAX: Final = 4 << 20
-"""The most bytes of all `Record.facts` and their paths; a layer with more is not held."""
+"""The most bytes of all `Record.facts` and their paths in the text; a layer with more is not held."""
 
-LIMIT: Final = 128 << 20
-"""The most bytes of a record: that of a tar of 2 TiB with `FACTS_MAX` bytes of paths has 72 MiB."""
+LIMIT: Final = 64 << 20
+"""The most bytes of a record: that of a tar of 2 TiB with `FACTS_MAX` bytes of facts has 50 MiB."""
 
 _SUM: Final = 4
 _ID_END: Final = 1 << 32
