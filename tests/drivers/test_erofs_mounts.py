@@ -16,6 +16,7 @@ from graphdriver.driver import Mount, mounted
 from graphdriver.drivers.erofs import applied, image_mounts
 from graphdriver.drivers.erofs.driver import ErofsDriver
 from graphdriver.drivers.erofs.mounting import mount_image
+from graphdriver.drivers.overlay.mounter import Overlay
 from graphdriver.errors import GraphDriverError
 from graphdriver.linux import mount as calls
 from graphdriver.linux.mountinfo import mount_points
@@ -249,15 +250,32 @@ def test_a_layer_with_an_image_in_use_is_removed(tmp_path: Path, driver: ErofsDr
     driver.remove("a")
 
 
-def test_an_image_with_an_open_file_stays_for_its_next_user(
+def test_an_open_file_of_an_image_keeps_no_mount_point_busy(
     tmp_path: Path, driver: ErofsDriver
 ) -> None:
     driver.get("a", "")
-    with open(tmp_path / "a" / "applied" / "d" / "a", "rb"):
+    with open(tmp_path / "a" / "applied" / "d" / "a", "rb") as held:
         driver.put("a")
-        assert images(tmp_path) == ["a"]
-    driver.get("a", "")
-    driver.put("a")
+        assert images(tmp_path) == []
+        with mounted(driver, "a") as root:
+            assert Path(root, "d/a").read_bytes() == held.read() == b"a"
+
+
+def test_cleanup_leaves_the_images_of_a_layer_that_is_just_being_mounted(
+    tmp_path: Path, driver: ErofsDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its images the layer would show nothing of them, and no error would tell."""
+    mounter = driver._layers.setup.mounter
+    mount = mounter.mount
+
+    def cleaned_up_before(overlay: Overlay) -> None:
+        driver._layers.cleanup()
+        mount(overlay)
+
+    monkeypatch.setattr(mounter, "mount", cleaned_up_before)
+    root = driver.get("one", "")
+    assert sorted(os.listdir(f"{root}/d")) == ["a", "b"]
+    driver.put("one")
     assert images(tmp_path) == []
 
 
@@ -333,7 +351,8 @@ def test_named_mounts_are_made_again_after_a_reboot(
 ) -> None:
     driver._layers.keep_mounts("one", "7")
     mounts = driver.mounts("one", read_only=False)
-    driver.cleanup()  # as a reboot does, nothing is mounted
+    driver.cleanup()  # like a reboot it ends all mounts
+    assert images(tmp_path) == []
     again = stored()
     again._layers.keep_mounts("one", "7")
     assert images(tmp_path) == []

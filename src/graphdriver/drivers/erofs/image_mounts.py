@@ -29,8 +29,8 @@ from graphdriver.linux.mount import MNT_DETACH, unmount
 LINGER: Final = 10.0
 """How long an image without users stays mounted, in seconds."""
 
-_MOST_HIDDEN: Final = 10
-"""How many mounts on one directory are unmounted, one below the other."""
+_MOST_MOUNTS: Final = 10
+"""How many mounts on one directory are unmounted: another process may have made some by hand."""
 
 _log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class ImageMounts:
                 self._release(user)
                 for image in new:
                     self._idle.pop(image, None)
-                    self._unmount(image)
+                    self._try_to_unmount(image)
                 raise
 
     def release(self, user: str) -> None:
@@ -117,13 +117,15 @@ class ImageMounts:
     def unmount_unused(self, images: Iterable[str] = ()) -> None:
         """Unmount all images without users now; log what cannot be unmounted.
 
+        An image that a layer needs which is just being mounted has a user.
+
         Args:
             images: images that an earlier process may have mounted.
         """
         with self._guard:
             for image in (*self._idle, *images):
                 if image not in self._users:
-                    self._unmount(image)
+                    self._try_to_unmount(image)
             self._idle.clear()
             self._settled.notify()
             unmounter = self._unmounter
@@ -139,16 +141,7 @@ class ImageMounts:
         with self._guard:
             self._users.pop(image, None)
             self._idle.pop(image, None)
-            point = self._layout.path(image, APPLIED)
-            for _ in range(_MOST_HIDDEN):
-                if not is_mounted(point):
-                    return
-                try:
-                    unmount(point)
-                except OSError as error:
-                    if error.errno != errno.EBUSY:
-                        raise
-                    unmount(point, MNT_DETACH)  # its readers go on
+            self._unmount(image)
 
     def _is_mounted(self, image: str) -> bool:
         return is_mounted(self._layout.path(image, APPLIED))
@@ -183,7 +176,7 @@ class ImageMounts:
         except (RuntimeError, MemoryError) as error:
             _log.warning("images are unmounted at once: %s", error)
             for image in self._idle:
-                self._unmount(image)
+                self._try_to_unmount(image)
             self._idle.clear()
         else:
             self._unmounter = thread
@@ -201,13 +194,22 @@ class ImageMounts:
                     self._settled.wait(left)
                 else:
                     del self._idle[image]
-                    self._unmount(image)
+                    self._try_to_unmount(image)
+
+    def _try_to_unmount(self, image: str) -> None:
+        try:
+            self._unmount(image)
+        except OSError as error:
+            _log.warning("the image of layer %s stays mounted: %s", image, error.strerror)
 
     def _unmount(self, image: str) -> None:
-        try:
-            if self._is_mounted(image):
-                unmount(self._layout.path(image, APPLIED))
-        except OSError as error:
-            # Somebody has a file there open, or something is mounted there. The next user finds the
-            # mount, and its end is the next try.
-            _log.info("the image of layer %s stays mounted: %s", image, error.strerror)
+        point = self._layout.path(image, APPLIED)
+        for _ in range(_MOST_MOUNTS):
+            if not is_mounted(point):
+                return
+            try:
+                unmount(point)
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                unmount(point, MNT_DETACH)  # whoever has a file there open can go on

@@ -87,6 +87,8 @@ class ErofsLayers(OverlayLayers):
     def __init__(self, set_up: Callable[[str, Sequence[str]], ImageSetup]) -> None:
         super().__init__(set_up)
         self._images_of_homes: dict[str, ImageMounts] = {}
+        self._kept: set[str] = set()
+        """The users of `keep_mounts`."""
 
     def init(
         self,
@@ -248,11 +250,13 @@ class ErofsLayers(OverlayLayers):
     def keep_mounts(self, id: str, user: str) -> None:
         """Keep the images of a layer mounted for a user (`graphdriver.driver.KeepsMounts`)."""
         self._store.path(id)
-        self._images.note(f"snapshot {user}", self._images_of(id))
+        self._images.note(_snapshot(user), self._images_of(id))
+        self._kept.add(user)
 
     def release_mounts(self, user: str) -> None:
         """End a use of `keep_mounts`; the last one unmounts."""
-        self._images.release(f"snapshot {user}")
+        self._images.release(_snapshot(user))
+        self._kept.discard(user)
 
     @contextlib.contextmanager
     def images_mounted(self, id: str) -> Iterator[None]:
@@ -268,23 +272,26 @@ class ErofsLayers(OverlayLayers):
         self._images.unmount_unused(self._store.layers())
 
     def _remove(self, id: str) -> None:
+        self._images.release(_user(id))  # which somebody else may have unmounted
         if self.exists(id):
             self._images.end(id)
         super()._remove(id)
 
     def cleanup(self) -> None:
-        """Unmount all layers and images, in use or not, and wait until removed layers are deleted."""
+        """Unmount all layers and images, and wait until removed layers are deleted."""
         try:
             super().cleanup()
         finally:
-            for id in self._store.layers():
-                try:
-                    self._images.end(id)
-                except OSError:
-                    _log.exception("the image of layer %s cannot be unmounted", id)
-            self._images.unmount_unused()  # so that its thread ends
+            for user in list(self._kept):
+                self.release_mounts(user)
+            self._images.unmount_unused(self._store.layers())
 
 
 def _user(id: str) -> str:
     """Return the name of a mounted layer as a user of images."""
     return f"layer {id}"
+
+
+def _snapshot(user: str) -> str:
+    """Return the name of a user of `ErofsLayers.keep_mounts` as a user of images."""
+    return f"snapshot {user}"

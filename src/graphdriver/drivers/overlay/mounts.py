@@ -99,6 +99,8 @@ class LayerMounts:
             self._counts.set(id, count - 1)
             return
         self._end(id, point)
+        if not point:  # somebody else has unmounted it
+            self.release_lowers(id)
 
     def end(self, id: str) -> None:
         """Unmount a layer if it is mounted, with any count, and set its count to 0.
@@ -180,8 +182,6 @@ class LayerMounts:
     def _end(self, id: str, point: str) -> None:
         if point:
             self._unmount(id, point)
-        else:
-            self.release_lowers(id)  # somebody else may have unmounted the layer
         # On a read-only filesystem the kernel's mark stays. Then the count stays as well: it shows
         # that the mark is of this boot, and that nothing was lost.
         if not self._has_volatile_mark(id):
