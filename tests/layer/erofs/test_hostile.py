@@ -6,11 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
 
 from graphdriver.conformance.plugin import tars
 from tests.layer.erofs.both_ways import BothWays, recorded
 from tests.layer.hostile.corpus import CORPUS, Maker
+from tests.layer.mutations import ENTRIES, MUTATIONS, Mutation, mutate
 from tests.support.canary import SECRET, Canary
+from tests.support.long import times
 from tests.support.overlays import opened
 
 
@@ -36,3 +40,23 @@ def test_names_that_are_no_text_make_no_long_record(both: BothWays) -> None:
     became = both.apply(tars.tar(tars.pax([(b"path", path)]) + tars.file(b"short")))
     assert became == "not held: it needs too much of the layers below"
     both.same()
+
+
+@settings(max_examples=times(gate=100, long=10_000))
+@given(
+    below=st.lists(ENTRIES, max_size=4),
+    entries=st.lists(ENTRIES, min_size=1, max_size=6),
+    mutations=MUTATIONS,
+)
+def test_a_tar_that_somebody_made_wrong_ends_as_where_it_is_unpacked(
+    disk: Path, below: list[bytes], entries: list[bytes], mutations: list[Mutation]
+) -> None:
+    both = BothWays(disk)
+    try:
+        for tar in (tars.tar(*below), mutate(tars.tar(*entries), mutations)):
+            became = both.apply(tar)
+            event(became.partition(":")[0])
+            if became != "refused":
+                both.same()
+    finally:
+        both.close()

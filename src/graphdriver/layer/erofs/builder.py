@@ -207,42 +207,41 @@ class LayerBuilder:
             raise CannotHoldError(f"{show(entry.name)} has a time that ext4 does not keep")
 
     def _make(self, at: Place, name: bytes, entry: Entry, data_start: int) -> None:
-        tree = self._tree
         directory = at.directory
-        entries = directory.entries
-        type = entry.type
-        if type is EntryType.HARD_LINK:
-            made = self._links.make(at, name, entry)
-        elif type is EntryType.DIRECTORY:
-            there = entries.get(name)
-            if isinstance(there, UpperNode):
-                self._set_directory(there, entry)
-            else:
-                replaced = there is not None and tree.make_room(directory, name)
-                new = UpperNode(0, 0, 0, 0)
-                self._set_directory(new, entry)
-                if replaced:
-                    # What was there hid the directory below; the new one must not show it again.
-                    new.make_opaque()
-                tree.put(directory, name, new)
-            made = True
-        elif would_be_whiteout(entry):
-            self._losses.note(
-                "deletions",
-                f"{show(entry.name)}: a 0:0 character device is a deletion to overlay filesystems:"
-                " left out",
-            )
-            self._links.leave_out(at, name)
-            made = False
-        else:
-            node = self._node(entry, data_start)
-            if name in entries:
-                tree.make_room(directory, name)
-            tree.put(directory, name, node)
-            made = True
-        if made:
-            self._links.note_made(at, name)
-            tree.note_made(directory, name)
+        match entry.type:
+            case EntryType.HARD_LINK:
+                if not self._links.make(at, name, entry):
+                    return
+            case EntryType.DIRECTORY:
+                self._make_directory(directory, name, entry)
+            case EntryType.CHARACTER_DEVICE if would_be_whiteout(entry):
+                self._losses.note(
+                    "deletions",
+                    f"{show(entry.name)}: a 0:0 character device is a deletion to overlay"
+                    " filesystems: left out",
+                )
+                self._links.leave_out(at, name)
+                return
+            case _:
+                node = self._node(entry, data_start)
+                if name in directory.entries:
+                    self._tree.make_room(directory, name)
+                self._tree.put(directory, name, node)
+        self._links.note_made(at, name)
+        self._tree.note_made(directory, name)
+
+    def _make_directory(self, directory: UpperNode, name: bytes, entry: Entry) -> None:
+        there = directory.entries.get(name)
+        if isinstance(there, UpperNode):
+            self._set_directory(there, entry)
+            return
+        made = UpperNode(0, 0, 0, 0)
+        self._set_directory(made, entry)
+        if there is not None:
+            # What was there hid the directory below; the new one must not show it again.
+            made.make_opaque()
+            self._tree.make_room(directory, name)
+        self._tree.put(directory, name, made)
 
     def _set_directory(self, directory: UpperNode, entry: Entry) -> None:
         mode, xattrs = as_on_disk(entry, self._losses)

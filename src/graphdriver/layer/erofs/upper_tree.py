@@ -180,7 +180,7 @@ class UpperTree:
             # The layer's directory replaces a file of the layers below, but not a file of the same tar.
             if self.is_own(directory, name, replaced):
                 raise ParentIsFileError("it is in something that is not a directory")
-            self._note_replaced(directory, name, replaced)
+            self._remove(directory, name, replaced)
         made = UpperNode(stat.S_IFDIR | 0o755, *self._root_owner, 0)
         if replaced is not None:
             made.make_opaque()
@@ -225,15 +225,13 @@ class UpperTree:
         """Tell whether an entry is neither a whiteout nor copied up."""
         return node is not self._whiteout and name not in (directory.copied_up or ())
 
-    def make_room(self, directory: UpperNode, name: bytes) -> bool:
-        """Remove what is at the name of a new entry; return whether there was anything."""
-        found = directory.entries.pop(name, None)
-        if found is None:
-            return False
-        if not isinstance(found, bytes) and not stat.S_ISREG(found.mode):
-            self.has_moved = True
-        self._note_replaced(directory, name, found)
-        return True
+    def make_room(self, directory: UpperNode, name: bytes) -> None:
+        """Remove what is at the name of a new entry, if anything is."""
+        found = directory.entries.get(name)
+        if found is not None:
+            if not isinstance(found, bytes) and not stat.S_ISREG(found.mode):
+                self.has_moved = True
+            self._remove(directory, name, found)
 
     def note_made(self, directory: UpperNode, name: bytes) -> None:
         """Note that a name is the layer's own now, and no longer a copy from below."""
@@ -327,10 +325,11 @@ class UpperTree:
     def _hides_below(self, at: Place) -> bool:
         return any(one.is_opaque for one in at.way)
 
-    def _note_replaced(self, directory: UpperNode, name: bytes, found: Node) -> None:
+    def _remove(self, directory: UpperNode, name: bytes, found: Node) -> None:
+        """Remove a name; if it is a whiteout, keep in mind that the layer deletes the name."""
+        del directory.entries[name]
         if found is self._whiteout:
             self._note_deleted(directory, name)
-        directory.entries.pop(name, None)
 
     def _note_deleted(self, directory: UpperNode, name: bytes) -> None:
         self._budget.spend(ITEM + len(name))
