@@ -170,7 +170,8 @@ class ImageMounts:
     # --- unmounting -------------------------------------------------------------------------------
 
     def _start_unmounter(self) -> None:
-        thread = threading.Thread(target=self._unmount_idle, name="unmounter", daemon=True)
+        name = f"unmounter {self._layout.home}"
+        thread = threading.Thread(target=self._unmount_idle, name=name, daemon=True)
         try:
             thread.start()
         except (RuntimeError, MemoryError) as error:
