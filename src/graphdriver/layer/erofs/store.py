@@ -104,6 +104,9 @@ def _store(
             for entry in reader:
                 size += entry.size
                 builder.add(entry, reader.data_start)
+            if reader.has_odd_padding:
+                # A process that maps a file would see it, and zeros must follow the file's end.
+                raise CannotHoldError("its files are not filled up with zeros")
             builder.finish()
             sums = stream.finish()
             inodes = _write_image(fd, builder, below, sums)

@@ -34,9 +34,13 @@ class TarReader:
 
     Args:
         archive: the tar.
+
+    Attributes:
+        has_odd_padding: whether something other than zeros fills up the last block of an entry's data.
     """
 
     def __init__(self, archive: ReadStream) -> None:
+        self.has_odd_padding = False
         self._stream = ExactStream(archive)
         self._data_end = 0
         self._next_header = 0
@@ -85,9 +89,12 @@ class TarReader:
         return self._stream.exactly(self._data_end - self._stream.tell())
 
     def _next(self) -> Entry | None:
-        rest = self._next_header - self._stream.tell()
+        rest = self._data_end - self._stream.tell()
         if rest > 0:
             self._stream.skip(rest)
+        padding = self._next_header - self._data_end
+        if padding and self._stream.exactly(padding).strip(b"\0"):
+            self.has_odd_padding = True
         records: pax.Records | None = None
         long_name = long_link = b""
         while True:
