@@ -66,7 +66,11 @@ class StoringStream:
         self._batch.append(piece)
         self._batch_size += len(piece)
         if self._batch_size >= _BATCH:
-            self._store_batch()
+            batch = self._take_batch()
+            if len(self._summing) == _AHEAD:
+                self._summing.popleft().result()
+            self._summing.append(self._thread.submit(self._summer.add, batch))
+            self._write(batch)
         return piece
 
     def finish(self) -> TarSums:
@@ -78,18 +82,21 @@ class StoringStream:
         """
         while self.read(_READ):
             pass
-        self._store_batch()
         while self._summing:
             self._summing.popleft().result()
+        # Not by the thread, which is not even started for a tar of one batch.
+        batch = self._take_batch()
+        self._summer.add(batch)
+        self._write(batch)
         return self._summer.sums()
 
-    def _store_batch(self) -> None:
+    def _take_batch(self) -> bytes:
         # A copy, since hundreds of small writes would take longer.
         batch = b"".join(self._batch)
         self._batch, self._batch_size = [], 0
-        if len(self._summing) == _AHEAD:
-            self._summing.popleft().result()
-        self._summing.append(self._thread.submit(self._summer.add, batch))
+        return batch
+
+    def _write(self, batch: bytes) -> None:
         left = memoryview(batch)
         while left:
             left = left[os.write(self._fd, left) :]
