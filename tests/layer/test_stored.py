@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver.errors import BrokenStreamError
-from graphdriver.layer.erofs.stored import PIECE, StoredTar, TarSummer, TarSums
+from graphdriver.layer.erofs.stored import PIECE, PieceSums, StoredTar, TarSums
 from graphdriver.layer.erofs.storing import StoringStream
 
 OFFSET = 4096
@@ -114,11 +114,11 @@ def test_a_recorded_size_that_is_damaged_is_a_broken_stream(tmp_path: Path, size
 
 def test_the_sums_do_not_depend_on_the_portions() -> None:
     data = some_bytes(2 * PIECE + 5)
-    whole, bytewise = TarSummer(), TarSummer()
+    whole, portions = PieceSums(), PieceSums()
     whole.add(data)
     for at in range(0, len(data), 4099):
-        bytewise.add(data[at : at + 4099])
-    assert whole.sums() == bytewise.sums()
+        portions.add(data[at : at + 4099])
+    assert whole.sums() == portions.sums()
 
 
 def test_a_stream_that_breaks_leaves_no_thread(tmp_path: Path) -> None:

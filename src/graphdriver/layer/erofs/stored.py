@@ -15,7 +15,6 @@ it from the disk again after the check.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zlib
 from dataclasses import dataclass
@@ -45,18 +44,16 @@ class TarSums:
     pieces: bytes
 
 
-class TarSummer:
-    """Computes the `TarSums` of a tar that comes in portions of any length."""
+class PieceSums:
+    """Computes `TarSums.pieces` of a tar that comes in portions of any length."""
 
     def __init__(self) -> None:
         self._size = 0
-        self._sha256 = hashlib.sha256()
         self._pieces = bytearray()
         self._crc = 0
 
     def add(self, portion: bytes) -> None:
         """Add the next bytes of the tar."""
-        self._sha256.update(portion)
         left = memoryview(portion)
         while left:
             part = left[: PIECE - self._size % PIECE]
@@ -67,10 +64,10 @@ class TarSummer:
                 self._pieces += self._crc.to_bytes(_SUM, "big")
                 self._crc = 0
 
-    def sums(self) -> TarSums:
+    def sums(self) -> bytes:
         """Return the sums of what was added so far."""
         last = self._crc.to_bytes(_SUM, "big") if self._size % PIECE else b""
-        return TarSums(self._size, self._sha256.digest(), bytes(self._pieces) + last)
+        return bytes(self._pieces) + last
 
 
 class StoredTar:

@@ -1,6 +1,6 @@
 """Storing a layer's tar in a file while it is read.
 
-Another thread computes the checksums meanwhile: they take longer than all the rest, without the
+Another thread computes the SHA-256 meanwhile: it takes as long as all the rest, and does not hold the
 interpreter lock. And what is written goes to the disk while the rest still comes, so that the sync at
 the end waits for the last of it only.
 """
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import hashlib
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, Self
 
 from graphdriver.driver import ReadStream
-from graphdriver.layer.erofs.stored import TarSummer, TarSums
+from graphdriver.layer.erofs.stored import PieceSums, TarSums
 from graphdriver.linux.filesystem import start_writeback
 
 _READ: Final = 1 << 20
@@ -24,7 +25,7 @@ _BATCH: Final = 1 << 20
 """How many bytes are written, and given to the other thread, at a time."""
 
 _AHEAD: Final = 4
-"""How many batches may be written before their checksums are computed: they stay in memory."""
+"""How many batches may be written before they are hashed: they stay in memory."""
 
 _WRITEBACK: Final = 8 << 20
 """How many bytes are written between two requests to bring them to the disk."""
@@ -43,11 +44,14 @@ class StoringStream:
         self._fd = fd
         self._batch: list[bytes] = []
         self._batch_size = 0
-        self._end = self._sent = os.lseek(fd, 0, os.SEEK_CUR)
-        """The end of what is written, and of what is on its way to the disk."""
-        self._summer = TarSummer()
-        self._thread = ThreadPoolExecutor(1, "checksums")
-        self._summing: collections.deque[Future[None]] = collections.deque()
+        self._size = 0
+        self._start = os.lseek(fd, 0, os.SEEK_CUR)
+        self._requested = 0
+        """How much of the tar is on its way to the disk."""
+        self._pieces = PieceSums()
+        self._sha256 = hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1, "sha256")
+        self._hashing: collections.deque[Future[None]] = collections.deque()
 
     def __enter__(self) -> Self:
         return self
@@ -67,9 +71,9 @@ class StoringStream:
         self._batch_size += len(piece)
         if self._batch_size >= _BATCH:
             batch = self._take_batch()
-            if len(self._summing) == _AHEAD:
-                self._summing.popleft().result()
-            self._summing.append(self._thread.submit(self._summer.add, batch))
+            if len(self._hashing) == _AHEAD:
+                self._hashing.popleft().result()
+            self._hashing.append(self._thread.submit(self._sha256.update, batch))
             self._write(batch)
         return piece
 
@@ -82,13 +86,13 @@ class StoringStream:
         """
         while self.read(_READ):
             pass
-        while self._summing:
-            self._summing.popleft().result()
+        while self._hashing:
+            self._hashing.popleft().result()
         # Not by the thread, which is not even started for a tar of one batch.
         batch = self._take_batch()
-        self._summer.add(batch)
+        self._sha256.update(batch)
         self._write(batch)
-        return self._summer.sums()
+        return TarSums(self._size, self._sha256.digest(), self._pieces.sums())
 
     def _take_batch(self) -> bytes:
         # A copy, since hundreds of small writes would take longer.
@@ -97,12 +101,13 @@ class StoringStream:
         return batch
 
     def _write(self, batch: bytes) -> None:
+        self._pieces.add(batch)
         left = memoryview(batch)
         while left:
             left = left[os.write(self._fd, left) :]
-        self._end += len(batch)
-        if self._end - self._sent >= _WRITEBACK:
+        self._size += len(batch)
+        if (more := self._size - self._requested) >= _WRITEBACK:
             # Only a request: an error of the disk is told by the sync at the end.
             with contextlib.suppress(OSError):
-                start_writeback(self._fd, self._sent, self._end - self._sent)
-            self._sent = self._end
+                start_writeback(self._fd, self._start + self._requested, more)
+            self._requested = self._size
