@@ -367,10 +367,6 @@ class Stage:
                 )
         assert not {*counts} - there, f"counts of no layers: {counts}"
         assert inspection.holds(scene.home) == holds
-        # An image is mounted as long as a mounted layer stands on it; that of a layer that was killed
-        # in its ApplyDiff until the layer is removed.
-        idle = {} if holds else {point.split("/")[0] for point in inspection.mounted(scene.home)}
-        assert not {*idle} - marked, f"the images of {idle} are mounted"
 
     def _go_on(self, scene: Scene, number: int) -> None:
         """Remove the layer that it was about, and do all again from where it was made."""

@@ -27,11 +27,6 @@ def container_layers(daemon: Daemon) -> tuple[str, str]:
     return (folder / "mount-id").read_text(), (folder / "init-id").read_text()
 
 
-def layers_mounted(home: Path) -> list[str]:
-    """Return where layers are mounted, without the images that they stand on."""
-    return [point for point in leftovers.mounts_below(home) if point.endswith("/merged")]
-
-
 @contextlib.contextmanager
 def half_an_import(daemon: Daemon, pipe: Path) -> Iterator[None]:
     """Import an image, of which half has arrived, for the length of a ``with`` block."""
@@ -60,7 +55,7 @@ def test_the_next_daemon_gets_rid_of_it_and_the_container_lives(
         with Client(str(plugin.socket)) as client:
             client.get(container_layers(daemon)[1], "")
         mounted = [own, below] if driver in OVERLAYS else []
-        assert sorted(layers_mounted(home)) == sorted(mounted)
+        assert sorted(leftovers.layers_mounted(home)) == sorted(mounted)
         with half_an_import(daemon, tmp_path / "pipe"):
             half = homes.unfinished(daemon)
             daemon.kill()
@@ -68,8 +63,8 @@ def test_the_next_daemon_gets_rid_of_it_and_the_container_lives(
 
         assert homes.unfinished(daemon) == []
         assert not {*half} & {*homes.layers(daemon)}
-        assert layers_mounted(home) == [one for one in mounted if one != below]
+        assert leftovers.layers_mounted(home) == [one for one in mounted if one != below]
         container.goes_on()
         container.stop()
         daemon.docker("rm", "lives")
-        assert leftovers.mounts_below(home) == []
+        assert leftovers.layers_mounted(home) == []

@@ -113,7 +113,7 @@ def nothing_is_half_there(daemon: Daemon) -> None:
     there, known = {*homes.layers(daemon)}, {*homes.known(daemon)}
     assert known <= there
     assert there <= known | {*homes.unfinished(daemon)} | {*homes.being_removed(daemon)}
-    assert leftovers.mounts_below(homes.home_of(daemon)) == []
+    assert leftovers.layers_mounted(homes.home_of(daemon)) == []
 
 
 def all_load(daemon: Daemon, images: list[Image], folder: Path) -> None:

@@ -25,9 +25,10 @@ def overlays(daemon: Daemon) -> list[MountPoint]:
     return [one for one in mount_points() if one.point.startswith(home)]
 
 
+@pytest.mark.parametrize("driver", ["overlay2", "erofs"])
 @pytest.mark.reaches("Create", "ApplyDiff", "CreateReadWrite", "Get", "Put", "Diff", "Remove")
 def test_an_image_of_as_many_layers_as_a_daemon_takes_can_be_used(
-    engines: Engines, busybox: bytes, tmp_path: Path
+    engines: Engines, driver: str, busybox: bytes, tmp_path: Path
 ) -> None:
     first = LayerTar().folder("bin").add("bin/busybox", data=busybox, mode=0o755)
     for applet in ("cat", "ls", "rm", "sh"):
@@ -41,7 +42,7 @@ def test_an_image_of_as_many_layers_as_a_daemon_takes_can_be_used(
         layers.append(tar.done())
     image_archive(tmp_path / "deep.tar", "deep", layers, {"Env": ["PATH=/bin"]})
     there = [*range(1, MOST_LAYERS, 2), MOST_LAYERS - 1]
-    with engines.on_plugin("overlay2") as (daemon, _):
+    with engines.on_plugin(driver) as (daemon, _):
         daemon.docker("load", "--input", str(tmp_path / "deep.tar"))
         assert len(homes.layers(daemon)) == MOST_LAYERS
         said = daemon.run("deep", "sh", "-c", "cd /data && cat newest && cat $(ls | grep -v new)")

@@ -28,6 +28,11 @@ def mounts_below(folder: Path) -> list[str]:
     return [point for point in points if point.startswith(f"{folder}/")][::-1]
 
 
+def layers_mounted(home: Path) -> list[str]:
+    """Return where layers are mounted in a home: without images, which stay for some seconds."""
+    return [point for point in mounts_below(home) if not point.endswith("/applied")]
+
+
 def shown_elsewhere(folder: Path) -> list[str]:
     """Return the mount points of drivers for directories below ``folder``."""
     within = os.fsencode(f"/{folder.name}/")
