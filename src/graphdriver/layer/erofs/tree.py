@@ -47,7 +47,7 @@ class Inode:
         mtime_ns: nanoseconds since 1970; may be negative.
         size: of a regular file, in bytes; of a symbolic link, the length of its target.
         data: of a regular file: the offset in the tar of a file that is there in one piece, or its
-            extents in order. Of a symbolic link: its target. Else 0.
+            extents in order, all in one area. Of a symbolic link: its target. Else 0.
         rdev: of a device: its number, as `os.makedev` returns it.
         xattrs: extended attributes as on disk; None if there are none.
         links: how many names lead to it; counted when an index is written.
