@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphdriver.layer.erofs.chunks import LIST_MAX, chunk_bits, chunk_list, smallest_chunk
+from graphdriver.layer.erofs.chunks import (
+    LIST_MAX,
+    chunk_bits,
+    chunk_list,
+    list_size,
+    smallest_bits,
+)
 from graphdriver.layer.erofs.structures import BLOCK
 from graphdriver.layer.erofs.tree import Area, Extent
 from tests.support.erofs_layers import extents
@@ -75,18 +81,21 @@ def test_a_list_has_a_mebibyte_or_a_hundredth_of_the_data() -> None:
     assert chunk_bits(most, [at(BLOCK, BLOCK)]) == 0
     assert chunk_bits(most + 1, [at(BLOCK, BLOCK)]) is None
     assert chunk_bits(10 * most, [at(BLOCK, 10 * most - BLOCK)]) == 0
-    assert smallest_chunk(most, 0) == BLOCK
-    assert smallest_chunk(most + 1, 0) == 2 * BLOCK
-    assert smallest_chunk(10 * most, 10 * most) == BLOCK
-    assert smallest_chunk(2**62, 1) is None
+    assert smallest_bits(most, 0) == 0
+    assert smallest_bits(most + 1, 0) == 1
+    assert smallest_bits(10 * most, 10 * most) == 0
+    assert smallest_bits(2**62, 1) is None
+    assert list_size(most, 0) == LIST_MAX
+    assert list_size(most + 1, 1) == LIST_MAX // 2 + 4
 
 
 @given(st.integers(1, 2**63), st.integers(0, 2**40))
 def test_copies_on_the_smallest_grid_are_held(size: int, data: int) -> None:
     data = min(data, size)
-    chunk = smallest_chunk(size, data)
-    if chunk is None:
+    bits = smallest_bits(size, data)
+    if bits is None:
         assert chunk_bits(size, []) is None
     else:
+        chunk = BLOCK << bits
         copied = min(-(-data // chunk) * chunk, size)
         assert chunk_bits(size, [at(0, copied)] if copied else []) is not None

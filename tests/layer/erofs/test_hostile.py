@@ -66,3 +66,15 @@ def test_what_fills_up_a_files_last_block_cannot_be_seen(both: BothWays) -> None
     file = tars.header(b"file", b"0", size=100) + b"x" * 100 + b"\0" * 411 + b"y"
     assert both.apply(tars.tar(file)) == "not held: its files are not filled up with zeros"
     both.same()
+
+
+@pytest.mark.parametrize("content", [b"x" * 512, b"x"], ids=["on the grid", "copied"])
+def test_a_small_tar_of_large_sparse_files_fills_no_disk(both: BothWays, content: bytes) -> None:
+    records = [
+        (b"GNU.sparse.size", b"%d" % (128 << 20)),
+        (b"GNU.sparse.map", b"0,%d" % len(content)),
+    ]
+    files = [tars.pax(records) + tars.file(b"%d" % number, content) for number in range(70)]
+    assert both.apply(tars.tar(*files[:60])) == "held"
+    became = both.apply(tars.tar(*files))
+    assert became == "not held: the lists of their holes take too much room"

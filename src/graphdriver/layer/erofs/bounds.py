@@ -25,17 +25,22 @@ ITEM: Final = 128
 MOST_STEPS: Final = 2_000_000
 """The limit of steps that are not bounded by the size of the tar: through links, and for deletions."""
 
+MOST_ON_DISK: Final = 64 << 20
+"""The limit of room on disk for lists of holes, and for what fills up their chunks, in bytes, besides
+1 % of the data: a small tar may describe many large files."""
+
 
 class CannotHoldError(Exception):
     """An image cannot hold the layer, or the layer is too odd to be sure; the text says why."""
 
 
 class Budget:
-    """The memory and the steps that are left for one layer."""
+    """The memory, the steps and the room on disk that are left for one layer."""
 
     def __init__(self) -> None:
         self._memory = MOST
         self._steps = MOST_STEPS
+        self._on_disk = MOST_ON_DISK
 
     def spend(self, memory: int) -> None:
         """Take some of the memory, in bytes.
@@ -56,3 +61,17 @@ class Budget:
         self._steps -= count
         if self._steps < 0:
             raise CannotHoldError("its links and deletions take too many steps")
+
+    def spend_on_disk(self, size: int, data: int) -> None:
+        """Take some of the room on disk.
+
+        Args:
+            size: what a sparse file takes besides its data, in bytes.
+            data: how many bytes of data it has.
+
+        Raises:
+            CannotHoldError: nothing is left.
+        """
+        self._on_disk -= max(0, size - data // 100)
+        if self._on_disk < 0:
+            raise CannotHoldError("the lists of their holes take too much room")

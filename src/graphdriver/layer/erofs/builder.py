@@ -16,7 +16,7 @@ from graphdriver.layer import whiteout
 from graphdriver.layer.erofs.attributes import as_on_disk
 from graphdriver.layer.erofs.below import LayersBelow
 from graphdriver.layer.erofs.bounds import ITEM, Budget, CannotHoldError
-from graphdriver.layer.erofs.chunks import chunk_bits
+from graphdriver.layer.erofs.chunks import chunk_bits, list_size
 from graphdriver.layer.erofs.copied import CopiedData, Range
 from graphdriver.layer.erofs.links import TreeLinks
 from graphdriver.layer.erofs.structures import NAME_MAX, TARGET_MAX
@@ -293,10 +293,13 @@ class LayerBuilder:
                 ranges.append((at, length, data_start))
             data_start += length
         extents = tuple(Extent(at, Area.TAR, offset, length) for at, length, offset in ranges)
-        if chunk_bits(inode.size, extents) is None:
+        bits = chunk_bits(inode.size, extents)
+        if bits is None:
             inode.data = 0
             self._copied.add_ranges(inode, ranges)
         else:
+            data = sum(length for _, length in sparse)
+            self._budget.spend_on_disk(list_size(inode.size, bits), data)
             self._budget.spend(2 * ITEM * len(extents))
             inode.data = extents
 

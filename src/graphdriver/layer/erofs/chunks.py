@@ -49,11 +49,13 @@ def chunk_bits(size: int, extents: Sequence[Extent]) -> int | None:
     bits = _bits_of_one_chunk(size)
     if borders:
         bits = min(bits, (borders & -borders).bit_length() - 1 - _BLOCK_BITS)
-    return bits if _list_size(size, bits) <= _list_limit(data) else None
+    return bits if list_size(size, bits) <= _list_limit(data) else None
 
 
-def smallest_chunk(size: int, data: int) -> int | None:
-    """Return the smallest chunk, in bytes, with which a sparse file's list is not too long.
+def smallest_bits(size: int, data: int) -> int | None:
+    """Return the size of the smallest chunks with which a sparse file's list is not too long.
+
+    It is a power of two in blocks, as `chunk_bits` returns it.
 
     Args:
         size: of the file, in bytes.
@@ -63,9 +65,19 @@ def smallest_chunk(size: int, data: int) -> int | None:
         None if the list is too long even with the largest chunks.
     """
     for bits in range(_bits_of_one_chunk(size) + 1):
-        if _list_size(size, bits) <= _list_limit(data):
-            return BLOCK << bits
+        if list_size(size, bits) <= _list_limit(data):
+            return bits
     return None
+
+
+def list_size(size: int, bits: int) -> int:
+    """Return how many bytes the list of a sparse file's chunks has.
+
+    Args:
+        size: of the file, in bytes.
+        bits: its chunks' size, as `chunk_bits` returns it.
+    """
+    return -(-size >> bits + _BLOCK_BITS) * len(_HOLE)
 
 
 def chunk_list(size: int, bits: int, extents: Iterable[tuple[int, int, int]]) -> Iterator[bytes]:
@@ -96,10 +108,6 @@ def _holes(count: int) -> Iterator[bytes]:
 
 def _bits_of_one_chunk(size: int) -> int:
     return min(_BITS_MAX, max(0, -(-size // BLOCK) - 1).bit_length())
-
-
-def _list_size(size: int, bits: int) -> int:
-    return -(-size >> bits + _BLOCK_BITS) * len(_HOLE)
 
 
 def _list_limit(data: int) -> int:

@@ -13,7 +13,7 @@ from typing import Final
 
 from graphdriver.layer.erofs.below import LayersBelow
 from graphdriver.layer.erofs.bounds import ITEM, Budget, CannotHoldError
-from graphdriver.layer.erofs.chunks import smallest_chunk
+from graphdriver.layer.erofs.chunks import list_size, smallest_bits
 from graphdriver.layer.erofs.structures import BLOCK
 from graphdriver.layer.erofs.tree import Area, Extent, Inode
 
@@ -52,10 +52,13 @@ class CopiedData:
             CannotHoldError: the index of the file would be too long.
         """
         data = sum(length for _, length, _ in ranges)
-        unit = smallest_chunk(inode.size, data)
-        most = max(2 * data, _PAGE * len(ranges)) + _MOST_PADDING
-        if unit is None or _padded(ranges, unit) > most:
+        bits = smallest_bits(inode.size, data)
+        if bits is None:
             raise CannotHoldError("the list of its holes is too long")
+        padding = _padded(ranges, BLOCK << bits) - max(2 * data, _PAGE * len(ranges))
+        if padding > _MOST_PADDING:
+            raise CannotHoldError("the list of its holes is too long")
+        self._budget.spend_on_disk(list_size(inode.size, bits) + max(0, padding), data)
         self._budget.spend(2 * ITEM * (1 + len(ranges)))
         self._ranges.append((inode, ranges))
 
@@ -93,9 +96,9 @@ class CopiedData:
         for inode, ranges in self._ranges:
             if id(inode) not in shown:
                 continue
-            unit = smallest_chunk(inode.size, sum(length for _, length, _ in ranges))
-            assert unit is not None
-            area.begin(inode.size, unit)
+            bits = smallest_bits(inode.size, sum(length for _, length, _ in ranges))
+            assert bits is not None
+            area.begin(inode.size, BLOCK << bits)
             for at, length, offset in ranges:
                 for done in range(0, length, _PIECE):
                     count = min(_PIECE, length - done)
