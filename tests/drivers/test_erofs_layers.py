@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 from pathlib import Path
@@ -10,9 +11,12 @@ import pytest
 
 from graphdriver.conformance.plugin import tars
 from graphdriver.driver import mounted
+from graphdriver.drivers.erofs import driver as erofs_driver
 from graphdriver.drivers.erofs import layers as erofs_layers
 from graphdriver.drivers.erofs.driver import ErofsDriver
+from graphdriver.drivers.erofs.probe import probe_erofs
 from graphdriver.layer.erofs import bounds
+from graphdriver.linux.mountinfo import mount_points
 from tests.drivers.conftest import TakeUp, TakeUpErofs
 from tests.drivers.layers import apply, layer, read_diff, recorded
 from tests.support.two_layers import TAR_A, TAR_B
@@ -215,6 +219,24 @@ def test_an_inode_keeps_its_number_when_it_is_copied_up(stored: TakeUpErofs) -> 
     with mounted(driver, "b") as root:
         again = [Path(root, name).stat().st_ino for name in ("noted", "etc")]
     assert again == [number for _, number in before]
+
+
+def test_a_kernel_without_xino_is_told_of_and_layers_are_mounted_without(
+    tmp_path: Path,
+    stored: TakeUpErofs,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    found = dataclasses.replace(probe_erofs(str(tmp_path)), has_xino=False)
+    monkeypatch.setattr(erofs_driver, "probe_erofs", lambda *_: found)
+    driver = stored()
+    assert len([text for text in caplog.messages if "xino=on" in text]) == 1
+    assert dict(driver.status())["Inode Numbers"] == "of each layer (no xino)"
+    apply(driver, "a", "", TAR_A)
+    with mounted(driver, "a") as root:
+        (options,) = [one.options for one in mount_points() if one.point == os.fsencode(root)]
+        assert b"xino=on" not in options
+        assert Path(root, "noted").read_text() == "noted"
 
 
 def test_hard_links_are_one_inode(stored: TakeUpErofs) -> None:

@@ -22,6 +22,7 @@ from graphdriver.linux import mount as calls
 from graphdriver.linux.mountinfo import mount_points
 from tests.drivers.conftest import TakeUpErofs
 from tests.drivers.layers import apply, read_diff
+from tests.support.long import times
 from tests.support.mounting import mount as mount_as_containerd
 from tests.support.waiting import wait_until
 
@@ -204,6 +205,32 @@ def test_at_its_first_init_a_new_daemon_finds_the_images_of_streams_that_go_on(
         pass
     assert images(tmp_path) == ["a", "b"]
     stream.close()
+    assert images(tmp_path) == []
+
+
+def test_whoever_gets_a_layer_sees_all_images_while_others_come_and_go(
+    tmp_path: Path, driver: ErofsDriver
+) -> None:
+    faults: list[str] = []
+
+    def use(id: str) -> None:
+        for _ in range(times(gate=30, long=2000)):
+            with mounted(driver, id) as root:
+                if (found := sorted(os.listdir(f"{root}/d"))) != ["a", "b"]:
+                    faults.append(f"{id} shows {found}")
+
+    def read() -> None:
+        for _ in range(times(gate=30, long=2000)):
+            if len(list(driver.changes("b", "a"))) != 2:
+                faults.append("a diff misses something")
+
+    threads = [threading.Thread(target=use, args=(id,)) for id in ("one", "two")]
+    threads += [threading.Thread(target=read)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not faults
     assert images(tmp_path) == []
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from graphdriver.drivers.btrfs.driver import BtrfsDriver
 from graphdriver.drivers.erofs.driver import ErofsDriver
-from graphdriver.drivers.erofs.driver import ErofsDriver
 from graphdriver.drivers.options import read_options
 from graphdriver.drivers.overlay.fuse_overlayfs import FuseOverlayfsDriver
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
