@@ -35,11 +35,23 @@ def test_an_attack_ends_as_where_it_is_unpacked(
                 assert SECRET not in str(recorded(fd)).encode()
 
 
-def test_names_that_are_no_text_make_no_long_record(both: BothWays) -> None:
-    path = b"/".join([b"\xff" * 200] * 110)
-    became = both.apply(tars.tar(tars.pax([(b"path", path)]) + tars.file(b"short")))
-    assert became == "not held: it needs too much of the layers below"
-    both.same()
+def test_names_that_are_no_text_make_no_long_record(
+    both: BothWays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graphdriver.layer.erofs.below.FACTS_MAX", 10_000)
+    both.apply(tars.tar(tars.file(b"below")))
+    for name, became in (b"n", "held"), (b"\xff", "not held: it needs too much"):
+        paths = [name * 90 + b"%d/f" % number for number in range(30)]
+        assert both.apply(tars.tar(*map(tars.file, paths))).startswith(became)
+        both.same()
+
+
+def test_a_deep_path_needs_one_fact_where_nothing_is_below(both: BothWays) -> None:
+    both.apply(tars.tar(tars.file(b"below")))
+    path = b"/".join([b"d"] * 3000)
+    entries = [tars.directory(b"./"), tars.pax([(b"path", path)]), tars.file(b"short")]
+    assert both.apply(tars.tar(*entries)) == "held"
+    assert both.records[0].facts == {b"d": "absent"}
 
 
 @settings(max_examples=times(gate=100, long=10_000))

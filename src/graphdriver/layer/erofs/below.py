@@ -59,10 +59,12 @@ class LayersBelow:
     def has_directory(self, path: list[bytes]) -> bool:
         """Tell whether they show a directory there; there is a root if there are any layers."""
         self._go_to(path)
+        if not self._parts:
+            return False
         name = b"/".join(path)
         if name not in self.facts:  # what was copied says more
-            self._note(name, facts.IS_DIRECTORY if self._parts else facts.ABSENT)
-        return bool(self._parts)
+            self._note(name, facts.IS_DIRECTORY)
+        return True
 
     def root(self) -> Directory | None:
         """Return a copy of the root, empty; None if there are no layers."""
@@ -86,6 +88,8 @@ class LayersBelow:
             None if there is nothing that could be copied.
         """
         self._go_to(path)
+        if not self._parts:
+            return None
         below = Level(self._parts, TRUSTED).look(name)
         # A tar cannot hold a socket, so no entry can depend on one.
         is_fit = below is not None and not stat.S_ISSOCK(below.stat.st_mode)
@@ -140,6 +144,8 @@ class LayersBelow:
             self._path = None
             roots = enumerate(self._opened())
             self._open_parts([(layer, fd, b".") for layer, fd in roots])
+            if not self._parts and b"" not in self.facts:
+                self._note(b"", facts.ABSENT)
             self._path = []
         for name in path[len(self._path) :]:
             if self._parts:
@@ -148,6 +154,9 @@ class LayersBelow:
                 self._open_parts(
                     [(layer, one.fd, name) for layer, one in self._parts if layer in layers]
                 )
+                here = b"/".join([*self._path, name])
+                if not self._parts and here not in self.facts:
+                    self._note(here, facts.ABSENT)  # so is all that could be in it
             self._path.append(name)
 
     def _open_parts(self, places: list[tuple[int, int, bytes]]) -> None:

@@ -28,6 +28,8 @@ from graphdriver.layer.overlay.whiteout import TRUSTED
 
 _MOST_LINKS: Final = 255
 """How many links one path may lead through."""
+_MOST_LOOKUPS: Final = 20_000
+"""How many names of links may be looked up for one path; the unpacker admits more."""
 _NO_STEP: Final = frozenset({b"", b"."})
 
 
@@ -140,11 +142,14 @@ class UpperTree:
         root = self.root
         at = Place(parts, [], [root])
         todo = parts[::-1]
-        links = 0
+        links = lookups = 0
         while todo:
             name = todo.pop()
             if links:
                 self._budget.step()
+                lookups += 1 + len(at.path) if name == b".." else 1
+                if links > _MOST_LINKS or lookups > _MOST_LOOKUPS:
+                    raise CannotHoldError("too many links are on the way to it")
             if name == b"..":
                 if at.path:
                     at.path.pop()
@@ -156,12 +161,10 @@ class UpperTree:
                 at.way.append(found)
             elif isinstance(found, Inode) and isinstance(found.data, bytes):
                 links += 1
-                if links > _MOST_LINKS:
-                    raise CannotHoldError("too many links are on the way to it")
                 target = found.data
-                steps = [step for step in target.split(b"/") if step not in _NO_STEP]
-                self._budget.step(len(steps))
-                todo += reversed(steps)
+                todo += [step for step in reversed(target.split(b"/")) if step not in _NO_STEP]
+                lookups += len(todo)
+                self._budget.step(len(todo))
                 if target.startswith(b"/"):
                     at = Place(parts, [], [root])
             elif make(at, name):
