@@ -31,6 +31,12 @@ def global_headers_without_end(canary: bytes) -> Attack:
     return Attack(blow=(*told, tars.file(b"f")), refused="too long together")
 
 
+def global_headers_that_each_entry_is_read_with(canary: bytes) -> Attack:
+    """Time: a kibibyte of tar for each entry costs as much as a mebibyte of header."""
+    records = [(b"SCHILY.xattr.left.out.%d" % n, b"") for n in range(100)]
+    return Attack(blow=(tars.pax(records, b"g"), tars.file(b"f")), refused="too long together")
+
+
 def a_file_smuggled_in_by_its_size(canary: bytes) -> Attack:
     """CVE-2025-62518, CVE-2026-33055: the size in the extended header is the one that counts."""
     smuggled = tars.file(b"smuggled", b"owned")

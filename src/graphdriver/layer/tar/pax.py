@@ -33,6 +33,9 @@ from graphdriver.layer.tar.entry import Entry, EntryType
 LIMIT = 1 << 20
 """The longest header that describes another entry, in bytes."""
 
+GLOBAL_LIMIT = 1 << 10
+"""The limit in bytes for all defaults of global headers, since each entry is read with them."""
+
 Records = dict[bytes, bytes]
 
 SPARSE_MAP = b"GNU.sparse.map"

@@ -10,7 +10,8 @@ and later asks for the files that it saw:
 - the archive ends with two blocks of zeros, or where the stream ends instead of a header. What follows
   the two blocks is read and ignored.
 
-A long name, an extended header or a sparse map has at most a mebibyte. A single block is
+A long name, an extended header or a sparse map has at most a mebibyte, and the defaults of global
+headers a kibibyte together: a small tar must not take long. A single block is
 `graphdriver.layer.tar.header`, a record `graphdriver.layer.tar.pax`.
 """
 
@@ -145,7 +146,7 @@ class TarReader:
 
     def _set_defaults(self, records: pax.Records) -> None:
         self._defaults |= records
-        if sum(len(key) + len(value) for key, value in self._defaults.items()) > pax.LIMIT:
+        if sum(len(key) + len(value) for key, value in self._defaults.items()) > pax.GLOBAL_LIMIT:
             raise BadArchiveError("the global headers are too long together")
 
     def _describe(self, entry: Entry, records: pax.Records) -> None:
