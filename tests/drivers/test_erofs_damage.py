@@ -7,6 +7,7 @@ import dataclasses
 import io
 import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from graphdriver.drivers.erofs.driver import ErofsDriver
 from graphdriver.drivers.erofs.layout import RECORD
 from graphdriver.errors import BrokenStreamError, GraphDriverError
 from graphdriver.files import small_files
+from graphdriver.layer.erofs import bounds
 from graphdriver.layer.erofs.record import parse
 from graphdriver.layer.erofs.stored import PIECE
 from tests.drivers.conftest import TakeUpErofs
@@ -114,10 +116,39 @@ def test_a_lost_file_is_an_error_of_that_layer(
     goes_on(driver, tmp_path)
 
 
-def test_a_lost_mount_point_is_an_error_of_that_layer(tmp_path: Path, driver: ErofsDriver) -> None:
+def test_a_lost_mount_point_is_made_again(
+    tmp_path: Path, driver: ErofsDriver, stored: TakeUpErofs
+) -> None:
     (tmp_path / "a" / "applied").rmdir()
-    with pytest.raises((GraphDriverError, OSError)):
-        driver.get("b", "")
+    again = stored()
+    for id in ("a", "b"):
+        with mounted(again, id) as root:
+            assert Path(root, "noted").read_text() == "noted"
+    goes_on(again, tmp_path)
+
+
+def test_a_lost_tree_is_an_error_of_that_layer(
+    tmp_path: Path, driver: ErofsDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "MOST", 1)
+    apply(driver, "tree", "sound", TAR_B)
+    shutil.rmtree(tmp_path / "tree" / "applied")
+    for call in (driver.get, driver.changes):
+        with pytest.raises(GraphDriverError, match="the tree of layer tree was lost"):
+            call("tree", "sound")
+    driver.remove("tree")
+    goes_on(driver, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["layer.json", "layer.erofs"])
+def test_a_layer_of_which_only_a_part_is_left_does_not_look_empty(
+    tmp_path: Path, driver: ErofsDriver, name: str
+) -> None:
+    (tmp_path / "a" / "applied").rmdir()
+    (tmp_path / "a" / name).unlink()
+    for call in (driver.get, driver.diff, driver.changes):
+        with pytest.raises(GraphDriverError, match="was lost"):
+            call("a", "")
     goes_on(driver, tmp_path)
 
 

@@ -146,18 +146,24 @@ class AppliedParts:
             OSError: its files cannot be opened now.
         """
         record = self.record(id)
+        point = self._layout.path(id, APPLIED)
         if record.kind is Kind.TREE:
+            if not os.path.isdir(point):
+                raise _lost(id, "tree", point)
             return
+        with contextlib.suppress(FileExistsError):  # it is there, unless somebody removed it
+            os.mkdir(point, 0o755)
         with contextlib.ExitStack() as opened:
             image = self._open_image(id)
             opened.callback(os.close, image)
-            target = os.open(self._layout.path(id, APPLIED), _TARGET)
+            target = os.open(point, _TARGET)
             opened.callback(os.close, target)
             try:
                 mount_image(image, target, self._way)
             except GraphDriverError as error:
                 error.problem = f"what was applied to layer {id} cannot be shown: {error.problem}"
-                error.hint = f"{error.hint}; if it is damaged, remove it and load its image again"
+                hints = (error.hint, "if it is damaged, remove it and load its image again")
+                error.hint = "; ".join(filter(None, hints))
                 raise
 
     def stored_tar(self, id: str) -> StoredTar:
@@ -187,8 +193,11 @@ class AppliedParts:
 
     def usage(self, id: str) -> Usage:
         """Count the file of a layer's applied part, and the tree if it is unpacked."""
-        found = os.stat(self._layout.path(id, IMAGE))
-        file = Usage(found.st_blocks * _BLOCK, 1)
+        fd = self._open_image(id)
+        try:
+            file = Usage(os.fstat(fd).st_blocks * _BLOCK, 1)
+        finally:
+            os.close(fd)
         if self.record(id).kind is not Kind.TREE:
             return file
         with _opened(self._layout.path(id, APPLIED)) as root:

@@ -29,8 +29,11 @@ class ImageLayout(Layout):
     parts: ClassVar[Sequence[str]] = (DIFF, APPLIED)
 
     def is_applied(self, id: str) -> bool:
-        """Tell whether a layer has an applied part; its record may be damaged or missing."""
-        return os.path.isdir(self.path(id, APPLIED))
+        """Tell whether a layer has an applied part, whole or not.
+
+        Any of its files tells: if one is missing, the layer is lost, and must not look empty.
+        """
+        return any(os.path.lexists(self.path(id, name)) for name in (APPLIED, IMAGE, RECORD))
 
     def is_unwritten(self, id: str) -> bool:
         """Tell whether a layer's upper directory is empty."""
