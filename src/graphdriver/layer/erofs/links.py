@@ -12,9 +12,9 @@ from graphdriver.layer.erofs.bounds import ITEM, Budget, CannotHoldError
 from graphdriver.layer.erofs.upper_tree import ParentIsFileError, Place, UpperNode, UpperTree
 from graphdriver.layer.tar.entry import Entry
 from graphdriver.layer.tree.resolver import clean
-from graphdriver.layer.write.hard_links import in_order
+from graphdriver.layer.write.hard_links import MOST, MOST_BYTES, in_order
 
-_WAITING: Final = 4 * ITEM
+_WAITING: Final = 5 * ITEM
 """The cost of a waiting link, besides its names."""
 
 
@@ -36,7 +36,9 @@ class TreeLinks:
         self._tree = tree
         self._budget = budget
         self._waiting: dict[bytes, bytes] = {}
+        self._waiting_bytes = 0
         self._left_out: set[bytes] = set()
+        self._left_out_bytes = 0
         self._is_last_chance = False
 
     def make(self, at: Place, name: bytes, entry: Entry) -> bool:
@@ -62,6 +64,9 @@ class TreeLinks:
         path, target = b"/".join([*at.parts, name]), b"/".join(parts)
         self._budget.spend(_WAITING + len(path) + len(target))
         self._waiting[path] = target  # a later one of that name wins
+        self._waiting_bytes += len(path) + len(target)
+        if len(self._waiting) > MOST or self._waiting_bytes > MOST_BYTES:
+            raise CannotHoldError("too many hard links come before their targets")
         return True
 
     def leave_out(self, at: Place, name: bytes) -> None:
@@ -73,6 +78,9 @@ class TreeLinks:
         path = b"/".join([*at.path, name])
         self._budget.spend(ITEM + len(path))
         self._left_out.add(path)
+        self._left_out_bytes += len(path)
+        if len(self._left_out) > MOST or self._left_out_bytes > MOST_BYTES:
+            raise CannotHoldError("too many of its devices are left out")
 
     def note_made(self, at: Place, name: bytes) -> None:
         """Note that a later entry made a name that may have been left out before."""

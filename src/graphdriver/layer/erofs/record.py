@@ -57,7 +57,8 @@ class Record:
         sha256: its SHA-256: the layer's diff ID.
         pieces: its checksums (`graphdriver.layer.erofs.stored.TarSums`).
         size: the sum of the sizes in its headers, in bytes.
-        changed_size: how many bytes the layer's files have, as DiffSize counts them.
+        changed_size: how many bytes the layer's files have, as DiffSize counts them, but for files that
+            are the same in the layers below: they count here.
         inodes: how many there are in the layer.
         kind: what shows its files.
         root_opaque: whether nothing of the layers below is shown at all.
