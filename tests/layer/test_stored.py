@@ -146,3 +146,25 @@ def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
         pytest.raises(OSError, match="No space left"),
     ):
         stream.finish()
+
+
+def test_without_another_thread_the_checksums_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = some_bytes(20 * PIECE)
+    expected = store(tmp_path / "file", data)
+
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    assert store(tmp_path / "another", data) == expected
+
+
+@pytest.mark.parametrize("behind", [b"", b"end"])
+def test_long_runs_of_zeros_take_no_room_on_disk(tmp_path: Path, behind: bytes) -> None:
+    data = b"begin" + bytes(64 << 20) + behind
+    sums = store(tmp_path / "file", data)
+    assert os.stat(tmp_path / "file").st_blocks * 512 < 8 << 20
+    assert b"".join(pieces_of(stored(tmp_path / "file", sums), PIECE)) == data
+    assert (tmp_path / "file").read_bytes()[OFFSET:] == data + b"an index"

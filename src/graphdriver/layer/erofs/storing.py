@@ -50,14 +50,15 @@ class StoringStream:
         """How much of the tar is on its way to the disk."""
         self._pieces = PieceSums()
         self._sha256 = hashlib.sha256()
-        self._thread = ThreadPoolExecutor(1, "sha256")
+        self._thread: ThreadPoolExecutor | None = ThreadPoolExecutor(1, "sha256")
         self._hashing: collections.deque[Future[None]] = collections.deque()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._thread.shutdown()
+        if self._thread is not None:
+            self._thread.shutdown()
 
     def read(self, n: int, /) -> bytes:
         """Return 1 to ``n`` bytes, ``b""`` at the end; `finish` stores the last of them.
@@ -71,9 +72,7 @@ class StoringStream:
         self._batch_size += len(piece)
         if self._batch_size >= _BATCH:
             batch = self._take_batch()
-            if len(self._hashing) == _AHEAD:
-                self._hashing.popleft().result()
-            self._hashing.append(self._thread.submit(self._sha256.update, batch))
+            self._hash(batch)
             self._write(batch)
         return piece
 
@@ -94,6 +93,21 @@ class StoringStream:
         self._write(batch)
         return TarSums(self._size, self._sha256.digest(), self._pieces.sums())
 
+    def _hash(self, batch: bytes) -> None:
+        """Let the other thread hash a batch; do it here if there cannot be another thread."""
+        if self._thread is None:
+            self._sha256.update(batch)
+            return
+        if len(self._hashing) == _AHEAD:
+            self._hashing.popleft().result()
+        try:
+            self._hashing.append(self._thread.submit(self._sha256.update, batch))
+        except (RuntimeError, MemoryError):
+            if self._size:  # it has begun
+                raise
+            self._thread = None  # it keeps the batch, and never starts
+            self._sha256.update(batch)
+
     def _take_batch(self) -> bytes:
         # A copy, since hundreds of small writes would take longer.
         batch = b"".join(self._batch)
@@ -102,12 +116,23 @@ class StoringStream:
 
     def _write(self, batch: bytes) -> None:
         self._pieces.add(batch)
-        left = memoryview(batch)
-        while left:
-            left = left[os.write(self._fd, left) :]
+        if _is_zeros(batch):
+            # A hole: a compressed layer of a megabyte may have a gigabyte of zeros.
+            os.ftruncate(self._fd, os.lseek(self._fd, len(batch), os.SEEK_CUR))
+        else:
+            left = memoryview(batch)
+            while left:
+                left = left[os.write(self._fd, left) :]
         self._size += len(batch)
         if (more := self._size - self._requested) >= _WRITEBACK:
             # Only a request: an error of the disk is told by the sync at the end.
             with contextlib.suppress(OSError):
                 start_writeback(self._fd, self._start + self._requested, more)
             self._requested = self._size
+
+
+def _is_zeros(batch: bytes) -> bool:
+    # Three bytes are enough for most.
+    if not batch or batch[0] or batch[-1] or batch[len(batch) // 2]:
+        return False
+    return batch == bytes(len(batch))
