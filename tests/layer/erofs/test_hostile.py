@@ -90,3 +90,28 @@ def test_a_small_tar_of_large_sparse_files_fills_no_disk(both: BothWays, content
     assert both.apply(tars.tar(*files[:60])) == "held"
     became = both.apply(tars.tar(*files))
     assert became == "not held: the lists of their holes take too much room"
+
+
+LINKED = tars.symlink(b"link", b".wh..wh.plnk")
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        (tars.whiteout(b".wh..wh..opq"), tars.file(b".wh..wh.plnk/1")),
+        (
+            LINKED,
+            tars.file(b"link/1"),
+            tars.file(b".wh..wh.plnk/2"),
+            tars.hard_link(b"f", b"link/1"),
+        ),
+        (LINKED, tars.file(b"link/1"), tars.file(b".wh..wh.plnk/2"), tars.file(b"link/3")),
+    ],
+    ids=["opaque", "linked to", "filled again"],
+)
+def test_a_link_that_leads_to_the_directory_of_aufs_ends_as_where_it_is_unpacked(
+    both: BothWays, entries: tuple[bytes, ...]
+) -> None:
+    assert both.apply(tars.tar(LINKED, tars.file(b"link/old"))) == "held"
+    if both.apply(tars.tar(*entries)) != "refused":
+        both.same()

@@ -124,6 +124,8 @@ class LayerBuilder:
         """
         self._links.finish()
         if self._has_link_targets:
+            if self.root.is_opaque:
+                raise CannotHoldError("AUFS's own directory is in an opaque one")
             self.root.entries.pop(whiteout.LINK_TARGETS, None)
         if not self._names_root and (shown := self._below.root()):
             root = self.root
@@ -181,6 +183,8 @@ class LayerBuilder:
         """Tell whether entries of this directory are the layer's, and not AUFS's own."""
         for part in parts:
             if part == whiteout.LINK_TARGETS and len(parts) == 1:
+                if not self._has_link_targets and part in self.root.entries:
+                    raise CannotHoldError("a link leads to AUFS's own directory")
                 self._has_link_targets = True
             elif part.startswith(whiteout.META_PREFIX):
                 return False
