@@ -10,8 +10,8 @@ import pytest
 
 from graphdriver.conformance.plugin import wire
 from graphdriver.errors import BrokenStreamError
-from graphdriver.layer.erofs.stored import PIECE, StoredTar
-from graphdriver.layer.erofs.storing import StoringStream
+from graphdriver.layer.erofs.stored_tar import PIECE, StoredTar
+from graphdriver.layer.erofs.storing_stream import StoringStream
 from tests.support.plugin import Plugin
 
 SIZES = (0, 512, PIECE, 5 * PIECE + 512)

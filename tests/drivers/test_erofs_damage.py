@@ -22,7 +22,7 @@ from graphdriver.errors import BrokenStreamError, GraphDriverError
 from graphdriver.files import small_files
 from graphdriver.layer.erofs import bounds
 from graphdriver.layer.erofs.record import parse
-from graphdriver.layer.erofs.stored import PIECE
+from graphdriver.layer.erofs.stored_tar import PIECE
 from tests.drivers.conftest import TakeUpErofs
 from tests.drivers.damage import damaged
 from tests.drivers.layers import apply, read_diff

@@ -16,7 +16,7 @@ from typing import Final
 from graphdriver import returned
 from graphdriver.driver import ClosableStream
 from graphdriver.errors import BrokenStreamError, GraphDriverError, InUseError
-from graphdriver.layer.erofs.stored import StoredTar
+from graphdriver.layer.erofs.stored_tar import StoredTar
 from graphdriver.serving.call_log import Call, described
 
 PIECE: Final = 256 << 10

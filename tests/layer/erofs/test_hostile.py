@@ -76,7 +76,7 @@ def test_a_tar_that_somebody_made_wrong_ends_as_where_it_is_unpacked(
 
 def test_what_fills_up_a_files_last_block_cannot_be_seen(both: BothWays) -> None:
     file = tars.header(b"file", b"0", size=100) + b"x" * 100 + b"\0" * 411 + b"y"
-    assert both.apply(tars.tar(file)) == "not held: its files are not filled up with zeros"
+    assert both.apply(tars.tar(file)) == "not held: the padding behind a file is not zeros"
     both.same()
 
 

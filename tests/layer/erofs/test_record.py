@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from graphdriver.driver import IDMap
 from graphdriver.layer.erofs.record import VERSION, Kind, Record, image_uuid, parse
-from graphdriver.layer.erofs.stored import PIECE
+from graphdriver.layer.erofs.stored_tar import PIECE
 
 RECORD = Record(
     uid_maps=(IDMap(0, 100_000, 65_536),),

@@ -13,8 +13,7 @@ import functools
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from graphdriver.driver import IDMap, ReadStream, Usage
@@ -24,9 +23,10 @@ from graphdriver.drivers.overlay.layout import DIFF
 from graphdriver.errors import GraphDriverError
 from graphdriver.files.small_files import read_text, write_whole
 from graphdriver.layer.change_list import changed_size
+from graphdriver.layer.erofs.below import OpenBelow
 from graphdriver.layer.erofs.record import LIMIT, Kind, Record, parse
-from graphdriver.layer.erofs.store import NotHeldError, store_layer
-from graphdriver.layer.erofs.stored import StoredTar
+from graphdriver.layer.erofs.store import NotHeldError, store_layer, stored_tar
+from graphdriver.layer.erofs.stored_tar import StoredTar
 from graphdriver.layer.overlay.changes import compare_upper
 from graphdriver.layer.overlay.form import UpperDirectory
 from graphdriver.layer.tree.copy import copy_metadata
@@ -42,9 +42,6 @@ _NO_FILE: Final = (errno.ENOENT, errno.ELOOP, errno.ENXIO)
 _BLOCK: Final = 512  # the unit of st_blocks (inode(7))
 
 _log = logging.getLogger(__name__)
-
-Below = Callable[[], AbstractContextManager[Sequence[int]]]
-"""Opens the roots of the layers below, nearest first."""
 
 
 class AppliedParts:
@@ -65,7 +62,7 @@ class AppliedParts:
         archive: ReadStream,
         uid_maps: Sequence[IDMap],
         gid_maps: Sequence[IDMap],
-        below: Below,
+        below: OpenBelow,
     ) -> int:
         """Store a layer's tar, and make the tree that it shows.
 
@@ -109,13 +106,13 @@ class AppliedParts:
         stored: Record,
         uid_maps: Sequence[IDMap],
         gid_maps: Sequence[IDMap],
-        below: Below,
+        below: OpenBelow,
     ) -> Record:
         """Unpack a stored tar below ``applied``; return the record of the tree."""
         with (
             _opened(self._layout.path(id, APPLIED)) as root,
             _opened(self._layout.path(id, DIFF)) as upper,
-            contextlib.closing(self._tar(os.dup(fd), stored)) as archive,
+            contextlib.closing(stored_tar(stored, os.dup(fd))) as archive,
             below() as lowers,
         ):
             # Create gave that the metadata that the root has unless the tar names it.
@@ -169,11 +166,7 @@ class AppliedParts:
     def stored_tar(self, id: str) -> StoredTar:
         """Return a layer's tar as it came; errors as for `mount`."""
         record = self.record(id)
-        return self._tar(self._open_image(id), record)
-
-    @staticmethod
-    def _tar(fd: int, record: Record) -> StoredTar:
-        return StoredTar(fd, record.tar_offset, record.tar_size, record.pieces)
+        return stored_tar(record, self._open_image(id))
 
     def _open_image(self, id: str) -> int:
         path = self._layout.path(id, IMAGE)

@@ -24,7 +24,7 @@ from graphdriver.drivers.overlay.mounts import LayerMounts
 from graphdriver.drivers.overlay.reference_counts import ReferenceCounts
 from graphdriver.errors import GraphDriverError
 from graphdriver.layer.erofs.record import Record
-from graphdriver.layer.erofs.stored import StoredTar
+from graphdriver.layer.erofs.stored_tar import StoredTar
 from graphdriver.layer.tree.copy import copy_metadata
 from graphdriver.linux import xattr
 

@@ -63,7 +63,7 @@ What is over a limit is refused (`UnsupportedError`), and the layer is unpacked 
 - `copied`: data that have no blocks of their own in the tar.
 - `bounds`: what one layer may cost.
 - `index`: writes the index of a tree.
-- `storing`: writes a tar to a file while it is read.
+- `storing_stream`: writes a tar to a file while it is read.
 - `record`: what is known of an image, beside it.
-- `stored`: the checksums of a stored tar, and a stream that checks it while it is read back.
+- `stored_tar`: the checksums of a stored tar, and a stream that checks it while it is read back.
 """

@@ -21,7 +21,7 @@ from graphdriver.layer.erofs.copied import CopiedData, Range
 from graphdriver.layer.erofs.links import TreeLinks
 from graphdriver.layer.erofs.structures import NAME_MAX, TARGET_MAX
 from graphdriver.layer.erofs.tree import Area, Directory, Extent, Inode, packed_file, unpacked_file
-from graphdriver.layer.erofs.upper_tree import Place, UpperNode, UpperTree
+from graphdriver.layer.erofs.upper_tree import Location, UpperNode, UpperTree
 from graphdriver.layer.overlay.whiteout import would_be_whiteout
 from graphdriver.layer.tar.entry import Entry, EntryType, show
 from graphdriver.layer.tree.resolver import clean
@@ -72,7 +72,7 @@ class LayerBuilder:
         self._below = below
         self._budget = budget
         self._losses = losses
-        self._at: Place | None = None
+        self._at: Location | None = None
         self._head = b""
         self._names_root = False
         self._has_link_targets = False
@@ -192,7 +192,7 @@ class LayerBuilder:
                 raise CannotHoldError("a directory on its way is called like a whiteout")
         return True
 
-    def _delete(self, at: Place, name: bytes) -> None:
+    def _delete(self, at: Location, name: bytes) -> None:
         if name == whiteout.OPAQUE:
             self._tree.apply_opaque(at)
         elif not name.startswith(whiteout.META_PREFIX):
@@ -210,7 +210,7 @@ class LayerBuilder:
         if entry.mtime_ns not in _TIMES:
             raise CannotHoldError(f"{show(entry.name)} has a time that ext4 does not keep")
 
-    def _make(self, at: Place, name: bytes, entry: Entry, data_start: int) -> None:
+    def _make(self, at: Location, name: bytes, entry: Entry, data_start: int) -> None:
         directory = at.directory
         match entry.type:
             case EntryType.HARD_LINK:

@@ -9,7 +9,7 @@ import enum
 from typing import Final
 
 from graphdriver.layer.erofs.bounds import ITEM, Budget, CannotHoldError
-from graphdriver.layer.erofs.upper_tree import ParentIsFileError, Place, UpperNode, UpperTree
+from graphdriver.layer.erofs.upper_tree import Location, ParentIsFileError, UpperNode, UpperTree
 from graphdriver.layer.tar.entry import Entry
 from graphdriver.layer.tree.resolver import clean
 from graphdriver.layer.write.hard_links import MOST, MOST_BYTES, in_order
@@ -41,7 +41,7 @@ class TreeLinks:
         self._left_out_bytes = 0
         self._is_last_chance = False
 
-    def make(self, at: Place, name: bytes, entry: Entry) -> bool:
+    def make(self, at: Location, name: bytes, entry: Entry) -> bool:
         """Make a link, or keep it until its target exists.
 
         Returns:
@@ -69,7 +69,7 @@ class TreeLinks:
             raise CannotHoldError("too many hard links come before their targets")
         return True
 
-    def leave_out(self, at: Place, name: bytes) -> None:
+    def leave_out(self, at: Location, name: bytes) -> None:
         """Leave out an entry, and later links to it.
 
         An earlier entry of this name is removed as well; the layers below show through again.
@@ -82,7 +82,7 @@ class TreeLinks:
         if len(self._left_out) > MOST or self._left_out_bytes > MOST_BYTES:
             raise CannotHoldError("too many of its devices are left out")
 
-    def note_made(self, at: Place, name: bytes) -> None:
+    def note_made(self, at: Location, name: bytes) -> None:
         """Note that a later entry made a name that may have been left out before."""
         if self._left_out:
             self._left_out.discard(b"/".join([*at.path, name]))
@@ -111,7 +111,7 @@ class TreeLinks:
             return _Outcome.LEFT_OUT  # a later entry of its name, left out
         return self._link(at, name, target.split(b"/"))
 
-    def _link(self, at: Place, name: bytes, target: list[bytes]) -> _Outcome:
+    def _link(self, at: Location, name: bytes, target: list[bytes]) -> _Outcome:
         """Make a link; return whether it was made, and if not, why."""
         tree = self._tree
         above = tree.find_target(target[:-1])

@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 from typing import Final, TypeVar
 
 from graphdriver.driver import IDMap
-from graphdriver.layer.erofs.stored import PIECE
+from graphdriver.layer.erofs.stored_tar import PIECE
 
 VERSION: Final = 1
 """The version of everything that a tar and its maps become; a change of one byte of an index adds 1."""
@@ -55,7 +55,7 @@ class Record:
         tar_offset: where the tar begins in the file, in bytes.
         tar_size: its length in bytes.
         sha256: its SHA-256: the layer's diff ID.
-        pieces: its checksums (`graphdriver.layer.erofs.stored.TarSums`).
+        pieces: its checksums (`graphdriver.layer.erofs.stored_tar.TarSums`).
         size: the sum of the sizes in its headers, in bytes.
         changed_size: how many bytes the layer's files have, as DiffSize counts them, but for files that
             are the same in the layers below: they count here.

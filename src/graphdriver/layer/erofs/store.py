@@ -2,7 +2,7 @@
 
 The tar is read once and written once. Its entries become a tree in memory meanwhile; the data that have
 no blocks of their own in the tar follow it, then the index. If an image cannot hold the layer, the rest
-of the tar is stored all the same, and whoever called unpacks it from there (`stored_tar`).
+of the tar is stored all the same, and the caller unpacks it from there (`stored_tar`).
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from graphdriver.driver import ClosableStream, IDMap, ReadStream
+from graphdriver.driver import IDMap, ReadStream
 from graphdriver.errors import BrokenStreamError, GraphDriverError
 from graphdriver.layer.erofs.below import LayersBelow, OpenBelow
 from graphdriver.layer.erofs.bounds import Budget, CannotHoldError
 from graphdriver.layer.erofs.builder import LayerBuilder
 from graphdriver.layer.erofs.index import HEAD, Place, copied_start, write_index
 from graphdriver.layer.erofs.record import Kind, Record, image_uuid
-from graphdriver.layer.erofs.stored import StoredTar, TarSums
-from graphdriver.layer.erofs.storing import StoringStream
+from graphdriver.layer.erofs.stored_tar import StoredTar, TarSums
+from graphdriver.layer.erofs.storing_stream import StoringStream
 from graphdriver.layer.tar.reader import TarReader
 from graphdriver.layer.write.refusals import Losses
 from graphdriver.linux.resources import error_text
@@ -47,8 +47,8 @@ def store_layer(
 ) -> Record:
     """Store a layer's tar in an empty file and append its index.
 
-    What an image leaves out is told in the same warnings as by the unpacker. After any other error than
-    a `NotHeldError` the file is worth nothing.
+    Warnings of what is left out are those of the unpacker. After an error other than `NotHeldError` the
+    file is useless.
 
     Args:
         archive: an uncompressed tar; a whole stream of no bytes is an empty layer. It is read to its
@@ -62,7 +62,8 @@ def store_layer(
             whiteout; a tar that does not describe its root.
 
     Raises:
-        NotHeldError: an image cannot hold the layer, or it is too odd to be sure.
+        NotHeldError: an image cannot hold the layer, or might show something else than the unpacker
+            makes of it.
         BrokenStreamError: the stream broke off.
         GraphDriverError: the file cannot be written.
     """
@@ -76,7 +77,7 @@ def store_layer(
         ) from error
 
 
-def stored_tar(record: Record, file_fd: int) -> ClosableStream:
+def stored_tar(record: Record, file_fd: int) -> StoredTar:
     """Open a stored tar, which is checked while it is read.
 
     Args:
@@ -93,7 +94,7 @@ def _store(
     gid_maps: tuple[IDMap, ...],
     open_below: OpenBelow,
 ) -> Record:
-    losses = _LossesLater()
+    losses = _DelayedLosses()
     size = changed_size = inodes = 0
     kind, root_opaque, facts, reason = Kind.IMAGE, False, {}, ""
     budget = Budget()
@@ -104,9 +105,9 @@ def _store(
             for entry in reader:
                 size += entry.size
                 builder.add(entry, reader.data_start)
-            if reader.has_odd_padding:
+            if reader.has_nonzero_padding:
                 # A process that maps a file would see it, and zeros must follow the file's end.
-                raise CannotHoldError("its files are not filled up with zeros")
+                raise CannotHoldError("the padding behind a file is not zeros")
             builder.finish()
             sums = stream.finish()
             inodes = _write_image(fd, builder, below, sums)
@@ -154,7 +155,7 @@ def _write_image(fd: int, builder: LayerBuilder, below: LayersBelow, sums: TarSu
     return index.inodes
 
 
-class _LossesLater(Losses):
+class _DelayedLosses(Losses):
     """Keeps the warnings until the layer is held: otherwise the unpacker warns of the same."""
 
     def __init__(self) -> None:

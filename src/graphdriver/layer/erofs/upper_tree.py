@@ -60,7 +60,7 @@ class UpperNode(Directory):
 
 
 @dataclass(slots=True)
-class Place:
+class Location:
     """A directory and the way to it.
 
     Attributes:
@@ -113,7 +113,7 @@ class UpperTree:
 
     # --- the way to a directory -------------------------------------------------------------------
 
-    def enter(self, parts: list[bytes]) -> Place:
+    def enter(self, parts: list[bytes]) -> Location:
         """Return a directory; make it if it is missing.
 
         Raises:
@@ -124,7 +124,7 @@ class UpperTree:
         assert place is not None
         return place
 
-    def find_target(self, parts: list[bytes]) -> Place | None:
+    def find_target(self, parts: list[bytes]) -> Location | None:
         """Return the directory of a hard link's target; None if it does not exist.
 
         Raises:
@@ -132,7 +132,9 @@ class UpperTree:
         """
         return self._resolve(parts, self._copy_up_way)
 
-    def _resolve(self, parts: list[bytes], make: Callable[[Place, bytes], bool]) -> Place | None:
+    def _resolve(
+        self, parts: list[bytes], make: Callable[[Location, bytes], bool]
+    ) -> Location | None:
         """Follow a path, as `graphdriver.layer.tree.resolver.Resolver.open` does.
 
         Args:
@@ -140,7 +142,7 @@ class UpperTree:
             make: called for what is missing on the way; returns whether to try again.
         """
         root = self.root
-        at = Place(parts, [], [root])
+        at = Location(parts, [], [root])
         todo = parts[::-1]
         links = lookups = 0
         while todo:
@@ -166,14 +168,14 @@ class UpperTree:
                 lookups += len(todo)
                 self._budget.step(len(todo))
                 if target.startswith(b"/"):
-                    at = Place(parts, [], [root])
+                    at = Location(parts, [], [root])
             elif make(at, name):
                 todo.append(name)
             else:
                 return None
         return at
 
-    def _make_missing(self, at: Place, name: bytes) -> bool:
+    def _make_missing(self, at: Location, name: bytes) -> bool:
         directory = at.directory
         replaced = directory.entries.get(name)
         if replaced is None:
@@ -190,7 +192,7 @@ class UpperTree:
         self.put(directory, name, made)
         return True
 
-    def _copy_up_way(self, at: Place, name: bytes) -> bool:
+    def _copy_up_way(self, at: Location, name: bytes) -> bool:
         return name not in at.directory.entries and self.copy_up(at, name, on_way=True)
 
     # --- names in a directory ---------------------------------------------------------------------
@@ -241,7 +243,7 @@ class UpperTree:
         if directory.copied_up:
             directory.copied_up.discard(name)
 
-    def remove_own(self, at: Place, name: bytes) -> None:
+    def remove_own(self, at: Location, name: bytes) -> None:
         """Remove what this layer itself made at a name.
 
         The layers below show through again, unless the layer deletes the name.
@@ -253,7 +255,7 @@ class UpperTree:
             if directory.deleted and name in directory.deleted:
                 self.apply_whiteout(at, name)
 
-    def copy_up(self, at: Place, name: bytes, *, on_way: bool) -> bool:
+    def copy_up(self, at: Location, name: bytes, *, on_way: bool) -> bool:
         """Copy up what the layers below show at a name.
 
         Args:
@@ -287,7 +289,7 @@ class UpperTree:
 
     # --- deletions --------------------------------------------------------------------------------
 
-    def apply_whiteout(self, at: Place, name: bytes) -> None:
+    def apply_whiteout(self, at: Location, name: bytes) -> None:
         """Make a whiteout, or make the layer's own directory of that name opaque.
 
         Without a directory below nothing is made, as the unpacker does it. An opaque root hides all
@@ -312,7 +314,7 @@ class UpperTree:
         if isinstance(found, UpperNode):
             found.make_opaque()
 
-    def apply_opaque(self, at: Place) -> None:
+    def apply_opaque(self, at: Location) -> None:
         """Make the directory opaque.
 
         The kernel ignores the mark of a layer's root: whoever mounts the layer ends its chain there.
@@ -325,7 +327,7 @@ class UpperTree:
             directory.copied_up = None
         directory.make_opaque()
 
-    def _hides_below(self, at: Place) -> bool:
+    def _hides_below(self, at: Location) -> bool:
         return any(one.is_opaque for one in at.way)
 
     def _remove(self, directory: UpperNode, name: bytes, found: Node) -> None:

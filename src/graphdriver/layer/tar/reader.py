@@ -37,11 +37,11 @@ class TarReader:
         archive: the tar.
 
     Attributes:
-        has_odd_padding: whether something other than zeros fills up the last block of an entry's data.
+        has_nonzero_padding: whether the last block of some entry is not filled up with zeros.
     """
 
     def __init__(self, archive: ReadStream) -> None:
-        self.has_odd_padding = False
+        self.has_nonzero_padding = False
         self._stream = ExactStream(archive)
         self._data_end = 0
         self._next_header = 0
@@ -95,7 +95,7 @@ class TarReader:
             self._stream.skip(rest)
         padding = self._next_header - self._data_end
         if padding and self._stream.exactly(padding).strip(b"\0"):
-            self.has_odd_padding = True
+            self.has_nonzero_padding = True
         records: pax.Records | None = None
         long_name = long_link = b""
         while True:

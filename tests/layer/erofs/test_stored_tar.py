@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from graphdriver.errors import BrokenStreamError
-from graphdriver.layer.erofs.stored import PIECE, PieceSums, StoredTar, TarSums
-from graphdriver.layer.erofs.storing import StoringStream
+from graphdriver.layer.erofs.stored_tar import PIECE, PieceSums, StoredTar, TarSums
+from graphdriver.layer.erofs.storing_stream import StoringStream
 
 OFFSET = 4096
 SIZES = (0, 1, 512, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE, 3 * PIECE + 512, 40 * PIECE + 1)

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, Self
 
 from graphdriver.driver import ReadStream
-from graphdriver.layer.erofs.stored import PieceSums, TarSums
+from graphdriver.layer.erofs.stored_tar import PieceSums, TarSums
 from graphdriver.linux.filesystem import start_writeback
 
 _READ: Final = 1 << 20
