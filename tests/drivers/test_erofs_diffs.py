@@ -96,6 +96,13 @@ def test_changes_and_sizes_are_those_of_overlay2(driver: ErofsDriver, take_up: T
         assert driver.diff_size(id, parent) == theirs.diff_size(id, parent)
 
 
+def test_a_tar_that_repeats_the_parent_s_files_changes_nothing(driver: ErofsDriver) -> None:
+    apply(driver, "again", "a", TAR_A)
+    assert list(driver.changes("again", "a")) == []
+    assert driver.diff_size("again", "a") == 0
+    assert driver.diff_size("a", "") > 0
+
+
 # --- packed ---------------------------------------------------------------------------------------
 
 

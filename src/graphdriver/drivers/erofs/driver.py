@@ -24,7 +24,7 @@ from graphdriver.drivers.overlay.layers import OverlayLayers
 from graphdriver.drivers.overlay.options import MOUNTOPT, SIZE, VOLATILE, HomeOptions
 from graphdriver.drivers.overlay.probe import expect_overlayfs
 from graphdriver.drivers.probe_record import probe_or_recall
-from graphdriver.layer.change_list import ChangeList
+from graphdriver.layer.change_list import ChangeList, changed_size
 from graphdriver.layer.changes import compare
 from graphdriver.layer.overlay.changes import compare_upper
 
@@ -93,9 +93,13 @@ class ErofsDriver(OverlayDriver):
                 return ChangeList(compare_upper(root, lowers, self._layers.marks))
 
     def diff_size(self, id: str, parent: str) -> int:
-        if self._is_as_applied(id, parent):
+        if not self._is_as_applied(id, parent):
+            return super().diff_size(id, parent)
+        if not parent:
             return self._layers.record(id).changed_size
-        return super().diff_size(id, parent)
+        # A tar may have files that are the same in the layers below: they are no changes.
+        with self._layers.opened_applied(id) as root, self._layers.opened_below(id) as lowers:
+            return changed_size(compare_upper(root, lowers, self._layers.marks))
 
     def apply_diff(self, id: str, parent: str, archive: ReadStream) -> int:
         self._layers.refuse_if_parent(id)
