@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver.linux import xattr
-from graphdriver.linux.filesystem import BTRFS, EXT4, XFS, magic_of, syncfs
+from graphdriver.linux.filesystem import BTRFS, EXT4, XFS, magic_of, start_writeback, syncfs
 from graphdriver.linux.openat2 import (
     RESOLVE_BENEATH,
     RESOLVE_IN_ROOT,
@@ -25,6 +25,16 @@ def test_syncfs_takes_any_descriptor_and_tells_of_bad_ones(tmp_path: Path) -> No
     with pytest.raises(OSError) as error:
         syncfs(fd)
     assert error.value.errno == errno.EBADF
+
+
+def test_the_writeback_of_a_file_is_requested_and_that_of_a_pipe_refused(tmp_path: Path) -> None:
+    with open(tmp_path / "file", "wb", buffering=0) as file:
+        file.write(bytes(1 << 20))
+        start_writeback(file.fileno(), 4096, 1 << 19)
+    for end in os.pipe():
+        with pytest.raises(OSError, match="Illegal seek"):
+            start_writeback(end, 0, 4096)
+        os.close(end)
 
 
 def test_openat2_keeps_inside_what_it_is_told_to(tmp_path: Path) -> None:
