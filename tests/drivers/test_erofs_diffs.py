@@ -131,6 +131,11 @@ def test_a_first_layer_that_was_written_to_is_packed_whole(driver: ErofsDriver) 
     assert driver.diff_size("copy", "") == driver.diff_size("alone", "") > 0
 
 
+def test_a_new_directory_hides_nothing_in_a_diff(driver: ErofsDriver) -> None:
+    layer(driver, "c", "b", lambda root: (root / "new").mkdir())
+    assert b".wh." not in read_diff(driver, "c", "b")
+
+
 def test_a_layer_that_is_as_before_again_is_its_tar(driver: ErofsDriver) -> None:
     with mounted(driver, "b") as root:
         Path(root, "written").write_text("1")

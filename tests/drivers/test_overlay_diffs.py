@@ -13,7 +13,7 @@ from graphdriver.conformance.kit.tree import Facts
 from graphdriver.driver import mounted
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from tests.drivers.conftest import TakeUp
-from tests.drivers.layers import apply, read_diff, recorded
+from tests.drivers.layers import apply, layer, read_diff, recorded
 from tests.support.overlays import EDITS, Edit
 
 TREE = [
@@ -108,6 +108,14 @@ def test_nothing_is_mounted_for_the_direct_parent(
     apply(driver, "again", "base", read_diff(driver, "one", "base"))
     with pytest.raises(AssertionError, match="it was got"):
         driver.changes("one", "")
+
+
+@pytest.mark.parametrize("options", [[], ["mountopt=xino=on"]], ids=["plain", "xino"])
+def test_a_new_directory_hides_nothing_in_a_diff(take_up: TakeUp, options: list[str]) -> None:
+    driver = take_up(*options)
+    edited(driver, "base", "", [Edit("write", "a", "", 1)])
+    layer(driver, "one", "base", lambda root: (root / "new").mkdir())
+    assert b".wh." not in read_diff(driver, "one", "base")
 
 
 def test_a_diff_needs_no_descriptor_for_the_layers_below(

@@ -272,7 +272,7 @@ class Owner(Caller):
             with Wire(self.plugin.path) as gone:
                 gone.send(wire.call(call, ID=layer.id))
                 if call == "Diff":
-                    gone.take(self._chance.randrange(1, 2000))
+                    gone.take(self._chance.randrange(1, 1000))  # the shortest has some more
         if layer in self._layers and not layer.held:
             told = self.does("GetMetadata", ID=layer.id)["Metadata"]
             assert isinstance(told, dict)

@@ -16,12 +16,12 @@ from typing import ClassVar, Final
 
 from graphdriver.driver import Change, ClosableStream, Mount, ReadStream, Suitability
 from graphdriver.drivers.erofs.layers import ErofsLayers, ImageSetup
-from graphdriver.drivers.erofs.probe import XINO, Found, expect_erofs, probe_erofs
+from graphdriver.drivers.erofs.probe import Found, expect_erofs, probe_erofs
 from graphdriver.drivers.options import Option
 from graphdriver.drivers.overlay.driver import OverlayDriver
 from graphdriver.drivers.overlay.kernel_mounter import KernelMounter
 from graphdriver.drivers.overlay.layers import OverlayLayers
-from graphdriver.drivers.overlay.options import MOUNTOPT, SIZE, VOLATILE, HomeOptions
+from graphdriver.drivers.overlay.options import MOUNTOPT, SIZE, VOLATILE, XINO, HomeOptions
 from graphdriver.drivers.overlay.probe import expect_overlayfs
 from graphdriver.drivers.probe_record import probe_or_recall
 from graphdriver.layer.change_list import ChangeList, changed_size

@@ -19,7 +19,7 @@ from typing import Final
 from graphdriver.drivers.erofs.mounting import FSTYPE, Way, mount_image
 from graphdriver.drivers.overlay.kernel_mounter import KernelMounter
 from graphdriver.drivers.overlay.mounter import Overlay
-from graphdriver.drivers.overlay.options import HomeOptions
+from graphdriver.drivers.overlay.options import XINO, HomeOptions
 from graphdriver.drivers.overlay.probe import probe_overlayfs, trial
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.layer.erofs.index import HEAD, Place, write_index
@@ -32,7 +32,6 @@ from graphdriver.linux.acl import ACCESS_ACL
 from graphdriver.linux.mountinfo import mount_points
 from graphdriver.linux.namespaces import in_user_namespace
 
-XINO: Final = "xino=on"
 """The option of the driver's own overlays: all files have one device number, and keep their inode
 numbers when they are copied up (Documentation/filesystems/overlayfs.rst, "Inode properties")."""
 

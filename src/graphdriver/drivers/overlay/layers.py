@@ -10,14 +10,14 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 from graphdriver.driver import IDMap, ProtoDriver, Usage, host_root
 from graphdriver.drivers.overlay.layout import DIFF, LINKS, MERGED, WORK, Layout
 from graphdriver.drivers.overlay.mounter import MAX_LOWERS, Mounter
 from graphdriver.drivers.overlay.mounts import LayerMounts
-from graphdriver.drivers.overlay.options import HomeOptions, layer_size
+from graphdriver.drivers.overlay.options import XINO, HomeOptions, layer_size
 from graphdriver.drivers.overlay.parents import ParentIndex
 from graphdriver.drivers.overlay.reference_counts import ReferenceCounts
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
@@ -337,7 +337,12 @@ class OverlayLayers(ProtoDriver):
     @property
     def marks(self) -> Marks:
         """The form of the marks for deletions and opaque directories."""
-        return self.setup.mounter.marks
+        marks = self.setup.mounter.marks
+        if XINO in self.setup.options.mount_options:
+            # With it overlayfs marks each new directory in a merged one as opaque, whether or not that
+            # hides anything (fs/overlayfs/dir.c, ovl_create_upper).
+            return replace(marks, exact=False)
+        return marks
 
     @contextlib.contextmanager
     def opened(self, id: str) -> Iterator[int]:

@@ -18,6 +18,9 @@ VOLATILE: Final = Option(
     "volatile=true", "containers' layers are never synced, and lost when the machine goes down"
 )
 
+XINO: Final = "xino=on"
+"""One device number for all files of an overlay, and inode numbers that a copy-up does not change."""
+
 _RESERVED: Final = frozenset(
     {"lowerdir", "lowerdir+", "datadir+", "upperdir", "workdir", "userxattr", "verity", "ro"}
 )
