@@ -62,7 +62,7 @@ What is over a limit is refused (`UnsupportedError`), and the layer is unpacked 
 - `facts`: what they show, as texts.
 - `copied`: data that have no blocks of their own in the tar.
 - `bounds`: what one layer may cost.
-- `index`: writes the index of a tree.
+- `index`: writes the index of a tree. `part_writer`: writes bytes from a position on.
 - `storing_stream`: writes a tar to a file while it is read.
 - `record`: what is known of an image, beside it.
 - `stored_tar`: the checksums of a stored tar, and a stream that checks it while it is read back.

@@ -14,6 +14,7 @@ from typing import Final
 from graphdriver.layer.erofs.below import LayersBelow
 from graphdriver.layer.erofs.bounds import ITEM, Budget, CannotHoldError
 from graphdriver.layer.erofs.chunks import list_size, smallest_bits
+from graphdriver.layer.erofs.part_writer import PartWriter
 from graphdriver.layer.erofs.structures import BLOCK
 from graphdriver.layer.erofs.tree import Area, Extent, Inode
 
@@ -92,45 +93,43 @@ class CopiedData:
         Raises:
             OSError: they cannot be read or written.
         """
-        area = _Area(fd, start)
+        writer = _ExtentWriter(fd, start)
         for inode, ranges in self._ranges:
             if id(inode) not in shown:
                 continue
             bits = smallest_bits(inode.size, sum(length for _, length, _ in ranges))
             assert bits is not None
-            area.begin(inode.size, BLOCK << bits)
+            writer.begin(inode.size, BLOCK << bits)
             for at, length, offset in ranges:
                 for done in range(0, length, _PIECE):
                     count = min(_PIECE, length - done)
-                    area.add(at + done, _exactly(fd, count, tar_start + offset + done))
-            inode.data = area.end()
+                    writer.add(at + done, _exactly(fd, count, tar_start + offset + done))
+            inode.data = writer.end()
         for inode, path, name in self._lower:
             if id(inode) not in shown:
                 continue
             digest = hashlib.sha256()
-            area.begin(inode.size, BLOCK)
+            writer.begin(inode.size, BLOCK)
             file = below.open_file(path, name)
             try:
                 for at in range(0, inode.size, _PIECE):
                     piece = _exactly(file, min(_PIECE, inode.size - at), at)
                     digest.update(piece)
                     if piece != _ZEROS[: len(piece)]:
-                        area.add(at, piece)
+                        writer.add(at, piece)
             finally:
                 os.close(file)
             below.note_file(path, name, inode, digest.digest())
-            inode.data = area.end()
-        return area.finish()
+            inode.data = writer.end()
+        return writer.finish()
 
 
-class _Area:
-    """The part of a file that copied data are written to, one file's after the other's."""
+class _ExtentWriter:
+    """Writes the copied data, file by file, and makes the files' extents."""
 
     def __init__(self, fd: int, start: int) -> None:
-        self._fd = fd
         self._start = start
-        self._size = 0
-        self._held = bytearray()
+        self._out = PartWriter(fd, start)
         self._file_size = 0
         self._unit = BLOCK
         self._extents: list[Extent] = []
@@ -149,9 +148,9 @@ class _Area:
         if self._first < 0 or first > self._end + -self._end % self._unit:
             self._end_extent()
             self._first = self._end = first
-            self._offset = self._size
+            self._offset = self._size()
         self._write_zeros(at - self._end)
-        self._write(data)
+        self._out.write(data)
         self._end = at + len(data)
 
     def end(self) -> int | tuple[Extent, ...]:
@@ -161,34 +160,22 @@ class _Area:
 
     def finish(self) -> int:
         """Write all that is held; return the size of the area."""
-        self._flush()
-        return self._size
+        self._out.flush()
+        return self._size()
+
+    def _size(self) -> int:
+        return self._out.tell() - self._start
 
     def _end_extent(self) -> None:
         if self._first >= 0:
             end = min(self._end + -self._end % self._unit, self._file_size)
             self._write_zeros(end - self._end)
             self._extents.append(Extent(self._first, Area.COPIED, self._offset, end - self._first))
-            self._write_zeros(-self._size % BLOCK)
+            self._out.pad(BLOCK)
 
     def _write_zeros(self, count: int) -> None:
         for done in range(0, count, _PIECE):
-            self._write(_ZEROS[: min(_PIECE, count - done)])
-
-    def _write(self, data: bytes) -> None:
-        self._held += data
-        self._size += len(data)
-        if len(self._held) >= _PIECE:
-            self._flush()
-
-    def _flush(self) -> None:
-        at = self._start + self._size - len(self._held)
-        left = memoryview(self._held)
-        while left:
-            done = os.pwrite(self._fd, left, at)
-            at += done
-            left = left[done:]
-        self._held = bytearray()
+            self._out.write(_ZEROS[: min(_PIECE, count - done)])
 
 
 def _padded(ranges: Sequence[Range], unit: int) -> int:

@@ -1,4 +1,4 @@
-"""The index writer: a tree becomes the part of an image that is not the tar."""
+"""The index writer: writes the part of an image that is not the tar, from a tree."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from graphdriver.errors import UnsupportedError
 from graphdriver.layer.erofs import chunks, structures
+from graphdriver.layer.erofs.part_writer import PartWriter
 from graphdriver.layer.erofs.structures import BLOCK, INODE_SIZE, SLOT
 from graphdriver.layer.erofs.tree import Area, Directory, Extent, Inode, packed_fields
 
@@ -22,8 +23,6 @@ _TAR_AS_DEVICE: Final = 1 << 31
 
 _ROOT: Final = BLOCK // SLOT
 """The root's number: inodes are numbered from the block before it, since none may be 0."""
-
-_AT_ONCE: Final = 1 << 18
 
 
 class Place(enum.Enum):
@@ -80,34 +79,6 @@ def write_index(
     return _Writer(root, fd, place, tar_size, copied_size).write(uuid)
 
 
-class _Stream:
-    """Bytes that are written to a file from a position on, in pieces."""
-
-    def __init__(self, fd: int, at: int) -> None:
-        self._fd = fd
-        self._at = at
-        self._held = bytearray()
-
-    def tell(self) -> int:
-        return self._at + len(self._held)
-
-    def write(self, data: bytes) -> None:
-        self._held += data
-        if len(self._held) >= _AT_ONCE:
-            self.flush()
-
-    def pad(self, unit: int) -> None:
-        self._held += bytes(-self.tell() % unit)
-
-    def flush(self) -> None:
-        left = memoryview(self._held)
-        while left:
-            done = os.pwrite(self._fd, left, self._at)
-            self._at += done
-            left = left[done:]
-        self._held = bytearray()
-
-
 class _Writer:
     """Writes one index, in four parts at the same time.
 
@@ -136,10 +107,10 @@ class _Writer:
         targets_start = data_start + sizes.data
         others_start = targets_start + sizes.targets
         self._check_numbers(others_start)
-        self._directories = _Stream(self._fd, self._start)
-        self._data = _Stream(self._fd, data_start)
-        self._targets = _Stream(self._fd, targets_start)
-        self._others = _Stream(self._fd, others_start)
+        self._directories = PartWriter(self._fd, self._start)
+        self._data = PartWriter(self._fd, data_start)
+        self._targets = PartWriter(self._fd, targets_start)
+        self._others = PartWriter(self._fd, others_start)
         self._write_tree()
         for stream in (self._directories, self._data, self._targets, self._others):
             stream.pad(BLOCK)
@@ -173,7 +144,7 @@ class _Writer:
             uuid=uuid,
             device=device,
         )
-        stream = _Stream(self._fd, 0)
+        stream = PartWriter(self._fd, 0)
         stream.write(head.ljust(HEAD, b"\0"))
         stream.flush()
 
@@ -307,7 +278,7 @@ class _Writer:
 
     def _write_inode(
         self,
-        stream: _Stream,
+        stream: PartWriter,
         inode: Inode | Directory,
         layout: int,
         size: int,
