@@ -335,8 +335,8 @@ class NamesMounts(Protocol):
 class KeepsMounts(Protocol):
     """A driver with named mounts (`NamesMounts`) that work only while it keeps something mounted.
 
-    Users are snapshots. They are told again to a driver that was started again, before its `mounts` is
-    called.
+    Users are snapshots. After a start, `keep_mounts` is called again for each of them, before any call
+    of `NamesMounts.mounts`.
     """
 
     def keep_mounts(self, id: str, user: str) -> None:
@@ -346,7 +346,7 @@ class KeepsMounts(Protocol):
 
         Args:
             id: the layer.
-            user: its user; it has no other layer.
+            user: the user; it uses only this layer.
 
         Raises:
             LayerNotFoundError: ``id`` does not exist.

@@ -231,7 +231,7 @@ def test_a_kernel_without_xino_is_told_of_and_layers_are_mounted_without(
     monkeypatch.setattr(erofs_driver, "probe_erofs", lambda *_: found)
     driver = stored()
     assert len([text for text in caplog.messages if "xino=on" in text]) == 1
-    assert dict(driver.status())["Inode Numbers"] == "of each layer (no xino)"
+    assert dict(driver.status())["Inode Numbers"] == "changed by copy-up (no xino)"
     apply(driver, "a", "", TAR_A)
     with mounted(driver, "a") as root:
         (options,) = [one.options for one in mount_points() if one.point == os.fsencode(root)]

@@ -80,7 +80,7 @@ def test_a_kernel_that_mounts_no_files_is_given_loop_devices(
     monkeypatch.setattr(probe, "mount_image", mount)
     found = probe_erofs(str(disk))
     assert found.way is Way.LOOP
-    assert str(found) == "images are mounted from loop devices"
+    assert str(found) == "mounted through loop devices"
 
 
 def test_a_kernel_that_counts_a_file_as_a_level_is_given_loop_devices(

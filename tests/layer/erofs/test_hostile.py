@@ -40,7 +40,7 @@ def test_names_that_are_no_text_make_no_long_record(
 ) -> None:
     monkeypatch.setattr("graphdriver.layer.erofs.below.FACTS_MAX", 10_000)
     both.apply(tars.tar(tars.file(b"below")))
-    for name, became in (b"n", "held"), (b"\xff", "not held: it needs too much"):
+    for name, became in (b"n", "held"), (b"\xff", "not held: it depends on too much"):
         paths = [name * 90 + b"%d/f" % number for number in range(30)]
         assert both.apply(tars.tar(*map(tars.file, paths))).startswith(became)
         both.same()
@@ -89,7 +89,7 @@ def test_a_small_tar_of_large_sparse_files_fills_no_disk(both: BothWays, content
     files = [tars.pax(records) + tars.file(b"%d" % number, content) for number in range(70)]
     assert both.apply(tars.tar(*files[:60])) == "held"
     became = both.apply(tars.tar(*files))
-    assert became == "not held: the lists of their holes take too much room"
+    assert became == "not held: the lists of its holes take too much disk space"
 
 
 LINKED = tars.symlink(b"link", b".wh..wh.plnk")

@@ -2,7 +2,8 @@
 
 Each file is one subject:
 
-- `driver`: the driver class: diffs. `layers`: all else, on `graphdriver.drivers.overlay`.
+- `driver`: the driver class, with the diffs. `layers`: the layers, based on
+  `graphdriver.drivers.overlay`.
 - `applied`: what was applied to a layer: its tar, its record, and the tree that they show.
 - `image_mounts`: which images are mounted, and who uses them. `mounting`: the mount of one image on a
   directory. `probe`: in which way images can be mounted in a home.
@@ -25,18 +26,18 @@ directory, the layer is exactly the tar that was applied.
     ``applied`` exists: the layer is lost, and only Remove works.
 ``ID/applied``
     What was applied, read-only: the mount point of the image; or, if an image cannot hold the layer
-    (`graphdriver.layer.erofs.store` tells when), its tree, unpacked from the stored tar into the form
+    (`graphdriver.layer.erofs.store` says when), its tree, unpacked from the stored tar into the form
     of an upper directory. Made by ApplyDiff, first: a layer that has it and no record is not whole.
     The image is mounted as long as somebody uses it; a kill leaves it mounted or not, and either is
     found again.
 ``ID/diff``
-    The upper directory above ``applied``, with the metadata of its root. As in the overlay family for
-    a layer to which nothing was applied.
+    The upper directory above ``applied``, with the metadata of its root. In a layer to which nothing
+    was applied: as in the overlay family.
 ``ID/lower``
-    Of a layer without a parent, from its ApplyDiff on: ``-``, which tells that nothing is missing,
-    since a layer with a ``work`` directory has a list otherwise. Of another layer: for each layer
-    below it ``l/NAME``, unless nobody wrote to that layer after something was applied to it, and then
-    ``l/NAME-a``, if something was. The list ends at a layer that hides all layers below it, since
+    In a layer without a parent, from its ApplyDiff on: ``-``, since a layer that has a ``work``
+    directory and no list counts as damaged. In another layer, for each layer below it: ``l/NAME``,
+    unless that layer is as it was applied; then ``l/NAME-a``, if something was applied to it. The list
+    ends at a layer that hides all layers below it, since
     overlayfs ignores the mark of an opaque root.
 ``ID/work``
     Also in a layer without a parent, from its ApplyDiff on: such a layer is mounted, too.

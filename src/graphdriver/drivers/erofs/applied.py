@@ -115,7 +115,7 @@ class AppliedParts:
             contextlib.closing(stored_tar(stored, os.dup(fd))) as archive,
             below() as lowers,
         ):
-            # Create gave that the metadata that the root has unless the tar names it.
+            # The root has the metadata that Create set, unless the tar describes it.
             copy_metadata(root, os.fstat(upper), xattr.get_all(upper))
             form = functools.partial(UpperDirectory, lowers=lowers)
             done = unpack(archive, root, uid_maps=uid_maps, gid_maps=gid_maps, form=form)

@@ -51,7 +51,9 @@ class ErofsDriver(OverlayDriver):
     def probe(cls, home: str) -> Suitability:
         """Tell how well the driver suits a directory, which exists."""
         found = probe_erofs(home)
-        return Suitability(24, f"layers are stored as they come, on {found.backing}; {found}")
+        return Suitability(
+            24, f"layers are stored as they come, on {found.backing}; images are {found}"
+        )
 
     @classmethod
     def check(cls, options: Sequence[str]) -> None:
@@ -68,7 +70,12 @@ class ErofsDriver(OverlayDriver):
         if found.has_xino:
             own = dataclasses.replace(parsed, mount_options=(XINO, *parsed.mount_options))
         else:
-            _log.warning("erofs: %s: the kernel takes no %s: %s", home, XINO, _WITHOUT_XINO)
+            _log.warning(
+                "erofs: %s: the kernel does not support the option %s: %s",
+                home,
+                XINO,
+                _WITHOUT_XINO,
+            )
             own = parsed
         mounter = KernelMounter(home)
         return ImageSetup(cls.driver_name, mounter, own, found.backing, found=found)

@@ -123,7 +123,7 @@ class ErofsLayers(OverlayLayers):
         )
 
     def _mount_image(self, id: str) -> None:
-        self._applied.mount(id)  # as the last Init found it to work
+        self._applied.mount(id)  # in the way that the last Init found
 
     # --- which directories a mount has ------------------------------------------------------------
 
@@ -231,7 +231,7 @@ class ErofsLayers(OverlayLayers):
     def status(self) -> Sequence[tuple[str, str]]:
         """Return lines for ``docker info``: those of overlay2, and how images are mounted."""
         found = self.setup.found
-        inodes = "kept by containers" if found.has_xino else "of each layer (no xino)"
+        inodes = "unchanged by copy-up" if found.has_xino else "changed by copy-up (no xino)"
         return (
             *super().status(),
             ("Images", str(found)),

@@ -19,7 +19,7 @@ IMAGE: Final = "layer.erofs"
 RECORD: Final = "layer.json"
 
 _APPLIED_LINK: Final = "-a"
-"""What the name of the link to ``applied`` has at its end; before that it is the layer's own link."""
+"""The end of the name of the link to ``applied``, behind the name of the layer's own link."""
 
 
 class ImageLayout(Layout):
@@ -31,7 +31,7 @@ class ImageLayout(Layout):
     def is_applied(self, id: str) -> bool:
         """Tell whether a layer has an applied part, whole or not.
 
-        Any of its files tells: if one is missing, the layer is lost, and must not look empty.
+        Any of its files is enough: if one is missing, the layer is lost, and must not look empty.
         """
         return any(os.path.lexists(self.path(id, name)) for name in (APPLIED, IMAGE, RECORD))
 

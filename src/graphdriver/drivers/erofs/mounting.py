@@ -2,7 +2,8 @@
 
 In both the kernel reads the image through the page cache, though it then holds data twice: as pages of
 the image, and as pages of the files in it. Direct I/O avoids that, but loses everything when the image
-is unmounted: each start of a container read its files from the disk again. docs/drivers.md has figures.
+is unmounted: each start of a container would read its files from the disk again. docs/drivers.md has
+figures.
 """
 
 from __future__ import annotations

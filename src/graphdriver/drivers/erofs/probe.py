@@ -86,9 +86,7 @@ class Found:
         )
 
     def __str__(self) -> str:
-        return (
-            f"images are mounted from {'loop devices' if self.way is Way.LOOP else 'their files'}"
-        )
+        return f"mounted {'through loop devices' if self.way is Way.LOOP else 'from their files'}"
 
 
 def expect_erofs() -> None:

@@ -33,7 +33,7 @@ _OF_BYTE: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567" * 8
 """The letter of each random byte in a link's name."""
 _TARGET: Final = re.compile(r"\.\./([^/]+)/([^/]+)")
 _FIRST: Final = "-"
-"""What `_LOWER` holds in a layer that is mounted without a layer below."""
+"""The content of `_LOWER` in a layer that has a work directory and no layer below."""
 
 
 class Layout:

@@ -27,8 +27,8 @@ we write of it:
   and before 1970 too. They begin on multiples of 32 bytes, counted by their numbers. Extended
   attributes follow an inode: the kernel finds them without looking further.
 - A regular file is *flat*: a block number and a size. A sparse file has a list of *chunks* behind its
-  attributes: a block number for each, or -1 for a hole. What is not on the grid of blocks, in the file
-  and in the tar, cannot be named, and is copied (`chunks`).
+  attributes: a block number for each, or -1 for a hole. Data that do not begin and end with a block,
+  in the file and in the tar, have no numbers, and are copied (`chunks`).
 - A symbolic link's target stands behind the inode if both fit in a block, as most do. The kernel then
   reads it with the inode; a block of its own would take a page of memory for each link that is read.
 - A directory is a list of entries, sorted by their names' bytes over all its blocks, ``.`` and ``..``
@@ -42,13 +42,13 @@ The kernel needs EROFS with blocks smaller than a page (Linux 6.4) and attribute
 without much distrust, so only those are mounted that were written here.
 
 **An image is a function** of its tar, the id maps, `record.VERSION` and, where the record has facts, of
-what the layers below show there. Nothing else has a part in it: no clock, no free memory, no order of a
+what the layers below show there. It depends on nothing else: no clock, no free memory, no order of a
 dictionary. Directories are written nearest to the root first; inodes in the order in which sorted
 names lead to them; the image's time is 0, and its UUID comes from the tar's SHA-256.
 
-**Limits.** Names have 255 bytes, links' targets 4,095; an attribute has 65,535, all of an inode 262,136
-(`structures.attributes_fit`). Block numbers have 32 bits: an image has 2 TiB, a tar as a device 1 TiB.
-What is over a limit is refused (`UnsupportedError`), and the layer is unpacked from its stored tar.
+**Limits.** A name has at most 255 bytes, a link's target 4,095, an attribute 65,535, all of an inode
+262,136 (`structures.attributes_fit`). Block numbers have 32 bits: an image has at most 2 TiB, a tar as
+a device 1 TiB. A layer over a limit is refused (`UnsupportedError`), and unpacked from its stored tar.
 
 - `tree`: the layer as a tree in memory.
 - `structures`: what an image is made of, as bytes, and the limits.
@@ -61,9 +61,9 @@ What is over a limit is refused (`UnsupportedError`), and the layer is unpacked 
 - `below`: looks up the layers below.
 - `facts`: what they show, as texts.
 - `copied`: data that have no blocks of their own in the tar.
-- `bounds`: what one layer may cost.
+- `bounds`: the limits of one layer.
 - `index`: writes the index of a tree. `part_writer`: writes bytes from a position on.
 - `storing_stream`: writes a tar to a file while it is read.
-- `record`: what is known of an image, beside it.
+- `record`: the record beside an image.
 - `stored_tar`: the checksums of a stored tar, and a stream that checks it while it is read back.
 """

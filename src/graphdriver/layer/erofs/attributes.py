@@ -1,7 +1,7 @@
 """Permission bits and extended attributes of an entry, as ext4 has them after an unpacker has set them.
 
 The rules are the kernel's (``fs/posix_acl.c``, ``security/commoncap.c``, ``xattr_permission`` of
-``fs/xattr.c``). What the kernel would reject is left to the unpacker.
+``fs/xattr.c``). Attributes that the kernel would reject are left to the unpacker.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ def as_on_disk(entry: Entry, losses: Losses) -> tuple[int, dict[bytes, bytes] | 
             losses.note_attribute(entry.name, name, os.strerror(refused))
             continue
         if name == ACCESS_ACL:
-            mode, equivalent, list = _with_acl(mode, value)
-            if not equivalent:
-                kept[name] = list
+            mode, is_equivalent, acl = _with_acl(mode, value)
+            if not is_equivalent:
+                kept[name] = acl
         elif name == DEFAULT_ACL:
             if entry.type is not EntryType.DIRECTORY:
                 raise CannotHoldError(f"{show(entry.name)} cannot have a default list")
@@ -108,7 +108,7 @@ def _check(name: bytes, value: bytes) -> None:
 
 
 def _with_acl(mode: int, value: bytes) -> tuple[int, bool, bytes]:
-    """Return what an access control list makes of a mode, whether the mode says it all, and the list.
+    """Return the mode under an access control list, whether it is equivalent, and the list as on disk.
 
     Raises:
         CannotHoldError: the list is damaged.

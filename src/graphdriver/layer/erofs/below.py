@@ -1,4 +1,4 @@
-"""The layers below, as a layer that is stored looks them up, and a note of each answer.
+"""Looking up the layers below while a layer is stored, with a note of each answer.
 
 They are opened only if the tar needs them.
 """
@@ -62,7 +62,7 @@ class LayersBelow:
         if not self._parts:
             return False
         name = b"/".join(path)
-        if name not in self.facts:  # what was copied says more
+        if name not in self.facts:  # the fact of a copy says more
             self._note(name, facts.IS_DIRECTORY)
         return True
 
@@ -92,11 +92,11 @@ class LayersBelow:
             return None
         below = Level(self._parts, TRUSTED).look(name)
         # A tar cannot hold a socket, so no entry can depend on one.
-        is_fit = below is not None and not stat.S_ISSOCK(below.stat.st_mode)
+        can_copy = below is not None and not stat.S_ISSOCK(below.stat.st_mode)
         if below is not None and on_way:
-            is_fit = stat.S_ISDIR(below.stat.st_mode) or stat.S_ISLNK(below.stat.st_mode)
+            can_copy = stat.S_ISDIR(below.stat.st_mode) or stat.S_ISLNK(below.stat.st_mode)
         whole = b"/".join([*path, name])
-        if below is None or not is_fit:
+        if below is None or not can_copy:
             if whole not in self.facts:  # a name that is a file may be needed as a target, too
                 self._note(whole, facts.ABSENT)
             return None
@@ -125,11 +125,11 @@ class LayersBelow:
         self._note(b"/".join([*path, name]), facts.fact_of(inode, digest))
 
     def _note(self, path: bytes, fact: str) -> None:
-        # As it is written in the record: a byte that is no text takes six there.
+        # As in the record, where a byte that is not text takes six.
         size = len(json.dumps(os.fsdecode(path))) + len(fact)
         self._facts_size += size
         if self._facts_size > FACTS_MAX:
-            raise CannotHoldError("it needs too much of the layers below")
+            raise CannotHoldError("it depends on too much of the layers below")
         self._budget.spend(2 * ITEM + size)
         self.facts[path] = fact
 

@@ -12,7 +12,7 @@ MOST: Final = 52 << 20
 """The limit of memory for one tree, in bytes, by the costs below."""
 
 NAME: Final = 96
-"""The cost of a name, besides its own bytes."""
+"""The cost of a name, in addition to its bytes."""
 INODE: Final = 176
 """The cost of an inode."""
 PACKED: Final = 80
@@ -26,16 +26,16 @@ MOST_STEPS: Final = 2_000_000
 """The limit of steps that are not bounded by the size of the tar: through links, and for deletions."""
 
 MOST_ON_DISK: Final = 64 << 20
-"""The limit of room on disk for lists of holes, and for what fills up their chunks, in bytes, besides
+"""The limit of disk space for lists of holes and for the padding of chunks, in bytes, in addition to
 1 % of the data: a small tar may describe many large files."""
 
 
 class CannotHoldError(Exception):
-    """An image cannot hold the layer, or the layer is too odd to be sure; the text says why."""
+    """An image cannot hold the layer, or may differ from what is unpacked; the text says why."""
 
 
 class Budget:
-    """The memory, the steps and the room on disk that are left for one layer."""
+    """The memory, the steps and the disk space that are left for one layer."""
 
     def __init__(self) -> None:
         self._memory = MOST
@@ -63,7 +63,7 @@ class Budget:
             raise CannotHoldError("its links and deletions take too many steps")
 
     def spend_on_disk(self, size: int, data: int) -> None:
-        """Take some of the room on disk.
+        """Take some of the disk space.
 
         Args:
             size: what a sparse file takes besides its data, in bytes.
@@ -74,4 +74,4 @@ class Budget:
         """
         self._on_disk -= max(0, size - data // 100)
         if self._on_disk < 0:
-            raise CannotHoldError("the lists of their holes take too much room")
+            raise CannotHoldError("the lists of its holes take too much disk space")

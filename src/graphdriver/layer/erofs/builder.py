@@ -1,7 +1,7 @@
 """The builder: applies a tar's entries to a tree in memory, with the result that unpacking them has.
 
-The result is that of `graphdriver.layer.unpack.unpack` into an upper directory. A tar that would be an
-error there, and much that is merely odd, ends in an error here: the unpacker decides about it.
+The result is that of `graphdriver.layer.unpack.unpack` into an upper directory. A tar that is refused
+there, and many an unusual one, ends in an error here: then the unpacker decides.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class LayerBuilder:
             data_start: where its data begin in the tar, in bytes.
 
         Raises:
-            CannotHoldError: an image cannot hold the layer, or it is too odd to be sure.
+            CannotHoldError: an image cannot hold the layer, or may differ from what is unpacked.
             GraphDriverError: the entry is wrong.
             OSError: the layers below cannot be read.
         """
@@ -97,12 +97,12 @@ class LayerBuilder:
             if not parts:
                 self._describe_root(entry)
                 return
-            is_odd = name in _NO_NAMES
+            ends_in_dots = name in _NO_NAMES
             name = parts.pop()
             if parts and not self._is_content(parts):
                 return
             at = self._tree.enter(parts)
-            self._at = None if is_odd else at
+            self._at = None if ends_in_dots else at
             self._head = head
         if name.startswith(whiteout.PREFIX):
             self._delete(at, name)

@@ -14,7 +14,7 @@ from graphdriver.layer.erofs.structures import BLOCK
 from graphdriver.layer.erofs.tree import Extent
 
 LIST_MAX: Final = 1 << 20
-"""The most bytes of a list, unless a hundredth of the file's data is more."""
+"""The limit of a list in bytes; it is 1 % of the file's data if that is more."""
 
 _BITS_MAX: Final = 31
 _BLOCK_BITS: Final = BLOCK.bit_length() - 1
@@ -32,8 +32,8 @@ def chunk_bits(size: int, extents: Sequence[Extent]) -> int | None:
         extents: its data, in order.
 
     Returns:
-        None if there is none, since an extent is not on the grid of blocks or not in order, or if the
-        list of chunks would be too long.
+        None if no size is possible: an extent is not on the grid of blocks, the extents are not in
+        order, or the list of chunks would be too long.
     """
     borders = end = data = 0
     for at, _, offset, length in extents:

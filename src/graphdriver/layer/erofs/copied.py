@@ -1,4 +1,4 @@
-"""The copied data of an image: what has no blocks of its own in the tar.
+"""The copied data of an image: data that have no blocks of their own in the tar.
 
 These are sparse files with pieces that are not on the grid of blocks, and files of the layers below
 that a hard link leads to. They are written when the tar is whole, since they stand behind it.

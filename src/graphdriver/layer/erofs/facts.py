@@ -1,7 +1,7 @@
 """Facts: what the layers below show at a path, as texts that are equal if they show the same.
 
-A layer whose tar needs the layers below becomes another image upon other ones. Its facts tell which:
-the same tar and the same facts give the same image.
+The image of a tar that needs the layers below depends on them, and its facts say how: the same tar and
+the same facts give the same image.
 """
 
 from __future__ import annotations

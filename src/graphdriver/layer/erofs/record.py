@@ -22,13 +22,13 @@ from graphdriver.driver import IDMap
 from graphdriver.layer.erofs.stored_tar import PIECE
 
 VERSION: Final = 1
-"""The version of everything that a tar and its maps become; a change of one byte of an index adds 1."""
+"""The version of index and record; a change of one byte of an index for the same tar adds 1."""
 
 FACTS_MAX: Final = 4 << 20
-"""The most bytes of all `Record.facts` and their paths in the text; a layer with more is not held."""
+"""The limit in bytes of `Record.facts` with their paths; no image holds a layer with more."""
 
 LIMIT: Final = 64 << 20
-"""The most bytes of a record: that of a tar of 2 TiB with `FACTS_MAX` bytes of facts has 50 MiB."""
+"""The limit in bytes of a record: that of a tar of 2 TiB with `FACTS_MAX` bytes of facts has 50 MiB."""
 
 _SUM: Final = 4
 _ID_END: Final = 1 << 32
@@ -42,7 +42,7 @@ class Kind(enum.Enum):
     IMAGE = "image"
     """The image."""
     TREE = "tree"
-    """Nothing in the file, since an image cannot hold them: they are unpacked from the tar."""
+    """A tree beside it, unpacked from the tar, since an image cannot hold the layer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,14 +57,13 @@ class Record:
         sha256: its SHA-256: the layer's diff ID.
         pieces: its checksums (`graphdriver.layer.erofs.stored_tar.TarSums`).
         size: the sum of the sizes in its headers, in bytes.
-        changed_size: how many bytes the layer's files have, as DiffSize counts them, but for files that
-            are the same in the layers below: they count here.
+        changed_size: the size in bytes of the layer's files, as DiffSize counts them, with those that
+            are the same in the layers below.
         inodes: how many there are in the layer.
         kind: what shows its files.
         root_opaque: whether nothing of the layers below is shown at all.
-        facts: what was looked up in the layers below, path by path
-            (`graphdriver.layer.erofs.facts`). An image without facts is that of
-            its tar alone; another one belongs upon these layers.
+        facts: what was looked up in the layers below, path by path (`graphdriver.layer.erofs.facts`).
+            An image without facts depends on its tar alone.
     """
 
     uid_maps: tuple[IDMap, ...]

@@ -6,8 +6,8 @@ a disk has damaged is a broken stream, and never another tar.
 The check is a CRC-32 of each piece, before any of the piece is given out. The SHA-256 of the whole tar
 is known only at its end, and takes three times as long: over a unix socket 1.6 to 1.9 GB/s were
 measured with SHA-256 in a second thread, 2.4 to 3.3 GB/s with CRC-32. A CRC-32 detects every change of
-up to 32 adjacent bits, and others all but once in 2^32. It protects against nobody: who can write to
-the file is root, and can write to its record as well.
+up to 32 adjacent bits, and others all but once in 2^32. It is not meant against attackers: whoever can
+write to the file is root, and can write to its record as well.
 
 A piece is sent from the memory in which it was checked. sendfile(2) was some 10 % faster, but may read
 it from the disk again after the check.

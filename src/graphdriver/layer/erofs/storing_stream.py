@@ -1,8 +1,8 @@
 """Storing a layer's tar in a file while it is read.
 
 Another thread computes the SHA-256 meanwhile: it takes as long as all the rest, and does not hold the
-interpreter lock. And what is written goes to the disk while the rest still comes, so that the sync at
-the end waits for the last of it only.
+interpreter lock. Data go to the disk while the rest still comes, so that the sync at the end waits only
+for the last of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from graphdriver.layer.erofs.stored_tar import PieceSums, TarSums
 from graphdriver.linux.filesystem import start_writeback
 
 _READ: Final = 1 << 20
-"""How much to read at a time where nobody looks at it, in bytes."""
+"""How many bytes of the rest, which nobody parses, are read at a time."""
 
 _BATCH: Final = 1 << 20
 """How many bytes are written, and given to the other thread, at a time."""
@@ -125,7 +125,7 @@ class StoringStream:
                 left = left[os.write(self._fd, left) :]
         self._size += len(batch)
         if (more := self._size - self._requested) >= _WRITEBACK:
-            # Only a request: an error of the disk is told by the sync at the end.
+            # Only a request: the sync at the end reports an error of the disk.
             with contextlib.suppress(OSError):
                 start_writeback(self._fd, self._start + self._requested, more)
             self._requested = self._size

@@ -18,18 +18,18 @@ SLOT: Final = 32
 """Inodes begin at multiples of this; their number (nid) counts it."""
 
 BLOCKS_MAX: Final = 2**32 - 1
-"""The most blocks that can be numbered; the last number says that a chunk is a hole."""
+"""The limit of blocks that can be numbered; the last number says that a chunk is a hole."""
 
 NAME_MAX: Final = 255
 TARGET_MAX: Final = 4095
-"""The most bytes of a symbolic link's target (PATH_MAX, without its NUL)."""
+"""The limit of a symbolic link's target, in bytes (PATH_MAX, without its NUL)."""
 
 VALUE_MAX: Final = 65_535
 ATTRIBUTES_MAX: Final = 4 * 65_534
-"""The most bytes of all attributes of an inode, with their names and headers; 16 bits count words."""
+"""The limit of an inode's attributes with names and headers, in bytes; 16 bits count words."""
 
 NAMES_MAX: Final = 65_536
-"""The most bytes of an inode's attribute names with a NUL each: more cannot be listed (xattr(7))."""
+"""The limit of an inode's attribute names with a NUL each: more cannot be listed (xattr(7))."""
 
 FLAT: Final = 0
 INLINE: Final = 2
@@ -92,7 +92,7 @@ def head(
     uuid: bytes,
     device: Device | None = None,
 ) -> bytes:
-    """Return the begin of an image up to its superblock, and the device table behind that.
+    """Return the beginning of an image: up to its superblock, and the device table behind that.
 
     Args:
         root: the number of the root's inode, of 16 bits.
@@ -102,7 +102,7 @@ def head(
         uuid: 16 bytes, not all zero.
         device: the second file, if there is one.
     """
-    # The time is that of inodes of the short form, which there are none of; no checksum: it would need
+    # No time: it is that of inodes of the short form, which are not used. No checksum: it would need
     # CRC-32C, and would cover the superblock alone.
     superblock = _SUPERBLOCK.pack(
         _MAGIC,

@@ -23,10 +23,10 @@ REMOVE_NAMES = 10_000
 """How many names of a directory a removal holds at a time."""
 
 SMALL = 32
-"""How many entries a small tree has at most."""
+"""The limit of entries in a small tree."""
 
 SMALL_FILE = 1 << 20
-"""How much room on disk a file of a small tree takes at most, in bytes."""
+"""The limit of disk space for a file in a small tree, in bytes."""
 
 _NOT_EMPTY = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
