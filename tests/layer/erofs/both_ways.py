@@ -55,6 +55,7 @@ class BothWays:
     """
 
     def __init__(self, place: Path, maps: Maps = ()) -> None:
+        self.place = place
         self.trees: list[Path] = []
         self.images: list[Path] = []
         self.records: list[Record] = []
