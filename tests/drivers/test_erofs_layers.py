@@ -15,6 +15,8 @@ from graphdriver.drivers.erofs import driver as erofs_driver
 from graphdriver.drivers.erofs import layers as erofs_layers
 from graphdriver.drivers.erofs.driver import ErofsDriver
 from graphdriver.drivers.erofs.probe import probe_erofs
+from graphdriver.drivers.overlay import layers as overlay_layers
+from graphdriver.drivers.overlay import mounts as overlay_mounts
 from graphdriver.layer.erofs import bounds
 from graphdriver.linux.mountinfo import mount_points
 from tests.drivers.conftest import TakeUp, TakeUpErofs
@@ -138,10 +140,11 @@ def test_the_upper_directory_has_the_metadata_of_the_images_root(
         assert facts == (0o1751, 7, 8, 9)
 
 
-def test_a_layer_with_500_below_it_is_unpacked_into_its_upper_directory(
+def test_a_layer_with_499_below_it_is_unpacked_into_its_upper_directory(
     tmp_path: Path, stored: TakeUpErofs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(erofs_layers, "MAX_LOWERS", 2)
+    for module in (erofs_layers, overlay_layers, overlay_mounts):
+        monkeypatch.setattr(module, "MAX_LOWERS", 3)
     driver = stored()
     apply(driver, "a", "", FIRST)
     apply(driver, "b", "a", SECOND)
@@ -149,6 +152,8 @@ def test_a_layer_with_500_below_it_is_unpacked_into_its_upper_directory(
     assert os.listdir(tmp_path / "c" / "diff") == ["c"]
     assert not (tmp_path / "c" / "applied").exists()
     assert names(driver, "c") == ["c", "d"]
+    driver.create("d", "c", "", {})
+    assert names(driver, "c") == names(driver, "d") == ["c", "d"]
 
 
 # --- what a layer shows ---------------------------------------------------------------------------

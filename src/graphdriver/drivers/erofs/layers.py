@@ -168,8 +168,8 @@ class ErofsLayers(OverlayLayers):
             LayerNotFoundError: ``id`` does not exist.
         """
         self._store.path(id)
-        # With it the layer's own mount has one lower directory more.
-        return self.is_pristine(id) and len(self._layout.lowers(id)) < MAX_LOWERS
+        # With it the layer's own mount has one lower directory more; once it has a child, ``diff`` too.
+        return self.is_pristine(id) and len(self._layout.lowers(id)) + 2 <= MAX_LOWERS
 
     def store(
         self, id: str, archive: ReadStream, uid_maps: Sequence[IDMap], gid_maps: Sequence[IDMap]
