@@ -138,8 +138,8 @@ def main() -> None:
             ratio = seconds / median[built_in]
             rows.append({"work": work, "driver": name, "seconds": seconds, "ratio": ratio})
             aim = f" (aim: at most {aims[work]})" if name == DRIVER and work in aims else ""
-            told = "" if name == built_in else f"   {ratio:.2f} x {built_in}{aim}"
-            print(f"    {name:<22}{seconds:8.2f} s{told}")
+            beside = "" if name == built_in else f"   {ratio:.2f} x {built_in}{aim}"
+            print(f"    {name:<22}{seconds:8.2f} s{beside}")
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
             json.dump(rows, file, indent=2)

@@ -6,7 +6,7 @@ For each piece of work it prints a line for each driver (erofs and overlay2 unle
 and for each other program: the median of the seconds, and the median of the rounds' ratios to the
 program that the line names (to the slower of two). All take turns in DIR, which is on a disk and is
 synced before each turn. Plugins sync as shipped, and tar's files are synced as well where the line says
-so. The aims are those of the driver erofs.
+so.
 
 For the work called "cold" it empties the kernel's caches (``/proc/sys/vm/drop_caches``): measure
 nothing else on the machine meanwhile.
@@ -330,18 +330,18 @@ def lines(work: Work, times: dict[str, list[float]]) -> Iterator[str]:
             return f" (aim: {text})" if way == DRIVER else ""
 
         median = statistics.median(seconds)
-        told = [f"{median:9.4f} s"]
+        figures = [f"{median:9.4f} s"]
         if work.seconds:
-            told[0] += aim(f"at most {work.seconds} s")
+            figures[0] += aim(f"at most {work.seconds} s")
         if peers and way not in work.peers:
             slowest = [max(turns) for turns in zip(*peers, strict=True)]
             ratio = statistics.median(a / b for a, b in zip(seconds, slowest, strict=True))
             bound = aim(f"at most {work.ratio}") if work.ratio else ""
-            told.append(f"{ratio:.2f} x {' or '.join(work.peers)}{bound}")
+            figures.append(f"{ratio:.2f} x {' or '.join(work.peers)}{bound}")
         if work.rate:
             rate = work.size / median / 1e9
-            told.append(f"{rate:.2f} GB/s{aim(f'at least {work.rate}')}")
-        yield f"    {way:<14}{'   '.join(told)}"
+            figures.append(f"{rate:.2f} GB/s{aim(f'at least {work.rate}')}")
+        yield f"    {way:<14}{'   '.join(figures)}"
 
 
 def main() -> None:

@@ -38,8 +38,8 @@ we write of it:
 - There are no compressed files, no inodes of the short form, no shared attributes, no checksums (EROFS
   has one of the superblock only).
 
-The kernel needs EROFS with blocks smaller than a page (Linux 6.4) and attributes. It parses images
-without much distrust, so only those are mounted that were written here.
+The kernel needs EROFS with blocks smaller than a page (Linux 6.4) and attributes. It does not expect
+hostile images, so only those are mounted that were written here.
 
 **An image is a function** of its tar, the id maps, `record.VERSION` and, where the record has facts, of
 what the layers below show there. It depends on nothing else: no clock, no free memory, no order of a
