@@ -208,6 +208,23 @@ def test_a_tar_while_the_layer_is_mounted_is_unpacked_through_the_mount(
     assert os.listdir(tmp_path / "c" / "diff") == ["new"]
 
 
+def test_a_tar_while_a_first_layer_is_got_is_unpacked_where_it_is_seen(
+    tmp_path: Path, driver: ErofsDriver
+) -> None:
+    driver.create("first", "", "", {})
+    root = driver.get("first", "")
+    driver.apply_diff("first", "", io.BytesIO(TAR_A))
+    assert Path(root, "noted").read_text() == "noted"
+    assert driver.get("first", "") == root
+    for _ in range(2):
+        driver.put("first")
+    driver.create("put", "", "", {})
+    driver.get("put", "")
+    driver.put("put")
+    driver.apply_diff("put", "", io.BytesIO(TAR_A))
+    assert (tmp_path / "put" / "layer.json").exists()
+
+
 def test_a_parent_cannot_be_applied_to(driver: ErofsDriver) -> None:
     driver.create("c", "b", "", {})
     driver.create("d", "c", "", {})

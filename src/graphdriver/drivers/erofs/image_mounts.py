@@ -60,7 +60,7 @@ class ImageMounts:
         self._guard = threading.Lock()
         """Guards all of these, and the order of mounts and unmounts with them."""
         self._settled = threading.Condition(self._guard)
-        """Wakes the unmounter, when nothing is idle any more."""
+        """Wakes the unmounter, when it must end."""
 
     def note(self, user: str, images: Iterable[str]) -> None:
         """Add a user of images, which stay mounted from now on; mount nothing.
@@ -127,9 +127,9 @@ class ImageMounts:
                 if image not in self._users:
                     self._try_to_unmount(image)
             self._idle.clear()
-            self._settled.notify()
-            unmounter = self._unmounter
-        if unmounter:
+            unmounter, self._unmounter = self._unmounter, None
+            self._settled.notify_all()
+        if unmounter:  # it ends, even if other calls make images idle meanwhile
             unmounter.join()
 
     def end(self, image: str) -> None:
@@ -172,20 +172,22 @@ class ImageMounts:
     def _start_unmounter(self) -> None:
         name = f"unmounter {self._layout.home}"
         thread = threading.Thread(target=self._unmount_idle, name=name, daemon=True)
+        self._unmounter = thread
         try:
             thread.start()
         except (RuntimeError, MemoryError) as error:
+            self._unmounter = None
             _log.warning("images are unmounted at once: %s", error)
             for image in self._idle:
                 self._try_to_unmount(image)
             self._idle.clear()
-        else:
-            self._unmounter = thread
 
     def _unmount_idle(self) -> None:
         """Unmount each image that was idle long enough, until none is idle."""
         while True:
             with self._guard:  # for one image at a time, since a Get may wait
+                if self._unmounter is not threading.current_thread():
+                    return
                 if not self._idle:
                     self._unmounter = None
                     return

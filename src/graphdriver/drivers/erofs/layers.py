@@ -5,6 +5,7 @@ The layers' diffs are in `graphdriver.drivers.erofs.driver`.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
 import os
@@ -18,7 +19,7 @@ from graphdriver.drivers.erofs.image_mounts import ImageMounts
 from graphdriver.drivers.erofs.layout import APPLIED, IMAGE, ImageLayout
 from graphdriver.drivers.erofs.probe import Found
 from graphdriver.drivers.overlay.layers import HomeSetup, OverlayLayers
-from graphdriver.drivers.overlay.layout import WORK, Layout
+from graphdriver.drivers.overlay.layout import DIFF, WORK, Layout
 from graphdriver.drivers.overlay.mounter import MAX_LOWERS, Mounter
 from graphdriver.drivers.overlay.mounts import LayerMounts
 from graphdriver.drivers.overlay.reference_counts import ReferenceCounts
@@ -89,6 +90,8 @@ class ErofsLayers(OverlayLayers):
         self._images_of_homes: dict[str, ImageMounts] = {}
         self._kept: set[str] = set()
         """The users of `keep_mounts`."""
+        self._shown: collections.Counter[str] = collections.Counter()
+        """The Gets of layers that are shown without a mount, and so counted nowhere else."""
 
     def init(
         self,
@@ -168,6 +171,8 @@ class ErofsLayers(OverlayLayers):
             LayerNotFoundError: ``id`` does not exist.
         """
         self._store.path(id)
+        if self._shown[id]:  # whoever got it would not see what is stored
+            return False
         # With it the layer's own mount has one lower directory more; once it has a child, ``diff`` too.
         return self.is_pristine(id) and len(self._layout.lowers(id)) + 2 <= MAX_LOWERS
 
@@ -245,6 +250,23 @@ class ErofsLayers(OverlayLayers):
             return metadata
         return {**metadata, "ImageFile": self._layout.path(id, IMAGE)}
 
+    # --- get and put ------------------------------------------------------------------------------
+
+    def get(self, id: str, mount_label: str) -> str:
+        """Return the layer's directory, mounted unless its ``diff`` holds the whole tree."""
+        path = super().get(id, mount_label)
+        if os.path.basename(path) == DIFF:
+            self._shown[id] += 1
+        return path
+
+    def put(self, id: str) -> None:
+        """Undo one `get`; the last one unmounts."""
+        super().put(id)
+        if self._shown[id] <= 1:
+            del self._shown[id]
+        else:
+            self._shown[id] -= 1
+
     # --- mounts of other processes ----------------------------------------------------------------
 
     def keep_mounts(self, id: str, user: str) -> None:
@@ -272,6 +294,7 @@ class ErofsLayers(OverlayLayers):
         self._images.unmount_unused(self._store.layers())
 
     def _remove(self, id: str) -> None:
+        del self._shown[id]
         self._images.release(_user(id))  # which somebody else may have unmounted
         if self.exists(id):
             self._images.end(id)
