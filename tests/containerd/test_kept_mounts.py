@@ -1,4 +1,4 @@
-"""What a driver keeps mounted below the mounts that it names, as long as a snapshot may be mounted."""
+"""A driver keeps mounted what its named mounts need, as long as a snapshot may be mounted."""
 
 from __future__ import annotations
 

@@ -299,7 +299,7 @@ def test_an_open_file_of_an_image_keeps_no_mount_point_busy(
 def test_cleanup_leaves_the_images_of_a_layer_that_is_just_being_mounted(
     tmp_path: Path, driver: ErofsDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without its images the layer would show nothing of them, and no error would tell."""
+    """Without its images the layer would lack their files, and there would be no error."""
     mounter = driver._layers.setup.mounter
     mount = mounter.mount
 

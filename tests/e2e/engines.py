@@ -18,7 +18,7 @@ DRIVERS = ("vfs", "overlay2", "erofs", "btrfs", "fuse-overlayfs")
 """The drivers that daemons are tried on: every test that takes a daemon of ours, on each of them."""
 
 OVERLAYS = ("overlay2", "erofs", "fuse-overlayfs")
-"""Those that lay the layers upon each other, and mount each one that is used."""
+"""Drivers that mount each layer as an overlay on the layers below."""
 
 PEERS = {driver: driver for driver in DRIVERS} | {"erofs": "overlay2"}
 """Docker's own driver that is most like each of them."""

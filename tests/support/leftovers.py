@@ -29,7 +29,7 @@ def mounts_below(folder: Path) -> list[str]:
 
 
 def layers_mounted(home: Path) -> list[str]:
-    """Return where layers are mounted in a home: without images, which stay for some seconds."""
+    """Return the mount points of layers in a home; those of images stay for some seconds."""
     return [point for point in mounts_below(home) if not point.endswith("/applied")]
 
 

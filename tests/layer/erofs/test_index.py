@@ -278,9 +278,7 @@ GOLDEN = {
 
 
 @BOTH_PLACES
-def test_a_version_of_the_format_gives_the_same_bytes_for_ever(
-    place: Place, tmp_path: Path
-) -> None:
+def test_a_version_of_the_format_gives_the_same_bytes_forever(place: Place, tmp_path: Path) -> None:
     write_image(every_kind(), place, tmp_path)
     found = hashlib.sha256((tmp_path / "image").read_bytes()).hexdigest()
     assert found == GOLDEN[VERSION, place]

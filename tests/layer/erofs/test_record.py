@@ -58,7 +58,7 @@ def test_a_record_is_read_as_it_was_written(record: Record) -> None:
     assert parse(record.text()) == record
 
 
-def test_a_version_has_the_same_text_for_ever() -> None:
+def test_a_version_has_the_same_text_forever() -> None:
     assert VERSION == 1
     assert RECORD.text() == (
         '{"checksum":"3530c596","record":{"changed_size":4,'

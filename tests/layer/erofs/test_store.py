@@ -1,4 +1,4 @@
-"""How a layer is stored: what of it is kept where, what it depends on, and how it fails."""
+"""How a layer is stored: its tar, its copied data, its facts, and its failures."""
 
 from __future__ import annotations
 
