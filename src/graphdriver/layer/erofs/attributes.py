@@ -42,6 +42,7 @@ _NEXT: Final[dict[tuple[int | None, int], int]] = {
     (_OTHER, _OTHER): _END,
 }
 """Which entry may follow which; the first is what was expected (``posix_acl_valid``)."""
+_NAMED: Final = (_USER, _GROUP)
 _SHIFTS: Final = {_USER_OBJ: 6, _GROUP_OBJ: 3, _MASK: 3, _OTHER: 0}
 
 
@@ -66,16 +67,16 @@ def as_on_disk(entry: Entry, losses: Losses) -> tuple[int, dict[bytes, bytes] | 
             losses.note_attribute(entry.name, name, os.strerror(refused))
             continue
         if name == ACCESS_ACL:
-            mode, is_equivalent, acl = _with_acl(mode, value)
-            if not is_equivalent:
-                kept[name] = acl
+            mode, is_all = _with_acl(mode, value)
+            if is_all:
+                continue
         elif name == DEFAULT_ACL:
             if entry.type is not EntryType.DIRECTORY:
                 raise CannotHoldError(f"{show(entry.name)} cannot have a default list")
-            kept[name] = _with_acl(mode, value)[2]
+            _with_acl(mode, value)  # only to check it
         else:
             _check(name, value)
-            kept[name] = value
+        kept[name] = value
         size += _NAME_SIZE + len(name) + len(value)
     if size > MOST_SIZE:
         raise CannotHoldError(f"{show(entry.name)} has {size} bytes of attributes")
@@ -107,35 +108,27 @@ def _check(name: bytes, value: bytes) -> None:
             raise CannotHoldError("a file capability is damaged")
 
 
-def _with_acl(mode: int, value: bytes) -> tuple[int, bool, bytes]:
-    """Return the mode under an access control list, whether it is equivalent, and the list as on disk.
+def _with_acl(mode: int, value: bytes) -> tuple[int, bool]:
+    """Return what an access control list makes of a mode, and whether the mode says all of the list.
 
     Raises:
         CannotHoldError: the list is damaged.
     """
-    if len(value) <= 4 or len(value) % 8 != 4 or struct.unpack_from("<I", value)[0] != _ACL_VERSION:
+    if len(value) % 8 != 4 or struct.unpack_from("<I", value)[0] != _ACL_VERSION:
         raise CannotHoldError("an access control list is damaged")
-    entries: list[tuple[int, int, int]] = []
     state: int | None = _USER_OBJ
     bits = 0
     names = has_mask = False
-    for tag, permissions, found in struct.iter_unpack("<HHI", value[4:]):
-        id = found
+    for tag, permissions, id in struct.iter_unpack("<HHI", value[4:]):
         state = _NEXT.get((state, tag))
-        is_damaged = state is None or permissions > 7
-        if tag in (_USER, _GROUP):
+        if state is None or permissions > 7 or (tag in _NAMED and id == _NO_ID):
+            raise CannotHoldError("an access control list is damaged")
+        if tag in _NAMED:
             names = True
-            is_damaged |= id == _NO_ID
         else:
-            id = _NO_ID
             has_mask |= tag == _MASK
             # In this order a mask comes after the group, and replaces it.
-            shift = _SHIFTS[tag] if not is_damaged else 0
-            bits = bits & ~(7 << shift) | permissions << shift
-        if is_damaged:
-            raise CannotHoldError("an access control list is damaged")
-        entries.append((tag, permissions, id))
+            bits = bits & ~(7 << _SHIFTS[tag]) | permissions << _SHIFTS[tag]
     if state != _END or (names and not has_mask):
         raise CannotHoldError("an access control list is damaged")
-    packed = value[:4] + b"".join(struct.pack("<HHI", *one) for one in entries)
-    return mode & ~0o777 | bits, not (names or has_mask), packed
+    return mode & ~0o777 | bits, not (names or has_mask)
