@@ -63,6 +63,26 @@ def test_its_length_is_told_and_the_connection_kept(
 
 
 @pytest.mark.parametrize("size", SIZES)
+def test_what_follows_its_last_byte_does_not_end_the_connection(
+    layer: Plugin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """The layer may be removed then."""
+    Stored(layer, tmp_path / "tar", size)
+    read = StoredTar.read
+
+    def until_the_end(self: StoredTar, n: int) -> bytes:
+        piece = read(self, n)
+        if size and not piece:
+            raise BrokenStreamError("the layer was removed")
+        return piece
+
+    monkeypatch.setattr(StoredTar, "read", until_the_end)
+    with layer.wire() as daemon:
+        assert daemon.ask(wire.call("Diff", ID="a")).is_whole
+        assert daemon.ask(wire.call("Exists", ID="a")).members == {"Exists": True}
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_our_client_reads_it(layer: Plugin, tmp_path: Path, size: int) -> None:
     stored = Stored(layer, tmp_path / "tar", size)
     with layer.client() as client, client.diff("a") as diff:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -110,6 +111,13 @@ def test_a_recorded_size_that_is_damaged_is_a_broken_stream(tmp_path: Path, size
     wrong = TarSums(size, sums.sha256, sums.pieces)
     with pytest.raises(BrokenStreamError):
         list(pieces_of(stored(tmp_path / "file", wrong), PIECE))
+
+
+def test_a_recorded_size_that_is_too_small_is_known_before_the_last_byte(tmp_path: Path) -> None:
+    sums = store(tmp_path / "file", some_bytes(2 * PIECE))
+    tar = stored(tmp_path / "file", TarSums(PIECE, sums.sha256, sums.pieces))
+    with contextlib.closing(tar), pytest.raises(BrokenStreamError):
+        tar.read(PIECE)
 
 
 def test_the_sums_do_not_depend_on_the_portions() -> None:

@@ -214,18 +214,25 @@ class Connection:
             if diff.size is None:
                 self._send_chunks(status, diff, last=last)
             else:
-                self._send(
-                    b"%bContent-Type: application/x-tar\r\nContent-Length: %d\r\n\r\n"
-                    % (_head(status, last), diff.size)
-                )
-                while piece := diff.read(PIECE):
-                    self._send(piece)
+                self._send_known(status, diff, diff.size, last=last)
         except (Exception, SystemExit) as error:
             # Without the last chunk, or the last byte, the caller sees that the stream was cut.
             diff.close(error)
             return False
         diff.close(None)
         return True
+
+    def _send_known(self, status: int, diff: DiffStream, size: int, *, last: bool) -> None:
+        self._send(
+            b"%bContent-Type: application/x-tar\r\nContent-Length: %d\r\n\r\n"
+            % (_head(status, last), size)
+        )
+        # No further: with the last byte the caller has it all, and what happens to the layer from then
+        # on must not end the connection, on which the caller may send its next request.
+        while size:
+            piece = diff.read(PIECE)
+            self._send(piece)
+            size -= len(piece)
 
     def _send_chunks(self, status: int, diff: DiffStream, *, last: bool) -> None:
         self._send(

@@ -113,10 +113,13 @@ class StoredTar:
         """Return the next piece, checked; ``b""`` at the end."""
         size = min(PIECE, self.size - self._done)
         piece = os.pread(self._fd, size, self._offset + self._done)
-        # At the end no checksum may be left: a recorded size may be damaged, too.
         found = zlib.crc32(piece).to_bytes(_SUM, "big") if size else b""
-        number = -(-self._done // PIECE)
-        if len(piece) < size or found != self._pieces[number * _SUM : (number + 1) * _SUM]:
+        start = -(-self._done // PIECE) * _SUM
+        # Behind the last piece no checksum may be left: a recorded size may be damaged, too. That is
+        # seen before the last bytes are given out: who knows the length reads no further.
+        is_last = self._done + size == self.size
+        expected = self._pieces[start:] if is_last else self._pieces[start : start + _SUM]
+        if len(piece) < size or found != expected:
             raise BrokenStreamError(
                 f"the layer's tar is damaged on disk at byte {self._done} of {self.size}",
                 hint="remove the layer and load it again; check the disk",
