@@ -1,7 +1,7 @@
 """Options of drivers: their list in a driver, and their parser.
 
 Each of our driver classes lists its options in its attribute ``options``. To add one, add an
-`Option` to that list and read its value in the driver's ``init`` (overlay2 and fuse-overlayfs:
+`Option` to that list and read its value in the driver's ``init`` (overlay2, erofs and fuse-overlayfs:
 `graphdriver.drivers.overlay.options.HomeOptions.parse`); error texts name it from then on, and a test
 asks for a line in docs/drivers.md.
 """
