@@ -127,7 +127,7 @@ def headers_of_many_records() -> Iterator[bytes]:
 
 
 def global_headers_of_many_attributes() -> Iterator[bytes]:
-    told = [(b"SCHILY.xattr.user.%05x" % n, b"") for n in range(30_000)]
+    told = [(b"SCHILY.xattr.user.%05x" % n, b"") for n in range(40)]  # as many as there may be
     yield tars.pax(told, b"g")
     for n in range(100):
         yield tars.whiteout(b".wh.%d" % n)
