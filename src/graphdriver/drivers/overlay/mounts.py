@@ -209,8 +209,9 @@ class LayerMounts:
 
     def _unmounted(self, id: str) -> None:
         """Remove the leftovers of a mount from the layer's directory."""
-        self.release_lowers(id)
+        # At once: without the mount it is an empty directory, which somebody could take for the layer.
         self._remove_merged(id)
+        self.release_lowers(id)
         if self._layout.is_volatile(id):
             self._clear_volatile_mark(id)
 
