@@ -216,16 +216,6 @@ class Wire:
         del self._held[:size]
         return found
 
-    def rest_of_chunks(self) -> bytes:
-        """Read until the end of a chunked body, or of the connection; return it with the framing."""
-        rest, self._held = self._held, bytearray()
-        while not rest.endswith(b"\r\n0\r\n\r\n"):
-            piece = self._received()
-            if not piece:
-                break
-            rest += piece
-        return bytes(rest)
-
     def rest(self) -> bytes:
         """Read until the plugin ends the connection."""
         rest, self._held = self._held, bytearray()
