@@ -197,6 +197,14 @@ def lists_and_serves_drivers(text: str, ground: Ground) -> None:
         pass
 
 
+def lists_and_serves_erofs(text: str, ground: Ground) -> None:
+    listing, serving, _ = (line.partition("#")[0] for line in text.splitlines())
+    assert "erofs" in ground.run(listing)
+    command = f"{serving.strip()} --name {ground.name}"
+    with ground.running(command, ground.answers(ground.name)):
+        pass
+
+
 def serves_tls(text: str, ground: Ground) -> None:
     made = certificates.make(ground.directory / "tls")
     for file in made.folder.iterdir():
@@ -226,6 +234,7 @@ RUN: dict[str, Callable[[str, Ground], None]] = {
     "graphdriver serve vfs --tcp 127.0.0.1:2377 \\": serves_tls,
     "graphdriver drivers                                    # which drivers work here, and why"
     " others do not": lists_and_serves_drivers,
+    "graphdriver drivers                   # does it work here?": lists_and_serves_erofs,
 }
 """What runs an example, by its first line."""
 

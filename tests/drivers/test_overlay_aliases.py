@@ -45,8 +45,9 @@ def test_a_directory_is_shown_without_devices_and_once(shown: DirectoryAlias, ho
 def test_what_a_killed_process_showed_by_half_is_completed(
     shown: DirectoryAlias, home: Path
 ) -> None:
-    os.makedirs(shown.path)
-    subprocess.run(["mount", "--bind", home, shown.path], check=True)
+    with locked(shown.path):  # as the killed process did: another test's plugin sweeps meanwhile
+        os.makedirs(shown.path)
+        subprocess.run(["mount", "--bind", home, shown.path], check=True)
     assert has_devices(shown.path)
     shown.mount()
     assert times_mounted(shown.path) == 1
@@ -115,11 +116,11 @@ def test_a_process_that_stopped_in_its_middle_holds_up_no_other(
     shown: DirectoryAlias, home: Path
 ) -> None:
     stopped = DirectoryAlias(str(home / "stopped"))
-    os.makedirs(stopped.path)
     with locked(os.path.dirname(stopped.path)), locked(stopped.path):
+        os.makedirs(stopped.path)
         shown.mount()
         assert os.path.exists(stopped.path)
-    os.rmdir(stopped.path)
+        os.rmdir(stopped.path)
 
 
 def test_a_process_with_mounts_of_its_own_leaves_what_it_does_not_see(
