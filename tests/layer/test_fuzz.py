@@ -16,7 +16,7 @@ from tests.layer.fuzz_target import seeds, target
 from tests.support.long import LONG
 
 ROOT = Path(__file__).parents[2]
-LIMITS = ["-max_total_time=600"] if LONG else ["-runs=60000", "-seed=1"]
+LIMITS = ["-max_total_time=600"] if LONG else ["-runs=30000", "-seed=1"]
 """The gate tries the same inputs each time: what it says of a commit does not depend on luck."""
 
 

@@ -231,7 +231,7 @@ def listed(tar: bytes) -> str:
         return str(error)
 
 
-@settings(max_examples=times(gate=300, long=100_000))
+@settings(max_examples=times(gate=200, long=100_000))
 @given(
     base=BASE, above=st.lists(TARS, min_size=1, max_size=2), maps=st.sampled_from([(), (), MAPS])
 )
