@@ -284,7 +284,7 @@ def directory_blocks(entries: Iterable[tuple[bytes, int, int]]) -> Iterator[byte
 
 
 def _split(name: bytes) -> tuple[int, bytes]:
-    """Return the index of a name's prefix, 0 if there is none, and the rest of the name."""
+    """Return the index of a name's prefix (0: it has no known one) and the rest of the name."""
     for prefix, index in _PREFIXES:
         if name.startswith(prefix):
             return index, name[len(prefix) :]
