@@ -10,6 +10,7 @@ import pytest
 from graphdriver.drivers.erofs.driver import ErofsDriver
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from tests.drivers.every import EVERY
+from tests.drivers.layers import taking_up
 from tests.support.filesystems import loop
 from tests.support.ground import require
 
@@ -73,18 +74,8 @@ def home() -> Iterator[Path]:
 @pytest.fixture
 def take_up(home: Path) -> Iterator[TakeUp]:
     """Make a driver that has taken up `home`, or another one, with options; later ones are restarts."""
-    made: list[Overlay2Driver] = []
-
-    def take_up(*options: str, home: Path = home) -> Overlay2Driver:
-        driver = Overlay2Driver()
-        driver.init(str(home), options, (), ())
-        made.append(driver)
-        return driver
-
-    yield take_up
-    for driver in made:
-        driver.cleanup()
-        driver._layers._store.settle()
+    with taking_up(Overlay2Driver, home) as take_up:
+        yield take_up
 
 
 TakeUpErofs = Callable[..., ErofsDriver]
@@ -93,15 +84,5 @@ TakeUpErofs = Callable[..., ErofsDriver]
 @pytest.fixture
 def stored(tmp_path: Path) -> Iterator[TakeUpErofs]:
     """Make an erofs driver that has taken up `tmp_path`, with options; later ones are restarts."""
-    made: list[ErofsDriver] = []
-
-    def take_up(*options: str) -> ErofsDriver:
-        driver = ErofsDriver()
-        driver.init(str(tmp_path), options, (), ())
-        made.append(driver)
-        return driver
-
-    yield take_up
-    for driver in made:
-        driver.cleanup()
-        driver._layers._store.settle()
+    with taking_up(ErofsDriver, tmp_path) as take_up:
+        yield take_up

@@ -19,7 +19,7 @@ from graphdriver.conformance.plugin import tars
 from graphdriver.drivers.overlay import fuse_mounter
 from graphdriver.drivers.overlay.fuse_overlayfs import FuseOverlayfsDriver
 from graphdriver.errors import UnsupportedError
-from tests.drivers.layers import recorded
+from tests.drivers.layers import recorded, taking_up
 from tests.drivers.test_overlay_mounts import mounts_in
 from tests.support.waiting import wait_until
 
@@ -29,18 +29,8 @@ TakeUp = Callable[..., FuseOverlayfsDriver]
 @pytest.fixture
 def take_up(home: Path) -> Iterator[TakeUp]:
     """Make a driver that has taken up `home`, with options; later ones are restarts."""
-    made: list[FuseOverlayfsDriver] = []
-
-    def take_up(*options: str) -> FuseOverlayfsDriver:
-        driver = FuseOverlayfsDriver()
-        driver.init(str(home), options, (), ())
-        made.append(driver)
-        return driver
-
-    yield take_up
-    for driver in made:
-        driver.cleanup()
-        driver._layers._store.settle()
+    with taking_up(FuseOverlayfsDriver, home) as take_up:
+        yield take_up
 
 
 def helpers(home: Path) -> list[int]:
