@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import stat
+from collections.abc import Iterator
 
 from graphdriver.errors import UnsupportedError
 from graphdriver.linux.acl import inherit_nothing
@@ -18,7 +19,27 @@ from graphdriver.linux.acl import inherit_nothing
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _WRITE = stat.S_IWGRP | stat.S_IWOTH
 
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
 _log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def opened(path: str | bytes, dir_fd: int | None = None) -> Iterator[int]:
+    """Open a directory, not a symlink to one, for the length of a ``with`` block.
+
+    Args:
+        path: the directory.
+        dir_fd: where a relative path begins.
+
+    Raises:
+        OSError: it cannot be opened; NotADirectoryError if something else has its name.
+    """
+    fd = os.open(path, _DIRECTORY, dir_fd=dir_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def make_directories(path: str, mode: int) -> None:

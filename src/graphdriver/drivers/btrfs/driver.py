@@ -10,11 +10,12 @@ from typing import ClassVar
 from graphdriver.driver import IDMap, ProtoDriver, Suitability, Touched, host_root
 from graphdriver.drivers.btrfs import subvolumes
 from graphdriver.drivers.btrfs.probe import expect_btrfs, expect_kernel, probe_subvolumes
-from graphdriver.drivers.btrfs.subvolumes import ROOT, delete_layer, opened
+from graphdriver.drivers.btrfs.subvolumes import ROOT, delete_layer
 from graphdriver.drivers.btrfs.touched import touched_since
 from graphdriver.drivers.options import Option, parse_size, read_options, split_options
 from graphdriver.drivers.probe_record import probe_or_recall
 from graphdriver.errors import UnsupportedError
+from graphdriver.files.directories import opened
 from graphdriver.linux import btrfs, btrfs_quota, inode_flags
 from graphdriver.linux.filesystem import syncfs
 from graphdriver.store import Store

@@ -7,8 +7,9 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
-from graphdriver.drivers.btrfs.subvolumes import ROOT, delete_layer, opened
+from graphdriver.drivers.btrfs.subvolumes import ROOT, delete_layer
 from graphdriver.errors import UnsupportedError
+from graphdriver.files.directories import opened
 from graphdriver.files.path_lock import locked
 from graphdriver.layer.tree.remove import remove_tree
 from graphdriver.linux import btrfs, filesystem

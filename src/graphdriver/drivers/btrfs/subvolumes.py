@@ -10,26 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
 from typing import Final
 
+from graphdriver.files.directories import opened
 from graphdriver.layer.tree.remove import remove_tree
 from graphdriver.linux import btrfs, btrfs_quota, inode_flags
 
 ROOT: Final = "root"
 """The name of a layer's subvolume in the layer's directory."""
-
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-@contextlib.contextmanager
-def opened(path: str | bytes, dir_fd: int | None = None) -> Iterator[int]:
-    """Open a directory, not a symlink to one, for the length of a ``with`` block."""
-    fd = os.open(path, _DIRECTORY, dir_fd=dir_fd)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def snapshot(source_fd: int, dir_fd: int, name: bytes) -> None:
@@ -44,15 +32,12 @@ def snapshot(source_fd: int, dir_fd: int, name: bytes) -> None:
         OSError: it cannot be made; the caller removes what was made.
     """
     btrfs.create_snapshot(source_fd, dir_fd, name)
-    made = os.open(name, _DIRECTORY, dir_fd=dir_fd)
-    try:
+    with opened(name, dir_fd=dir_fd) as made:
         pending = [(btrfs.subvolume_of(source_fd).id, btrfs.subvolume_of(made).id)]
         while pending:
             source, copy = pending.pop()
             for id, place in list(btrfs.subvolumes_in(made, source)):
                 pending.append((id, _snapshot_within(made, id, copy, place)))
-    finally:
-        os.close(made)
 
 
 def _snapshot_within(fd: int, id: int, copy: int, place: btrfs.Name) -> int:
@@ -65,11 +50,8 @@ def _snapshot_within(fd: int, id: int, copy: int, place: btrfs.Name) -> int:
             inode_flags.allow_changes(directory)
             os.rmdir(place.name, dir_fd=directory)
             btrfs.create_snapshot(source, directory, place.name)
-            made = os.open(place.name, _DIRECTORY, dir_fd=directory)
-            try:
+            with opened(place.name, dir_fd=directory) as made:
                 return btrfs.subvolume_of(made).id
-            finally:
-                os.close(made)
         finally:
             os.close(directory)
     finally:
@@ -86,8 +68,7 @@ def destroy(dir_fd: int, name: bytes) -> None:
     Raises:
         OSError: one cannot be destroyed: it is in use for swap or for a send.
     """
-    fd = os.open(name, _DIRECTORY, dir_fd=dir_fd)
-    try:
+    with opened(name, dir_fd=dir_fd) as fd:
         root = btrfs.subvolume_of(fd).id
         btrfs_quota.forget_limit(fd, root)
         pending = [root]
@@ -105,8 +86,6 @@ def destroy(dir_fd: int, name: bytes) -> None:
                 _destroy_one(directory, place.name)
             finally:
                 os.close(directory)
-    finally:
-        os.close(fd)
     _destroy_one(dir_fd, name)
 
 

@@ -13,7 +13,7 @@ import functools
 import logging
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from graphdriver.driver import IDMap, ReadStream, Usage
@@ -21,6 +21,7 @@ from graphdriver.drivers.erofs.layout import APPLIED, IMAGE, RECORD, ImageLayout
 from graphdriver.drivers.erofs.mounting import Way, mount_image
 from graphdriver.drivers.overlay.layout import DIFF
 from graphdriver.errors import GraphDriverError
+from graphdriver.files.directories import opened
 from graphdriver.files.small_files import read_text, write_whole
 from graphdriver.layer.change_list import changed_size
 from graphdriver.layer.erofs.below import OpenBelow
@@ -34,7 +35,6 @@ from graphdriver.layer.tree.inodes import disk_usage
 from graphdriver.layer.unpack import unpack
 from graphdriver.linux import xattr
 
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _IMAGE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _TARGET: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -110,8 +110,8 @@ class AppliedParts:
     ) -> Record:
         """Unpack a stored tar below ``applied``; return the record of the tree."""
         with (
-            _opened(self._layout.path(id, APPLIED)) as root,
-            _opened(self._layout.path(id, DIFF)) as upper,
+            opened(self._layout.path(id, APPLIED)) as root,
+            opened(self._layout.path(id, DIFF)) as upper,
             contextlib.closing(stored_tar(stored, os.dup(fd))) as archive,
             below() as lowers,
         ):
@@ -150,11 +150,11 @@ class AppliedParts:
             return
         with contextlib.suppress(FileExistsError):  # it is there, unless somebody removed it
             os.mkdir(point, 0o755)
-        with contextlib.ExitStack() as opened:
+        with contextlib.ExitStack() as held:
             image = self._open_image(id)
-            opened.callback(os.close, image)
+            held.callback(os.close, image)
             target = os.open(point, _TARGET)
-            opened.callback(os.close, target)
+            held.callback(os.close, target)
             try:
                 mount_image(image, target, self._way)
             except GraphDriverError as error:
@@ -193,18 +193,9 @@ class AppliedParts:
             os.close(fd)
         if self.record(id).kind is not Kind.TREE:
             return file
-        with _opened(self._layout.path(id, APPLIED)) as root:
+        with opened(self._layout.path(id, APPLIED)) as root:
             tree = disk_usage(root)
         return Usage(file.size + tree.size, file.inodes + tree.inodes)
-
-
-@contextlib.contextmanager
-def _opened(directory: str) -> Iterator[int]:
-    fd = os.open(directory, _DIRECTORY)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def _lost(id: str, what: str, path: str) -> GraphDriverError:

@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from graphdriver.driver import IDMap, ReadStream, Usage
 from graphdriver.drivers.erofs.applied import AppliedParts
@@ -24,12 +24,11 @@ from graphdriver.drivers.overlay.mounter import MAX_LOWERS, Mounter
 from graphdriver.drivers.overlay.mounts import LayerMounts
 from graphdriver.drivers.overlay.reference_counts import ReferenceCounts
 from graphdriver.errors import GraphDriverError
+from graphdriver.files.directories import opened
 from graphdriver.layer.erofs.record import Record
 from graphdriver.layer.erofs.stored_tar import StoredTar
 from graphdriver.layer.tree.copy import copy_metadata
 from graphdriver.linux import xattr
-
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _log = logging.getLogger(__name__)
 
@@ -203,12 +202,8 @@ class ErofsLayers(OverlayLayers):
             GraphDriverError: its image cannot be mounted.
             OSError: it cannot be opened.
         """
-        with self._images.held([id]):
-            fd = os.open(self._layout.path(id, APPLIED), _DIRECTORY)
-            try:
-                yield fd
-            finally:
-                os.close(fd)
+        with self._images.held([id]), opened(self._layout.path(id, APPLIED)) as fd:
+            yield fd
 
     @contextlib.contextmanager
     def opened_below(self, id: str) -> Iterator[list[int]]:

@@ -35,11 +35,6 @@ class ImageLayout(Layout):
         """
         return any(os.path.lexists(self.path(id, name)) for name in (APPLIED, IMAGE, RECORD))
 
-    def is_unwritten(self, id: str) -> bool:
-        """Tell whether a layer's upper directory is empty."""
-        with os.scandir(self.path(id, DIFF)) as entries:
-            return next(entries, None) is None
-
     def applied_link(self, id: str) -> str:
         """Return the name of the link to a layer's ``applied``, relative to the home.
 

@@ -21,6 +21,7 @@ from graphdriver.drivers.overlay.options import XINO, HomeOptions, layer_size
 from graphdriver.drivers.overlay.parents import ParentIndex
 from graphdriver.drivers.overlay.reference_counts import ReferenceCounts
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
+from graphdriver.files.directories import opened
 from graphdriver.layer.overlay.whiteout import Marks
 from graphdriver.layer.tree.copy import copy_metadata
 from graphdriver.layer.tree.inodes import disk_usage
@@ -308,8 +309,7 @@ class OverlayLayers(ProtoDriver):
     def directories(self, id: str) -> tuple[str, str, list[str]]:
         """Return the upper, work and lower directories of a layer's mount."""
         diff, work = os.path.join(self._store.path(id), DIFF), self._layout.path(id, WORK)
-        links = self.links_below_upper(id)
-        return diff, work, [self._layout.path(*self._layout.target(link, id)) for link in links]
+        return diff, work, self._layout.directories(self.links_below_upper(id), id)
 
     def usage(self, id: str) -> Usage:
         """Count the layer's own directory (`graphdriver.driver.CountsUsage`)."""
@@ -331,8 +331,8 @@ class OverlayLayers(ProtoDriver):
         Raises:
             LayerNotFoundError: ``id`` does not exist.
         """
-        upper = os.path.join(self._store.path(id), DIFF)
-        return not os.listdir(upper) and not self._mounts.point(id)
+        self._store.path(id)
+        return self._layout.is_unwritten(id) and not self._mounts.point(id)
 
     @property
     def marks(self) -> Marks:
@@ -351,18 +351,12 @@ class OverlayLayers(ProtoDriver):
         Raises:
             LayerNotFoundError: ``id`` does not exist.
         """
-        fd = os.open(os.path.join(self._store.path(id), DIFF), _DIRECTORY)
-        try:
+        with opened(os.path.join(self._store.path(id), DIFF)) as fd:
             yield fd
-        finally:
-            os.close(fd)
 
     @contextlib.contextmanager
     def opened_below(self, id: str) -> Iterator[list[int]]:
         """Open the directories of the layers below a layer, nearest first."""
         with contextlib.ExitStack() as held:
-            fds = []
-            for path in self._layout.lower_directories(id):
-                fds.append(os.open(path, _DIRECTORY))
-                held.callback(os.close, fds[-1])
-            yield fds
+            paths = self._layout.lower_directories(id)
+            yield [held.enter_context(opened(path)) for path in paths]

@@ -132,6 +132,11 @@ class Layout:
         """Tell whether a layer has, or had, a child."""
         return os.path.exists(self.path(id, _COMMITTED))
 
+    def is_unwritten(self, id: str) -> bool:
+        """Tell whether a layer's upper directory is empty."""
+        with os.scandir(self.path(id, DIFF)) as entries:
+            return next(entries, None) is None
+
     def is_volatile(self, id: str) -> bool:
         """Tell whether a layer is mounted with ``volatile``."""
         return os.path.exists(self.path(id, _VOLATILE))
@@ -181,7 +186,11 @@ class Layout:
             GraphDriverError: the list of lower layers, or one of the links in it, was lost.
             OSError: they cannot be read now.
         """
-        return [self.path(*self.target(link, id)) for link in self.lowers(id)]
+        return self.directories(self.lowers(id), id)
+
+    def directories(self, links: Sequence[str], id: str) -> list[str]:
+        """Return the paths of the directories that links lead to; see `target`."""
+        return [self.path(*self.target(link, id)) for link in links]
 
     def parent_of(self, id: str) -> str:
         """Return a layer's parent, ``""`` if it has none; errors as for `lower_directories`."""
