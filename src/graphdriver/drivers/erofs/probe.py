@@ -32,9 +32,6 @@ from graphdriver.linux.acl import ACCESS_ACL
 from graphdriver.linux.mountinfo import mount_points
 from graphdriver.linux.namespaces import in_user_namespace
 
-"""The option of the driver's own overlays: all files have one device number, and keep their inode
-numbers when they are copied up (Documentation/filesystems/overlayfs.rst, "Inode properties")."""
-
 _APPLIED: Final = "applied"
 _FIRST: Final = Overlay([_APPLIED, "lower"], "merged", "upper", "work", (XINO,))
 _SECOND: Final = Overlay(["merged"], "second", "second-upper", "second-work")
@@ -168,8 +165,9 @@ def _try_way(directory: str, way: Way) -> None:
         os.mkdir(f"{directory}/{name}")
     _mount_image(directory, way)
     _expect("the image", os.fsencode(f"{directory}/{_APPLIED}"), _marks_in)
+    mounter = KernelMounter(directory)
     for overlay, what in ((_FIRST, "an overlay"), (_SECOND, "an overlay on an overlay")):
-        KernelMounter(directory).mount(overlay)
+        mounter.mount(overlay)
         _expect(what, os.fsencode(f"{directory}/{overlay.target}"), _effects_in)
 
 

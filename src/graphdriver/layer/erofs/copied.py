@@ -17,6 +17,7 @@ from graphdriver.layer.erofs.chunks import list_size, smallest_bits
 from graphdriver.layer.erofs.part_writer import PartWriter
 from graphdriver.layer.erofs.structures import BLOCK
 from graphdriver.layer.erofs.tree import Area, Extent, Inode
+from graphdriver.layer.write.inode import is_zeros
 
 MOST_FROM_BELOW: Final = 16 << 30
 """The limit of data from the layers below, holes included, in bytes: they are read to the last byte."""
@@ -39,7 +40,8 @@ class CopiedData:
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
-        self._ranges: list[tuple[Inode, list[Range]]] = []
+        self._ranges: list[tuple[Inode, list[Range], int]] = []
+        """With the unit of each file's extents, in bytes."""
         self._lower: list[tuple[Inode, list[bytes], bytes]] = []
         self._from_below = 0
 
@@ -56,12 +58,13 @@ class CopiedData:
         bits = smallest_bits(inode.size, data)
         if bits is None:
             raise CannotHoldError("the list of its holes is too long")
-        padding = _padded(ranges, BLOCK << bits) - max(2 * data, _PAGE * len(ranges))
+        unit = BLOCK << bits
+        padding = _padded(ranges, unit) - max(2 * data, _PAGE * len(ranges))
         if padding > _MOST_PADDING:
             raise CannotHoldError("the list of its holes is too long")
         self._budget.spend_on_disk(list_size(inode.size, bits) + max(0, padding), data)
         self._budget.spend(2 * ITEM * (1 + len(ranges)))
-        self._ranges.append((inode, ranges))
+        self._ranges.append((inode, ranges, unit))
 
     def add_lower(self, inode: Inode, path: list[bytes], name: bytes) -> None:
         """Take the data of a file of the layers below.
@@ -94,12 +97,10 @@ class CopiedData:
             OSError: they cannot be read or written.
         """
         writer = _ExtentWriter(fd, start)
-        for inode, ranges in self._ranges:
+        for inode, ranges, unit in self._ranges:
             if id(inode) not in shown:
                 continue
-            bits = smallest_bits(inode.size, sum(length for _, length, _ in ranges))
-            assert bits is not None
-            writer.begin(inode.size, BLOCK << bits)
+            writer.begin(inode.size, unit)
             for at, length, offset in ranges:
                 for done in range(0, length, _PIECE):
                     count = min(_PIECE, length - done)
@@ -115,7 +116,7 @@ class CopiedData:
                 for at in range(0, inode.size, _PIECE):
                     piece = _exactly(file, min(_PIECE, inode.size - at), at)
                     digest.update(piece)
-                    if piece != _ZEROS[: len(piece)]:
+                    if not is_zeros(piece):
                         writer.add(at, piece)
             finally:
                 os.close(file)

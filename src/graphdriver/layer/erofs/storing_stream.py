@@ -16,6 +16,7 @@ from typing import Final, Self
 
 from graphdriver.driver import ReadStream
 from graphdriver.layer.erofs.stored_tar import PieceSums, TarSums
+from graphdriver.layer.write.inode import is_zeros, write_all
 from graphdriver.linux.filesystem import start_writeback
 
 _READ: Final = 1 << 20
@@ -116,23 +117,14 @@ class StoringStream:
 
     def _write(self, batch: bytes) -> None:
         self._pieces.add(batch)
-        if _is_zeros(batch):
+        if batch and is_zeros(batch):
             # A hole: a compressed layer of a megabyte may have a gigabyte of zeros.
             os.ftruncate(self._fd, os.lseek(self._fd, len(batch), os.SEEK_CUR))
         else:
-            left = memoryview(batch)
-            while left:
-                left = left[os.write(self._fd, left) :]
+            write_all(self._fd, batch)
         self._size += len(batch)
         if (more := self._size - self._requested) >= _WRITEBACK:
             # Only a request: the sync at the end reports an error of the disk.
             with contextlib.suppress(OSError):
                 start_writeback(self._fd, self._start + self._requested, more)
             self._requested = self._size
-
-
-def _is_zeros(batch: bytes) -> bool:
-    # Three bytes are enough for most.
-    if not batch or batch[0] or batch[-1] or batch[len(batch) // 2]:
-        return False
-    return batch == bytes(len(batch))

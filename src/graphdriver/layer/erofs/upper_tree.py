@@ -25,12 +25,10 @@ from graphdriver.layer.erofs.bounds import (
 from graphdriver.layer.erofs.copied import CopiedData
 from graphdriver.layer.erofs.tree import Directory, Inode, Node, unpacked_file
 from graphdriver.layer.overlay.whiteout import TRUSTED
+from graphdriver.layer.tree.resolver import MOST_LINKS, NO_STEP
 
-_MOST_LINKS: Final = 255
-"""How many links one path may lead through."""
 _MOST_LOOKUPS: Final = 20_000
 """How many names of links may be looked up for one path; the unpacker admits more."""
-_NO_STEP: Final = frozenset({b"", b"."})
 
 
 class ParentIsFileError(CannotHoldError):
@@ -150,7 +148,7 @@ class UpperTree:
             if links:
                 self._budget.step()
                 lookups += 1 + len(at.path) if name == b".." else 1
-                if links > _MOST_LINKS or lookups > _MOST_LOOKUPS:
+                if links > MOST_LINKS or lookups > _MOST_LOOKUPS:
                     raise CannotHoldError("too many links are on the way to it")
             if name == b"..":
                 if at.path:
@@ -164,7 +162,7 @@ class UpperTree:
             elif isinstance(found, Inode) and isinstance(found.data, bytes):
                 links += 1
                 target = found.data
-                todo += [step for step in reversed(target.split(b"/")) if step not in _NO_STEP]
+                todo += [step for step in reversed(target.split(b"/")) if step not in NO_STEP]
                 lookups += len(todo)
                 self._budget.step(len(todo))
                 if target.startswith(b"/"):

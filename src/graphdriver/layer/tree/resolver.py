@@ -39,7 +39,7 @@ _STRAIGHT_DOWN = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 _GO_PIECEWISE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EAGAIN})
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _PATH_MAX = 4095
-_MOST_LINKS = 255
+MOST_LINKS = 255
 """How many links one path may lead through, and how often one step of it may be tried."""
 _LOOKUPS = 100_000
 """How many names may be looked up for one path: links can contain long runs of ``a/../a/..``."""
@@ -205,14 +205,14 @@ class _Resolution:
     def _pass(self, name: bytes, error: OSError) -> None:
         """Follow a link, make a missing directory, or raise the error of opening the name."""
         self._tries += 1
-        if max(self._links, self._tries) > _MOST_LINKS:
+        if max(self._links, self._tries) > MOST_LINKS:
             raise _too_many_links() from None
         target = _link_target(self._at.fd, name)
         if target is not None:
             self._links += 1
             self._todo.popleft()
             # The link's target is resolved by the same rules as the rest, so it stays in the layer.
-            self._todo.extendleft(reversed([p for p in target.split(b"/") if p not in _NO_STEP]))
+            self._todo.extendleft(reversed([p for p in target.split(b"/") if p not in NO_STEP]))
             if target.startswith(b"/"):
                 self._move_to(self._resolver.open_root())
         elif error.errno == errno.EAGAIN:
@@ -227,7 +227,7 @@ class _Resolution:
         self._at = reached
 
 
-_NO_STEP = frozenset({b"", b"."})
+NO_STEP = frozenset({b"", b"."})
 
 
 def _too_many_links() -> OSError:

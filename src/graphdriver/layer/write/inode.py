@@ -74,7 +74,7 @@ def make_file(parent: Parent, name: bytes, entry: Entry, data: Data, losses: Los
         if entry.sparse is not None:
             _write_ranges(fd, entry, data)
         elif entry.stored < _IN_ONE_PIECE:
-            _write(fd, data.all_data())
+            write_all(fd, data.all_data())
         else:
             _write_with_holes(fd, entry, data)
         if parent.inherits:
@@ -162,33 +162,39 @@ def _write_ranges(fd: int, entry: Entry, data: Data) -> None:
     for offset, length in entry.sparse:
         os.lseek(fd, offset, os.SEEK_SET)
         for piece in data.data(length):
-            _write(fd, piece)
+            write_all(fd, piece)
 
 
 def _write_with_holes(fd: int, entry: Entry, data: Data) -> None:
     """Write a big file, with holes instead of long runs of zeros."""
     zeros = 0  # counted across pieces: the holes must not depend on how the sender cuts its stream
     for piece in data.data():
-        if _is_zeros(piece):
+        if is_zeros(piece):
             zeros += len(piece)
             continue
         if zeros >= _HOLE:
             os.lseek(fd, zeros, os.SEEK_CUR)
         else:
-            _write(fd, bytes(zeros))
+            write_all(fd, bytes(zeros))
         zeros = 0
-        _write(fd, piece)
+        write_all(fd, piece)
     os.ftruncate(fd, entry.size)  # for zeros at the end
 
 
-def _is_zeros(piece: memoryview) -> bool:
+def is_zeros(piece: bytes | memoryview) -> bool:
+    """Tell whether a piece, of at least one byte, is all zeros."""
     # Three bytes are enough for most pieces. Comparing a view is slow; comparing a copy is fast.
     if piece[0] or piece[-1] or piece[len(piece) // 2]:
         return False
-    return piece.tobytes() == bytes(len(piece))
+    return bytes(piece) == bytes(len(piece))
 
 
-def _write(fd: int, piece: bytes | memoryview) -> None:
+def write_all(fd: int, piece: bytes | memoryview) -> None:
+    """Write all bytes of a piece: write(2) may take only a part of them.
+
+    Raises:
+        OSError: they cannot be written.
+    """
     written = os.write(fd, piece) if piece else 0
     while written < len(piece):
         written += os.write(fd, piece[written:])
