@@ -14,10 +14,11 @@ SOURCE = Path(graphdriver.__file__).parent
 TESTS = SOURCE.parents[1] / "tests"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-GROUND = {"driver", "errors"}
+GROUND = {"driver", "errors", "homes"}
 MAY_KNOW = {
     "driver": set[str](),
     "errors": set[str](),
+    "homes": {"driver"},
     "locks": set[str](),
     "returned": GROUND,
     "linux": GROUND,
@@ -29,8 +30,10 @@ MAY_KNOW = {
     "serving": {"naive", "layer", "files", "linux", "locks", "returned"} | GROUND,
     "docker": {"serving", "naive", "layer", "files", "linux", "locks", "returned"} | GROUND,
     "containerd": {"serving", "naive", "layer", "files", "linux", "locks", "returned"} | GROUND,
+    "care": {"serving", "drivers", "naive", "store", "layer", "files", "linux", "locks", "returned"}
+    | GROUND,
     "conformance": {"docker", "containerd", "naive", "layer", "linux"} | GROUND,
-    "cli": {"conformance", "docker", "containerd", "serving", "drivers"} | GROUND,
+    "cli": {"conformance", "docker", "containerd", "care", "serving", "drivers"} | GROUND,
     "__main__": {"cli"},
     "__init__": {"driver", "errors", "naive", "docker"},
 }

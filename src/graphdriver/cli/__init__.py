@@ -9,5 +9,6 @@
 - `serve`: ``graphdriver serve``.
 - `snapshotter`: ``graphdriver snapshotter``.
 - `serving`: options that both serving commands have.
+- `screen`: tables, JSON and progress.
 - `places`: where a plugin listens, and its spec file.
 """

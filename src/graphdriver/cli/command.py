@@ -63,6 +63,10 @@ def needs_grpc(missing: ImportError) -> UnsupportedError:
 
 OK: Final = 0
 FAILED: Final = 1
+WARNED: Final = 13
+"""A check found something that will go wrong, or space that is lost."""
+DAMAGED: Final = 14
+"""A check found something that does not work, or lost content, and did not repair it."""
 INTERRUPTED: Final = 130
 """As shells report SIGINT: 128 and the signal's number."""
 
@@ -99,6 +103,8 @@ exit codes:
   10   a stream broke off
   11   the plugin does not answer
   12   a request over the plugin's limits
+  13   a check found something that will go wrong later, or lost space
+  14   a check found damage, or something that does not work
   130  interrupted
 """
 

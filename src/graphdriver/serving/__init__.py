@@ -5,6 +5,7 @@
 - `home_contents`: a check for files of others in a directory.
 - `init_lock`: many calls at once, or one Init.
 - `call_log`: a line for each call, warnings for long ones.
+- `figures`: counts and durations of calls.
 - `logs`: the log's formats.
 - `options`: ``sync=`` and ``adopt=``, which the framework takes itself.
 - `process`: rights, umask, descriptors of the process.

@@ -15,6 +15,7 @@ from typing import Final
 
 from graphdriver.errors import GraphDriverError
 from graphdriver.linux.resources import error_text
+from graphdriver.serving.figures import Figures
 
 SLOW: Final = 30.0
 """After how many seconds a running call is logged as slow; again whenever its time has doubled."""
@@ -23,9 +24,14 @@ _calls = logging.getLogger("graphdriver.calls")
 
 
 class CallLog:
-    """The running calls, and one thread that looks for slow ones among them."""
+    """The running calls, and one thread that looks for slow ones among them.
+
+    Attributes:
+        figures: each call is counted in these at its end.
+    """
 
     def __init__(self) -> None:
+        self.figures = Figures()
         self._running: set[Call] = set()
         self._busy = threading.Event()
         self._closed = threading.Event()
@@ -34,7 +40,7 @@ class CallLog:
 
     def begin(self, name: str) -> Call:
         """Begin a call; the caller ends it."""
-        call = Call(self._running, name)
+        call = Call(self, self._running, name)
         self._running.add(call)
         if not self._busy.is_set():  # at most once in `SLOW` seconds
             self._watch()
@@ -94,9 +100,10 @@ class Call:
         snapshot: the key of the snapshot that it is for.
     """
 
-    __slots__ = ("_running", "due", "layer", "name", "parent", "snapshot", "started")
+    __slots__ = ("_log", "_running", "due", "layer", "name", "parent", "snapshot", "started")
 
-    def __init__(self, running: set[Call], name: str) -> None:
+    def __init__(self, log: CallLog, running: set[Call], name: str) -> None:
+        self._log = log
         self._running = running
         self.started = time.monotonic()
         self.due = self.started + SLOW
@@ -117,8 +124,11 @@ class Call:
         return f"{self.spoken} {subject}" if subject else self.spoken
 
     def end(self) -> None:
-        """End the call without a line in the log."""
+        """End the call without a line in the log, and without counting it."""
         self._running.discard(self)
+
+    def _count(self, error: str) -> None:
+        self._log.figures.ended(self.name, time.monotonic() - self.started, error)
 
     def done(self, status: int | str) -> None:
         """Log a success.
@@ -127,6 +137,7 @@ class Call:
             status: the protocol's status code.
         """
         self.end()
+        self._count("")
         if _calls.isEnabledFor(logging.DEBUG):
             _calls.debug("%s", self.name, extra={"graphdriver": self._members(status)})
 
@@ -141,6 +152,7 @@ class Call:
             cause: the exception that was raised.
         """
         self.end()
+        self._count(answered.kind.value)
         _calls.warning(
             "%s",
             answered,

@@ -1,0 +1,95 @@
+"""Abilities of a driver's *class*: what it can tell of a home that it does not serve, and repair there.
+
+Both are optional (`graphdriver.driver.ability` finds them). The home may be served by another process,
+or by none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from graphdriver.driver import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLayer:
+    """A layer as a driver's files describe it, whether or not a process serves the home.
+
+    Attributes:
+        id: the layer.
+        parent: its parent; ``""``: it has none; None: the files do not tell.
+        path: the directory with the layer's own content, without the layers below if the driver keeps
+            them apart; ``""`` if there is none.
+        usage: the disk usage as it was counted last; None: it was not counted.
+    """
+
+    id: str
+    parent: str | None
+    path: str
+    usage: Usage | None = None
+
+
+class ReadsHome(Protocol):
+    """A driver *class* that reads a home without serving it, also beside a process that does."""
+
+    def stored_layers(self, home: str) -> Iterator[StoredLayer]:
+        """Yield all layers in a home, damaged ones too, in no order; a class method.
+
+        Nothing is written. A layer that another process makes or removes meanwhile may be missing.
+
+        Args:
+            home: an existing directory.
+
+        Raises:
+            OSError: the home cannot be read.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Something in a home that is not as the driver left it.
+
+    Attributes:
+        code: a stable name for programs: ``dangling-link``.
+        layer: the layer that it is about; ``""``: the whole home.
+        text: what is wrong, in one sentence without a full stop.
+        repair: what `ChecksHome.mend_home` does about it, in the imperative: ``remove the link``;
+            ``""`` if nothing can be done without losing the layer.
+        loses: whether content was lost, so that images or containers cannot work.
+    """
+
+    code: str
+    layer: str
+    text: str
+    repair: str = ""
+    loses: bool = False
+
+
+class ChecksHome(Protocol):
+    """A driver *class* that checks and repairs a home that it does not serve."""
+
+    def check_home(self, home: str) -> Iterator[Damage]:
+        """Yield what is wrong in a home; a class method that writes nothing.
+
+        A process may serve the home meanwhile; what it is just making or removing is no damage.
+
+        Args:
+            home: an existing directory.
+
+        Raises:
+            OSError: the home cannot be read.
+        """
+        ...
+
+    def mend_home(self, home: str, damage: Damage) -> None:
+        """Repair one damage that `check_home` found, as its ``repair`` says; a class method.
+
+        No process serves the home. The repair may be interrupted and made again.
+
+        Raises:
+            OSError: it cannot be repaired; the text says why.
+        """
+        ...
