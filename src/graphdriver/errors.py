@@ -11,6 +11,7 @@ gRPC codes (`graphdriver.containerd.service`) and exit codes (`graphdriver.cli.c
 from __future__ import annotations
 
 import enum
+import shlex
 from typing import ClassVar, Final, Self
 
 
@@ -33,6 +34,8 @@ class Kind(enum.Enum):
     """The layer or the home is in use by somebody else."""
     UNFINISHED = "unfinished"
     """The layer is incomplete: its transfer did not finish."""
+    DAMAGED = "damaged"
+    """Files of the layer, or of one below it, were lost or damaged."""
     UNSUPPORTED = "unsupported"
     """This driver, filesystem or kernel cannot do it."""
     NOT_READY = "not ready"
@@ -136,6 +139,28 @@ class LayerUnfinishedError(GraphDriverError):
     kind = Kind.UNFINISHED
 
 
+class LayerDamagedError(GraphDriverError):
+    """Files of a layer were lost or damaged: neither it nor a layer on it can be used.
+
+    The text names the damaged layer, which may be another one than the call is about: one below it.
+    """
+
+    kind = Kind.DAMAGED
+
+    @classmethod
+    def of(cls, layer: str, wrong: str, home: str) -> LayerDamagedError:
+        """Return the error for a damaged layer.
+
+        Args:
+            layer: its ID.
+            wrong: what is wrong with it.
+            home: the driver's home, which ``graphdriver fsck`` checks.
+        """
+        return cls(
+            f"layer {layer} is damaged: {wrong}", hint=f"graphdriver fsck {shlex.quote(home)}"
+        )
+
+
 class UnsupportedError(GraphDriverError):
     """This driver, filesystem or kernel cannot do what was asked."""
 
@@ -197,6 +222,7 @@ BY_KIND: Final[dict[Kind, type[GraphDriverError]]] = {
         LayerExistsError,
         InUseError,
         LayerUnfinishedError,
+        LayerDamagedError,
         UnsupportedError,
         NotReadyError,
         BadArchiveError,

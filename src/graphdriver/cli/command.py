@@ -77,6 +77,7 @@ CODES: Final = {
     Kind.EXISTS: 4,
     Kind.IN_USE: 5,
     Kind.UNFINISHED: 6,
+    Kind.DAMAGED: DAMAGED,
     Kind.UNSUPPORTED: 7,
     Kind.UNKNOWN_CALL: 7,
     Kind.WRONG_METHOD: 7,
@@ -104,7 +105,7 @@ exit codes:
   11   the plugin does not answer
   12   a request over the plugin's limits
   13   a check found something that will go wrong later, or lost space
-  14   a check found damage, or something that does not work
+  14   a check found damage, or something that does not work; the layer is damaged
   130  interrupted
 """
 

@@ -28,6 +28,7 @@ CODES: Final = {
     Kind.IN_USE: grpc.StatusCode.FAILED_PRECONDITION,
     Kind.UNSUPPORTED: grpc.StatusCode.FAILED_PRECONDITION,
     Kind.UNFINISHED: grpc.StatusCode.FAILED_PRECONDITION,
+    Kind.DAMAGED: grpc.StatusCode.DATA_LOSS,
     Kind.NOT_READY: grpc.StatusCode.UNAVAILABLE,
 }
 """The gRPC code for each kind of error; INTERNAL for all others."""
