@@ -23,12 +23,14 @@ class StoredLayer:
         path: the directory with the layer's own content, without the layers below if the driver keeps
             them apart; ``""`` if there is none.
         usage: the disk usage as it was counted last; None: it was not counted.
+        beside: other files and directories that hold content of the layer: an image.
     """
 
     id: str
     parent: str | None
     path: str
     usage: Usage | None = None
+    beside: tuple[str, ...] = ()
 
 
 class ReadsHome(Protocol):

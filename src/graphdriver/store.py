@@ -64,6 +64,27 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _log = logging.getLogger(__name__)
 
 
+def layers_in(home: str, own: Collection[str] = ()) -> Iterator[str]:
+    """Yield the IDs of all layers in a home, in no order; nothing is written.
+
+    A `Store` of this or of another process may make and remove layers meanwhile.
+
+    Args:
+        home: the home.
+        own: names in the home that the driver uses itself.
+
+    Raises:
+        OSError: the home cannot be read.
+    """
+    for name in os.listdir(home):
+        if name.startswith(".") or name in own:
+            continue
+        with contextlib.suppress(OSError):  # it was removed meanwhile, or is a dangling link
+            mode = os.stat(f"{home}/{name}").st_mode
+            if stat.S_ISDIR(mode) and stat.S_IMODE(mode) != _DELETING:
+                yield name
+
+
 class Store:
     """The layers' directories in a home.
 

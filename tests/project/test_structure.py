@@ -162,6 +162,7 @@ BUILDS_ON: dict[str, tuple[str, ...]] = {
                 "mounts",
                 "options",
                 "probe",
+                "reading",
             ),
             "reference_counts",
         )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from graphdriver.driver import IDMap, ProtoDriver, Suitability, Touched, host_root
-from graphdriver.drivers.btrfs import subvolumes
+from graphdriver.drivers.btrfs import reading, subvolumes
 from graphdriver.drivers.btrfs.probe import expect_btrfs, expect_kernel, probe_subvolumes
 from graphdriver.drivers.btrfs.subvolumes import ROOT, delete_layer
 from graphdriver.drivers.btrfs.touched import touched_since
@@ -16,6 +16,7 @@ from graphdriver.drivers.options import Option, parse_size, read_options, split_
 from graphdriver.drivers.probe_record import probe_or_recall
 from graphdriver.errors import UnsupportedError
 from graphdriver.files.directories import opened
+from graphdriver.homes import StoredLayer
 from graphdriver.linux import btrfs, btrfs_quota, inode_flags
 from graphdriver.linux.filesystem import syncfs
 from graphdriver.store import Store
@@ -41,6 +42,11 @@ class BtrfsDriver(ProtoDriver):
         """Refuse what would be refused in any home."""
         _size_in(split_options(options))
         expect_kernel()
+
+    @classmethod
+    def stored_layers(cls, home: str) -> Iterator[StoredLayer]:
+        """Yield all layers of a home, served or not (`graphdriver.homes.ReadsHome`)."""
+        return reading.stored_layers(home)
 
     def init(
         self,

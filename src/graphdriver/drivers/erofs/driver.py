@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar, Final
 
 from graphdriver.driver import Change, ClosableStream, Mount, ReadStream, Suitability
+from graphdriver.drivers.erofs import reading
 from graphdriver.drivers.erofs.layers import ErofsLayers, ImageSetup
 from graphdriver.drivers.erofs.probe import Found, expect_erofs, probe_erofs
 from graphdriver.drivers.options import Option
@@ -24,6 +25,7 @@ from graphdriver.drivers.overlay.layers import OverlayLayers
 from graphdriver.drivers.overlay.options import MOUNTOPT, SIZE, VOLATILE, XINO, HomeOptions
 from graphdriver.drivers.overlay.probe import expect_overlayfs
 from graphdriver.drivers.probe_record import probe_or_recall
+from graphdriver.homes import StoredLayer
 from graphdriver.layer.change_list import ChangeList, changed_size
 from graphdriver.layer.changes import compare
 from graphdriver.layer.overlay.changes import compare_upper
@@ -79,6 +81,11 @@ class ErofsDriver(OverlayDriver):
             own = parsed
         mounter = KernelMounter(home)
         return ImageSetup(cls.driver_name, mounter, own, found.backing, found=found)
+
+    @classmethod
+    def stored_layers(cls, home: str) -> Iterator[StoredLayer]:
+        """Yield all layers of a home, served or not (`graphdriver.homes.ReadsHome`)."""
+        return reading.stored_layers(home)
 
     def mounts(self, id: str, *, read_only: bool) -> Sequence[Mount]:
         """Return the layer's mount without making it, with the images below it mounted."""

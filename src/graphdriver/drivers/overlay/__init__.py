@@ -6,6 +6,7 @@ Each file is one subject:
 - `mounter`: an overlay mount as data, and the interface of the mounters `kernel_mounter` and
   `fuse_mounter`.
 - `mounts`: where and when each layer is mounted. `reference_counts`: how often each was got.
+- `reading`: the layers of a home that need not be served.
 - `aliases`: a second path of a directory. `probe`: whether a directory can be served. `options`.
 - `overlay2`, `fuse_overlayfs`: the two driver classes, on `driver` (diffs) and `layers` (all else).
 

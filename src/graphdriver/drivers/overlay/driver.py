@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import abc
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import ClassVar
 
 from graphdriver.driver import Change, ClosableStream, Mount, ReadStream
 from graphdriver.drivers.options import Option
+from graphdriver.drivers.overlay import reading
 from graphdriver.drivers.overlay.layers import HomeSetup, OverlayLayers
+from graphdriver.drivers.overlay.layout import Layout
 from graphdriver.drivers.overlay.mounter import named_mount
+from graphdriver.homes import StoredLayer
 from graphdriver.layer.change_list import ChangeList, changed_size
 from graphdriver.layer.overlay.changes import compare_upper
 from graphdriver.layer.overlay.form import MountedOverlay, UpperDirectory
@@ -54,6 +57,11 @@ class OverlayDriver(NaiveDiffDriver):
         Raises:
             UnsupportedError: an option is unknown, or the home cannot be served.
         """
+
+    @classmethod
+    def stored_layers(cls, home: str) -> Iterator[StoredLayer]:
+        """Yield all layers of a home, served or not (`graphdriver.homes.ReadsHome`)."""
+        return reading.stored_layers(Layout(home))
 
     def mounts(self, id: str, *, read_only: bool) -> Sequence[Mount]:
         """Return the layer's mount without making it (`graphdriver.driver.NamesMounts`)."""

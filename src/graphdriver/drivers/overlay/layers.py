@@ -82,6 +82,7 @@ class OverlayLayers(ProtoDriver):
         self._store = Store(home, self._owner[1], own=(LINKS,), delete_small=remove_small_tree)
         self._counts = ReferenceCounts(home)
         self._layout = self.layout_type(home)
+        self._layout.make()
         self._mounts = self.make_mounts()
         self._family = threading.Lock()
         """Guards the index of parents: no parent is removed while a child is made."""

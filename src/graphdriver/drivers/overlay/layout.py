@@ -50,6 +50,14 @@ class Layout:
 
     def __init__(self, home: str) -> None:
         self.home = home
+
+    def make(self) -> None:
+        """Make the directory of the links, unless it exists.
+
+        Raises:
+            UnsupportedError: it belongs to another user, or is a file.
+            OSError: it cannot be made.
+        """
         make_own(self.path(LINKS), 0o700)
 
     def path(self, *parts: str) -> str:

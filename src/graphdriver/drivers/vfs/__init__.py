@@ -18,5 +18,6 @@ home:
     is compared file by file, and it does not count as a child of its parent.
 
 - `driver`: the driver class.
+- `reading`: the layers of a home that need not be served.
 - `tree_copy`: copies a layer's tree.
 """

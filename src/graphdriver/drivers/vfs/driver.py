@@ -6,21 +6,21 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from graphdriver.driver import IDMap, ProtoDriver, Suitability, host_root
 from graphdriver.drivers.options import Option, read_options, split_options
 from graphdriver.drivers.probe_record import probe_or_recall
+from graphdriver.drivers.vfs import reading
+from graphdriver.drivers.vfs.reading import MADE, ROOT
 from graphdriver.drivers.vfs.tree_copy import copy_tree
 from graphdriver.errors import UnsupportedError
 from graphdriver.files.small_files import read_text, write_whole
+from graphdriver.homes import StoredLayer
 from graphdriver.linux import reflink
 from graphdriver.linux.filesystem import syncfs
 from graphdriver.store import Store
-
-_ROOT = "root"
-_MADE = "made"
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +43,11 @@ class VfsDriver(ProtoDriver):
         """Refuse what would be refused in any home."""
         _refuse_options(split_options(options))
 
+    @classmethod
+    def stored_layers(cls, home: str) -> Iterator[StoredLayer]:
+        """Yield all layers of a home, served or not (`graphdriver.homes.ReadsHome`)."""
+        return reading.stored_layers(home)
+
     def init(
         self,
         home: str,
@@ -64,13 +69,13 @@ class VfsDriver(ProtoDriver):
         _refuse_options(storage_opt.items())
         source = self._store.parent_path(parent) if parent else None
         with self._store.staged(id) as directory:
-            root = os.path.join(directory, _ROOT)
+            root = os.path.join(directory, ROOT)
             os.mkdir(root, 0o755)
             os.chmod(root, 0o755)
             os.chown(root, *self._owner)
             if source:
-                _copy(os.path.join(source, _ROOT), root)
-            write_whole(os.path.join(directory, _MADE), parent, 0o600)
+                _copy(os.path.join(source, ROOT), root)
+            write_whole(os.path.join(directory, MADE), parent, 0o600)
 
     def remove(self, id: str) -> None:
         """Remove a layer; see `graphdriver.ProtoDriver.remove`."""
@@ -78,7 +83,7 @@ class VfsDriver(ProtoDriver):
 
     def get(self, id: str, mount_label: str) -> str:
         """Return the layer's tree; see `graphdriver.ProtoDriver.get`."""
-        return os.path.join(self._store.path(id), _ROOT)
+        return os.path.join(self._store.path(id), ROOT)
 
     def put(self, id: str) -> None:
         """Check that the layer exists, and do nothing else."""
@@ -110,7 +115,7 @@ class VfsDriver(ProtoDriver):
         for other in self._store.layers():
             # A layer with a damaged file needs no parent: it is a whole tree.
             with contextlib.suppress(FileNotFoundError, ValueError):
-                if read_text(os.path.join(self._store.path(other), _MADE)) == id:
+                if read_text(os.path.join(self._store.path(other), MADE)) == id:
                     return False
         return True
 
@@ -119,7 +124,7 @@ class VfsDriver(ProtoDriver):
 
         None if it never did, or if that is not known (`graphdriver.driver.TellsUntouched`).
         """
-        made = os.path.join(self._store.path(id), _MADE)
+        made = os.path.join(self._store.path(id), MADE)
         try:
             return os.stat(made).st_ctime_ns if read_text(made) == parent else None
         except (FileNotFoundError, ValueError) as error:

@@ -1,0 +1,44 @@
+"""The layers of a home as its files describe them, whether or not a process serves it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from graphdriver.driver import Usage
+from graphdriver.drivers.erofs.layout import APPLIED, IMAGE, RECORD, ImageLayout
+from graphdriver.drivers.overlay.layout import DIFF, LINKS
+from graphdriver.drivers.overlay.reading import parent_in
+from graphdriver.files.small_files import read_text
+from graphdriver.homes import StoredLayer
+from graphdriver.layer.erofs.record import LIMIT, Kind, parse
+from graphdriver.store import layers_in
+
+_BLOCK = 512  # the unit of st_blocks (inode(7))
+
+
+def stored_layers(home: str) -> Iterator[StoredLayer]:
+    """Yield all layers; see `graphdriver.homes.ReadsHome.stored_layers`."""
+    layout = ImageLayout(home)
+    for id in layers_in(home, (LINKS,)):
+        yield _stored(layout, id)
+
+
+def _stored(layout: ImageLayout, id: str) -> StoredLayer:
+    upper = layout.path(id, DIFF)
+    path = upper if os.path.isdir(upper) else ""
+    parent = parent_in(layout, id)
+    if not layout.is_applied(id):
+        return StoredLayer(id, parent, path)
+    image = layout.path(id, IMAGE)
+    try:
+        is_tree = parse(read_text(layout.path(id, RECORD), LIMIT)).kind is Kind.TREE
+        file = os.lstat(image)
+        if is_tree:
+            return StoredLayer(id, parent, path, beside=(image, layout.path(id, APPLIED)))
+        usage = None
+        if path and layout.is_unwritten(id):  # then there is nothing to walk through
+            usage = Usage((file.st_blocks + os.lstat(upper).st_blocks) * _BLOCK, 2)
+    except (OSError, ValueError):  # damaged
+        return StoredLayer(id, parent, path)
+    return StoredLayer(id, parent, path, usage, beside=(image,))
