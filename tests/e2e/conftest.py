@@ -15,9 +15,9 @@ import pytest
 
 from tests.e2e import debian
 from tests.e2e.engines import DRIVERS, PEERS, Engines
-from tests.e2e.plugin import Plugin
 from tests.support.daemon import Daemon
 from tests.support.ground import Docker, find_docker
+from tests.support.plugin_process import Plugin
 from tests.support.small_image import small_image, static_busybox
 
 HERE = Path(__file__).parent

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.e2e.plugin import Plugin
 from tests.support.daemon import Daemon
 from tests.support.filesystems import loop
 from tests.support.ground import ROOM_NEEDED, Docker, new_folder
+from tests.support.plugin_process import Plugin
 
 DRIVERS = ("vfs", "overlay2", "erofs", "btrfs", "fuse-overlayfs")
 """The drivers that daemons are tried on: every test that takes a daemon of ours, on each of them."""

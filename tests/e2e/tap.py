@@ -26,7 +26,7 @@ import httptools
 from graphdriver import UnixListener
 from graphdriver.docker.address.discovery import Address
 from graphdriver.docker.recorder import Connection, Relay
-from tests.e2e.plugin import Plugin
+from tests.support.plugin_process import Plugin
 
 TIMEOUT = 60.0
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.plugin import Plugin
 from tests.support.daemon import Daemon
+from tests.support.plugin_process import Plugin
 
 RETRY_TIMEOUT = 60.0
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.engines import Engines
-from tests.e2e.plugin import Plugin
 from tests.support.daemon import Daemon
+from tests.support.plugin_process import Plugin
 
 WRITE = "for _ in $(busybox seq 60); do cat /bin/busybox || break; done 2>&1 > /file; echo over"
 """More than 60 MB; one copy is more than one."""

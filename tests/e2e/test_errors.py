@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.homes import layers
-from tests.e2e.plugin import Plugin
 from tests.support.daemon import Daemon
 from tests.support.images import LayerTar, image_archive
+from tests.support.plugin_process import Plugin
 
 ON_ONE = pytest.mark.parametrize("driver", ["vfs"], indirect=True)
 """What the handler does for every driver, and what makes the daemon wait for many seconds."""

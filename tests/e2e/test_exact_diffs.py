@@ -19,11 +19,11 @@ import pytest
 
 from tests.e2e.engines import Engines
 from tests.e2e.homes import home_of
-from tests.e2e.plugin import Plugin
 from tests.e2e.tap import Tap
 from tests.e2e.test_examples import WITH_A_LOG
 from tests.support.daemon import Daemon, DockerError
 from tests.support.images import image_archive, read_saved
+from tests.support.plugin_process import Plugin
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAME = f"keeps-tars-{secrets.token_hex(3)}"

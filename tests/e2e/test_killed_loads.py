@@ -17,11 +17,11 @@ from graphdriver.driver import mounted
 from graphdriver.errors import RemoteError
 from tests.e2e import homes
 from tests.e2e.engines import Engines
-from tests.e2e.plugin import Plugin
 from tests.e2e.tap import Tap
 from tests.support import leftovers
 from tests.support.daemon import Daemon
 from tests.support.images import LayerTar, digest, image_archive, read_saved
+from tests.support.plugin_process import Plugin
 
 POINTS = (1, 50, 99)
 """Where a load is cut off: per cent of the layer's bytes, as the plugin has read them."""

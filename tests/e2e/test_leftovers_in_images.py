@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.engines import Engines
-from tests.e2e.plugin import Plugin
 from tests.support.daemon import Daemon
 from tests.support.images import LayerTar, image_archive, read_saved
+from tests.support.plugin_process import Plugin
 
 FAR_PAST = -6795364579
 

@@ -11,9 +11,9 @@ from graphdriver.docker.client import Client
 from graphdriver.linux.mountinfo import MountPoint, mount_points
 from tests.e2e import homes
 from tests.e2e.engines import Engines
-from tests.e2e.plugin import Plugin
 from tests.support.daemon import Daemon, DockerError
 from tests.support.images import LayerTar, image_archive, read_saved
+from tests.support.plugin_process import Plugin
 
 MOST_LAYERS = 125
 """More a daemon refuses to load (moby, layer/layer_store.go, maxLayerDepth)."""

@@ -19,10 +19,10 @@ from graphdriver.docker.client import Client
 from graphdriver.driver import mounted
 from tests.e2e import homes
 from tests.e2e.engines import Engines
-from tests.e2e.plugin import Plugin
 from tests.e2e.subids import COUNT, FIRST, USER, subordinate_ids
 from tests.support.daemon import Daemon
 from tests.support.images import LayerTar, SavedImage, chain_id, digest, image_archive, read_saved
+from tests.support.plugin_process import Plugin
 
 NOBODY = 0xFFFFFFFF
 

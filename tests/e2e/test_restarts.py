@@ -8,7 +8,7 @@ import pytest
 from graphdriver.docker.client import Client
 from tests.e2e import homes
 from tests.e2e.engines import Engines
-from tests.e2e.plugin import Plugin
+from tests.support.plugin_process import Plugin
 
 
 @pytest.mark.reaches("Init", "Capabilities", "Create", "ApplyDiff", "Get", "Put", "Cleanup")

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.engines import Engines
-from tests.e2e.plugin import SOCKETS, SPECS
 from tests.support.certificates import Certificates, make
 from tests.support.daemon import DockerError
+from tests.support.plugin_process import SOCKETS, SPECS
 
 pytestmark = pytest.mark.parametrize("driver", ["overlay2"], indirect=True)
 """How a daemon comes to a plugin does not depend on the driver."""

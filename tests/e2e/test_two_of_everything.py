@@ -11,8 +11,8 @@ import pytest
 from graphdriver.drivers.loading import load
 from tests.e2e.engines import Engines
 from tests.e2e.homes import home_of, layers
-from tests.e2e.plugin import Plugin
 from tests.support.daemon import Daemon, DockerError
+from tests.support.plugin_process import Plugin
 
 OTHER_DRIVERS = """
 from graphdriver.drivers.loading import load

@@ -1,8 +1,8 @@
 """Our plugin as a process of its own, and its log of calls.
 
-The log is the plugin's own word: with ``-v --log-format json`` it writes one line for each call. Every
-test asks it, at its end, whether the daemon's calls came; a daemon that silently used another driver
-would pass all else.
+The log is the plugin's own word: with ``-v --log-format json`` it writes one line for each call. A
+test can ask it whether the daemon's calls came; a daemon that silently used another driver would pass
+all else.
 """
 
 from __future__ import annotations
