@@ -10,6 +10,10 @@ Two programs in the same run show what the kernel and the scheduler cost here:
   thread, and checks nothing. Layers of overlay2, in DIR, are compared with it.
 
 All take turns; the medians of a round make a ratio, and the median of the rounds' ratios is printed.
+Everything is measured twice: all programs and their caller on one core, and the programs on another
+core than the caller. Left alone, the scheduler may place one program here and another there, and waking
+a thread on an idle core takes longer than a small call.
+
 ``--beside`` adds the plugin of another commit (see `benchmarks/layers.py`). No Python client is in the
 way: requests are ready-made bytes. At the end the calls of eight connections are counted.
 """
@@ -29,6 +33,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from graphdriver import Client
@@ -54,6 +59,19 @@ def request(call: str, **members: str) -> bytes:
         "Accept: application/vnd.docker.plugins.v1.2+json\r\n\r\n"
     )
     return (head + body).encode()
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that runs: its socket and its process."""
+
+    path: str
+    pid: int
+
+    def pin(self, cores: set[int]) -> None:
+        """Keep all its threads on some cores; threads that start later inherit them."""
+        for thread in os.listdir(f"/proc/{self.pid}/task"):
+            os.sched_setaffinity(int(thread), cores)
 
 
 class Caller:
@@ -186,19 +204,20 @@ def _accepted(path: str) -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
-def running(program: Callable[..., None], path: str, *arguments: str) -> Iterator[str]:
-    """Run one of the programs above in a process of its own; yield its socket."""
+def running(program: Callable[..., None], path: str, *arguments: str) -> Iterator[Program]:
+    """Run one of the programs above in a process of its own."""
     process = multiprocessing.Process(target=program, args=(path, *arguments), daemon=True)
     process.start()
     _wait_for(path)
-    yield path
+    assert process.pid
+    yield Program(path, process.pid)
     process.terminate()
     process.join()
 
 
 @contextlib.contextmanager
-def served(python: str, driver: str, directory: Path) -> Iterator[str]:
-    """Serve a driver that has one layer, ``base``; yield the plugin's socket."""
+def served(python: str, driver: str, directory: Path) -> Iterator[Program]:
+    """Serve a driver that has one layer, ``base``."""
     directory.mkdir()
     # The name of a plugin is that of its socket; no other plugin may have it.
     path = f"{directory}/{directory.parent.name}-{directory.name}.sock"
@@ -208,7 +227,7 @@ def served(python: str, driver: str, directory: Path) -> Iterator[str]:
         with Client(path) as client:
             client.init(f"{directory}/home", [], [], [])
             client.create("base", "", "", {})
-            yield path
+            yield Program(path, plugin.pid)
             client.cleanup()
         plugin.terminate()
 
@@ -242,12 +261,27 @@ def layers(caller: Caller) -> dict[str, float]:
 
 
 def take_turns(
-    work: Callable[[Caller], dict[str, float]], sockets: dict[str, str], floor: str, rounds: int
+    work: Callable[[Caller], dict[str, float]],
+    programs: dict[str, Program],
+    floor: str,
+    rounds: int,
+    cores: tuple[int, int],
 ) -> Rows:
-    """Let all programs do the same work in turn; print and return the medians and the ratios."""
-    callers = {name: Caller(path) for name, path in sockets.items()}
+    """Let all programs do the same work in turn; print and return the medians and the ratios.
+
+    Args:
+        work: makes the calls.
+        programs: by their names.
+        floor: the name of the one that the others are compared with.
+        rounds: how often.
+        cores: the core of the caller, and that of the programs.
+    """
+    callers = {name: Caller(program.path) for name, program in programs.items()}
     for caller in callers.values():
         work(caller)  # not counted
+    os.sched_setaffinity(0, {cores[0]})
+    for program in programs.values():
+        program.pin({cores[1]})
     found: list[dict[str, dict[str, float]]] = []
     order = list(callers)
     for _ in range(rounds):
@@ -257,7 +291,7 @@ def take_turns(
         caller.close()
     rows: Rows = []
     for call in found[0][floor]:
-        row: dict[str, object] = {"call": call}
+        row: dict[str, object] = {"call": call, "cores": len(set(cores))}
         for name in callers:
             row[f"{name}_us"] = round(statistics.median(one[name][call] for one in found) * 1e6, 1)
         for name in callers.keys() - {floor}:
@@ -292,7 +326,7 @@ def at_once(path: str, connections: int) -> Rows:
 def main() -> None:
     """Serve, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--dir", default="/dev/shm", help="where layers are (default: %(default)s)")
     parser.add_argument("--beside", metavar="PYTHON", help="of another commit's environment")
     parser.add_argument("--json", metavar="FILE")
@@ -307,7 +341,7 @@ def main() -> None:
     ):
         place = Path(name)
 
-        def serve(driver: str) -> dict[str, str]:
+        def serve(driver: str) -> dict[str, Program]:
             return {
                 name: held.enter_context(served(python, driver, place / f"{driver}-{name}"))
                 for name, python in pythons.items()
@@ -316,9 +350,14 @@ def main() -> None:
         vfs, overlay2 = serve("vfs"), serve("overlay2")
         vfs["echo"] = held.enter_context(running(echo, f"{place}/echo"))
         overlay2["bare"] = held.enter_context(running(bare, f"{place}/bare", f"{place}/bare-home"))
-        rows += take_turns(small_calls, vfs, "echo", arguments.rounds)
-        rows += take_turns(layers, overlay2, "bare", arguments.rounds)
-        rows += at_once(vfs["plugin"], 8)
+        everywhere = os.sched_getaffinity(0)
+        first, *others = sorted(everywhere)
+        for core in (first, *others[:1]):
+            rows += take_turns(small_calls, vfs, "echo", arguments.rounds, (first, core))
+            rows += take_turns(layers, overlay2, "bare", arguments.rounds, (first, core))
+        os.sched_setaffinity(0, everywhere)
+        vfs["plugin"].pin(everywhere)
+        rows += at_once(vfs["plugin"].path, 8)
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
             json.dump(rows, file, indent=2)
