@@ -89,6 +89,23 @@ class Capabilities:
     reproduces_exact_diffs: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """The privileges that a driver needs besides those with which layers are read and written.
+
+    ``graphdriver serve`` and ``graphdriver snapshotter`` give up all others
+    (docs/operations.md lists what they keep for every driver).
+
+    Attributes:
+        capabilities: their names as in capabilities(7): ``CAP_NET_ADMIN``.
+        set_uid_programs: whether the driver starts a program that must gain privileges by its
+            set-user-ID bit or by file capabilities.
+    """
+
+    capabilities: AbstractSet[str] = frozenset()
+    set_uid_programs: bool = False
+
+
 class ReadStream(Protocol):
     """The tar that `Driver.apply_diff` reads."""
 
@@ -117,6 +134,10 @@ class ProtoDriver(abc.ABC):
 
     home_format: ClassVar[int] = 1
     """The version of the layout on disk; a home of another version is refused."""
+
+    needs: ClassVar[Needs | None] = None
+    """The privileges of the process that serves it; None: all that it was started with. A subclass does
+    not inherit this, so that it keeps what it may need until it declares its own."""
 
     def init(  # noqa: B027 - to do nothing is the default
         self,

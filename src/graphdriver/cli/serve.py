@@ -96,13 +96,16 @@ def _serve(
     from graphdriver.drivers.choice import check_driver
     from graphdriver.drivers.loading import load, make
     from graphdriver.serving.options import split_framework_options
+    from graphdriver.serving.privileges import give_up_privileges
 
     def announce() -> None:
         print(f"serving {driver} on {place}")
         print(_how_to_use(place.name, _data_root(arguments)))
         sys.stdout.flush()
 
-    check_driver(load(driver.name), split_framework_options(arguments.opt).driver)
+    cls = load(driver.name)
+    give_up_privileges(cls)
+    check_driver(cls, split_framework_options(arguments.opt).driver)
     state_dir = make_state_directory(place.state)
     if arguments.driver and (arguments.data_root or not is_remembered(state_dir)):
         _look_at_home(driver.name, arguments.data_root)

@@ -79,13 +79,15 @@ def _run_snapshotter(arguments: argparse.Namespace) -> int:
 def _serve(arguments: argparse.Namespace, name: str, address: str, root: str) -> int:
     import logging
 
-    from graphdriver.drivers.loading import make
+    from graphdriver.drivers.loading import load, make
     from graphdriver.serving.notify import Notifier
+    from graphdriver.serving.privileges import USER_NAMESPACES, give_up_privileges
     from graphdriver.serving.signals import Signals, raise_until_served
 
     raise_until_served()
     set_up_log(arguments)
     driver = driver_of(arguments, root)
+    give_up_privileges(load(driver.name), USER_NAMESPACES)
     try:
         from graphdriver.containerd.server import SnapshotterServer
         from graphdriver.containerd.snapshots import Snapshots

@@ -18,5 +18,6 @@
 - `processes`: /proc of other processes.
 - `unix_sockets`: unix(7).
 - `resources`: which resource ran out.
+- `capabilities`: capabilities(7), no_new_privs.
 - `libc`: the C library by ctypes.
 """

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
-from graphdriver.driver import IDMap, ProtoDriver, Suitability, Touched, host_root
+from graphdriver.driver import IDMap, Needs, ProtoDriver, Suitability, Touched, host_root
 from graphdriver.drivers.btrfs import reading, subvolumes
 from graphdriver.drivers.btrfs.probe import expect_btrfs, expect_kernel, probe_subvolumes
 from graphdriver.drivers.btrfs.subvolumes import ROOT, delete_layer
@@ -26,6 +26,8 @@ class BtrfsDriver(ProtoDriver):
     """Layers as subvolumes and snapshots."""
 
     driver_name: ClassVar[str] = "btrfs"
+    # Root fills images beyond the quotas of their files' owners.
+    needs: ClassVar[Needs] = Needs(frozenset({"CAP_SYS_RESOURCE"}))
     options: ClassVar[Sequence[Option]] = (
         Option("size=10G", "how much a container's layer may hold in addition to its image"),
     )

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar, Final
 
-from graphdriver.driver import Change, ClosableStream, Mount, ReadStream, Suitability
+from graphdriver.driver import Change, ClosableStream, Mount, Needs, ReadStream, Suitability
 from graphdriver.drivers.erofs import reading
 from graphdriver.drivers.erofs.layers import ErofsLayers, ImageSetup
 from graphdriver.drivers.erofs.probe import Found, expect_erofs, probe_erofs
@@ -42,6 +42,8 @@ class ErofsDriver(OverlayDriver):
     """Layers as stored tars, mounted as images below the kernel's overlayfs."""
 
     driver_name: ClassVar[str] = "erofs"
+    # Root fills images beyond the quotas of their files' owners.
+    needs: ClassVar[Needs] = Needs(frozenset({"CAP_SYS_RESOURCE"}))
     options: ClassVar[Sequence[Option]] = (MOUNTOPT, SIZE, VOLATILE)
     _layers: ErofsLayers
 

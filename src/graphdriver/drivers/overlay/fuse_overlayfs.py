@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from graphdriver.driver import Suitability
+from graphdriver.driver import Needs, Suitability
 from graphdriver.drivers.options import Option
 from graphdriver.drivers.overlay.driver import OverlayDriver
 from graphdriver.drivers.overlay.fuse_mounter import FuseMounter, expect_program
@@ -19,6 +19,8 @@ class FuseOverlayfsDriver(OverlayDriver):
     """Layers on each other, mounted by the program fuse-overlayfs."""
 
     driver_name: ClassVar[str] = "fuse-overlayfs"
+    # Without CAP_SYS_RESOURCE: with it the program, which writes for containers, could exceed ``size``.
+    needs: ClassVar[Needs] = Needs()
     options: ClassVar[Sequence[Option]] = (SIZE,)
     mount_type: ClassVar[str] = "fuse3.fuse-overlayfs"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from graphdriver.driver import Suitability
+from graphdriver.driver import Needs, Suitability
 from graphdriver.drivers.options import Option
 from graphdriver.drivers.overlay.driver import OverlayDriver
 from graphdriver.drivers.overlay.kernel_mounter import KernelMounter
@@ -19,6 +19,8 @@ class Overlay2Driver(OverlayDriver):
     """Layers on each other, mounted by the kernel's overlayfs."""
 
     driver_name: ClassVar[str] = "overlay2"
+    # Root fills images beyond the quotas of their files' owners.
+    needs: ClassVar[Needs] = Needs(frozenset({"CAP_SYS_RESOURCE"}))
     options: ClassVar[Sequence[Option]] = (MOUNTOPT, SIZE, VOLATILE)
 
     @classmethod

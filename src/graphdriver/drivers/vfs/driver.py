@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
-from graphdriver.driver import IDMap, ProtoDriver, Suitability, host_root
+from graphdriver.driver import IDMap, Needs, ProtoDriver, Suitability, host_root
 from graphdriver.drivers.options import Option, read_options, split_options
 from graphdriver.drivers.probe_record import probe_or_recall
 from graphdriver.drivers.vfs import reading
@@ -30,6 +30,8 @@ class VfsDriver(ProtoDriver):
 
     driver_name: ClassVar[str] = "vfs"
     options: ClassVar[Sequence[Option]] = ()
+    # Root fills images beyond the quotas of their files' owners.
+    needs: ClassVar[Needs] = Needs(frozenset({"CAP_SYS_RESOURCE"}))
 
     @classmethod
     def probe(cls, home: str) -> Suitability:
