@@ -9,6 +9,7 @@
 - `serve`: ``graphdriver serve``.
 - `snapshotter`: ``graphdriver snapshotter``.
 - `serving`: options that both serving commands have.
+- `watching`: the option ``--metrics``.
 - `screen`: tables, JSON and progress.
 - `places`: where a plugin listens, and its spec file.
 """

@@ -164,7 +164,7 @@ def _unix(arguments: argparse.Namespace, default_name: Callable[[], str]) -> Pla
 
 def _tcp(arguments: argparse.Namespace, default_name: Callable[[], str]) -> Place:
     _refuse(arguments, "--tcp", "--group")
-    host, port = _host_and_port(arguments.tcp)
+    host, port = host_and_port("--tcp", arguments.tcp)
     name = _name(arguments, "", default_name)
     files = _files(arguments, *_OURS, *_DAEMONS)
     if not files:
@@ -222,11 +222,17 @@ def _files(arguments: argparse.Namespace, *options: str) -> list[str]:
     return [os.path.abspath(path) for path in given]
 
 
-def _host_and_port(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not (port.isdecimal() and port.isascii() and int(port) < 1 << 16):
+def host_and_port(option: str, text: str) -> tuple[str, int]:
+    """Return the host and the port of an option's value; the host is empty for all addresses.
+
+    Raises:
+        MalformedRequestError: it has another form.
+    """
+    host, colon, port = text.rpartition(":")
+    if not (colon and port.isdecimal() and port.isascii() and int(port) < 1 << 16):
         raise MalformedRequestError(
-            f"--tcp {text} is not of the form HOST:PORT", hint="write 127.0.0.1:2377, or [::1]:2377"
+            f"{option} {text} is not of the form HOST:PORT",
+            hint="write 127.0.0.1:2377, or [::1]:2377",
         )
     return host.removeprefix("[").removesuffix("]"), int(port)
 

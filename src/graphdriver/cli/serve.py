@@ -11,7 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final
 
-from graphdriver.cli import places
+from graphdriver.cli import places, watching
 from graphdriver.cli.command import OK, Command
 from graphdriver.cli.serving import (
     ServedDriver,
@@ -57,6 +57,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         help="the daemon's data root: the best driver for it is chosen, and a driver that does not work"
         f" there is refused (default: {DATA_ROOT}, for which a driver that does not work is a warning)",
     )
+    watching.configure(parser)
     configure_log(parser)
 
 
@@ -111,7 +112,7 @@ def _serve(
         _look_at_home(driver.name, arguments.data_root)
     handler = Handler(make(driver.name), state_dir=state_dir, options=arguments.opt)
     is_read_by_people = not (notifier or place.is_inherited or arguments.log_format == "json")
-    with place.announced():
+    with place.announced(), watching.watched(arguments, handler.served):
         run(handler, [place.listener], notifier, announce if is_read_by_people else lambda: None)
     return OK
 

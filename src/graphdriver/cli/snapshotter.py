@@ -10,6 +10,7 @@ import shlex
 import socket
 from typing import Final
 
+from graphdriver.cli import watching
 from graphdriver.cli.command import OK, Command, needs_grpc
 from graphdriver.cli.serving import (
     configure_driver,
@@ -50,6 +51,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--print-config", action="store_true", help="print containerd's configuration and exit"
     )
+    watching.configure(parser)
     configure_log(parser)
 
 
@@ -105,7 +107,11 @@ def _serve(arguments: argparse.Namespace, name: str, address: str, root: str) ->
     except BaseException:
         snapshots.close()
         raise
-    with server, contextlib.closing(signals):
+    with (
+        server,
+        watching.watched(arguments, snapshots.served),
+        contextlib.closing(signals),
+    ):
         if notifier:
             notifier.ready(f"serving {driver.name} on {address}")
         elif arguments.log_format == "text":

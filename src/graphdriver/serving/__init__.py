@@ -6,6 +6,10 @@
 - `init_lock`: many calls at once, or one Init.
 - `call_log`: a line for each call, warnings for long ones.
 - `figures`: counts and durations of calls.
+- `readiness`: whether calls can be answered, and why not.
+- `metrics`: the figures for Prometheus.
+- `page_server`: an HTTP server of pages to read.
+- `watch_pages`: the pages for programs that watch this process.
 - `logs`: the log's formats.
 - `options`: ``sync=`` and ``adopt=``, which the framework takes itself.
 - `process`: rights, umask, descriptors of the process.

@@ -34,6 +34,13 @@ class CallFigures:
         self.buckets = [0] * (len(BUCKETS) + 1)
         self.errors: dict[str, int] = {}
 
+    def copy(self) -> CallFigures:
+        """Return a copy, which later calls do not change."""
+        copy = CallFigures()
+        copy.count, copy.seconds = self.count, self.seconds
+        copy.buckets, copy.errors = [*self.buckets], {**self.errors}
+        return copy
+
     def quantile(self, part: float) -> float | None:
         """Return an upper bound of the time that a part of the calls took, in seconds.
 
@@ -91,6 +98,11 @@ class Figures:
             figures.buckets[bucket] += 1
             if error:
                 figures.errors[error] = figures.errors.get(error, 0) + 1
+
+    def calls_now(self) -> dict[str, CallFigures]:
+        """Return copies of the figures of each kind of call, all of the same moment."""
+        with self._guard:
+            return {name: figures.copy() for name, figures in self.calls.items()}
 
     def came_in(self, count: int) -> None:
         """Count bytes of a layer's tar that came in."""

@@ -72,6 +72,7 @@ class ServedHome:
         options: options (``key=value``) that come before those of `claim`.
 
     Attributes:
+        engine: as given.
         driver_name: the driver's name in the record of a home.
         counts_gets: the driver, if it has that ability; likewise the next four.
         locks: one call at a time for each layer.
@@ -93,11 +94,12 @@ class ServedHome:
         self.calls = CallLog()
         self.syncs = True
         self.created: set[str] = set()
-        self._engine = engine
+        self.engine = engine
         self._options = tuple(options)
         self._driver_options: Sequence[str] = ()
         self._init_lock = InitLock()
         self._home: Home | None = None
+        self._is_initialised = False
         self._release_when_idle = False
 
     # --- the home ---------------------------------------------------------------------------------
@@ -107,6 +109,15 @@ class ServedHome:
         """The claimed home."""
         assert self._home is not None
         return self._home
+
+    @property
+    def initialised_home(self) -> Home | None:
+        """The home, if the driver is initialised in it; for threads that make no call.
+
+        It may be released at any time, also between two uses of the returned object.
+        """
+        home = self._home  # read once: another thread may release it
+        return home if self._is_initialised else None
 
     def claim(
         self,
@@ -148,7 +159,7 @@ class ServedHome:
             self._home = Home(path, tuple(gid_maps), timeout, adopt=split.adopt)
             self.created.clear()
         try:
-            is_known = self._home.claim(self._engine, self.driver_name, self.driver.home_format)
+            is_known = self._home.claim(self.engine, self.driver_name, self.driver.home_format)
         except BaseException:
             self.release()
             raise
@@ -169,6 +180,7 @@ class ServedHome:
             # A driver serves one home; after an init that failed it may serve none.
             self.release()
             raise
+        self._is_initialised = True
         self._release_when_idle = False
 
     def is_current(self) -> bool:
@@ -186,6 +198,7 @@ class ServedHome:
 
     def release(self) -> None:
         """Unlock the home. Layers and mounts stay as they are."""
+        self._is_initialised = False
         if self._home:
             self._home.close()
         self._home = None

@@ -201,13 +201,18 @@ def dialled_host(host: str) -> str:
     return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
 
 
+def is_loopback(address: str) -> bool:
+    """Tell whether only this machine can reach an IP address."""
+    return address.startswith("127.") or address == "::1"
+
+
 def refuse_beyond_loopback(address: str) -> None:
     """Reject an address for plain TCP that other machines can reach.
 
     Raises:
         UnsupportedError: it is not a loopback address.
     """
-    if not (address.startswith("127.") or address == "::1"):
+    if not is_loopback(address):
         raise UnsupportedError(
             f"{address} can be reached from other machines, and without TLS anybody who can reach"
             " it is root here",
