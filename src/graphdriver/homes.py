@@ -61,6 +61,7 @@ class Damage:
         repair: what `ChecksHome.mend_home` does about it, in the imperative: ``remove the link``;
             ``""`` if nothing can be done without losing the layer.
         loses: whether content was lost, so that images or containers cannot work.
+        path: the file or directory in the home that it is about; ``""``: the layer's own, or none.
     """
 
     code: str
@@ -68,6 +69,7 @@ class Damage:
     text: str
     repair: str = ""
     loses: bool = False
+    path: str = ""
 
 
 class ChecksHome(Protocol):

@@ -50,12 +50,12 @@ from graphdriver.layer.tree.remove import remove_tree
 from graphdriver.linux import acl, inode_flags, projects
 from graphdriver.linux.resources import error_text
 
-_STAGING: Final = ".staging"
+STAGING: Final = ".staging"
 TRASH: Final = ".trash"
 _RESERVE: Final = ".reserve"
 _RESERVED: Final = 1 << 20  # bytes; btrfs counts some 200 KiB of a quota for one rename
 
-_DELETING: Final = stat.S_ISVTX
+DELETING: Final = stat.S_ISVTX
 """The mode of a directory that is being deleted in place; no one sets this mode by hand."""
 
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -81,7 +81,7 @@ def layers_in(home: str, own: Collection[str] = ()) -> Iterator[str]:
             continue
         with contextlib.suppress(OSError):  # it was removed meanwhile, or is a dangling link
             mode = os.stat(f"{home}/{name}").st_mode
-            if stat.S_ISDIR(mode) and stat.S_IMODE(mode) != _DELETING:
+            if stat.S_ISDIR(mode) and stat.S_IMODE(mode) != DELETING:
                 yield name
 
 
@@ -126,7 +126,7 @@ class Store:
         self._remover: threading.Thread | None = None
         self._guard = threading.Lock()
         """Guards the queue, the reasons and the remover."""
-        for name in (_STAGING, TRASH):
+        for name in (STAGING, TRASH):
             make_own(os.path.join(home, name), 0o700)
         self._reserve.make()  # before the sweep starts a remover, which makes it too
         self._sweep()
@@ -193,9 +193,9 @@ class Store:
                 f"{path} is in the way: it is not a directory",
                 hint="move it away, or remove it",
             )
-        staged = f"{self.home}/{_STAGING}/{id}"
+        staged = f"{self.home}/{STAGING}/{id}"
         if id in self._unswept:
-            self._discard(_STAGING, id)
+            self._discard(STAGING, id)
             self._unswept.discard(id)
         os.mkdir(staged, 0o710)
         try:
@@ -206,7 +206,7 @@ class Store:
             os.rename(staged, path)
         except BaseException:
             try:
-                self._discard(_STAGING, id)
+                self._discard(STAGING, id)
             except Exception:  # logged only: the caller must get the first error
                 self._unswept.add(id)
                 _log.exception("the unfinished layer %s cannot be removed yet", id)
@@ -311,7 +311,7 @@ class Store:
         with _opened(os.path.join(self.home, directory)) as above:
             if not directory:
                 self._deleting.add(name)  # before the mode: other calls must not find the layer
-                os.chmod(name, _DELETING, dir_fd=above)
+                os.chmod(name, DELETING, dir_fd=above)
             self._delete(above, os.fsencode(name))
 
     # --- the trash --------------------------------------------------------------------------------
@@ -379,11 +379,11 @@ class Store:
 
     def _sweep(self) -> None:
         """Remove the leftovers of an earlier process; see the module's docstring."""
-        for name in os.listdir(f"{self.home}/{_STAGING}"):
+        for name in os.listdir(f"{self.home}/{STAGING}"):
             _log.info("removing the unfinished layer %s", name)
-            self._sweep_one(_STAGING, name)
+            self._sweep_one(STAGING, name)
         for name in self.layers():
-            if stat.S_IMODE(os.stat(f"{self.home}/{name}").st_mode) == _DELETING:
+            if stat.S_IMODE(os.stat(f"{self.home}/{name}").st_mode) == DELETING:
                 _log.info("continuing the removal of layer %s", name)
                 self._deleting.add(name)
                 self._sweep_one("", name)

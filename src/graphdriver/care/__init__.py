@@ -1,6 +1,8 @@
 """Looks at a home and repairs it, while a plugin serves it or while none does; speaks no protocol.
 
 - `findings`: what a check found, how bad it is, and what to do.
+- `fsck`: the check of a home and its repair. `framework_checks`: the checks of the framework's own
+  files. `local_driver`: a home taken up in this process.
 - `layer_tree`: the layers of a home as a tree, with all that is known of each.
 - `owners`: to which image, container or build each layer belongs, by the engines' own records.
 """

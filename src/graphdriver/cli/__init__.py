@@ -5,6 +5,7 @@
 - `call`: ``graphdriver call``.
 - `conform`: ``graphdriver conform``.
 - `drivers`: ``graphdriver drivers``.
+- `fsck`: ``graphdriver fsck``.
 - `record`: ``graphdriver record``.
 - `serve`: ``graphdriver serve``.
 - `snapshotter`: ``graphdriver snapshotter``.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import graphdriver
-from graphdriver.cli import call, conform, drivers, record, serve, snapshotter
+from graphdriver.cli import call, conform, drivers, fsck, record, serve, snapshotter
 from graphdriver.cli.command import CODES_HELP, FAILED, INTERRUPTED, Command, exit_code
 from graphdriver.errors import GraphDriverError
 
@@ -18,6 +18,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     snapshotter.COMMAND,
     drivers.COMMAND,
     call.COMMAND,
+    fsck.COMMAND,
     conform.COMMAND,
     record.COMMAND,
 )
@@ -31,6 +32,7 @@ examples:
   dockerd --experimental -s py-vfs             start a daemon on it (serve prints the exact line)
   graphdriver drivers                          show which drivers work here, and why others do not
   graphdriver call --plugin py-vfs Status      ask a running plugin
+  graphdriver fsck /var/lib/docker/py-vfs      check all layers
 
 The options of a command are shown by: graphdriver COMMAND --help
 """

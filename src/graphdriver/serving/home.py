@@ -17,16 +17,49 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from graphdriver.driver import IDMap, host_root
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
 from graphdriver.files.directories import make_directories, make_own, make_plain, secure
 from graphdriver.files.small_files import read_object, write_whole
 from graphdriver.linux.filesystem import syncfs
+from graphdriver.linux.processes import lock_holders
 from graphdriver.serving.home_contents import IDENTITY, refuse_others
 
-_DIRECTORY = ".graphdriver"
+OWN = ".graphdriver"
+MARKS = f"{OWN}/applying"
+_LOCK = f"{OWN}/lock"
 _OWN_FILE = os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The engine, the driver and the version of the layout of a home, by its record."""
+
+    engine: str
+    driver: str
+    format: int
+
+
+def identity_of(path: str) -> Identity | None:
+    """Return what a home's record says, without a lock; None if it has no record.
+
+    Raises:
+        GraphDriverError: the record is damaged.
+        OSError: it cannot be read.
+    """
+    there = _read_identity(path)
+    if there is None:
+        return None
+    return Identity(str(there["engine"]), str(there["driver"]), int(str(there["format"])))
+
+
+def servers_of(path: str) -> list[str]:
+    """Return in words the processes that serve a home; those of other PID namespaces are not seen."""
+    with contextlib.suppress(OSError):
+        return lock_holders([os.path.join(path, _LOCK)])
+    return []
 
 
 class Home:
@@ -53,8 +86,8 @@ class Home:
         adopt: bool = False,
     ) -> None:
         self.path = path
-        own = os.path.join(path, _DIRECTORY)
-        self._marks = os.path.join(own, "applying")
+        own = os.path.join(path, OWN)
+        self._marks = os.path.join(path, MARKS)
         try:
             if not adopt:
                 refuse_others(path)
@@ -66,7 +99,7 @@ class Home:
                 hint="choose another home",
             ) from error
         self._identity = os.path.join(path, IDENTITY)
-        self._lock_path = os.path.join(own, "lock")
+        self._lock_path = os.path.join(path, _LOCK)
         self._lock = self._take_lock(self._lock_path, timeout)
         # No other file can have this inode number while the lock is open.
         held = os.fstat(self._lock)
@@ -146,7 +179,7 @@ class Home:
             UnsupportedError: it belongs to another engine, driver or version; the text names both.
         """
         mine = {"engine": engine, "driver": driver, "format": home_format}
-        there = self._read_identity()
+        there = _read_identity(self.path)
         if there is None:
             write_whole(self._identity, json.dumps(mine), 0o600)
         elif {**there, **mine} != there:
@@ -163,7 +196,7 @@ class Home:
         Raises:
             UnsupportedError: the promise has changed: the daemon could not use its old layers.
         """
-        there = self._read_identity() or {}
+        there = _read_identity(self.path) or {}
         promised = there.get("reproduces_exact_diffs")
         if promised is None:
             write_whole(
@@ -175,20 +208,6 @@ class Home:
                 f" diffs, and the driver is set up {_with(exact_diffs)} it",
                 hint="restore the previous setting, or use another home",
             )
-
-    def _read_identity(self) -> dict[str, object] | None:
-        try:
-            there = read_object(self._identity)
-            if wrong := _wrong_member(there):
-                raise ValueError(f"{wrong} is wrong or missing")
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise GraphDriverError(
-                f"{self._identity} is damaged, so the home's engine and driver are unknown: {error}",
-                hint="restore it, or remove the home with all its layers",
-            ) from error
-        return there
 
     def close(self) -> None:
         """Unlock the home."""
@@ -274,6 +293,22 @@ class Home:
 
     def _mark(self, id: str) -> str:
         return os.path.join(self._marks, id)
+
+
+def _read_identity(home: str) -> dict[str, object] | None:
+    path = os.path.join(home, IDENTITY)
+    try:
+        there = read_object(path)
+        if wrong := _wrong_member(there):
+            raise ValueError(f"{wrong} is wrong or missing")
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise GraphDriverError(
+            f"{path} is damaged, so the home's engine and driver are unknown: {error}",
+            hint="restore it, or remove the home with all its layers",
+        ) from error
+    return there
 
 
 def _open_for_writing(descriptor: int, path: str) -> None:

@@ -1,0 +1,208 @@
+"""The check of a home, and its repair.
+
+Each part of a home has checks of its own (`graphdriver.homes.ChecksHome`): the framework's files, the
+driver's, the engine's records. A check may be made at any time. Beside a plugin it is made twice, since
+what the plugin just makes or removes is no damage. A repair takes the home's lock, so no plugin runs
+meanwhile. Each repair is one small step that can be interrupted and made again, so that a second run
+goes on where the first one ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from graphdriver.care.findings import Severity
+from graphdriver.care.framework_checks import UNFINISHED_LAYER, FrameworkChecks
+from graphdriver.care.local_driver import maps_of_group, taken_up
+from graphdriver.driver import ProtoDriver, ability
+from graphdriver.drivers.loading import load
+from graphdriver.drivers.store_checks import CODES, StoreChecks
+from graphdriver.errors import GraphDriverError, MalformedRequestError
+from graphdriver.homes import ChecksHome, Damage, ReadsHome
+from graphdriver.serving.home import OWN, Home, Identity, identity_of, servers_of
+
+REMOVALS: Final = frozenset({UNFINISHED_LAYER})
+"""The codes of damages that are repaired by the removal of the layer."""
+
+_PAUSE: Final = 0.3
+"""How long the second look at a served home waits, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDamage:
+    """A damage that was found.
+
+    Attributes:
+        home: the home.
+        damage: what is wrong.
+        checks: what found it, and repairs it.
+        is_repaired: whether it was repaired.
+        failure: why it could not be; ``""`` if it was not tried.
+    """
+
+    home: str
+    damage: Damage
+    checks: ChecksHome
+    is_repaired: bool = False
+    failure: str = ""
+
+    def mend(self) -> None:
+        """Repair it; errors as for `graphdriver.homes.ChecksHome.mend_home`."""
+        self.checks.mend_home(self.home, self.damage)
+
+    @property
+    def severity(self) -> Severity:
+        """How bad it is."""
+        return Severity.DAMAGE if self.damage.loses else Severity.WARNING
+
+
+@dataclass(slots=True)
+class CheckedHome:
+    """A home and what was found in it.
+
+    Attributes:
+        path: its absolute path.
+        identity: what its record says; None if that is damaged or missing.
+        served_by: the processes that serve it, in words.
+        layers: how many layers there are; None: the driver does not list them.
+        unfinished: how many layers a plugin is filling, or did not fill to the end.
+        found: what is wrong, the damaged layers first.
+        notes: what could not be checked, and why.
+    """
+
+    path: str
+    identity: Identity | None = None
+    served_by: Sequence[str] = ()
+    layers: int | None = None
+    unfinished: int = 0
+    found: list[FoundDamage] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def worst(self) -> Severity | None:
+        """The worst severity of all that is not repaired; None if there is nothing."""
+        return max((one.severity for one in self.found if not one.is_repaired), default=None)
+
+
+def check(path: str) -> CheckedHome:
+    """Check a home; nothing in it is changed.
+
+    Args:
+        path: the home; a plugin may serve it.
+
+    Raises:
+        MalformedRequestError: it is not a home.
+        OSError: it cannot be read.
+    """
+    home = CheckedHome(_real(path))
+    with contextlib.suppress(GraphDriverError):  # a damaged record is found below
+        home.identity = identity_of(home.path)
+    home.served_by = servers_of(home.path)
+    driver = _driver_of(home)
+    checks = _checks_of(driver)
+    found = list(_found(home.path, checks))
+    if home.served_by:
+        home.unfinished = len([one for one in found if one.damage.code == UNFINISHED_LAYER])
+        in_progress = {*CODES, UNFINISHED_LAYER}
+        found = [one for one in found if one.damage.code not in in_progress]
+        if found:
+            time.sleep(_PAUSE)
+            again = {one.damage for one in _found(home.path, checks)}
+            found = [one for one in found if one.damage in again]
+    unfinished = {one.damage.layer for one in found if one.damage.code == UNFINISHED_LAYER}
+    home.found = sorted(
+        (
+            one
+            for one in found
+            # What else is wrong with a layer that is incomplete is no news.
+            if one.damage.code == UNFINISHED_LAYER or one.damage.layer not in unfinished
+        ),
+        key=lambda one: (-one.severity, one.damage.layer, one.damage.code),
+    )
+    home.layers = _count(home.path, driver)
+    return home
+
+
+def repair(home: CheckedHome) -> Iterator[FoundDamage]:
+    """Repair what can be repaired, and yield each damage of a home when that was tried.
+
+    Raises:
+        InUseError: a process serves the home; the text names it.
+        GraphDriverError: the home cannot be locked.
+    """
+    can = [at for at, one in enumerate(home.found) if one.damage.repair]
+    removals = [at for at in can if home.found[at].damage.code in REMOVALS]
+    with contextlib.closing(Home(home.path, maps_of_group(home.path), adopt=True)):
+        for at in can:
+            if at not in removals:
+                yield _tried(home, at, home.found[at].mend)
+    if not removals:
+        return
+    # Only the driver knows all that belongs to a layer.
+    with taken_up(home.path) as served:
+        for at in removals:
+            layer = home.found[at].damage.layer
+            yield _tried(home, at, functools.partial(served.remove, layer))
+    _delete_removed(home)
+    home.layers = _count(home.path, _driver_of(home))
+
+
+def _delete_removed(home: CheckedHome) -> None:
+    """Delete what removed layers left in the trash, which a driver may do in the background."""
+    with contextlib.closing(Home(home.path, maps_of_group(home.path), adopt=True)):
+        for one in _found(home.path, _checks_of(_driver_of(home))):
+            if one.damage.code in CODES:
+                with contextlib.suppress(GraphDriverError, OSError):  # the next check finds it
+                    one.mend()
+
+
+def _tried(home: CheckedHome, at: int, mend: Callable[[], None]) -> FoundDamage:
+    try:
+        mend()
+    except (GraphDriverError, OSError) as error:
+        home.found[at] = replace(home.found[at], failure=str(error))
+    else:
+        home.found[at] = replace(home.found[at], is_repaired=True)
+    return home.found[at]
+
+
+def _found(path: str, checks: Sequence[ChecksHome]) -> Iterator[FoundDamage]:
+    for one in checks:
+        for damage in one.check_home(path):
+            yield FoundDamage(path, damage, one)
+
+
+def _driver_of(home: CheckedHome) -> type[ProtoDriver] | None:
+    if home.identity is None:
+        return None
+    try:
+        return load(home.identity.driver)
+    except GraphDriverError as error:
+        home.notes.append(f"only what every home has was checked: {error}")
+        return None
+
+
+def _checks_of(driver: type[ProtoDriver] | None) -> list[ChecksHome]:
+    own = ability(driver, ChecksHome)
+    return [FrameworkChecks(), own or StoreChecks()]
+
+
+def _count(path: str, driver: type[ProtoDriver] | None) -> int | None:
+    lists = ability(driver, ReadsHome)
+    return sum(1 for _ in lists.stored_layers(path)) if lists else None
+
+
+def _real(path: str) -> str:
+    home = os.path.realpath(path)
+    if not os.path.isdir(f"{home}/{OWN}"):
+        raise MalformedRequestError(
+            f"{home} is not a home: it has no directory {OWN}",
+            hint="name the directory that the plugin serves: DATA-ROOT/PLUGIN, or a snapshotter's root",
+        )
+    return home

@@ -1,0 +1,159 @@
+"""``graphdriver fsck``: check a home, and repair it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Final
+
+from graphdriver.cli.command import DAMAGED, OK, WARNED, Command
+
+if TYPE_CHECKING:
+    from graphdriver.care.fsck import CheckedHome, FoundDamage
+
+_EXAMPLES = """\
+examples:
+  graphdriver fsck /var/lib/docker/py-overlay2             check, also while the plugin runs
+  graphdriver fsck --repair /var/lib/docker/py-overlay2    stop the daemon and the plugin before
+  graphdriver fsck --json /var/lib/graphdriver | jq -r '.found[].layer'
+"""
+
+_NOTES = """\
+Without --repair nothing is changed. A sound home is one line and exit code 0. The code is 13 if all can
+be repaired, and 14 if content was lost: that is never repaired.
+
+An interrupted repair is continued by the next one.
+"""
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "home",
+        metavar="HOME",
+        help="the directory that a plugin or a snapshotter serves, such as DATA-ROOT/PLUGIN",
+    )
+    parser.add_argument(
+        "--repair", action="store_true", help="repair what can be repaired; no plugin may run"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from graphdriver.care import fsck
+    from graphdriver.care.findings import Severity
+    from graphdriver.serving import process
+
+    process.expect_root()
+    home = fsck.check(arguments.home)
+    if arguments.repair:
+        _repair(home)
+    if arguments.json:
+        from graphdriver.cli import screen
+
+        screen.print_json(_as_json(home))
+    else:
+        for line in _lines(home):
+            print(_plain(line))
+    if home.worst is None:
+        return OK
+    return DAMAGED if home.worst is Severity.DAMAGE else WARNED
+
+
+def _repair(home: CheckedHome) -> None:
+    from graphdriver.care import fsck
+    from graphdriver.cli import screen
+
+    total = sum(1 for one in home.found if one.damage.repair)
+    with screen.progress("repairing", total) as done:
+        for _ in fsck.repair(home):
+            done(1)
+
+
+def _lines(home: CheckedHome) -> list[str]:
+    lines = []
+    for one in home.found:
+        lines.append(f"{_verdict(one):<9} {_subject(one)}: {one.damage.text}{_outcome(one)}")
+    lines += [f"{'note':<9} {note}" for note in home.notes]
+    return [*lines, _summary(home)]
+
+
+def _verdict(one: FoundDamage) -> str:
+    return "repaired" if one.is_repaired else one.severity.name.lower()
+
+
+def _subject(one: FoundDamage) -> str:
+    return f"layer {one.damage.layer}" if one.damage.layer else "the home"
+
+
+def _outcome(one: FoundDamage) -> str:
+    if one.is_repaired or not one.damage.repair:
+        return ""
+    if one.failure:
+        return f"; not repaired: {one.failure}"
+    return f"; --repair: {one.damage.repair}"
+
+
+def _summary(home: CheckedHome) -> str:
+    parts = [f"{home.identity.driver} for {home.identity.engine}" if home.identity else "unknown"]
+    if home.served_by:
+        parts.append(f"served by {' and '.join(home.served_by)}")
+    if home.layers is not None:
+        parts.append(_many(home.layers, "layer"))
+    if home.unfinished:
+        parts.append(f"{home.unfinished} being filled or incomplete")
+    left = [one for one in home.found if not one.is_repaired]
+    repaired = len(home.found) - len(left)
+    damaged = sum(1 for one in left if one.damage.loses)
+    if repaired:
+        parts.append(f"{repaired} repaired")
+    if damaged:
+        parts.append(_many(damaged, "damage"))
+    if len(left) > damaged:
+        parts.append(_many(len(left) - damaged, "warning"))
+    if not left:
+        parts.append("sound")
+    return f"{home.path}: {', '.join(parts)}"
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _as_json(home: CheckedHome) -> dict[str, object]:
+    identity = home.identity
+    return {
+        "home": home.path,
+        "engine": identity.engine if identity else None,
+        "driver": identity.driver if identity else None,
+        "served_by": list(home.served_by),
+        "layers": home.layers,
+        "unfinished": home.unfinished,
+        "found": [
+            {
+                "severity": one.severity.name.lower(),
+                "code": one.damage.code,
+                "layer": one.damage.layer,
+                "path": one.damage.path,
+                "text": one.damage.text,
+                "repair": one.damage.repair,
+                "repaired": one.is_repaired,
+                "failure": one.failure,
+            }
+            for one in home.found
+        ],
+        "notes": home.notes,
+    }
+
+
+def _plain(text: str) -> str:
+    # A name in a damaged home may hold control characters, which a terminal would obey.
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+COMMAND: Final = Command(
+    name="fsck",
+    summary="check a home, and repair it",
+    examples=_EXAMPLES,
+    configure=_configure,
+    run=_run,
+    notes=_NOTES,
+)

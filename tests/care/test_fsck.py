@@ -1,0 +1,129 @@
+"""What fsck finds of the framework's own in a home, and how it repairs that, whatever the driver is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from graphdriver.care.findings import Severity
+from graphdriver.care.fsck import CheckedHome, check, repair
+from graphdriver.errors import InUseError, MalformedRequestError
+from tests.care.fsck_homes import serving
+from tests.support.tarbox import TarBox
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    path = tmp_path / "home"
+    with serving("vfs", path) as served:
+        served.driver.create("base", "", "", {})
+        served.driver.create("layer", "base", "", {})
+    return path
+
+
+def codes(home: CheckedHome) -> list[tuple[str, str]]:
+    return [(one.damage.code, one.damage.layer) for one in home.found if not one.is_repaired]
+
+
+def repaired(path: Path) -> CheckedHome:
+    """Repair a home; check that everything that can be repaired was, and that it stays so."""
+    home = check(str(path))
+    for one in repair(home):
+        assert one.is_repaired, one.failure
+    assert codes(check(str(path))) == codes(home)
+    return home
+
+
+def content(path: Path) -> list[str]:
+    return sorted(str(one) for one in path.rglob("*"))
+
+
+def test_a_sound_home_has_no_findings_and_stays_as_it_is(home: Path) -> None:
+    before = content(home)
+    found = check(str(home))
+    assert (found.found, found.worst, found.layers, found.served_by) == ([], None, 2, [])
+    assert content(home) == before
+
+
+def test_a_layer_whose_transfer_broke_off_is_removed(home: Path) -> None:
+    (home / ".graphdriver/applying/layer").touch()
+    found = check(str(home))
+    assert (codes(found), found.worst) == ([("unfinished-layer", "layer")], Severity.WARNING)
+    assert (home / "layer").exists()
+    assert repaired(home).worst is None
+    assert not (home / "layer").exists()
+    assert (home / "base").exists()
+
+
+def test_a_mark_without_a_layer_is_removed(home: Path) -> None:
+    (home / ".graphdriver/applying/gone").touch()
+    assert codes(check(str(home))) == [("stale-mark", "gone")]
+    assert repaired(home).worst is None
+
+
+def test_creates_and_removals_that_a_kill_ended_are_swept(home: Path) -> None:
+    (home / ".staging/half/root").mkdir(parents=True)
+    (home / ".trash/0123/root").mkdir(parents=True)
+    (home / "layer").chmod(0o1000)
+    assert codes(check(str(home))) == [
+        ("unfinished-removal", ""),
+        ("unfinished-create", "half"),
+        ("unfinished-removal", "layer"),
+    ]
+    assert repaired(home).worst is None
+    assert os.listdir(home / ".staging") == os.listdir(home / ".trash") == []
+    assert not (home / "layer").exists()
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", '{"engine": 1}'])
+def test_a_lost_record_of_the_home_is_told(home: Path, text: str | None) -> None:
+    record = home / ".graphdriver/home.json"
+    record.unlink()
+    if text is not None:
+        record.write_text(text)
+    found = check(str(home))
+    assert (codes(found), found.worst) == ([("lost-home-record", "")], Severity.DAMAGE)
+    assert str(record) in found.found[0].damage.text
+
+
+def test_a_served_home_is_checked_and_not_repaired(home: Path) -> None:
+    (home / ".graphdriver/applying/layer").touch()
+    pid = os.fork()
+    if not pid:
+        with serving("vfs", home):
+            (home / ".staging/new").mkdir()
+            os.kill(os.getpid(), 19)
+        os._exit(0)
+    try:
+        assert os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1])
+        found = check(str(home))
+        assert (found.found, found.unfinished) == ([], 1)
+        assert [str(pid) in one for one in found.served_by] == [True]
+        with pytest.raises(InUseError, match=f"in use by process {pid}"):
+            list(repair(found))
+    finally:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+
+
+def test_a_drivers_home_that_is_not_installed_is_checked_as_far_as_possible(tmp_path: Path) -> None:
+    class Elsewhere(TarBox):
+        driver_name = "elsewhere"
+
+    from graphdriver.serving.served_home import ServedHome
+
+    served = ServedHome(Elsewhere(), "docker")
+    served.claim(str(tmp_path / "home"))
+    served.close()
+    found = check(str(tmp_path / "home"))
+    assert (found.found, found.layers) == ([], None)
+    assert "'elsewhere' does not exist" in found.notes[0]
+
+
+def test_what_is_no_home_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MalformedRequestError, match="is not a home"):
+        check(str(tmp_path))
