@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from graphdriver.driver import Usage
+from graphdriver.driver import ChangeKind, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,41 @@ class ReadsHome(Protocol):
 
         Raises:
             OSError: the home cannot be read.
+        """
+        ...
+
+
+class SizedChange(NamedTuple):
+    """One path that differs between a layer and its parent.
+
+    Attributes:
+        path: as in `graphdriver.driver.Change`; that of a directory ends with ``/``.
+        kind: the kind of the change.
+        size: bytes of an added or changed file; 0 for everything else.
+    """
+
+    path: str
+    kind: ChangeKind
+    size: int
+
+
+class ReadsChanges(Protocol):
+    """A driver *class* that finds what a layer changed, without serving its home."""
+
+    def stored_changes(self, home: str, id: str, parent: str) -> Iterator[SizedChange]:
+        """Yield the changes of a layer against its parent, in any order; a class method.
+
+        Nothing is written or mounted. A process may serve the home meanwhile: what it is just writing
+        may be missing. Directories that were changed themselves may be left out.
+
+        Args:
+            home: an existing directory.
+            id: the layer.
+            parent: its parent, which `ReadsHome.stored_layers` told; ``""`` if it has none.
+
+        Raises:
+            GraphDriverError: the layer, or one below it, is damaged.
+            OSError: it cannot be read.
         """
         ...
 

@@ -6,5 +6,7 @@
 - `fsck`: the check of a home and its repair. `framework_checks`: the checks of the framework's own
   files. `local_driver`: a home taken up in this process.
 - `layer_tree`: the layers of a home as a tree, with all that is known of each.
+- `layer_changes`: what each layer added, changed and deleted.
+- `layer_page`: one HTML page of all this; its parts are in ``page``.
 - `owners`: to which image, container or build each layer belongs, by the engines' own records.
 """
