@@ -137,7 +137,9 @@ def test_systemd_is_told_when_calls_can_be_answered_and_when_it_stops(
     assert manager.hears() == ["STOPPING=1"]
     assert manager.process.wait(60) == 0
     assert manager.out.read_bytes() == b""  # where nobody reads directions, none are given
-    assert manager.said() == f"serving vfs on {path}\nstopping"
+    served, connected, stopping = manager.said().splitlines()
+    assert (served, stopping) == (f"serving vfs on {path}", "stopping")
+    assert connected.endswith("of user 0 connected")
 
 
 def test_a_manager_that_is_gone_is_no_reason_not_to_serve(manager: Manager, folder: Path) -> None:

@@ -34,4 +34,6 @@ def test_a_second_containerd_on_a_snapshotter_is_told_of_once(folder: Path) -> N
                     before = collections()
                     second.sees_the_snapshotter()
                     wait_until(lambda at=before: collections() > at)  # type: ignore[misc]
-        assert snapshotter.log.read_text().count(WARNING) == 1
+        said = snapshotter.log.read_text()
+        assert said.count(WARNING) == 1
+        assert said.count("(containerd) of user 0 connected") == 2  # each daemon once

@@ -79,6 +79,9 @@ def test_a_daemon_finds_the_plugin_and_works_on_it(
         files = {path.name for path in (*SPECS.glob(f"{name}*"), *SOCKETS.glob(f"{name}*"))}
         assert files == {f"{name}.{leads}" if leads in ("spec", "json") else f"{name}.sock"}
 
+        is_named = "(dockerd) of user 0 connected" in plugin.log.read_text()
+        assert is_named == (way not in (on_tcp, with_tls))
+
         daemon.docker("load", "--input", str(small))
         assert daemon.run("small", "cat", "/data/file") == "from the image\n"
         command = ["sh", "-c", "echo new > /data/new && exec sleep 600"]

@@ -1,7 +1,8 @@
-"""A warning if two containerd daemons are connected to one snapshotter (peer credentials, unix(7)).
+"""The processes that are connected to a snapshotter: a log of them, and a warning.
 
-They would delete each other's snapshots: at its garbage collection each one removes all snapshots that
-are not in its own records. A snapshotter cannot prevent that; it can only log it.
+Two containerd daemons on one snapshotter would delete each other's snapshots: at its garbage collection
+each one removes all snapshots that are not in its own records. A snapshotter cannot prevent that, it
+can only log it.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import contextlib
 import logging
 import os
 import socket
-import struct
 from typing import Final
 
 from graphdriver.linux.processes import process_name
+from graphdriver.linux.unix_sockets import Credentials, peer_of
+from graphdriver.serving.peers import PeerLog
 
 _DAEMON: Final = "containerd"
-_CREDENTIALS: Final = struct.Struct("3i")
 
 _log = logging.getLogger(__name__)
 
@@ -30,11 +31,15 @@ class Callers:
 
     def __init__(self) -> None:
         self.bound = ""
+        self._log = PeerLog()
         self._warned_of: set[int] = set()
 
-    def warn_of_two(self) -> None:
-        """Warn, once, if two containerd daemons are connected."""
-        daemons = {pid for pid in self._peers() if process_name(pid) == _DAEMON}
+    def look(self) -> None:
+        """Log the connected processes, each once; warn if two of them are containerd daemons."""
+        peers = self._peers()
+        for peer in sorted(peers):
+            self._log.note(peer)
+        daemons = {peer.pid for peer in peers if process_name(peer.pid) == _DAEMON}
         if len(daemons) < 2 or daemons <= self._warned_of:
             return
         self._warned_of |= daemons
@@ -44,7 +49,7 @@ class Callers:
             " and ".join(map(str, sorted(daemons))),
         )
 
-    def _peers(self) -> set[int]:
+    def _peers(self) -> set[Credentials]:
         """Return the processes at the other end of the connections to the socket."""
         found = set()
         for name in os.listdir("/proc/self/fd"):
@@ -54,8 +59,5 @@ class Callers:
                     continue
                 with socket.fromfd(int(name), socket.AF_UNIX, socket.SOCK_STREAM) as one:
                     if one.getsockname() == self.bound:
-                        credentials = one.getsockopt(
-                            socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
-                        )
-                        found.add(_CREDENTIALS.unpack(credentials)[0])
-        return found - {0, os.getpid()}
+                        found.add(peer_of(one))
+        return {peer for peer in found if peer.pid not in (0, os.getpid())}

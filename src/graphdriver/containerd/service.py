@@ -100,7 +100,7 @@ class _Service:
 
     def list(self, request: pb.ListSnapshotsRequest) -> Iterator[pb.ListSnapshotsResponse]:
         if not request.filters:  # a garbage collection begins with this call
-            self._callers.warn_of_two()
+            self._callers.look()
         found = self._snapshots.find(request.filters)
         for at in range(0, len(found), _AT_A_TIME):
             some = (_info(one) for one in found[at : at + _AT_A_TIME])

@@ -16,7 +16,6 @@ import json
 import logging
 import os
 import socket
-import struct
 from typing import Final
 
 from graphdriver.docker.codec import decode, encode
@@ -26,6 +25,7 @@ from graphdriver.files.directories import make_directories, make_own
 from graphdriver.files.path_lock import TIMEOUT, TIMEOUT_AT_STOP, locked
 from graphdriver.files.runtime_directory import remove_directory
 from graphdriver.files.small_files import read_object, write_whole
+from graphdriver.linux.unix_sockets import peer_of
 
 INIT: Final = "init.json"
 
@@ -45,11 +45,7 @@ class Peer:
         """Return a connection's peer; None if it is unknown (TCP, another PID namespace)."""
         if connection.family != socket.AF_UNIX:
             return None
-        size = struct.calcsize("3i")
-        pid, _, _ = struct.unpack(
-            "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-        )
-        return cls.of_process(pid)
+        return cls.of_process(peer_of(connection).pid)
 
     @classmethod
     def of_process(cls, pid: int) -> Peer | None:

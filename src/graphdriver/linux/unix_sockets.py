@@ -1,11 +1,12 @@
-"""Checks of a unix socket's path (unix(7))."""
+"""A unix socket's path, and the process at its other end (unix(7))."""
 
 from __future__ import annotations
 
 import os
 import socket
 import stat
-from typing import Final
+import struct
+from typing import Final, NamedTuple
 
 from graphdriver.errors import UnsupportedError
 
@@ -13,6 +14,31 @@ LONGEST_PATH: Final = 107
 """Bytes that the path of a unix socket may have: sun_path without its NUL."""
 
 _CONNECT_TIMEOUT: Final = 1.0
+_UCRED: Final = struct.Struct("3i")
+
+
+class Credentials(NamedTuple):
+    """The process at the other end of a connection, as it was when it connected.
+
+    Attributes:
+        pid: its number in this process's PID namespace; 0 if it is not in that one.
+        uid: its effective user.
+        gid: its effective group.
+    """
+
+    pid: int
+    uid: int
+    gid: int
+
+
+def peer_of(connection: socket.socket) -> Credentials:
+    """Return the process at the other end of a unix socket: SO_PEERCRED.
+
+    Raises:
+        OSError: it is no unix socket.
+    """
+    answer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    return Credentials(*_UCRED.unpack(answer))
 
 
 def has_listener(path: str) -> bool:

@@ -13,6 +13,7 @@
 - `logs`: the log's formats.
 - `options`: ``sync=`` and ``adopt=``, which the framework takes itself.
 - `process`: rights, umask, descriptors of the process.
+- `peers`: logs the processes that connect.
 - `privileges`: gives up the privileges that are not used.
 - `signals`: which signals stop a server.
 - `notify`: sd_notify(3).

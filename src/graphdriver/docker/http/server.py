@@ -33,6 +33,8 @@ from graphdriver.docker.handler import Handler
 from graphdriver.docker.http.connection import Connection
 from graphdriver.errors import BrokenStreamError
 from graphdriver.linux.libc import limit_arenas
+from graphdriver.linux.unix_sockets import peer_of
+from graphdriver.serving.peers import PeerLog
 from graphdriver.serving.signals import Signals
 
 if TYPE_CHECKING:
@@ -87,6 +89,7 @@ class Server:
         self._most = min(
             MAX_CONNECTIONS, max(64, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
         )
+        self._peers = PeerLog()
         self._changed = threading.Condition()
         self._stopping = False
         self._has_logged = False
@@ -183,6 +186,8 @@ class Server:
             accepted.close()
             return True
         accepted.setblocking(True)
+        if accepted.family == socket.AF_UNIX:
+            self._peers.note(peer_of(accepted))
         self._start(accepted, listener.tls)
         return True
 
