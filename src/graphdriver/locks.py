@@ -9,6 +9,15 @@ the parent could be made while files of it are removed or not yet written.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Wait(NamedTuple):
+    """The layer that a thread waits for, and the thread that holds its lock (`threading.get_ident`)."""
+
+    layer: str
+    holder: int
 
 
 class LayerLocks:
@@ -18,6 +27,7 @@ class LayerLocks:
         self._guard = threading.Lock()
         self._changed = threading.Condition(self._guard)
         self._locks: dict[str, _Lock] = {}
+        self._waiting: dict[int, str] = {}
 
     def held(self, id: str, parent: str | None = None, *, exclusive: bool = False) -> HeldLock:
         """Lock a layer for the length of a ``with`` block.
@@ -33,11 +43,16 @@ class LayerLocks:
         """Wait until no other call owns the layer and, if exclusively, until no call shares it."""
         with self._guard:
             lock = self._used(id)
-        lock.owner.acquire()
+        me = threading.get_ident()
+        if not lock.owner.acquire(blocking=False):
+            self._waiting[me] = id
+            lock.owner.acquire()
+            del self._waiting[me]
+        lock.holder = me
         if exclusive:
             with self._guard:
-                while lock.sharers:
-                    self._changed.wait()
+                if lock.sharers:
+                    self._wait_while(lambda: bool(lock.sharers), id)
                 lock.exclusive = True
 
     def release(self, id: str) -> None:
@@ -48,24 +63,46 @@ class LayerLocks:
                 lock.exclusive = False
                 self._changed.notify_all()
             self._unused(id, lock)
+            lock.holder = 0
         lock.owner.release()
 
     def share(self, id: str) -> None:
         """Wait until no call has the layer exclusively, and share it until `unshare`."""
         with self._guard:
             lock = self._used(id)
-            while lock.exclusive:
-                self._changed.wait()
-            lock.sharers += 1
+            if lock.exclusive:
+                self._wait_while(lambda: lock.exclusive, id)
+            lock.sharers.append(threading.get_ident())
 
     def unshare(self, id: str) -> None:
         """End what `share` began."""
         with self._guard:
             lock = self._locks[id]
-            lock.sharers -= 1
+            lock.sharers.remove(threading.get_ident())
             if not lock.sharers:
                 self._changed.notify_all()
             self._unused(id, lock)
+
+    def waits(self) -> dict[int, Wait]:
+        """Return which threads wait now, and for what; of several holders one is named."""
+        with self._guard:
+            found = {}
+            for thread, id in list(self._waiting.items()):
+                lock = self._locks.get(id)
+                if lock is None:
+                    continue
+                # The owner of a layer that still waits for it waits for those that share it.
+                holder = lock.holder if lock.holder != thread else next(iter(lock.sharers), 0)
+                if holder:
+                    found[thread] = Wait(id, holder)
+            return found
+
+    def _wait_while(self, is_taken: Callable[[], bool], id: str) -> None:
+        """Wait until a layer is not taken any more; the guard is held."""
+        me = threading.get_ident()
+        self._waiting[me] = id
+        self._changed.wait_for(lambda: not is_taken())
+        del self._waiting[me]
 
     def _used(self, id: str) -> _Lock:
         lock = self._locks.get(id)
@@ -85,17 +122,19 @@ class _Lock:
 
     Attributes:
         owner: held by the call that has the layer as its own.
+        holder: the thread of that call; 0 if there is none.
         exclusive: whether that call has it exclusively.
-        sharers: how many calls share the layer.
+        sharers: the threads of the calls that share the layer.
         users: how many calls hold any of it, or wait for it; the lock is dropped with the last.
     """
 
-    __slots__ = ("exclusive", "owner", "sharers", "users")
+    __slots__ = ("exclusive", "holder", "owner", "sharers", "users")
 
     def __init__(self) -> None:
         self.owner = threading.Lock()
+        self.holder = 0
         self.exclusive = False
-        self.sharers = 0
+        self.sharers: list[int] = []
         self.users = 0
 
 

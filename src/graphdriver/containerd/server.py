@@ -16,6 +16,7 @@ from typing import Final, Self
 import grpc
 
 from graphdriver.containerd.callers import Callers
+from graphdriver.containerd.questions import questions
 from graphdriver.containerd.service import handlers
 from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.errors import InUseError, UnsupportedError
@@ -59,7 +60,13 @@ class SnapshotterServer:
             self._pool = concurrent.futures.ThreadPoolExecutor(THREADS, "snapshotter")
             self._server = grpc.server(self._pool)
             self._callers = Callers()
-            self._server.add_generic_rpc_handlers((handlers(snapshots, self._callers),))
+            self._questions = concurrent.futures.ThreadPoolExecutor(1, "questions")
+            self._server.add_generic_rpc_handlers(
+                (
+                    handlers(snapshots, self._callers),
+                    questions(snapshots.served, self._questions),
+                )
+            )
             self._bind(directory, gid)
         except OSError as error:
             self._lock.release()
@@ -102,6 +109,7 @@ class SnapshotterServer:
                 os.unlink(self.address)
         self._server.stop(GRACE).wait()
         self._pool.shutdown()
+        self._questions.shutdown()
         self._snapshots.close()
         self._lock.release()
 

@@ -67,6 +67,8 @@ class Snapshots:
         self._driver = driver
         self._locks = self.served.locks
         self._warned = False
+        self._uses: dict[int, str] = {}
+        """The layer that each uncommitted snapshot shows, for the record of it."""
         with contextlib.ExitStack() as held:
             held.callback(self.served.close)
             is_known = self.served.claim(root, options)
@@ -89,14 +91,15 @@ class Snapshots:
 
     def _keep_mounts(self) -> None:
         """Tell the driver which layers' mounts are in use, or can be made at any time."""
-        if self.served.keeps_mounts is None:
-            return
-        warn_unless_visible(self.served.home.path)
+        if self.served.keeps_mounts:
+            warn_unless_visible(self.served.home.path)
         for snapshot in self._metadata.all():
             if snapshot.kind is SnapshotKind.COMMITTED:
                 continue
+            layer = snapshot.layer or snapshot.parent_layer
+            self._use(snapshot.number, layer)
             try:
-                self._keep(snapshot.number, snapshot.layer or snapshot.parent_layer)
+                self._keep(snapshot.number, layer)
             except (GraphDriverError, OSError) as error:
                 _log.warning("the snapshot %r cannot be mounted: %s", snapshot.key, error)
 
@@ -105,6 +108,12 @@ class Snapshots:
         if self.served.keeps_mounts:
             self.served.keeps_mounts.keep_mounts(layer, str(number))
 
+    def _use(self, number: int, layer: str) -> None:
+        """Record that a snapshot's mounts show a layer, until `_release_mounts`."""
+        if number not in self._uses:
+            self._uses[number] = layer
+            self.served.layers.held(layer)
+
     def _release(self, number: int) -> None:
         """End what a snapshot holds of its layer."""
         self._gets.release(number)
@@ -112,6 +121,8 @@ class Snapshots:
 
     def _release_mounts(self, number: int) -> None:
         """End the use of a snapshot's mounts; log failures."""
+        if layer := self._uses.pop(number, ""):
+            self.served.layers.put(layer)
         if self.served.keeps_mounts is None:
             return
         try:
@@ -208,6 +219,8 @@ class Snapshots:
 
     def _mounts(self, number: int, layer: str, kind: SnapshotKind) -> Sequence[Mount]:
         read_only = kind is SnapshotKind.VIEW
+        self._use(number, layer)
+        self.served.layers.got(layer)
         if self.served.names_mounts:
             self._keep(number, layer)
             return returned.mounts(self.served.names_mounts.mounts(layer, read_only=read_only))
@@ -234,6 +247,7 @@ class Snapshots:
             # In this order: after a crash, each snapshot that the database calls committed is on disk.
             self.served.sync()
             self._metadata.commit(snapshot, name, labels)
+            self.served.layers.applied(snapshot.layer)
             self._release_mounts(snapshot.number)
         self._usage.count_later(name)  # Commit must not wait for a walk through the layer
 

@@ -64,7 +64,9 @@ class UsageCounter:
             try:
                 one = self._metadata.stat(key)
                 with self._served.locks.held(one.layer):
-                    self._metadata.count(one, self.count(one.layer))
+                    usage = self.count(one.layer)
+                    self._metadata.count(one, usage)
+                    self._served.layers.counted(one.layer, usage)
             except (Exception, SystemExit) as error:
                 if self._metadata.exists(key):  # otherwise it was removed meanwhile
                     _log.warning("the snapshot %s cannot be counted: %s", key, error)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 from typing import Any, Final, TypeVar
 
 from graphdriver.docker.codec import Message, decode, from_members, read_members
@@ -27,6 +28,9 @@ LIMIT: Final = 1 << 20
 
 CHANGES_LIMIT: Final = 64 << 20
 """The largest list of changes, in bytes: one of a million paths of 64 bytes."""
+
+QUESTION_LIMIT: Final = 64 << 20
+"""The largest answer to a question, in bytes: a list of some 200,000 layers."""
 
 REFUSAL_LIMIT: Final = 64 << 10
 """The most that is read of a refusal, in bytes."""
@@ -112,6 +116,21 @@ def read_answer(call: ProtocolCall[Any, R], answer: http.client.HTTPResponse) ->
         return from_members(call.response, members)
     except MalformedRequestError as error:
         raise BadAnswerError(f"the answer breaks the protocol: {error}") from error
+
+
+def read_json(answer: http.client.HTTPResponse) -> object:
+    """Read the answer to a question.
+
+    Raises:
+        BadAnswerError: it is not JSON, or too large.
+        BrokenStreamError: it broke off.
+    """
+    body = AnswerBody(answer).whole(QUESTION_LIMIT)
+    try:
+        found: object = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadAnswerError(f"the answer to a question is not JSON: {error}") from error
+    return found
 
 
 def refusal_of(call: str, answer: http.client.HTTPResponse) -> RemoteError:

@@ -15,12 +15,12 @@ import threading
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from graphdriver.docker import protocol
 from graphdriver.docker.address.discovery import Address, address_of
 from graphdriver.docker.address.tls import client_side
-from graphdriver.docker.answers import AnswerBody, read_answer, refusal_of
+from graphdriver.docker.answers import AnswerBody, read_answer, read_json, refusal_of
 from graphdriver.docker.codec import Message, encode
 from graphdriver.docker.http.client_connection import ClientConnection, set_deadline
 from graphdriver.docker.http.requests import BY_HAND
@@ -37,7 +37,7 @@ from graphdriver.docker.messages import (
     PutRequest,
     RemoveRequest,
 )
-from graphdriver.docker.protocol import ProtocolCall
+from graphdriver.docker.protocol import QUESTION_PATH, ProtocolCall
 from graphdriver.driver import Capabilities, Change, Driver, IDMap, ReadStream
 from graphdriver.errors import RemoteError, UnreachableError
 
@@ -141,18 +141,19 @@ class Client(Driver):
         self._call(protocol.CLEANUP, Nothing())
 
     def diff(self, id: str, parent: str = "") -> RemoteDiff:
-        body = encode(DiffRequest(id, parent))
+        call, body = protocol.DIFF, encode(DiffRequest(id, parent))
         held = contextlib.ExitStack()
-        answer, connected = held.enter_context(self._answered(protocol.DIFF, "", body))
+        answer, connected = held.enter_context(self._answered("POST", call.path, body, call.name))
         return RemoteDiff(answer, held, lambda: set_deadline(connected, self._timeout))
 
     def changes(self, id: str, parent: str = "") -> Sequence[Change]:
         return tuple(self._call(protocol.CHANGES, ChangesRequest(id, parent)).changes)
 
     def apply_diff(self, id: str, parent: str, archive: ReadStream) -> int:
-        query = "?" + urllib.parse.urlencode({"id": id, "parent": parent})
-        with self._answered(protocol.APPLY_DIFF, query, archive) as (answer, _):
-            return read_answer(protocol.APPLY_DIFF, answer).size
+        call = protocol.APPLY_DIFF
+        target = f"{call.path}?{urllib.parse.urlencode({'id': id, 'parent': parent})}"
+        with self._answered("POST", target, archive, call.name) as (answer, _):
+            return read_answer(call, answer).size
 
     def diff_size(self, id: str, parent: str = "") -> int:
         return self._call(protocol.DIFF_SIZE, DiffSizeRequest(id, parent)).size
@@ -165,21 +166,43 @@ class Client(Driver):
                 return Capabilities()
             raise
 
+    # --- questions --------------------------------------------------------------------------------
+
+    def ask(self, question: str) -> object:
+        """Return the answer to a question: ``status``, ``layers`` or ``calls``.
+
+        Only a plugin of this project answers; docs/operations.md describes the answers. It is not a
+        call: a plugin answers while its calls are stuck, and before Init.
+
+        Raises:
+            RemoteError: the plugin does not know the question.
+            UnreachableError: no process listens there, or no answer came.
+            BadAnswerError: the answer is not JSON, or too large.
+        """
+        with self._answered("GET", QUESTION_PATH + question, b"", question) as (answer, _):
+            return read_json(answer)
+
     # --- connections ------------------------------------------------------------------------------
 
     def _call(self, call: ProtocolCall[Q, R], request: Q) -> R:
         # As daemons do it: Activate has no body, and all other calls have one, if only {}.
         body = b"" if call is protocol.ACTIVATE else encode(request)
-        with self._answered(call, "", body) as (answer, _):
+        with self._answered("POST", call.path, body, call.name) as (answer, _):
             return read_answer(call, answer)
 
     @contextlib.contextmanager
     def _answered(
-        self, call: ProtocolCall[Any, Any], query: str, body: bytes | ReadStream
+        self, method: str, target: str, body: bytes | ReadStream, name: str
     ) -> Iterator[tuple[http.client.HTTPResponse, object]]:
-        """Send a call, and provide its successful answer and the socket for a ``with`` block.
+        """Send a request, and provide its successful answer and the socket for a ``with`` block.
 
         The connection is used again if the block reads the answer to its end.
+
+        Args:
+            method: the HTTP method.
+            target: the path of the URL, with the query.
+            body: the body of the request.
+            name: the call or question, for errors.
 
         Raises:
             RemoteError: the plugin refused.
@@ -189,7 +212,7 @@ class Client(Driver):
         reusable = False
         try:
             try:
-                answer, connected = self._exchange(connection, call.path + query, body)
+                answer, connected = self._exchange(connection, method, target, body)
             except (OSError, http.client.HTTPException) as error:
                 reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 raise UnreachableError(
@@ -197,7 +220,7 @@ class Client(Driver):
                     hint="check that it runs, and look into its log",
                 ) from error
             if answer.status != 200:
-                raise refusal_of(call.name, answer)
+                raise refusal_of(name, answer)
             yield answer, connected
             reusable = answer.isclosed() and not answer.will_close
         finally:
@@ -208,10 +231,14 @@ class Client(Driver):
                 connection.close()
 
     def _exchange(
-        self, connection: http.client.HTTPConnection, target: str, body: bytes | ReadStream
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        target: str,
+        body: bytes | ReadStream,
     ) -> tuple[http.client.HTTPResponse, object]:
         set_deadline(connection.sock, self._timeout)
-        connection.putrequest("POST", target, skip_accept_encoding=True)
+        connection.putrequest(method, target, skip_accept_encoding=True)
         connection.putheader("Accept", _ACCEPT)
         if self._by_hand:
             connection.putheader(BY_HAND, "1")

@@ -25,6 +25,7 @@ from graphdriver.files.directories import make_directories, make_own
 from graphdriver.files.path_lock import TIMEOUT, TIMEOUT_AT_STOP, locked
 from graphdriver.files.runtime_directory import remove_directory
 from graphdriver.files.small_files import read_object, write_whole
+from graphdriver.linux.processes import process_name
 from graphdriver.linux.unix_sockets import peer_of
 
 INIT: Final = "init.json"
@@ -39,6 +40,8 @@ class Peer:
     pid: int
     start: int
     """When it started, in clock ticks since boot: proc(5), /proc/PID/stat, field 22."""
+    command: str = dataclasses.field(default="", compare=False)
+    """The name of its program, as it was when it connected."""
 
     @classmethod
     def of(cls, connection: socket.socket) -> Peer | None:
@@ -51,7 +54,7 @@ class Peer:
     def of_process(cls, pid: int) -> Peer | None:
         """Return a process as a peer; None if there is no such process."""
         start = _start_time(pid)
-        return cls(pid, start) if start is not None else None
+        return cls(pid, start, process_name(pid)) if start is not None else None
 
     def is_alive(self) -> bool:
         """Tell whether that same process still runs."""
@@ -131,7 +134,7 @@ class InitFile:
 
     def write(self, daemon: Daemon) -> None:
         """Remember a daemon."""
-        peer = dataclasses.asdict(daemon.peer) if daemon.peer else None
+        peer = daemon.peer and {"pid": daemon.peer.pid, "start": daemon.peer.start}
         init = json.loads(encode(daemon.init))
         text = json.dumps({"init": init, "peer": peer, "left": daemon.cleaned_up})
         make_directories(os.path.dirname(self._directory), 0o700)

@@ -127,6 +127,8 @@ class DiffStream:
         self._diffs.settle(self)
         if self.broken:
             raise BrokenStreamError(self.broken)
+        if self.call:
+            self.call.went_out(len(piece))
         return piece
 
     def close(self, error: BaseException | None = None) -> None:

@@ -41,7 +41,10 @@ from graphdriver.errors import (
 )
 from graphdriver.naive import NaiveDiffDriver
 from graphdriver.serving.call_log import Call, described
+from graphdriver.serving.questions import QUESTIONS, answer
 from graphdriver.serving.served_home import read_to_end
+
+_QUESTIONS: Final = {f"{protocol.QUESTION_PATH}{name}": name for name in QUESTIONS}
 
 STATUS: Final = {
     Kind.MALFORMED: 400,
@@ -108,8 +111,11 @@ class Handler:
         return self.served.calls.running()
 
     def handle(self, request: Request) -> Answer:
-        """Answer one call; errors of the caller and the driver are answers, too."""
+        """Answer one call or question; errors of the caller and the driver are answers, too."""
         kind = BY_PATH.get(request.path)
+        if kind is None and request.method == "GET" and request.path in _QUESTIONS:
+            # No call: it waits for none, and is in no figures.
+            return Answer(200, answer(self.served, _QUESTIONS[request.path]))
         call = self.served.calls.begin(kind.name if kind else "")
         try:
             if kind is None:
@@ -140,6 +146,7 @@ class Handler:
         parsed = _ParsedCall(kind, read_message(kind, request), request)
         call.layer = getattr(parsed.message, "id", None)
         call.parent = getattr(parsed.message, "parent", None)
+        call.peer = request.peer
         if not kind.needs_home:
             body = self._run(parsed)
         else:
@@ -212,8 +219,19 @@ class Handler:
         with self._diffs.paused(id, "the layer was removed while it was read"):
             self.served.remove(id)
 
+    def _get(self, parsed: _ParsedCall) -> Any:
+        got = self._make(parsed)
+        self.served.layers.got(parsed.message.id, parsed.request.peer)
+        self.served.layers.held(parsed.message.id)
+        return got
+
+    def _put(self, parsed: _ParsedCall) -> None:
+        self._make(parsed)
+        self.served.layers.put(parsed.message.id)
+
     def _undo_get(self, parsed: _ParsedCall) -> None:
         self.driver.put(parsed.message.id)
+        self.served.layers.put(parsed.message.id)
 
     def _diff(self, parsed: _ParsedCall) -> DiffStream:
         return self._diffs.begin(parsed.message.id, self._make(parsed))
@@ -225,7 +243,9 @@ class Handler:
             self._diffs.paused(id, "the layer was applied to while it was read") as break_off,
             self.served.filling(id, parsed.request.body, break_off) as archive,
         ):
-            return parsed.kind.make(self.driver, parsed.message, archive)
+            applied: Any = parsed.kind.make(self.driver, parsed.message, archive)
+        self.served.layers.applied(id, applied.size)
+        return applied
 
 
 @dataclasses.dataclass(slots=True)  # not frozen: that takes three times as long to make
@@ -242,6 +262,8 @@ _RUN: Final[Mapping[ProtocolCall[Any, Any], Callable[[Handler, _ParsedCall], Any
     protocol.STATUS: Handler._status,
     protocol.CREATE: Handler._create,
     protocol.CREATE_READ_WRITE: Handler._create,
+    protocol.GET: Handler._get,
+    protocol.PUT: Handler._put,
     protocol.REMOVE: Handler._remove,
     protocol.DIFF: Handler._diff,
     protocol.APPLY_DIFF: Handler._apply_diff,

@@ -206,3 +206,6 @@ CALLS: Final[tuple[ProtocolCall[Any, Any], ...]] = (
 """All calls, in the order of the command line's help."""
 
 BY_PATH: Final = {call.path: call for call in CALLS}
+
+QUESTION_PATH: Final = "/graphdriver/"
+"""The path of a question, before its name; beside the protocol, and asked with GET."""

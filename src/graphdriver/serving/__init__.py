@@ -10,6 +10,9 @@
 - `metrics`: the figures for Prometheus.
 - `page_server`: an HTTP server of pages to read.
 - `watch_pages`: the pages for programs that watch this process.
+- `layer_records`: what is known of each layer.
+- `questions`: questions to a running plugin, and their answers.
+- `driver_status`: the driver's own status, for questions.
 - `logs`: the log's formats.
 - `options`: ``sync=`` and ``adopt=``, which the framework takes itself.
 - `process`: rights, umask, descriptors of the process.

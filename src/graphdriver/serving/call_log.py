@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 import time
-from typing import Final
+from typing import Final, Protocol
 
 from graphdriver.errors import GraphDriverError
 from graphdriver.linux.resources import error_text
@@ -21,6 +21,34 @@ SLOW: Final = 30.0
 """After how many seconds a running call is logged as slow; again whenever its time has doubled."""
 
 _calls = logging.getLogger("graphdriver.calls")
+
+
+class _Current(threading.local):
+    """The call that a thread makes."""
+
+    call: Call | None = None
+
+
+_current = _Current()
+
+
+def current_call() -> Call | None:
+    """Return the call that this thread makes, if it makes one."""
+    return _current.call
+
+
+class Caller(Protocol):
+    """A process that calls."""
+
+    @property
+    def pid(self) -> int:
+        """Its ID in our PID namespace."""
+        ...
+
+    @property
+    def command(self) -> str:
+        """The name of its program."""
+        ...
 
 
 class CallLog:
@@ -40,7 +68,7 @@ class CallLog:
 
     def begin(self, name: str) -> Call:
         """Begin a call; the caller ends it."""
-        call = Call(self, self._running, name)
+        call = _current.call = Call(self, self._running, name)
         self._running.add(call)
         if not self._busy.is_set():  # at most once in `SLOW` seconds
             self._watch()
@@ -48,7 +76,11 @@ class CallLog:
 
     def running(self) -> list[str]:
         """Return the running calls as errors name them, the oldest first."""
-        return [call.asked for call in sorted(self._running, key=lambda call: call.started)]
+        return [call.asked for call in self.in_flight()]
+
+    def in_flight(self) -> list[Call]:
+        """Return the running calls, the oldest first."""
+        return sorted(self._running, key=lambda call: call.started)
 
     def close(self) -> None:
         """Stop looking for slow calls. May be repeated."""
@@ -93,14 +125,32 @@ class CallLog:
 class Call:
     """One call, from its request's head to its answer, or to the end of its stream.
 
+    One thread makes it, from its beginning to its end.
+
     Attributes:
+        started: when it began, by `time.monotonic`.
+        thread: the thread that makes it (`threading.get_ident`).
+        peer: the process that calls, if it is known.
+        bytes: bytes of a layer's tar that were moved so far.
         name: the protocol's name for it: ``CreateReadWrite``.
         layer: the layer that it is for.
         parent: that layer's parent, if the request names one.
         snapshot: the key of the snapshot that it is for.
     """
 
-    __slots__ = ("_log", "_running", "due", "layer", "name", "parent", "snapshot", "started")
+    __slots__ = (
+        "_log",
+        "_running",
+        "bytes",
+        "due",
+        "layer",
+        "name",
+        "parent",
+        "peer",
+        "snapshot",
+        "started",
+        "thread",
+    )
 
     def __init__(self, log: CallLog, running: set[Call], name: str) -> None:
         self._log = log
@@ -108,6 +158,9 @@ class Call:
         self.started = time.monotonic()
         self.due = self.started + SLOW
         self.name = name
+        self.thread = threading.get_ident()
+        self.bytes = 0
+        self.peer: Caller | None = None
         self.layer: str | None = None
         self.parent: str | None = None
         self.snapshot: str | None = None
@@ -123,9 +176,26 @@ class Call:
         subject = self.layer or self.snapshot
         return f"{self.spoken} {subject}" if subject else self.spoken
 
+    @property
+    def seconds(self) -> float:
+        """How long it has been running, in seconds."""
+        return time.monotonic() - self.started
+
     def end(self) -> None:
         """End the call without a line in the log, and without counting it."""
         self._running.discard(self)
+        if _current.call is self:
+            _current.call = None
+
+    def came_in(self, count: int) -> None:
+        """Count bytes of a layer's tar that came in."""
+        self.bytes += count
+        self._log.figures.came_in(count)
+
+    def went_out(self, count: int) -> None:
+        """Count bytes of a layer's tar that went out."""
+        self.bytes += count
+        self._log.figures.went_out(count)
 
     def _count(self, error: str) -> None:
         self._log.figures.ended(self.name, time.monotonic() - self.started, error)

@@ -30,6 +30,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -52,9 +53,11 @@ from graphdriver.errors import (
     NotReadyError,
 )
 from graphdriver.locks import LayerLocks
-from graphdriver.serving.call_log import CallLog
+from graphdriver.serving.call_log import Call, CallLog, current_call
+from graphdriver.serving.driver_status import DriverStatus
 from graphdriver.serving.home import Home
 from graphdriver.serving.init_lock import InitLock
+from graphdriver.serving.layer_records import LayerRecords
 from graphdriver.serving.options import split_framework_options
 
 _PIECE: Final = 256 << 10
@@ -76,6 +79,10 @@ class ServedHome:
         driver_name: the driver's name in the record of a home.
         counts_gets: the driver, if it has that ability; likewise the next four.
         locks: one call at a time for each layer.
+        path: the home that was claimed last; ``""`` before the first.
+        driver_options: the options that the driver has got.
+        driver_status: the pairs of the driver's status, for questions.
+        layers: what is known of each layer.
         calls: the log of calls.
         syncs: whether a layer is on disk before a call that fills it is answered.
         created: the layers that were created since the home was claimed, and not filled yet: only
@@ -95,8 +102,11 @@ class ServedHome:
         self.syncs = True
         self.created: set[str] = set()
         self.engine = engine
+        self.path = ""
+        self.driver_options: Sequence[str] = ()
+        self.driver_status = DriverStatus(self._ask_status)
+        self.layers = LayerRecords()
         self._options = tuple(options)
-        self._driver_options: Sequence[str] = ()
         self._init_lock = InitLock()
         self._home: Home | None = None
         self._is_initialised = False
@@ -158,12 +168,15 @@ class ServedHome:
                 raise NotReadyError(f"{path} does not exist any more")
             self._home = Home(path, tuple(gid_maps), timeout, adopt=split.adopt)
             self.created.clear()
+            if path != self.path:
+                self.layers = LayerRecords()
+            self.path = path
         try:
             is_known = self._home.claim(self.engine, self.driver_name, self.driver.home_format)
         except BaseException:
             self.release()
             raise
-        self._driver_options, self.syncs = split.driver, split.syncs
+        self.driver_options, self.syncs = split.driver, split.syncs
         return is_known
 
     def init_driver(self, uid_maps: Sequence[IDMap] = (), gid_maps: Sequence[IDMap] = ()) -> None:
@@ -174,7 +187,7 @@ class ServedHome:
         """
         home = self.home
         try:
-            self.driver.init(home.path, self._driver_options, uid_maps, gid_maps)
+            self.driver.init(home.path, self.driver_options, uid_maps, gid_maps)
             home.unmark_all_but(lambda layer: returned.truth(self.driver.exists(layer)))
         except BaseException:
             # A driver serves one home; after an init that failed it may serve none.
@@ -185,7 +198,22 @@ class ServedHome:
 
     def is_current(self) -> bool:
         """Tell whether a home is claimed and its path still leads to it."""
-        return self._home is not None and self._home.is_current()
+        home = self._home  # a question may be asked while the home is released
+        return home is not None and home.is_current()
+
+    def unfinished(self) -> list[str]:
+        """Return the layers that are marked as unfinished; none if no home is claimed."""
+        home = self._home
+        return home.unfinished() if home else []
+
+    def _ask_status(self) -> Sequence[tuple[str, str]] | None:
+        """Return the driver's status, as a call; None if no home is served."""
+        if not self.begin_call():
+            return None
+        try:
+            return returned.pairs(self.driver.status())
+        finally:
+            self.end_call()
 
     def _release_unless_at(self, path: str) -> None:
         """Release a home at another path, and a home that its path no longer leads to."""
@@ -270,11 +298,13 @@ class ServedHome:
         self.expect_finished(parent)
         yield
         self.created.add(id)
+        self.layers.created(id, parent)
 
     def remove(self, id: str) -> None:
         """Remove a layer, finished or not; see `ProtoDriver.remove`."""
         self.driver.remove(id)
         self.created.discard(id)
+        self.layers.removed(id)
         # The mark after the layer: a kill between the two leaves a mark without a layer, which the next
         # start removes, and never half a layer without a mark.
         self.home.unmark(id)
@@ -331,7 +361,7 @@ class ServedHome:
             BrokenStreamError: the body broke off after the end of the tar.
             OSError: the layer cannot be written to the disk.
         """
-        archive = _Archive(body, first_read)
+        archive = _Archive(body, first_read, current_call())
         # Once only: the body of a second try could be just the tail of the tar.
         self.created.discard(id)
         self.home.mark(id)
@@ -341,9 +371,10 @@ class ServedHome:
             yield archive
             # A driver may stop reading at the tar's end; a body that breaks off after it is broken,
             # too.
-            read_to_end(body)
+            read_to_end(archive)
             if self.syncs:
                 self.home.unmark_synced(id, filesystem)
+                self.calls.figures.last_sync = time.time()
             else:
                 self.home.unmark(id)
         except InUseError:
@@ -362,6 +393,7 @@ class ServedHome:
         """
         if self.syncs:
             self.home.sync()
+            self.calls.figures.last_sync = time.time()
 
     def sweep_leftovers(self) -> None:
         """Unmount and remove the leftovers of a killed daemon; log failures.
@@ -388,16 +420,20 @@ class ServedHome:
 class _Archive:
     """A layer's tar; ``is_read`` tells whether any of it was read."""
 
-    def __init__(self, body: ReadStream, first_read: Callable[[], None]) -> None:
+    def __init__(self, body: ReadStream, first_read: Callable[[], None], call: Call | None) -> None:
         self._body = body
         self._first_read = first_read
+        self._call = call
         self.is_read = False
 
     def read(self, n: int, /) -> bytes:
         if not self.is_read:
             self.is_read = True
             self._first_read()
-        return self._body.read(n)
+        piece = self._body.read(n)
+        if self._call:
+            self._call.came_in(len(piece))
+        return piece
 
 
 def read_to_end(body: ReadStream) -> None:

@@ -1,0 +1,179 @@
+"""Questions to a running plugin, which are no calls: what it serves, its layers, and what it does.
+
+An answer is JSON, the same for every engine. It is made of what the framework knows: it waits for no
+layer's lock, for no Init, and for the driver half a second at most (`driver_status`). So a plugin in
+which all calls are stuck still answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.metadata
+import json
+import os
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+from graphdriver.linux.mountinfo import mount_points
+from graphdriver.serving.call_log import Call, Caller
+from graphdriver.serving.figures import BUCKETS, CallFigures
+from graphdriver.serving.served_home import ServedHome
+
+_LONGEST: Final = BUCKETS[-1] * 2
+"""What is answered for calls that took longer than the last of `BUCKETS`, in seconds."""
+
+
+def answer(served: ServedHome, question: str) -> bytes:
+    """Answer one of `QUESTIONS`."""
+    return json.dumps(QUESTIONS[question](served)).encode()
+
+
+def _status(served: ServedHome) -> dict[str, object]:
+    figures = served.calls.figures
+    ended = figures.calls_now()
+    in_flight = [call.name for call in served.calls.in_flight()]
+    records = served.layers.all()
+    return {
+        "version": version(),
+        "engine": served.engine,
+        "driver": served.driver_name,
+        "home": served.path,
+        "pid": os.getpid(),
+        "started": _time(figures.started),
+        "options": list(served.driver_options),
+        "sync": "layer" if served.syncs else "none",
+        "ready": served.is_current(),
+        "calls": {
+            name: _figures(ended.get(name) or CallFigures(), in_flight.count(name))
+            for name in sorted({*ended, *in_flight})
+        },
+        "bytes_in": figures.bytes_in,
+        "bytes_out": figures.bytes_out,
+        "layers": len(records),
+        "unfinished": len(served.unfinished()),
+        "mounts": sum(_mounts(served.path).values()),
+        "references": sum(record.references for record in records),
+        "disk": _disk(served.path),
+        "last_sync": _time(figures.last_sync),
+        "driver_status": served.driver_status.pairs(),
+    }
+
+
+def _figures(figures: CallFigures, in_flight: int) -> dict[str, object]:
+    return {
+        "count": figures.count,
+        "errors": dict(figures.errors),
+        "in_flight": in_flight,
+        "p50_ms": _milliseconds(figures.quantile(0.5)),
+        "p99_ms": _milliseconds(figures.quantile(0.99)),
+    }
+
+
+def _layers(served: ServedHome) -> list[dict[str, object]]:
+    mounts = _mounts(served.path)
+    unfinished = frozenset(served.unfinished())
+    return [
+        {
+            "id": record.id,
+            "parent": record.parent,
+            "created": _time(record.created),
+            "applied": _time(record.applied),
+            "size": record.size,
+            "inodes": record.inodes,
+            "gets": record.gets,
+            "last_get": _time(record.last_get),
+            "got_by": _peer(record.got_by),
+            "mounted": record.id in mounts,
+            "references": record.references,
+            "unfinished": record.id in unfinished,
+        }
+        for record in served.layers.all()
+    ]
+
+
+def _calls(served: ServedHome) -> list[dict[str, object]]:
+    running = served.calls.in_flight()
+    by_thread = {call.thread: call for call in running}
+    waits = served.locks.waits()
+    found: list[dict[str, object]] = []
+    for call in running:
+        wait = waits.get(call.thread)
+        found.append(
+            {
+                "call": call.name,
+                "layer": call.layer,
+                "snapshot": call.snapshot,
+                "parent": call.parent or None,
+                "seconds": round(call.seconds, 3),
+                "bytes": call.bytes,
+                "waits_for": wait
+                and {"layer": wait.layer, "call": _asked(by_thread.get(wait.holder))},
+                "peer": _peer(call.peer),
+            }
+        )
+    return found
+
+
+QUESTIONS: Final[Mapping[str, Callable[[ServedHome], object]]] = {
+    "status": _status,
+    "layers": _layers,
+    "calls": _calls,
+}
+"""The questions by their names; docs/operations.md describes the answers."""
+
+
+@functools.cache
+def version() -> str:
+    """Return the version of this package."""
+    return importlib.metadata.version("graphdriver")
+
+
+def _asked(call: Call | None) -> str | None:
+    """Name the call that holds a lock; None: the thread makes no call, as one that counts usage."""
+    if call is None:
+        return None
+    subject = call.layer or call.snapshot
+    return f"{call.name} {subject}" if subject else call.name
+
+
+def _peer(peer: Caller | None) -> dict[str, object] | None:
+    return {"pid": peer.pid, "command": peer.command} if peer else None
+
+
+def _time(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(min(seconds, _LONGEST) * 1000, 3)
+
+
+def _mounts(home: str) -> dict[str, int]:
+    """Count the mounts in a home by the first name below it, which is the layer's for most drivers."""
+    found: dict[str, int] = {}
+    below = os.fsencode(home) + b"/"
+    if home:
+        with contextlib.suppress(OSError):  # no /proc
+            for one in mount_points():
+                if one.point.startswith(below):
+                    name = os.fsdecode(one.point[len(below) :].partition(b"/")[0])
+                    found[name] = found.get(name, 0) + 1
+    return found
+
+
+def _disk(home: str) -> dict[str, int] | None:
+    try:
+        there = os.statvfs(home)
+    except OSError:
+        return None
+    return {
+        "size": there.f_blocks * there.f_frsize,
+        "free": there.f_bavail * there.f_frsize,
+        "inodes": there.f_files,
+        "inodes_free": there.f_favail,
+    }

@@ -1,0 +1,107 @@
+"""Questions to a running snapshotter, on containerd's own socket."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graphdriver.conformance.snapshotter.calls import Calls
+from graphdriver.containerd.questions import ask
+from graphdriver.containerd.server import THREADS, SnapshotterServer
+from graphdriver.containerd.snapshots import Snapshots
+from graphdriver.drivers.vfs.driver import VfsDriver
+from graphdriver.errors import RemoteError, UnreachableError
+from tests.support.snapshotter import Snapshotter
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.root
+
+
+class Slow(VfsDriver):
+    """Makes a layer when it is allowed to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.allowed = threading.Event()
+
+    def create(
+        self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
+    ) -> None:
+        assert self.allowed.wait(60)
+        super().create(id, parent, mount_label, storage_opt)
+
+
+@pytest.fixture
+def driver() -> Slow:
+    return Slow()
+
+
+@pytest.fixture
+def address(folder: Path, driver: Slow) -> Iterator[str]:
+    snapshots = Snapshots(driver, str(folder / "root"))
+    with SnapshotterServer(snapshots, str(folder / "s.sock")) as server:
+        yield server.address
+        driver.allowed.set()
+
+
+def answer(address: str, question: str) -> Any:
+    return ask(address, question)
+
+
+def test_a_snapshotter_tells_what_it_serves(snapshotter: Snapshotter, calls: Calls) -> None:
+    calls.prepare("a")
+    calls.commit("A", "a")
+    calls.prepare("b", "A")
+    calls.mounts("b")
+    assert snapshotter.process
+    status = answer(snapshotter.address, "status")
+    assert (status["engine"], status["driver"]) == ("containerd", snapshotter.driver)
+    assert (status["home"], status["pid"]) == (str(snapshotter.root), snapshotter.process.pid)
+    assert (status["ready"], status["layers"], status["references"]) == (True, 2, 1)
+    assert status["last_sync"] >= status["started"]
+    assert {name: one["count"] for name, one in status["calls"].items()} == {
+        "Prepare": 2,
+        "Commit": 1,
+        "Mounts": 1,
+    }
+    wait_until(lambda: answer(snapshotter.address, "layers")[0]["inodes"])  # counted by a thread
+    committed, active = answer(snapshotter.address, "layers")
+    assert (committed["parent"], committed["references"]) == ("", 0)
+    assert committed["size"] is not None
+    assert (active["parent"], active["references"], active["gets"]) == (committed["id"], 1, 2)
+    assert (committed["applied"] is None, active["applied"] is None) == (False, True)
+    snapshotter.process.terminate()
+    snapshotter.process.wait(60)
+    snapshotter.start()
+    assert answer(snapshotter.address, "status")["references"] == 1
+
+
+def test_a_snapshotter_whose_threads_are_all_stuck_answers(address: str, driver: Slow) -> None:
+    with contextlib.closing(Calls(address)) as calls:
+        names = [f"s{number}" for number in range(THREADS + 1)]
+        callers = [threading.Thread(target=calls.prepare, args=(name,)) for name in names]
+        for caller in callers:
+            caller.start()
+        wait_until(lambda: len(answer(address, "calls")) == THREADS)
+        running = answer(address, "calls")
+        assert {call["call"] for call in running} == {"Prepare"}
+        assert {call["snapshot"] for call in running} <= set(names)
+        assert answer(address, "status")["calls"]["Prepare"]["in_flight"] == THREADS
+        driver.allowed.set()
+        for caller in callers:
+            caller.join(60)
+
+
+def test_an_unknown_question_is_refused(address: str) -> None:
+    with pytest.raises(RemoteError, match=r"unknown question 'keys'; known are status, layers, "):
+        ask(address, "keys")
+
+
+def test_where_nobody_listens_nobody_answers(folder: Path) -> None:
+    with pytest.raises(UnreachableError, match="does not answer"):
+        ask(str(folder / "s.sock"), "status")
