@@ -6,19 +6,15 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from prometheus_client.openmetrics.parser import (
-    text_string_to_metric_families as read_openmetrics,
-)
-from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from graphdriver import Client, RemoteError
 from graphdriver.serving.figures import BUCKETS
 from graphdriver.serving.metrics import Metrics
 from tests.support.documented import ROOT
+from tests.support.metrics import Samples, exported, samples
 from tests.support.plugin import Plugin, served
 
 PAGE = ROOT / "docs/metrics.md"
-OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
 @pytest.fixture
@@ -33,14 +29,8 @@ def plugin() -> Iterator[Plugin]:
         yield plugin
 
 
-def values(plugin: Plugin) -> dict[tuple[str, frozenset[str]], float]:
-    """Return the value of each sample, by its name and the values of its labels."""
-    text = Metrics(plugin.handler.served).page("").body.decode()
-    return {
-        (one.name, frozenset(one.labels.values())): one.value
-        for family in read_text(text)
-        for one in family.samples
-    }
+def values(plugin: Plugin) -> Samples:
+    return samples(Metrics(plugin.handler.served).page("").body.decode())
 
 
 def test_a_call_is_counted_by_its_name_its_outcome_and_the_kind_of_its_error(
@@ -74,13 +64,9 @@ def test_each_call_is_in_one_bucket_and_in_all_above_it(plugin: Plugin) -> None:
 
 def test_every_metric_is_documented_with_its_type_and_its_labels(plugin: Plugin) -> None:
     plugin.handler.served.calls.figures.last_sync = 1.0
-    exported = {}
-    text = Metrics(plugin.handler.served).page(OPENMETRICS).body.decode()
-    for family in read_openmetrics(text):  # type: ignore[no-untyped-call]
-        suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
-        labels = {*family.samples[0].labels} - {"le"}
-        kind = "gauge" if family.type == "info" else family.type
-        exported[family.name + suffix] = (kind, labels)
+    found = {name: (one.kind, one.labels) for name, one in exported(plugin.handler.served).items()}
     rows = re.findall(r"^\| `(\w+)` \| (\w+)(?:; ([\w, ]+))? \|", PAGE.read_text(), re.MULTILINE)
-    documented = {name: (kind, {*filter(None, labels.split(", "))}) for name, kind, labels in rows}
-    assert documented == exported
+    documented = {
+        name: (kind, frozenset(filter(None, labels.split(", ")))) for name, kind, labels in rows
+    }
+    assert documented == found

@@ -24,9 +24,9 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-import graphdriver
 from graphdriver.serving.figures import BUCKETS, CallFigures
 from graphdriver.serving.page_server import Page
+from graphdriver.serving.questions import mounts_in, version
 from graphdriver.serving.readiness import why_not_ready
 from graphdriver.serving.served_home import ServedHome
 
@@ -65,7 +65,7 @@ class HomeCollector(Collector):
     def __init__(self, served: ServedHome) -> None:
         self._served = served
         self._about = {
-            "version": graphdriver.__version__,
+            "version": version(),
             "driver": served.driver_name,
             "engine": served.engine,
         }
@@ -73,17 +73,24 @@ class HomeCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as they are now."""
         yield InfoMetricFamily("graphdriver_build", "What runs.", self._about)
-        yield GaugeMetricFamily(
-            "graphdriver_ready",
+        yield _gauge(
+            "ready",
             "1 if calls for layers can be answered, 0 if not.",
             0 if why_not_ready(self._served) else 1,
         )
         figures = self._served.calls.figures
         yield from _calls(figures.calls_now())
-        yield GaugeMetricFamily(
-            "graphdriver_calls_in_flight",
-            "Calls that have begun and not ended.",
-            len(self._served.calls.running()),
+        running = self._served.calls.in_flight()  # the oldest first
+        yield _gauge("calls_in_flight", "Calls that have begun and not ended.", len(running))
+        yield _gauge(
+            "calls_waiting",
+            "Calls in flight that wait for a layer which another call holds.",
+            len(self._served.locks.waits()),
+        )
+        yield _gauge(
+            "longest_call_seconds",
+            "How long the oldest call in flight has been running.",
+            running[0].seconds if running else 0,
         )
         yield CounterMetricFamily(
             "graphdriver_received_bytes",
@@ -96,14 +103,35 @@ class HomeCollector(Collector):
             figures.bytes_out,
         )
         if figures.last_sync is not None:
-            yield GaugeMetricFamily(
-                "graphdriver_last_sync_timestamp_seconds",
+            yield _gauge(
+                "last_sync_timestamp_seconds",
                 "When a layer or the home was last synced to disk.",
                 figures.last_sync,
             )
         home = self._served.initialised_home
         if home:
+            yield from _layers(self._served)
             yield from _space(home.path)
+
+
+def _gauge(name: str, meaning: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"graphdriver_{name}", meaning, value)
+
+
+def _layers(served: ServedHome) -> Iterator[Metric]:
+    layers = served.layers.all()
+    yield _gauge("layers", "Layers in the home.", len(layers))
+    yield _gauge(
+        "unfinished_layers",
+        "Layers whose transfer has not ended, or broke off.",
+        len(served.unfinished()),
+    )
+    yield _gauge("mounts", "Mounts in the home.", sum(mounts_in(served.path).values()))
+    yield _gauge(
+        "references",
+        "Gets without a Put, or snapshots in use.",
+        sum(layer.references for layer in layers),
+    )
 
 
 def _calls(calls: dict[str, CallFigures]) -> Iterator[Metric]:

@@ -53,7 +53,7 @@ def _status(served: ServedHome) -> dict[str, object]:
         "bytes_out": figures.bytes_out,
         "layers": len(records),
         "unfinished": len(served.unfinished()),
-        "mounts": sum(_mounts(served.path).values()),
+        "mounts": sum(mounts_in(served.path).values()),
         "references": sum(record.references for record in records),
         "disk": _disk(served.path),
         "last_sync": _time(figures.last_sync),
@@ -72,7 +72,7 @@ def _figures(figures: CallFigures, in_flight: int) -> dict[str, object]:
 
 
 def _layers(served: ServedHome) -> list[dict[str, object]]:
-    mounts = _mounts(served.path)
+    mounts = mounts_in(served.path)
     unfinished = frozenset(served.unfinished())
     return [
         {
@@ -153,8 +153,12 @@ def _milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(min(seconds, _LONGEST) * 1000, 3)
 
 
-def _mounts(home: str) -> dict[str, int]:
-    """Count the mounts in a home by the first name below it, which is the layer's for most drivers."""
+def mounts_in(home: str) -> dict[str, int]:
+    """Count the mounts in a home by the first name below it, which is the layer's for most drivers.
+
+    Args:
+        home: its path; with ``""`` there are none.
+    """
     found: dict[str, int] = {}
     below = os.fsencode(home) + b"/"
     if home:
