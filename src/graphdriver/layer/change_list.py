@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from graphdriver.driver import Change, ChangeKind
+from graphdriver.homes import SizedChange
 from graphdriver.layer.tree.directory_path import DirectoryPath
 from graphdriver.layer.tree.trail import Trail
 
@@ -97,18 +98,9 @@ class ChangeList(Iterable[Change]):
         return len(self._names)
 
     def __iter__(self) -> Iterator[Change]:
-        ends = [1]
-        prefix = bytearray(b"/")
-        last = b""
+        paths = _Paths()
         for depth, name, kind in self._entries():
-            if depth == len(ends):
-                prefix += last + b"/"
-                ends.append(len(prefix))
-            else:
-                del ends[depth + 1 :]
-                del prefix[ends[depth] :]
-            last = name
-            yield Change(os.fsdecode(bytes(prefix) + name), ChangeKind(kind))
+            yield Change(paths.next(depth, name), ChangeKind(kind))
 
     def visit(self, root_fd: int) -> Iterator[Place]:
         """Go to the place of each change in a tree, even if nothing is there.
@@ -141,6 +133,48 @@ class ChangeList(Iterable[Change]):
 
     def _entries(self) -> Iterator[tuple[int, bytes, int]]:
         return zip(self._depths, self._names, self._kinds, strict=True)
+
+
+class _Paths:
+    """The paths of changes in the order of the tree, each built from the one before."""
+
+    def __init__(self) -> None:
+        self._ends = [1]
+        self._prefix = bytearray(b"/")
+        self._last = b""
+
+    def next(self, depth: int, name: bytes) -> str:
+        """Return the path of the next change."""
+        if depth == len(self._ends):
+            self._prefix += self._last + b"/"
+            self._ends.append(len(self._prefix))
+        else:
+            del self._ends[depth + 1 :]
+            del self._prefix[self._ends[depth] :]
+        self._last = name
+        return os.fsdecode(bytes(self._prefix) + name)
+
+
+def sized(found: Iterable[Changed]) -> Iterator[SizedChange]:
+    """Yield changes with their paths and sizes; a hard-linked file has its size once.
+
+    Args:
+        found: in the order of the tree.
+    """
+    paths = _Paths()
+    seen = set()
+    for depth, name, kind, there in found:
+        path = paths.next(depth, name)
+        size = 0
+        if kind is ChangeKind.DELETED:
+            pass
+        elif there is None or stat.S_ISDIR(there.st_mode):
+            path += "/"
+        elif stat.S_ISREG(there.st_mode) and (there.st_dev, there.st_ino) not in seen:
+            size = there.st_size
+            if there.st_nlink > 1:
+                seen.add((there.st_dev, there.st_ino))
+        yield SizedChange(path, kind, size)
 
 
 def changed_size(found: Iterable[Changed]) -> int:

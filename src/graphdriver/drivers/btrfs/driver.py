@@ -11,14 +11,13 @@ from graphdriver.driver import IDMap, Needs, ProtoDriver, Suitability, Touched, 
 from graphdriver.drivers.btrfs import reading, subvolumes
 from graphdriver.drivers.btrfs.probe import expect_btrfs, expect_kernel, probe_subvolumes
 from graphdriver.drivers.btrfs.subvolumes import ROOT, delete_layer
-from graphdriver.drivers.btrfs.touched import touched_since
+from graphdriver.drivers.btrfs.touched import made_since, touched_since
 from graphdriver.drivers.options import Option, parse_size, read_options, split_options
 from graphdriver.drivers.probe_record import probe_or_recall
 from graphdriver.errors import UnsupportedError
 from graphdriver.files.directories import opened
-from graphdriver.homes import StoredLayer
+from graphdriver.homes import SizedChange, StoredLayer
 from graphdriver.linux import btrfs, btrfs_quota, inode_flags
-from graphdriver.linux.filesystem import syncfs
 from graphdriver.store import Store
 
 
@@ -49,6 +48,11 @@ class BtrfsDriver(ProtoDriver):
     def stored_layers(cls, home: str) -> Iterator[StoredLayer]:
         """Yield all layers of a home, served or not (`graphdriver.homes.ReadsHome`)."""
         return reading.stored_layers(home)
+
+    @classmethod
+    def stored_changes(cls, home: str, id: str, parent: str) -> Iterator[SizedChange]:
+        """Yield the changes of a layer, served or not (`graphdriver.homes.ReadsChanges`)."""
+        return reading.stored_changes(home, id, parent)
 
     def init(
         self,
@@ -158,21 +162,14 @@ class BtrfsDriver(ProtoDriver):
         None if it is a snapshot of another layer (`graphdriver.driver.TellsUntouched`).
         """
         with opened(self.get(id, "")) as upper, opened(self.get(parent, "")) as lower:
-            made, source = btrfs.subvolume_of(upper), btrfs.subvolume_of(lower)
-            return made.made_ns if made.parent_uuid == source.uuid else None
+            return made_since(upper, lower)
 
     def touched_since(self, upper_fd: int, lower_fd: int) -> Touched | None:
         """Return where a layer can differ from its parent, given their open root directories.
 
         None if that is unknown: the other layer is not its parent, or one of them holds subvolumes.
         """
-        made, source = btrfs.subvolume_of(upper_fd), btrfs.subvolume_of(lower_fd)
-        if made.parent_uuid != source.uuid or any(
-            True for one in (made, source) for _ in btrfs.subvolumes_in(upper_fd, one.id)
-        ):
-            return None
-        syncfs(upper_fd)  # the trees do not contain changes that are not written yet
-        return touched_since(upper_fd, lower_fd, made.made_in)
+        return touched_since(upper_fd, lower_fd)
 
 
 def _size_in(options: Iterable[tuple[str, str]]) -> int:

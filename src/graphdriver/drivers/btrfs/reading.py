@@ -7,8 +7,11 @@ import os
 from collections.abc import Iterator
 
 from graphdriver.drivers.btrfs.subvolumes import ROOT
+from graphdriver.drivers.btrfs.touched import made_since, touched_since
 from graphdriver.files.directories import opened
-from graphdriver.homes import StoredLayer
+from graphdriver.homes import SizedChange, StoredLayer
+from graphdriver.layer.change_list import sized
+from graphdriver.layer.changes import compare
 from graphdriver.linux import btrfs
 from graphdriver.store import layers_in
 
@@ -25,6 +28,17 @@ def stored_layers(home: str) -> Iterator[StoredLayer]:
         yield StoredLayer(
             id, ids.get(one.parent_uuid) if one else None, path if os.path.isdir(path) else ""
         )
+
+
+def stored_changes(home: str, id: str, parent: str) -> Iterator[SizedChange]:
+    """Yield the changes of a layer; see `graphdriver.homes.ReadsChanges.stored_changes`."""
+    with opened(f"{home}/{id}/{ROOT}") as upper:
+        if not parent:
+            yield from sized(compare(upper, None))
+            return
+        with opened(f"{home}/{parent}/{ROOT}") as lower:
+            stamp, touched = made_since(upper, lower), touched_since(upper, lower)
+            yield from sized(compare(upper, lower, untouched_before_ns=stamp, touched=touched))
 
 
 def _subvolume(path: str) -> btrfs.Subvolume | None:

@@ -14,23 +14,47 @@ from typing import Final
 
 from graphdriver.driver import Touched
 from graphdriver.linux import btrfs
+from graphdriver.linux.filesystem import syncfs
 
 _LAST_FREE_OBJECTID: Final = (1 << 64) - 256
 _MAX_OFFSET: Final = (1 << 64) - 1
 _NAMES: Final = (btrfs.INODE_REF_KEY, btrfs.INODE_EXTREF_KEY)
 
 
-def touched_since(upper_fd: int, lower_fd: int, transaction: int) -> Touched:
+def made_since(upper_fd: int, lower_fd: int) -> int | None:
+    """Return when a subvolume was made as a snapshot of another, in nanoseconds; None: it was not.
+
+    Args:
+        upper_fd: its root directory.
+        lower_fd: the root directory of the other.
+
+    Raises:
+        OSError: they are not subvolumes.
+    """
+    made, source = btrfs.subvolume_of(upper_fd), btrfs.subvolume_of(lower_fd)
+    return made.made_ns if made.parent_uuid == source.uuid else None
+
+
+def touched_since(upper_fd: int, lower_fd: int) -> Touched | None:
     """Return where a snapshot and its source can differ.
 
     Args:
         upper_fd: the root directory of the snapshot.
         lower_fd: the root directory of its source.
-        transaction: the one in which it was made. All that was written since is committed.
+
+    Returns:
+        None if that is unknown: the other is not its source, or one of them holds subvolumes.
 
     Raises:
         OSError: the trees cannot be searched.
     """
+    made, source = btrfs.subvolume_of(upper_fd), btrfs.subvolume_of(lower_fd)
+    if made.parent_uuid != source.uuid or any(
+        True for one in (made, source) for _ in btrfs.subvolumes_in(upper_fd, one.id)
+    ):
+        return None
+    syncfs(upper_fd)  # the trees do not contain changes that are not written yet
+    transaction = made.made_in
     inodes: set[int] = set()
     names: defaultdict[int, set[bytes]] = defaultdict(set)
     for fd in (upper_fd, lower_fd):

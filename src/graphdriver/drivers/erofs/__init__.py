@@ -7,7 +7,8 @@ Each file is one subject:
 - `applied`: what was applied to a layer: its tar, its record, and the tree that they show.
 - `image_mounts`: which images are mounted, and who uses them. `mounting`: the mount of one image on a
   directory. `probe`: in which way images can be mounted in a home.
-- `reading`: the layers of a home that need not be served.
+- `reading`: the layers of a home that need not be served, and what they changed. `names`: the names in
+  a layer, without a mount.
 - `layout`: the names on disk.
 
 A layer is what was applied to it, and an upper directory above that, since daemons and BuildKit may

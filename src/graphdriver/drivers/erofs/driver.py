@@ -22,10 +22,11 @@ from graphdriver.drivers.options import Option
 from graphdriver.drivers.overlay.driver import OverlayDriver
 from graphdriver.drivers.overlay.kernel_mounter import KernelMounter
 from graphdriver.drivers.overlay.layers import OverlayLayers
+from graphdriver.drivers.overlay.mounter import Mounter
 from graphdriver.drivers.overlay.options import MOUNTOPT, SIZE, VOLATILE, XINO, HomeOptions
 from graphdriver.drivers.overlay.probe import expect_overlayfs
 from graphdriver.drivers.probe_record import probe_or_recall
-from graphdriver.homes import StoredLayer
+from graphdriver.homes import SizedChange, StoredLayer
 from graphdriver.layer.change_list import ChangeList, changed_size
 from graphdriver.layer.changes import compare
 from graphdriver.layer.overlay.changes import compare_upper
@@ -67,6 +68,11 @@ class ErofsDriver(OverlayDriver):
         expect_erofs()
 
     @classmethod
+    def make_mounter(cls, home: str) -> Mounter:
+        """Return the mounter of a home."""
+        return KernelMounter(home)
+
+    @classmethod
     def set_up(cls, home: str, options: Sequence[str]) -> ImageSetup:
         """Probe a home by mounts in it; see `OverlayDriver.set_up`."""
         parsed = HomeOptions.parse(options, cls.options, cls.driver_name)
@@ -81,13 +87,18 @@ class ErofsDriver(OverlayDriver):
                 _WITHOUT_XINO,
             )
             own = parsed
-        mounter = KernelMounter(home)
+        mounter = cls.make_mounter(home)
         return ImageSetup(cls.driver_name, mounter, own, found.backing, found=found)
 
     @classmethod
     def stored_layers(cls, home: str) -> Iterator[StoredLayer]:
         """Yield all layers of a home, served or not (`graphdriver.homes.ReadsHome`)."""
         return reading.stored_layers(home)
+
+    @classmethod
+    def stored_changes(cls, home: str, id: str, parent: str) -> Iterator[SizedChange]:
+        """Yield the changes of a layer, served or not (`graphdriver.homes.ReadsChanges`)."""
+        return reading.stored_changes(home, id, parent)
 
     def mounts(self, id: str, *, read_only: bool) -> Sequence[Mount]:
         """Return the layer's mount without making it, with the images below it mounted."""

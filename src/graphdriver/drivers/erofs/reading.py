@@ -7,10 +7,13 @@ from collections.abc import Iterator
 
 from graphdriver.driver import Usage
 from graphdriver.drivers.erofs.layout import APPLIED, IMAGE, RECORD, ImageLayout
+from graphdriver.drivers.erofs.names import Names, applied_names, changes, written_names
 from graphdriver.drivers.overlay.layout import DIFF, LINKS
+from graphdriver.drivers.overlay.mounter import MAX_LOWERS
 from graphdriver.drivers.overlay.reading import parent_in
+from graphdriver.files.directories import opened
 from graphdriver.files.small_files import read_text
-from graphdriver.homes import StoredLayer
+from graphdriver.homes import SizedChange, StoredLayer
 from graphdriver.layer.erofs.record import LIMIT, Kind, parse
 from graphdriver.store import layers_in
 
@@ -22,6 +25,26 @@ def stored_layers(home: str) -> Iterator[StoredLayer]:
     layout = ImageLayout(home)
     for id in layers_in(home, (LINKS,)):
         yield _stored(layout, id)
+
+
+def stored_changes(home: str, id: str, parent: str) -> Iterator[SizedChange]:
+    """Yield the changes of a layer; see `graphdriver.homes.ReadsChanges.stored_changes`."""
+    layout = ImageLayout(home)
+    below: list[Names] = []
+    while parent and len(below) <= 2 * MAX_LOWERS:
+        below += _parts(layout, parent)
+        parent = layout.parent_of(parent)
+    return changes(_parts(layout, id), below)
+
+
+def _parts(layout: ImageLayout, id: str) -> list[Names]:
+    """Return the names in a layer: those written to it, then those that were applied."""
+    with opened(layout.path(id, DIFF)) as upper:
+        parts = [written_names(upper)]
+    if layout.is_applied(id):
+        image, record = layout.path(id, IMAGE), layout.path(id, RECORD)
+        parts.append(applied_names(image, record, os.stat(record).st_ctime_ns))
+    return parts
 
 
 def _stored(layout: ImageLayout, id: str) -> StoredLayer:

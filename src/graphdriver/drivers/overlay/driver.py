@@ -20,8 +20,8 @@ from graphdriver.drivers.options import Option
 from graphdriver.drivers.overlay import reading
 from graphdriver.drivers.overlay.layers import HomeSetup, OverlayLayers
 from graphdriver.drivers.overlay.layout import Layout
-from graphdriver.drivers.overlay.mounter import named_mount
-from graphdriver.homes import StoredLayer
+from graphdriver.drivers.overlay.mounter import Mounter, named_mount
+from graphdriver.homes import SizedChange, StoredLayer
 from graphdriver.layer.change_list import ChangeList, changed_size
 from graphdriver.layer.overlay.changes import compare_upper
 from graphdriver.layer.overlay.form import MountedOverlay, UpperDirectory
@@ -51,6 +51,11 @@ class OverlayDriver(NaiveDiffDriver):
 
     @classmethod
     @abc.abstractmethod
+    def make_mounter(cls, home: str) -> Mounter:
+        """Return the mounter of a home; nothing is mounted or written."""
+
+    @classmethod
+    @abc.abstractmethod
     def set_up(cls, home: str, options: Sequence[str]) -> HomeSetup:
         """Probe a home, which exists, and return how its layers are mounted.
 
@@ -62,6 +67,11 @@ class OverlayDriver(NaiveDiffDriver):
     def stored_layers(cls, home: str) -> Iterator[StoredLayer]:
         """Yield all layers of a home, served or not (`graphdriver.homes.ReadsHome`)."""
         return reading.stored_layers(Layout(home))
+
+    @classmethod
+    def stored_changes(cls, home: str, id: str, parent: str) -> Iterator[SizedChange]:
+        """Yield the changes of a layer, served or not (`graphdriver.homes.ReadsChanges`)."""
+        return reading.stored_changes(Layout(home), id, cls.make_mounter(home).marks)
 
     def mounts(self, id: str, *, read_only: bool) -> Sequence[Mount]:
         """Return the layer's mount without making it (`graphdriver.driver.NamesMounts`)."""

@@ -10,6 +10,7 @@ from graphdriver.drivers.options import Option
 from graphdriver.drivers.overlay.driver import OverlayDriver
 from graphdriver.drivers.overlay.fuse_mounter import FuseMounter, expect_program
 from graphdriver.drivers.overlay.layers import HomeSetup
+from graphdriver.drivers.overlay.mounter import Mounter
 from graphdriver.drivers.overlay.options import SIZE, HomeOptions
 from graphdriver.drivers.overlay.probe import probe_fuse_overlayfs
 from graphdriver.drivers.probe_record import probe_or_recall
@@ -39,13 +40,18 @@ class FuseOverlayfsDriver(OverlayDriver):
         expect_program()
 
     @classmethod
+    def make_mounter(cls, home: str) -> Mounter:
+        """Return the mounter of a home."""
+        return FuseMounter(home)
+
+    @classmethod
     def set_up(cls, home: str, options: Sequence[str]) -> HomeSetup:
         """Probe a home by a mount in it; see `OverlayDriver.set_up`."""
         parsed = HomeOptions.parse(options, cls.options, cls.driver_name)
         found = probe_or_recall(home, lambda: probe_fuse_overlayfs(home))
         return HomeSetup(
             cls.driver_name,
-            FuseMounter(home),
+            cls.make_mounter(home),
             parsed,
             str(found.get("backing", "unknown")),
             # Unknown means no: the naive differ is right with any marks in upper directories.

@@ -10,6 +10,7 @@ from graphdriver.drivers.options import Option
 from graphdriver.drivers.overlay.driver import OverlayDriver
 from graphdriver.drivers.overlay.kernel_mounter import KernelMounter
 from graphdriver.drivers.overlay.layers import HomeSetup
+from graphdriver.drivers.overlay.mounter import Mounter
 from graphdriver.drivers.overlay.options import MOUNTOPT, SIZE, VOLATILE, HomeOptions
 from graphdriver.drivers.overlay.probe import expect_overlayfs, probe_overlayfs
 from graphdriver.drivers.probe_record import probe_or_recall
@@ -36,9 +37,14 @@ class Overlay2Driver(OverlayDriver):
         expect_overlayfs()
 
     @classmethod
+    def make_mounter(cls, home: str) -> Mounter:
+        """Return the mounter of a home."""
+        return KernelMounter(home)
+
+    @classmethod
     def set_up(cls, home: str, options: Sequence[str]) -> HomeSetup:
         """Probe a home by a mount in it; see `OverlayDriver.set_up`."""
         parsed = HomeOptions.parse(options, cls.options, cls.driver_name)
         found = probe_or_recall(home, lambda: {"backing": probe_overlayfs(home, parsed)})
         backing = str(found.get("backing", "unknown"))
-        return HomeSetup(cls.driver_name, KernelMounter(home), parsed, backing)
+        return HomeSetup(cls.driver_name, cls.make_mounter(home), parsed, backing)

@@ -13,11 +13,11 @@ from graphdriver.driver import IDMap, Needs, ProtoDriver, Suitability, host_root
 from graphdriver.drivers.options import Option, read_options, split_options
 from graphdriver.drivers.probe_record import probe_or_recall
 from graphdriver.drivers.vfs import reading
-from graphdriver.drivers.vfs.reading import MADE, ROOT
+from graphdriver.drivers.vfs.reading import MADE, ROOT, copied_at
 from graphdriver.drivers.vfs.tree_copy import copy_tree
 from graphdriver.errors import UnsupportedError
 from graphdriver.files.small_files import read_text, write_whole
-from graphdriver.homes import StoredLayer
+from graphdriver.homes import SizedChange, StoredLayer
 from graphdriver.linux import reflink
 from graphdriver.linux.filesystem import syncfs
 from graphdriver.store import Store
@@ -49,6 +49,11 @@ class VfsDriver(ProtoDriver):
     def stored_layers(cls, home: str) -> Iterator[StoredLayer]:
         """Yield all layers of a home, served or not (`graphdriver.homes.ReadsHome`)."""
         return reading.stored_layers(home)
+
+    @classmethod
+    def stored_changes(cls, home: str, id: str, parent: str) -> Iterator[SizedChange]:
+        """Yield the changes of a layer, served or not (`graphdriver.homes.ReadsChanges`)."""
+        return reading.stored_changes(home, id, parent)
 
     def init(
         self,
@@ -128,7 +133,7 @@ class VfsDriver(ProtoDriver):
         """
         made = os.path.join(self._store.path(id), MADE)
         try:
-            return os.stat(made).st_ctime_ns if read_text(made) == parent else None
+            return copied_at(made, parent)
         except (FileNotFoundError, ValueError) as error:
             _log.warning("%s is damaged (%s); layer %s is compared as a whole", made, error, id)
             return None
