@@ -62,15 +62,15 @@ def test_a_layer_without_an_image_is_known_all_the_same(root: DockerRoot) -> Non
     assert not read(root).unread
 
 
-def test_a_layer_that_is_being_removed_is_known_until_the_daemon_has_removed_it(
+def test_a_layer_that_is_being_removed_is_named_until_the_daemon_has_removed_it(
     root: DockerRoot,
 ) -> None:
     record = root.layer("4" * 64, [B])
     removing = record.rename(record.with_name(f"{record.name}-{'5' * 64}-removing"))
-    assert "4" * 64 in read(root).layers
+    assert read(root).named == {"4" * 64}
     for name in ("cache-id", "diff"):
         (removing / name).unlink()
-    assert "4" * 64 not in read(root).layers
+    assert not read(root).named
     assert not read(root).unread
 
 

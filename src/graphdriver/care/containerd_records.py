@@ -60,7 +60,7 @@ def read_containerd(root: str) -> EngineRecords:
     try:
         rows, doomed = _read(path)
     except (OSError, sqlite3.Error, ValueError, RecursionError) as error:
-        return EngineRecords({}, (f"{path} cannot be read: {_in_one_line(error)}",))
+        return EngineRecords({}, unread=(f"{path} cannot be read: {_in_one_line(error)}",))
     by_number = {row.number: row for row in rows}
     parents = {row.parent for row in rows if row.kind != _VIEW}
     owners: dict[int, list[Owner]] = defaultdict(list)
@@ -69,14 +69,14 @@ def read_containerd(root: str) -> EngineRecords:
         is_top = row.kind != _COMMITTED or row.number not in parents
         for number in _chain(by_number, row.number) if is_top else (row.number,):
             owners[number].append(owner)
-    layers = {layer: KnownLayer(layer, None) for layer in doomed}
+    layers = {}
     for row in rows:
         if row.layer:
             below = by_number.get(row.parent) if row.parent is not None else None
             layers[row.layer] = KnownLayer(
                 row.layer, below.layer if below else "", tuple(owners[row.number]), size=row.size
             )
-    return EngineRecords(layers)
+    return EngineRecords(layers, frozenset(doomed))
 
 
 def _chain(rows: dict[int, _Row], number: int) -> Iterator[int]:

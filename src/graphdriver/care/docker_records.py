@@ -6,6 +6,7 @@
   bytes.
 - ``image/NAME/repositories.json`` has the names of images.
 - ``containers/ID/config.v2.json`` is a container. Its layer is ``mounts/ID`` in ``layerdb``.
+- ``buildkit/`` (`graphdriver.care.build_records`) names the layers of BuildKit's cache.
 
 No other file of a data root names a layer of a graph driver.
 """
@@ -18,8 +19,10 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Final, TypeGuard
 
+from graphdriver.care.build_records import BuildRecords, CachedStep, read_build_records
 from graphdriver.care.layer_database import (
     LayerDatabase,
     UnreadError,
@@ -42,41 +45,60 @@ def read_docker(data_root: str, name: str) -> EngineRecords:
         name: the storage driver's name, as ``docker info`` shows it.
     """
     database = read_layer_database(os.path.join(data_root, "image", name, "layerdb"))
-    unread = database.unread
-    images = _images(os.path.join(data_root, "image", name), unread)
+    builds = read_build_records(os.path.join(data_root, "buildkit"))
+    unread = [*database.unread, *builds.unread]
+    images = [*_images(os.path.join(data_root, "image", name), unread)]
     containers = _containers(os.path.join(data_root, "containers"), name, unread)
-    known = _known(database)
+    known = _known(database, builds)
     owners: dict[str, list[Owner]] = defaultdict(list)
 
-    def give(owner: Owner, layer: str) -> None:
-        for one in _chain(known, layer):
-            owners[one].append(owner)
+    def give(owner: Owner, layers: Iterable[str]) -> None:
+        for layer in layers:
+            owners[layer].append(owner)
 
-    for owner, chain_id in images:
-        if chain_id in database.images:
-            give(owner, database.images[chain_id].layer)
-        elif chain_id:
-            unread.append(f"the layers of the image {owner.name} have no record: {chain_id}")
+    for owner, top in images:
+        if top in database.images:
+            give(owner, _chain(known, database.images[top].layer))
+        elif top:
+            unread.append(f"the layers of the image {owner.name} have no record: {top}")
     for mount in database.writable:
         if mount.name in containers:
-            give(Owner(OwnerKind.CONTAINER, mount.name, containers[mount.name]), mount.layer)
-    layers = {
-        id: KnownLayer(id, one.parent, tuple(owners[id]), one.diff_id, one.chain_id, one.size)
-        for id, one in known.items()
-    }
-    return EngineRecords(layers, tuple(unread))
+            owner = Owner(OwnerKind.CONTAINER, mount.name, containers[mount.name])
+            give(owner, _chain(known, mount.layer))
+    cached = {step: _layer_of(step, database) for step in builds.steps.values()}
+    parents = {known[layer].parent for layer in cached.values() if layer}
+    for step, layer in cached.items():
+        if layer and step.description is not None:
+            owner = Owner(OwnerKind.BUILD_CACHE, step.key, step.description or step.key)
+            # All that is cached below has an owner of its own.
+            give(owner, (layer,) if layer in parents else _chain(known, layer))
+    layers = {id: replace(one, owners=tuple(owners[id])) for id, one in known.items()}
+    return EngineRecords(layers, frozenset((*database.removing, *builds.named)), tuple(unread))
 
 
-def _known(database: LayerDatabase) -> dict[str, KnownLayer]:
-    """Return all layers of a ``layerdb``, without their owners."""
+def _layer_of(step: CachedStep, database: LayerDatabase) -> str:
+    """Return the driver's ID of the layer of a step, ``""`` if that layer is gone."""
+    image = database.images.get(step.chain_id)
+    return image.layer if image else step.layer
+
+
+def _known(database: LayerDatabase, builds: BuildRecords) -> dict[str, KnownLayer]:
+    """Return all layers that have a record, without their owners."""
     images = database.images
 
-    def layer_of(chain_id: str) -> str | None:
-        if not chain_id:
+    def layer_of(key: str) -> str | None:
+        """Return the driver's ID of the layer of a chain ID, or of a key of BuildKit's."""
+        if not key:
             return ""
-        return images[chain_id].layer if chain_id in images else None
+        if key in images:
+            return images[key].layer
+        return (_layer_of(builds.steps[key], database) or None) if key in builds.steps else None
 
-    known = {id: KnownLayer(id, None) for id in database.removing}
+    known = {
+        step.layer: KnownLayer(step.layer, layer_of(step.parent))
+        for step in builds.steps.values()
+        if step.layer
+    }
     for one in images.values():
         known[one.layer] = KnownLayer(
             one.layer,

@@ -61,9 +61,12 @@ class EngineRecords:
 
     Attributes:
         layers: each layer by the driver's ID.
+        named: names in records that may be those of more layers, and need not be: of a layer that the
+            engine was removing, for example. A layer of such a name is not garbage.
         unread: why a record could not be read or understood, one sentence each. If there are any, a
             layer that is missing in ``layers`` may be needed all the same.
     """
 
     layers: Mapping[str, KnownLayer]
+    named: frozenset[str] = frozenset()
     unread: tuple[str, ...] = ()
