@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import os
 import tempfile
+import urllib.parse
 from typing import Final, Self
 
 import grpc
@@ -75,6 +76,7 @@ class SnapshotterServer:
             self._lock.release()
             raise
         self._inode = os.stat(self.address).st_ino
+        snapshots.served.listens_at([f"unix://{urllib.parse.quote(os.fsencode(self.address))}"])
 
     def _bind(self, directory: str, gid: int) -> None:
         with tempfile.TemporaryDirectory(prefix=".", dir=directory) as private:

@@ -88,6 +88,15 @@ def _locks() -> Iterator[tuple[str, int, int]]:
                 yield fields[3], int(fields[4]), int(fields[5].rpartition(":")[2])
 
 
+def has_open(pid: int, path: str) -> bool:
+    """Tell whether a process has a file open, as far as it is visible here."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    return _has_open(pid, {(status.st_dev, status.st_ino)})
+
+
 def _has_open(pid: int, files: set[tuple[int, int]]) -> bool:
     """Tell whether a process has one of the files open: /proc/locks names no usable device on btrfs."""
     with contextlib.suppress(OSError):

@@ -13,6 +13,8 @@
 - `layer_records`: what is known of each layer.
 - `questions`: questions to a running plugin, and their answers.
 - `driver_status`: the driver's own status, for questions.
+- `server_record`: which process serves a home, for others.
+- `times`: times as text.
 - `logs`: the log's formats.
 - `options`: ``sync=`` and ``adopt=``, which the framework takes itself.
 - `process`: rights, umask, descriptors of the process.

@@ -14,9 +14,10 @@ import json
 import logging
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from typing import Final, Literal
+
+from graphdriver.serving.times import rfc3339
 
 Form = Literal["text", "json"]
 """How lines are written."""
@@ -57,15 +58,10 @@ def _members(record: logging.LogRecord) -> Mapping[str, object]:
     return members if isinstance(members, Mapping) else {}
 
 
-def _time(record: logging.LogRecord) -> str:
-    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-    return f"{seconds}.{int(record.msecs):03}Z"
-
-
 class _JSON(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = {
-            "time": _time(record),
+            "time": rfc3339(record.created),
             "level": record.levelname.lower(),
             "message": record.getMessage(),
             **_members(record),
@@ -77,7 +73,7 @@ class _JSON(logging.Formatter):
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        words = [_time(record), f"{record.levelname:<7}", _escape(record.getMessage())]
+        words = [rfc3339(record.created), f"{record.levelname:<7}", _escape(record.getMessage())]
         words += [f"{key}={_value(value)}" for key, value in _members(record).items()]
         line = " ".join(words)
         if record.exc_info:

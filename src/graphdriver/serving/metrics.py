@@ -24,9 +24,10 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+import graphdriver
 from graphdriver.serving.figures import BUCKETS, CallFigures
 from graphdriver.serving.page_server import Page
-from graphdriver.serving.questions import mounts_in, version
+from graphdriver.serving.questions import mounts_in
 from graphdriver.serving.readiness import why_not_ready
 from graphdriver.serving.served_home import ServedHome
 
@@ -65,7 +66,7 @@ class HomeCollector(Collector):
     def __init__(self, served: ServedHome) -> None:
         self._served = served
         self._about = {
-            "version": version(),
+            "version": graphdriver.__version__,
             "driver": served.driver_name,
             "engine": served.engine,
         }

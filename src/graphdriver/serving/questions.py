@@ -8,18 +8,17 @@ which all calls are stuck still answers.
 from __future__ import annotations
 
 import contextlib
-import functools
-import importlib.metadata
 import json
 import os
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Final
 
+import graphdriver
 from graphdriver.linux.mountinfo import mount_points
 from graphdriver.serving.call_log import Call, Caller
 from graphdriver.serving.figures import BUCKETS, CallFigures
 from graphdriver.serving.served_home import ServedHome
+from graphdriver.serving.times import rfc3339
 
 _LONGEST: Final = BUCKETS[-1] * 2
 """What is answered for calls that took longer than the last of `BUCKETS`, in seconds."""
@@ -36,7 +35,7 @@ def _status(served: ServedHome) -> dict[str, object]:
     in_flight = [call.name for call in served.calls.in_flight()]
     records = served.layers.all()
     return {
-        "version": version(),
+        "version": graphdriver.__version__,
         "engine": served.engine,
         "driver": served.driver_name,
         "home": served.path,
@@ -124,12 +123,6 @@ QUESTIONS: Final[Mapping[str, Callable[[ServedHome], object]]] = {
 """The questions by their names; docs/operations.md describes the answers."""
 
 
-@functools.cache
-def version() -> str:
-    """Return the version of this package."""
-    return importlib.metadata.version("graphdriver")
-
-
 def _asked(call: Call | None) -> str | None:
     """Name the call that holds a lock; None: the thread makes no call, as one that counts usage."""
     if call is None:
@@ -143,10 +136,7 @@ def _peer(peer: Caller | None) -> dict[str, object] | None:
 
 
 def _time(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
+    return None if seconds is None else rfc3339(seconds)
 
 
 def _milliseconds(seconds: float | None) -> float | None:

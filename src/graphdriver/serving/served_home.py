@@ -34,6 +34,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+import graphdriver
 from graphdriver import returned
 from graphdriver.driver import (
     CountsGets,
@@ -59,6 +60,8 @@ from graphdriver.serving.home import Home
 from graphdriver.serving.init_lock import InitLock
 from graphdriver.serving.layer_records import LayerRecords
 from graphdriver.serving.options import split_framework_options
+from graphdriver.serving.server_record import ServerRecord, remove_server, write_server
+from graphdriver.serving.times import rfc3339
 
 _PIECE: Final = 256 << 10
 """How much of a layer's tar is read at a time, in bytes."""
@@ -107,6 +110,7 @@ class ServedHome:
         self.driver_status = DriverStatus(self._ask_status)
         self.layers = LayerRecords()
         self._options = tuple(options)
+        self._addresses: tuple[str, ...] = ()
         self._init_lock = InitLock()
         self._home: Home | None = None
         self._is_initialised = False
@@ -195,6 +199,7 @@ class ServedHome:
             raise
         self._is_initialised = True
         self._release_when_idle = False
+        self._write_server()
 
     def is_current(self) -> bool:
         """Tell whether a home is claimed and its path still leads to it."""
@@ -224,10 +229,24 @@ class ServedHome:
             _log.warning("%s", _moved(path))
         self.release()
 
+    def listens_at(self, addresses: Sequence[str]) -> None:
+        """Record where this process answers, for programs that look at the home."""
+        self._addresses = tuple(addresses)
+        if self._is_initialised:
+            self._write_server()
+
+    def _write_server(self) -> None:
+        if self._addresses:
+            started = rfc3339(self.calls.figures.started)
+            about = (self.engine, self.driver_name, graphdriver.__version__, started)
+            write_server(self.home.path, ServerRecord(os.getpid(), self._addresses, *about))
+
     def release(self) -> None:
         """Unlock the home. Layers and mounts stay as they are."""
         self._is_initialised = False
         if self._home:
+            if self._home.is_current():  # otherwise it is the record of what is there now
+                remove_server(self._home.path)
             self._home.close()
         self._home = None
 

@@ -85,6 +85,7 @@ class Server:
             )
         self._handler = handler
         self._listeners = expect_listeners(listeners)
+        handler.served.listens_at([listener.address for listener in self._listeners])
         self._connections: dict[Connection, threading.Thread] = {}
         self._most = min(
             MAX_CONNECTIONS, max(64, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
