@@ -100,10 +100,13 @@ class Needs:
         capabilities: their names as in capabilities(7): ``CAP_NET_ADMIN``.
         set_uid_programs: whether the driver starts a program that must gain privileges by its
             set-user-ID bit or by file capabilities.
+        lasting_programs: whether it starts programs that must go on after its own end: they serve
+            mounts that containers use.
     """
 
     capabilities: AbstractSet[str] = frozenset()
     set_uid_programs: bool = False
+    lasting_programs: bool = False
 
 
 class ReadStream(Protocol):

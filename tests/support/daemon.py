@@ -79,6 +79,11 @@ class Daemon:
         assert self._process
         return self._process.pid
 
+    def switch_to(self, storage_driver: str) -> None:
+        """Take another storage driver from the next start on."""
+        self.storage_driver = storage_driver
+        self._config["storage-driver"] = storage_driver
+
     def start(self) -> None:
         """Start the daemon and wait until it answers.
 

@@ -6,6 +6,7 @@
 - `conform`: ``graphdriver conform``.
 - `drivers`: ``graphdriver drivers``.
 - `fsck`: ``graphdriver fsck``.
+- `package`: ``graphdriver package``.
 - `record`: ``graphdriver record``.
 - `serve`: ``graphdriver serve``.
 - `snapshotter`: ``graphdriver snapshotter``.

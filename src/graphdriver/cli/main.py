@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import graphdriver
-from graphdriver.cli import call, conform, drivers, fsck, record, serve, snapshotter
+from graphdriver.cli import call, conform, drivers, fsck, package, record, serve, snapshotter
 from graphdriver.cli.command import CODES_HELP, FAILED, INTERRUPTED, Command, exit_code
 from graphdriver.errors import GraphDriverError
 
@@ -21,6 +21,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     fsck.COMMAND,
     conform.COMMAND,
     record.COMMAND,
+    package.COMMAND,
 )
 """All commands, in the order in which ``--help`` lists them."""
 

@@ -14,5 +14,6 @@
 - `answers`: checks a plugin's answers.
 - `recorder`: records the calls between a daemon and a plugin.
 - `http`: connections, requests, threads.
+- `managed`: a driver as a managed plugin.
 - `address`: where a plugin listens and is found.
 """

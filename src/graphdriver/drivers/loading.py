@@ -75,6 +75,23 @@ def load(spec: str) -> type[ProtoDriver]:
     return found
 
 
+def distribution_of(name: str) -> str:
+    """Return the name of the Python distribution that an installed driver is in.
+
+    Raises:
+        UnsupportedError: no installed driver has this name.
+    """
+    points = importlib.metadata.entry_points(group=ENTRY_POINTS)
+    found = [point.dist for point in points if point.name == name and point.dist]
+    if not found:
+        raise UnsupportedError(
+            f"driver {name!r} is not installed",
+            hint=f"use one of {', '.join(sorted(points.names))}, or install its package with an entry"
+            f" point in the group {ENTRY_POINTS}",
+        )
+    return found[0].name
+
+
 def _target(point: importlib.metadata.EntryPoint) -> str:
     """Return an entry point's ``module:Class``, without its extras."""
     target = point.value.partition("[")[0].strip()

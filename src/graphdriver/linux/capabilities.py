@@ -83,6 +83,13 @@ def named(mask: int) -> frozenset[str]:
     return frozenset(name for number, name in enumerate(NAMES) if mask >> number & 1)
 
 
+def bounding_set() -> frozenset[str]:
+    """Return the capabilities that no program of this process's children can exceed."""
+    with open("/proc/thread-self/status", encoding="ascii") as file:
+        (line,) = (line for line in file if line.startswith("CapBnd:"))
+    return named(int(line.partition(":")[2], 16))
+
+
 def keep_only(kept: Collection[str]) -> None:
     """Give up all other capabilities for good: the bounding set too, and nothing is inheritable.
 

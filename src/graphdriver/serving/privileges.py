@@ -17,7 +17,12 @@ from typing import Final
 
 from graphdriver.driver import Needs, ProtoDriver
 from graphdriver.errors import UnsupportedError
-from graphdriver.linux.capabilities import NAMES, forbid_new_privileges, keep_only
+from graphdriver.linux.capabilities import (
+    NAMES,
+    bounding_set,
+    forbid_new_privileges,
+    keep_only,
+)
 
 LAYERS: Final = frozenset(
     {
@@ -63,6 +68,24 @@ def needs_of(cls: type[ProtoDriver]) -> Needs | None:
     return declared
 
 
+def kept_capabilities(cls: type[ProtoDriver], more: Collection[str] = ()) -> frozenset[str]:
+    """Return the capabilities of a process that serves a driver: all, if the driver declares nothing.
+
+    Those that this machine gives no process are left out: a container runtime refuses a container that
+    shall have them.
+
+    Args:
+        cls: the driver.
+        more: what the process needs besides `LAYERS`.
+
+    Raises:
+        UnsupportedError: see `needs_of`.
+    """
+    needs = needs_of(cls)
+    wanted = frozenset(NAMES) if needs is None else LAYERS | needs.capabilities | {*more}
+    return wanted & bounding_set()
+
+
 def give_up_privileges(cls: type[ProtoDriver], more: Collection[str] = ()) -> None:
     """Keep only the capabilities that the framework and a driver need; all, if it declares nothing.
 
@@ -77,6 +100,6 @@ def give_up_privileges(cls: type[ProtoDriver], more: Collection[str] = ()) -> No
     needs = needs_of(cls)
     if needs is None:
         return
-    keep_only(LAYERS | needs.capabilities | {*more})
+    keep_only(kept_capabilities(cls, more))
     if not needs.set_uid_programs:
         forbid_new_privileges()

@@ -21,7 +21,7 @@ class FuseOverlayfsDriver(OverlayDriver):
 
     driver_name: ClassVar[str] = "fuse-overlayfs"
     # Without CAP_SYS_RESOURCE: with it the program, which writes for containers, could exceed ``size``.
-    needs: ClassVar[Needs] = Needs()
+    needs: ClassVar[Needs] = Needs(lasting_programs=True)
     options: ClassVar[Sequence[Option]] = (SIZE,)
     mount_type: ClassVar[str] = "fuse3.fuse-overlayfs"
 
