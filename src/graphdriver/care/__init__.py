@@ -5,6 +5,7 @@
 - `findings`: what a check found, how bad it is, and what to do.
 - `fsck`: the check of a home and its repair. `framework_checks`: the checks of the framework's own
   files. `local_driver`: a home taken up in this process.
+- `home_layers`: the layers of a home by all that can be read. `usage`: the disk usage of one.
 - `layer_tree`: the layers of a home as a tree, with all that is known of each.
 - `layer_changes`: what each layer added, changed and deleted.
 - `layer_page`: one HTML page of all this; its parts are in ``page``.

@@ -5,13 +5,21 @@
 - `call`: ``graphdriver call``.
 - `conform`: ``graphdriver conform``.
 - `drivers`: ``graphdriver drivers``.
+- `du`: ``graphdriver du``.
 - `fsck`: ``graphdriver fsck``.
+- `inspect`: ``graphdriver inspect``.
+- `layers`: ``graphdriver layers``.
 - `package`: ``graphdriver package``.
 - `record`: ``graphdriver record``.
 - `serve`: ``graphdriver serve``.
 - `snapshotter`: ``graphdriver snapshotter``.
+- `status`: ``graphdriver status``.
+- `top`: ``graphdriver top``.
+- `target`: the plugin or the home that the last five look at.
+- `answers`: what a plugin answers to questions.
+- `layer_words`, `quantities`: layers, sizes and times in words.
 - `serving`: options that both serving commands have.
 - `watching`: the option ``--metrics``.
-- `screen`: tables, JSON and progress.
+- `screen`: tables, JSON and progress; `table`: the layout of tables.
 - `places`: where a plugin listens, and its spec file.
 """

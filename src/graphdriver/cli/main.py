@@ -9,14 +9,34 @@ from collections.abc import Sequence
 from typing import Final
 
 import graphdriver
-from graphdriver.cli import call, conform, drivers, fsck, package, record, serve, snapshotter
+from graphdriver.cli import (
+    call,
+    conform,
+    drivers,
+    du,
+    fsck,
+    inspect,
+    layers,
+    package,
+    record,
+    serve,
+    snapshotter,
+    status,
+    top,
+)
 from graphdriver.cli.command import CODES_HELP, FAILED, INTERRUPTED, Command, exit_code
+from graphdriver.cli.table import printable
 from graphdriver.errors import GraphDriverError
 
 COMMANDS: Final[tuple[Command, ...]] = (
     serve.COMMAND,
     snapshotter.COMMAND,
     drivers.COMMAND,
+    status.COMMAND,
+    layers.COMMAND,
+    inspect.COMMAND,
+    du.COMMAND,
+    top.COMMAND,
     call.COMMAND,
     fsck.COMMAND,
     conform.COMMAND,
@@ -32,7 +52,8 @@ examples:
   graphdriver serve                            serve the best driver for this machine
   dockerd --experimental -s py-vfs             start a daemon on it (serve prints the exact line)
   graphdriver drivers                          show which drivers work here, and why others do not
-  graphdriver call --plugin py-vfs Status      ask a running plugin
+  graphdriver status                           show what the plugin of this machine serves
+  graphdriver layers                           show its layers, and what each belongs to
   graphdriver fsck /var/lib/docker/py-vfs      check all layers
 
 The options of a command are shown by: graphdriver COMMAND --help
@@ -71,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _complain(command: Command, text: str) -> None:
     # A plugin's text and a file's name may hold control characters, which a terminal would obey.
-    plain = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    plain = "\n".join(printable(line) for line in text.split("\n"))
     print(f"graphdriver {command.name}: {plain}", file=sys.stderr)
 
 

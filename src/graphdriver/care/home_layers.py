@@ -1,0 +1,231 @@
+"""The layers of a home with all that can be read of them: by the driver, the framework, the engine.
+
+Nothing is written, and the home may be served meanwhile. What cannot be read becomes a note, and the
+rest is told all the same: whoever looks at a home may do so because it is damaged.
+
+- The driver's files decide which layers there are (`graphdriver.homes.ReadsHome`). If they cannot be
+  read, all that the others know is told.
+- The running plugin tells when each layer was made, its size, and its Gets.
+- The engine's records tell what each layer belongs to. A layer that one of its images or containers
+  needs, and that does not exist, is told as damaged.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from graphdriver.care.containerd_records import read_containerd
+from graphdriver.care.docker_records import read_docker
+from graphdriver.care.layer_tree import LayerNode, LayerTree
+from graphdriver.care.owners import EngineRecords, KnownLayer
+from graphdriver.driver import ability
+from graphdriver.drivers.loading import describe_exception, load
+from graphdriver.errors import GraphDriverError
+from graphdriver.homes import ReadsHome, StoredLayer
+from graphdriver.linux.mountinfo import mount_points
+from graphdriver.serving.home import MARKS, Identity, identity_of
+
+_NO_CONTENT: Final = "the directory with its content is missing"
+_RECORDS_ONLY: Final = "shown is only what the plugin and the engine know"
+_MISSING: Final = "it is needed, and does not exist"
+
+
+@dataclass(frozen=True, slots=True)
+class HomeLayers:
+    """The layers of a home.
+
+    Attributes:
+        home: its path; ``""`` if only the plugin's answer is known.
+        identity: its engine and driver; None if its record is missing or damaged.
+        tree: the layers.
+        stored: the layers by the driver's files; None if it cannot tell.
+        notes: what could not be read, one sentence each, without a full stop.
+    """
+
+    home: str
+    identity: Identity | None
+    tree: LayerTree
+    stored: Mapping[str, StoredLayer] | None
+    notes: tuple[str, ...]
+
+    @property
+    def damaged(self) -> list[LayerNode]:
+        """The layers of which it is known that they cannot be used."""
+        return [node for node in self.tree.layers.values() if node.damage]
+
+
+def read_home_layers(home: str, told: Iterable[LayerNode] = ()) -> HomeLayers:
+    """Read the layers of a home.
+
+    Args:
+        home: the absolute path of an existing directory.
+        told: what the running plugin told of its layers.
+
+    Raises:
+        OSError: the home cannot be read.
+    """
+    os.listdir(home)
+    reading = _Reading(home)
+    tree = LayerTree.of(reading.nodes({node.id: node for node in told}))
+    return HomeLayers(home, reading.identity, tree, reading.stored, tuple(reading.notes))
+
+
+class _Reading:
+    """What was read of a home so far."""
+
+    def __init__(self, home: str) -> None:
+        self.home = home
+        self.notes: list[str] = []
+        self.identity = self._identity()
+        # Before the layers: the engine makes a layer before its record, and removes it before that.
+        self.records = self._records()
+        self.stored = self._stored()
+        self.missing = self._missing()
+        self.unfinished = self._unfinished()
+        self.mounted = self._mounted()
+
+    def _identity(self) -> Identity | None:
+        try:
+            found = identity_of(self.home)
+        except GraphDriverError as error:
+            self.notes.append(str(error))
+        except OSError as error:
+            self.notes.append(f"the record of the home cannot be read: {error.strerror}")
+        else:
+            if found is None:
+                self.notes.append(
+                    f"{self.home} has no record of its engine and driver: it is no home, or damaged"
+                )
+            return found
+        return None
+
+    def _records(self) -> EngineRecords | None:
+        """Read the engine's records; None if there are none here, or none that can be read."""
+        engine = self.identity.engine if self.identity else ""
+        if engine == "containerd":
+            found = read_containerd(self.home)
+        elif engine == "docker":
+            data_root, name = os.path.split(self.home)
+            if not os.path.isdir(os.path.join(data_root, "image", name)):
+                # A managed plugin keeps its home elsewhere, and a new daemon has no image.
+                return None
+            found = read_docker(data_root, name)
+        else:
+            return None
+        self.notes += [one for one in found.unread if one not in self.notes]
+        return found
+
+    def _stored(self) -> dict[str, StoredLayer] | None:
+        """Read the driver's files; None if the driver cannot, or is not installed here."""
+        if self.identity is None:
+            return None
+        name = self.identity.driver
+        if ":" in name:  # a text from a file must not choose a module that is imported
+            self.notes.append(f"{_RECORDS_ONLY}: the driver {name} is not installed here")
+            return None
+        try:
+            reads = ability(load(name), ReadsHome)
+        except GraphDriverError as error:
+            self.notes.append(f"{_RECORDS_ONLY}: {error.problem}")
+            return None
+        if reads is None:
+            self.notes.append(f"{_RECORDS_ONLY}: the driver {name} cannot list its layers")
+            return None
+        try:
+            return {one.id: one for one in reads.stored_layers(self.home)}
+        except (Exception, SystemExit) as error:  # it may be anybody's
+            self.notes.append(
+                f"{_RECORDS_ONLY}: the driver {name} cannot read the home:"
+                f" {describe_exception(error)}"
+            )
+            return None
+
+    def _missing(self) -> frozenset[str]:
+        """Return the layers that the engine needs and that do not exist."""
+        if self.stored is None:
+            return frozenset()
+        missing = _needed(self.records) - self.stored.keys()
+        if missing:  # the engine may have removed them since its records were read
+            missing &= _needed(self._records())
+        return frozenset(missing)
+
+    def _unfinished(self) -> frozenset[str]:
+        try:
+            return frozenset(os.listdir(os.path.join(self.home, MARKS)))
+        except FileNotFoundError:
+            return frozenset()
+        except OSError as error:
+            self.notes.append(f"the marks of unfinished layers cannot be read: {error.strerror}")
+            return frozenset()
+
+    def _mounted(self) -> frozenset[str] | None:
+        below = os.fsencode(self.home) + b"/"
+        try:
+            points = [one.point for one in mount_points() if one.point.startswith(below)]
+        except OSError:
+            return None
+        return frozenset(os.fsdecode(one[len(below) :].partition(b"/")[0]) for one in points)
+
+    # --- merging ----------------------------------------------------------------------------------
+
+    def nodes(self, told: Mapping[str, LayerNode]) -> Iterable[LayerNode]:
+        """Yield each layer with all that is known of it."""
+        known = self.records.layers if self.records else {}
+        if self.stored is None:
+            ids = {*told, *known, *self.unfinished}
+        else:
+            ids = {*self.stored, *self.missing}
+        for id in ids:
+            yield self._node(id, told.get(id) or LayerNode(id, None), known.get(id))
+
+    def _node(self, id: str, told: LayerNode, known: KnownLayer | None) -> LayerNode:
+        stored = self.stored.get(id) if self.stored is not None else None
+        usage = stored.usage if stored else None
+        counts = (
+            (told.own_size, told.inodes),
+            (known.size if known else None, None),
+            (usage.size, usage.inodes) if usage else (None, None),
+        )
+        size, inodes = next((one for one in counts if one[0] is not None), (None, None))
+        damage = told.damage
+        if id in self.missing:
+            damage = _MISSING
+        elif stored and not stored.path:
+            damage = _NO_CONTENT
+        owners = None
+        if self.records and (known or not self.records.unread):
+            owners = known.owners if known else ()
+        return LayerNode(
+            id,
+            _parent(stored, told, known),
+            path=stored.path if stored else "",
+            own_size=size,
+            inodes=inodes,
+            created=told.created,
+            applied=told.applied,
+            gets=told.gets,
+            last_get=told.last_get,
+            got_by=told.got_by,
+            mounted=id in self.mounted if self.mounted is not None else told.mounted,
+            references=told.references,
+            owners=owners,
+            unfinished=id in self.unfinished,
+            damage=damage,
+        )
+
+
+def _needed(records: EngineRecords | None) -> set[str]:
+    """Return the layers that an image or a container needs by the engine's records."""
+    return {id for id, layer in records.layers.items() if layer.owners} if records else set()
+
+
+def _parent(stored: StoredLayer | None, told: LayerNode, known: KnownLayer | None) -> str | None:
+    """Return a layer's parent by the first that knows it; ``""`` is known, too."""
+    if stored and stored.parent is not None:
+        return stored.parent
+    if told.parent is not None:
+        return told.parent
+    return known.parent if known else None

@@ -1,0 +1,136 @@
+"""``graphdriver layers``: the tree of layers, what each takes, and what it belongs to."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from graphdriver.cli import target
+from graphdriver.cli.command import DAMAGED, OK, Command
+from graphdriver.cli.layer_words import belongs_to, counted_text, layer_json, short_ids
+from graphdriver.cli.quantities import ago, number, several, size
+from graphdriver.cli.table import Column, Tone, Toned
+
+if TYPE_CHECKING:
+    from graphdriver.care.home_layers import HomeLayers
+    from graphdriver.care.layer_tree import LayerNode, LayerTree
+    from graphdriver.cli.screen import Page
+
+_DEEPEST: Final = 10
+"""How many branches are drawn beside each other at most: a deeper one would leave no room."""
+
+_EXAMPLES = """\
+examples:
+  graphdriver layers                               the only plugin of this machine
+  graphdriver layers --plugin py-overlay2
+  graphdriver layers --socket /run/gd/mine.sock    a snapshotter, or a plugin by its socket
+  graphdriver layers --home /var/lib/docker/py-overlay2    also if no process serves it
+  graphdriver layers --json | jq -r '.layers[] | select(.owners == []).id'
+"""
+
+_NOTES = """\
+A layer stands below its parent; layers on the same parent are branches. OWN is the size of a layer's
+own files, as it was counted when the layer was filled; BELOW is that of all layers below it, which it
+shares with others. A name stands at the topmost layer of its image or container.
+"""
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    target.configure(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from graphdriver.cli import screen
+
+    with target.target_of(arguments) as found:
+        layers = found.layers()
+    if arguments.json:
+        screen.print_json(
+            {
+                "home": layers.home or None,
+                "layers": [layer_json(node) for node in layers.tree.layers.values()],
+                "notes": list(layers.notes),
+            }
+        )
+    else:
+        page = screen.page()
+        _draw(page, layers, screen.has_unicode())
+        screen.show(page)
+    return DAMAGED if layers.damaged else OK
+
+
+def _draw(page: Page, layers: HomeLayers, has_unicode: bool) -> None:
+    tree = layers.tree
+    draw_notes(page, layers)
+    ids = short_ids(tree.layers)
+    now = time.time()
+    rows = []
+    for prefix, node in drawn(tree, has_unicode):
+        rows.append(
+            [
+                prefix + ids[node.id],
+                size(node.own_size),
+                size(node.shared_size),
+                ago(node.created, now),
+                number(node.gets),
+                belongs_to(tree, node),
+            ]
+        )
+    page.table(
+        [
+            Column("LAYER"),
+            Column("OWN", right=True),
+            Column("BELOW", right=True),
+            Column("MADE", right=True),
+            Column("GETS", right=True),
+            Column("BELONGS TO", shrinks=True),
+        ],
+        rows,
+    )
+    page.line(Toned(counted_text(tree.layers.values()), Tone.QUIET))
+
+
+def draw_notes(page: Page, layers: HomeLayers) -> None:
+    """Add what could not be read, and what is damaged, before everything else."""
+    for note in layers.notes:
+        page.line(Toned(f"! {note}", Tone.WARNING))
+    if damaged := layers.damaged:
+        text = f"! {several(len(damaged), 'layer')} damaged: graphdriver fsck {layers.home}"
+        page.line(Toned(text, Tone.BAD))
+
+
+def drawn(tree: LayerTree, has_unicode: bool = True) -> Iterator[tuple[str, LayerNode]]:
+    """Yield each layer with the lines in front of it, parents first.
+
+    A layer that is alone on its parent stands right below it, so that an image of a hundred layers is a
+    straight line; each of several on the same parent begins a branch.
+    """
+    fork, last, along, deep = ("├─", "└─", "│ ", "… ") if has_unicode else ("|-", "`-", "| ", "> ")
+    waiting: list[tuple[str, str, str, int]] = [(id, "", "", 0) for id in reversed(tree.roots)]
+    while waiting:
+        id, prefix, below, depth = waiting.pop()
+        node = tree.layers[id]
+        yield prefix, node
+        if len(node.children) == 1:
+            waiting.append((node.children[0], below, below, depth))
+            continue
+        for at, child in enumerate(reversed(node.children)):
+            if depth >= _DEEPEST:
+                waiting.append((child, below[:-2] + deep, below, depth))
+            elif at == 0:
+                waiting.append((child, below + last, below + "  ", depth + 1))
+            else:
+                waiting.append((child, below + fork, below + along, depth + 1))
+
+
+COMMAND: Final = Command(
+    name="layers",
+    summary="show the tree of layers, what each takes, and what it belongs to",
+    examples=_EXAMPLES,
+    notes=_NOTES,
+    configure=_configure,
+    run=_run,
+)

@@ -1,0 +1,290 @@
+"""What the commands that look are pointed at: a running plugin, a home, or both.
+
+A plugin or snapshotter of this project answers questions on its own socket, and its home is read too if
+it is on this machine. A plugin of another author answers Docker's calls only. A home that no process
+serves is read; so is the home that a plugin served before it stopped, if it is remembered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import http.client
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from graphdriver.cli.command import needs_grpc
+from graphdriver.errors import (
+    BadAnswerError,
+    GraphDriverError,
+    MalformedRequestError,
+    RemoteError,
+    UnreachableError,
+    UnsupportedError,
+)
+
+if TYPE_CHECKING:
+    from graphdriver.care.home_layers import HomeLayers
+    from graphdriver.cli.answers import Status
+    from graphdriver.docker.address.discovery import Address
+    from graphdriver.docker.client import Client
+
+PATIENCE: Final = 10.0
+"""How long an answer may take, in seconds."""
+
+_ROOTS: Final = ("/var/lib/docker", "/var/lib/containerd")
+"""Where homes are if the administrator has not chosen another place."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name a plugin or a home."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--plugin", metavar="NAME", help="a running plugin, found as a daemon finds it"
+    )
+    where.add_argument(
+        "--socket",
+        metavar="PATH",
+        help="a running plugin or snapshotter: its socket, or tcp://HOST:PORT",
+    )
+    where.add_argument("--home", metavar="DIR", help="a directory with layers, served or not")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a command looks at.
+
+    Attributes:
+        name: how people call it: a plugin's name, a socket, a home.
+        address: where the plugin listens; ``""`` if none runs.
+        home: the home, if it is on this machine; otherwise ``""``.
+        status: what the plugin told of itself; None if none answers questions.
+        ask: asks it a question; returns its answer.
+        client: a plugin that answers Docker's calls, and may know no questions.
+        trouble: why no plugin answers although one should; ``""``: all is well.
+    """
+
+    name: str
+    address: str = ""
+    home: str = ""
+    status: Status | None = None
+    ask: Callable[[str], object] | None = None
+    client: Client | None = None
+    trouble: str = ""
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether a plugin answers that knows no questions."""
+        return self.client is not None and self.status is None
+
+    def layers(self) -> HomeLayers:
+        """Return all that is known of the layers.
+
+        Raises:
+            UnsupportedError: a plugin of another author serves them.
+            OSError: the home cannot be read.
+        """
+        from graphdriver.care.home_layers import HomeLayers, read_home_layers
+        from graphdriver.care.layer_tree import LayerTree
+        from graphdriver.cli.answers import read_layers
+
+        if self.is_foreign:
+            raise no_questions(self)
+        told = read_layers(self.ask("layers")) if self.ask else []
+        if self.home:
+            return read_home_layers(self.home, told)
+        notes = ("its home is not on this machine: only what the plugin told is shown",)
+        return HomeLayers("", None, LayerTree.of(told), None, notes)
+
+
+def no_questions(target: Target) -> UnsupportedError:
+    """Return the error for what only a plugin of this project can tell."""
+    return UnsupportedError(
+        f"the plugin at {target.address} does not answer questions: it is another author's, or older",
+        hint=f'"graphdriver status --socket {target.address}" shows what it tells through Docker\'s'
+        " calls",
+    )
+
+
+@contextlib.contextmanager
+def target_of(arguments: argparse.Namespace) -> Iterator[Target]:
+    """Find what the options of `configure` name, for the length of a ``with`` block.
+
+    Raises:
+        MalformedRequestError: nothing is named, and there are several plugins and homes, or none.
+        UnreachableError: the plugin does not answer, and its home is not known.
+    """
+    if arguments.plugin is not None:
+        found = _plugin(arguments.plugin)
+    elif arguments.socket is not None:
+        found = _socket(arguments.socket)
+    elif arguments.home is not None:
+        found = _home(os.path.abspath(arguments.home))
+    else:
+        found = _only_one()
+    try:
+        yield found
+    finally:
+        if found.client:
+            found.client.close()
+
+
+# --- by name and by socket ------------------------------------------------------------------------
+
+
+def _plugin(name: str) -> Target:
+    from graphdriver.docker.address.discovery import find
+
+    try:
+        return _asked(name, find(name))
+    except UnreachableError as error:
+        home = _remembered_home(name)
+        if not home:
+            raise
+        return Target(name, home=home, trouble=error.problem)
+
+
+def _remembered_home(name: str) -> str:
+    """Return the home that a plugin was told to serve by the last Init; ``""`` if it is not known."""
+    from graphdriver.docker.daemon import InitFile
+    from graphdriver.docker.state import STATES
+
+    with contextlib.suppress(OSError, ValueError, GraphDriverError):
+        daemon = InitFile(os.path.join(STATES, name)).read()
+        if daemon and os.path.isdir(daemon.init.home):
+            return daemon.init.home
+    return ""
+
+
+def _socket(text: str) -> Target:
+    from graphdriver.docker.address.discovery import Address
+
+    if "://" not in text:
+        text = os.path.abspath(text)
+    return _asked(text, Address.parse(text))
+
+
+def _asked(name: str, address: Address) -> Target:
+    """Ask a plugin or a snapshotter for its status.
+
+    Raises:
+        UnreachableError: no process listens there, or no answer came.
+    """
+    from graphdriver.cli.answers import read_status
+    from graphdriver.docker.client import Client
+
+    where = address.path or str(address)
+    client = Client(address, PATIENCE, by_hand=True)
+    try:
+        status = read_status(client.ask("status"))
+    except (RemoteError, BadAnswerError):
+        return Target(name, where, client=client)
+    except UnreachableError as error:
+        client.close()
+        # A gRPC server breaks off a connection that does not begin as HTTP/2 does.
+        broke_off = (http.client.HTTPException, ConnectionError)
+        refused = (ConnectionRefusedError, FileNotFoundError)
+        is_other = isinstance(error.__cause__, broke_off) and not isinstance(
+            error.__cause__, refused
+        )
+        if address.path and is_other:
+            return _snapshotter(name, address.path)
+        raise
+    except BaseException:
+        client.close()
+        raise
+    home = _home_here(status)
+    return Target(name, where, home, status, client.ask, client)
+
+
+def _snapshotter(name: str, path: str) -> Target:
+    from graphdriver.cli.answers import read_status
+
+    try:
+        from graphdriver.containerd.questions import ask
+    except ImportError as error:
+        raise needs_grpc(error) from error
+    one = functools.partial(ask, path, timeout=PATIENCE)
+    try:
+        status = read_status(one("status"))
+    except (RemoteError, BadAnswerError) as error:
+        raise UnsupportedError(
+            f"the snapshotter at {path} does not answer questions: it is another author's, or older",
+            hint="ask containerd about it: ctr snapshots --snapshotter NAME tree",
+        ) from error
+    return Target(name, path, _home_here(status), status, one)
+
+
+def _home_here(status: Status) -> str:
+    """Return the home of a plugin that answered; ``""`` if it is not on this machine.
+
+    A directory with the same path may be another machine's or container's home: the record of the
+    process that serves it tells.
+    """
+    home = status.home or ""
+    return home if os.path.isdir(home) else ""
+
+
+# --- by home --------------------------------------------------------------------------------------
+
+
+def _home(home: str) -> Target:
+    """Find the plugin that serves a home; without one only the home is read."""
+    if not os.path.isdir(home):
+        raise MalformedRequestError(f"--home {home} is not a directory")
+    trouble = ""
+    from graphdriver.serving.home import servers_of
+
+    holders = servers_of(home)
+    if not holders:
+        return Target(home, home=home)
+    served = f"{', '.join(holders)} serves it, and does not answer"
+    return Target(home, home=home, trouble=f"{served}: {trouble}" if trouble else served)
+
+
+# --- by nothing -----------------------------------------------------------------------------------
+
+
+def _only_one() -> Target:
+    """Return the only plugin, or else the only home, that is at one of the usual places."""
+    plugins, homes = list(_plugins()), list(_homes())
+    if len(plugins) == 1:
+        return _plugin(plugins[0])
+    if not plugins and len(homes) == 1:
+        return _home(homes[0])
+    choices = [f"--plugin {name}" for name in plugins] + [f"--home {home}" for home in homes]
+    if not choices:
+        raise MalformedRequestError(
+            "no plugin and no home was found at the usual places",
+            hint="name one with --plugin, --socket or --home",
+        )
+    raise MalformedRequestError(
+        f"there are {len(choices)} plugins and homes", hint=f"choose one: {', '.join(choices)}"
+    )
+
+
+def _plugins() -> Iterator[str]:
+    """Yield the names of the plugins that have a socket where daemons look for it."""
+    from graphdriver.docker.address.discovery import find
+    from graphdriver.docker.address.listeners import PLUGIN_SOCKETS
+
+    with contextlib.suppress(OSError):
+        for file in sorted(os.listdir(PLUGIN_SOCKETS)):
+            name = file.removesuffix(".sock")
+            with contextlib.suppress(GraphDriverError, OSError):
+                find(name)
+                yield name
+
+
+def _homes() -> Iterator[str]:
+    """Yield the homes below the usual directories of Docker and containerd."""
+    from graphdriver.serving.home_contents import IDENTITY
+
+    for root in _ROOTS:
+        with contextlib.suppress(OSError):
+            for name in sorted(os.listdir(root)):
+                if os.path.lexists(os.path.join(root, name, IDENTITY)):
+                    yield os.path.join(root, name)
