@@ -20,18 +20,7 @@ from graphdriver.care.layer_tree import LayerNode, LayerTree
 from graphdriver.care.owners import Owner, OwnerKind
 from graphdriver.driver import ChangeKind
 from graphdriver.homes import SizedChange
-
-HOSTILE = (
-    "</script><script>alert(1)</script>",
-    "<!--<script>",
-    "]]>&lt;img src=x onerror=alert(1)>",
-    "two\u2028lines\u2029and\u0085\r\n\x00more",
-    "left\u202eright",
-    os.fsdecode(b"not-utf-8-\xff\xfe"),
-    "lone-\ud800",
-    "{data}{script}{policy}",
-    "\"'`${1}",
-)
+from tests.care.hostile_names import HOSTILE
 
 
 class Parsed(HTMLParser):

@@ -7,6 +7,8 @@ const byId = (id) => document.getElementById(id);
 
 const ROWS = [34, 54]; // the least and the greatest height of a row
 const MIN_WIDTH = 1.5;
+const SEEN_WIDTH = 12; // of a layer that a search or a link leads to
+const ABOVE_SHOWN = 3; // of the layers that a zoomed one stands on
 const SPREAD = 0.15; // the part of the width that all layers share evenly, so that small ones can be seen
 const ROWS_AT_ONCE = 500;
 const PATHS_AT_ONCE = 200;
@@ -80,6 +82,10 @@ function bytes(n) {
 
 function count(n, one, many = `${one}s`) {
   return `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
+}
+
+function withOthers(layer) {
+  return layer.count > 1 ? ` with ${count(layer.count - 1, "layer")} on it` : "";
 }
 
 function time(seconds) {
@@ -193,7 +199,7 @@ function placed(width) {
   const scale = width / (size + spread * many);
   const boxes = [];
   let small = 0;
-  const path = state.zoomed === null ? [] : above(state.zoomed).slice(1).reverse();
+  const path = state.zoomed === null ? [] : above(state.zoomed).slice(1, 1 + ABOVE_SHOWN).reverse();
   path.forEach((number, row) => boxes.push({ number, row, left: 0, width, own: 0 }));
   const waiting = [];
   let left = 0;
@@ -233,8 +239,7 @@ function drawGraph() {
     const name = parent?.label === layer.label ? "" : brief(layer.label); // not again in each layer of an image
     const node = element("div", {
       className: `node ${layer.group}`, role: "treeitem", tabIndex: box.number === reached ? 0 : -1,
-      title: `${layer.label}\n${layer.id}\n${bytes(layer.own)} of its own, ${bytes(layer.total)} with ${
-        count(layer.count - 1, "layer")} on it`,
+      title: `${layer.label}\n${layer.id}\n${bytes(layer.own)} of its own${layer.count > 1 ? `, ${bytes(layer.total)}${withOthers(layer)}` : ""}`,
       "aria-selected": String(box.number === state.chosen), "aria-level": String(box.row + 1),
       "aria-label": `${layer.label}, ${bytes(layer.own)}`,
     });
@@ -279,7 +284,7 @@ function drawCrumbs() {
   } else {
     const layer = layers[state.zoomed];
     byId("crumbs").replaceChildren(whole, element("span", {}, "›"), element("b", {}, layer.label),
-      element("span", {}, `${bytes(layer.total)} with ${count(layer.count - 1, "layer")} on it`));
+      element("span", {}, bytes(layer.total) + withOthers(layer)));
   }
 }
 
@@ -290,16 +295,15 @@ function zoom(number) {
 
 function reveal(number) {
   if (state.zoomed !== null && !above(number).includes(state.zoomed)) state.zoomed = null;
-  drawGraph();
-  const width = () => byId("graph").querySelector(`[data-number="${number}"]`)?.offsetWidth ?? 0;
-  if (width() < 6) {
-    // Zoom to the nearest layer above it that makes it wide enough to be seen.
-    for (const at of above(number)) {
+  const isSeen = () => placed(byId("graph-view").clientWidth - 24).boxes
+    .some((box) => box.number === number && box.width >= SEEN_WIDTH);
+  if (!isSeen()) {
+    for (const at of above(number).reverse()) {
       state.zoomed = at;
-      drawGraph();
-      if (layers[at].count > 1 && width() >= 6) break;
+      if (isSeen()) break;
     }
   }
+  drawGraph();
   drawCrumbs();
   byId("graph").querySelector(`[data-number="${number}"]`)?.scrollIntoView({ block: "nearest" });
 }
