@@ -28,7 +28,7 @@ from graphdriver.driver import mounted
 from graphdriver.drivers.overlay.reference_counts import ReferenceCounts
 from graphdriver.drivers.probe_record import RECORD
 from graphdriver.drivers.vfs.driver import VfsDriver
-from graphdriver.errors import GraphDriverError, InUseError
+from graphdriver.errors import GraphDriverError, InUseError, LayerDamagedError
 from graphdriver.serving.home import Home
 from tests.drivers.damage import damaged
 from tests.drivers.every import OVERLAYS, serving
@@ -239,7 +239,7 @@ def test_a_layer_whose_list_of_layers_is_missing_is_no_first_layer(home: Path, n
         driver.create("layer", "base", "", {})
         (home / "layer/lower").unlink()
         with pytest.raises(
-            GraphDriverError, match=r"layer/lower is damaged or missing; remove the layer"
+            LayerDamagedError, match=r"layer/lower is damaged or missing; graphdriver fsck"
         ):
             driver.get("layer", "")
         driver.remove("layer")

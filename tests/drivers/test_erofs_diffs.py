@@ -13,7 +13,12 @@ from graphdriver.conformance.kit.tree import Facts
 from graphdriver.conformance.plugin import tars
 from graphdriver.driver import IDMap, mounted
 from graphdriver.drivers.erofs.driver import ErofsDriver
-from graphdriver.errors import BadArchiveError, BrokenStreamError, GraphDriverError, InUseError
+from graphdriver.errors import (
+    BadArchiveError,
+    BrokenStreamError,
+    InUseError,
+    LayerDamagedError,
+)
 from graphdriver.layer import pack
 from graphdriver.layer.erofs import bounds
 from tests.drivers.conftest import TakeUp, TakeUpErofs
@@ -253,9 +258,9 @@ def test_a_layer_that_was_not_stored_whole_is_refused_until_it_is_removed(
     with pytest.raises(BrokenStreamError):
         driver.apply_diff("c", "b", Broken(TAR_B[:1500]))
     for call in (driver.get, driver.diff, driver.diff_size, driver.changes):
-        with pytest.raises(GraphDriverError, match="the record of layer c was lost"):
+        with pytest.raises(LayerDamagedError, match="layer c is damaged: the record"):
             call("c", "b")
-    with pytest.raises(GraphDriverError, match="the record of layer c was lost"):
+    with pytest.raises(LayerDamagedError, match="layer c is damaged: the record"):
         driver.create("d", "c", "", {})
     driver.remove("c")
     driver._layers._store.settle()

@@ -17,7 +17,7 @@ from graphdriver.drivers.erofs import applied, image_mounts
 from graphdriver.drivers.erofs.driver import ErofsDriver
 from graphdriver.drivers.erofs.mounting import mount_image
 from graphdriver.drivers.overlay.mounter import Overlay
-from graphdriver.errors import GraphDriverError
+from graphdriver.errors import GraphDriverError, LayerDamagedError
 from graphdriver.linux import mount as calls
 from graphdriver.linux.mountinfo import mount_points
 from tests.drivers.conftest import TakeUpErofs
@@ -126,7 +126,7 @@ def test_an_image_that_cannot_be_mounted_leaves_nothing_mounted(
     tmp_path: Path, driver: ErofsDriver
 ) -> None:
     (tmp_path / "a" / "layer.json").unlink()
-    with pytest.raises(GraphDriverError, match="the record of layer a was lost"):
+    with pytest.raises(LayerDamagedError, match="layer a is damaged: the record"):
         driver.get("one", "")
     assert images(tmp_path) == []
     assert not (tmp_path / "one" / "merged").exists()

@@ -154,6 +154,7 @@ BUILDS_ON: dict[str, tuple[str, ...]] = {
         f"drivers.overlay.{name}."
         for name in (
             *(
+                "checking",
                 "driver",
                 "kernel_mounter",
                 "layers",

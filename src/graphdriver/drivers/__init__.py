@@ -4,6 +4,7 @@
 - `choice`: finds out which driver suits a directory best.
 - `options`: lists and reads a driver's options. `probe_record`: what the last probe of a home
   found.
+- `layer_checks`: the checks of a layer's directory that all drivers make.
 - `store_checks`: what an interrupted process left in a home, for the drivers' checks.
 - `overlay` (overlay2 and fuse-overlayfs), `erofs`, `btrfs`, `vfs`: the drivers. Each
   package's docstring describes its layout on disk.

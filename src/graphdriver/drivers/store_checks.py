@@ -57,10 +57,12 @@ class StoreChecks:
 
     def mend_home(self, home: str, damage: Damage) -> None:
         """Sweep the home, as a start of a plugin does; wait until all is deleted."""
+        trash = f"{home}/{TRASH}"
+        if not (_names(trash) if damage.path == trash else os.path.lexists(damage.path)):
+            return  # an earlier sweep was for all
         store = Store(home, os.stat(home).st_gid, self._own, self._delete)
         store.settle()
-        left = _names(damage.path) if damage.path == f"{home}/{TRASH}" else ()
-        if left or (damage.layer and os.path.lexists(damage.path)):
+        if _names(trash) if damage.path == trash else os.path.lexists(damage.path):
             reasons = "; ".join(value for _, value in store.status())
             raise OSError(reasons or f"{damage.path} cannot be removed")
 

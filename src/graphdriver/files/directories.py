@@ -42,6 +42,22 @@ def opened(path: str | bytes, dir_fd: int | None = None) -> Iterator[int]:
         os.close(fd)
 
 
+def why_no_directory(path: str) -> str:
+    """Return why a path is not a directory, in words that begin with the path; ``""`` if it is one.
+
+    A symlink to a directory is none: somebody put it there.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return f"{path} does not exist"
+        return f"{path} cannot be read ({error.strerror})"
+    if stat.S_ISDIR(mode):
+        return ""
+    return f"{path} is {'a symlink' if stat.S_ISLNK(mode) else 'a file'}, and not a directory"
+
+
 def make_directories(path: str, mode: int) -> None:
     """Make a directory and all missing ones above it, with the same permissions.
 

@@ -8,15 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from graphdriver.driver import IDMap, Needs, ProtoDriver, Suitability, Touched, host_root
-from graphdriver.drivers.btrfs import reading, subvolumes
+from graphdriver.drivers.btrfs import checking, reading, subvolumes
 from graphdriver.drivers.btrfs.probe import expect_btrfs, expect_kernel, probe_subvolumes
 from graphdriver.drivers.btrfs.subvolumes import ROOT, delete_layer
 from graphdriver.drivers.btrfs.touched import made_since, touched_since
+from graphdriver.drivers.layer_checks import expect_tree
 from graphdriver.drivers.options import Option, parse_size, read_options, split_options
 from graphdriver.drivers.probe_record import probe_or_recall
-from graphdriver.errors import UnsupportedError
+from graphdriver.errors import LayerDamagedError, UnsupportedError
 from graphdriver.files.directories import opened
-from graphdriver.homes import SizedChange, StoredLayer
+from graphdriver.homes import Damage, SizedChange, StoredLayer
 from graphdriver.linux import btrfs, btrfs_quota, inode_flags
 from graphdriver.store import Store
 
@@ -54,6 +55,16 @@ class BtrfsDriver(ProtoDriver):
         """Yield the changes of a layer, served or not (`graphdriver.homes.ReadsChanges`)."""
         return reading.stored_changes(home, id, parent)
 
+    @classmethod
+    def check_home(cls, home: str) -> Iterator[Damage]:
+        """Yield what is wrong in a home (`graphdriver.homes.ChecksHome`)."""
+        return checking.check_home(home)
+
+    @classmethod
+    def mend_home(cls, home: str, damage: Damage) -> None:
+        """Repair one damage (`graphdriver.homes.ChecksHome`)."""
+        checking.mend_home(home, damage)
+
     def init(
         self,
         home: str,
@@ -81,10 +92,11 @@ class BtrfsDriver(ProtoDriver):
         self._create(id, parent, _size_in(storage_opt.items()) or self._size)
 
     def _create(self, id: str, parent: str, size: int) -> None:
-        source = self._store.parent_path(parent) if parent else None
+        if parent:
+            self._store.parent_path(parent)
         with self._store.staged(id) as directory, opened(directory) as directory_fd:
-            if source:
-                with opened(os.path.join(source, ROOT)) as source_fd:
+            if parent:
+                with opened(expect_tree(self._store.home, parent, ROOT)) as source_fd:
                     if not btrfs.is_subvolume(source_fd):
                         raise UnsupportedError(
                             f"the tree of parent {parent} is a plain directory, not a subvolume",
@@ -95,7 +107,7 @@ class BtrfsDriver(ProtoDriver):
             else:
                 btrfs.create_subvolume(directory_fd, os.fsencode(ROOT))
             with opened(os.path.join(directory, ROOT)) as root:
-                if source:  # a snapshot of an immutable parent is immutable too
+                if parent:  # a snapshot of an immutable parent is immutable too
                     inode_flags.allow_changes(root)
                 else:
                     os.fchmod(root, 0o755)
@@ -109,7 +121,8 @@ class BtrfsDriver(ProtoDriver):
 
     def get(self, id: str, mount_label: str) -> str:
         """Return the layer's subvolume; see `graphdriver.ProtoDriver.get`."""
-        return os.path.join(self._store.path(id), ROOT)
+        self._store.path(id)
+        return expect_tree(self._store.home, id, ROOT)
 
     def put(self, id: str) -> None:
         """Check that the layer exists, and do nothing else."""
@@ -151,7 +164,8 @@ class BtrfsDriver(ProtoDriver):
         with opened(self.get(id, "")) as fd:
             uuid = btrfs.subvolume_of(fd).uuid
         for other in self._store.layers():
-            with contextlib.suppress(FileNotFoundError), opened(self.get(other, "")) as fd:
+            lost = contextlib.suppress(FileNotFoundError, LayerDamagedError)
+            with lost, opened(self.get(other, "")) as fd:
                 if btrfs.subvolume_of(fd).parent_uuid == uuid:
                     return False
         return True

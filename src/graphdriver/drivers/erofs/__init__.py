@@ -9,7 +9,7 @@ Each file is one subject:
   directory. `probe`: in which way images can be mounted in a home.
 - `reading`: the layers of a home that need not be served, and what they changed. `names`: the names in
   a layer, without a mount.
-- `layout`: the names on disk.
+- `layout`: the names on disk. `checking`: the check of a home and its repair.
 
 A layer is what was applied to it, and an upper directory above that, since daemons and BuildKit may
 write into every layer that has no child. Either may be missing. While nobody has written into the upper

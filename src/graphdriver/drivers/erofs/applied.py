@@ -12,7 +12,6 @@ import errno
 import functools
 import logging
 import os
-import stat
 from collections.abc import Sequence
 from typing import Final
 
@@ -20,12 +19,12 @@ from graphdriver.driver import IDMap, ReadStream, Usage
 from graphdriver.drivers.erofs.layout import APPLIED, IMAGE, RECORD, ImageLayout
 from graphdriver.drivers.erofs.mounting import Way, mount_image
 from graphdriver.drivers.overlay.layout import DIFF
-from graphdriver.errors import GraphDriverError
+from graphdriver.errors import GraphDriverError, LayerDamagedError
 from graphdriver.files.directories import opened
-from graphdriver.files.small_files import read_text, write_whole
+from graphdriver.files.small_files import write_whole
 from graphdriver.layer.change_list import changed_size
 from graphdriver.layer.erofs.below import OpenBelow
-from graphdriver.layer.erofs.record import LIMIT, Kind, Record, parse
+from graphdriver.layer.erofs.record import Kind, Record
 from graphdriver.layer.erofs.store import NotHeldError, store_layer, stored_tar
 from graphdriver.layer.erofs.stored_tar import StoredTar
 from graphdriver.layer.overlay.changes import compare_upper
@@ -123,70 +122,54 @@ class AppliedParts:
         return dataclasses.replace(stored, size=done.size, changed_size=changed)
 
     def record(self, id: str) -> Record:
-        """Return the record of a layer's applied part.
-
-        Raises:
-            GraphDriverError: it is damaged or missing, so the layer is lost.
-            OSError: it cannot be read now.
-        """
-        path = self._layout.path(id, RECORD)
-        try:
-            return parse(read_text(path, LIMIT))
-        except (FileNotFoundError, ValueError) as error:
-            raise _lost(id, "record", path) from error
+        """Return the record of a layer's applied part; errors as for `ImageLayout.record`."""
+        return self._layout.record(id)
 
     def mount(self, id: str) -> None:
         """Mount a layer's image on ``applied``; do nothing for a layer that is unpacked there.
 
         Raises:
-            GraphDriverError: its record or its image is damaged, or the kernel refuses it.
+            LayerDamagedError: its record or its image is damaged.
+            GraphDriverError: the kernel refuses it.
             OSError: its files cannot be opened now.
         """
         record = self.record(id)
         point = self._layout.path(id, APPLIED)
         if record.kind is Kind.TREE:
-            if not os.path.isdir(point):
-                raise _lost(id, "tree", point)
+            self._expect_sound(id)
             return
         with contextlib.suppress(FileExistsError):  # it is there, unless somebody removed it
             os.mkdir(point, 0o755)
         with contextlib.ExitStack() as held:
-            image = self._open_image(id)
+            image = self._layout.open_image(id)
             held.callback(os.close, image)
-            target = os.open(point, _TARGET)
+            try:
+                target = os.open(point, _TARGET)
+            except OSError:
+                self._expect_sound(id)
+                raise
             held.callback(os.close, target)
             try:
                 mount_image(image, target, self._way)
             except GraphDriverError as error:
+                self._expect_sound(id)
                 error.problem = f"what was applied to layer {id} cannot be shown: {error.problem}"
-                hints = (error.hint, "if it is damaged, remove it and load its image again")
-                error.hint = "; ".join(filter(None, hints))
+                check = f"if it is damaged, graphdriver fsck {self._layout.home} tells"
+                error.hint = "; ".join(filter(None, (error.hint, check)))
                 raise
+
+    def _expect_sound(self, id: str) -> None:
+        for damage in self._layout.lost_content(id):
+            raise LayerDamagedError.of(id, damage.text, self._layout.home)
 
     def stored_tar(self, id: str) -> StoredTar:
         """Return a layer's tar as it came; errors as for `mount`."""
         record = self.record(id)
-        return stored_tar(record, self._open_image(id))
-
-    def _open_image(self, id: str) -> int:
-        path = self._layout.path(id, IMAGE)
-        try:
-            fd = os.open(path, _IMAGE)
-        except OSError as error:
-            if error.errno not in _NO_FILE:
-                raise
-            raise _lost(id, "image", path) from error
-        try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise _lost(id, "image", path)
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
+        return stored_tar(record, self._layout.open_image(id))
 
     def usage(self, id: str) -> Usage:
         """Count the file of a layer's applied part, and the tree if it is unpacked."""
-        fd = self._open_image(id)
+        fd = self._layout.open_image(id)
         try:
             file = Usage(os.fstat(fd).st_blocks * _BLOCK, 1)
         finally:
@@ -196,10 +179,3 @@ class AppliedParts:
         with opened(self._layout.path(id, APPLIED)) as root:
             tree = disk_usage(root)
         return Usage(file.size + tree.size, file.inodes + tree.inodes)
-
-
-def _lost(id: str, what: str, path: str) -> GraphDriverError:
-    return GraphDriverError(
-        f"the {what} of layer {id} was lost: {path} is damaged or missing",
-        hint="remove the layer, and load its image again",
-    )

@@ -16,9 +16,12 @@ from typing import ClassVar, Final
 
 from graphdriver.driver import Change, ClosableStream, Mount, Needs, ReadStream, Suitability
 from graphdriver.drivers.erofs import reading
+from graphdriver.drivers.erofs.checking import ImageChecks
 from graphdriver.drivers.erofs.layers import ErofsLayers, ImageSetup
+from graphdriver.drivers.erofs.layout import ImageLayout
 from graphdriver.drivers.erofs.probe import Found, expect_erofs, probe_erofs
 from graphdriver.drivers.options import Option
+from graphdriver.drivers.overlay.checking import OverlayChecks
 from graphdriver.drivers.overlay.driver import OverlayDriver
 from graphdriver.drivers.overlay.kernel_mounter import KernelMounter
 from graphdriver.drivers.overlay.layers import OverlayLayers
@@ -99,6 +102,11 @@ class ErofsDriver(OverlayDriver):
     def stored_changes(cls, home: str, id: str, parent: str) -> Iterator[SizedChange]:
         """Yield the changes of a layer, served or not (`graphdriver.homes.ReadsChanges`)."""
         return reading.stored_changes(home, id, parent)
+
+    @classmethod
+    def checks_of(cls, home: str) -> OverlayChecks:
+        """Return the checks of a home."""
+        return ImageChecks(ImageLayout(home))
 
     def mounts(self, id: str, *, read_only: bool) -> Sequence[Mount]:
         """Return the layer's mount without making it, with the images below it mounted."""

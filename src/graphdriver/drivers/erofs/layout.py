@@ -6,17 +6,33 @@ The docstring of the package `graphdriver.drivers.erofs` describes the layout an
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
-from collections.abc import Collection, Sequence
+import stat
+from collections.abc import Collection, Iterator, Sequence
 from typing import ClassVar, Final
 
 from graphdriver.drivers.overlay.layout import DIFF, Layout
-from graphdriver.errors import GraphDriverError
+from graphdriver.errors import GraphDriverError, LayerDamagedError
+from graphdriver.files.directories import why_no_directory
+from graphdriver.files.small_files import read_text
+from graphdriver.homes import Damage
+from graphdriver.layer.erofs.record import LIMIT, Kind, Record, parse
+from graphdriver.layer.erofs.whole import why_not_whole
 
 APPLIED: Final = "applied"
 IMAGE: Final = "layer.erofs"
 RECORD: Final = "layer.json"
+
+LOST_RECORD: Final = "lost-record"
+LOST_IMAGE: Final = "lost-image"
+DAMAGED_IMAGE: Final = "damaged-image"
+LOST_TREE: Final = "lost-tree"
+LOST_MOUNT_POINT: Final = "lost-mount-point"
+
+_IMAGE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_FILE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 
 _APPLIED_LINK: Final = "-a"
 """The end of the name of the link to ``applied``, behind the name of the layer's own link."""
@@ -27,19 +43,35 @@ class ImageLayout(Layout):
 
     link_name: ClassVar[re.Pattern[str]] = re.compile(rf"l/[A-Z0-9]{{26}}(?:{_APPLIED_LINK})?")
     parts: ClassVar[Sequence[str]] = (DIFF, APPLIED)
+    more_files: ClassVar[Sequence[str]] = (APPLIED, IMAGE, RECORD)
 
     def is_applied(self, id: str) -> bool:
         """Tell whether a layer has an applied part, whole or not.
 
         Any of its files is enough: if one is missing, the layer is lost, and must not look empty.
         """
-        return any(os.path.lexists(self.path(id, name)) for name in (APPLIED, IMAGE, RECORD))
+        return any(os.path.lexists(self.path(id, name)) for name in self.more_files)
+
+    def links_of(self, id: str, link: str) -> Sequence[tuple[str, str]]:
+        """Return the links that a layer must have, each with the directory that it leads to."""
+        own = super().links_of(id, link)
+        return (*own, (_applied(link), APPLIED)) if self.is_applied(id) else own
+
+    def own_link(self, link: str) -> str:
+        """Return the own link of the layer that a link is one of."""
+        return link.removesuffix(_APPLIED_LINK)
+
+    def hides_layers_below(self, id: str) -> bool:
+        """Tell whether the lists of the layers above end at a layer, or may."""
+        with contextlib.suppress(LayerDamagedError, OSError):
+            return self.is_applied(id) and self.record(id).root_opaque
+        return True
 
     def applied_link(self, id: str) -> str:
         """Return the name of the link to a layer's ``applied``, relative to the home.
 
         Raises:
-            GraphDriverError: the file that holds the layer's own link is damaged or missing.
+            LayerDamagedError: the file that holds the layer's own link is damaged or missing.
         """
         return _applied(self.link_of(id))
 
@@ -51,7 +83,7 @@ class ImageLayout(Layout):
             id: the layer that lists them.
 
         Raises:
-            GraphDriverError: one of the links was lost.
+            LayerDamagedError: one of the links was lost.
             OSError: they cannot be read now.
         """
         targets = (self.target(link, id) for link in links if link.endswith(_APPLIED_LINK))
@@ -61,11 +93,81 @@ class ImageLayout(Layout):
         """Make the link to a layer's ``applied``, unless it exists.
 
         Raises:
-            GraphDriverError: as for `applied_link`.
+            LayerDamagedError: as for `applied_link`.
             OSError: it cannot be made.
         """
         with contextlib.suppress(FileExistsError):
             self.make_link(id, self.applied_link(id), APPLIED)
+
+    def record(self, id: str) -> Record:
+        """Return the record of a layer's applied part.
+
+        Raises:
+            LayerDamagedError: it is damaged or missing.
+            OSError: it cannot be read now.
+        """
+        path = self.path(id, RECORD)
+        try:
+            return parse(read_text(path, LIMIT))
+        except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+            raise self.lost("the record of what was applied to it", id, path) from error
+
+    def open_image(self, id: str) -> int:
+        """Open the file with a layer's tar for reading; the caller closes the descriptor.
+
+        Raises:
+            LayerDamagedError: it is missing, or something else has its name.
+            OSError: it cannot be opened now.
+        """
+        path = self.path(id, IMAGE)
+        try:
+            fd = os.open(path, _IMAGE)
+        except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise
+            raise self.lost("the file with its tar", id, path) from error
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise self.lost("the file with its tar", id, path)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def lost_content(self, id: str) -> Iterator[Damage]:
+        """Yield what was lost of a layer's own content, and of what was applied to it."""
+        yield from super().lost_content(id)
+        if not self.is_applied(id):
+            return
+        try:
+            record = self.record(id)
+        except LayerDamagedError as error:
+            text = error.problem.partition(": ")[2]
+            yield Damage(LOST_RECORD, id, text, loses=True, path=self.path(id, RECORD))
+            return
+        yield from self._damage_of_image(id, record)
+        tree = self.path(id, APPLIED)
+        if wrong := why_no_directory(tree):
+            text = f"its directory {APPLIED} was lost: {wrong}"
+            if record.kind is Kind.TREE:
+                yield Damage(LOST_TREE, id, text, loses=True, path=tree)
+            elif os.path.lexists(tree):  # a missing one is made by the next mount
+                yield Damage(LOST_MOUNT_POINT, id, text, "replace it by a directory", path=tree)
+
+    def _damage_of_image(self, id: str, record: Record) -> Iterator[Damage]:
+        path = self.path(id, IMAGE)
+        try:
+            fd = self.open_image(id)
+        except LayerDamagedError as error:
+            text = error.problem.partition(": ")[2]
+            yield Damage(LOST_IMAGE, id, text, loses=True, path=path)
+            return
+        try:
+            if wrong := why_not_whole(fd, record):
+                text = f"the file with its tar is damaged: {path}: {wrong}"
+                yield Damage(DAMAGED_IMAGE, id, text, loses=True, path=path)
+        finally:
+            os.close(fd)
 
     def remove_link(self, link: str) -> None:
         """Remove a layer's links, given its own one; succeed if they do not exist."""

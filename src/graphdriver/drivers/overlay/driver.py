@@ -18,10 +18,12 @@ from typing import ClassVar
 from graphdriver.driver import Change, ClosableStream, Mount, ReadStream
 from graphdriver.drivers.options import Option
 from graphdriver.drivers.overlay import reading
+from graphdriver.drivers.overlay.checking import OverlayChecks
 from graphdriver.drivers.overlay.layers import HomeSetup, OverlayLayers
 from graphdriver.drivers.overlay.layout import Layout
 from graphdriver.drivers.overlay.mounter import Mounter, named_mount
-from graphdriver.homes import SizedChange, StoredLayer
+from graphdriver.files.directories import why_no_directory
+from graphdriver.homes import Damage, SizedChange, StoredLayer
 from graphdriver.layer.change_list import ChangeList, changed_size
 from graphdriver.layer.overlay.changes import compare_upper
 from graphdriver.layer.overlay.form import MountedOverlay, UpperDirectory
@@ -73,10 +75,28 @@ class OverlayDriver(NaiveDiffDriver):
         """Yield the changes of a layer, served or not (`graphdriver.homes.ReadsChanges`)."""
         return reading.stored_changes(Layout(home), id, cls.make_mounter(home).marks)
 
+    @classmethod
+    def check_home(cls, home: str) -> Iterator[Damage]:
+        """Yield what is wrong in a home (`graphdriver.homes.ChecksHome`)."""
+        return cls.checks_of(home).check()
+
+    @classmethod
+    def mend_home(cls, home: str, damage: Damage) -> None:
+        """Repair one damage (`graphdriver.homes.ChecksHome`)."""
+        cls.checks_of(home).mend(damage)
+
+    @classmethod
+    def checks_of(cls, home: str) -> OverlayChecks:
+        """Return the checks of a home."""
+        return OverlayChecks(Layout(home))
+
     def mounts(self, id: str, *, read_only: bool) -> Sequence[Mount]:
         """Return the layer's mount without making it (`graphdriver.driver.NamesMounts`)."""
-        directories = self._layers.directories(id)
-        return (named_mount(*directories, read_only=read_only, kind=self.mount_type),)
+        diff, work, lowers = self._layers.directories(id)
+        # Nobody could tell what was lost when somebody else's mount fails.
+        if any(map(why_no_directory, (diff, *([work] if lowers else ()), *lowers))):
+            self._layers.expect_sound(id)
+        return (named_mount(diff, work, lowers, read_only=read_only, kind=self.mount_type),)
 
     def diff(self, id: str, parent: str) -> ClosableStream:
         if not self._is_native_against(id, parent):

@@ -21,7 +21,7 @@ from graphdriver.drivers.overlay.options import XINO, HomeOptions, layer_size
 from graphdriver.drivers.overlay.parents import ParentIndex
 from graphdriver.drivers.overlay.reference_counts import ReferenceCounts
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
-from graphdriver.files.directories import opened
+from graphdriver.files.directories import opened, why_no_directory
 from graphdriver.layer.overlay.whiteout import Marks
 from graphdriver.layer.tree.copy import copy_metadata
 from graphdriver.layer.tree.inodes import disk_usage
@@ -168,11 +168,8 @@ class OverlayLayers(ProtoDriver):
         fd = os.open(path, _DIRECTORY)
         try:
             if parent:
-                lower = os.open(self._layout.path(parent, DIFF), _DIRECTORY)
-                try:
+                with self.opened(parent) as lower:
                     copy_metadata(fd, os.fstat(lower), xattr.get_all(lower))
-                finally:
-                    os.close(lower)
             else:
                 os.fchown(fd, *self._owner)
                 os.fchmod(fd, 0o755)
@@ -251,9 +248,13 @@ class OverlayLayers(ProtoDriver):
         """Return the layer's directory, mounted unless its ``diff`` holds the whole tree."""
         self._store.path(id)
         lowers = self.links_below_upper(id)
-        if not lowers:
-            return self._layout.path(id, DIFF)  # it holds the whole tree
-        return self._mounts.get(id, lowers, mount_label)
+        if lowers:
+            with self._layout.explaining(id):
+                return self._mounts.get(id, lowers, mount_label)
+        path = self._layout.path(id, DIFF)  # it holds the whole tree
+        if why_no_directory(path):
+            self._layout.expect_sound(id)
+        return path
 
     def links_below_upper(self, id: str) -> list[str]:
         """Return the links of the lower directories of a layer's own mount, nearest first."""
@@ -312,6 +313,10 @@ class OverlayLayers(ProtoDriver):
         diff, work = os.path.join(self._store.path(id), DIFF), self._layout.path(id, WORK)
         return diff, work, self._layout.directories(self.links_below_upper(id), id)
 
+    def expect_sound(self, id: str) -> None:
+        """Raise a LayerDamagedError if a layer, or a layer below it, is damaged."""
+        self._layout.expect_sound(id)
+
     def usage(self, id: str) -> Usage:
         """Count the layer's own directory (`graphdriver.driver.CountsUsage`)."""
         with self.opened(id) as fd:
@@ -333,7 +338,8 @@ class OverlayLayers(ProtoDriver):
             LayerNotFoundError: ``id`` does not exist.
         """
         self._store.path(id)
-        return self._layout.is_unwritten(id) and not self._mounts.point(id)
+        with self._layout.explaining(id):
+            return self._layout.is_unwritten(id) and not self._mounts.point(id)
 
     @property
     def marks(self) -> Marks:
@@ -352,12 +358,15 @@ class OverlayLayers(ProtoDriver):
         Raises:
             LayerNotFoundError: ``id`` does not exist.
         """
-        with opened(os.path.join(self._store.path(id), DIFF)) as fd:
+        with (
+            self._layout.explaining(id),
+            opened(os.path.join(self._store.path(id), DIFF)) as fd,
+        ):
             yield fd
 
     @contextlib.contextmanager
     def opened_below(self, id: str) -> Iterator[list[int]]:
         """Open the directories of the layers below a layer, nearest first."""
-        with contextlib.ExitStack() as held:
+        with self._layout.explaining(id), contextlib.ExitStack() as held:
             paths = self._layout.lower_directories(id)
             yield [held.enter_context(opened(path)) for path in paths]

@@ -10,30 +10,36 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import ClassVar, Final
 
-from graphdriver.errors import GraphDriverError
-from graphdriver.files.directories import make_own
+from graphdriver.errors import GraphDriverError, LayerDamagedError
+from graphdriver.files.directories import make_own, why_no_directory
 from graphdriver.files.small_files import read_text, write_new, write_whole
+from graphdriver.homes import Damage
 
 DIFF: Final = "diff"
 WORK: Final = "work"
 MERGED: Final = "merged"
 LINKS: Final = "l"
 
-_LINK: Final = "link"
-_LOWER: Final = "lower"
+LOST_DIFF: Final = "lost-diff"
+LOST_LOWERS: Final = "lost-lowers"
+LOST_WORK: Final = "lost-work"
+
+LINK: Final = "link"
+LOWER: Final = "lower"
+
 _COMMITTED: Final = "committed"
 _VOLATILE: Final = ".volatile"
-_LOWERS: Final = "list of lower layers"
-"""What `_LOWER` holds, for error texts."""
+_LOWERS: Final = "the list of the layers below it"
+"""What `LOWER` holds, for error texts."""
 _NAME_LENGTH: Final = 26
 _OF_BYTE: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567" * 8
 """The letter of each random byte in a link's name."""
 _TARGET: Final = re.compile(r"\.\./([^/]+)/([^/]+)")
 _FIRST: Final = "-"
-"""The content of `_LOWER` in a layer that has a work directory and no layer below."""
+"""The content of `LOWER` in a layer that has a work directory and no layer below."""
 
 
 class Layout:
@@ -47,6 +53,8 @@ class Layout:
     """The names of the links that layers can be mounted by."""
     parts: ClassVar[Sequence[str]] = (DIFF,)
     """The directories of a layer that links lead to."""
+    more_files: ClassVar[Sequence[str]] = ()
+    """The names of files and directories that only some drivers' layers have."""
 
     def __init__(self, home: str) -> None:
         self.home = home
@@ -84,11 +92,27 @@ class Layout:
             OSError: a file cannot be written.
         """
         # Nobody sees the files before the directory is renamed.
-        write_new(f"{directory}/{_LINK}", link.removeprefix(f"{LINKS}/"), 0o644)
+        write_new(f"{directory}/{LINK}", link.removeprefix(f"{LINKS}/"), 0o644)
         if lowers:
-            write_new(f"{directory}/{_LOWER}", ":".join(lowers), 0o644)
+            write_new(f"{directory}/{LOWER}", ":".join(lowers), 0o644)
         if volatile and lowers:
             write_new(f"{directory}/{_VOLATILE}", "", 0o644)
+
+    def write_link(self, id: str, link: str) -> None:
+        """Write the name of a layer's own link again, given relative to the home.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        _write(self.path(id, LINK), link.removeprefix(f"{LINKS}/"))
+
+    def write_lowers(self, id: str, lowers: Sequence[str]) -> None:
+        """Write the list of the layers below a layer again.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        _write(self.path(id, LOWER), ":".join(lowers) or _FIRST)
 
     def mark_first(self, id: str) -> None:
         """Note that a layer has a work directory, and no layer below: its list is not lost.
@@ -96,7 +120,7 @@ class Layout:
         Raises:
             OSError: it cannot be written.
         """
-        _write(self.path(id, _LOWER), _FIRST)
+        self.write_lowers(id, ())
 
     def make_link(self, id: str, link: str, part: str = DIFF) -> None:
         """Make a link to one of a layer's directories.
@@ -153,45 +177,62 @@ class Layout:
         """Return the name of a layer's own link, relative to the home.
 
         Raises:
-            GraphDriverError: the file that holds it is damaged or missing.
+            LayerDamagedError: the file that holds it is damaged or missing.
         """
-        path = self.path(id, _LINK)
+        path = self.path(id, LINK)
         try:
             link = f"{LINKS}/{read_text(path).strip()}"
-        except (FileNotFoundError, ValueError) as error:
-            raise _lost("link", id, path) from error
+        except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+            raise self.lost("the name of its link", id, path) from error
         # A name from a damaged file is never followed: it could lead out of the home.
         if self.link_name.fullmatch(link):
             return link
-        raise _lost("link", id, path)
+        raise self.lost("the name of its link", id, path)
+
+    def links_of(self, id: str, link: str) -> Sequence[tuple[str, str]]:
+        """Return the links that a layer must have, each with the directory that it leads to.
+
+        Args:
+            id: the layer.
+            link: its own link, from `link_of`.
+        """
+        return ((link, DIFF),)
+
+    def own_link(self, link: str) -> str:
+        """Return the own link (`link_of`) of the layer that a link is one of."""
+        return link
+
+    def hides_layers_below(self, id: str) -> bool:
+        """Tell whether the lists of the layers above end at a layer, or may."""
+        return False
 
     def lowers(self, id: str) -> list[str]:
         """Return the links of the layers below a layer, nearest first, relative to the home.
 
         Raises:
-            GraphDriverError: the file that holds them is damaged or missing.
+            LayerDamagedError: the file that holds them is damaged or missing.
         """
-        path = self.path(id, _LOWER)
+        path = self.path(id, LOWER)
         try:
             names = read_text(path).strip().split(":")
         except FileNotFoundError:
             # A layer without a parent has no work directory: it is never mounted.
-            if not os.path.isdir(self.path(id, WORK)):
+            if not os.path.lexists(self.path(id, WORK)):
                 return []
-            raise _lost(_LOWERS, id, path) from None
-        except ValueError as error:
-            raise _lost(_LOWERS, id, path) from error
+            raise self.lost(_LOWERS, id, path) from None
+        except (NotADirectoryError, ValueError) as error:
+            raise self.lost(_LOWERS, id, path) from error
         if names == [_FIRST]:
             return []
         if not all(map(self.link_name.fullmatch, names)):
-            raise _lost(_LOWERS, id, path)
+            raise self.lost(_LOWERS, id, path)
         return names
 
     def lower_directories(self, id: str) -> list[str]:
         """Return the paths of the directories of the layers below a layer, nearest first.
 
         Raises:
-            GraphDriverError: the list of lower layers, or one of the links in it, was lost.
+            LayerDamagedError: the list of lower layers, or one of the links in it, was lost.
             OSError: they cannot be read now.
         """
         return self.directories(self.lowers(id), id)
@@ -213,19 +254,84 @@ class Layout:
             id: the layer that lists the link.
 
         Raises:
-            GraphDriverError: the link was lost.
+            LayerDamagedError: the link was lost.
             OSError: it cannot be read now.
         """
-        path = self.path(link)
-        found = None
+        found = self.target_of(link)
+        if found is None:
+            wrong = f"a layer below it was lost: {self.path(link)} leads to no layer"
+            raise LayerDamagedError.of(id, wrong, self.home)
+        return found
+
+    def target_of(self, link: str) -> tuple[str, str] | None:
+        """Return the layer and the directory of it that a link names; None if it is no such link.
+
+        Raises:
+            OSError: it cannot be read now.
+        """
         try:
-            found = _TARGET.fullmatch(os.readlink(path))
+            found = _TARGET.fullmatch(os.readlink(self.path(link)))
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.EINVAL):  # not missing, and a symlink
                 raise
-        if not found or found[2] not in self.parts:
-            raise _lost(_LOWERS, id, f"{path} or {self.path(id, _LOWER)}")
-        return found[1], found[2]
+            return None
+        return (found[1], found[2]) if found and found[2] in self.parts else None
+
+    def lost(self, what: str, id: str, path: str) -> LayerDamagedError:
+        """Return the error for a file that is damaged or missing."""
+        wrong = f"{what} was lost: {path} is damaged or missing"
+        return LayerDamagedError.of(id, wrong, self.home)
+
+    # --- damage -----------------------------------------------------------------------------------
+
+    def lost_content(self, id: str) -> Iterator[Damage]:
+        """Yield what was lost of a layer's own content, without which no layer on it works either."""
+        path = self.path(id, DIFF)
+        if wrong := why_no_directory(path):
+            text = f"its directory {DIFF} was lost: {wrong}"
+            yield Damage(LOST_DIFF, id, text, loses=True, path=path)
+
+    def lost_parts(self, id: str) -> Iterator[Damage]:
+        """Yield what was lost of a layer's own files, without which it cannot be mounted."""
+        yield from self.lost_content(id)
+        try:
+            self.lowers(id)
+        except LayerDamagedError as error:
+            text = error.problem.partition(": ")[2]
+            yield Damage(LOST_LOWERS, id, text, loses=True, path=self.path(id, LOWER))
+        path = self.path(id, WORK)
+        if os.path.lexists(self.path(id, LOWER)) and (wrong := why_no_directory(path)):
+            text = f"its directory {WORK} was lost: {wrong}"
+            yield Damage(LOST_WORK, id, text, "make it again", path=path)
+
+    def expect_sound(self, id: str) -> None:
+        """Find the damage that made a call fail.
+
+        Args:
+            id: the layer that the call was about.
+
+        Raises:
+            LayerDamagedError: it, or a layer below it, is damaged.
+            OSError: its files cannot be read now.
+        """
+        for damage in self.lost_parts(id):
+            raise LayerDamagedError.of(id, damage.text, self.home)
+        for layer, _ in [self.target(link, id) for link in self.lowers(id)]:
+            if wrong := why_no_directory(self.path(layer)):
+                wrong = f"layer {layer} below it was lost: {wrong}"
+                raise LayerDamagedError.of(id, wrong, self.home)
+            for damage in self.lost_content(layer):
+                raise LayerDamagedError.of(layer, damage.text, self.home)
+
+    @contextlib.contextmanager
+    def explaining(self, id: str) -> Iterator[None]:
+        """Replace an OSError in a ``with`` block by the damage of a layer that caused it."""
+        try:
+            yield
+        except OSError:
+            if os.path.isdir(self.path(id)):  # else it was removed
+                self.expect_sound(id)
+            raise
 
     # --- the sweep at start -----------------------------------------------------------------------
 
@@ -242,13 +348,6 @@ class Layout:
         for id in layers:
             with contextlib.suppress(GraphDriverError, OSError):  # mostly FileExistsError
                 self.make_link(id, self.link_of(id))
-
-
-def _lost(what: str, id: str, path: str) -> GraphDriverError:
-    return GraphDriverError(
-        f"the {what} of layer {id} was lost, most likely in a power cut: {path} is damaged or missing",
-        hint="remove the layer, and load its image again",
-    )
 
 
 def _write(path: str, text: str) -> None:

@@ -20,6 +20,7 @@ from graphdriver.drivers.overlay.layout import DIFF, MERGED, WORK, Layout
 from graphdriver.drivers.overlay.mounter import MAX_LOWERS, Mounter, Overlay
 from graphdriver.drivers.overlay.reference_counts import ReferenceCounts
 from graphdriver.errors import GraphDriverError, UnsupportedError
+from graphdriver.files.directories import why_no_directory
 from graphdriver.layer.tree.remove import remove_tree
 from graphdriver.linux.mount import MNT_DETACH, unmount
 from graphdriver.linux.processes import mount_holders
@@ -146,6 +147,8 @@ class LayerMounts:
             options.append(f"context={mount_label}")
         is_read_only = _is_read_only(self._layout.path(id))
         target = f"{id}/{WORK if is_read_only else MERGED}"
+        if why_no_directory(self._layout.path(id, DIFF)):  # the kernel would follow a symlink
+            self._layout.expect_sound(id)
         is_committed = self._layout.is_committed(id)
         is_volatile = self._layout.is_volatile(id) and not is_committed
         if is_volatile:
@@ -175,7 +178,7 @@ class LayerMounts:
         except BaseException:
             self._remove_merged(id)
             self.release_lowers(id)
-            self._layout.lower_directories(id)  # raises a better error if one of them is lost
+            self._layout.expect_sound(id)  # raises a better error if it is damaged
             raise
         return self._layout.path(target)
 

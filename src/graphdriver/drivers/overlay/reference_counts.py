@@ -116,6 +116,30 @@ class ReferenceCounts:
         return int(found["count"]) if found["boot"] == self._boot else None
 
 
+def kept_counts(home: str) -> dict[str, int | None]:
+    """Return the counts of a home as they are on disk, None for a damaged one; change nothing.
+
+    Counts of other mount namespaces are left out: whether a layer is mounted there is not seen here.
+    """
+    directory = os.path.join(COUNTS, file_name(home))
+    found: dict[str, int | None] = {}
+    if not is_of_our_namespaces(directory):
+        return found
+    for id in os.listdir(directory):
+        if id.startswith("."):
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                stored = _STORED.fullmatch(read_text(os.path.join(directory, id)))
+            except ValueError:
+                stored = None
+            if stored is None:
+                found[id] = None
+            elif stored["boot"] == boot_id():
+                found[id] = int(stored["count"])
+    return found
+
+
 def _sweep(directory: str) -> None:
     """Remove the counts of homes that no longer exist: nothing can be mounted there."""
     with contextlib.suppress(FileNotFoundError):

@@ -17,7 +17,7 @@ home:
     knows which files were not touched since. If it is missing or damaged the layer is still whole: it
     is compared file by file, and it does not count as a child of its parent.
 
-- `driver`: the driver class.
+- `driver`: the driver class. `checking`: the check of a home and its repair.
 - `reading`: the layers of a home that need not be served.
 - `tree_copy`: copies a layer's tree.
 """

@@ -10,14 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from graphdriver.driver import IDMap, Needs, ProtoDriver, Suitability, host_root
+from graphdriver.drivers.layer_checks import expect_tree
 from graphdriver.drivers.options import Option, read_options, split_options
 from graphdriver.drivers.probe_record import probe_or_recall
-from graphdriver.drivers.vfs import reading
+from graphdriver.drivers.vfs import checking, reading
 from graphdriver.drivers.vfs.reading import MADE, ROOT, copied_at
 from graphdriver.drivers.vfs.tree_copy import copy_tree
 from graphdriver.errors import UnsupportedError
 from graphdriver.files.small_files import read_text, write_whole
-from graphdriver.homes import SizedChange, StoredLayer
+from graphdriver.homes import Damage, SizedChange, StoredLayer
 from graphdriver.linux import reflink
 from graphdriver.linux.filesystem import syncfs
 from graphdriver.store import Store
@@ -55,6 +56,16 @@ class VfsDriver(ProtoDriver):
         """Yield the changes of a layer, served or not (`graphdriver.homes.ReadsChanges`)."""
         return reading.stored_changes(home, id, parent)
 
+    @classmethod
+    def check_home(cls, home: str) -> Iterator[Damage]:
+        """Yield what is wrong in a home (`graphdriver.homes.ChecksHome`)."""
+        return checking.check_home(home)
+
+    @classmethod
+    def mend_home(cls, home: str, damage: Damage) -> None:
+        """Repair one damage (`graphdriver.homes.ChecksHome`)."""
+        checking.mend_home(home, damage)
+
     def init(
         self,
         home: str,
@@ -74,14 +85,15 @@ class VfsDriver(ProtoDriver):
     ) -> None:
         """Create a layer; see `graphdriver.ProtoDriver.create`."""
         _refuse_options(storage_opt.items())
-        source = self._store.parent_path(parent) if parent else None
+        if parent:
+            self._store.parent_path(parent)
         with self._store.staged(id) as directory:
             root = os.path.join(directory, ROOT)
             os.mkdir(root, 0o755)
             os.chmod(root, 0o755)
             os.chown(root, *self._owner)
-            if source:
-                _copy(os.path.join(source, ROOT), root)
+            if parent:
+                _copy(expect_tree(self._store.home, parent, ROOT), root)
             write_whole(os.path.join(directory, MADE), parent, 0o600)
 
     def remove(self, id: str) -> None:
@@ -90,7 +102,8 @@ class VfsDriver(ProtoDriver):
 
     def get(self, id: str, mount_label: str) -> str:
         """Return the layer's tree; see `graphdriver.ProtoDriver.get`."""
-        return os.path.join(self._store.path(id), ROOT)
+        self._store.path(id)
+        return expect_tree(self._store.home, id, ROOT)
 
     def put(self, id: str) -> None:
         """Check that the layer exists, and do nothing else."""

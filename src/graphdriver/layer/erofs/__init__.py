@@ -65,5 +65,6 @@ a device 1 TiB. A layer over a limit is refused (`UnsupportedError`), and unpack
 - `index`: writes the index of a tree. `part_writer`: writes bytes from a position on.
 - `storing_stream`: writes a tar to a file while it is read.
 - `record`: the record beside an image.
+- `whole`: a quick check of a layer's file.
 - `stored_tar`: the checksums of a stored tar, and a stream that checks it while it is read back.
 """

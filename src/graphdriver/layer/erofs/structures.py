@@ -132,6 +132,22 @@ def head(
     return bytes(_SUPERBLOCK_AT) + superblock + table
 
 
+class Head(NamedTuple):
+    """What the beginning of an image says of it: how many blocks it has, and its UUID."""
+
+    blocks: int
+    uuid: bytes
+
+
+def parse_head(data: bytes) -> Head | None:
+    """Return what the beginning of an image says, the first block at least; None if it is no image."""
+    if len(data) < _SUPERBLOCK_AT + _SUPERBLOCK_SIZE:
+        return None
+    fields = _SUPERBLOCK.unpack_from(data, _SUPERBLOCK_AT)
+    magic, blocks, uuid = fields[0], fields[9], fields[12]
+    return Head(blocks, uuid) if magic == _MAGIC else None
+
+
 def inode(
     layout: int,
     attributes: int,

@@ -1,0 +1,33 @@
+"""A quick check that a layer's file is whole: its length, and the head that was written last.
+
+It reads one block. Content is checked by reading the tar (`graphdriver.layer.erofs.stored_tar`).
+"""
+
+from __future__ import annotations
+
+import os
+
+from graphdriver.layer.erofs.index import HEAD
+from graphdriver.layer.erofs.record import Kind, Record, image_uuid
+from graphdriver.layer.erofs.structures import BLOCK, parse_head
+
+
+def why_not_whole(file_fd: int, record: Record) -> str:
+    """Return why a layer's file is not what its record describes; ``""`` if it looks so.
+
+    Args:
+        file_fd: the file, open for reading.
+        record: its record.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    size, least = os.fstat(file_fd).st_size, record.tar_offset + record.tar_size
+    if record.kind is Kind.IMAGE:
+        head = parse_head(os.pread(file_fd, HEAD, 0))
+        if head is None:
+            return "it is no image any more"
+        if head.uuid != image_uuid(record.sha256):
+            return "it is the image of another layer"
+        least = max(least, head.blocks * BLOCK)
+    return f"it has {size} bytes, and should have {least}" if size < least else ""

@@ -1,0 +1,82 @@
+"""Each way to damage a home, for each driver that has it: what fsck finds, repairs, leaves usable."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from graphdriver.care.findings import Severity
+from graphdriver.care.fsck import check, repair
+from graphdriver.conformance.plugin import tars
+from graphdriver.driver import Driver, mounted
+from graphdriver.naive import NaiveDiffDriver
+from tests.care.damages import WAYS, Way
+from tests.care.fsck_homes import serving
+
+pytestmark = pytest.mark.root
+
+
+@contextlib.contextmanager
+def driving(name: str, home: Path) -> Iterator[Driver]:
+    with serving(name, home) as served:
+        driver = served.driver
+        yield driver if isinstance(driver, Driver) else NaiveDiffDriver(driver)
+
+
+@pytest.fixture
+def home(name: str, place: Path) -> Path:
+    """A home with three layers on each other, and one beside them."""
+    path = place / "home"
+    with driving(name, path) as driver:
+        for id, parent in (("base", ""), ("mid", "base"), ("top", "mid"), ("other", "base")):
+            driver.create(id, parent, "", {})
+            driver.apply_diff(id, parent, io.BytesIO(tars.tar(tars.file(id.encode(), id.encode()))))
+    return path
+
+
+def cases() -> list[object]:
+    return [
+        pytest.param(driver, one, id=f"{name}-{driver}")
+        for name, one in WAYS.items()
+        for driver in one.drivers
+    ]
+
+
+SHOWN = {"base": {"base"}, "mid": {"base", "mid"}, "top": {"base", "mid", "top"}}
+
+
+def check_that_it_works(driver: Driver, *layers: str) -> None:
+    for id in layers:
+        with mounted(driver, id) as root:
+            assert {one.name for one in Path(root).iterdir()} >= SHOWN[id]
+
+
+@pytest.mark.parametrize(("name", "one"), cases())
+def test_damage_is_found_and_repaired_or_told(name: str, one: Way, home: Path) -> None:
+    one.damage(home)
+    found = check(str(home))
+    assert (one.code, one.layer) in {(it.damage.code, it.damage.layer) for it in found.found}
+    before = [(it.damage.code, it.damage.layer) for it in found.found]
+    for each in repair(found):
+        assert each.is_repaired, each.failure
+    left = check(str(home))
+    assert [it.damage.repair for it in left.found] == [""] * len(left.found)
+    assert {(it.damage.code, it.damage.layer) for it in left.found} <= set(before)
+    with driving(name, home) as driver:
+        if one.repairs:
+            assert left.worst is None
+            check_that_it_works(driver, "base", "mid", "top")
+        else:
+            assert (one.code, one.layer) in {(it.damage.code, it.damage.layer) for it in left.found}
+            assert (left.worst is Severity.DAMAGE) is left.found[0].damage.loses
+            check_that_it_works(driver, "base")
+            for id in ("top", "mid", "other"):
+                driver.remove(id)
+            driver.create("top", "base", "", {})
+            check_that_it_works(driver, "base")
+    if one.code != "foreign-link":
+        assert check(str(home)).worst is None
