@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -30,14 +30,22 @@ class Snapshotter:
         driver: what is served.
         options: more options of ``graphdriver snapshotter``.
         root: the directory of its layers; in ``folder`` by default.
+        program: what is run instead of ``graphdriver``, with the same arguments.
     """
 
-    def __init__(self, folder: Path, driver: str, *options: str, root: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        driver: str,
+        *options: str,
+        root: Path | None = None,
+        program: Sequence[str] = (sys.executable, "-m", "graphdriver"),
+    ) -> None:
         self.driver = driver
         self.address = str(folder / "s.sock")
         self.root = root or folder / "snapshots"
         self.log = folder / "s.log"
-        self._command = [sys.executable, "-m", "graphdriver", "snapshotter", driver]
+        self._command = [*program, "snapshotter", driver]
         self._command += ["--address", self.address, "--root", str(self.root), *options]
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -43,6 +43,7 @@ from graphdriver.naive import NaiveDiffDriver
 from graphdriver.serving.call_log import Call, described
 from graphdriver.serving.questions import QUESTIONS, answer
 from graphdriver.serving.served_home import read_to_end
+from graphdriver.steps import step
 
 _QUESTIONS: Final = {f"{protocol.QUESTION_PATH}{name}": name for name in QUESTIONS}
 
@@ -143,7 +144,12 @@ class Handler:
     def _answer(self, kind: ProtocolCall[Any, Any], request: Request, call: Call) -> Answer:
         if request.method != "POST":
             raise WrongMethodError(f"calls are made with POST, not {request.method}")
-        parsed = _ParsedCall(kind, read_message(kind, request), request)
+        if call.span is None:  # asked first, since a step costs a small call half a percent
+            message = read_message(kind, request)
+        else:
+            with step("parse"):
+                message = read_message(kind, request)
+        parsed = _ParsedCall(kind, message, request)
         call.layer = getattr(parsed.message, "id", None)
         call.parent = getattr(parsed.message, "parent", None)
         call.peer = request.peer

@@ -6,6 +6,8 @@
 - `init_lock`: many calls at once, or one Init.
 - `call_log`: a line for each call, warnings for long ones.
 - `figures`: counts and durations of calls.
+- `tracing`: whether calls are traced.
+- `spans`: the spans of calls and their steps.
 - `readiness`: whether calls can be answered, and why not.
 - `metrics`: the figures for Prometheus.
 - `page_server`: an HTTP server of pages to read.

@@ -11,11 +11,14 @@ import contextlib
 import logging
 import threading
 import time
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from graphdriver.errors import GraphDriverError
 from graphdriver.linux.resources import error_text
 from graphdriver.serving.figures import Figures
+
+if TYPE_CHECKING:
+    from graphdriver.serving.spans import CallSpan, Tracing
 
 SLOW: Final = 30.0
 """After how many seconds a running call is logged as slow; again whenever its time has doubled."""
@@ -54,12 +57,16 @@ class Caller(Protocol):
 class CallLog:
     """The running calls, and one thread that looks for slow ones among them.
 
+    Args:
+        tracing: begins a span for each call; None: calls are not traced.
+
     Attributes:
         figures: each call is counted in these at its end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tracing: Tracing | None = None) -> None:
         self.figures = Figures()
+        self._tracing = tracing
         self._running: set[Call] = set()
         self._busy = threading.Event()
         self._closed = threading.Event()
@@ -70,6 +77,8 @@ class CallLog:
         """Begin a call; the caller ends it."""
         call = _current.call = Call(self, self._running, name)
         self._running.add(call)
+        if self._tracing is not None:
+            call.span = self._tracing.begin(name)
         if not self._busy.is_set():  # at most once in `SLOW` seconds
             self._watch()
         return call
@@ -136,6 +145,7 @@ class Call:
         layer: the layer that it is for.
         parent: that layer's parent, if the request names one.
         snapshot: the key of the snapshot that it is for.
+        span: its span, if calls are traced.
     """
 
     __slots__ = (
@@ -148,6 +158,7 @@ class Call:
         "parent",
         "peer",
         "snapshot",
+        "span",
         "started",
         "thread",
     )
@@ -164,6 +175,7 @@ class Call:
         self.layer: str | None = None
         self.parent: str | None = None
         self.snapshot: str | None = None
+        self.span: CallSpan | None = None
 
     @property
     def spoken(self) -> str:
@@ -181,11 +193,20 @@ class Call:
         """How long it has been running, in seconds."""
         return time.monotonic() - self.started
 
-    def end(self) -> None:
-        """End the call without a line in the log, and without counting it."""
+    def end(
+        self, answered: GraphDriverError | None = None, cause: BaseException | None = None
+    ) -> None:
+        """End the call without a line in the log, and without counting it.
+
+        Args:
+            answered: the error that the caller gets, if the call failed.
+            cause: the exception that was raised, if there is one.
+        """
         self._running.discard(self)
         if _current.call is self:
             _current.call = None
+        if self.span is not None:
+            self.span.end(self, answered, cause)
 
     def came_in(self, count: int) -> None:
         """Count bytes of a layer's tar that came in."""
@@ -221,7 +242,7 @@ class Call:
             answered: the error that the caller gets.
             cause: the exception that was raised.
         """
-        self.end()
+        self.end(answered, cause)
         self._count(answered.kind.value)
         _calls.warning(
             "%s",

@@ -62,6 +62,8 @@ from graphdriver.serving.layer_records import LayerRecords
 from graphdriver.serving.options import split_framework_options
 from graphdriver.serving.server_record import ServerRecord, remove_server, write_server
 from graphdriver.serving.times import rfc3339
+from graphdriver.serving.tracing import tracing_of
+from graphdriver.steps import step
 
 _PIECE: Final = 256 << 10
 """How much of a layer's tar is read at a time, in bytes."""
@@ -101,7 +103,7 @@ class ServedHome:
         self.keeps_mounts = ability(driver, KeepsMounts)
         self.counts_usage = ability(driver, CountsUsage)
         self.locks = LayerLocks()
-        self.calls = CallLog()
+        self.calls = CallLog(tracing_of(engine, self.driver_name))
         self.syncs = True
         self.created: set[str] = set()
         self.engine = engine
@@ -387,12 +389,14 @@ class ServedHome:
         # Before the first write: syncfs(2) reports the write errors since its descriptor was opened.
         filesystem = self.home.open()
         try:
-            yield archive
-            # A driver may stop reading at the tar's end; a body that breaks off after it is broken,
-            # too.
-            read_to_end(archive)
+            with step("write"):
+                yield archive
+                # A driver may stop reading at the tar's end; a body that breaks off after it is broken,
+                # too.
+                read_to_end(archive)
             if self.syncs:
-                self.home.unmark_synced(id, filesystem)
+                with step("sync"):
+                    self.home.unmark_synced(id, filesystem)
                 self.calls.figures.last_sync = time.time()
             else:
                 self.home.unmark(id)
@@ -411,7 +415,8 @@ class ServedHome:
             OSError: something could not be written.
         """
         if self.syncs:
-            self.home.sync()
+            with step("sync"):
+                self.home.sync()
             self.calls.figures.last_sync = time.time()
 
     def sweep_leftovers(self) -> None:

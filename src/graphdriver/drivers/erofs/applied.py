@@ -33,6 +33,7 @@ from graphdriver.layer.tree.copy import copy_metadata
 from graphdriver.layer.tree.inodes import disk_usage
 from graphdriver.layer.unpack import unpack
 from graphdriver.linux import xattr
+from graphdriver.steps import step
 
 _IMAGE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -150,7 +151,8 @@ class AppliedParts:
                 raise
             held.callback(os.close, target)
             try:
-                mount_image(image, target, self._way)
+                with step("mount"):
+                    mount_image(image, target, self._way)
             except GraphDriverError as error:
                 self._expect_sound(id)
                 error.problem = f"what was applied to layer {id} cannot be shown: {error.problem}"

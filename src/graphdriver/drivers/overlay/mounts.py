@@ -24,6 +24,7 @@ from graphdriver.files.directories import why_no_directory
 from graphdriver.layer.tree.remove import remove_tree
 from graphdriver.linux.mount import MNT_DETACH, unmount
 from graphdriver.linux.processes import mount_holders
+from graphdriver.steps import step
 
 _BUSY_TRIES: Final = 5
 _BUSY_PAUSE: Final = 0.02  # seconds
@@ -174,7 +175,8 @@ class LayerMounts:
                 os.mkdir(self._layout.path(target), 0o700)
         try:
             self.hold_lowers(id, lowers)
-            self._mounter.mount(overlay)
+            with step("mount"):
+                self._mounter.mount(overlay)
         except BaseException:
             self._remove_merged(id)
             self.release_lowers(id)
