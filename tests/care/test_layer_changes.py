@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import cast
 
+import pytest
+
 from graphdriver.care.layer_changes import Total, read_changes, summed
 from graphdriver.driver import ChangeKind, ProtoDriver
 from graphdriver.drivers.vfs.driver import VfsDriver
@@ -42,6 +44,12 @@ class Told(VfsDriver):
             raise GraphDriverError("its list was lost")
         if id == "unreadable":
             raise PermissionError(13, "Permission denied", f"{home}/unreadable")
+
+
+def test_an_error_in_a_foreign_driver_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Told, "stored_changes", lambda *_: 1 / 0)
+    problem = read_changes(Told, "/home", "whole", "", 10).problem
+    assert problem.startswith("ZeroDivisionError: division by zero")
 
 
 def test_a_layer_that_cannot_be_read_says_why() -> None:

@@ -16,11 +16,12 @@ import pytest
 
 from graphdriver.care.layer_changes import LayerChanges, summed
 from graphdriver.care.layer_page import MOST_LISTED, listed_per_layer, script_text, write_page
-from graphdriver.care.layer_tree import LayerNode, LayerTree
+from graphdriver.care.layer_tree import LayerNode
 from graphdriver.care.owners import Owner, OwnerKind
 from graphdriver.driver import ChangeKind
 from graphdriver.homes import SizedChange
 from tests.care.hostile_names import HOSTILE
+from tests.care.shown_layers import home_of
 
 
 class Parsed(HTMLParser):
@@ -56,9 +57,7 @@ def write(tmp_path: Path) -> Write:
             return summed((SizedChange(path, ChangeKind.ADDED, 1) for path in paths), 100)
 
         file = tmp_path / "page.html"
-        write_page(
-            LayerTree.of(nodes), changes_of, str(file), home=home, driver="vfs", engine="docker"
-        )
+        write_page(home_of(nodes, home, notes=(home,)), changes_of, str(file))
         return file.read_text()
 
     return written

@@ -10,13 +10,14 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from graphdriver.care.layer_changes import LayerChanges, summed
-from graphdriver.care.layer_page import listed_per_layer, write_page
+from graphdriver.care.layer_page import write_page
 from graphdriver.care.layer_tree import LayerNode, LayerTree
 from graphdriver.care.owners import Owner, OwnerKind
 from graphdriver.driver import ChangeKind
 from graphdriver.homes import SizedChange
 from tests.care.browser import Browser, running
 from tests.care.hostile_names import HOSTILE
+from tests.care.shown_layers import home_of
 
 pytestmark = pytest.mark.long
 
@@ -69,14 +70,8 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
     file = tmp_path / "layers.html"
-    write_page(
-        LayerTree.of(LAYERS),
-        lambda node: summed(CHANGES.get(node.id[0], ()), listed_per_layer(len(LAYERS))),
-        str(file),
-        home="/var/lib/docker/py-overlay2",
-        driver="overlay2",
-        engine="docker",
-    )
+    layers = home_of(LAYERS, "/var/lib/docker/py-overlay2", "overlay2")
+    write_page(layers, lambda node: summed(CHANGES.get(node.id[0], ()), 10_000), str(file))
     return file
 
 
@@ -192,10 +187,7 @@ def test_hostile_names_are_shown_and_do_nothing(browser: Browser, tmp_path: Path
     def changes_of(node: LayerNode) -> LayerChanges:
         return summed([SizedChange(f"/{node.path}", ChangeKind.ADDED, 1)], 10)
 
-    write_page(
-        LayerTree.of(nodes), changes_of, str(file), home=HOSTILE[0], driver=HOSTILE[1],
-        engine=HOSTILE[2], unread=HOSTILE,
-    )  # fmt: skip
+    write_page(home_of(nodes, HOSTILE[0], HOSTILE[1], HOSTILE), changes_of, str(file))
     browser.open(file)
     scripts = browser.result("document.scripts.length")
     for node in range(len(HOSTILE)):
@@ -221,9 +213,7 @@ def test_a_thousand_layers_and_ten_thousand_changes(browser: Browser, tmp_path: 
         return summed(many, 10_000 if node.id == "07-49" else 100)
 
     file = tmp_path / "many.html"
-    write_page(
-        LayerTree.of(nodes), changes_of, str(file), home="/home", driver="vfs", engine="docker"
-    )
+    write_page(home_of(nodes), changes_of, str(file))
     browser.open(file)
     assert len(browser.all(".node")) > 500
     browser.picture("thousand")

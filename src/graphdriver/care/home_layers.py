@@ -19,9 +19,10 @@ from typing import Final
 
 from graphdriver.care.containerd_records import read_containerd
 from graphdriver.care.docker_records import read_docker
+from graphdriver.care.layer_changes import LayerChanges, read_changes
 from graphdriver.care.layer_tree import LayerNode, LayerTree
 from graphdriver.care.owners import EngineRecords, KnownLayer
-from graphdriver.driver import ability
+from graphdriver.driver import ProtoDriver, ability
 from graphdriver.drivers.loading import describe_exception, load
 from graphdriver.errors import GraphDriverError
 from graphdriver.homes import ReadsHome, StoredLayer
@@ -43,6 +44,7 @@ class HomeLayers:
         tree: the layers.
         stored: the layers by the driver's files; None if it cannot tell.
         notes: what could not be read, one sentence each, without a full stop.
+        driver: the driver's class; None if it is unknown, or not installed here.
     """
 
     home: str
@@ -50,6 +52,18 @@ class HomeLayers:
     tree: LayerTree
     stored: Mapping[str, StoredLayer] | None
     notes: tuple[str, ...]
+    driver: type[ProtoDriver] | None = None
+
+    def changes(self, node: LayerNode, limit: int) -> LayerChanges:
+        """Return what a layer changed against its parent.
+
+        Args:
+            node: the layer.
+            limit: how many changes are listed.
+        """
+        if self.driver is None:
+            return LayerChanges({}, problem="the home's driver is not installed here")
+        return read_changes(self.driver, self.home, node.id, node.parent, limit)
 
     @property
     def damaged(self) -> list[LayerNode]:
@@ -70,7 +84,9 @@ def read_home_layers(home: str, told: Iterable[LayerNode] = ()) -> HomeLayers:
     os.listdir(home)
     reading = _Reading(home)
     tree = LayerTree.of(reading.nodes({node.id: node for node in told}))
-    return HomeLayers(home, reading.identity, tree, reading.stored, tuple(reading.notes))
+    return HomeLayers(
+        home, reading.identity, tree, reading.stored, tuple(reading.notes), reading.driver
+    )
 
 
 class _Reading:
@@ -82,6 +98,7 @@ class _Reading:
         self.identity = self._identity()
         # Before the layers: the engine makes a layer before its record, and removes it before that.
         self.records = self._records()
+        self.driver = self._driver()
         self.stored = self._stored()
         self.missing = self._missing()
         self.unfinished = self._unfinished()
@@ -118,8 +135,8 @@ class _Reading:
         self.notes += [one for one in found.unread if one not in self.notes]
         return found
 
-    def _stored(self) -> dict[str, StoredLayer] | None:
-        """Read the driver's files; None if the driver cannot, or is not installed here."""
+    def _driver(self) -> type[ProtoDriver] | None:
+        """Load the driver's class; None if it is not installed here."""
         if self.identity is None:
             return None
         name = self.identity.driver
@@ -127,10 +144,17 @@ class _Reading:
             self.notes.append(f"{_RECORDS_ONLY}: the driver {name} is not installed here")
             return None
         try:
-            reads = ability(load(name), ReadsHome)
+            return load(name)
         except GraphDriverError as error:
             self.notes.append(f"{_RECORDS_ONLY}: {error.problem}")
             return None
+
+    def _stored(self) -> dict[str, StoredLayer] | None:
+        """Read the driver's files; None if the driver cannot."""
+        if self.identity is None or self.driver is None:
+            return None
+        name = self.identity.driver
+        reads = ability(self.driver, ReadsHome)
         if reads is None:
             self.notes.append(f"{_RECORDS_ONLY}: the driver {name} cannot list its layers")
             return None

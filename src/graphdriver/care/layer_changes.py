@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from graphdriver.driver import ChangeKind, ProtoDriver, ability
+from graphdriver.drivers.loading import describe_exception
 from graphdriver.errors import GraphDriverError
 from graphdriver.homes import ReadsChanges, SizedChange
 
@@ -67,9 +68,11 @@ def read_changes(
     try:
         return summed(reads.stored_changes(home, id, parent), limit)
     except GraphDriverError as error:
-        return LayerChanges({}, problem=str(error))
+        return LayerChanges({}, problem=error.problem)
     except OSError as error:
         return LayerChanges({}, problem=f"{error.filename or home}: {error.strerror or error}")
+    except (Exception, SystemExit) as error:  # the driver may be anybody's
+        return LayerChanges({}, problem=describe_exception(error))
 
 
 def summed(changes: Iterable[SizedChange], limit: int) -> LayerChanges:

@@ -13,15 +13,19 @@ import hashlib
 import html
 import importlib.resources
 import json
+import os
+import stat
 import time
 from collections.abc import Callable
 from typing import Final
 
 import graphdriver
+from graphdriver.care.home_layers import HomeLayers
 from graphdriver.care.layer_changes import NOTHING, LayerChanges
-from graphdriver.care.layer_tree import LayerNode, LayerTree
+from graphdriver.care.layer_tree import LayerNode
 from graphdriver.care.owners import OwnerKind
 from graphdriver.driver import ChangeKind
+from graphdriver.errors import GraphDriverError
 from graphdriver.files.small_files import write_whole
 
 MOST_LISTED: Final = 10_000
@@ -38,45 +42,46 @@ def listed_per_layer(layers: int) -> int:
 
 
 def write_page(
-    tree: LayerTree,
-    changes_of: Callable[[LayerNode], LayerChanges],
-    path: str,
-    *,
-    home: str,
-    driver: str,
-    engine: str,
-    unread: tuple[str, ...] = (),
+    layers: HomeLayers, changes_of: Callable[[LayerNode], LayerChanges], path: str
 ) -> None:
     """Write the page of a home's layers. Only its owner can read it: it has the names of all files.
 
     Args:
-        tree: the layers.
+        layers: the layers.
         changes_of: returns what a layer changed; it is called once for each, parents first.
         path: the page's file; an old one is replaced.
-        home: the home's path.
-        driver: the driver's name.
-        engine: ``docker`` or ``containerd``.
-        unread: why records of the engine could not be read, one sentence each.
 
     Raises:
-        OSError: the page cannot be written; an old one is still there.
+        GraphDriverError: the page cannot be written; an old one is still there.
     """
+    if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+        raise _not_written(path, "it is not a regular file")  # it would be replaced by one
+    tree, known = layers.tree, layers.identity
     numbers = {id: number for number, id in enumerate(tree.layers)}
     roots = set(tree.roots)
     data = {
-        "home": _plain(home),
-        "driver": _plain(driver),
-        "engine": _plain(engine),
+        "home": _plain(layers.home),
+        "driver": _plain(known.driver) if known else "",
+        "engine": known.engine if known else "",
         "version": graphdriver.__version__,
         "written": time.time(),
-        "unread": [_plain(text) for text in unread],
+        "notes": [_plain(text) for text in layers.notes],
         "kinds": [kind.value for kind in _KINDS],
         "layers": [
             _layer(node, None if id in roots else numbers[node.parent or ""], changes_of(node))
             for id, node in tree.layers.items()
         ],
     }
-    write_whole(path, _page(f"Layers of {_plain(home)}", data), 0o600)
+    try:
+        write_whole(path, _page(f"Layers of {_plain(layers.home)}", data), 0o600)
+    except OSError as error:
+        raise _not_written(path, str(error.strerror)) from error
+
+
+def _not_written(path: str, problem: str) -> GraphDriverError:
+    return GraphDriverError(
+        f"the page {path} cannot be written: {problem}", hint="choose another file"
+    )
 
 
 def _layer(node: LayerNode, parent: int | None, changes: LayerChanges) -> dict[str, object]:

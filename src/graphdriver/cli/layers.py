@@ -15,6 +15,7 @@ from graphdriver.cli.table import Column, Tone, Toned
 
 if TYPE_CHECKING:
     from graphdriver.care.home_layers import HomeLayers
+    from graphdriver.care.layer_changes import LayerChanges
     from graphdriver.care.layer_tree import LayerNode, LayerTree
     from graphdriver.cli.screen import Page
 
@@ -27,6 +28,7 @@ examples:
   graphdriver layers --plugin py-overlay2
   graphdriver layers --socket /run/gd/mine.sock    a snapshotter, or a plugin by its socket
   graphdriver layers --home /var/lib/docker/py-overlay2    also if no process serves it
+  graphdriver layers --html layers.html            a page for a browser
   graphdriver layers --json | jq -r '.layers[] | select(.owners == []).id'
 """
 
@@ -34,12 +36,21 @@ _NOTES = """\
 A layer stands below its parent; layers on the same parent are branches. OWN is the size of a layer's
 own files, as it was counted when the layer was filled; BELOW is that of all layers below it, which it
 shares with others. A name stands at the topmost layer of its image or container.
+
+The page needs nothing but its file, and loads nothing. It reads all layers, which takes time. Only its
+owner can read the file, since it has the names of files in your images.
 """
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     target.configure(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON, for programs")
+    form.add_argument(
+        "--html",
+        metavar="FILE",
+        help="write a page for a browser, also with what each layer added, changed and deleted",
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -47,7 +58,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
     with target.target_of(arguments) as found:
         layers = found.layers()
-    if arguments.json:
+    if arguments.html:
+        _write_page(layers, arguments.html)
+    elif arguments.json:
         screen.print_json(
             {
                 "home": layers.home or None,
@@ -60,6 +73,25 @@ def _run(arguments: argparse.Namespace) -> int:
         _draw(page, layers, screen.has_unicode())
         screen.show(page)
     return DAMAGED if layers.damaged else OK
+
+
+def _write_page(layers: HomeLayers, file: str) -> None:
+    from graphdriver.care.layer_page import listed_per_layer, write_page
+    from graphdriver.cli import screen
+
+    limit = listed_per_layer(len(layers.tree.layers))
+    with screen.progress("reading what the layers changed", len(layers.tree.layers)) as done:
+
+        def changes_of(node: LayerNode) -> LayerChanges:
+            found = layers.changes(node, limit)
+            done(1)
+            return found
+
+        write_page(layers, changes_of, file)
+    page = screen.page()
+    draw_notes(page, layers)
+    page.line(f"{file}: {several(len(layers.tree.layers), 'layer')}; open it in a browser")
+    screen.show(page)
 
 
 def _draw(page: Page, layers: HomeLayers, has_unicode: bool) -> None:

@@ -677,14 +677,12 @@ function openHash() {
   if (layer && layer.number !== state.chosen) choose(layer.number, { reveal: true });
 }
 
-byId("home").textContent = data.home;
+byId("home").textContent = data.home || "Layers of a running plugin";
 byId("about").textContent = [
-  `driver ${data.driver}`, data.engine, `graphdriver ${data.version}`, `as of ${time(data.written)}`,
+  data.driver && `driver ${data.driver}`, data.engine, `graphdriver ${data.version}`, `as of ${time(data.written)}`,
 ].filter(Boolean).join(" · ");
-if (data.unread.length) {
-  byId("unread").hidden = false;
-  byId("unread").textContent = `Some records of the engine could not be read, so owners may be missing: ${data.unread.join("; ")}`;
-}
+byId("notes").hidden = !data.notes.length;
+byId("notes").append(...data.notes.map((note) => element("li", {}, note)));
 drawFilters();
 draw();
 drawDetails();
