@@ -177,6 +177,39 @@ def test_versions_before_1_2_are_refused(served: Served) -> None:
                 side.wrap_socket(connection, server_hostname="127.0.0.1").close()
 
 
+@pytest.mark.parametrize(
+    ("cipher", "accepted"),
+    [
+        ("ECDHE-ECDSA-AES128-GCM-SHA256", True),
+        ("ECDHE-ECDSA-CHACHA20-POLY1305", True),
+        ("ECDHE-ECDSA-AES256-SHA384", False),  # CBC
+        ("ECDHE-ECDSA-AES128-SHA", False),
+        ("AES128-GCM-SHA256:AES256-SHA256", False),  # no forward secrecy
+        ("aNULL:eNULL:@SECLEVEL=0", False),
+    ],
+)
+def test_weak_ciphers_of_tls_1_2_are_refused(served: Served, cipher: str, accepted: bool) -> None:
+    side = client_side(served.certificates.daemon)
+    side.maximum_version = ssl.TLSVersion.TLSv1_2
+    side.set_ciphers(cipher)
+    refused = pytest.raises(ssl.SSLError, match="handshake failure")
+    with served.dial() as connection, contextlib.nullcontext() if accepted else refused:
+        side.wrap_socket(connection, server_hostname="127.0.0.1").close()
+
+
+def test_neither_side_offers_more_than_it_needs(ours: Certificates) -> None:
+    plugin, daemon = server_side(*ours.plugin), client_side(ours.daemon)
+    for side in (plugin, daemon):
+        assert side.minimum_version is ssl.TLSVersion.TLSv1_2
+        assert side.verify_mode is ssl.CERT_REQUIRED
+        assert side.options & ssl.OP_NO_COMPRESSION
+        assert all("ECDHE" in one["name"] or "TLS_" in one["name"] for one in side.get_ciphers())
+    assert plugin.options & ssl.OP_NO_RENEGOTIATION
+    assert daemon.check_hostname
+    # The authorities of the machine are no authorities here.
+    assert len(plugin.get_ca_certs()) == len(daemon.get_ca_certs()) == 1
+
+
 def test_a_handshake_that_stalls_holds_nobody_up_and_is_given_up(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
