@@ -6,7 +6,7 @@ or by none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -130,5 +130,19 @@ class ChecksHome(Protocol):
 
         Raises:
             OSError: it cannot be repaired; the text says why.
+        """
+        ...
+
+
+class CountsHeld(Protocol):
+    """A driver *class* that can tell which layers of a home are in use."""
+
+    def held_layers(self, home: str) -> Mapping[str, int]:
+        """Return the layers that were got more often than put since the machine started, and how often.
+
+        A class method. Another process may serve the home.
+
+        Raises:
+            OSError: that cannot be read.
         """
         ...

@@ -2,6 +2,7 @@
 
 - `containerd_records`, `docker_records`: the records of the engines; `layer_database` is Docker's own
   list of layers, `build_records` are BuildKit's, in files that `bolt` reads.
+- `doctor`: looks at a machine for what makes a plugin fail.
 - `findings`: what a check found, how bad it is, and what to do.
 - `fsck`: the check of a home and its repair. `framework_checks`: the checks of the framework's own
   files. `local_driver`: a home taken up in this process.

@@ -4,6 +4,7 @@
 - `command`: the protocol of a command.
 - `call`: ``graphdriver call``.
 - `conform`: ``graphdriver conform``.
+- `doctor`: ``graphdriver doctor``. `plugin_places`: reads sockets and spec files for it.
 - `drivers`: ``graphdriver drivers``.
 - `du`: ``graphdriver du``.
 - `fsck`: ``graphdriver fsck``.

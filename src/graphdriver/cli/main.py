@@ -12,6 +12,7 @@ import graphdriver
 from graphdriver.cli import (
     call,
     conform,
+    doctor,
     drivers,
     du,
     fsck,
@@ -38,6 +39,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     du.COMMAND,
     top.COMMAND,
     call.COMMAND,
+    doctor.COMMAND,
     fsck.COMMAND,
     conform.COMMAND,
     record.COMMAND,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from graphdriver.linux.mountinfo import mount_points
 
@@ -14,42 +14,59 @@ _MOST = 5
 def mount_holders(point: str) -> list[str]:
     """Return in words a few users of the mount at a path: processes, and namespaces that see it."""
     device = os.stat(point).st_dev
+    return device_users([device])[device]
+
+
+def device_users(devices: Iterable[int]) -> dict[int, list[str]]:
+    """Return in words a few users of each mounted device: processes, and namespaces that see it.
+
+    Args:
+        devices: as in `graphdriver.linux.mountinfo.MountPoint.device`.
+    """
     mine = os.readlink("/proc/self/ns/mnt")
-    found: list[str] = []
+    found: dict[int, list[str]] = {device: [] for device in devices}
     seen = {mine}
-    for pid in _processes():
+    for pid in processes():
+        wanted = {device for device, users in found.items() if len(users) < _MOST}
+        if not wanted:
+            break
         with contextlib.suppress(OSError):
-            use = _use(pid, device)
-            if use:
-                found.append(f"process {pid} ({process_name(pid)}) has {use} there")
+            for device, use in _uses(pid, wanted).items():
+                found[device].append(f"process {pid} ({process_name(pid)}) has {use} there")
             namespace = os.readlink(f"/proc/{pid}/ns/mnt")
             if namespace not in seen:
                 seen.add(namespace)
-                if any(one.device == device for one in mount_points(pid)):
-                    found.append(
+                for device in {one.device for one in mount_points(pid)} & wanted:
+                    found[device].append(
                         f"{namespace} of process {pid} ({process_name(pid)}) has it mounted"
                     )
-        if len(found) >= _MOST:
-            break
     return found
 
 
-def _processes() -> Iterator[int]:
+def processes() -> Iterator[int]:
+    """Yield the numbers of all processes; each may have ended since."""
     for name in os.listdir("/proc"):
         if name.isdecimal():
             yield int(name)
 
 
-def _use(pid: int, device: int) -> str:
+def _uses(pid: int, devices: Container[int]) -> dict[int, str]:
+    """Return one use of each device by a process."""
+    found: dict[int, str] = {}
     for link in ("root", "cwd", "exe"):
         with contextlib.suppress(OSError):
-            if os.stat(f"/proc/{pid}/{link}").st_dev == device:
-                return f"its {link}"
-    for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            device = os.stat(f"/proc/{pid}/{link}").st_dev
+            if device in devices:
+                found.setdefault(device, f"its {link}")
+    descriptors: list[str] = []
+    with contextlib.suppress(OSError):
+        descriptors = os.listdir(f"/proc/{pid}/fd")
+    for descriptor in descriptors:
         with contextlib.suppress(OSError):
-            if os.stat(f"/proc/{pid}/fd/{descriptor}").st_dev == device:
-                return f"descriptor {descriptor}"
-    return ""
+            device = os.stat(f"/proc/{pid}/fd/{descriptor}").st_dev
+            if device in devices:
+                found.setdefault(device, f"descriptor {descriptor}")
+    return found
 
 
 def process_name(pid: int) -> str:
@@ -62,7 +79,12 @@ def process_name(pid: int) -> str:
 
 
 def lock_holders(paths: Iterable[str]) -> list[str]:
-    """Return in words which other processes hold locks on some files; only writers, if there are any.
+    """Return in words which other processes hold locks on some files, as `lock_holding_processes`."""
+    return [f"process {pid} ({process_name(pid)})" for pid in lock_holding_processes(paths)]
+
+
+def lock_holding_processes(paths: Iterable[str]) -> list[int]:
+    """Return which other processes hold locks on some files; only writers, if there are any.
 
     /proc/locks lists no processes of other PID namespaces.
     """
@@ -75,8 +97,7 @@ def lock_holders(paths: Iterable[str]) -> list[str]:
     others = [one for one in _locks() if one[1] not in (-1, os.getpid()) and one[2] in inodes]
     held = [(kind, pid) for kind, pid, _ in others if _has_open(pid, files)]
     kinds = {kind for kind, _ in held}
-    pids = {pid for kind, pid in held if kind == "WRITE" or "WRITE" not in kinds}
-    return [f"process {pid} ({process_name(pid)})" for pid in sorted(pids)]
+    return sorted({pid for kind, pid in held if kind == "WRITE" or "WRITE" not in kinds})
 
 
 def _locks() -> Iterator[tuple[str, int, int]]:

@@ -26,7 +26,7 @@ from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
 from graphdriver.files.directories import make_directories, make_own, make_plain, secure
 from graphdriver.files.small_files import read_object, write_whole
 from graphdriver.linux.filesystem import syncfs
-from graphdriver.linux.processes import lock_holders
+from graphdriver.linux.processes import lock_holders, lock_holding_processes
 from graphdriver.serving.home_contents import IDENTITY, refuse_others
 
 OWN = ".graphdriver"
@@ -61,6 +61,13 @@ def servers_of(path: str) -> list[str]:
     """Return in words the processes that serve a home; those of other PID namespaces are not seen."""
     with contextlib.suppress(OSError):
         return lock_holders([os.path.join(path, _LOCK)])
+    return []
+
+
+def serving_processes(path: str) -> list[int]:
+    """Return the numbers of the processes that serve a home, as `servers_of`."""
+    with contextlib.suppress(OSError):
+        return lock_holding_processes([os.path.join(path, _LOCK)])
     return []
 
 

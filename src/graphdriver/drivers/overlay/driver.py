@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import abc
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from graphdriver.driver import Change, ClosableStream, Mount, ReadStream
@@ -22,6 +22,7 @@ from graphdriver.drivers.overlay.checking import OverlayChecks
 from graphdriver.drivers.overlay.layers import HomeSetup, OverlayLayers
 from graphdriver.drivers.overlay.layout import Layout
 from graphdriver.drivers.overlay.mounter import Mounter, named_mount
+from graphdriver.drivers.overlay.reference_counts import kept_counts
 from graphdriver.files.directories import why_no_directory
 from graphdriver.homes import Damage, SizedChange, StoredLayer
 from graphdriver.layer.change_list import ChangeList, changed_size
@@ -89,6 +90,11 @@ class OverlayDriver(NaiveDiffDriver):
     def checks_of(cls, home: str) -> OverlayChecks:
         """Return the checks of a home."""
         return OverlayChecks(Layout(home))
+
+    @classmethod
+    def held_layers(cls, home: str) -> Mapping[str, int]:
+        """Return the reference counts on disk (`graphdriver.homes.CountsHeld`)."""
+        return {id: count for id, count in kept_counts(home).items() if count}
 
     def mounts(self, id: str, *, read_only: bool) -> Sequence[Mount]:
         """Return the layer's mount without making it (`graphdriver.driver.NamesMounts`)."""

@@ -1,0 +1,103 @@
+"""All checks of a machine, each on its own: one that cannot be made does not end the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from graphdriver.care.doctor import daemon, daemon_api, home, kernel, limits, mounts, propagation
+from graphdriver.care.doctor.places import PlaceFacts, check_places
+from graphdriver.care.findings import Finding, Severity
+from graphdriver.errors import GraphDriverError
+from graphdriver.serving.home import serving_processes
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A finding, and the name of the check that made it: ``kernel``."""
+
+    check: str
+    finding: Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """A home to look at, and what is known of those who use it.
+
+    Attributes:
+        home: the home.
+        plugin: the name of the plugin that should serve it; ``""``: unknown.
+        daemon: the process of the daemon that uses it; None: unknown.
+    """
+
+    home: str
+    plugin: str = ""
+    daemon: int | None = None
+
+
+def examine(
+    patients: Sequence[Patient],
+    places: Callable[[], Sequence[PlaceFacts]],
+    built_in: frozenset[str],
+    daemon_socket: str = daemon_api.SOCKET,
+) -> Iterator[Found]:
+    """Yield all findings, one subject after the other.
+
+    Args:
+        patients: the homes.
+        places: reads the places where daemons look for plugins.
+        built_in: the names of drivers that a daemon has itself.
+        daemon_socket: where Docker's daemon listens.
+    """
+    yield from _made("kernel", lambda: kernel.check_kernel(kernel.read_kernel()))
+    for one in patients:
+        yield from _made("home", partial(_home, one.home))
+    plugin = patients[0].plugin if len(patients) == 1 else ""
+    yield from _made(
+        "daemon", lambda: daemon.check_daemon(daemon.read_daemon(daemon_socket), plugin)
+    )
+    yield from _made("sockets", lambda: check_places(places(), built_in))
+    for one in patients:
+        yield from _made("mounts", partial(_mounts, one.home))
+        yield from _made("propagation", partial(_propagation, one))
+    users = [(_server_of(one.home), one.daemon) for one in patients]
+    for pids in users or [(None, None)]:
+        yield from _made("limits", partial(_limits, *pids))
+
+
+def _home(path: str) -> Iterator[Finding]:
+    return home.check_home(home.read_home(path))
+
+
+def _mounts(path: str) -> Iterator[Finding]:
+    known = home.read_home(path)
+    return mounts.check_mounts(mounts.read_mounts(path, known.engine, known.driver))
+
+
+def _propagation(one: Patient) -> Iterator[Finding]:
+    facts = propagation.read_propagation(one.home, _server_of(one.home), one.daemon)
+    return propagation.check_propagation(facts)
+
+
+def _limits(plugin: int | None, of_daemon: int | None) -> Iterator[Finding]:
+    return limits.check_limits(limits.read_limits(plugin, of_daemon))
+
+
+def _server_of(path: str) -> int | None:
+    return next(iter(serving_processes(path)), None)
+
+
+def _made(check: str, make: Callable[[], Iterable[Finding]]) -> Iterator[Found]:
+    """Yield what a check finds; a check that fails is a finding, too."""
+    try:
+        for finding in make():
+            yield Found(check, finding)
+    except (OSError, ValueError, LookupError, RecursionError, GraphDriverError) as error:
+        text = f"the check could not be made: {error}"
+        yield Found(check, Finding(Severity.WARNING, "unchecked", check, text, "run it as root"))
+
+
+def worst(found: Iterable[Found]) -> Severity:
+    """Return the worst severity; a note if nothing was found."""
+    return max((one.finding.severity for one in found), default=Severity.NOTE)

@@ -1,0 +1,195 @@
+"""``graphdriver doctor``: look for what makes a plugin fail, now or later."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+from graphdriver.cli.command import DAMAGED, OK, WARNED, Command
+from graphdriver.errors import GraphDriverError, MalformedRequestError
+
+if TYPE_CHECKING:
+    from graphdriver.care.doctor.examination import Found, Patient
+    from graphdriver.docker.daemon import Daemon
+
+DATA_ROOT: Final = "/var/lib/docker"
+
+_EXAMPLES = """\
+examples:
+  graphdriver doctor                              the machine, and the homes in /var/lib/docker
+  graphdriver doctor --plugin py-overlay2
+  graphdriver doctor --home /var/lib/containerd/io.containerd.snapshotter.v1.mine
+  graphdriver doctor --json | jq -r '.findings[] | select(.severity != "note") | .advice'
+"""
+
+_NOTES = """\
+Nothing is changed. The exit code is 0 if all is well, 13 if something will go wrong later, 14 if
+something does not work.
+"""
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--data-root", metavar="DIR", help=f"look at all homes in it (default: {DATA_ROOT})"
+    )
+    where.add_argument("--home", metavar="DIR", help="look at this home")
+    where.add_argument("--plugin", metavar="NAME", help="look at the home that a plugin serves")
+    parser.add_argument(
+        "--daemon-socket", metavar="PATH", help="where Docker's daemon listens (default: its own)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from graphdriver.care.doctor.daemon_api import SOCKET
+    from graphdriver.care.doctor.examination import examine, worst
+    from graphdriver.care.findings import Severity
+    from graphdriver.cli.places import BUILT_IN
+    from graphdriver.cli.plugin_places import read_places
+
+    patients = _patients(arguments)
+    daemon_socket = arguments.daemon_socket or SOCKET
+    found = list(examine(patients, read_places, BUILT_IN, daemon_socket))
+    if arguments.json:
+        from graphdriver.cli import screen
+
+        screen.print_json(
+            {"homes": [one.home for one in patients], "findings": [_as_json(one) for one in found]}
+        )
+    else:
+        for line in _lines(found):
+            print(_plain(line))
+    codes = {Severity.NOTE: OK, Severity.WARNING: WARNED, Severity.DAMAGE: DAMAGED}
+    return codes[worst(found)]
+
+
+# --- which homes ----------------------------------------------------------------------------------
+
+
+def _patients(arguments: argparse.Namespace) -> list[Patient]:
+    known = list(_remembered())
+    if arguments.plugin is not None:
+        return [_of_plugin(arguments.plugin, known)]
+    if arguments.home is not None:
+        home = os.path.abspath(arguments.home)
+        if not os.path.isdir(home):
+            raise MalformedRequestError(f"--home {arguments.home} is not a directory")
+        return [_patient(home, known)]
+    root = os.path.abspath(arguments.data_root or DATA_ROOT)
+    if arguments.data_root and not os.path.isdir(root):
+        raise MalformedRequestError(f"--data-root {arguments.data_root} is not a directory")
+    return [_patient(home, known) for home in _homes_in(root)]
+
+
+def _homes_in(root: str) -> Iterator[str]:
+    """Yield the homes in a daemon's data root, also in the one of a daemon with remapped ids."""
+    from graphdriver.serving.home_contents import IDENTITY
+
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        names = sorted(os.listdir(root))
+    for name in names:
+        path = os.path.join(root, name)
+        if os.path.lexists(os.path.join(path, IDENTITY)):
+            yield path
+        elif name.replace(".", "", 1).isdecimal():  # UID.GID
+            yield from _homes_in(path)
+
+
+def _remembered() -> Iterator[tuple[str, Daemon]]:
+    """Yield the Inits that plugins remember, each with the name of its state directory."""
+    from graphdriver.docker.daemon import InitFile
+    from graphdriver.docker.state import STATES
+
+    states: list[str] = []
+    with contextlib.suppress(OSError):
+        states = sorted(os.listdir(STATES))
+    for state in states:
+        with contextlib.suppress(OSError, ValueError, GraphDriverError):
+            if daemon := InitFile(os.path.join(STATES, state)).read():
+                yield state, daemon
+
+
+def _patient(home: str, known: Sequence[tuple[str, Daemon]]) -> Patient:
+    """Return a home, with the plugin that serves it and the daemon that uses it, if they are known."""
+    from graphdriver.care.doctor.examination import Patient
+
+    real = os.path.realpath(home)
+    for state, daemon in known:
+        if os.path.realpath(daemon.init.home) == real:
+            plugin = state.removeprefix("name=") if "%" not in state else ""
+            peer = daemon.peer.pid if daemon.peer and daemon.peer.is_alive() else None
+            return Patient(home, plugin, peer)
+    return Patient(home)
+
+
+def _of_plugin(name: str, known: Sequence[tuple[str, Daemon]]) -> Patient:
+    from graphdriver.docker.address.discovery import find
+    from graphdriver.files.runtime_directory import file_name
+
+    states = {name, f"name={name}"}
+    with contextlib.suppress(GraphDriverError):
+        states.add(file_name(os.path.realpath(find(name).path)))
+    for state, daemon in known:
+        if state in states:
+            from dataclasses import replace
+
+            return replace(_patient(daemon.init.home, known), plugin=name)
+    raise MalformedRequestError(
+        f"no daemon has sent Init to the plugin {name}, so its home is unknown",
+        hint="name its home with --home",
+    )
+
+
+# --- output ---------------------------------------------------------------------------------------
+
+
+def _lines(found: Sequence[Found]) -> list[str]:
+    from graphdriver.care.findings import Severity
+
+    lines = []
+    for one in found:
+        finding = one.finding
+        about = f"{finding.subject}: " if finding.subject else ""
+        lines.append(f"{finding.severity.name.lower():<8} {one.check:<11}  {about}{finding.text}")
+        if finding.advice:
+            lines.append(f"{'':<21}→ {finding.advice}")
+    count = {
+        severity: sum(1 for one in found if one.finding.severity is severity)
+        for severity in Severity
+    }
+    damage, warnings = count[Severity.DAMAGE], count[Severity.WARNING]
+    parts = [f"{damage} damage" if damage else ""]
+    parts.append(f"{warnings} warning{'s' if warnings > 1 else ''}" if warnings else "")
+    return [*lines, ", ".join(filter(None, parts)) or "nothing is wrong"]
+
+
+def _as_json(one: Found) -> dict[str, object]:
+    finding = one.finding
+    return {
+        "severity": finding.severity.name.lower(),
+        "check": one.check,
+        "code": finding.code,
+        "subject": finding.subject,
+        "text": finding.text,
+        "advice": finding.advice,
+    }
+
+
+def _plain(text: str) -> str:
+    # Names of files and processes may hold control characters, which a terminal would obey.
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+COMMAND: Final = Command(
+    name="doctor",
+    summary="look for what makes a plugin fail, now or later",
+    examples=_EXAMPLES,
+    configure=_configure,
+    run=_run,
+    notes=_NOTES,
+)
