@@ -66,7 +66,7 @@ def test_each_finding_is_a_line_with_advice_and_the_exit_code_tells_the_worst(
     assert done.returncode == 13  # its mode lets other users in
     said = done.stdout.decode()
     assert f"warning  home         {home.parent}: it has mode 0755: users of this machine" in said
-    assert f"→ chown root {home.parent}; chmod 0710 {home.parent}" in said
+    assert f"to do: chown root {home.parent}; chmod 0710 {home.parent}" in said
     (home / "home.json").write_text("\x1b[2J{")
     done = graphdriver("doctor", "--home", str(home.parent))
     assert done.returncode == 14

@@ -61,8 +61,7 @@ def _run(arguments: argparse.Namespace) -> int:
             {"homes": [one.home for one in patients], "findings": [_as_json(one) for one in found]}
         )
     else:
-        for line in _lines(found):
-            print(_plain(line))
+        _show(found)
     codes = {Severity.NOTE: OK, Severity.WARNING: WARNED, Severity.DAMAGE: DAMAGED}
     return codes[worst(found)]
 
@@ -148,24 +147,27 @@ def _of_plugin(name: str, known: Sequence[tuple[str, Daemon]]) -> Patient:
 # --- output ---------------------------------------------------------------------------------------
 
 
-def _lines(found: Sequence[Found]) -> list[str]:
+def _show(found: Sequence[Found]) -> None:
     from graphdriver.care.findings import Severity
+    from graphdriver.cli import screen
+    from graphdriver.cli.table import Tone, Toned
 
-    lines = []
+    tones = {Severity.NOTE: Tone.QUIET, Severity.WARNING: Tone.WARNING, Severity.DAMAGE: Tone.BAD}
+    count = dict.fromkeys(Severity, 0)
+    shown = screen.Page()  # of any width: what is to be done can be copied, and is never cut
     for one in found:
         finding = one.finding
+        count[finding.severity] += 1
+        name = Toned(f"{finding.severity.name.lower():<9}", tones[finding.severity])
         about = f"{finding.subject}: " if finding.subject else ""
-        lines.append(f"{finding.severity.name.lower():<8} {one.check:<11}  {about}{finding.text}")
+        shown.line(name, f"{one.check:<13}{about}{finding.text}")
         if finding.advice:
-            lines.append(f"{'':<21}→ {finding.advice}")
-    count = {
-        severity: sum(1 for one in found if one.finding.severity is severity)
-        for severity in Severity
-    }
+            shown.line(f"{'':<22}to do: {finding.advice}")
     damage, warnings = count[Severity.DAMAGE], count[Severity.WARNING]
     parts = [f"{damage} damage" if damage else ""]
     parts.append(f"{warnings} warning{'s' if warnings > 1 else ''}" if warnings else "")
-    return [*lines, ", ".join(filter(None, parts)) or "nothing is wrong"]
+    shown.line(", ".join(filter(None, parts)) or Toned("nothing is wrong", Tone.GOOD))
+    screen.show(shown)
 
 
 def _as_json(one: Found) -> dict[str, object]:
@@ -178,11 +180,6 @@ def _as_json(one: Found) -> dict[str, object]:
         "text": finding.text,
         "advice": finding.advice,
     }
-
-
-def _plain(text: str) -> str:
-    # Names of files and processes may hold control characters, which a terminal would obey.
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 COMMAND: Final = Command(

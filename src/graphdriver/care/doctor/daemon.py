@@ -47,17 +47,19 @@ class DaemonFacts:
 
 def read_daemon(path: str) -> DaemonFacts:
     """Ask a daemon for its facts; anything may listen there."""
+    version = ""
     try:
-        version, info = ask_daemon(path, "/version"), ask_daemon(path, "/info")
+        version = _text(ask_daemon(path, "/version"), "Version")
+        info = ask_daemon(path, "/info")
     except (FileNotFoundError, ConnectionRefusedError):
         return DaemonFacts(path, "no daemon listens there", is_absent=True)
     except (OSError, ValueError) as error:
-        return DaemonFacts(path, str(error))
+        return DaemonFacts(path, str(error), version=version)
     options = info.get("SecurityOptions")
     named = re.findall(r"name=([a-z]+)", str(options)) if isinstance(options, list) else []
     return DaemonFacts(
         path,
-        version=_text(version, "Version"),
+        version=version,
         driver=_text(info, "Driver"),
         data_root=_text(info, "DockerRootDir"),
         experimental=info.get("ExperimentalBuild") is True,
@@ -87,8 +89,8 @@ def check_daemon(facts: DaemonFacts, plugin: str = "") -> Iterator[Finding]:
             Severity.WARNING,
             "daemon-answers-wrongly",
             facts.path,
-            f"the daemon's version is unknown: {facts.problem}",
-            "see its log: journalctl -u docker",
+            f"Docker {facts.version or 'of unknown version'} does not tell its mode: {facts.problem}",
+            "see its log (journalctl -u docker): it may wait for a plugin that does not answer",
         )
         return
     mode = sorted(facts.options & {"rootless", "userns"})

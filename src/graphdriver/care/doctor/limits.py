@@ -19,6 +19,9 @@ from graphdriver.serving.privileges import LAYERS
 ENOUGH_FILES: Final = 4096
 """A daemon keeps some descriptors for each container, and a Diff one for each layer below."""
 
+_UNLIMITED: Final = 1 << 60
+"""The kernel writes numbers near 2^63 where there is no limit."""
+
 _CGROUPS: Final = "/sys/fs/cgroup"
 
 
@@ -118,15 +121,15 @@ def _text(path: str) -> str:
 def _number(text: str) -> int | None:
     """Return a number in a file of the kernel's; None for ``max``, and if it is none."""
     text = text.strip()
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        return None
+    return int(text) if int(text) < _UNLIMITED else None
 
 
 def check_limits(facts: LimitFacts) -> Iterator[Finding]:
     """Yield what the facts mean."""
-    shown = [
-        f"{facts.mounts} of {facts.mounts_most} mounts" if facts.mounts_most else "",
-        f"{facts.files} of {facts.files_most} open files" if facts.files_most else "",
-    ]
+    shown = (_used(facts.mounts, facts.mounts_most, "mounts"),
+            _used(facts.files, facts.files_most, "open files"))  # fmt: skip
     yield Finding(Severity.NOTE, "limits", "this machine", ", ".join(filter(None, shown)))
     for used, most, what, name in (
         (facts.mounts, facts.mounts_most, "mounts", "fs.mount-max"),
@@ -145,6 +148,12 @@ def check_limits(facts: LimitFacts) -> Iterator[Finding]:
 
 
 def _check_process(process: ProcessFacts) -> Iterator[Finding]:
+    shown = (
+        _used(process.files, process.files_most, "open files"),
+        _used(process.tasks, process.tasks_most, "threads"),
+        _used(process.memory, process.memory_most, "bytes of memory"),
+    )
+    yield Finding(Severity.NOTE, "limits", process.who, ", ".join(filter(None, shown)) or "unknown")
     if process.files_most is not None and process.files_most < ENOUGH_FILES:
         yield Finding(
             Severity.WARNING,
@@ -183,6 +192,14 @@ def _check_process(process: ProcessFacts) -> Iterator[Finding]:
             f"it does not have {', '.join(sorted(process.missing))}: some layers cannot be kept",
             "run it as root, without CapabilityBoundingSet= in its unit",
         )
+
+
+def _used(used: int | None, most: int | None, what: str) -> str:
+    if used is None:
+        return ""
+    return (
+        f"{used:,} of {most:,} {what}" if most is not None else f"{used:,} {what}, without a limit"
+    )
 
 
 def _is_scarce(used: int | None, most: int | None) -> bool:
