@@ -128,11 +128,11 @@ def _patient(home: str, known: Sequence[tuple[str, Daemon]]) -> Patient:
 
 def _of_plugin(name: str, known: Sequence[tuple[str, Daemon]]) -> Patient:
     from graphdriver.docker.address.discovery import find
-    from graphdriver.files.runtime_directory import file_name
+    from graphdriver.docker.state import state_of_socket
 
     states = {name, f"name={name}"}
     with contextlib.suppress(GraphDriverError):
-        states.add(file_name(os.path.realpath(find(name).path)))
+        states.add(state_of_socket(find(name).path))
     for state, daemon in known:
         if state in states:
             from dataclasses import replace

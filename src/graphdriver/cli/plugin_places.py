@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import stat
 from collections.abc import Iterator, Sequence
-from typing import Final
 
-from graphdriver.care.doctor.places import PlaceFacts
-from graphdriver.docker.address.discovery import SPEC_DIRECTORIES, Address, read_spec
+from graphdriver.care.doctor.places import PlaceFacts, listens
+from graphdriver.docker.address.discovery import SPEC_DIRECTORIES, read_spec
 from graphdriver.docker.address.listeners import PLUGIN_SOCKETS, refuse_beyond_loopback
 from graphdriver.errors import GraphDriverError, UnsupportedError
-from graphdriver.linux.unix_sockets import has_listener
-
-_PATIENCE: Final = 1.0
 
 
 def read_places(
@@ -50,7 +45,7 @@ def _socket(path: str, name: str) -> PlaceFacts:
             path,
             name,
             f"unix://{path}",
-            listens=_listens(Address(path=path)),
+            listens=listens(path, "", 0),
             uid=there.st_uid,
             mode=stat.S_IMODE(there.st_mode),
         )
@@ -72,7 +67,7 @@ def _spec(path: str, name: str) -> PlaceFacts:
         path,
         name,
         str(address),
-        listens=_listens(address),
+        listens=listens(address.path, address.host, address.port),
         is_socket=False,
         uid=there.st_uid,
         mode=stat.S_IMODE(there.st_mode),
@@ -88,15 +83,3 @@ def _is_reachable(host: str) -> bool:
     except UnsupportedError:
         return True
     return False
-
-
-def _listens(address: Address) -> bool | None:
-    try:
-        if address.path:
-            return has_listener(address.path)
-        with socket.create_connection((address.host, address.port), _PATIENCE):
-            return True
-    except (ConnectionRefusedError, FileNotFoundError):
-        return False
-    except OSError:
-        return None

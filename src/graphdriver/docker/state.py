@@ -45,6 +45,11 @@ def state_name(listener: Listener, name: str = "") -> str:
     path: str = getattr(listener, "path", "")
     if not path:
         return f"{_OF_NAME}{name}" if name else file_name(listener.address)
+    return state_of_socket(path)
+
+
+def state_of_socket(path: str) -> str:
+    """Return the name of the state directory of a plugin that listens on a unix socket."""
     directory, file = os.path.split(path)
     directory = os.path.realpath(directory)
     stem = file.removesuffix(".sock")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from graphdriver.care.findings import Finding, Severity
+from graphdriver.linux.unix_sockets import has_listener
+
+_PATIENCE: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,25 @@ class PlaceFacts:
     mode: int = 0o660
     is_open_port: bool = False
     is_unverified: bool = False
+
+
+def listens(path: str, host: str, port: int) -> bool | None:
+    """Tell whether a process listens on a unix socket or a port; None: that is unknown.
+
+    Args:
+        path: the socket; ``""``: a port.
+        host: its host.
+        port: its number.
+    """
+    try:
+        if path:
+            return has_listener(path)
+        with socket.create_connection((host, port), _PATIENCE):
+            return True
+    except (ConnectionRefusedError, FileNotFoundError):
+        return False
+    except OSError:
+        return None
 
 
 def check_places(places: Sequence[PlaceFacts], built_in: frozenset[str]) -> Iterator[Finding]:
