@@ -24,8 +24,8 @@ _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _FRESH: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
-def read_text(path: str, limit: int = LIMIT) -> str:
-    """Return the text of a small file.
+def read_bytes(path: str, limit: int = LIMIT) -> bytes:
+    """Return the content of a small file.
 
     Args:
         path: the file.
@@ -53,8 +53,19 @@ def read_text(path: str, limit: int = LIMIT) -> str:
         if error.errno in _NO_FILE:
             raise ValueError(f"it is not a file ({error.strerror})") from error
         raise
+    return bytes(held)
+
+
+def read_text(path: str, limit: int = LIMIT) -> str:
+    """Return the text of a small file; arguments and errors are those of `read_bytes`.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        OSError: it cannot be read now, which does not mean that it is damaged.
+        ValueError: it is damaged; the text says how, in one line.
+    """
     try:
-        return held.decode()
+        return read_bytes(path, limit).decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"it is not UTF-8 at byte {error.start}") from error
 

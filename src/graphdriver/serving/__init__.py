@@ -13,6 +13,7 @@
 - `page_server`: an HTTP server of pages to read.
 - `watch_pages`: the pages for programs that watch this process.
 - `layer_records`: what is known of each layer.
+- `layer_journal`: the file that keeps it.
 - `questions`: questions to a running plugin, and their answers.
 - `driver_status`: the driver's own status, for questions.
 - `server_record`: which process serves a home, for others.

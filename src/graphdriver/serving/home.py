@@ -4,6 +4,7 @@
 - ``home.json``: the engine (Docker or containerd), the driver's name, the version of its layout, and
   whether it promised to reproduce diffs. Another engine, driver, version or promise is refused,
   because a daemon would lose the layers in the home.
+- ``layers``: what is known of each layer, for people who look (`graphdriver.serving.layer_journal`).
 - ``server.json``: which process serves the home, and where it listens
   (`graphdriver.serving.server_record`).
 - ``applying/ID``: the mark of a layer that may be incomplete or not on disk yet, because its ApplyDiff

@@ -6,10 +6,20 @@ This is for people who look. The driver decides which layers there are.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from graphdriver.driver import Usage
+from graphdriver.homes import StoredLayer
 from graphdriver.serving.call_log import Caller
+from graphdriver.serving.layer_journal import Entry, LayerJournal
+
+PATIENCE: Final = 1.0
+"""How long a driver is asked at a start which of the recorded layers exist, in seconds."""
+
+_MOST: Final = 200_000
+"""The most layers that are taken from a journal, which may be damaged."""
 
 
 @dataclass(slots=True)
@@ -42,10 +52,17 @@ class LayerRecord:
 
 
 class LayerRecords:
-    """The records of the layers in a home; callers are threads, one at a time for each layer."""
+    """The records of the layers in a home; callers are threads, one at a time for each layer.
 
-    def __init__(self) -> None:
+    Args:
+        home: a home that this process has locked; its journal keeps the records over a restart.
+            None: there are none.
+    """
+
+    def __init__(self, home: str | None = None) -> None:
         self._records: dict[str, LayerRecord] = {}
+        self._home = home
+        self._journal = LayerJournal(home, self._entries) if home else None
 
     def __len__(self) -> int:
         return len(self._records)
@@ -54,23 +71,83 @@ class LayerRecords:
         """Return all records, in no order."""
         return list(self._records.values())
 
+    def open(
+        self,
+        before: LayerRecords,
+        exists: Callable[[str], bool],
+        stored: Callable[[], Iterable[StoredLayer]],
+    ) -> None:
+        """Read the journal, and write it anew without layers that do not exist; raise nothing.
+
+        Args:
+            before: the records that this process had until now, with what no journal keeps.
+            exists: asks the driver whether a layer exists.
+            stored: reads the driver's layers, for a home that has no journal.
+        """
+        if self._journal is None:
+            return
+        entries = self._journal.read()
+        if entries is None:
+            self._take_stored(stored)
+        else:
+            self._records = read_records(entries)
+        if before._home == self._home:
+            for id, old in before._records.items():
+                record = self._records.setdefault(id, old)
+                record.gets, record.last_get, record.got_by = old.gets, old.last_get, old.got_by
+                record.references = 0
+        self._drop_all_but(exists)
+        self._journal.rewrite()
+
+    def _drop_all_but(self, exists: Callable[[str], bool]) -> None:
+        """Drop the layers that were removed without a line: by a kill, or while no plugin ran."""
+        deadline = time.monotonic() + PATIENCE
+        try:
+            for id in list(self._records):
+                if not exists(id):
+                    del self._records[id]
+                if time.monotonic() > deadline:
+                    return
+        except (Exception, SystemExit):  # a driver may raise anything
+            return
+
+    def _take_stored(self, stored: Callable[[], Iterable[StoredLayer]]) -> None:
+        """Record the layers that were made before there was a journal."""
+        deadline = time.monotonic() + PATIENCE
+        try:
+            for layer in stored():
+                record = self._records[layer.id] = LayerRecord(layer.id, layer.parent)
+                if layer.usage:
+                    record.size, record.inodes = layer.usage.size, layer.usage.inodes
+                if time.monotonic() > deadline:
+                    return
+        except (Exception, SystemExit):
+            return
+
+    # --- what happens to layers -------------------------------------------------------------------
+
     def created(self, id: str, parent: str) -> None:
         """Record that a layer was created."""
-        self._records[id] = LayerRecord(id, parent, time.time())
+        now = time.time()
+        self._records[id] = LayerRecord(id, parent, now)
+        self._add(Entry(id, parent, now))
 
     def applied(self, id: str, size: int | None = None) -> None:
         """Record that a layer was filled or committed."""
         record = self._of(id)
         record.applied, record.size = time.time(), size
+        self._add(Entry(id, applied=record.applied, size=size))
 
     def counted(self, id: str, usage: Usage) -> None:
         """Record the disk usage of a layer."""
         record = self._of(id)
         record.size, record.inodes = usage.size, usage.inodes
+        self._add(Entry(id, size=usage.size, inodes=usage.inodes))
 
     def removed(self, id: str) -> None:
         """Drop the record of a layer that was removed."""
-        self._records.pop(id, None)
+        if self._records.pop(id, None):
+            self._add(Entry(id, removed=True))
 
     def got(self, id: str, peer: Caller | None = None) -> None:
         """Record that a layer was got, or that its mounts were named."""
@@ -94,3 +171,30 @@ class LayerRecords:
         if record is None:  # a layer from before the records, or one whose record was lost
             record = self._records[id] = LayerRecord(id)
         return record
+
+    def _add(self, entry: Entry) -> None:
+        if self._journal:
+            self._journal.add(entry)
+
+    def _entries(self) -> Iterator[Entry]:
+        for one in self.all():
+            yield Entry(one.id, one.parent, one.created, one.applied, one.size, one.inodes)
+
+
+def read_records(entries: Iterable[Entry]) -> dict[str, LayerRecord]:
+    """Make the records of the layers of a journal, by their IDs."""
+    found: dict[str, LayerRecord] = {}
+    for entry in entries:
+        if entry.removed:
+            found.pop(entry.layer, None)
+            continue
+        record = found.get(entry.layer)
+        if record is None:
+            if len(found) >= _MOST:
+                continue
+            record = found[entry.layer] = LayerRecord(entry.layer)
+        for name in ("parent", "created", "applied", "size", "inodes"):
+            value = getattr(entry, name)
+            if value is not None:
+                setattr(record, name, value)
+    return found

@@ -31,7 +31,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import graphdriver
@@ -53,6 +53,7 @@ from graphdriver.errors import (
     LayerUnfinishedError,
     NotReadyError,
 )
+from graphdriver.homes import ReadsHome, StoredLayer
 from graphdriver.locks import LayerLocks
 from graphdriver.serving.call_log import Call, CallLog, current_call
 from graphdriver.serving.driver_status import DriverStatus
@@ -174,8 +175,6 @@ class ServedHome:
                 raise NotReadyError(f"{path} does not exist any more")
             self._home = Home(path, tuple(gid_maps), timeout, adopt=split.adopt)
             self.created.clear()
-            if path != self.path:
-                self.layers = LayerRecords()
             self.path = path
         try:
             is_known = self._home.claim(self.engine, self.driver_name, self.driver.home_format)
@@ -194,14 +193,24 @@ class ServedHome:
         home = self.home
         try:
             self.driver.init(home.path, self.driver_options, uid_maps, gid_maps)
-            home.unmark_all_but(lambda layer: returned.truth(self.driver.exists(layer)))
+            home.unmark_all_but(self._exists)
         except BaseException:
             # A driver serves one home; after an init that failed it may serve none.
             self.release()
             raise
         self._is_initialised = True
         self._release_when_idle = False
+        layers = LayerRecords(home.path)
+        layers.open(self.layers, self._exists, self._stored_layers)
+        self.layers = layers
         self._write_server()
+
+    def _exists(self, id: str) -> bool:
+        return returned.truth(self.driver.exists(id))
+
+    def _stored_layers(self) -> Iterable[StoredLayer]:
+        reads_home = ability(self.driver, ReadsHome)
+        return reads_home.stored_layers(self.home.path) if reads_home else ()
 
     def is_current(self) -> bool:
         """Tell whether a home is claimed and its path still leads to it."""
