@@ -17,18 +17,24 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from graphdriver.care.engine_checks import ORPHAN, EngineChecks, as_needed, hit_by
+from graphdriver.care.engine_records import read_records
 from graphdriver.care.findings import Severity
 from graphdriver.care.framework_checks import UNFINISHED_LAYER, FrameworkChecks
-from graphdriver.care.local_driver import maps_of_group, taken_up
+from graphdriver.care.local_driver import load_installed, maps_of_group, taken_up
+from graphdriver.care.owners import EngineRecords, Owner
+from graphdriver.care.ways_out import ways_out
 from graphdriver.driver import ProtoDriver, ability
-from graphdriver.drivers.loading import load
 from graphdriver.drivers.store_checks import CODES, StoreChecks
 from graphdriver.errors import GraphDriverError, MalformedRequestError
 from graphdriver.homes import ChecksHome, Damage, ReadsHome
 from graphdriver.serving.home import OWN, Home, Identity, identity_of, servers_of
 
-REMOVALS: Final = frozenset({UNFINISHED_LAYER})
+REMOVALS: Final = frozenset({UNFINISHED_LAYER, ORPHAN})
 """The codes of damages that are repaired by the removal of the layer."""
+
+_IN_PROGRESS: Final = CODES | REMOVALS
+"""The codes of damages that are, in a served home, what its process just does."""
 
 _PAUSE: Final = 0.3
 """How long the second look at a served home waits, in seconds."""
@@ -42,6 +48,7 @@ class FoundDamage:
         home: the home.
         damage: what is wrong.
         checks: what found it, and repairs it.
+        owners: what cannot work because content was lost, by the engine's records.
         is_repaired: whether it was repaired.
         failure: why it could not be; ``""`` if it was not tried.
     """
@@ -49,6 +56,7 @@ class FoundDamage:
     home: str
     damage: Damage
     checks: ChecksHome
+    owners: tuple[Owner, ...] = ()
     is_repaired: bool = False
     failure: str = ""
 
@@ -85,6 +93,15 @@ class CheckedHome:
     notes: list[str] = field(default_factory=list)
 
     @property
+    def ways_out(self) -> list[str]:
+        """What to do about the content that was lost; nothing if none was."""
+        lost = [one for one in self.found if one.damage.loses and not one.is_repaired]
+        if not any(one.damage.layer for one in lost):
+            return []
+        engine = self.identity.engine if self.identity else ""
+        return ways_out(engine, (owner for one in lost for owner in one.owners))
+
+    @property
     def worst(self) -> Severity | None:
         """The worst severity of all that is not repaired; None if there is nothing."""
         return max((one.severity for one in self.found if not one.is_repaired), default=None)
@@ -104,29 +121,39 @@ def check(path: str) -> CheckedHome:
     with contextlib.suppress(GraphDriverError):  # a damaged record is found below
         home.identity = identity_of(home.path)
     home.served_by = servers_of(home.path)
+    engine = home.identity.engine if home.identity else ""
     driver = _driver_of(home)
-    checks = _checks_of(driver)
+    checks = _checks_of(engine, driver)
     found = list(_found(home.path, checks))
+    unfinished = {one.damage.layer for one in found if one.damage.code == UNFINISHED_LAYER}
     if home.served_by:
-        home.unfinished = len([one for one in found if one.damage.code == UNFINISHED_LAYER])
-        in_progress = {*CODES, UNFINISHED_LAYER}
-        found = [one for one in found if one.damage.code not in in_progress]
+        home.unfinished = len(unfinished)
+        found = [one for one in found if one.damage.code not in _IN_PROGRESS]
         if found:
             time.sleep(_PAUSE)
             again = {one.damage for one in _found(home.path, checks)}
             found = [one for one in found if one.damage in again]
-    unfinished = {one.damage.layer for one in found if one.damage.code == UNFINISHED_LAYER}
+    records = read_records(home.path, engine)
+    if records and engine == "docker":
+        home.notes += records.unread
+    # What else is wrong with a layer that is incomplete is no news.
+    news = (
+        one
+        for one in found
+        if one.damage.code == UNFINISHED_LAYER or one.damage.layer not in unfinished
+    )
     home.found = sorted(
-        (
-            one
-            for one in found
-            # What else is wrong with a layer that is incomplete is no news.
-            if one.damage.code == UNFINISHED_LAYER or one.damage.layer not in unfinished
-        ),
+        (_with_owners(one, records) for one in news),
         key=lambda one: (-one.severity, one.damage.layer, one.damage.code),
     )
     home.layers = _count(home.path, driver)
     return home
+
+
+def _with_owners(one: FoundDamage, records: EngineRecords | None) -> FoundDamage:
+    owners = hit_by(one.damage, records)
+    damage = as_needed(one.damage) if owners else one.damage
+    return replace(one, damage=damage, owners=owners if damage.loses else ())
 
 
 def repair(home: CheckedHome) -> Iterator[FoundDamage]:
@@ -149,14 +176,14 @@ def repair(home: CheckedHome) -> Iterator[FoundDamage]:
         for at in removals:
             layer = home.found[at].damage.layer
             yield _tried(home, at, functools.partial(served.remove, layer))
-    _delete_removed(home)
+    delete_removed(home)
     home.layers = _count(home.path, _driver_of(home))
 
 
-def _delete_removed(home: CheckedHome) -> None:
+def delete_removed(home: CheckedHome) -> None:
     """Delete what removed layers left in the trash, which a driver may do in the background."""
     with contextlib.closing(Home(home.path, maps_of_group(home.path), adopt=True)):
-        for one in _found(home.path, _checks_of(_driver_of(home))):
+        for one in _found(home.path, _checks_of("", _driver_of(home))):
             if one.damage.code in CODES:
                 with contextlib.suppress(GraphDriverError, OSError):  # the next check finds it
                     one.mend()
@@ -182,15 +209,17 @@ def _driver_of(home: CheckedHome) -> type[ProtoDriver] | None:
     if home.identity is None:
         return None
     try:
-        return load(home.identity.driver)
+        return load_installed(home.identity.driver)
     except GraphDriverError as error:
         home.notes.append(f"only what every home has was checked: {error}")
         return None
 
 
-def _checks_of(driver: type[ProtoDriver] | None) -> list[ChecksHome]:
-    own = ability(driver, ChecksHome)
-    return [FrameworkChecks(), own or StoreChecks()]
+def _checks_of(engine: str, driver: type[ProtoDriver] | None) -> list[ChecksHome]:
+    checks: list[ChecksHome] = [FrameworkChecks(), ability(driver, ChecksHome) or StoreChecks()]
+    if reads := ability(driver, ReadsHome):
+        checks.append(EngineChecks(engine, reads))
+    return checks
 
 
 def _count(path: str, driver: type[ProtoDriver] | None) -> int | None:

@@ -17,8 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from graphdriver.care.containerd_records import read_containerd
-from graphdriver.care.docker_records import read_docker
+from graphdriver.care.engine_records import read_records
 from graphdriver.care.layer_changes import LayerChanges, read_changes
 from graphdriver.care.layer_tree import LayerNode, LayerTree
 from graphdriver.care.owners import EngineRecords, KnownLayer
@@ -121,18 +120,9 @@ class _Reading:
 
     def _records(self) -> EngineRecords | None:
         """Read the engine's records; None if there are none here, or none that can be read."""
-        engine = self.identity.engine if self.identity else ""
-        if engine == "containerd":
-            found = read_containerd(self.home)
-        elif engine == "docker":
-            data_root, name = os.path.split(self.home)
-            if not os.path.isdir(os.path.join(data_root, "image", name)):
-                # A managed plugin keeps its home elsewhere, and a new daemon has no image.
-                return None
-            found = read_docker(data_root, name)
-        else:
-            return None
-        self.notes += [one for one in found.unread if one not in self.notes]
+        found = read_records(self.home, self.identity.engine if self.identity else "")
+        if found:
+            self.notes += [one for one in found.unread if one not in self.notes]
         return found
 
     def _driver(self) -> type[ProtoDriver] | None:

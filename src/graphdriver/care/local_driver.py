@@ -6,11 +6,23 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from graphdriver.driver import IDMap
-from graphdriver.drivers.loading import make
+from graphdriver.driver import IDMap, ProtoDriver
+from graphdriver.drivers.loading import load, make
 from graphdriver.errors import UnsupportedError
 from graphdriver.serving.home import identity_of
 from graphdriver.serving.served_home import ServedHome
+
+
+def load_installed(name: str) -> type[ProtoDriver]:
+    """Return the class of a driver that a home's record names.
+
+    Raises:
+        UnsupportedError: it is not installed.
+    """
+    # A text from a file must not choose a module that is imported.
+    if ":" in name:
+        raise UnsupportedError(f"the driver {name} is not installed")
+    return load(name)
 
 
 @contextlib.contextmanager
@@ -27,6 +39,7 @@ def taken_up(home: str) -> Iterator[ServedHome]:
     identity = identity_of(home)
     if identity is None:
         raise UnsupportedError(f"the home {home} has no record of its driver")
+    load_installed(identity.driver)
     served = ServedHome(make(identity.driver), identity.engine)
     with contextlib.closing(served):
         served.claim(home, gid_maps=maps_of_group(home), make=False)

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Final
 from graphdriver.cli.command import DAMAGED, OK, WARNED, Command
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from graphdriver.care.fsck import CheckedHome, FoundDamage
+    from graphdriver.care.owners import Owner
 
 _EXAMPLES = """\
 examples:
@@ -72,12 +75,19 @@ def _lines(home: CheckedHome) -> list[str]:
     lines = []
     for one in home.found:
         lines.append(f"{_verdict(one):<9} {_subject(one)}: {one.damage.text}{_outcome(one)}")
+        if one.owners:
+            lines.append(f"{'':<9} lost with it: {_named(one.owners)}")
+    lines += [f"{'way out':<9} {way}" for way in home.ways_out]
     lines += [f"{'note':<9} {note}" for note in home.notes]
     return [*lines, _summary(home)]
 
 
 def _verdict(one: FoundDamage) -> str:
     return "repaired" if one.is_repaired else one.severity.name.lower()
+
+
+def _named(owners: Sequence[Owner]) -> str:
+    return ", ".join(f"{one.kind.value} {one.name}" for one in owners)
 
 
 def _subject(one: FoundDamage) -> str:
@@ -137,9 +147,14 @@ def _as_json(home: CheckedHome) -> dict[str, object]:
                 "repair": one.damage.repair,
                 "repaired": one.is_repaired,
                 "failure": one.failure,
+                "owners": [
+                    {"kind": owner.kind.value, "id": owner.id, "name": owner.name}
+                    for owner in one.owners
+                ],
             }
             for one in home.found
         ],
+        "ways_out": home.ways_out,
         "notes": home.notes,
     }
 
