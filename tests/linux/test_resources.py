@@ -92,6 +92,9 @@ def test_a_name_that_is_too_long(tmp_path: Path) -> None:
         (errno.EDQUOT, "a quota is used up"),
         (errno.ENFILE, "/proc/sys/fs/file-max"),
         (errno.E2BIG, "arguments of a program, or an attribute"),
+        (errno.EROFS, "is read-only, as the kernel makes one after an error (see dmesg)"),
+        (errno.EIO, "or its disk failed (see dmesg)"),
+        (errno.ENOMEM, "no memory is left for this process"),
     ],
 )
 def test_what_else_runs_out(number: int, named: str) -> None:

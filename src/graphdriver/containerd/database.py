@@ -42,6 +42,7 @@ _PRAGMAS: Final = (
     "wal_autocheckpoint=200",
 )
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_DISK: Final = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 _NO_ROOM: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 """A quota makes it an I/O error; where there are no inodes left a file cannot be opened."""
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -263,6 +264,11 @@ class Database:
             return GraphDriverError(
                 f"the database {self.path} cannot grow: its filesystem is full",
                 hint="free some room there",
+            )
+        if code in _DISK:
+            return GraphDriverError(
+                f"the database {self.path} cannot be used: {error}",
+                hint="its filesystem is read-only or full, or its disk failed: see dmesg",
             )
         return GraphDriverError(f"the database {self.path} cannot be used: {error}")
 

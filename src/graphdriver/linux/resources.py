@@ -54,6 +54,15 @@ def error_text(error: OSError, place: Place | None = None) -> str:
             return f"this process has {most} files open, as many as it may (RLIMIT_NOFILE)"
         case errno.ENFILE:
             return f"the machine has as many files open as it may ({_FILE_MAX})"
+        case errno.EROFS:
+            return (
+                f"{filesystem_name(place)} is read-only, as the kernel makes one after an error"
+                " (see dmesg)"
+            )
+        case errno.EIO:
+            return f"{filesystem_name(place)} or its disk failed (see dmesg)"
+        case errno.ENOMEM:
+            return "no memory is left for this process (see RLIMIT_AS and its cgroup)"
         case errno.E2BIG:
             return "the arguments of a program, or an attribute, are longer than Linux allows"
         case _:

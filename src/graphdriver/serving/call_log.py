@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Final, Protocol
@@ -293,11 +294,16 @@ def described(error: BaseException) -> GraphDriverError:
             str(error)
             return error
         if isinstance(error, OSError) and error.strerror:
-            name = f": {error.filename}" if error.filename else ""
-            return GraphDriverError(f"{error_text(error)}{name}")
+            return GraphDriverError(f"{error_text(error)}{_named(error.filename)}")
         return GraphDriverError(f"{type(error).__name__}: {error}")
     except Exception:
         return GraphDriverError(f"{type(error).__name__}, which cannot be put into words")
+
+
+def _named(file: object) -> str:
+    """Return the file of an error as the end of its text; ``.`` tells nothing."""
+    name = os.fsdecode(file) if isinstance(file, str | bytes) else ""
+    return f": {name}" if name not in ("", ".") else ""
 
 
 def _unexpected(error: BaseException | None) -> BaseException | None:
