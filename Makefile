@@ -6,7 +6,7 @@ VENV   := .venv
 READY  := $(VENV)/.ready
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
-.PHONY: help run test test-long lint fuzz clean
+.PHONY: help run test test-long lint fuzz soak clean
 
 help:
 	@echo 'make run [ARGS="vfs -v"]         serve a driver (the best one for this machine) to a Docker daemon'
@@ -14,6 +14,7 @@ help:
 	@echo 'make test-long [ARGS=...]        run all tests with more repetitions, and those marked long'
 	@echo 'make lint                        check style and types'
 	@echo 'make fuzz [SECONDS=3600]         fuzz the reader of tar headers'
+	@echo 'make soak [SECONDS=3600]         real engines while much goes wrong'
 	@echo 'make clean                       remove the environment and all caches'
 	@echo 'PYTHON=python3.12 chooses another interpreter for the environment.'
 
@@ -37,6 +38,10 @@ fuzz: SECONDS ?= 600
 fuzz: $(READY)
 	directory=$$(mktemp -d) && trap 'rm -rf "$$directory"' EXIT && \
 		$(VENV)/bin/python -m tests.layer.fuzz "$$directory" -max_total_time=$(SECONDS)
+
+soak: SECONDS ?= 600
+soak: $(READY)
+	GRAPHDRIVER_SOAK_SECONDS=$(SECONDS) $(VENV)/bin/pytest -m "" -s tests/soak/test_engines.py $(ARGS)
 
 # Debian keeps ensurepip in a package of its own, without which venv fails half-way.
 $(READY): pyproject.toml

@@ -50,6 +50,7 @@ class Containerd:
 
     def __init__(self, folder: Path, address: str, capabilities: Sequence[str] = ()) -> None:
         self.folder = folder
+        self._process: subprocess.Popen[bytes]
         self._config = folder / "c.toml"
         self._config.write_text(
             _CONFIG.format(folder=folder, address=address, capabilities=list(capabilities))
@@ -58,26 +59,39 @@ class Containerd:
     @contextlib.contextmanager
     def running(self) -> Iterator[Containerd]:
         """Run it for the length of a ``with`` block; containers that are left are killed."""
-        with open(self.folder / "c.log", "ab") as log:
-            process = subprocess.Popen(
-                [*engine("containerd"), "-c", str(self._config)], stdout=log, stderr=log
-            )
         try:
-            deadline = time.monotonic() + TIMEOUT
-            while self.run("version").returncode:
-                assert process.poll() is None, (self.folder / "c.log").read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            self.start()
             yield self
         finally:
             for id in self.ctr("container", "ls", "-q").split():
                 self.run("task", "kill", "-s", "9", id)
                 self.run("task", "rm", "-f", id)
                 self.run("container", "rm", id)
-            process.send_signal(signal.SIGTERM)
-            process.wait(TIMEOUT)
-            for point in sorted(self._mounts(), reverse=True):
+            self.stop()
+            for point in sorted(self.mounts(), reverse=True):
                 subprocess.run([tool("umount"), "-l", point], check=False)
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        with open(self.folder / "c.log", "ab") as log:
+            self._process = subprocess.Popen(
+                [*engine("containerd"), "-c", str(self._config)], stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + TIMEOUT
+        while self.run("version").returncode:
+            assert self._process.poll() is None, (self.folder / "c.log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stop it in good order; containers live on."""
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(TIMEOUT)
+
+    def kill(self) -> None:
+        """Kill it with -9; containers live on."""
+        self._process.kill()
+        self._process.wait(TIMEOUT)
 
     def ctr(self, *words: str) -> str:
         """Run its client; return what it prints."""
@@ -108,7 +122,8 @@ class Containerd:
         lines = self.ctr("snapshot", "--snapshotter", snapshotter, "ls").splitlines()[1:]
         return {line.split()[0]: line.split()[-1] for line in lines}
 
-    def _mounts(self) -> list[str]:
+    def mounts(self) -> list[str]:
+        """Return the mount points below its directories."""
         own = tuple(f"{self.folder}/{name}/" for name in ("root", "state"))
         points = (os.fsdecode(one.point) for one in mount_points())
         return [point for point in points if point.startswith(own)]

@@ -87,6 +87,11 @@ class Plugin:
         assert self._process
         return self._process.pid
 
+    def exit_code(self) -> int | None:
+        """Return the code with which the plugin has ended by itself, if it has."""
+        assert self._process
+        return self._process.poll()
+
     def start(self) -> None:
         """Start the plugin and wait until a daemon would find it, and could connect."""
         SOCKETS.mkdir(parents=True, exist_ok=True)
