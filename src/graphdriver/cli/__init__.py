@@ -16,6 +16,7 @@
 - `snapshotter`: ``graphdriver snapshotter``.
 - `status`: ``graphdriver status``.
 - `top`: ``graphdriver top``.
+- `units`: ``graphdriver units``.
 - `target`: the plugin or the home that the last five look at.
 - `answers`: what a plugin answers to questions.
 - `layer_words`, `quantities`: layers, sizes and times in words.

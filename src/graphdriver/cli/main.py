@@ -24,6 +24,7 @@ from graphdriver.cli import (
     snapshotter,
     status,
     top,
+    units,
 )
 from graphdriver.cli.command import CODES_HELP, FAILED, INTERRUPTED, Command, exit_code
 from graphdriver.cli.table import printable
@@ -44,6 +45,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     conform.COMMAND,
     record.COMMAND,
     package.COMMAND,
+    units.COMMAND,
 )
 """All commands, in the order in which ``--help`` lists them."""
 

@@ -241,6 +241,16 @@ def _name(arguments: argparse.Namespace, path: str, default_name: Callable[[], s
     name = arguments.name
     if name is None:
         name = os.path.basename(path).removesuffix(".sock") if path else default_name()
+    expect_name(name)
+    return str(name)
+
+
+def expect_name(name: str) -> None:
+    """Check the name of a plugin.
+
+    Raises:
+        MalformedRequestError: a plugin cannot have it, or a daemon would take its own driver for it.
+    """
     if name in BUILT_IN:
         raise MalformedRequestError(
             f"{name} is one of Docker's own drivers: a daemon would use that one and never call this"
@@ -251,4 +261,3 @@ def _name(arguments: argparse.Namespace, path: str, default_name: Callable[[], s
         raise MalformedRequestError(
             f"{name!r} cannot be a plugin's name", hint="use letters, digits, '_', '.' and '-'"
         )
-    return str(name)

@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import socket
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from graphdriver.cli import watching
 from graphdriver.cli.command import OK, Command, needs_grpc
@@ -21,6 +21,9 @@ from graphdriver.cli.serving import (
     set_up_log,
 )
 from graphdriver.errors import MalformedRequestError
+
+if TYPE_CHECKING:
+    from graphdriver.serving.signals import Signals
 
 ROOTS: Final = "/var/lib/containerd"
 """Where containerd and kubelet look for a snapshotter's files."""
@@ -120,12 +123,22 @@ def _serve(arguments: argparse.Namespace, name: str, address: str, root: str) ->
             shown = shlex.join([*command, "--root", root, "--print-config"])
             print(f"for /etc/containerd/config.toml: {shown}", flush=True)
         log.info("serving %s on %s", driver.name, address)
-        while not signals.note(numbers.recv(64)):
-            pass
+        numbers.settimeout(notifier.interval if notifier else None)
+        while not _is_stopped(signals, numbers):
+            if notifier:
+                notifier.is_alive()
         log.info("stopping")
         if notifier:
             notifier.stopping()
     return OK
+
+
+def _is_stopped(signals: Signals, numbers: socket.socket) -> bool:
+    """Wait for a signal, at most until the socket's timeout; tell whether it is a stop."""
+    try:
+        return signals.note(numbers.recv(64))
+    except TimeoutError:
+        return False
 
 
 COMMAND: Final = Command(

@@ -86,7 +86,10 @@ def run(
             notifier.ready(f"serving {driver} on {addresses}")
         ready()
         _log.info("serving %s on %s", driver, where)
-        server.serve_forever()
+        if notifier:
+            server.serve_forever(notifier.interval, notifier.is_alive)
+        else:
+            server.serve_forever()
         _log.info("stopping")
         if notifier:
             notifier.stopping()

@@ -1,7 +1,10 @@
 """Notifications to systemd about the state of the service: sd_notify(3).
 
-The protocol is a variable and a datagram, and needs no library. The variable is removed from the
+The protocol is some variables and a datagram, and needs no library. The variables are removed from the
 environment, so that child processes do not send notifications.
+
+With ``WatchdogSec=`` systemd restarts a service that sends no sign of life for so long. Here the thread
+that accepts connections sends it: a call that takes long is no reason for a restart.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 
 _log = logging.getLogger(__name__)
 
@@ -18,16 +22,23 @@ class Notifier:
 
     Args:
         address: a path, or a name after ``@``, as in ``NOTIFY_SOCKET``.
+        interval: how often to send a sign of life, in seconds; None: never.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, interval: float | None = None) -> None:
         self._address = address
+        self.interval = interval
+        self._last = time.monotonic()
 
     @classmethod
     def wanted(cls) -> Notifier | None:
         """Return a notifier if systemd asks for notifications (``Type=notify``)."""
         address = os.environ.pop("NOTIFY_SOCKET", "")
-        return cls(address) if address else None
+        allowed = os.environ.pop("WATCHDOG_USEC", "")
+        of_process = os.environ.pop("WATCHDOG_PID", str(os.getpid()))
+        is_watched = allowed.isdecimal() and int(allowed) and of_process == str(os.getpid())
+        # Half of what is allowed, as sd_watchdog_enabled(3) recommends.
+        return cls(address, int(allowed) / 2e6 if is_watched else None) if address else None
 
     def ready(self, status: str) -> None:
         """Notify systemd that calls are answered from now on.
@@ -36,6 +47,13 @@ class Notifier:
             status: what ``systemctl status`` shows.
         """
         self._send("READY=1", f"STATUS={status}")
+
+    def is_alive(self) -> None:
+        """Send a sign of life, if one is due."""
+        now = time.monotonic()
+        if self.interval is not None and now - self._last >= self.interval / 2:
+            self._last = now
+            self._send("WATCHDOG=1")
 
     def stopping(self) -> None:
         """Notify systemd that the service has begun to stop."""

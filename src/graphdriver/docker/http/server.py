@@ -25,7 +25,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Self
 
 from graphdriver.docker.address.listeners import Listener
@@ -115,8 +115,15 @@ class Server:
         with contextlib.suppress(OSError):  # full: it wakes anyway; or closed
             self._wake.send(b"\0")
 
-    def serve_forever(self) -> None:
-        """Accept connections until `stop` is called."""
+    def serve_forever(
+        self, interval: float | None = None, is_alive: Callable[[], None] = lambda: None
+    ) -> None:
+        """Accept connections until `stop` is called.
+
+        Args:
+            interval: after how many seconds without a connection ``is_alive`` is called.
+            is_alive: called then, and after each connection.
+        """
         limit_arenas(_HEAPS)
         with selectors.DefaultSelector() as selector:
             selector.register(self._woken, selectors.EVENT_READ)
@@ -124,13 +131,14 @@ class Server:
                 listener.socket.setblocking(False)
                 selector.register(listener.socket, selectors.EVENT_READ, listener)
             while not self._stopping:
-                for key, _ in selector.select():
+                for key, _ in selector.select(interval):
                     if key.data is not None:
                         self._accept(key.data)
                         continue
                     numbers = self._woken.recv(64)
                     if self._signals:
                         self._signals.note(numbers)
+                is_alive()
 
     def close(self) -> None:
         """Serve callers that have connected, wait for running calls, and release the home."""

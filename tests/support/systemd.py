@@ -1,0 +1,134 @@
+"""A machine of its own with a real systemd: a container whose root is this machine's, and writable."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.documented import ROOT
+from tests.support.ground import tool
+from tests.support.waiting import wait_until
+
+PLACE = "/var/lib/docker"
+"""A tmpfs in the machine, for homes: the root is an overlay, on which no overlay can be mounted."""
+
+
+@dataclass
+class Machine:
+    """A machine that runs.
+
+    Attributes:
+        root: its root directory, as seen from here: also what is mounted in it.
+        leader: the process ID of its systemd.
+    """
+
+    root: Path
+    leader: int
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a program in the machine."""
+        done = subprocess.run(
+            ["nsenter", f"--target={self.leader}", "--all", *command],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0 or not check, (
+            command,
+            done.stdout,
+            done.stderr,
+            self.journal(),
+        )
+        return done
+
+    def systemctl(self, *words: str, check: bool = True) -> str:
+        """Run systemctl; return what it printed."""
+        return self.run("systemctl", *words, check=check).stdout.strip()
+
+    def main_pid(self, unit: str) -> int:
+        """Return a service's main process, as the machine numbers it; 0 if none runs."""
+        return int(self.systemctl("show", "--property=MainPID", "--value", unit))
+
+    def kill(self, number: signal.Signals, unit: str) -> None:
+        """Send a signal to the main process of a service."""
+        self.systemctl("kill", f"--signal={number.name}", "--kill-whom=main", unit)
+
+    def journal(self) -> str:
+        """Return the last lines of the log."""
+        command = [
+            "nsenter",
+            f"--target={self.leader}",
+            "--all",
+            "journalctl",
+            "--no-pager",
+            "-n40",
+        ]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+
+
+@contextlib.contextmanager
+def machine(folder: Path) -> Iterator[Machine]:
+    """Boot a machine, and stop it at the end."""
+    above = Path(tempfile.mkdtemp(prefix="gdm", dir="/dev/shm"))
+    for part in ("upper", "work", "root"):
+        (above / part).mkdir()
+    root = above / "root"
+    options = f"lowerdir=/,upperdir={above}/upper,workdir={above}/work"
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, root], check=True)
+    try:
+        for wants in (root / "etc/systemd/system").glob("*.wants"):
+            shutil.rmtree(wants)  # nothing that is installed here starts there
+        command = [
+            *(tool("systemd-nspawn"), "--quiet", "--boot", "--register=no", "--keep-unit"),
+            *(f"--directory={root}", f"--machine={above.name}", "--console=pipe"),
+            *("--resolv-conf=off", "--timezone=off", "--link-journal=no", "--capability=all"),
+            *(f"--bind-ro={one}" for one in {ROOT, Path(sys.prefix), Path(sys.base_prefix)}),
+            f"--tmpfs={PLACE}:mode=0711",
+            "systemd.unit=multi-user.target",
+        ]
+        with open(folder / "console", "wb") as console:
+            nspawn = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                env={**os.environ, "SYSTEMD_NSPAWN_LOCK": "0"},
+            )
+        try:
+            leader = _leader(nspawn)
+            booted = Machine(Path(f"/proc/{leader}/root"), leader)
+            wait_until(lambda: booted.systemctl("is-system-running", check=False) in _BOOTED)
+            yield booted
+        finally:
+            nspawn.send_signal(signal.SIGKILL)  # its processes end with it: it has a PID namespace
+            nspawn.wait()
+    finally:
+        wait_until(lambda: subprocess.run(["umount", "--recursive", root]).returncode == 0)
+        shutil.rmtree(above)
+
+
+_BOOTED = ("running", "degraded")
+
+
+def _leader(nspawn: subprocess.Popen[bytes]) -> int:
+    """Wait for a container's first process; return its process ID."""
+    children = Path(f"/proc/{nspawn.pid}/task/{nspawn.pid}/children")
+
+    def found() -> int:
+        assert nspawn.poll() is None, "systemd-nspawn ended at its start"
+        for pid in children.read_text().split():
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/comm").read_text() == "systemd\n":
+                    return int(pid)
+        return 0
+
+    wait_until(found)
+    return found()
