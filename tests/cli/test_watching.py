@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import http.client
 import os
 import re
 import signal
@@ -12,7 +10,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +19,7 @@ from graphdriver.cli.watching import watched
 from graphdriver.errors import MalformedRequestError, UnsupportedError
 from graphdriver.serving.served_home import ServedHome
 from tests.support.command import Serving, graphdriver
+from tests.support.metrics import page, port_of
 from tests.support.snapshotter import Snapshotter
 from tests.support.tarbox import TarBox
 
@@ -31,30 +29,12 @@ LOADED = """
 import sys
 from graphdriver.cli import serve
 from graphdriver.cli.main import main
-real = serve.places.open_place
 def stop(*arguments):
     print(*sorted(sys.modules))
     raise SystemExit
 {where} = stop
 main(["serve", "vfs", "--socket", "{socket}", *{options!r}])
 """
-
-
-def port_of(log: Path) -> int:
-    """Return the port that a process says it serves its metrics on."""
-    deadline = time.monotonic() + 60
-    while not (found := re.search(r"metrics on http://127\.0\.0\.1:(\d+)", log.read_text())):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return int(found[1])
-
-
-def get(port: int, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    with contextlib.closing(connection):
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.status, response.read().decode()
 
 
 @pytest.fixture
@@ -70,24 +50,24 @@ def test_alive_before_a_daemon_has_come_and_ready_after_its_init(
     serving: Serving, folder: Path
 ) -> None:
     port = port_of(serving.log)
-    assert get(port, "/healthz") == (200, "alive\n")
-    assert get(port, "/readyz") == (
+    assert page(port, "/healthz") == (200, "alive\n")
+    assert page(port, "/readyz") == (
         503,
         "not ready: no home is served; a daemon sends Init when it starts\n",
     )
-    assert "graphdriver_ready 0.0\n" in get(port, "/metrics")[1]
+    assert "graphdriver_ready 0.0\n" in page(port, "/metrics")[1]
     serving.call("Init", f"Home={folder}/home")
-    assert get(port, "/readyz") == (200, "ready\n")
-    assert "graphdriver_ready 1.0\n" in get(port, "/metrics")[1]
+    assert page(port, "/readyz") == (200, "ready\n")
+    assert "graphdriver_ready 1.0\n" in page(port, "/metrics")[1]
     (folder / "home").rename(folder / "away")
-    status, said = get(port, "/readyz")
+    status, said = page(port, "/readyz")
     assert status == 503
     assert said == f"not ready: {folder}/home is not the directory that was served until now\n"
-    assert get(port, "/healthz") == (200, "alive\n")
+    assert page(port, "/healthz") == (200, "alive\n")
     (folder / "away").rename(folder / "home")
-    assert get(port, "/readyz") == (200, "ready\n")
+    assert page(port, "/readyz") == (200, "ready\n")
     serving.call("Cleanup")
-    assert get(port, "/readyz")[0] == 503
+    assert page(port, "/readyz")[0] == 503
 
 
 def test_a_filesystem_that_became_read_only_is_not_ready(serving: Serving, folder: Path) -> None:
@@ -97,10 +77,10 @@ def test_a_filesystem_that_became_read_only_is_not_ready(serving: Serving, folde
     subprocess.run(["mount", "-t", "tmpfs", "none", place], check=True)
     try:
         serving.call("Init", f"Home={place}/home")
-        assert get(port, "/readyz") == (200, "ready\n")
+        assert page(port, "/readyz") == (200, "ready\n")
         subprocess.run(["mount", "-o", "remount,ro", place], check=True)
         said = f"not ready: {place}/home is on a filesystem that is read-only\n"
-        assert get(port, "/readyz") == (503, said)
+        assert page(port, "/readyz") == (503, said)
         serving.call("Cleanup")
         assert serving.end() == 0
     finally:
@@ -111,7 +91,7 @@ def test_a_stop_closes_the_port(serving: Serving) -> None:
     port = port_of(serving.log)
     assert serving.end() == 0
     with pytest.raises(ConnectionRefusedError):
-        get(port, "/healthz")
+        page(port, "/healthz")
 
 
 def test_a_unix_socket_is_for_whoever_may_enter_its_directory(folder: Path) -> None:
@@ -131,9 +111,9 @@ def test_a_unix_socket_is_for_whoever_may_enter_its_directory(folder: Path) -> N
 def test_a_snapshotter_has_the_same_pages(folder: Path) -> None:
     with Snapshotter(folder, "vfs", "--metrics", "127.0.0.1:0") as one:
         port = port_of(one.log)
-        assert get(port, "/healthz") == (200, "alive\n")
-        assert get(port, "/readyz") == (200, "ready\n")
-        metrics = get(port, "/metrics")[1]
+        assert page(port, "/healthz") == (200, "alive\n")
+        assert page(port, "/readyz") == (200, "ready\n")
+        metrics = page(port, "/metrics")[1]
         assert re.search(r'graphdriver_build_info{driver="vfs",engine="containerd",ver', metrics)
 
 
