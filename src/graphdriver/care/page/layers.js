@@ -30,22 +30,40 @@ function groupOf(layer) {
   return kinds.has("snapshot") ? "snapshot" : "nobody";
 }
 
+// The first of an image's names is better than its digest.
+function names(owners) {
+  const all = owners.map(([, , name]) => (/^sha256:[0-9a-f]{64}$/.test(name) ? name.slice(0, 19) : name));
+  const first = [...all.filter((name) => !name.startsWith("sha256:")), ...all][0];
+  return all.length > 1 ? `${first} +${all.length - 1}` : first;
+}
+
 layers.forEach((layer, number) => {
   layer.number = number;
   layer.children = [];
   layer.depth = 0;
+  // Nobody has counted a layer that is still written to; its files are known all the same.
+  layer.isCounted = layer.own !== null;
+  if (!layer.isCounted && !layer.problem) layer.own = layer.totals.reduce((sum, [, size]) => sum + size, 0);
   layer.total = layer.own ?? 0;
   layer.count = 1;
   layer.group = groupOf(layer);
   layer.damaged = layer.damage !== "";
-  const names = (layer.owners ?? []).map((owner) => owner[2]);
-  layer.label = names.length > 1 ? `${names[0]} +${names.length - 1}` : names[0] ?? short(layer.id);
 });
 for (const layer of layers) { // parents come before their children
-  if (layer.parent !== null) {
-    layers[layer.parent].children.push(layer.number);
-    layer.depth = layers[layer.parent].depth + 1;
-  }
+  if (layer.parent === null) continue;
+  const parent = layers[layer.parent];
+  parent.children.push(layer.number);
+  layer.depth = parent.depth + 1;
+  layer.below = parent.own === null || parent.below === null ? null : parent.own + parent.below;
+}
+for (const layer of layers) {
+  // An image or a container is named at its topmost layer.
+  const key = ([kind, id]) => `${kind} ${id}`;
+  const owners = layer.owners ?? [];
+  const higher = new Set(layer.children.flatMap((child) => (layers[child].owners ?? []).map(key)));
+  const topmost = owners.filter((owner) => !higher.has(key(owner)));
+  layer.isTop = topmost.length > 0 || !owners.length;
+  layer.label = topmost.length ? names(topmost) : owners.length ? `in ${names(owners)}` : short(layer.id);
 }
 for (const layer of [...layers].reverse()) {
   if (layer.parent !== null) {
@@ -235,8 +253,7 @@ function drawGraph() {
   boxes.sort((one, other) => one.number - other.number);
   graph.replaceChildren(...boxes.map((box) => {
     const layer = layers[box.number];
-    const parent = layer.parent === null ? null : layers[layer.parent];
-    const name = parent?.label === layer.label ? "" : brief(layer.label); // not again in each layer of an image
+    const name = layer.isTop ? brief(layer.label) : "";
     const node = element("div", {
       className: `node ${layer.group}`, role: "treeitem", tabIndex: box.number === reached ? 0 : -1,
       title: `${layer.label}\n${layer.id}\n${bytes(layer.own)} of its own${layer.count > 1 ? `, ${bytes(layer.total)}${withOthers(layer)}` : ""}`,
@@ -384,7 +401,7 @@ function drawList() {
   byId("more-rows").hidden = found.length <= state.rows;
   byId("more-rows").textContent = `Show more: ${count(found.length - state.rows, "layer")} left`;
   byId("hint").textContent = `${count(found.length, "layer")}, ${
-    bytes(found.reduce((sum, layer) => sum + (layer.own ?? 0), 0))} of their own.`;
+    bytes(found.reduce((sum, layer) => sum + (layer.own ?? 0), 0))}`;
 }
 
 byId("more-rows").addEventListener("click", () => { state.rows += ROWS_AT_ONCE; drawList(); });
@@ -444,7 +461,8 @@ function overview() {
       card(bytes(size), "on disk"), card(layers.length.toLocaleString("en"), layers.length === 1 ? "layer" : "layers"),
       card(Math.max(0, ...layers.map((layer) => layer.depth + 1)).toLocaleString("en"), "layers in the longest chain"),
       card(of("image").toLocaleString("en"), "images"), card(of("container").toLocaleString("en"), "containers"),
-      card(free.length.toLocaleString("en"), `needed by nothing, ${bytes(free.reduce((sum, one) => sum + (one.own ?? 0), 0))}`)),
+      card(free.length.toLocaleString("en"), free.length
+        ? `needed by nothing, ${bytes(free.reduce((sum, one) => sum + (one.own ?? 0), 0))}` : "needed by nothing")),
   ];
   if (wrong.length) {
     parts.push(element("h3", {}, "Needs attention"), element("ul", { className: "owners" }, ...wrong.slice(0, 50).map((layer) =>
@@ -468,7 +486,7 @@ function detailsOf(layer) {
       "Unfinished: its transfer did not end. The layer cannot be used, only removed."));
   }
   parts.push(element("div", { className: "cards" },
-    card(bytes(layer.own), "its own"), card(bytes(layer.below), "in the layers below"),
+    card(bytes(layer.own), layer.isCounted ? "its own" : "its own, by its files"), card(bytes(layer.below), "in the layers below"),
     card(layer.inodes?.toLocaleString("en") ?? "unknown", "files and directories")));
   const parent = layer.parent === null
     ? (layer.parentId === null ? "unknown" : layer.parentId && `${layer.parentId} (gone)`) : link(layers[layer.parent]);
