@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphdriver.care.bolt import LIMIT, BoltError, Tree, read_bolt
-from tests.care.bolt_pages import (
+from tests.support.bolt_pages import (
     BRANCH,
     LEAF,
     NO_FREELIST,

@@ -10,7 +10,7 @@ import pytest
 from graphdriver.care.bolt import Tree
 from graphdriver.care.docker_records import read_docker
 from graphdriver.care.owners import EngineRecords
-from tests.care.bolt_pages import write_bolt
+from tests.support.bolt_pages import write_bolt
 from tests.support.docker_root import DRIVER, DockerRoot
 from tests.support.images import chain_id
 

@@ -28,7 +28,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from graphdriver.care.bolt import BoltError, Tree, read_bolt
-from graphdriver.care.layer_database import LAYER, UnreadError
+from graphdriver.care.layer_database import LAYER
+from graphdriver.care.owners import UnreadError
 
 _MEMBERS: Final = {b"parent", b"committed", b"iscommitted", b"chainid", b"size"}
 _OTHER_KEYS: Final = (b"cache.snapshot", b"cache.equalMutable")

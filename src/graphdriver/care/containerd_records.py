@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from graphdriver.care.owners import EngineRecords, KnownLayer, Owner, OwnerKind
+from graphdriver.care.owners import EngineRecords, KnownLayer, Owner, OwnerKind, UnreadError
 
 DATABASE: Final = os.path.join(".graphdriver", "snapshots.db")
 VERSION: Final = 1
@@ -37,7 +37,19 @@ FROM snapshots s ORDER BY s.number
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class SnapshotRow:
+    """A snapshot in the database.
+
+    Attributes:
+        number: its number.
+        key: containerd's name for it.
+        kind: view, active or committed, as containerd's numbers.
+        parent: the number of its parent, if it has one.
+        layer: the driver's ID of its layer; ``""`` for a view of its parent.
+        labels: containerd's labels.
+        size: the disk usage of its layer in bytes, if it was counted.
+    """
+
     number: int
     key: str
     kind: int
@@ -56,11 +68,10 @@ def read_containerd(root: str) -> EngineRecords:
     Args:
         root: the directory of the snapshotter's layers.
     """
-    path = os.path.join(root, DATABASE)
     try:
-        rows, doomed = _read(path)
-    except (OSError, sqlite3.Error, ValueError, RecursionError) as error:
-        return EngineRecords({}, unread=(f"{path} cannot be read: {_in_one_line(error)}",))
+        rows, doomed = read_snapshots(root)
+    except UnreadError as error:
+        return EngineRecords({}, unread=(str(error),))
     by_number = {row.number: row for row in rows}
     parents = {row.parent for row in rows if row.kind != _VIEW}
     owners: dict[int, list[Owner]] = defaultdict(list)
@@ -79,7 +90,7 @@ def read_containerd(root: str) -> EngineRecords:
     return EngineRecords(layers, frozenset(doomed))
 
 
-def _chain(rows: dict[int, _Row], number: int) -> Iterator[int]:
+def _chain(rows: dict[int, SnapshotRow], number: int) -> Iterator[int]:
     """Yield a snapshot and all below it; after damage the parents may lead in a circle."""
     seen: set[int] = set()
     at: int | None = number
@@ -89,7 +100,7 @@ def _chain(rows: dict[int, _Row], number: int) -> Iterator[int]:
         at = rows[at].parent
 
 
-def _name(row: _Row) -> str:
+def _name(row: SnapshotRow) -> str:
     """Return a snapshot's name for people: containerd's own key is ``NAMESPACE/NUMBER/KEY``."""
     image = row.labels.get(_IMAGE)
     namespace, _, rest = row.key.partition("/")
@@ -101,13 +112,20 @@ def _name(row: _Row) -> str:
 # --- the database ---------------------------------------------------------------------------------
 
 
-def _read(path: str) -> tuple[list[_Row], list[str]]:
-    """Return the snapshots and the layers that are being removed.
+def read_snapshots(root: str) -> tuple[list[SnapshotRow], list[str]]:
+    """Return the snapshots in a root's database, and the layers that are being removed.
 
     Raises:
-        OSError, sqlite3.Error: the database cannot be read.
-        ValueError: it is damaged, or of another version.
+        UnreadError: the database cannot be read, is damaged, or is of another version.
     """
+    path = os.path.join(root, DATABASE)
+    try:
+        return _read(path)
+    except (OSError, sqlite3.Error, ValueError, RecursionError) as error:
+        raise UnreadError(f"{path} cannot be read: {_in_one_line(error)}") from error
+
+
+def _read(path: str) -> tuple[list[SnapshotRow], list[str]]:
     with tempfile.TemporaryDirectory(prefix="graphdriver-") as directory:
         copy = os.path.join(directory, "snapshots.db")
         _copy(path, copy)
@@ -160,13 +178,13 @@ def _row(
     layer: object,
     labels: object,
     size: object,
-) -> _Row:
+) -> SnapshotRow:
     if not isinstance(number, int) or not isinstance(key, str):
         raise ValueError(f"the snapshot {key!r} is damaged")  # noqa: TRY004 - as other damage
     found = json.loads(str(labels))
     if not isinstance(found, dict) or kind not in {_VIEW, _ACTIVE, _COMMITTED}:
         raise ValueError(f"the snapshot {key!r} is damaged")
-    return _Row(
+    return SnapshotRow(
         number,
         key,
         int(str(kind)),

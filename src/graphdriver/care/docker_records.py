@@ -23,13 +23,8 @@ from dataclasses import replace
 from typing import Final, TypeGuard
 
 from graphdriver.care.build_records import BuildRecords, CachedStep, read_build_records
-from graphdriver.care.layer_database import (
-    LayerDatabase,
-    UnreadError,
-    read_layer_database,
-    read_record,
-)
-from graphdriver.care.owners import EngineRecords, KnownLayer, Owner, OwnerKind
+from graphdriver.care.layer_database import LayerDatabase, read_layer_database, read_record
+from graphdriver.care.owners import EngineRecords, KnownLayer, Owner, OwnerKind, UnreadError
 
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from graphdriver.care.owners import UnreadError
 from graphdriver.files.small_files import LIMIT, read_text
 
 _CHAIN: Final = re.compile(r"[0-9a-f]{64}")
@@ -28,10 +29,6 @@ _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _SIZE: Final = re.compile(r"[0-9]{1,19}")
 LAYER: Final = re.compile(r"[0-9a-z]{1,64}(-init)?")
 """64 hexadecimal digits; BuildKit's IDs are 25 digits and letters."""
-
-
-class UnreadError(Exception):
-    """A record that cannot be read or understood; the text names its file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,3 +70,7 @@ class EngineRecords:
     layers: Mapping[str, KnownLayer]
     named: frozenset[str] = frozenset()
     unread: tuple[str, ...] = ()
+
+
+class UnreadError(Exception):
+    """A record that cannot be read or understood; the text names its file."""

@@ -8,6 +8,7 @@
 - `drivers`: ``graphdriver drivers``.
 - `du`: ``graphdriver du``.
 - `fsck`: ``graphdriver fsck``.
+- `gc`: ``graphdriver gc``.
 - `inspect`: ``graphdriver inspect``.
 - `layers`: ``graphdriver layers``.
 - `package`: ``graphdriver package``.
