@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from graphdriver import Client
+from graphdriver.cli import target
 from graphdriver.cli.main import main
 from graphdriver.conformance.plugin import wire
 from graphdriver.drivers.vfs.driver import VfsDriver
@@ -31,6 +32,7 @@ from tests.support.snapshotter import Snapshotter
 from tests.support.terminal import Terminal, on_terminal
 from tests.support.traces import forget
 from tests.support.two_layers import TAR_A
+from tests.support.waiting import wait_until
 
 LOOKS = ("status", "layers", "du", "top", "inspect")
 BASE, TOP, WEB = ("a" * 64, "b" * 64, "c" * 64)
@@ -166,6 +168,30 @@ def test_a_snapshotter_is_looked_at_through_its_socket(folder: Path) -> None:
         assert answered("du", "--socket", one.address, "--verify")["layers"][0]["on_disk"] >= 0
 
 
+def test_a_home_that_is_served_is_asked_for_at_its_process(used: Serving) -> None:
+    home = answered("status", "--socket", used.socket)["home"]
+    told = answered("status", "--home", home)
+    assert (told["pid"], told["address"]) == (used.process.pid, used.socket)
+    layers = {one["id"]: one for one in answered("layers", "--home", home)["layers"]}
+    assert (layers[TOP]["gets"], layers[TOP]["path"]) == (1, f"{home}/{TOP}/root")
+
+
+def test_a_home_whose_process_does_not_answer_is_read(
+    used: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = answered("status", "--socket", used.socket)["home"]
+    monkeypatch.setattr(target, "PATIENCE", 0.2)
+    used.process.send_signal(signal.SIGSTOP)
+    try:
+        code, out, complaint = run("status", "--home", home)
+        assert code == 11
+        assert "DOES NOT ANSWER" in out.splitlines()[0]
+        assert f"process {used.process.pid}" in complaint
+        assert {one["id"] for one in answered("layers", "--home", home)["layers"]} == {BASE, TOP}
+    finally:
+        used.process.send_signal(signal.SIGCONT)
+
+
 # --- top ------------------------------------------------------------------------------------------
 
 
@@ -176,8 +202,15 @@ def busy() -> Iterator[Plugin]:
         one.ask(wire.call("Init", Home=plugin.home))
         one.ask(wire.call("Create", ID="a"))
         one.send(wire.apply_head("a"), *wire.chunks(b"x" * 5000))
-        other.send(wire.call("Remove", ID="a"))
+        with plugin.client() as asked:
+            wait_until(lambda: [call["bytes"] for call in calls_of(asked)] == [5000])
+            other.send(wire.call("Remove", ID="a"))
+            wait_until(lambda: any(call["waits_for"] for call in calls_of(asked)))
         yield plugin
+
+
+def calls_of(client: Client) -> Any:
+    return client.ask("calls")
 
 
 def test_top_prints_one_picture_where_no_terminal_is(busy: Plugin) -> None:

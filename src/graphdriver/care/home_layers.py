@@ -6,6 +6,7 @@ rest is told all the same: whoever looks at a home may do so because it is damag
 - The driver's files decide which layers there are (`graphdriver.homes.ReadsHome`). If they cannot be
   read, all that the others know is told.
 - The running plugin tells when each layer was made, its size, and its Gets.
+- The check of the home tells which layers are damaged (`graphdriver.care.fsck`).
 - The engine's records tell what each layer belongs to. A layer that one of its images or containers
   needs, and that does not exist, is told as damaged.
 """
@@ -17,7 +18,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from graphdriver.care import fsck
 from graphdriver.care.engine_records import read_records
+from graphdriver.care.framework_checks import UNFINISHED_LAYER
 from graphdriver.care.layer_changes import LayerChanges, read_changes
 from graphdriver.care.layer_tree import LayerNode, LayerTree
 from graphdriver.care.owners import EngineRecords, KnownLayer
@@ -44,6 +47,7 @@ class HomeLayers:
         stored: the layers by the driver's files; None if it cannot tell.
         notes: what could not be read, one sentence each, without a full stop.
         driver: the driver's class; None if it is unknown, or not installed here.
+        repairs: how many things ``graphdriver fsck`` would repair.
     """
 
     home: str
@@ -52,6 +56,7 @@ class HomeLayers:
     stored: Mapping[str, StoredLayer] | None
     notes: tuple[str, ...]
     driver: type[ProtoDriver] | None = None
+    repairs: int = 0
 
     def changes(self, node: LayerNode, limit: int) -> LayerChanges:
         """Return what a layer changed against its parent.
@@ -84,7 +89,13 @@ def read_home_layers(home: str, told: Iterable[LayerNode] = ()) -> HomeLayers:
     reading = _Reading(home)
     tree = LayerTree.of(reading.nodes({node.id: node for node in told}))
     return HomeLayers(
-        home, reading.identity, tree, reading.stored, tuple(reading.notes), reading.driver
+        home,
+        reading.identity,
+        tree,
+        reading.stored,
+        tuple(reading.notes),
+        reading.driver,
+        reading.repairs,
     )
 
 
@@ -101,6 +112,8 @@ class _Reading:
         self.stored = self._stored()
         self.missing = self._missing()
         self.unfinished = self._unfinished()
+        self.repairs = 0
+        self.damages = self._damages()
         self.mounted = self._mounted()
 
     def _identity(self) -> Identity | None:
@@ -175,6 +188,26 @@ class _Reading:
             self.notes.append(f"the marks of unfinished layers cannot be read: {error.strerror}")
             return frozenset()
 
+    def _damages(self) -> dict[str, str]:
+        """Check the home; return what is wrong with each damaged layer, and count other findings."""
+        if self.stored is None:  # then it was told why
+            return {}
+        try:
+            found = fsck.check(self.home).found
+        except (Exception, SystemExit) as error:  # the driver may be anybody's
+            self.notes.append(f"the home cannot be checked: {describe_exception(error)}")
+            return {}
+        damages: dict[str, str] = {}
+        for one in found:
+            damage = one.damage
+            if damage.loses and damage.layer:
+                damages.setdefault(damage.layer, damage.text)
+            elif damage.loses:
+                self.notes.append(damage.text)
+            elif damage.code != UNFINISHED_LAYER:
+                self.repairs += 1
+        return damages
+
     def _mounted(self) -> frozenset[str] | None:
         below = os.fsencode(self.home) + b"/"
         try:
@@ -204,10 +237,10 @@ class _Reading:
             (usage.size, usage.inodes) if usage else (None, None),
         )
         size, inodes = next((one for one in counts if one[0] is not None), (None, None))
-        damage = told.damage
+        damage = self.damages.get(id, "")
         if id in self.missing:
             damage = _MISSING
-        elif stored and not stored.path:
+        elif stored and not stored.path and not damage:
             damage = _NO_CONTENT
         owners = None
         if self.records and (known or not self.records.unread):

@@ -131,7 +131,12 @@ def _draw(
         text = f"! it is damaged: {node.damage}; graphdriver fsck {layers.home}"
         page.line(Toned(text, Tone.BAD))
     if node.unfinished:
-        page.line(Toned("! it is unfinished: only Remove takes it", Tone.WARNING))
+        page.line(
+            Toned(
+                "! it is incomplete: its transfer runs, or broke off; then only Remove takes it",
+                Tone.WARNING,
+            )
+        )
     for call in running:
         page.line(Toned(f"! {running_text(call)}", Tone.WARNING))
     page.pairs([*_facts(layers, node), *metadata.items()])

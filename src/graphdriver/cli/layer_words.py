@@ -71,7 +71,7 @@ def belongs_to(tree: LayerTree, node: LayerNode) -> str:
     if node.damage:
         return Toned(f"DAMAGED: {node.damage}", Tone.BAD)
     if node.unfinished:
-        return Toned("unfinished: only Remove takes it", Tone.WARNING)
+        return Toned("incomplete: its transfer runs, or broke off", Tone.WARNING)
     if node.owners is None:
         return UNKNOWN
     if not node.owners:

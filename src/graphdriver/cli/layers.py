@@ -132,6 +132,9 @@ def draw_notes(page: Page, layers: HomeLayers) -> None:
     if damaged := layers.damaged:
         text = f"! {several(len(damaged), 'layer')} damaged: graphdriver fsck {layers.home}"
         page.line(Toned(text, Tone.BAD))
+    if layers.repairs:
+        text = f"! {several(layers.repairs, 'thing')} to repair: graphdriver fsck {layers.home}"
+        page.line(Toned(text, Tone.WARNING))
 
 
 def drawn(tree: LayerTree, has_unicode: bool = True) -> Iterator[tuple[str, LayerNode]]:

@@ -90,7 +90,8 @@ class _Seen:
     status: Status
     running: list[RunningCall]
     damaged: list[LayerNode]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    repairs: int = 0
 
 
 def _look(found: Target) -> _Seen:
@@ -99,11 +100,12 @@ def _look(found: Target) -> _Seen:
     running = read_calls(found.ask("calls")) if found.ask else []
     if not found.home:
         assert found.status
-        return _Seen(found, found.status, running, [], ())
+        return _Seen(found, found.status, running, [])
     layers = found.layers()
     if found.status:  # it tells what is in the notes for others
-        return _Seen(found, found.status, running, layers.damaged, ())
-    return _Seen(found, _status_of(layers), running, layers.damaged, layers.notes)
+        return _Seen(found, found.status, running, layers.damaged, repairs=layers.repairs)
+    status = _status_of(layers)
+    return _Seen(found, status, running, layers.damaged, layers.notes, layers.repairs)
 
 
 def _status_of(layers: HomeLayers) -> Status:
@@ -146,6 +148,7 @@ def _as_json(seen: _Seen) -> dict[str, object]:
             for one in status.calls
         },
         "damaged": [{"id": node.id, "damage": node.damage} for node in seen.damaged],
+        "repairs": seen.repairs,
         "notes": list(seen.notes),
     }
 
@@ -191,10 +194,13 @@ def _warnings(seen: _Seen) -> Iterator[tuple[str, Tone]]:
     yield from ((text, Tone.WARNING) for text in _lacks(seen.status.disk))
     if count := seen.status.unfinished:
         yield (
-            f"{several(count, 'layer')} unfinished: the transfer broke off or still runs; only"
-            " Remove takes such a layer",
+            f"{several(count, 'layer')} incomplete: the transfer runs, or broke off; then only"
+            " Remove takes the layer",
             Tone.WARNING,
         )
+    if seen.repairs:
+        things = several(seen.repairs, "thing")
+        yield f"{things} to repair: graphdriver fsck {seen.target.home}", Tone.WARNING
     for note in seen.notes:
         yield note, Tone.WARNING
 

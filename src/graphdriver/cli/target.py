@@ -13,7 +13,7 @@ import functools
 import http.client
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from graphdriver.cli.command import needs_grpc
@@ -224,8 +224,13 @@ def _home_here(status: Status) -> str:
     A directory with the same path may be another machine's or container's home: the record of the
     process that serves it tells.
     """
-    home = status.home or ""
-    return home if os.path.isdir(home) else ""
+    from graphdriver.serving.server_record import read_server
+
+    with contextlib.suppress(OSError):
+        server = read_server(status.home) if status.home else None
+        if server and server.pid == status.pid:
+            return status.home or ""
+    return ""
 
 
 # --- by home --------------------------------------------------------------------------------------
@@ -233,16 +238,29 @@ def _home_here(status: Status) -> str:
 
 def _home(home: str) -> Target:
     """Find the plugin that serves a home; without one only the home is read."""
+    from graphdriver.serving.home import servers_of
+    from graphdriver.serving.server_record import read_server
+
     if not os.path.isdir(home):
         raise MalformedRequestError(f"--home {home} is not a directory")
-    trouble = ""
-    from graphdriver.serving.home import servers_of
-
+    home = os.path.realpath(home)
+    reasons: list[str] = []
+    server = read_server(home)
+    for address in server.addresses if server else ():
+        try:
+            found = _socket(address)
+        except GraphDriverError as error:
+            reasons.append(error.problem)
+            continue
+        if server and found.status and found.status.pid == server.pid:
+            return replace(found, name=home, home=home)
+        if found.client:
+            found.client.close()
     holders = servers_of(home)
     if not holders:
         return Target(home, home=home)
-    served = f"{', '.join(holders)} serves it, and does not answer"
-    return Target(home, home=home, trouble=f"{served}: {trouble}" if trouble else served)
+    text = f"{', '.join(holders)} serves it, and does not answer"
+    return Target(home, home=home, trouble=": ".join([text, *reasons[:1]]))
 
 
 # --- by nothing -----------------------------------------------------------------------------------
