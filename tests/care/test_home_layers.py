@@ -169,3 +169,29 @@ def test_records_that_cannot_be_read_leave_owners_unknown(root: DockerRoot) -> N
 def test_a_home_without_a_daemon_beside_it_has_no_owners(tmp_path: Path) -> None:
     made(tmp_path / DRIVER, base="")
     assert nodes(read_home_layers(str(tmp_path / DRIVER)))["base"].owners is None
+
+
+def test_the_journal_tells_times_and_sizes_where_no_plugin_does(root: DockerRoot) -> None:
+    lines = [
+        {"layer": "top", "parent": "base", "created": 7.5},
+        {"layer": "top", "applied": 8.5, "size": 30, "inodes": 4},
+        {"layer": "never-stored", "created": 9.5},
+    ]
+    text = "".join(f"{json.dumps(line)}\n" for line in lines)
+    (root.home / ".graphdriver/layers").write_text(f'{text}{{"layer": "torn')
+    found = nodes(read_home_layers(str(root.home)))
+    assert set(found) == {"base", "top"}
+    top = found["top"]
+    assert (top.created, top.applied, top.own_size, top.inodes) == (7.5, 8.5, 30, 4)
+    assert top.gets is None
+    told = nodes(read_home_layers(str(root.home), [LayerNode("top", "base", gets=2)]))["top"]
+    assert (told.gets, told.created) == (2, None), "a plugin that runs knows best"
+
+
+def test_a_damaged_journal_is_told(root: DockerRoot) -> None:
+    journal = root.home / ".graphdriver/layers"
+    journal.unlink()
+    journal.mkdir()
+    found = read_home_layers(str(root.home))
+    assert "journal" in found.notes[0]
+    assert set(nodes(found)) == {"base", "top"}

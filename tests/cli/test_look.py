@@ -165,7 +165,22 @@ def test_a_snapshotter_is_looked_at_through_its_socket(folder: Path) -> None:
         assert [owner["name"] for owner in layer["owners"]] == ["key"]
         assert answered("top", "--socket", one.address)["running"] == []
         assert "key" in shown("inspect", "--socket", one.address, "key")
-        assert answered("du", "--socket", one.address, "--verify")["layers"][0]["on_disk"] >= 0
+
+
+@pytest.mark.parametrize("driver", ["vfs", "erofs"])
+def test_a_walk_counts_what_the_snapshotter_has_counted(driver: str, folder: Path) -> None:
+    with Snapshotter(folder, driver) as one:
+        one.calls.prepare("key", "")
+        one.calls.commit("image", "key")
+
+        def counted() -> Any:
+            (layer,) = answered("du", "--socket", one.address, "--verify")["layers"]
+            return layer
+
+        wait_until(lambda: counted()["counted_inodes"])
+        layer = counted()
+        assert (layer["counted"], layer["counted_inodes"]) == (layer["on_disk"], layer["inodes"])
+        assert not layer["differs"]
 
 
 def test_a_home_that_is_served_is_asked_for_at_its_process(used: Serving) -> None:

@@ -5,7 +5,8 @@ rest is told all the same: whoever looks at a home may do so because it is damag
 
 - The driver's files decide which layers there are (`graphdriver.homes.ReadsHome`). If they cannot be
   read, all that the others know is told.
-- The running plugin tells when each layer was made, its size, and its Gets.
+- The running plugin tells when each layer was made, its size, and its Gets; the home's journal tells
+  the same without the Gets.
 - The check of the home tells which layers are damaged (`graphdriver.care.fsck`).
 - The engine's records tell what each layer belongs to. A layer that one of its images or containers
   needs, and that does not exist, is told as damaged.
@@ -18,8 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from graphdriver.care import fsck
-from graphdriver.care.engine_records import read_records
+from graphdriver.care import engine_records, fsck
 from graphdriver.care.framework_checks import UNFINISHED_LAYER
 from graphdriver.care.layer_changes import LayerChanges, read_changes
 from graphdriver.care.layer_tree import LayerNode, LayerTree
@@ -30,6 +30,8 @@ from graphdriver.errors import GraphDriverError
 from graphdriver.homes import ReadsHome, StoredLayer
 from graphdriver.linux.mountinfo import mount_points
 from graphdriver.serving.home import MARKS, Identity, identity_of
+from graphdriver.serving.layer_journal import read_journal
+from graphdriver.serving.layer_records import read_records
 
 _NO_CONTENT: Final = "the directory with its content is missing"
 _RECORDS_ONLY: Final = "shown is only what the plugin and the engine know"
@@ -87,7 +89,8 @@ def read_home_layers(home: str, told: Iterable[LayerNode] = ()) -> HomeLayers:
     """
     os.listdir(home)
     reading = _Reading(home)
-    tree = LayerTree.of(reading.nodes({node.id: node for node in told}))
+    recorded = {node.id: node for node in told} or reading.journal()
+    tree = LayerTree.of(reading.nodes(recorded))
     return HomeLayers(
         home,
         reading.identity,
@@ -131,9 +134,32 @@ class _Reading:
             return found
         return None
 
+    def journal(self) -> dict[str, LayerNode]:
+        """Read what earlier processes recorded of the layers."""
+        try:
+            records = read_records(read_journal(self.home))
+        except FileNotFoundError:  # of a home that was made before there was one
+            return {}
+        except (OSError, ValueError) as error:
+            self.notes.append(f"the journal of the layers cannot be read: {error}")
+            return {}
+        return {
+            id: LayerNode(
+                id,
+                one.parent,
+                own_size=one.size,
+                inodes=one.inodes,
+                created=one.created,
+                applied=one.applied,
+            )
+            for id, one in records.items()
+        }
+
     def _records(self) -> EngineRecords | None:
         """Read the engine's records; None if there are none here, or none that can be read."""
-        found = read_records(self.home, self.identity.engine if self.identity else "")
+        found = engine_records.read_records(
+            self.home, self.identity.engine if self.identity else ""
+        )
         if found:
             self.notes += [one for one in found.unread if one not in self.notes]
         return found

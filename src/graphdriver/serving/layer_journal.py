@@ -77,6 +77,7 @@ class LayerJournal:
     """
 
     def __init__(self, home: str, entries: Callable[[], Iterable[Entry]]) -> None:
+        self._home = home
         self.path = os.path.join(home, JOURNAL)
         self._entries = entries
         self._guard = threading.Lock()
@@ -88,7 +89,7 @@ class LayerJournal:
     def read(self) -> Iterator[Entry] | None:
         """Return the lines of the file; None if it does not exist or cannot be read."""
         try:
-            return _parsed(read_bytes(self.path, LIMIT))
+            return read_journal(self._home)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -143,6 +144,17 @@ class LayerJournal:
                 "%s cannot be written, and is written later: %s", self.path, error.strerror
             )
         self._retry_at = time.monotonic() + RETRY
+
+
+def read_journal(home: str) -> Iterator[Entry]:
+    """Return the whole lines of a home's journal, which another process may write to.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it cannot be read.
+        ValueError: it is damaged as a whole.
+    """
+    return _parsed(read_bytes(os.path.join(home, JOURNAL), LIMIT))
 
 
 def _line(entry: Entry) -> bytes:
