@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from graphdriver.care.doctor.containerd import ContainerdFacts, check_containerd
 from graphdriver.care.doctor.daemon import DaemonFacts, check_daemon
 from graphdriver.care.doctor.home import HomeFacts, check_home
 from graphdriver.care.doctor.kernel import KernelFacts, check_kernel
@@ -52,6 +53,8 @@ HOME = HomeFacts(
         (replace(HOME, fstype="overlay"), {"unsuitable-filesystem": Severity.WARNING}),
         (replace(HOME, mode=0o711), {"open-home": Severity.WARNING}),
         (replace(HOME, uid=1000), {"open-home": Severity.WARNING}),
+        (replace(HOME, version="1.0", installed="1.0"), {}),
+        (replace(HOME, version="1.0", installed="1.1"), {"another-version": Severity.WARNING}),
         (replace(HOME, problem="the record is damaged"), {"unusable-home": Severity.DAMAGE}),
     ],
 )
@@ -105,6 +108,15 @@ DAEMON = DaemonFacts(
 def test_a_daemon(facts: DaemonFacts, expected: dict[str, Severity], noted: set[str]) -> None:
     assert bad(check_daemon(facts, "py-x")) == expected
     assert notes(check_daemon(facts, "py-x")) == noted
+
+
+def test_containerd() -> None:
+    facts = ContainerdFacts("/c", version="1.6.20", snapshotters=frozenset({"mine", "native"}))
+    assert bad(check_containerd(facts, "mine")) == bad(check_containerd(facts)) == {}
+    assert bad(check_containerd(facts, "other")) == {"unknown-snapshotter": Severity.WARNING}
+    assert notes(check_containerd(ContainerdFacts("/c", "no containerd listens there"))) == {
+        "no-containerd"
+    }
 
 
 SOCKET = PlaceFacts("/run/docker/plugins/x.sock", "x", "unix:///run/docker/plugins/x.sock")

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import graphdriver
 from graphdriver.cli.plugin_places import read_places
-from tests.support.command import Serving, graphdriver
+from tests.support import command
+from tests.support.command import Serving
 from tests.support.traces import socket_in
 
 pytestmark = pytest.mark.root
@@ -17,7 +19,7 @@ pytestmark = pytest.mark.root
 
 def findings(*words: str) -> dict[str, list[dict[str, str]]]:
     """Return what the command finds, by check."""
-    done = graphdriver("doctor", *words, "--json")
+    done = command.graphdriver("doctor", *words, "--json")
     assert done.returncode in (0, 13, 14), done.stderr
     by_check: dict[str, list[dict[str, str]]] = {}
     for one in json.loads(done.stdout)["findings"]:
@@ -41,6 +43,7 @@ def test_a_served_home_is_looked_at_by_its_plugins_name_or_path(
         (one, *_) = found["home"]
         assert one["text"].startswith("vfs for docker on ")
         assert f"served by process {serving.process.pid} " in one["text"]
+        assert one["text"].endswith(f", version {graphdriver.__version__}")
         assert found["mounts"][0]["text"] == "0 mounts below it, 0 of them explained"
         assert any(one["code"] == "limits" for one in found["limits"])
 
@@ -54,7 +57,7 @@ def test_a_served_home_is_looked_at_by_its_plugins_name_or_path(
     ],
 )
 def test_what_is_not_there_is_wrong_usage(words: list[str], said: str) -> None:
-    done = graphdriver("doctor", *words)
+    done = command.graphdriver("doctor", *words)
     assert (done.returncode, said in done.stderr.decode()) == (2, True)
 
 
@@ -62,13 +65,15 @@ def test_each_finding_is_a_line_with_advice_and_the_exit_code_tells_the_worst(
     folder: Path,
 ) -> None:
     (home := folder / "home" / ".graphdriver").mkdir(parents=True, mode=0o700)
-    done = graphdriver("doctor", "--home", str(home.parent), "--daemon-socket", f"{folder}/none")
+    done = command.graphdriver(
+        "doctor", "--home", str(home.parent), "--daemon-socket", f"{folder}/none"
+    )
     assert done.returncode == 13  # its mode lets other users in
     said = done.stdout.decode()
     assert f"warning  home         {home.parent}: it has mode 0755: users of this machine" in said
     assert f"to do: chown root {home.parent}; chmod 0710 {home.parent}" in said
     (home / "home.json").write_text("\x1b[2J{")
-    done = graphdriver("doctor", "--home", str(home.parent))
+    done = command.graphdriver("doctor", "--home", str(home.parent))
     assert done.returncode == 14
     assert b"\x1b" not in done.stdout
     assert b"damage   home " in done.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
@@ -12,6 +13,7 @@ from graphdriver.cli.command import DAMAGED, OK, WARNED, Command
 from graphdriver.errors import GraphDriverError, MalformedRequestError
 
 if TYPE_CHECKING:
+    from graphdriver.care.doctor.containerd import ContainerdFacts
     from graphdriver.care.doctor.examination import Found, Patient
     from graphdriver.docker.daemon import Daemon
 
@@ -41,6 +43,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--daemon-socket", metavar="PATH", help="where Docker's daemon listens (default: its own)"
     )
+    parser.add_argument(
+        "--containerd-socket", metavar="PATH", help="where containerd listens (default: its own)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
@@ -53,7 +58,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     patients = _patients(arguments)
     daemon_socket = arguments.daemon_socket or SOCKET
-    found = list(examine(patients, read_places, BUILT_IN, daemon_socket))
+    containerd = functools.partial(_containerd, arguments.containerd_socket)
+    found = list(examine(patients, read_places, BUILT_IN, containerd, daemon_socket))
     if arguments.json:
         from graphdriver.cli import screen
 
@@ -64,6 +70,23 @@ def _run(arguments: argparse.Namespace) -> int:
         _show(found)
     codes = {Severity.NOTE: OK, Severity.WARNING: WARNED, Severity.DAMAGE: DAMAGED}
     return codes[worst(found)]
+
+
+def _containerd(path: str | None) -> ContainerdFacts:
+    from graphdriver.care.doctor.containerd import ContainerdFacts
+
+    try:
+        from graphdriver.containerd.daemon_client import SOCKET, ask_containerd
+    except ImportError:
+        return ContainerdFacts(path or "", "grpcio is not installed: containerd was not asked")
+    path = os.path.abspath(path or SOCKET)
+    if not os.path.exists(path):
+        return ContainerdFacts(path, "no containerd listens there")
+    try:
+        version, snapshotters = ask_containerd(path)
+    except GraphDriverError as error:
+        return ContainerdFacts(path, str(error))
+    return ContainerdFacts(path, "", version, snapshotters)
 
 
 # --- which homes ----------------------------------------------------------------------------------

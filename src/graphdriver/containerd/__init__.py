@@ -12,6 +12,7 @@
 - `visibility`: whether containerd sees what is mounted here.
 - `remap`: snapshots for user namespaces.
 - `callers`: which processes are connected.
+- `daemon_client`: asks containerd for its version and its snapshotters.
 - `config`: containerd's configuration, printed.
 - `compile`: makes ``_messages_pb2`` from ``snapshots.proto``.
 """

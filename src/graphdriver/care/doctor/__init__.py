@@ -8,6 +8,7 @@ damaged or hostile: one that cannot be read is unknown, which is no finding by i
 - `kernel`: what the kernel and its programs can do, and the privileges of this process.
 - `home`: a home, its filesystem, space and inodes.
 - `daemon`: Docker's daemon: its version and mode. `daemon_api`: asks it.
+- `containerd`: its version, and its snapshotters.
 - `places`: sockets and spec files by which daemons find plugins.
 - `mounts`: mounts that nobody needs, and who holds them.
 - `propagation`: whether the daemon sees what the plugin mounts.

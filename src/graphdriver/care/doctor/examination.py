@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from graphdriver.care.doctor import daemon, daemon_api, home, kernel, limits, mounts, propagation
+from graphdriver.care.doctor.containerd import ContainerdFacts, check_containerd
 from graphdriver.care.doctor.places import PlaceFacts, check_places
 from graphdriver.care.findings import Finding, Severity
 from graphdriver.errors import GraphDriverError
-from graphdriver.serving.home import serving_processes
+from graphdriver.serving.home import identity_of, serving_processes
+
+_ROOT: Final = "io.containerd.snapshotter.v1."
+"""How the name of a snapshotter's root begins by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,7 @@ def examine(
     patients: Sequence[Patient],
     places: Callable[[], Sequence[PlaceFacts]],
     built_in: frozenset[str],
+    containerd: Callable[[], ContainerdFacts],
     daemon_socket: str = daemon_api.SOCKET,
 ) -> Iterator[Found]:
     """Yield all findings, one subject after the other.
@@ -48,15 +56,22 @@ def examine(
         patients: the homes.
         places: reads the places where daemons look for plugins.
         built_in: the names of drivers that a daemon has itself.
+        containerd: asks containerd about itself.
         daemon_socket: where Docker's daemon listens.
     """
     yield from _made("kernel", lambda: kernel.check_kernel(kernel.read_kernel()))
     for one in patients:
         yield from _made("home", partial(_home, one.home))
-    plugin = patients[0].plugin if len(patients) == 1 else ""
-    yield from _made(
-        "daemon", lambda: daemon.check_daemon(daemon.read_daemon(daemon_socket), plugin)
-    )
+    engines = [_engine_of(one.home) for one in patients]
+    if "containerd" in engines:
+        root = os.path.basename(patients[engines.index("containerd")].home)
+        name = root.removeprefix(_ROOT) if root.startswith(_ROOT) else ""
+        yield from _made("daemon", lambda: check_containerd(containerd(), name))
+    if set(engines) != {"containerd"}:
+        plugin = patients[0].plugin if len(patients) == 1 else ""
+        yield from _made(
+            "daemon", lambda: daemon.check_daemon(daemon.read_daemon(daemon_socket), plugin)
+        )
     yield from _made("sockets", lambda: check_places(places(), built_in))
     for one in patients:
         yield from _made("mounts", partial(_mounts, one.home))
@@ -82,6 +97,13 @@ def _propagation(one: Patient) -> Iterator[Finding]:
 
 def _limits(plugin: int | None, of_daemon: int | None) -> Iterator[Finding]:
     return limits.check_limits(limits.read_limits(plugin, of_daemon))
+
+
+def _engine_of(path: str) -> str:
+    with contextlib.suppress(OSError, GraphDriverError):  # a damaged record is found elsewhere
+        identity = identity_of(path)
+        return identity.engine if identity else ""
+    return ""
 
 
 def _server_of(path: str) -> int | None:

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import graphdriver
 from graphdriver.care.findings import Finding, Severity
 from graphdriver.drivers.loading import load
 from graphdriver.errors import GraphDriverError
 from graphdriver.linux.mountinfo import mount_point_of
 from graphdriver.serving.home import identity_of, servers_of
+from graphdriver.serving.server_record import read_server
 
 LOW_SPACE: Final = 5 << 30
 """Bytes: less is low, on a disk of which they are less than a twentieth."""
@@ -33,6 +35,8 @@ class HomeFacts:
         driver: likewise.
         problem: why the record or the driver cannot be used; ``""``: they can.
         served_by: the processes that serve it, in words.
+        version: the version of this package that serves it; ``""``: unknown.
+        installed: the version that is installed here.
         fstype: its filesystem, as the mount table names it.
         flags: the options of its mount that forbid something: ``ro``, ``nosuid``, ``nodev``,
             ``noexec``.
@@ -47,6 +51,8 @@ class HomeFacts:
     driver: str = ""
     problem: str = ""
     served_by: tuple[str, ...] = ()
+    version: str = ""
+    installed: str = ""
     fstype: str = "ext4"
     flags: frozenset[str] = frozenset()
     size: int = 0
@@ -70,6 +76,7 @@ def read_home(path: str) -> HomeFacts:
             load(driver)
     except GraphDriverError as error:
         problem = str(error)
+    server = read_server(path)
     fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         mount = mount_point_of(fd)
@@ -88,6 +95,8 @@ def read_home(path: str) -> HomeFacts:
         driver,
         problem,
         tuple(servers_of(path)),
+        server.version if server else "",
+        graphdriver.__version__,
         mount.fstype if mount else "unknown",
         frozenset(name for bit, name in forbids if room.f_flag & bit),
         room.f_blocks * room.f_frsize,
@@ -102,6 +111,8 @@ def read_home(path: str) -> HomeFacts:
 def check_home(facts: HomeFacts) -> Iterator[Finding]:
     """Yield what the facts mean."""
     served = " and ".join(facts.served_by)
+    if served and facts.version:
+        served += f", version {facts.version}"
     yield Finding(
         Severity.NOTE,
         "home",
@@ -116,6 +127,14 @@ def check_home(facts: HomeFacts) -> Iterator[Finding]:
             facts.path,
             facts.problem,
             f"graphdriver fsck {facts.path}",
+        )
+    if facts.version and facts.version != facts.installed:
+        yield Finding(
+            Severity.WARNING,
+            "another-version",
+            facts.path,
+            f"version {facts.version} serves it, and {facts.installed} is installed",
+            "restart the plugin (systemctl restart); containers keep running",
         )
     yield from _check_room(facts)
     yield from _check_mount(facts)
