@@ -72,12 +72,12 @@ def tree_of(home: Path) -> Path:
     return home / "mid" / ("root" if (home / "mid/root").exists() else "diff")
 
 
-@way("lost-diff", OVERLAYS, hits=("mid", "top"))
+@way("lost-diff", OVERLAYS, hits=("mid",))
 def the_diff_is_gone(home: Path) -> None:
     remove(home / "mid/diff")
 
 
-@way("lost-diff", OVERLAYS, hits=("mid", "top"))
+@way("lost-diff", OVERLAYS, hits=("mid",))
 def the_diff_is_a_file(home: Path) -> None:
     remove(home / "mid/diff")
     (home / "mid/diff").touch()

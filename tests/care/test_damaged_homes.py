@@ -79,4 +79,7 @@ def test_damage_is_found_and_repaired_or_told(name: str, one: Way, home: Path) -
             driver.create("top", "base", "", {})
             check_that_it_works(driver, "base")
     if one.code != "foreign-link":
+        rest = check(str(home))  # the link of a layer that is gone, if one on it needed it till now
+        assert {it.damage.code for it in rest.found} <= {"dangling-link"}
+        assert all(it.is_repaired for it in repair(rest))
         assert check(str(home)).worst is None

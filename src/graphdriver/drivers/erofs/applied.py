@@ -19,14 +19,15 @@ from graphdriver.driver import IDMap, ReadStream, Usage
 from graphdriver.drivers.erofs.layout import APPLIED, IMAGE, RECORD, ImageLayout
 from graphdriver.drivers.erofs.mounting import Way, mount_image
 from graphdriver.drivers.overlay.layout import DIFF
-from graphdriver.errors import GraphDriverError, LayerDamagedError
-from graphdriver.files.directories import opened
+from graphdriver.errors import BrokenStreamError, GraphDriverError, LayerDamagedError
+from graphdriver.files.directories import opened, why_no_directory
 from graphdriver.files.small_files import write_whole
 from graphdriver.layer.change_list import changed_size
 from graphdriver.layer.erofs.below import OpenBelow
 from graphdriver.layer.erofs.record import Kind, Record
 from graphdriver.layer.erofs.store import NotHeldError, store_layer, stored_tar
 from graphdriver.layer.erofs.stored_tar import StoredTar
+from graphdriver.layer.erofs.whole import why_not_whole
 from graphdriver.layer.overlay.changes import compare_upper
 from graphdriver.layer.overlay.form import UpperDirectory
 from graphdriver.layer.tree.copy import copy_metadata
@@ -137,12 +138,13 @@ class AppliedParts:
         record = self.record(id)
         point = self._layout.path(id, APPLIED)
         if record.kind is Kind.TREE:
-            self._expect_sound(id)
+            if why_no_directory(point):
+                self._expect_sound(id)
             return
         with contextlib.suppress(FileExistsError):  # it is there, unless somebody removed it
             os.mkdir(point, 0o755)
         with contextlib.ExitStack() as held:
-            image = self._layout.open_image(id)
+            image = self._whole_image(id, record)
             held.callback(os.close, image)
             try:
                 target = os.open(point, _TARGET)
@@ -160,14 +162,28 @@ class AppliedParts:
                 error.hint = "; ".join(filter(None, (error.hint, check)))
                 raise
 
+    def _whole_image(self, id: str, record: Record) -> int:
+        """Open the file with a layer's tar, and check that it looks whole; the caller closes it.
+
+        The kernel would mount the image of another layer, too.
+        """
+        fd = self._layout.open_image(id)
+        try:
+            if why_not_whole(fd, record):
+                self._expect_sound(id)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
     def _expect_sound(self, id: str) -> None:
         for damage in self._layout.lost_content(id):
             raise LayerDamagedError.of(id, damage.text, self._layout.home)
 
     def stored_tar(self, id: str) -> StoredTar:
         """Return a layer's tar as it came; errors as for `mount`."""
-        record = self.record(id)
-        return stored_tar(record, self._layout.open_image(id))
+        # Its own checksums are enough: it may be whole though the image around it is not.
+        return _LayerTar(id, self._layout, self.record(id), self._layout.open_image(id))
 
     def usage(self, id: str) -> Usage:
         """Count the file of a layer's applied part, and the tree if it is unpacked."""
@@ -181,3 +197,19 @@ class AppliedParts:
         with opened(self._layout.path(id, APPLIED)) as root:
             tree = disk_usage(root)
         return Usage(file.size + tree.size, file.inodes + tree.inodes)
+
+
+class _LayerTar(StoredTar):
+    """The stored tar of a layer, whose damage names the layer."""
+
+    def __init__(self, id: str, layout: ImageLayout, record: Record, fd: int) -> None:
+        super().__init__(fd, record.tar_offset, record.tar_size, record.pieces)
+        self._id = id
+        self._home = layout.home
+
+    def read(self, n: int, /) -> bytes:
+        try:
+            return super().read(n)
+        except BrokenStreamError as error:
+            wrong = error.problem.replace("the layer's", "its", 1)
+            raise LayerDamagedError.of(self._id, wrong, self._home) from error

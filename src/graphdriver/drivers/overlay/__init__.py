@@ -44,7 +44,7 @@ Docker's own overlay2; files of our own begin with a dot.
 ``l/NAME``
     A symlink to ``../ID/diff``, with a name short enough for some hundred of them in the options of
     one mount. Made by Create before the layer appears, removed by Remove after it is gone: a kill
-    leaves a dangling link. Each start removes dangling links, and makes missing ones again from
+    leaves a dangling link. Each start removes those that no list has, and makes missing ones again from
     ``ID/link``.
 ``.overlay-probe``
     The two small layers of a probe, which removes them. A kill leaves them, mounted; the next probe

@@ -100,7 +100,7 @@ class OverlayChecks:
             yield from check_owner(self.home, id)
             yield from self._check_layer(id)
             with contextlib.suppress(LayerDamagedError, OSError):
-                parents.add(self.layout.parent_of(id))
+                parents.add(self.layout.parent_named(id))
         for id in sorted(parents & self.layers):
             if not self.layout.is_committed(id):
                 text = "it has a child, and is not marked as a parent, so it could be written to"

@@ -87,7 +87,7 @@ class OverlayLayers(ProtoDriver):
         self._family = threading.Lock()
         """Guards the index of parents: no parent is removed while a child is made."""
         self._layout.sweep_links(self._store.layers())
-        parents = ParentIndex(self._layout.parent_of)
+        parents = ParentIndex(self._layout.parent_named)
         parents.read(self._store.layers())
         self._parents = parents
 
@@ -338,8 +338,7 @@ class OverlayLayers(ProtoDriver):
             LayerNotFoundError: ``id`` does not exist.
         """
         self._store.path(id)
-        with self._layout.explaining(id):
-            return self._layout.is_unwritten(id) and not self._mounts.point(id)
+        return self._layout.is_unwritten(id) and not self._mounts.point(id)
 
     @property
     def marks(self) -> Marks:

@@ -17,6 +17,7 @@ from graphdriver.errors import GraphDriverError, LayerDamagedError
 from graphdriver.files.directories import make_own, why_no_directory
 from graphdriver.files.small_files import read_text, write_new, write_whole
 from graphdriver.homes import Damage
+from graphdriver.store import layers_in
 
 DIFF: Final = "diff"
 WORK: Final = "work"
@@ -166,7 +167,7 @@ class Layout:
 
     def is_unwritten(self, id: str) -> bool:
         """Tell whether a layer's upper directory is empty."""
-        with os.scandir(self.path(id, DIFF)) as entries:
+        with self.explaining(id), os.scandir(self.path(id, DIFF)) as entries:
             return next(entries, None) is None
 
     def is_volatile(self, id: str) -> bool:
@@ -246,6 +247,14 @@ class Layout:
         lowers = self.lowers(id)
         return self.target(lowers[0], id)[0] if lowers else ""
 
+    def parent_named(self, id: str) -> str:
+        """Do the same as `parent_of`, for all layers in turn: whose a lost link is, is not told."""
+        lowers = self.lowers(id)
+        found = self.target_of(lowers[0]) if lowers else ("", "")
+        if found is None:
+            raise self.lost("the link to its parent", id, self.path(lowers[0]))
+        return found[0]
+
     def target(self, link: str, id: str) -> tuple[str, str]:
         """Return the layer that a link leads to, and which directory of it.
 
@@ -259,9 +268,19 @@ class Layout:
         """
         found = self.target_of(link)
         if found is None:
-            wrong = f"a layer below it was lost: {self.path(link)} leads to no layer"
-            raise LayerDamagedError.of(id, wrong, self.home)
+            raise self._lost_link(link, id)
         return found
+
+    def _lost_link(self, link: str, id: str) -> LayerDamagedError:
+        """Return the error for a lost link: about the layer whose own it is, if there is one."""
+        own = self.own_link(link)
+        for other in layers_in(self.home, (LINKS,)):
+            with contextlib.suppress(LayerDamagedError, OSError):
+                if self.link_of(other) == own:
+                    wrong = f"its link was lost: {self.path(link)} does not lead to it"
+                    return LayerDamagedError.of(other, wrong, self.home)
+        wrong = f"a layer below it was lost: {self.path(link)} leads to no layer"
+        return LayerDamagedError.of(id, wrong, self.home)
 
     def target_of(self, link: str) -> tuple[str, str] | None:
         """Return the layer and the directory of it that a link names; None if it is no such link.
@@ -316,12 +335,21 @@ class Layout:
         """
         for damage in self.lost_parts(id):
             raise LayerDamagedError.of(id, damage.text, self.home)
-        for layer, _ in [self.target(link, id) for link in self.lowers(id)]:
+        for link in self.lowers(id):
+            layer, _ = self.target(link, id)
+            if self._is_of_another(link, layer):
+                raise self._lost_link(link, id)
             if wrong := why_no_directory(self.path(layer)):
                 wrong = f"layer {layer} below it was lost: {wrong}"
                 raise LayerDamagedError.of(id, wrong, self.home)
             for damage in self.lost_content(layer):
                 raise LayerDamagedError.of(layer, damage.text, self.home)
+
+    def _is_of_another(self, link: str, layer: str) -> bool:
+        """Tell whether a link is not the one of the layer that it leads to."""
+        with contextlib.suppress(LayerDamagedError, OSError):
+            return self.link_of(layer) != self.own_link(link)
+        return False
 
     @contextlib.contextmanager
     def explaining(self, id: str) -> Iterator[None]:
@@ -338,13 +366,17 @@ class Layout:
     def sweep_links(self, layers: Collection[str]) -> None:
         """Remove dangling links, and make missing links again.
 
-        Errors are ignored: a home that cannot be written to is served as it is.
+        A link that a layer has in its list stays: it tells which layer was lost. Errors are ignored: a
+        home that cannot be written to is served as it is.
         """
-        links = self.path(LINKS)
-        for name in os.listdir(links):
-            if not os.path.exists(os.path.join(links, name)):
-                with contextlib.suppress(OSError):
-                    os.unlink(os.path.join(links, name))
+        links = (f"{LINKS}/{name}" for name in os.listdir(self.path(LINKS)))
+        if dangling := {link for link in links if not os.path.exists(self.path(link))}:
+            for id in layers:
+                with contextlib.suppress(GraphDriverError, OSError):
+                    dangling.difference_update(self.lowers(id))
+        for link in dangling:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path(link))
         for id in layers:
             with contextlib.suppress(GraphDriverError, OSError):  # mostly FileExistsError
                 self.make_link(id, self.link_of(id))

@@ -45,5 +45,5 @@ def stored_changes(layout: Layout, id: str, marks: Marks) -> Iterator[SizedChang
 def parent_in(layout: Layout, id: str) -> str | None:
     """Return a layer's parent, ``""`` if it has none, None if the files do not tell."""
     with contextlib.suppress(GraphDriverError, OSError):
-        return layout.parent_of(id)
+        return layout.parent_named(id)
     return None
