@@ -174,7 +174,7 @@ def test_a_process_that_is_gone_has_unknown_limits() -> None:
     assert not facts.missing
     assert read_propagation("/", gone, gone).plugin == ""
     assert device_users([1 << 40]) == {1 << 40: []}
-    limits = read_limits(gone, None)
+    limits = read_limits([("plugin", gone)])
     assert limits.mounts
     assert limits.mounts_most
 

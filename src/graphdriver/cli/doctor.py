@@ -14,7 +14,7 @@ from graphdriver.errors import GraphDriverError, MalformedRequestError
 
 if TYPE_CHECKING:
     from graphdriver.care.doctor.containerd import ContainerdFacts
-    from graphdriver.care.doctor.examination import Found, Patient
+    from graphdriver.care.doctor.examination import Found, KnownHome
     from graphdriver.docker.daemon import Daemon
 
 DATA_ROOT: Final = "/var/lib/docker"
@@ -56,15 +56,15 @@ def _run(arguments: argparse.Namespace) -> int:
     from graphdriver.cli.places import BUILT_IN
     from graphdriver.cli.plugin_places import read_places
 
-    patients = _patients(arguments)
+    homes = _known_homes(arguments)
     daemon_socket = arguments.daemon_socket or SOCKET
     containerd = functools.partial(_containerd, arguments.containerd_socket)
-    found = list(examine(patients, read_places, BUILT_IN, containerd, daemon_socket))
+    found = list(examine(homes, read_places, BUILT_IN, containerd, daemon_socket))
     if arguments.json:
         from graphdriver.cli import screen
 
         screen.print_json(
-            {"homes": [one.home for one in patients], "findings": [_as_json(one) for one in found]}
+            {"homes": [one.home for one in homes], "findings": [_as_json(one) for one in found]}
         )
     else:
         _show(found)
@@ -92,7 +92,7 @@ def _containerd(path: str | None) -> ContainerdFacts:
 # --- which homes ----------------------------------------------------------------------------------
 
 
-def _patients(arguments: argparse.Namespace) -> list[Patient]:
+def _known_homes(arguments: argparse.Namespace) -> list[KnownHome]:
     known = list(_remembered())
     if arguments.plugin is not None:
         return [_of_plugin(arguments.plugin, known)]
@@ -100,11 +100,11 @@ def _patients(arguments: argparse.Namespace) -> list[Patient]:
         home = os.path.abspath(arguments.home)
         if not os.path.isdir(home):
             raise MalformedRequestError(f"--home {arguments.home} is not a directory")
-        return [_patient(home, known)]
+        return [_known_home(home, known)]
     root = os.path.abspath(arguments.data_root or DATA_ROOT)
     if arguments.data_root and not os.path.isdir(root):
         raise MalformedRequestError(f"--data-root {arguments.data_root} is not a directory")
-    return [_patient(home, known) for home in _homes_in(root)]
+    return [_known_home(home, known) for home in _homes_in(root)]
 
 
 def _homes_in(root: str) -> Iterator[str]:
@@ -136,20 +136,20 @@ def _remembered() -> Iterator[tuple[str, Daemon]]:
                 yield state, daemon
 
 
-def _patient(home: str, known: Sequence[tuple[str, Daemon]]) -> Patient:
+def _known_home(home: str, known: Sequence[tuple[str, Daemon]]) -> KnownHome:
     """Return a home, with the plugin that serves it and the daemon that uses it, if they are known."""
-    from graphdriver.care.doctor.examination import Patient
+    from graphdriver.care.doctor.examination import KnownHome
 
     real = os.path.realpath(home)
     for state, daemon in known:
         if os.path.realpath(daemon.init.home) == real:
             plugin = state.removeprefix("name=") if "%" not in state else ""
             peer = daemon.peer.pid if daemon.peer and daemon.peer.is_alive() else None
-            return Patient(home, plugin, peer)
-    return Patient(home)
+            return KnownHome(home, plugin, peer)
+    return KnownHome(home)
 
 
-def _of_plugin(name: str, known: Sequence[tuple[str, Daemon]]) -> Patient:
+def _of_plugin(name: str, known: Sequence[tuple[str, Daemon]]) -> KnownHome:
     from graphdriver.docker.address.discovery import find
     from graphdriver.docker.state import state_of_socket
 
@@ -160,7 +160,7 @@ def _of_plugin(name: str, known: Sequence[tuple[str, Daemon]]) -> Patient:
         if state in states:
             from dataclasses import replace
 
-            return replace(_patient(daemon.init.home, known), plugin=name)
+            return replace(_known_home(daemon.init.home, known), plugin=name)
     raise MalformedRequestError(
         f"no daemon has sent Init to the plugin {name}, so its home is unknown",
         hint="name its home with --home",

@@ -29,7 +29,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
+class KnownHome:
     """A home to look at, and what is known of those who use it.
 
     Attributes:
@@ -44,7 +44,7 @@ class Patient:
 
 
 def examine(
-    patients: Sequence[Patient],
+    homes: Sequence[KnownHome],
     places: Callable[[], Sequence[PlaceFacts]],
     built_in: frozenset[str],
     containerd: Callable[[], ContainerdFacts],
@@ -53,32 +53,33 @@ def examine(
     """Yield all findings, one subject after the other.
 
     Args:
-        patients: the homes.
+        homes: the homes.
         places: reads the places where daemons look for plugins.
         built_in: the names of drivers that a daemon has itself.
         containerd: asks containerd about itself.
         daemon_socket: where Docker's daemon listens.
     """
     yield from _made("kernel", lambda: kernel.check_kernel(kernel.read_kernel()))
-    for one in patients:
+    for one in homes:
         yield from _made("home", partial(_home, one.home))
-    engines = [_engine_of(one.home) for one in patients]
+    engines = [_engine_of(one.home) for one in homes]
     if "containerd" in engines:
-        root = os.path.basename(patients[engines.index("containerd")].home)
+        root = os.path.basename(homes[engines.index("containerd")].home)
         name = root.removeprefix(_ROOT) if root.startswith(_ROOT) else ""
         yield from _made("daemon", lambda: check_containerd(containerd(), name))
     if set(engines) != {"containerd"}:
-        plugin = patients[0].plugin if len(patients) == 1 else ""
+        plugin = homes[0].plugin if len(homes) == 1 else ""
         yield from _made(
             "daemon", lambda: daemon.check_daemon(daemon.read_daemon(daemon_socket), plugin)
         )
     yield from _made("sockets", lambda: check_places(places(), built_in))
-    for one in patients:
+    for one in homes:
         yield from _made("mounts", partial(_mounts, one.home))
         yield from _made("propagation", partial(_propagation, one))
-    users = [(_server_of(one.home), one.daemon) for one in patients]
-    for pids in users or [(None, None)]:
-        yield from _made("limits", partial(_limits, *pids))
+    users = {("plugin", _server_of(one.home)): None for one in homes}
+    users |= {("daemon", one.daemon): None for one in homes}
+    known = [(role, pid) for role, pid in users if pid is not None]
+    yield from _made("limits", lambda: limits.check_limits(limits.read_limits(known)))
 
 
 def _home(path: str) -> Iterator[Finding]:
@@ -86,17 +87,14 @@ def _home(path: str) -> Iterator[Finding]:
 
 
 def _mounts(path: str) -> Iterator[Finding]:
-    known = home.read_home(path)
-    return mounts.check_mounts(mounts.read_mounts(path, known.engine, known.driver))
+    identity = identity_of(path)
+    named = (identity.engine, identity.driver) if identity else ("", "")
+    return mounts.check_mounts(mounts.read_mounts(path, *named))
 
 
-def _propagation(one: Patient) -> Iterator[Finding]:
+def _propagation(one: KnownHome) -> Iterator[Finding]:
     facts = propagation.read_propagation(one.home, _server_of(one.home), one.daemon)
     return propagation.check_propagation(facts)
-
-
-def _limits(plugin: int | None, of_daemon: int | None) -> Iterator[Finding]:
-    return limits.check_limits(limits.read_limits(plugin, of_daemon))
 
 
 def _engine_of(path: str) -> str:
@@ -117,7 +115,10 @@ def _made(check: str, make: Callable[[], Iterable[Finding]]) -> Iterator[Found]:
             yield Found(check, finding)
     except (OSError, ValueError, LookupError, RecursionError, GraphDriverError) as error:
         text = f"the check could not be made: {error}"
-        yield Found(check, Finding(Severity.WARNING, "unchecked", check, text, "run it as root"))
+        yield Found(
+            check,
+            Finding(Severity.WARNING, "unchecked", check, text, "look there by hand, as root"),
+        )
 
 
 def worst(found: Iterable[Found]) -> Severity:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -69,16 +69,22 @@ class LimitFacts:
     files_most: int | None = None
 
 
-def read_limits(plugin: int | None, daemon: int | None) -> LimitFacts:
-    """Read the facts of the machine, and of a plugin and a daemon if their processes are known."""
-    known = [read_process(f"{role} {pid} ({process_name(pid)})", pid, is_plugin=role == "plugin")
-             for role, pid in (("plugin", plugin), ("daemon", daemon)) if pid]  # fmt: skip
+def read_limits(processes: Sequence[tuple[str, int]]) -> LimitFacts:
+    """Read the facts of the machine, and of some processes.
+
+    Args:
+        processes: for each its role, ``plugin`` or ``daemon``, and its number.
+    """
+    known = tuple(
+        read_process(f"{role} {pid} ({process_name(pid)})", pid, is_plugin=role == "plugin")
+        for role, pid in processes
+    )
     mounts = None
     with contextlib.suppress(OSError, ValueError, IndexError):
         mounts = sum(1 for _ in mount_points())
     used = _text("/proc/sys/fs/file-nr").split()
     return LimitFacts(
-        tuple(known),
+        known,
         mounts,
         _number(_text(MOUNT_MAX)),
         _number(used[0]) if used else None,
