@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,7 +26,7 @@ from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.errors import LayerNotFoundError
 from graphdriver.serving.served_home import ServedHome
 from tests.support.command import Serving, environment
-from tests.support.docker_root import DockerRoot
+from tests.support.docker_root import DRIVER, DockerRoot
 from tests.support.foreign import ANSWERS, foreign_plugin
 from tests.support.plugin import Plugin, served
 from tests.support.snapshotter import Snapshotter
@@ -80,7 +81,7 @@ def root(tmp_path: Path) -> DockerRoot:
     served.close()
     root.layer(BASE, DIFFS[:1], 1000)
     root.layer(TOP, DIFFS, 234)
-    root.image_of(DIFFS, "debian:12")
+    root.image_of(DIFFS, "debian:12", "debian:bookworm")
     root.container("0" * 64, "web", WEB, DIFFS)
     return root
 
@@ -286,16 +287,17 @@ def test_names_stand_at_the_topmost_layers(home: str) -> None:
         line.split()[0].lstrip("├└─│ "): line
         for line in shown("layers", "--home", home).splitlines()
     }
-    assert "in 1 image, 1 container" in rows[BASE[:12]]
+    assert "1 image, 1 container" in rows[BASE[:12]]
     assert "debian:12" in rows[TOP[:12]]
     assert "container web" in rows[WEB[:12]]
-    assert "in 1 container" in rows[f"{WEB[:12]}-init"]
+    assert "1 container" in rows[f"{WEB[:12]}-init"]
 
 
 def test_inspect_finds_a_layer_by_the_name_of_its_image_or_container(home: str) -> None:
-    assert answered("inspect", "--home", home, "debian:12")["id"] == TOP
+    for name in ("debian:12", "debian:bookworm"):
+        assert answered("inspect", "--home", home, name)["id"] == TOP
     assert answered("inspect", "--home", home, "web")["id"] == WEB
-    assert "3 IDs" not in error("inspect", "--home", home, "nothing", code=3)
+    assert "nothing" in error("inspect", "--home", home, "nothing", code=3)
     assert "2 IDs" in error("inspect", "--home", home, "c", code=2)
 
 
@@ -374,11 +376,15 @@ def test_a_file_that_is_no_socket(tmp_path: Path) -> None:
 @pytest.mark.parametrize("columns", [80, 200])
 def test_every_line_fits_the_terminal(root: DockerRoot, home: str, columns: int) -> None:
     root.image_of(DIFFS, *(f"registry.example/{'long/' * 20}image:{n}" for n in range(5)))
-    for look in ("status", "layers", "du", "inspect"):
-        lines, _ = on_terminal(*words(look, "--home", home, id=TOP), columns=columns)
-        too_long = [line for line in lines if len(line) > columns and TOP not in line]
-        assert not too_long, look
+    for look in ("status", "layers", "du"):
+        lines, _ = on_terminal(look, "--home", home, columns=columns)
+        assert max(map(len, lines)) <= columns, look
         assert look != "status" or len(lines) < 24
+
+
+def test_inspect_leaves_paths_whole(home: str) -> None:
+    lines, _ = on_terminal("inspect", "--home", home, TOP, columns=60)
+    assert any(f"{home}/{TOP}/root" in line for line in lines), "they can be copied"
 
 
 def test_status_is_one_screen(used: Serving) -> None:
@@ -440,3 +446,29 @@ def test_a_reader_that_closes_the_pipe_is_no_error(home: str) -> None:
     command = f"{sys.executable} -m graphdriver layers --home {home} | head -1"
     done = subprocess.run(["sh", "-c", command], capture_output=True, env=environment(), timeout=60)
     assert not done.stderr
+
+
+def test_a_plugin_that_has_stopped_is_looked_at_through_its_home(
+    home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target, "_ROOTS", (os.path.dirname(home),))
+    code, out, complaint = run("status", DRIVER)
+    assert code == 11
+    assert "DOES NOT ANSWER" in out
+    assert home in out
+    assert "not found" in complaint
+    assert answered("layers", "--plugin", DRIVER)["home"] == home
+
+
+def test_without_a_name_the_only_home_is_looked_at(
+    home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target, "_ROOTS", (os.path.dirname(home),))
+    monkeypatch.setattr(target, "_plugins", lambda: iter(()))
+    assert answered("layers")["home"] == home
+    shutil.copytree(home, tmp_path / "z-other")
+    assert f"--home {home}, --home {tmp_path / 'z-other'}" in error("layers", code=2)
+    monkeypatch.setattr(target, "_ROOTS", ())
+    assert "no plugin and no home" in error("layers", code=2)
+    monkeypatch.setattr(target, "_plugins", lambda: iter(("py-one", "py-two")))
+    assert "--plugin py-one, --plugin py-two" in error("layers", code=2)

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Final
 
 from graphdriver.cli import target
 from graphdriver.cli.command import DAMAGED, OK, Command
-from graphdriver.cli.layer_words import layer_json, own_owners, owners_text, running_text, short
+from graphdriver.cli.layer_words import (
+    is_called,
+    layer_json,
+    own_owners,
+    owners_text,
+    running_text,
+    short,
+    sizes_below,
+)
 from graphdriver.cli.layers import draw_notes
 from graphdriver.cli.quantities import ago, clock, number, several, size
 from graphdriver.cli.table import Column, Tone, Toned
@@ -91,8 +99,8 @@ def _named(layers: HomeLayers, name: str) -> LayerNode:
         found = [
             node.id
             for node in nodes.values()
-            if any(name in (one.name, one.id) for one in node.owners or ())
-            and any(name in (one.name, one.id) for one in own_owners(layers.tree, node))
+            if any(is_called(one, name) for one in node.owners or ())
+            and any(is_called(one, name) for one in own_owners(layers.tree, node))
         ]
     if not found:
         raise LayerNotFoundError(
@@ -139,7 +147,7 @@ def _draw(
         )
     for call in running:
         page.line(Toned(f"! {running_text(call)}", Tone.WARNING))
-    page.pairs([*_facts(layers, node), *metadata.items()])
+    page.pairs([*_facts(layers, node), *metadata.items()], whole=True)
     page.line()
     page.table(
         [
@@ -180,7 +188,7 @@ def _facts(layers: HomeLayers, node: LayerNode) -> Iterator[tuple[str, str]]:
         yield "children", ", ".join(map(short, node.children))
     inodes = f", {several(node.inodes, 'inode')}" if node.inodes is not None else ""
     yield "own size", f"{size(node.own_size)}{inodes}"
-    yield "below", size(node.shared_size)
+    yield "below", sizes_below(layers.tree)[node.id]
     if node.created is not None:
         yield "made", f"{clock(node.created)} ({ago(node.created, now)})"
     if node.applied is not None:
@@ -214,7 +222,7 @@ def _foreign(found: Target, id: str, *, as_json: bool) -> int:
     page.line(Toned(f"layer {id}", Tone.HEADING))
     text = "the plugin answers no questions (another author's, or older): this is its GetMetadata"
     page.line(Toned(text, Tone.QUIET))
-    page.pairs(list(metadata.items()))
+    page.pairs(list(metadata.items()), whole=True)
     screen.show(page)
     return OK
 

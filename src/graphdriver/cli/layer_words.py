@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from graphdriver.cli.quantities import UNKNOWN, moment, period, several, size
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _LEAST: Final = 12
 """How many characters of a long ID are shown at least, as Docker does."""
+_MOST: Final = 4
+"""How many damaged layers are told of, so that the rest of the page fits the screen."""
 _LONG: Final = 32
 """IDs of at least this length are shown by their beginnings."""
 _HEX: Final = re.compile(rf"([0-9a-f]{{{_LONG},}})(.*)", re.DOTALL)
@@ -36,6 +38,22 @@ def short_ids(ids: Iterable[str]) -> Mapping[str, str]:
         if len(set(shown.values())) == len(shown):
             return shown
         length += 4
+
+
+def sizes_below(tree: LayerTree) -> Mapping[str, str]:
+    """Return the size of all layers below each layer; ``12MB+`` if some of them were not counted."""
+    known: dict[str, tuple[int, bool]] = {}
+    for id, node in tree.layers.items():  # parents come first
+        parent = tree.layers.get(node.parent or "")
+        below, is_whole = known.get(node.parent or "", (0, node.parent == ""))
+        if parent:
+            below += parent.own_size or 0
+            is_whole = is_whole and parent.own_size is not None
+        known[id] = below, is_whole
+    return {
+        id: size(below) if is_whole else f"{size(below)}+" if below else UNKNOWN
+        for id, (below, is_whole) in known.items()
+    }
 
 
 def own_owners(tree: LayerTree, node: LayerNode) -> list[Owner]:
@@ -59,17 +77,27 @@ def running_text(call: RunningCall) -> str:
 
 
 def owners_text(owners: Iterable[Owner]) -> str:
-    """Return the names of owners: ``debian:12, container web``."""
-    return ", ".join(
-        owner.name if owner.kind.value == "image" else f"{owner.kind.value} {short(owner.name)}"
-        for owner in owners
-    )
+    """Return the names of owners, images with names first: ``debian:12, container web``."""
+    named = sorted(owners, key=lambda owner: (owner.name == owner.id, owner.kind.value, owner.name))
+    return ", ".join(map(_owner_text, named))
+
+
+def is_called(owner: Owner, name: str) -> bool:
+    """Tell whether this is an owner's ID, or one of its names."""
+    return name == owner.id or name in owner.name.split(", ")  # an image may have several
+
+
+def _owner_text(owner: Owner) -> str:
+    if owner.kind.value == "image" and owner.name != owner.id:
+        return owner.name
+    return f"{owner.kind.value} {short(owner.name.removeprefix('sha256:'))}"
 
 
 def belongs_to(tree: LayerTree, node: LayerNode) -> str:
     """Return what a layer belongs to, or why it belongs to nothing: the last column of tables."""
     if node.damage:
-        return Toned(f"DAMAGED: {node.damage}", Tone.BAD)
+        names = owners_text(own_owners(tree, node)) or _below_text(node)
+        return Toned(f"DAMAGED: {names}" if names else "DAMAGED", Tone.BAD)
     if node.unfinished:
         return Toned("incomplete: its transfer runs, or broke off", Tone.WARNING)
     if node.owners is None:
@@ -82,11 +110,24 @@ def belongs_to(tree: LayerTree, node: LayerNode) -> str:
 
 
 def _below_text(node: LayerNode) -> str:
-    """Return how many owners a layer has through the layers on it: ``in 2 images, 1 container``."""
+    """Return how many owners a layer has through the layers on it: ``2 images, 1 container``."""
     counts: dict[str, int] = {}
     for owner in node.owners or ():
         counts[owner.kind.value] = counts.get(owner.kind.value, 0) + 1
-    return f"in {', '.join(several(count, kind) for kind, count in counts.items())}"
+    return ", ".join(several(count, kind) for kind, count in counts.items())
+
+
+def damage_texts(damaged: Sequence[LayerNode], home: str) -> Iterator[str]:
+    """Yield the first damages of a home in words, and what to do."""
+    for node in damaged[:_MOST]:
+        yield f"layer {short(node.id)} is damaged: {node.damage}"
+    if damaged:
+        yield f"{several(len(damaged), 'damaged layer')} in all: graphdriver fsck {home}"
+
+
+def repairs_text(repairs: int, home: str) -> str:
+    """Return what to do about findings that are no damage."""
+    return f"{several(repairs, 'thing')} to repair: graphdriver fsck {home}"
 
 
 def counted_text(nodes: Collection[LayerNode]) -> str:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Final
 
 from graphdriver.cli import target
 from graphdriver.cli.command import DAMAGED, OK, Command
-from graphdriver.cli.layer_words import belongs_to, counted_text, layer_json, short_ids
+from graphdriver.cli.layer_words import (
+    belongs_to,
+    counted_text,
+    damage_texts,
+    layer_json,
+    repairs_text,
+    short_ids,
+    sizes_below,
+)
 from graphdriver.cli.quantities import ago, number, several, size
 from graphdriver.cli.table import Column, Tone, Toned
 
@@ -35,7 +43,8 @@ examples:
 _NOTES = """\
 A layer stands below its parent; layers on the same parent are branches. OWN is the size of a layer's
 own files, as it was counted when the layer was filled; BELOW is that of all layers below it, which it
-shares with others. A name stands at the topmost layer of its image or container.
+shares with others (with a "+": not all of them were counted). A name stands at the topmost layer of its
+image or container.
 
 The page needs nothing but its file, and loads nothing. It reads all layers, which takes time. Only its
 owner can read the file, since it has the names of files in your images.
@@ -97,7 +106,7 @@ def _write_page(layers: HomeLayers, file: str) -> None:
 def _draw(page: Page, layers: HomeLayers, has_unicode: bool) -> None:
     tree = layers.tree
     draw_notes(page, layers)
-    ids = short_ids(tree.layers)
+    ids, below = short_ids(tree.layers), sizes_below(tree)
     now = time.time()
     rows = []
     for prefix, node in drawn(tree, has_unicode):
@@ -105,7 +114,7 @@ def _draw(page: Page, layers: HomeLayers, has_unicode: bool) -> None:
             [
                 prefix + ids[node.id],
                 size(node.own_size),
-                size(node.shared_size),
+                below[node.id],
                 ago(node.created, now),
                 number(node.gets),
                 belongs_to(tree, node),
@@ -129,12 +138,10 @@ def draw_notes(page: Page, layers: HomeLayers) -> None:
     """Add what could not be read, and what is damaged, before everything else."""
     for note in layers.notes:
         page.line(Toned(f"! {note}", Tone.WARNING))
-    if damaged := layers.damaged:
-        text = f"! {several(len(damaged), 'layer')} damaged: graphdriver fsck {layers.home}"
-        page.line(Toned(text, Tone.BAD))
+    for text in damage_texts(layers.damaged, layers.home):
+        page.line(Toned(f"! {text}", Tone.BAD))
     if layers.repairs:
-        text = f"! {several(layers.repairs, 'thing')} to repair: graphdriver fsck {layers.home}"
-        page.line(Toned(text, Tone.WARNING))
+        page.line(Toned(f"! {repairs_text(layers.repairs, layers.home)}", Tone.WARNING))
 
 
 def drawn(tree: LayerTree, has_unicode: bool = True) -> Iterator[tuple[str, LayerNode]]:

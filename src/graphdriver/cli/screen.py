@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from graphdriver.cli.table import GAP, Column, Tone, Toned, folded, lay_out, printable, tone_of
+from graphdriver.cli.table import GAP, Column, Tone, Toned, cut, folded, lay_out, printable, tone_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,16 +68,27 @@ class Page:
                 folds = folded(text, self.width, " ", measure=self._measure)
                 self.lines += [[line] for line in folds]
 
-    def pairs(self, pairs: Sequence[tuple[str, str]]) -> None:
-        """Add each name and its value, the values below each other; a list takes up to three lines."""
+    def pairs(self, pairs: Sequence[tuple[str, str]], *, whole: bool = False) -> None:
+        """Add each name and its value, the values below each other; a list takes up to three lines.
+
+        Args:
+            pairs: the names and values.
+            whole: leave the breaking of values to the terminal, so that paths can be copied.
+        """
         width = max((self._measure(printable(name)) for name, _ in pairs), default=0)
         room = None if self.width is None else max(self.width - width - len(GAP), 1)
         for name, value in pairs:
             label = printable(name)
-            for text in folded(printable(value), room, ", ", _FOLDS, self._measure):
+            for text in self._value(printable(value), room, whole):
                 blanks = " " * (width - self._measure(label))
                 self.lines.append([Toned(label + blanks, Tone.QUIET), GAP, text])
                 label = ""
+
+    def _value(self, text: str, room: int | None, whole: bool) -> Iterator[str]:
+        if whole and room is not None:
+            yield cut(text, _FOLDS * room, self._measure)
+        else:
+            yield from folded(text, room, ", ", _FOLDS, self._measure)
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
         """Add a table."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from graphdriver.cli import target
 from graphdriver.cli.command import DAMAGED, FAILED, OK, Command
-from graphdriver.cli.layer_words import running_text, short
+from graphdriver.cli.layer_words import damage_texts, repairs_text, running_text
 from graphdriver.cli.quantities import (
     UNKNOWN,
     ago,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _LONG: Final = 30.0
 """From how many seconds on a running call is shown."""
 _MOST: Final = 4
-"""How many running calls, and damaged layers, are shown at most, so that all fits one screen."""
+"""How many running calls are shown at most, so that all fits one screen."""
 _LITTLE: Final = 0.1
 """Less free room than this part of the disk is a warning."""
 
@@ -180,11 +180,8 @@ def _verdict(seen: _Seen) -> str:
 
 def _warnings(seen: _Seen) -> Iterator[tuple[str, Tone]]:
     """Yield what an operator must know first, the worst first."""
-    for node in seen.damaged[:_MOST]:
-        yield f"layer {short(node.id)} is damaged: {node.damage}", Tone.BAD
-    if seen.damaged:
-        more = several(len(seen.damaged), "damaged layer")
-        yield f"{more} in all: graphdriver fsck {seen.target.home}", Tone.BAD
+    for text in damage_texts(seen.damaged, seen.target.home):
+        yield text, Tone.BAD
     long = [one for one in seen.running if one.seconds >= _LONG or one.waits_for]
     long.sort(key=lambda one: -one.seconds)
     for call in long[:_MOST]:
@@ -199,8 +196,7 @@ def _warnings(seen: _Seen) -> Iterator[tuple[str, Tone]]:
             Tone.WARNING,
         )
     if seen.repairs:
-        things = several(seen.repairs, "thing")
-        yield f"{things} to repair: graphdriver fsck {seen.target.home}", Tone.WARNING
+        yield repairs_text(seen.repairs, seen.target.home), Tone.WARNING
     for note in seen.notes:
         yield note, Tone.WARNING
 

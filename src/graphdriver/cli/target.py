@@ -143,20 +143,26 @@ def _plugin(name: str) -> Target:
     except UnreachableError as error:
         home = _remembered_home(name)
         if not home:
+            error.hint = "start it, or read its home with --home DIR"
             raise
         return Target(name, home=home, trouble=error.problem)
 
 
 def _remembered_home(name: str) -> str:
-    """Return the home that a plugin was told to serve by the last Init; ``""`` if it is not known."""
+    """Return the home that a plugin was told to serve by the last Init; ``""`` if it is not known.
+
+    After a daemon has stopped it is not remembered, and is looked for at Docker's usual place.
+    """
     from graphdriver.docker.daemon import InitFile
     from graphdriver.docker.state import STATES
+    from graphdriver.serving.home_contents import IDENTITY
 
     with contextlib.suppress(OSError, ValueError, GraphDriverError):
         daemon = InitFile(os.path.join(STATES, name)).read()
         if daemon and os.path.isdir(daemon.init.home):
             return daemon.init.home
-    return ""
+    usual = os.path.join(_ROOTS[0], name)
+    return usual if os.path.lexists(os.path.join(usual, IDENTITY)) else ""
 
 
 def _socket(text: str) -> Target:

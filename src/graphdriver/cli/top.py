@@ -136,7 +136,8 @@ def _as_json(picture: _Picture) -> dict[str, object]:
 def _draw(page: Page, found: Target, before: _Picture | None, now: _Picture) -> None:
     status = now.status
     up = "" if status.started is None else f" for {period(time.time() - status.started)}"
-    page.line(Toned(found.name, Tone.HEADING), f"  {status.driver or ''}, serving{up}")
+    held = f"{number(status.mounts)} mounted, {several(status.references or 0, 'reference')}"
+    page.line(Toned(found.name, Tone.HEADING), f"  {status.driver or ''}, serving{up}, {held}")
     page.line(Toned(_summary(before, now), Tone.QUIET))
     page.line()
     room = page.room(spare=3)
@@ -185,8 +186,6 @@ def _summary(before: _Picture | None, now: _Picture) -> str:
         parts.append(f"out {rate(_grown(before.status.bytes_out, status.bytes_out) / passed)}")
     else:
         parts.append(f"in {size(status.bytes_in)}, out {size(status.bytes_out)} since its start")
-    parts.append(f"{number(status.mounts)} mounted")
-    parts.append(several(status.references or 0, "reference"))
     return ", ".join(parts)
 
 
