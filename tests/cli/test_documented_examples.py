@@ -21,6 +21,7 @@ from graphdriver import Client
 from graphdriver.cli import main
 from tests.support import certificates
 from tests.support.command import environment
+from tests.support.docker_root import DockerRoot
 from tests.support.documented import ROOT, Block, blocks, pages
 
 pytestmark = pytest.mark.root
@@ -216,6 +217,29 @@ def serves_tls(text: str, ground: Ground) -> None:
         pass
 
 
+def looks_at_a_plugin(text: str, ground: Ground) -> None:
+    with ground.serves():
+        with Client(ground.name, timeout=60) as client:
+            client.init(str(ground.directory / "home"))
+            client.create("base")
+        ground.run(text.replace("py-overlay2", ground.name).replace("debian:12", "base"))
+    assert (ground.directory / "layers.html").exists()
+
+
+def checks_a_home(text: str, ground: Ground) -> None:
+    home = DockerRoot(ground.directory / "root").home
+    database = home.parent / "volumes" / "metadata.db"  # a daemon of this data root would lock it
+    database.parent.mkdir()
+    database.touch()
+    with ground.serves(), Client(ground.name, timeout=60) as client:
+        client.init(str(home))
+        client.cleanup()
+    doctor, *lines = text.replace("/var/lib/docker/py-overlay2", str(home)).splitlines()
+    # What it finds on this machine is another matter.
+    ground.run(f"{doctor.partition('#')[0]} || [ $? -ge 13 ]")
+    ground.run("\n".join(lines))
+
+
 RUN: dict[str, Callable[[str, Ground], None]] = {
     "make run     # makes the environment and serves the best driver that works here": make_targets,
     "make test                     # everything; as root on Debian 12 with docker.io installed, real"
@@ -235,6 +259,12 @@ RUN: dict[str, Callable[[str, Ground], None]] = {
     "graphdriver drivers                                    # which drivers work here, and why"
     " others do not": lists_and_serves_drivers,
     "graphdriver drivers                   # does it work here?": lists_and_serves_erofs,
+    "graphdriver status py-overlay2                       # is it well, and what has it done?": (
+        looks_at_a_plugin
+    ),
+    "graphdriver doctor                                   # is something wrong with this machine?": (
+        checks_a_home
+    ),
 }
 """What runs an example, by its first line."""
 
