@@ -357,7 +357,12 @@ class Store:
                     is_known = name in self._undeleted
                     self._undeleted[name] = _reason(error)
                 if not is_known:  # once, not with each try
-                    _log.exception("%s/%s/%s cannot be deleted", self.home, TRASH, name)
+                    unexpected = None if isinstance(error, OSError) else error
+                    _log.error(
+                        "%s/%s/%s cannot be deleted: %s; tried again with each Remove",
+                        *(self.home, TRASH, name, _reason(error)),
+                        exc_info=unexpected,
+                    )
             else:
                 with self._guard:
                     self._undeleted.pop(name, None)

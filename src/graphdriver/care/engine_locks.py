@@ -49,8 +49,7 @@ def at_rest(root: str, databases: Sequence[str]) -> Iterator[None]:
             raise GraphDriverError(
                 f"{os.path.join(root, databases[0])} is missing, so it is unknown whether an engine"
                 " runs",
-                hint=f"see that {root} is the engine's own directory; each start of the engine makes"
-                " the file",
+                hint="start the engine once, which makes it",
             )
         yield
 

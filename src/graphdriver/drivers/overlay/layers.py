@@ -239,7 +239,8 @@ class OverlayLayers(ProtoDriver):
     def _refuse_if_parent(self, id: str) -> None:
         if child := self._parents.first_child(id):
             raise InUseError(
-                f"the layer is the parent of layer {child}", hint="remove that one first"
+                f"the layer is the parent of layer {child}",
+                hint="remove that one first; graphdriver gc removes one that no daemon knows",
             )
 
     # --- get and put ------------------------------------------------------------------------------
