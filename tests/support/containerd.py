@@ -46,10 +46,25 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"
 
 
 class Containerd:
-    """containerd, with a snapshotter called ``ours``, optionally with capabilities."""
+    """containerd, with a snapshotter called ``ours``.
 
-    def __init__(self, folder: Path, address: str, capabilities: Sequence[str] = ()) -> None:
+    Args:
+        folder: the directory of its files.
+        address: the snapshotter's socket.
+        capabilities: of the snapshotter.
+        namespace: of all that its client makes. The state of running containers is kept in
+            ``/run/containerd/runc/NAMESPACE``, for every containerd of the machine.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        address: str,
+        capabilities: Sequence[str] = (),
+        namespace: str = "default",
+    ) -> None:
         self.folder = folder
+        self._namespace = namespace
         self._process: subprocess.Popen[bytes]
         self._config = folder / "c.toml"
         self._config.write_text(
@@ -109,7 +124,8 @@ class Containerd:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run its client, whether or not it succeeds."""
-        command = [*engine("ctr"), "-a", f"{self.folder}/c.sock", *words]
+        where = ("-a", f"{self.folder}/c.sock", "-n", self._namespace)
+        command = [*engine("ctr"), *where, *words]
         return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
 
     def inside(self, container: str, *words: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.soak.engines.side import Side
 from tests.support import inspection
+from tests.support.command import graphdriver
 
 GROWTH = 48 << 20
 """Bytes by which the memory of a process may grow."""
@@ -24,6 +25,8 @@ def check(side: Side) -> None:
     assert inspection.litter(side.home) == []
     assert inspection.marked(side.home) == set()
     side.check_layers()
+    checked = graphdriver("fsck", str(side.home))
+    assert checked.returncode == 0, checked.stdout.decode() + checked.stderr.decode()
     check_process(side)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import secrets
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -40,7 +42,8 @@ class ContainerdSide(Side):
         super().__init__(driver, disk, folder, chance)
         self.home = disk.place / "home"
         self.snapshotter = Snapshotter(folder, driver, "-v", "--log-format", "json", root=self.home)
-        self.containerd = Containerd(folder, self.snapshotter.address)
+        self._namespace = f"soak-{secrets.token_hex(4)}"
+        self.containerd = Containerd(folder, self.snapshotter.address, namespace=self._namespace)
         self._chains: dict[str, list[str]] = {}
         """The snapshots that each image and each container needs."""
 
@@ -98,6 +101,7 @@ class ContainerdSide(Side):
             self.containerd.stop()
             self.snapshotter.__exit__()
             end_shims(self.folder)
+            shutil.rmtree(f"/run/containerd/runc/{self._namespace}", ignore_errors=True)
 
     def _kill_tasks(self) -> None:
         for task in self.ctr("task", "ls", "-q").split():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from tests.soak.engines.side import Side
 
 LONGEST_DELAY = 0.6
 """Seconds after which something is killed, at most; most actions take about as long."""
+
+LONGEST_LIMIT = 10.0
+"""Seconds for which the process under test has few descriptors or little memory, at most."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def few_descriptors(side: Side) -> Iterator[None]:
 @contextlib.contextmanager
 def little_memory(side: Side) -> Iterator[None]:
     """Let the process under test map only some more memory than it has mapped."""
-    more = side.chance.randrange(0, 64 << 20)
+    more = side.chance.randrange(0, 2 << 20)
     with open(f"/proc/{side.pid}/statm") as file:
         mapped = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     with _limited(side, resource.RLIMIT_AS, mapped + more):
@@ -82,12 +86,20 @@ def little_memory(side: Side) -> Iterator[None]:
 @contextlib.contextmanager
 def _limited(side: Side, what: int, most: int) -> Iterator[None]:
     pid, before = side.pid, resource.prlimit(side.pid, what)
+
+    def lift() -> None:
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            resource.prlimit(pid, what, before)
+
     resource.prlimit(pid, what, (most, before[1]))
+    # A connection without a thread or a descriptor waits, and its call with it.
+    lifting = threading.Timer(LONGEST_LIMIT, lift)
+    lifting.start()
     try:
         yield
     finally:
-        with contextlib.suppress(ProcessLookupError):  # it has ended
-            resource.prlimit(pid, what, before)
+        lifting.cancel()
+        lift()
         keep_serving(side)
 
 

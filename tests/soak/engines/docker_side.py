@@ -10,12 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from graphdriver.care.docker_records import read_docker
 from tests.soak.engines import content
 from tests.soak.engines.content import Change, Tree, new_files, some_change
 from tests.soak.engines.disk import Disk
 from tests.soak.engines.errors import RefusedError
 from tests.soak.engines.side import OVERLAYS, Action, Container, Image, Side, end_shims
 from tests.support import inspection, leftovers
+from tests.support.command import graphdriver
 from tests.support.daemon import Daemon
 from tests.support.ground import find_docker, new_folder
 from tests.support.images import image_archive, read_saved
@@ -170,10 +172,30 @@ class DockerSide(Side):
         for name in self.docker("ps", "--all", "--format={{.Names}}").split():
             if not name.startswith("container"):
                 self.docker("rm", "--force", name)
+        self._remove_garbage()
         archive = self.folder / "empty.tar"
         archive.write_bytes(bytes(10240))
         self.docker("import", str(archive), "empty")
         self.docker("rmi", "empty")
+
+    def _remove_garbage(self) -> None:
+        """Remove layers that the daemon has made and forgotten; they would keep their parents.
+
+        After a failed Get it does not remove the layer ``ID-init``.
+        """
+        recorded = read_docker(str(self.daemon.root), self.plugin.name)
+        assert not recorded.unread
+        garbage = inspection.layers(self.home) - recorded.layers.keys() - recorded.named
+        if not garbage:
+            return
+        self.figures.garbage += len(garbage)
+        self.stop_engine()
+        self.stop()
+        collected = graphdriver("gc", "--remove", str(self.home))
+        assert collected.returncode == 0, collected.stdout.decode() + collected.stderr.decode()
+        assert not inspection.layers(self.home) & garbage
+        self.start()
+        self.start_engine()
 
     def check_saved(self, name: str) -> None:
         """Save an image, and compare the digest of each layer."""

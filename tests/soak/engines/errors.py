@@ -44,6 +44,7 @@ UNDERSTOOD: Final = {
 
 PLUGIN_ENDED: Final = (
     r"[Ee]rror while dialing.*s\.sock",
+    r": (connection closed|transport is closing|error reading from server: EOF): unavailable",
     r"(Post|Get) \"\S+\.sock/\S+\": .*(EOF|closed|refused|reset by peer|no such file)",
     r"dial unix /\S+\.sock: connect: (connection refused|no such file or directory)",
 )

@@ -14,6 +14,7 @@ def shown(side: Side) -> str:
         f"{side.engine} on {side.driver}: {figures.rounds} rounds, "
         f"{sum(figures.actions.values())} actions, {sum(figures.refused.values())} refused, "
         f"{sum(figures.calls.values())} calls, {figures.bytes >> 20} MiB, "
+        f"{figures.garbage} forgotten layers, "
         f"at most {figures.most_memory >> 20} MiB and {figures.most_descriptors} descriptors",
         f"  actions: {_counted(figures.actions)}",
         f"  refused: {_counted(figures.refused)}",

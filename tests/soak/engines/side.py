@@ -83,6 +83,8 @@ class Figures:
     """How the process under test has ended by itself, while something was disturbed."""
     bytes: int = 0
     """Of the content that was made."""
+    garbage: int = 0
+    """Layers that the engine has forgotten, and `graphdriver gc` has removed."""
     most_memory: int = 0
     most_descriptors: int = 0
 
@@ -271,7 +273,6 @@ class Side(ABC):
         for action in self._late:
             self.check_content(sorted(action.changes))
         self._late.clear()
-        self._all_stopped = False
         for name in self._doubtful:
             self.forget(name)
             self.images.pop(name, None)
@@ -279,6 +280,7 @@ class Side(ABC):
         self.collect_garbage()
         self._doubtful.clear()
         self._pinned.clear()
+        self._all_stopped = False
 
     def note_all_stopped(self) -> None:
         """Note that no container runs any more, whatever is noted later of the time before."""
