@@ -11,6 +11,7 @@
 - `gc`: ``graphdriver gc``.
 - `inspect`: ``graphdriver inspect``.
 - `layers`: ``graphdriver layers``.
+- `new`: ``graphdriver new``.
 - `package`: ``graphdriver package``.
 - `record`: ``graphdriver record``.
 - `serve`: ``graphdriver serve``.

@@ -19,6 +19,7 @@ from graphdriver.cli import (
     gc,
     inspect,
     layers,
+    new,
     package,
     record,
     serve,
@@ -46,6 +47,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     gc.COMMAND,
     conform.COMMAND,
     record.COMMAND,
+    new.COMMAND,
     package.COMMAND,
     units.COMMAND,
 )

@@ -2,6 +2,7 @@
 
 - `loading`: finds a driver by its name, through entry points, or as ``module:Class``.
 - `choice`: finds out which driver suits a directory best.
+- `new_project`: writes the project of a new driver, from templates in ``project/``.
 - `options`: lists and reads a driver's options. `probe_record`: what the last probe of a home
   found.
 - `layer_checks`: the checks of a layer's directory that all drivers make.

@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 
 from graphdriver.errors import UnsupportedError
@@ -141,3 +142,29 @@ def secure(path: str, mode: int, flags: int = 0) -> None:
             )
     finally:
         os.close(fd)
+
+
+@contextlib.contextmanager
+def new_directory(path: str) -> Iterator[str]:
+    """Make a directory that is whole or not there: a ``with`` block fills it under another name.
+
+    Args:
+        path: what does not exist yet, or is an empty directory.
+
+    Yields:
+        The directory to fill.
+
+    Raises:
+        UnsupportedError: something else is there.
+        OSError: it cannot be made.
+    """
+    if os.path.lexists(path) and not (os.path.isdir(path) and not os.listdir(path)):
+        raise UnsupportedError(
+            f"{path} exists and is not an empty directory", hint="remove it, or name another one"
+        )
+    path = os.path.abspath(path)
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=os.path.dirname(path)) as above:
+        made = os.path.join(above, "whole")
+        os.mkdir(made, 0o755)
+        yield made
+        os.rename(made, path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterable
 from typing import Final
 
@@ -13,7 +12,8 @@ from graphdriver.docker.address.listeners import PLUGIN_SOCKETS
 from graphdriver.docker.managed.config import PROPAGATED, SOCKET, plugin_config
 from graphdriver.docker.managed.distributions import WHERE, add_distribution, needed
 from graphdriver.docker.managed.rootfs import Rootfs
-from graphdriver.errors import MalformedRequestError, UnsupportedError
+from graphdriver.errors import MalformedRequestError
+from graphdriver.files.directories import new_directory
 
 _NAME: Final = re.compile(
     r"(?:[a-z0-9.-]+(?::[0-9]+)?/)?[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*"
@@ -41,8 +41,6 @@ def expect_reference(name: str) -> str:
 def make_bundle(driver: str, distribution: str, capabilities: Iterable[str], output: str) -> int:
     """Make a directory with ``config.json`` and ``rootfs/``.
 
-    It is made under another name and renamed, so that it is whole or not there.
-
     Args:
         driver: the driver's name, as ``graphdriver serve`` takes it.
         distribution: the Python distribution that it is in.
@@ -55,15 +53,9 @@ def make_bundle(driver: str, distribution: str, capabilities: Iterable[str], out
     Raises:
         UnsupportedError: the directory is not empty; something that is needed is not installed.
     """
-    if os.path.lexists(output) and not (os.path.isdir(output) and not os.listdir(output)):
-        raise UnsupportedError(
-            f"{output} exists and is not an empty directory", hint="remove it, or name another one"
-        )
-    output = os.path.abspath(output)
-    with tempfile.TemporaryDirectory(prefix=".bundle-", dir=os.path.dirname(output)) as directory:
-        made = os.path.join(directory, "bundle")
+    with new_directory(output) as made:
         root = os.path.join(made, "rootfs")
-        os.makedirs(root)
+        os.mkdir(root, 0o755)
         interpreter = _fill(Rootfs(root), distribution)
         command = (
             *(interpreter, "-P", "-s", "-m", "graphdriver", "serve", driver),
@@ -74,9 +66,7 @@ def make_bundle(driver: str, distribution: str, capabilities: Iterable[str], out
         with open(os.path.join(made, "config.json"), "w", encoding="utf-8") as file:
             json.dump(config, file, indent=2)
             file.write("\n")
-        size = _size(made)
-        os.rename(made, output)
-    return size
+        return _size(made)
 
 
 def _fill(rootfs: Rootfs, distribution: str) -> str:
