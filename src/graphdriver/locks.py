@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from threading import get_ident
 from typing import NamedTuple
 
 
@@ -43,8 +44,8 @@ class LayerLocks:
         """Wait until no other call owns the layer and, if exclusively, until no call shares it."""
         with self._guard:
             lock = self._used(id)
-        me = threading.get_ident()
-        if not lock.owner.acquire(blocking=False):
+        me = get_ident()
+        if not lock.owner.acquire(False):
             self._waiting[me] = id
             lock.owner.acquire()
             del self._waiting[me]
@@ -63,7 +64,6 @@ class LayerLocks:
                 lock.exclusive = False
                 self._changed.notify_all()
             self._unused(id, lock)
-            lock.holder = 0
         lock.owner.release()
 
     def share(self, id: str) -> None:
@@ -72,13 +72,13 @@ class LayerLocks:
             lock = self._used(id)
             if lock.exclusive:
                 self._wait_while(lambda: lock.exclusive, id)
-            lock.sharers.append(threading.get_ident())
+            lock.sharers.append(get_ident())
 
     def unshare(self, id: str) -> None:
         """End what `share` began."""
         with self._guard:
             lock = self._locks[id]
-            lock.sharers.remove(threading.get_ident())
+            lock.sharers.remove(get_ident())
             if not lock.sharers:
                 self._changed.notify_all()
             self._unused(id, lock)
@@ -99,7 +99,7 @@ class LayerLocks:
 
     def _wait_while(self, is_taken: Callable[[], bool], id: str) -> None:
         """Wait until a layer is not taken any more; the guard is held."""
-        me = threading.get_ident()
+        me = get_ident()
         self._waiting[me] = id
         self._changed.wait_for(lambda: not is_taken())
         del self._waiting[me]
@@ -122,7 +122,7 @@ class _Lock:
 
     Attributes:
         owner: held by the call that has the layer as its own.
-        holder: the thread of that call; 0 if there is none.
+        holder: the thread of that call, or of the one before; 0 before the first.
         exclusive: whether that call has it exclusively.
         sharers: the threads of the calls that share the layer.
         users: how many calls hold any of it, or wait for it; the lock is dropped with the last.

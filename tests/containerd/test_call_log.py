@@ -23,6 +23,7 @@ from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.serving import call_log
 from tests.support.call_lines import Lines, collected_lines, members
+from tests.support.json_log import json_lines
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.root
@@ -101,6 +102,28 @@ def test_each_call_has_a_line_at_its_end(calls: Calls, driver: Slow, lines: Line
         ("Prepare", "a", "ALREADY_EXISTS"),
         ("List", None, "OK"),
     ]
+
+
+class Talks(VfsDriver):
+    """Logs something while it makes a layer."""
+
+    def create(
+        self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
+    ) -> None:
+        logging.getLogger("a.driver").warning("in create")
+        super().create(id, parent, mount_label, storage_opt)
+
+
+def test_a_line_of_a_driver_names_the_call_the_layer_and_the_snapshot(folder: Path) -> None:
+    snapshots = Snapshots(Talks(), str(folder / "root"))
+    with (
+        SnapshotterServer(snapshots, str(folder / "s.sock")) as server,
+        contextlib.closing(Calls(server.address)) as calls,
+        json_lines() as lines,
+    ):
+        calls.prepare("a")
+    (line,) = lines.of("in create")
+    assert (line["call"], line["layer"], line["snapshot"]) == ("Prepare", "1", "a")
 
 
 class Exits(VfsDriver):

@@ -84,7 +84,6 @@ def test_gets_count_since_the_start_of_the_process(serve: Serve, path: Path) -> 
     served = serve()
     create(served, "a")
     served.layers.got("a")
-    served.layers.held("a")
     served.release()  # as after Cleanup
     served.claim(str(path))
     served.init_driver()

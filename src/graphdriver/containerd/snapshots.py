@@ -36,6 +36,8 @@ from graphdriver.errors import (
     MalformedRequestError,
     UnsupportedError,
 )
+from graphdriver.locks import HeldLock
+from graphdriver.serving.call_log import current_call
 from graphdriver.serving.served_home import ServedHome
 
 ENGINE: Final = "containerd"
@@ -65,7 +67,6 @@ class Snapshots:
     def __init__(self, driver: ProtoDriver, root: str, options: Sequence[str] = ()) -> None:
         self.served = ServedHome(driver, ENGINE)
         self._driver = driver
-        self._locks = self.served.locks
         self._warned = False
         self._uses: dict[int, str] = {}
         """The layer that each uncommitted snapshot shows, for the record of it."""
@@ -107,6 +108,12 @@ class Snapshots:
         """Keep what a snapshot's mounts need, until `_release`."""
         if self.served.keeps_mounts:
             self.served.keeps_mounts.keep_mounts(layer, str(number))
+
+    def _held(self, id: str, parent: str | None = None, *, exclusive: bool = False) -> HeldLock:
+        """Lock a layer for a ``with`` block; the call's lines in the log name it from then on."""
+        if call := current_call():
+            call.layer = parent if id.startswith("view-") else id
+        return self.served.locks.held(id, parent, exclusive=exclusive)
 
     def _use(self, number: int, layer: str) -> None:
         """Record that a snapshot's mounts show a layer, until `_release_mounts`."""
@@ -166,7 +173,7 @@ class Snapshots:
         number = self._metadata.next_number()
         layer = "" if kind is SnapshotKind.VIEW and below else str(number)
         below_layer = below.layer if below else ""
-        with self._locks.held(layer or f"view-{number}", below_layer or None):
+        with self._held(layer or f"view-{number}", below_layer or None):
             if layer:
                 self._create(layer, below_layer, labels)
             try:
@@ -208,9 +215,7 @@ class Snapshots:
         snapshot = self._metadata.stat(key)
         if snapshot.kind is SnapshotKind.COMMITTED:
             raise UnsupportedError(f"the snapshot {key!r} is committed, and has no mounts")
-        with self._locks.held(
-            snapshot.layer or f"view-{snapshot.number}", snapshot.parent_layer or None
-        ):
+        with self._held(snapshot.layer or f"view-{snapshot.number}", snapshot.parent_layer or None):
             mounts = self._mounts(
                 snapshot.number, snapshot.layer or snapshot.parent_layer, snapshot.kind
             )
@@ -220,7 +225,7 @@ class Snapshots:
     def _mounts(self, number: int, layer: str, kind: SnapshotKind) -> Sequence[Mount]:
         read_only = kind is SnapshotKind.VIEW
         self._use(number, layer)
-        self.served.layers.got(layer)
+        self.served.layers.got(layer, references=0)
         if self.served.names_mounts:
             self._keep(number, layer)
             return returned.mounts(self.served.names_mounts.mounts(layer, read_only=read_only))
@@ -243,7 +248,7 @@ class Snapshots:
             )
         if self._metadata.exists(name):
             raise LayerExistsError(f"the snapshot {name!r} exists already")
-        with self._locks.held(snapshot.layer):
+        with self._held(snapshot.layer):
             # In this order: after a crash, each snapshot that the database calls committed is on disk.
             self.served.sync()
             self._metadata.commit(snapshot, name, labels)
@@ -260,11 +265,11 @@ class Snapshots:
         """
         snapshot = self._metadata.stat(key)
         if not snapshot.layer:
-            with self._locks.held(f"view-{snapshot.number}", snapshot.parent_layer):
+            with self._held(f"view-{snapshot.number}", snapshot.parent_layer):
                 self._metadata.remove(snapshot)
                 self._release(snapshot.number)
             return
-        with self._locks.held(snapshot.layer, exclusive=True):
+        with self._held(snapshot.layer, exclusive=True):
             self._metadata.remove(snapshot)
             self._release(snapshot.number)
             self._remove_layer(snapshot.layer)
@@ -342,14 +347,14 @@ class Snapshots:
             return snapshot.usage
         if not snapshot.layer:
             return Usage(0, 0)
-        with self._locks.held(snapshot.layer):
+        with self._held(snapshot.layer):
             return self._usage.count(snapshot.layer)
 
     def cleanup(self) -> list[str]:
         """Remove the layers that belong to no snapshot; return them."""
         freed = []
         for layer in self._metadata.orphans():
-            with self._locks.held(layer, exclusive=True):
+            with self._held(layer, exclusive=True):
                 # Again under the lock: it may have become a snapshot's layer meanwhile.
                 if layer in self._metadata.orphans() and self._remove_layer(layer):
                     freed.append(layer)

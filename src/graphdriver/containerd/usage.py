@@ -69,4 +69,9 @@ class UsageCounter:
                     self._served.layers.counted(one.layer, usage)
             except (Exception, SystemExit) as error:
                 if self._metadata.exists(key):  # otherwise it was removed meanwhile
-                    _log.warning("the snapshot %s cannot be counted: %s", key, error)
+                    _log.warning(
+                        "the snapshot %s cannot be counted: %s",
+                        key,
+                        error,
+                        extra={"graphdriver": {"snapshot": key}},
+                    )

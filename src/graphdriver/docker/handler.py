@@ -187,7 +187,11 @@ class Handler:
         self, undo: Callable[[Handler, _ParsedCall], None], parsed: _ParsedCall, call: Call
     ) -> None:
         try:
-            with self._session, self.served.locks.held(parsed.message.id, exclusive=True):
+            with (
+                call.undoing(),
+                self._session,
+                self.served.locks.held(parsed.message.id, exclusive=True),
+            ):
                 undo(self, parsed)
         except (Exception, SystemExit) as error:
             call.undone(error)
@@ -226,9 +230,9 @@ class Handler:
             self.served.remove(id)
 
     def _get(self, parsed: _ParsedCall) -> Any:
-        got = self._make(parsed)
-        self.served.layers.got(parsed.message.id, parsed.request.peer)
-        self.served.layers.held(parsed.message.id)
+        request, message = parsed.request, parsed.message
+        got = parsed.kind.make(self.driver, message, request.body)
+        self.served.layers.got(message.id, request.peer)
         return got
 
     def _put(self, parsed: _ParsedCall) -> None:

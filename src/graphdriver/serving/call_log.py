@@ -12,6 +12,8 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Iterator
+from threading import get_ident
 from typing import TYPE_CHECKING, Final, Protocol
 
 from graphdriver.errors import GraphDriverError
@@ -27,18 +29,13 @@ SLOW: Final = 30.0
 _calls = logging.getLogger("graphdriver.calls")
 
 
-class _Current(threading.local):
-    """The call that a thread makes."""
-
-    call: Call | None = None
-
-
-_current = _Current()
+_running: Final[dict[int, Call]] = {}
+"""The running calls, by the thread that makes each (`threading.get_ident`)."""
 
 
 def current_call() -> Call | None:
     """Return the call that this thread makes, if it makes one."""
-    return _current.call
+    return _running.get(get_ident())
 
 
 class Caller(Protocol):
@@ -68,7 +65,6 @@ class CallLog:
     def __init__(self, tracing: Tracing | None = None) -> None:
         self.figures = Figures()
         self._tracing = tracing
-        self._running: set[Call] = set()
         self._busy = threading.Event()
         self._closed = threading.Event()
         self._guard = threading.Lock()
@@ -76,8 +72,8 @@ class CallLog:
 
     def begin(self, name: str) -> Call:
         """Begin a call; the caller ends it."""
-        call = _current.call = Call(self, self._running, name)
-        self._running.add(call)
+        call = Call(self, name)
+        _running[call.thread] = call
         if self._tracing is not None:
             call.span = self._tracing.begin(name)
         if not self._busy.is_set():  # at most once in `SLOW` seconds
@@ -90,7 +86,8 @@ class CallLog:
 
     def in_flight(self) -> list[Call]:
         """Return the running calls, the oldest first."""
-        return sorted(self._running, key=lambda call: call.started)
+        mine = [call for call in list(_running.values()) if call.log is self]
+        return sorted(mine, key=lambda call: call.started)
 
     def close(self) -> None:
         """Stop looking for slow calls. May be repeated."""
@@ -113,7 +110,7 @@ class CallLog:
     def _look(self) -> None:
         while True:
             self._busy.wait()
-            running = list(self._running)
+            running = self.in_flight()
             if not running:
                 # All calls have ended. Sleep all the same: a caller that makes one small call after
                 # another must not pay for waking this thread each time.
@@ -123,12 +120,12 @@ class CallLog:
             if self._closed.wait(pause):
                 return
             now = time.monotonic()
-            for call in list(self._running):
+            for call in self.in_flight():
                 if call.due <= now:
                     call.warn(now)
-            if not self._running:
+            if not self.in_flight():
                 self._busy.clear()
-                if self._running:
+                if self.in_flight():
                     self._busy.set()
 
 
@@ -138,6 +135,7 @@ class Call:
     One thread makes it, from its beginning to its end.
 
     Attributes:
+        log: the log that it is in.
         started: when it began, by `time.monotonic`.
         thread: the thread that makes it (`threading.get_ident`).
         peer: the process that calls, if it is known.
@@ -150,11 +148,10 @@ class Call:
     """
 
     __slots__ = (
-        "_log",
-        "_running",
         "bytes",
         "due",
         "layer",
+        "log",
         "name",
         "parent",
         "peer",
@@ -164,13 +161,12 @@ class Call:
         "thread",
     )
 
-    def __init__(self, log: CallLog, running: set[Call], name: str) -> None:
-        self._log = log
-        self._running = running
+    def __init__(self, log: CallLog, name: str) -> None:
+        self.log = log
         self.started = time.monotonic()
         self.due = self.started + SLOW
         self.name = name
-        self.thread = threading.get_ident()
+        self.thread = get_ident()
         self.bytes = 0
         self.peer: Caller | None = None
         self.layer: str | None = None
@@ -186,7 +182,7 @@ class Call:
     @property
     def asked(self) -> str:
         """The call and its layer or snapshot: ``create 4f0c…``."""
-        subject = self.layer or self.snapshot
+        subject = self.snapshot or self.layer
         return f"{self.spoken} {subject}" if subject else self.spoken
 
     @property
@@ -203,24 +199,32 @@ class Call:
             answered: the error that the caller gets, if the call failed.
             cause: the exception that was raised, if there is one.
         """
-        self._running.discard(self)
-        if _current.call is self:
-            _current.call = None
+        if _running.get(self.thread) is self:
+            del _running[self.thread]
         if self.span is not None:
             self.span.end(self, answered, cause)
+
+    @contextlib.contextmanager
+    def undoing(self) -> Iterator[None]:
+        """Make a call that has ended the one of this thread again, while a ``with`` block undoes it."""
+        _running[self.thread] = self
+        try:
+            yield
+        finally:
+            del _running[self.thread]
 
     def came_in(self, count: int) -> None:
         """Count bytes of a layer's tar that came in."""
         self.bytes += count
-        self._log.figures.came_in(count)
+        self.log.figures.came_in(count)
 
     def went_out(self, count: int) -> None:
         """Count bytes of a layer's tar that went out."""
         self.bytes += count
-        self._log.figures.went_out(count)
+        self.log.figures.went_out(count)
 
     def _count(self, error: str) -> None:
-        self._log.figures.ended(self.name, time.monotonic() - self.started, error)
+        self.log.figures.ended(self.name, time.monotonic() - self.started, error)
 
     def done(self, status: int | str) -> None:
         """Log a success.
@@ -273,12 +277,17 @@ class Call:
             extra={"graphdriver": self._members(None)},
         )
 
-    def _members(self, status: int | str | None) -> dict[str, object]:
+    def subject(self) -> dict[str, object]:
+        """Return what every line of the log has that this call causes: itself, and what it is for."""
         members: dict[str, object] = {"call": self.name}
         if self.layer is not None:
             members["layer"] = self.layer
         if self.snapshot is not None:
             members["snapshot"] = self.snapshot
+        return members
+
+    def _members(self, status: int | str | None) -> dict[str, object]:
+        members = self.subject()
         if self.parent:
             members["parent"] = self.parent
         members["ms"] = round((time.monotonic() - self.started) * 1000, 3)

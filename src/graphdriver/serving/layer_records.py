@@ -149,10 +149,17 @@ class LayerRecords:
         if self._records.pop(id, None):
             self._add(Entry(id, removed=True))
 
-    def got(self, id: str, peer: Caller | None = None) -> None:
-        """Record that a layer was got, or that its mounts were named."""
-        record = self._of(id)
+    def got(self, id: str, peer: Caller | None = None, *, references: int = 1) -> None:
+        """Record that a layer was got, or that its mounts were named.
+
+        Args:
+            id: the layer.
+            peer: the process that got it, if it is known.
+            references: how many references begin with it.
+        """
+        record = self._records.get(id) or self._of(id)
         record.gets += 1
+        record.references += references
         record.last_get = time.time()
         record.got_by = peer
 

@@ -1,8 +1,9 @@
 """The log: to stderr, for people or for machines.
 
 A record may have members of its own in ``extra={"graphdriver": {...}}``, such as a call's layer and
-duration. As text they follow the message as ``key=value``; as JSON each line is one object, and they
-are members of it.
+duration. Every other record of a thread that makes a call has that call and its layer as members, also
+one that a driver has logged. As text members follow the message as ``key=value``; as JSON each line is
+one object, and they are members of it.
 
 Many of the logged texts come from callers. So in text lines, control characters are escaped: no layer's
 name can look like a line of the log.
@@ -17,6 +18,7 @@ import threading
 from collections.abc import Mapping
 from typing import Final, Literal
 
+from graphdriver.serving.call_log import current_call
 from graphdriver.serving.times import rfc3339
 
 Form = Literal["text", "json"]
@@ -33,7 +35,7 @@ def set_up(*, verbose: bool, form: Form) -> None:
         form: how lines are written.
     """
     target = logging.StreamHandler(sys.stderr)
-    target.setFormatter(_FORMATTERS[form]())
+    target.setFormatter(FORMATTERS[form]())
     root = logging.getLogger()
     root.handlers[:] = [target]
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
@@ -54,8 +56,10 @@ def _log_unraisable(what: sys.UnraisableHookArgs) -> None:
 
 
 def _members(record: logging.LogRecord) -> Mapping[str, object]:
-    members = getattr(record, "graphdriver", None)
-    return members if isinstance(members, Mapping) else {}
+    own = getattr(record, "graphdriver", None)
+    members = own if isinstance(own, Mapping) else {}
+    call = None if "call" in members else current_call()
+    return {**members, **call.subject()} if call else members
 
 
 class _JSON(logging.Formatter):
@@ -91,4 +95,4 @@ def _value(value: object) -> str:
     return text if plain else json.dumps(text)
 
 
-_FORMATTERS: Final = {"text": _Text, "json": _JSON}
+FORMATTERS: Final = {"text": _Text, "json": _JSON}

@@ -127,7 +127,7 @@ def _asked(call: Call | None) -> str | None:
     """Name the call that holds a lock; None: the thread makes no call, as one that counts usage."""
     if call is None:
         return None
-    subject = call.layer or call.snapshot
+    subject = call.snapshot or call.layer
     return f"{call.name} {subject}" if subject else call.name
 
 

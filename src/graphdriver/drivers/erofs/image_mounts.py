@@ -203,7 +203,12 @@ class ImageMounts:
         try:
             self._unmount(image)
         except OSError as error:
-            _log.warning("the image of layer %s stays mounted: %s", image, error.strerror)
+            _log.warning(
+                "the image of layer %s stays mounted: %s",
+                image,
+                error.strerror,
+                extra={"graphdriver": {"layer": image}},
+            )
 
     def _unmount(self, image: str) -> None:
         point = self._layout.path(image, APPLIED)
