@@ -146,3 +146,24 @@ class CountsHeld(Protocol):
             OSError: that cannot be read.
         """
         ...
+
+
+class ChecksContent(Protocol):
+    """A driver *class* that recorded what the content of its layers must be."""
+
+    def wrong_content(self, home: str, id: str) -> str | None:
+        """Compare a layer's content with what was recorded when it was applied; a class method.
+
+        Args:
+            home: an existing directory, which a process may serve.
+            id: a layer in it.
+
+        Returns:
+            What is wrong, in one sentence without a full stop; ``""`` if nothing is; None if nothing
+            was recorded of this layer.
+
+        Raises:
+            LayerDamagedError: what was recorded is lost.
+            OSError: the layer cannot be read.
+        """
+        ...

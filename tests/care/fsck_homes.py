@@ -6,7 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from graphdriver.driver import Driver
 from graphdriver.drivers.loading import make
+from graphdriver.naive import NaiveDiffDriver
 from graphdriver.serving.served_home import ServedHome
 
 
@@ -19,3 +21,11 @@ def serving(name: str, home: Path, engine: str = "docker") -> Iterator[ServedHom
         served.init_driver()
         yield served
         served.driver.cleanup()
+
+
+@contextlib.contextmanager
+def driving(name: str, home: Path) -> Iterator[Driver]:
+    """Do the same, and give the driver, with the naive differ if it needs that."""
+    with serving(name, home) as served:
+        driver = served.driver
+        yield driver if isinstance(driver, Driver) else NaiveDiffDriver(driver)

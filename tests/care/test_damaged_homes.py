@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,18 +11,10 @@ from graphdriver.care.findings import Severity
 from graphdriver.care.fsck import check, repair
 from graphdriver.conformance.plugin import tars
 from graphdriver.driver import Driver, mounted
-from graphdriver.naive import NaiveDiffDriver
 from tests.care.damages import WAYS, Way
-from tests.care.fsck_homes import serving
+from tests.care.fsck_homes import driving
 
 pytestmark = pytest.mark.root
-
-
-@contextlib.contextmanager
-def driving(name: str, home: Path) -> Iterator[Driver]:
-    with serving(name, home) as served:
-        driver = served.driver
-        yield driver if isinstance(driver, Driver) else NaiveDiffDriver(driver)
 
 
 @pytest.fixture

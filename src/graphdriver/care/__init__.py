@@ -8,6 +8,7 @@
 - `findings`: what a check found, how bad it is, and what to do.
 - `fsck`: the check of a home and its repair. `framework_checks`, `engine_checks`: the checks of the
   framework's own files, and against the engine's records. `ways_out`: what to do about lost content.
+- `content`: the check of layers' content. `tar_split`: Docker's record of a tar.
 - `local_driver`: a home taken up in this process. `engine_records`: the records of its engine.
 - `garbage`: layers that no record names.
 - `home_layers`: the layers of a home by all that can be read. `usage`: the disk usage of one.

@@ -47,7 +47,7 @@ class FoundDamage:
     Attributes:
         home: the home.
         damage: what is wrong.
-        checks: what found it, and repairs it.
+        checks: what found it, and repairs it; None: nothing repairs it.
         owners: what cannot work because content was lost, by the engine's records.
         is_repaired: whether it was repaired.
         failure: why it could not be; ``""`` if it was not tried.
@@ -55,13 +55,14 @@ class FoundDamage:
 
     home: str
     damage: Damage
-    checks: ChecksHome
+    checks: ChecksHome | None = None
     owners: tuple[Owner, ...] = ()
     is_repaired: bool = False
     failure: str = ""
 
     def mend(self) -> None:
         """Repair it; errors as for `graphdriver.homes.ChecksHome.mend_home`."""
+        assert self.checks
         self.checks.mend_home(self.home, self.damage)
 
     @property
@@ -80,6 +81,7 @@ class CheckedHome:
         served_by: the processes that serve it, in words.
         layers: how many layers there are; None: the driver does not list them.
         unfinished: how many layers a plugin is filling, or did not fill to the end.
+        records: the engine's records; None: there are none.
         found: what is wrong, the damaged layers first.
         notes: what could not be checked, and why.
     """
@@ -89,6 +91,7 @@ class CheckedHome:
     served_by: Sequence[str] = ()
     layers: int | None = None
     unfinished: int = 0
+    records: EngineRecords | None = None
     found: list[FoundDamage] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -122,7 +125,7 @@ def check(path: str) -> CheckedHome:
         home.identity = identity_of(home.path)
     home.served_by = servers_of(home.path)
     engine = home.identity.engine if home.identity else ""
-    driver = _driver_of(home)
+    driver = driver_of(home)
     checks = _checks_of(engine, driver)
     found = list(_found(home.path, checks))
     unfinished = {one.damage.layer for one in found if one.damage.code == UNFINISHED_LAYER}
@@ -133,7 +136,7 @@ def check(path: str) -> CheckedHome:
             time.sleep(_PAUSE)
             again = {one.damage for one in _found(home.path, checks)}
             found = [one for one in found if one.damage in again]
-    records = read_records(home.path, engine)
+    home.records = records = read_records(home.path, engine)
     if records and engine == "docker":
         home.notes += records.unread
     # What else is wrong with a layer that is incomplete is no news.
@@ -177,13 +180,13 @@ def repair(home: CheckedHome) -> Iterator[FoundDamage]:
             layer = home.found[at].damage.layer
             yield _tried(home, at, functools.partial(served.remove, layer))
     delete_removed(home)
-    home.layers = _count(home.path, _driver_of(home))
+    home.layers = _count(home.path, driver_of(home))
 
 
 def delete_removed(home: CheckedHome) -> None:
     """Delete what removed layers left in the trash, which a driver may do in the background."""
     with contextlib.closing(Home(home.path, maps_of_group(home.path), adopt=True)):
-        for one in _found(home.path, _checks_of("", _driver_of(home))):
+        for one in _found(home.path, _checks_of("", driver_of(home))):
             if one.damage.code in CODES:
                 with contextlib.suppress(GraphDriverError, OSError):  # the next check finds it
                     one.mend()
@@ -205,13 +208,15 @@ def _found(path: str, checks: Sequence[ChecksHome]) -> Iterator[FoundDamage]:
             yield FoundDamage(path, damage, one)
 
 
-def _driver_of(home: CheckedHome) -> type[ProtoDriver] | None:
+def driver_of(home: CheckedHome) -> type[ProtoDriver] | None:
+    """Return the class of a home's driver; None, and a note, if it is not installed."""
     if home.identity is None:
         return None
     try:
         return load_installed(home.identity.driver)
     except GraphDriverError as error:
-        home.notes.append(f"only what every home has was checked: {error}")
+        note = f"only what every home has was checked: {error}"
+        home.notes += [] if note in home.notes else [note]
         return None
 
 

@@ -17,6 +17,7 @@ _EXAMPLES = """\
 examples:
   graphdriver fsck /var/lib/docker/py-overlay2             check, also while the plugin runs
   graphdriver fsck --repair /var/lib/docker/py-overlay2    stop the daemon and the plugin before
+  graphdriver fsck --deep /var/lib/docker/py-overlay2      read all files, and compare them
   graphdriver fsck --json /var/lib/graphdriver | jq -r '.found[].layer'
 """
 
@@ -24,7 +25,10 @@ _NOTES = """\
 Without --repair nothing is changed. A sound home is one line and exit code 0. The code is 13 if all can
 be repaired, and 14 if content was lost: that is never repaired.
 
-An interrupted repair is continued by the next one.
+With --deep, layers of erofs are compared with the SHA-256 of their tars, and those of other drivers
+with what the Docker daemon has recorded of them. In a snapshotter's root only erofs has such records.
+
+An interrupted repair, or check with --deep, is continued by the next one.
 """
 
 
@@ -37,6 +41,11 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repair", action="store_true", help="repair what can be repaired; no plugin may run"
     )
+    parser.add_argument(
+        "--deep",
+        action="store_true",
+        help="also read the content of all layers, and compare it with what was recorded of it",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
@@ -47,6 +56,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     process.expect_root()
     home = fsck.check(arguments.home)
+    if arguments.deep:
+        _check_content(home)
     if arguments.repair:
         _repair(home)
     if arguments.json:
@@ -59,6 +70,16 @@ def _run(arguments: argparse.Namespace) -> int:
     if home.worst is None:
         return OK
     return DAMAGED if home.worst is Severity.DAMAGE else WARNED
+
+
+def _check_content(home: CheckedHome) -> None:
+    from graphdriver.care.content import ContentCheck
+    from graphdriver.cli import screen
+
+    check = ContentCheck(home)
+    with screen.progress("reading layers", len(check.layers)) as done:
+        for _ in check.run():
+            done(1)
 
 
 def _repair(home: CheckedHome) -> None:

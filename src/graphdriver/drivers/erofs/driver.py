@@ -16,7 +16,7 @@ from typing import ClassVar, Final
 
 from graphdriver.driver import Change, ClosableStream, Mount, Needs, ReadStream, Suitability
 from graphdriver.drivers.erofs import reading
-from graphdriver.drivers.erofs.checking import ImageChecks
+from graphdriver.drivers.erofs.checking import ImageChecks, wrong_content
 from graphdriver.drivers.erofs.layers import ErofsLayers, ImageSetup
 from graphdriver.drivers.erofs.layout import ImageLayout
 from graphdriver.drivers.erofs.probe import Found, expect_erofs, probe_erofs
@@ -107,6 +107,11 @@ class ErofsDriver(OverlayDriver):
     def checks_of(cls, home: str) -> OverlayChecks:
         """Return the checks of a home."""
         return ImageChecks(ImageLayout(home))
+
+    @classmethod
+    def wrong_content(cls, home: str, id: str) -> str | None:
+        """Compare a layer's tar with its record (`graphdriver.homes.ChecksContent`)."""
+        return wrong_content(ImageLayout(home), id)
 
     def mounts(self, id: str, *, read_only: bool) -> Sequence[Mount]:
         """Return the layer's mount without making it, with the images below it mounted."""
