@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -118,3 +120,27 @@ def test_a_plugin_that_was_killed_leaves_a_place_that_is_told_of(folder: Path) -
     (found,) = [place for place in findings()["sockets"] if place["subject"] == spec]
     assert (found["code"], found["severity"]) == ("stale-place", "warning")
     assert found["advice"] == f"start the plugin, or remove the file: rm {spec}"
+
+
+@pytest.mark.parametrize(
+    "limited",
+    [
+        ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"],
+        ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys && exec "$@"', "sh"],
+        ["setpriv", "--bounding-set=-all", "--inh-caps=-all"],
+        ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-all"],
+    ],
+    ids=["no /proc", "no /sys", "no capabilities", "no ptrace"],
+)
+def test_what_cannot_be_looked_at_is_told_and_the_rest_is_looked_at(
+    folder: Path, limited: list[str]
+) -> None:
+    (folder / "home" / ".graphdriver").mkdir(parents=True)
+    folder.chmod(0o755)
+    program = [sys.executable, "-m", "graphdriver", "doctor", "--home", f"{folder}/home", "--json"]
+    done = subprocess.run([*limited, *program], capture_output=True, env=command.environment())
+    assert done.returncode in (13, 14), done.stderr
+    assert {one["check"] for one in json.loads(done.stdout)["findings"]} >= {
+        *("kernel", "home", "daemon", "mounts", "propagation", "limits")
+    }
+    assert done.stderr == b""

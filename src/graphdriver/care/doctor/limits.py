@@ -136,7 +136,9 @@ def check_limits(facts: LimitFacts) -> Iterator[Finding]:
     """Yield what the facts mean."""
     shown = (_used(facts.mounts, facts.mounts_most, "mounts"),
             _used(facts.files, facts.files_most, "open files"))  # fmt: skip
-    yield Finding(Severity.NOTE, "limits", "this machine", ", ".join(filter(None, shown)))
+    yield Finding(
+        Severity.NOTE, "limits", "this machine", ", ".join(filter(None, shown)) or "unknown"
+    )
     for used, most, what, name in (
         (facts.mounts, facts.mounts_most, "mounts", "fs.mount-max"),
         (facts.files, facts.files_most, "open files", "fs.file-max"),
