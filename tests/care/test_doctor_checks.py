@@ -234,3 +234,16 @@ def test_limits_of_the_machine() -> None:
     assert bad(check_limits(LimitFacts(files=990, files_most=1000))) == {
         "machine-limit": Severity.WARNING
     }
+
+
+def test_advice_can_be_pasted_into_a_shell_whatever_a_path_is_called() -> None:
+    path = "/h; reboot #"
+    findings = [
+        *check_home(replace(HOME, path=path, mode=0o777, problem="it is damaged")),
+        *check_places([replace(SOCKET, path=path, mode=0o777, listens=False)], frozenset()),
+        *check_places([replace(SPEC, path=path, mode=0o777, problem="it is damaged")], frozenset()),
+        *check_mounts(MountFacts("/h", (replace(MERGED, point=path),))),
+    ]
+    commands = [one.advice for one in findings if path in one.advice]
+    assert len(commands) == 7
+    assert all(f"'{path}'" in one for one in commands)

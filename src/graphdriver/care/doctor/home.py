@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ def check_home(facts: HomeFacts) -> Iterator[Finding]:
             "unusable-home",
             facts.path,
             facts.problem,
-            f"graphdriver fsck {facts.path}",
+            f"graphdriver fsck {shlex.quote(facts.path)}",
         )
     if facts.version and facts.version != facts.installed:
         yield Finding(
@@ -145,7 +146,7 @@ def check_home(facts: HomeFacts) -> Iterator[Finding]:
             "open-home",
             facts.path,
             f"it {problem}: users of this machine can reach the set-user-ID programs in images",
-            f"chown root {facts.path}; chmod 0710 {facts.path}",
+            f"chown root {shlex.quote(facts.path)}; chmod 0710 {shlex.quote(facts.path)}",
         )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -205,7 +206,7 @@ def check_mounts(facts: MountFacts) -> Iterator[Finding]:
             "leaked-mount",
             one.point,
             f"{one.fstype} is mounted there, and layer {one.layer} {why}{users}",
-            f"{'end these processes, then ' if one.holders else ''}umount {one.point}",
+            f"{'end these processes, then ' if one.holders else ''}umount {shlex.quote(one.point)}",
         )
     if len(lost) > _MOST:
         yield Finding(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ def check_places(places: Sequence[PlaceFacts], built_in: frozenset[str]) -> Iter
                 "hidden-place",
                 place.path,
                 f"no daemon reads it: for the name {place.name} it finds {first[place.name]} first",
-                f"remove one of them: rm {place.path}",
+                f"remove one of them: rm {shlex.quote(place.path)}",
             )
         first.setdefault(place.name, place.path)
         if place.name in built_in:
@@ -91,13 +92,14 @@ def check_places(places: Sequence[PlaceFacts], built_in: frozenset[str]) -> Iter
 
 
 def _check_place(place: PlaceFacts) -> Iterator[Finding]:
+    quoted = shlex.quote(place.path)  # what is to be done may be pasted into a shell
     if place.problem:
         yield Finding(
             Severity.WARNING,
             "damaged-place",
             place.path,
             place.problem,
-            f"correct it, or remove it: rm {place.path}",
+            f"correct it, or remove it: rm {quoted}",
         )
     elif place.listens is False:
         leads = "" if place.is_socket else f" at {place.address}, to which it leads"
@@ -106,7 +108,7 @@ def _check_place(place: PlaceFacts) -> Iterator[Finding]:
             "stale-place",
             place.path,
             f"no process listens{leads}: a daemon that looks for {place.name} waits 15 s for it",
-            f"start the plugin, or remove the file: rm {place.path}",
+            f"start the plugin, or remove the file: rm {quoted}",
         )
     elif place.listens:
         yield Finding(Severity.NOTE, "plugin", place.path, f"a plugin listens at {place.address}")
@@ -117,7 +119,7 @@ def _check_place(place: PlaceFacts) -> Iterator[Finding]:
             "open-socket",
             place.path,
             f"it {problem}: other users can call the plugin, and become root on this machine",
-            f"chown root {place.path}; chmod 0660 {place.path}; with systemd: SocketMode=0660",
+            f"chown root {quoted}; chmod 0660 {quoted}; with systemd: SocketMode=0660",
         )
     if not place.is_socket and (place.mode & 0o022 or place.uid):
         problem = f"belongs to user {place.uid}" if place.uid else f"has mode {place.mode:04o}"
@@ -126,7 +128,7 @@ def _check_place(place: PlaceFacts) -> Iterator[Finding]:
             "open-spec-file",
             place.path,
             f"it {problem}: another user can lead the daemon to a plugin of his own",
-            f"chown root {place.path}; chmod 0644 {place.path}",
+            f"chown root {quoted}; chmod 0644 {quoted}",
         )
     if place.is_open_port:
         yield Finding(
