@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import http.client
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -179,6 +178,8 @@ def _asked(name: str, address: Address) -> Target:
     Raises:
         UnreachableError: no process listens there, or no answer came.
     """
+    import http.client
+
     from graphdriver.cli.answers import read_status
     from graphdriver.docker.client import Client
 
