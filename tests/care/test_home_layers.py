@@ -128,7 +128,8 @@ def test_a_directory_that_is_no_home_is_told(tmp_path: Path) -> None:
 def test_a_damaged_record_of_the_home_is_told(root: DockerRoot) -> None:
     (root.home / ".graphdriver/home.json").write_text("{")
     found = read_home_layers(str(root.home), [LayerNode("top", "base")])
-    assert "damaged" in found.notes[0]
+    assert "damaged" in found.lost[0]
+    assert found.is_damaged
     assert set(nodes(found)) == {"top"}, "what the plugin told is shown all the same"
 
 

@@ -324,7 +324,7 @@ def test_a_damaged_home_is_shown_with_what_is_damaged(root: DockerRoot, home: st
 def test_a_damaged_record_of_the_home_is_told(root: DockerRoot, home: str) -> None:
     (root.home / ".graphdriver/home.json").write_text("\x1b[2J")
     for look in ("status", "layers", "du"):
-        assert "home.json is damaged" in shown(look, "--home", home)
+        assert "home.json is damaged" in shown(look, "--home", home, code=14)
 
 
 def test_a_directory_that_is_no_home(tmp_path: Path) -> None:
@@ -472,3 +472,27 @@ def test_without_a_name_the_only_home_is_looked_at(
     assert "no plugin and no home" in error("layers", code=2)
     monkeypatch.setattr(target, "_plugins", lambda: iter(("py-one", "py-two")))
     assert "--plugin py-one, --plugin py-two" in error("layers", code=2)
+
+
+def test_a_snapshotters_database_that_is_damaged_is_told_once(folder: Path) -> None:
+    with Snapshotter(folder, "vfs") as one:
+        one.calls.prepare("key", "")
+    (one.root / ".graphdriver/snapshots.db").write_bytes(b"not a database" * 100)
+    for look in ("status", "layers", "du"):
+        text = shown(look, "--home", str(one.root), code=14)
+        assert text.count("snapshots.db cannot be read") == 1
+    assert "1 layer" in text, "its layers are shown all the same"
+
+
+def test_a_driver_of_somebody_elses_is_shown_by_what_the_plugin_knows() -> None:
+    with served() as plugin, plugin.client() as client:
+        client.init(plugin.home, [], [], [])
+        client.create("a")
+        client.create("b", "a")
+        text = shown("layers", "--socket", plugin.path)
+        assert "shown is only what the plugin and the engine know" in text
+        rows = [line.split()[0] for line in text.splitlines() if not line.startswith("!")]
+        assert rows == ["LAYER", "a", "b", "2"]
+        assert "the files of the layers are not known" in error(
+            "du", "--socket", plugin.path, "--verify", code=7
+        )

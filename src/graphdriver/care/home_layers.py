@@ -49,6 +49,7 @@ class HomeLayers:
         stored: the layers by the driver's files; None if it cannot tell.
         notes: what could not be read, one sentence each, without a full stop.
         driver: the driver's class; None if it is unknown, or not installed here.
+        lost: what is wrong with the home itself, as sentences likewise.
         repairs: how many things ``graphdriver fsck`` would repair.
     """
 
@@ -58,6 +59,7 @@ class HomeLayers:
     stored: Mapping[str, StoredLayer] | None
     notes: tuple[str, ...]
     driver: type[ProtoDriver] | None = None
+    lost: tuple[str, ...] = ()
     repairs: int = 0
 
     def changes(self, node: LayerNode, limit: int) -> LayerChanges:
@@ -75,6 +77,11 @@ class HomeLayers:
     def damaged(self) -> list[LayerNode]:
         """The layers of which it is known that they cannot be used."""
         return [node for node in self.tree.layers.values() if node.damage]
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the home or one of its layers is damaged."""
+        return bool(self.lost or self.damaged)
 
 
 def read_home_layers(home: str, told: Iterable[LayerNode] = ()) -> HomeLayers:
@@ -96,8 +103,9 @@ def read_home_layers(home: str, told: Iterable[LayerNode] = ()) -> HomeLayers:
         reading.identity,
         tree,
         reading.stored,
-        tuple(reading.notes),
+        tuple(one for one in reading.notes if one not in reading.lost),
         reading.driver,
+        tuple(reading.lost),
         reading.repairs,
     )
 
@@ -108,6 +116,7 @@ class _Reading:
     def __init__(self, home: str) -> None:
         self.home = home
         self.notes: list[str] = []
+        self.lost: list[str] = []
         self.identity = self._identity()
         # Before the layers: the engine makes a layer before its record, and removes it before that.
         self.records = self._records()
@@ -123,7 +132,7 @@ class _Reading:
         try:
             found = identity_of(self.home)
         except GraphDriverError as error:
-            self.notes.append(str(error))
+            self.lost.append(str(error))
         except OSError as error:
             self.notes.append(f"the record of the home cannot be read: {error.strerror}")
         else:
@@ -229,7 +238,7 @@ class _Reading:
             if damage.loses and damage.layer:
                 damages.setdefault(damage.layer, damage.text)
             elif damage.loses:
-                self.notes.append(damage.text)
+                self.lost.append(damage.text)
             elif damage.code != UNFINISHED_LAYER:
                 self.repairs += 1
         return damages

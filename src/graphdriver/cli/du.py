@@ -84,14 +84,14 @@ def _run(arguments: argparse.Namespace) -> int:
             {
                 "home": layers.home or None,
                 "layers": [_as_json(row, verified=arguments.verify) for row in rows],
-                "notes": list(layers.notes),
+                "notes": [*layers.lost, *layers.notes],
             }
         )
     else:
         page = screen.page()
         _draw(page, layers, rows, verified=arguments.verify)
         screen.show(page)
-    if layers.damaged:
+    if layers.is_damaged:
         return DAMAGED
     return WARNED if any(row.is_wrong or row.problem for row in rows) else OK
 

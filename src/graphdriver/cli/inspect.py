@@ -74,7 +74,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 **layer_json(node),
                 "chain": [one.id for one in chain],
                 "metadata": metadata,
-                "notes": list(layers.notes),
+                "notes": [*layers.lost, *layers.notes],
             }
         )
     else:
@@ -199,7 +199,8 @@ def _facts(layers: HomeLayers, node: LayerNode) -> Iterator[tuple[str, str]]:
         )
         yield "mounted", f"{'yes' if node.mounted else 'no'}{references}"
     if node.gets is not None:
-        last = f", last {ago(node.last_get, now)} by {node.got_by}" if node.last_get else ""
+        by = f" by {node.got_by}" if node.got_by else ""
+        last = f", last {ago(node.last_get, now)}{by}" if node.last_get else ""
         yield "gets", f"{number(node.gets)}{last}"
     if node.path:
         yield "content", node.path

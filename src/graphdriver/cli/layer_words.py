@@ -117,8 +117,15 @@ def _below_text(node: LayerNode) -> str:
     return ", ".join(several(count, kind) for kind, count in counts.items())
 
 
-def damage_texts(damaged: Sequence[LayerNode], home: str) -> Iterator[str]:
-    """Yield the first damages of a home in words, and what to do."""
+def damage_texts(lost: Sequence[str], damaged: Sequence[LayerNode], home: str) -> Iterator[str]:
+    """Yield the first damages of a home in words, and what to do.
+
+    Args:
+        lost: what is wrong with the home itself.
+        damaged: its damaged layers.
+        home: its path.
+    """
+    yield from lost
     for node in damaged[:_MOST]:
         yield f"layer {short(node.id)} is damaged: {node.damage}"
     if damaged:

@@ -74,14 +74,14 @@ def _run(arguments: argparse.Namespace) -> int:
             {
                 "home": layers.home or None,
                 "layers": [layer_json(node) for node in layers.tree.layers.values()],
-                "notes": list(layers.notes),
+                "notes": [*layers.lost, *layers.notes],
             }
         )
     else:
         page = screen.page()
         _draw(page, layers, screen.has_unicode())
         screen.show(page)
-    return DAMAGED if layers.damaged else OK
+    return DAMAGED if layers.is_damaged else OK
 
 
 def _write_page(layers: HomeLayers, file: str) -> None:
@@ -135,13 +135,13 @@ def _draw(page: Page, layers: HomeLayers, has_unicode: bool) -> None:
 
 
 def draw_notes(page: Page, layers: HomeLayers) -> None:
-    """Add what could not be read, and what is damaged, before everything else."""
-    for note in layers.notes:
-        page.line(Toned(f"! {note}", Tone.WARNING))
-    for text in damage_texts(layers.damaged, layers.home):
+    """Add what is damaged, and what could not be read, before everything else."""
+    for text in damage_texts(layers.lost, layers.damaged, layers.home):
         page.line(Toned(f"! {text}", Tone.BAD))
     if layers.repairs:
         page.line(Toned(f"! {repairs_text(layers.repairs, layers.home)}", Tone.WARNING))
+    for note in layers.notes:
+        page.line(Toned(f"! {note}", Tone.WARNING))
 
 
 def drawn(tree: LayerTree, has_unicode: bool = True) -> Iterator[tuple[str, LayerNode]]:

@@ -79,7 +79,7 @@ def _run(arguments: argparse.Namespace) -> int:
         screen.show(page)
     if found.trouble:
         raise UnreachableError(found.trouble, hint="look into its log, and start it again")
-    return DAMAGED if seen.damaged else OK
+    return DAMAGED if seen.lost or seen.damaged else OK
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,7 @@ class _Seen:
     status: Status
     running: list[RunningCall]
     damaged: list[LayerNode]
+    lost: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     repairs: int = 0
 
@@ -103,9 +104,9 @@ def _look(found: Target) -> _Seen:
         return _Seen(found, found.status, running, [])
     layers = found.layers()
     if found.status:  # it tells what is in the notes for others
-        return _Seen(found, found.status, running, layers.damaged, repairs=layers.repairs)
+        return _Seen(found, found.status, running, layers.damaged, layers.lost, (), layers.repairs)
     status = _status_of(layers)
-    return _Seen(found, status, running, layers.damaged, layers.notes, layers.repairs)
+    return _Seen(found, status, running, layers.damaged, layers.lost, layers.notes, layers.repairs)
 
 
 def _status_of(layers: HomeLayers) -> Status:
@@ -149,7 +150,7 @@ def _as_json(seen: _Seen) -> dict[str, object]:
         },
         "damaged": [{"id": node.id, "damage": node.damage} for node in seen.damaged],
         "repairs": seen.repairs,
-        "notes": list(seen.notes),
+        "notes": [*seen.lost, *seen.notes],
     }
 
 
@@ -180,7 +181,7 @@ def _verdict(seen: _Seen) -> str:
 
 def _warnings(seen: _Seen) -> Iterator[tuple[str, Tone]]:
     """Yield what an operator must know first, the worst first."""
-    for text in damage_texts(seen.damaged, seen.target.home):
+    for text in damage_texts(seen.lost, seen.damaged, seen.target.home):
         yield text, Tone.BAD
     long = [one for one in seen.running if one.seconds >= _LONG or one.waits_for]
     long.sort(key=lambda one: -one.seconds)
