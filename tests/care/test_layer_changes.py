@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from graphdriver.care.layer_changes import Total, read_changes, summed
-from graphdriver.driver import ChangeKind, ProtoDriver
+from graphdriver.driver import Change, ChangeKind, ProtoDriver
 from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.errors import GraphDriverError
 from graphdriver.homes import SizedChange
@@ -65,4 +65,13 @@ def test_a_driver_without_the_ability_says_so() -> None:
 
     foreign = cast("type[ProtoDriver]", Foreign)
     problem = read_changes(foreign, "/home", "layer", "", 10).problem
-    assert problem == "the driver somebodys cannot tell"
+    assert problem == "the driver's class cannot tell, and no plugin runs"
+
+
+def test_a_plugin_is_asked_if_the_drivers_class_cannot_tell() -> None:
+    def ask(id: str, parent: str) -> list[Change]:
+        return [Change(f"/{id}-on-{parent}", ADDED)]
+
+    found = read_changes(None, "/home", "top", "base", 10, ask)
+    assert found.listed == (SizedChange("/top-on-base", ADDED, 0),)
+    assert read_changes(Told, "/home", "whole", "", 10, ask).listed[0].path == "/a"

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from graphdriver import Client
 from graphdriver.cli.main import main
 from graphdriver.driver import ChangeKind, mounted
 from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.serving.served_home import ServedHome
+from tests.support.command import Serving
 from tests.support.docker_root import DockerRoot
+from tests.support.snapshotter import Snapshotter
 
 BASE, TOP = "a" * 64, "b" * 64
 DIFFS = [f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"]
@@ -96,3 +99,39 @@ def test_a_page_that_cannot_be_written_is_an_error(
         f"graphdriver layers: the page {page} cannot be written: {problem}; choose another file\n"
     )
     assert (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.root
+def test_the_page_of_a_snapshotter_that_runs(folder: Path, tmp_path: Path) -> None:
+    page = tmp_path / "layers.html"
+    with Snapshotter(folder, "overlay2") as one:
+        (mount,) = one.calls.prepare("key")
+        (Path(mount.source) / "file").write_text("text")
+        one.calls.commit("image", "key")
+        one.calls.prepare("container", "image")
+        assert main(["layers", "--socket", one.address, "--html", str(page)]) == 0
+    image, container = layers_in(page)
+    assert [owner[2] for owner in container["owners"]] == ["container"]
+    assert image["changes"] == [[ChangeKind.ADDED, 4, "/file"]]
+    assert (container["changes"], container["problem"]) == ([], "")
+
+
+def test_a_plugin_is_asked_for_what_the_drivers_class_cannot_tell(
+    folder: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "layers.html"
+    one = Serving(folder, "plain_folders:PlainFolders").ready()
+    try:
+        with Client(one.socket) as daemon:
+            daemon.init(f"{folder}/home")
+            for id, parent in (("base", ""), ("top", "base")):
+                daemon.create(id, parent)
+                (Path(daemon.get(id)) / id).write_text(id)
+                daemon.put(id)
+        assert main(["layers", "--socket", one.socket, "--html", str(page)]) == 0
+    finally:
+        one.end()
+    assert [layer["changes"] for layer in layers_in(page)] == [
+        [[ChangeKind.ADDED, 0, "/base"]],
+        [[ChangeKind.ADDED, 0, "/top"]],
+    ]

@@ -21,7 +21,7 @@ from typing import Final
 
 from graphdriver.care import engine_records, fsck
 from graphdriver.care.framework_checks import UNFINISHED_LAYER
-from graphdriver.care.layer_changes import LayerChanges, read_changes
+from graphdriver.care.layer_changes import AskPlugin, LayerChanges, read_changes
 from graphdriver.care.layer_tree import LayerNode, LayerTree
 from graphdriver.care.owners import EngineRecords, KnownLayer
 from graphdriver.driver import ProtoDriver, ability
@@ -62,16 +62,15 @@ class HomeLayers:
     lost: tuple[str, ...] = ()
     repairs: int = 0
 
-    def changes(self, node: LayerNode, limit: int) -> LayerChanges:
+    def changes(self, node: LayerNode, limit: int, ask: AskPlugin | None = None) -> LayerChanges:
         """Return what a layer changed against its parent.
 
         Args:
             node: the layer.
             limit: how many changes are listed.
+            ask: calls Changes of the running plugin, if the driver's class cannot tell.
         """
-        if self.driver is None:
-            return LayerChanges({}, problem="the home's driver is not installed here")
-        return read_changes(self.driver, self.home, node.id, node.parent, limit)
+        return read_changes(self.driver, self.home, node.id, node.parent, limit, ask)
 
     @property
     def damaged(self) -> list[LayerNode]:

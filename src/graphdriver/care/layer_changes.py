@@ -7,11 +7,11 @@ kept: the deletions, and the largest files.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
-from graphdriver.driver import ChangeKind, ProtoDriver, ability
+from graphdriver.driver import Change, ChangeKind, ProtoDriver, ability
 from graphdriver.drivers.loading import describe_exception
 from graphdriver.errors import GraphDriverError
 from graphdriver.homes import ReadsChanges, SizedChange
@@ -23,6 +23,9 @@ class Total(NamedTuple):
     paths: int
     size: int
 
+
+AskPlugin: TypeAlias = Callable[[str, str], Iterable[Change]]
+"""Returns the changes of a layer, given its ID and its parent's."""
 
 NOTHING: Final = Total(0, 0)
 
@@ -48,31 +51,39 @@ class LayerChanges:
 
 
 def read_changes(
-    driver: type[ProtoDriver], home: str, id: str, parent: str | None, limit: int
+    driver: type[ProtoDriver] | None,
+    home: str,
+    id: str,
+    parent: str | None,
+    limit: int,
+    ask: AskPlugin | None = None,
 ) -> LayerChanges:
-    """Return what a layer changed, as its driver finds it in the home.
+    """Return what a layer changed, as its driver finds it in the home, or else as the plugin tells.
 
     Args:
-        driver: the driver's class.
+        driver: the driver's class; None: it is not installed here.
         home: the home.
         id: the layer.
         parent: its parent; ``""``: it has none; None: unknown.
         limit: how many changes are listed.
+        ask: calls Changes of the running plugin, which tells no sizes; None: none runs.
     """
-    reads = ability(driver, ReadsChanges)
-    if reads is None:
-        name = driver.driver_name or driver.__name__
-        return LayerChanges({}, problem=f"the driver {name} cannot tell")
     if parent is None:
         return LayerChanges({}, problem="its parent is unknown")
+    reads = ability(driver, ReadsChanges) if driver else None
     try:
-        return summed(reads.stored_changes(home, id, parent), limit)
+        if reads:
+            return summed(reads.stored_changes(home, id, parent), limit)
+        if ask:
+            told = (SizedChange(one.path, one.kind, 0) for one in ask(id, parent))
+            return summed(told, limit)
     except GraphDriverError as error:
         return LayerChanges({}, problem=error.problem)
     except OSError as error:
         return LayerChanges({}, problem=f"{error.filename or home}: {error.strerror or error}")
     except (Exception, SystemExit) as error:  # the driver may be anybody's
         return LayerChanges({}, problem=describe_exception(error))
+    return LayerChanges({}, problem="the driver's class cannot tell, and no plugin runs")
 
 
 def summed(changes: Iterable[SizedChange], limit: int) -> LayerChanges:

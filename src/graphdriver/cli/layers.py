@@ -23,7 +23,7 @@ from graphdriver.cli.table import Column, Tone, Toned
 
 if TYPE_CHECKING:
     from graphdriver.care.home_layers import HomeLayers
-    from graphdriver.care.layer_changes import LayerChanges
+    from graphdriver.care.layer_changes import AskPlugin, LayerChanges
     from graphdriver.care.layer_tree import LayerNode, LayerTree
     from graphdriver.cli.screen import Page
 
@@ -67,9 +67,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
     with target.target_of(arguments) as found:
         layers = found.layers()
-    if arguments.html:
-        _write_page(layers, arguments.html)
-    elif arguments.json:
+        if arguments.html:
+            _write_page(layers, arguments.html, found.client.changes if found.client else None)
+    if arguments.json:
         screen.print_json(
             {
                 "home": layers.home or None,
@@ -77,14 +77,14 @@ def _run(arguments: argparse.Namespace) -> int:
                 "notes": [*layers.lost, *layers.notes],
             }
         )
-    else:
+    elif not arguments.html:
         page = screen.page()
         _draw(page, layers, screen.has_unicode())
         screen.show(page)
     return DAMAGED if layers.is_damaged else OK
 
 
-def _write_page(layers: HomeLayers, file: str) -> None:
+def _write_page(layers: HomeLayers, file: str, ask: AskPlugin | None) -> None:
     from graphdriver.care.layer_page import listed_per_layer, write_page
     from graphdriver.cli import screen
 
@@ -92,7 +92,7 @@ def _write_page(layers: HomeLayers, file: str) -> None:
     with screen.progress("reading what the layers changed", len(layers.tree.layers)) as done:
 
         def changes_of(node: LayerNode) -> LayerChanges:
-            found = layers.changes(node, limit)
+            found = layers.changes(node, limit, ask)
             done(1)
             return found
 

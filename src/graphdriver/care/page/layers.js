@@ -43,7 +43,8 @@ layers.forEach((layer, number) => {
   layer.depth = 0;
   // Nobody has counted a layer that is still written to; its files are known all the same.
   layer.isCounted = layer.own !== null;
-  if (!layer.isCounted && !layer.problem) layer.own = layer.totals.reduce((sum, [, size]) => sum + size, 0);
+  const [paths, size] = [0, 1].map((at) => layer.totals.reduce((sum, total) => sum + total[at], 0));
+  if (!layer.isCounted && !layer.problem && (size || !paths)) layer.own = size;
   layer.total = layer.own ?? 0;
   layer.count = 1;
   layer.group = groupOf(layer);
@@ -587,6 +588,7 @@ function drawChanges(layer) {
       });
       return made;
     }));
+  const hasSizes = layer.totals.some(([, size]) => size); // a plugin that was asked tells none
   const where = places(layer.changes);
   const filter = element("input", { type: "search", id: "path-query", placeholder: "Only paths that contain …",
     value: state.pathQuery, "aria-label": "Only paths that contain", spellcheck: false, autocomplete: "off" });
@@ -602,7 +604,8 @@ function drawChanges(layer) {
       return element("li", { className: `path ${name}` },
         element("span", { className: "sign", title, role: "img", "aria-label": title }, sign),
         element("code", {}, ...marked(path, query)),
-        element("span", { className: "right" }, path.endsWith("/") || kind === 2 ? "" : bytes(size)));
+        element("span", { className: "right" },
+          path.endsWith("/") || kind === 2 || !hasSizes ? "" : bytes(size)));
     }));
     more.hidden = found.length <= state.paths;
     more.textContent = `Show more: ${count(found.length - state.paths, "path")} left`;
