@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.care.docker_records import read_docker
+from graphdriver.care.docker_records import place_of, read_docker
 from graphdriver.care.owners import EngineRecords, OwnerKind
 from tests.support.docker_root import DRIVER, DockerRoot
 
@@ -144,3 +144,10 @@ def test_parents_in_a_circle_end(root: DockerRoot) -> None:
     for one, other in zip(records, reversed(records), strict=True):
         (one / "parent").write_text(f"sha256:{other.name}")
     assert set(read(root).layers) == {LOW, HIGH, MINE, f"{MINE}-init"}
+
+
+def test_the_data_root_of_a_home_is_above_it() -> None:
+    assert place_of("/var/lib/docker/py-vfs") == ("/var/lib/docker", "py-vfs")
+    assert place_of("/d/1000.1000/py-vfs") == ("/d/1000.1000", "py-vfs")
+    managed = f"/d/plugins/{'a' * 64}/propagated-mount/example/vfs:1"
+    assert place_of(managed) == ("/d", "example/vfs:1")

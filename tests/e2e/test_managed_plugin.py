@@ -100,6 +100,11 @@ def test_a_managed_plugin_keeps_images_and_containers_over_restarts_and_kills(
         daemon.docker("load", "--input", str(saved))
         assert daemon.run(built, "cat", "/built") == "1\n"
 
+        daemon.stop()
+        done = graphdriver("gc", str(home(daemon, name)))
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert b"each has a record" in done.stdout
+
 
 @contextlib.contextmanager
 def registry(folder: Path) -> Iterator[str]:

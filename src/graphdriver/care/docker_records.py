@@ -26,10 +26,21 @@ from graphdriver.care.build_records import BuildRecords, CachedStep, read_build_
 from graphdriver.care.layer_database import LayerDatabase, read_layer_database, read_record
 from graphdriver.care.owners import EngineRecords, KnownLayer, Owner, OwnerKind, UnreadError
 
-_HEX: Final = re.compile(r"[0-9a-f]{64}")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_MANAGED: Final = re.compile(r"(/.+)/plugins/[0-9a-f]{64}/propagated-mount/(.+)")
+_TRIES: Final = 3
 _NAMES_LIMIT: Final = 64 << 20
 """Bytes of ``repositories.json``, which grows with each name."""
+
+
+def place_of(home: str) -> tuple[str, str]:
+    """Return the data root that a home is in, and the storage driver's name there.
+
+    A managed plugin has its home in ``DATA-ROOT/plugins/ID/propagated-mount/NAME``, any other in
+    ``DATA-ROOT/NAME``.
+    """
+    managed = _MANAGED.fullmatch(home)
+    return (managed[1], managed[2]) if managed else os.path.split(home)
 
 
 def read_docker(data_root: str, name: str) -> EngineRecords:
@@ -39,6 +50,15 @@ def read_docker(data_root: str, name: str) -> EngineRecords:
         data_root: the daemon's directory; with remapped IDs the one named ``UID.GID`` in it.
         name: the storage driver's name, as ``docker info`` shows it.
     """
+    # A daemon that runs may have removed an image between two reads, whose layers are missed then.
+    for _ in range(_TRIES):
+        records = _read(data_root, name)
+        if not records.unread:
+            break
+    return records
+
+
+def _read(data_root: str, name: str) -> EngineRecords:
     database = read_layer_database(os.path.join(data_root, "image", name, "layerdb"))
     builds = read_build_records(os.path.join(data_root, "buildkit"))
     unread = [*database.unread, *builds.unread]

@@ -49,7 +49,8 @@ def at_rest(root: str, databases: Sequence[str]) -> Iterator[None]:
             raise GraphDriverError(
                 f"{os.path.join(root, databases[0])} is missing, so it is unknown whether an engine"
                 " runs",
-                hint="start the engine once, which makes it",
+                hint=f"see that {root} is the engine's own directory; each start of the engine makes"
+                " the file",
             )
         yield
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from graphdriver.care.containerd_records import read_containerd
-from graphdriver.care.docker_records import read_docker
+from graphdriver.care.docker_records import place_of, read_docker
 from graphdriver.care.owners import EngineRecords
 
 
@@ -18,8 +18,8 @@ def read_records(home: str, engine: str) -> EngineRecords | None:
     """
     if engine == "containerd":
         return read_containerd(home)
-    data_root, name = os.path.split(home)
-    # A managed plugin keeps its home elsewhere, and a new daemon has no image.
+    data_root, name = place_of(home)
+    # A new daemon has no image.
     if engine == "docker" and os.path.isdir(os.path.join(data_root, "image", name)):
         return read_docker(data_root, name)
     return None

@@ -101,21 +101,21 @@ def _root_above(home: str) -> str:
 def _engine_at_rest(
     identity: Identity, home: str, containerd: str
 ) -> contextlib.AbstractContextManager[None]:
+    from graphdriver.care.docker_records import place_of
     from graphdriver.care.engine_locks import CONTAINERD, DOCKER, at_rest
 
     if identity.engine == "docker":
-        return at_rest(os.path.dirname(home), DOCKER)
+        return at_rest(place_of(home)[0], DOCKER)
     return at_rest(containerd, CONTAINERD)
 
 
 def _unrecorded_layers(home: str, driver: str) -> tuple[int, list[Garbage]]:
     """Return how many layers there are, and those that are garbage."""
-    from graphdriver.care.docker_records import read_docker
+    from graphdriver.care.docker_records import place_of, read_docker
     from graphdriver.care.garbage import layers_in, mounted_in, unrecorded
 
     layers = layers_in(home, driver)
-    data_root, name = os.path.split(home)
-    return len(layers), unrecorded(layers, read_docker(data_root, name), mounted_in(home))
+    return len(layers), unrecorded(layers, read_docker(*place_of(home)), mounted_in(home))
 
 
 def _unnamed_snapshots(home: str, containerd: str) -> tuple[int, list[Garbage]]:
