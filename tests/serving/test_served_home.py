@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -210,4 +211,34 @@ def test_a_driver_that_exits_in_the_sweep_keeps_no_daemon_from_starting(
         "mounts that an earlier daemon left cannot be unmounted",
         "the unfinished layer a cannot be removed",
     ]
+    served.close()
+
+
+# --- references -----------------------------------------------------------------------------------
+
+
+class CountsOnDisk(TarBox):
+    """A driver whose counts outlive its process."""
+
+    counts: ClassVar[dict[str, int]] = {"a": 2, "old": 1}
+
+    def held_layers(self, home: str) -> dict[str, int]:
+        if home.endswith("unread"):
+            raise OSError("no")
+        return self.counts
+
+
+@pytest.mark.parametrize("name", ["home", "unread"])
+def test_references_from_before_a_restart_are_known_where_a_driver_counts_on_disk(
+    tmp_path: Path, name: str
+) -> None:
+    served = ServedHome(CountsOnDisk(), "docker")
+    assert served.references() == {}
+    served.claim(str(tmp_path / name))
+    served.init_driver()
+    for id in ("a", "b", "b"):
+        served.layers.got(id)
+    served.layers.put("b")
+    kept = CountsOnDisk.counts if name == "home" else {"a": 1}
+    assert served.references() == {**kept, "b": 1}
     served.close()

@@ -20,6 +20,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Final, NamedTuple
 
 from graphdriver.files.small_files import read_bytes, write_whole
@@ -66,6 +67,9 @@ class Entry(NamedTuple):
     size: int | None = None
     inodes: int | None = None
     removed: bool | None = None
+
+
+_NAMES: Final = Entry._fields
 
 
 class LayerJournal:
@@ -158,8 +162,19 @@ def read_journal(home: str) -> Iterator[Entry]:
 
 
 def _line(entry: Entry) -> bytes:
-    members = {name: value for name, value in entry._asdict().items() if value is not None}
-    return json.dumps(members, separators=(",", ":")).encode() + b"\n"
+    # By hand: each Create and each Remove writes a line, and `json` takes twice as long.
+    members = [
+        f'"{name}":{_written(value)}'
+        for name, value in zip(_NAMES, entry, strict=True)
+        if value is not None
+    ]
+    return f"{{{','.join(members)}}}\n".encode()
+
+
+def _written(value: str | float) -> str:
+    if isinstance(value, str):
+        return _quoted(value)
+    return "true" if value is True else repr(value)
 
 
 def _parsed(text: bytes) -> Iterator[Entry]:
@@ -180,7 +195,7 @@ def _checked(found: object) -> Entry:
     Raises:
         ValueError: one of them is wrong.
     """
-    if not isinstance(found, dict) or not found.keys() <= {*Entry._fields}:
+    if not isinstance(found, dict) or not found.keys() <= {*_NAMES}:
         raise ValueError("no entry")
     entry = Entry(**{"layer": "", **found})
     is_right = (

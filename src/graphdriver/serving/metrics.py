@@ -120,8 +120,7 @@ def _gauge(name: str, meaning: str, value: float) -> Metric:
 
 
 def _layers(served: ServedHome) -> Iterator[Metric]:
-    layers = served.layers.all()
-    yield _gauge("layers", "Layers in the home.", len(layers))
+    yield _gauge("layers", "Layers in the home.", len(served.layers))
     yield _gauge(
         "unfinished_layers",
         "Layers whose transfer has not ended, or broke off.",
@@ -131,7 +130,7 @@ def _layers(served: ServedHome) -> Iterator[Metric]:
     yield _gauge(
         "references",
         "Gets without a Put, or snapshots in use.",
-        sum(layer.references for layer in layers),
+        sum(served.references().values()),
     )
 
 

@@ -33,7 +33,6 @@ def _status(served: ServedHome) -> dict[str, object]:
     figures = served.calls.figures
     ended = figures.calls_now()
     in_flight = [call.name for call in served.calls.in_flight()]
-    records = served.layers.all()
     return {
         "version": graphdriver.__version__,
         "engine": served.engine,
@@ -50,10 +49,10 @@ def _status(served: ServedHome) -> dict[str, object]:
         },
         "bytes_in": figures.bytes_in,
         "bytes_out": figures.bytes_out,
-        "layers": len(records),
+        "layers": len(served.layers),
         "unfinished": len(served.unfinished()),
         "mounts": sum(mounts_in(served.path).values()),
-        "references": sum(record.references for record in records),
+        "references": sum(served.references().values()),
         "disk": _disk(served.path),
         "last_sync": _time(figures.last_sync),
         "driver_status": served.driver_status.pairs(),
@@ -73,6 +72,7 @@ def _figures(figures: CallFigures, in_flight: int) -> dict[str, object]:
 def _layers(served: ServedHome) -> list[dict[str, object]]:
     mounts = mounts_in(served.path)
     unfinished = frozenset(served.unfinished())
+    references = served.references()
     return [
         {
             "id": record.id,
@@ -85,7 +85,7 @@ def _layers(served: ServedHome) -> list[dict[str, object]]:
             "last_get": _time(record.last_get),
             "got_by": _peer(record.got_by),
             "mounted": record.id in mounts,
-            "references": record.references,
+            "references": references.get(record.id, 0),
             "unfinished": record.id in unfinished,
         }
         for record in served.layers.all()

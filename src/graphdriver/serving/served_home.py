@@ -53,7 +53,7 @@ from graphdriver.errors import (
     LayerUnfinishedError,
     NotReadyError,
 )
-from graphdriver.homes import ReadsHome, StoredLayer
+from graphdriver.homes import CountsHeld, ReadsHome, StoredLayer
 from graphdriver.locks import LayerLocks
 from graphdriver.serving.call_log import Call, CallLog, current_call
 from graphdriver.serving.driver_status import DriverStatus
@@ -221,6 +221,19 @@ class ServedHome:
         """Return the layers that are marked as unfinished; none if no home is claimed."""
         home = self._home
         return home.unfinished() if home else []
+
+    def references(self) -> dict[str, int]:
+        """Return how many gets or snapshots use each layer that is in use.
+
+        A driver that counts gets on disk also knows those from before a restart. Waits for no call.
+        """
+        found = {one.id: one.references for one in self.layers.all() if one.references}
+        counts = ability(self.driver, CountsHeld)
+        if counts and self._home:
+            with contextlib.suppress(OSError):
+                for id, count in counts.held_layers(self.path).items():
+                    found[id] = max(count, found.get(id, 0))
+        return found
 
     def _ask_status(self) -> Sequence[tuple[str, str]] | None:
         """Return the driver's status, as a call; None if no home is served."""
