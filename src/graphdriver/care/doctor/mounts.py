@@ -88,13 +88,18 @@ class MountFacts:
 
 def leaked(facts: MountFacts) -> list[HomeMount]:
     """Return the mounts that nothing explains."""
-    kept = [one for one in facts.mounts if one.has_layer and (one.references or one.container)]
-    users = facts.is_served or any(one.fstype not in _IMAGES for one in kept)
+    users = facts.is_served or any(
+        one.fstype not in _IMAGES and _is_needed(one) for one in facts.mounts
+    )
     return [
         one
         for one in facts.mounts
-        if one not in kept and not (one.has_layer and one.fstype in _IMAGES and users)
+        if not (_is_needed(one) or (users and one.has_layer and one.fstype in _IMAGES))
     ]
+
+
+def _is_needed(mount: HomeMount) -> bool:
+    return mount.has_layer and bool(mount.references or mount.container)
 
 
 def read_mounts(home: str, engine: str, driver: str) -> MountFacts:
