@@ -99,6 +99,14 @@ class ImageLayout(Layout):
         with contextlib.suppress(FileExistsError):
             self.make_link(id, self.applied_link(id), APPLIED)
 
+    def leads_to_content(self, link: str) -> bool:
+        """Tell whether a link leads to a layer's content."""
+        if not link.endswith(_APPLIED_LINK):
+            return super().leads_to_content(link)
+        # Through the link to the directory that it leads to, which may be mounted on.
+        beside = f"{self.home}/{link}/.."
+        return all(os.access(f"{beside}/{name}", os.F_OK) for name in (IMAGE, RECORD))
+
     def record(self, id: str) -> Record:
         """Return the record of a layer's applied part.
 

@@ -23,10 +23,12 @@ Docker's own overlay2; files of our own begin with a dot.
     (`graphdriver.layer.overlay.whiteout`).
 ``ID/link``
     The name of the layer's link in ``l``. Made by Create. Damaged or missing (it is not synced when
-    it is made, so a power cut can empty it): no child can be created; the link itself still works.
+    it is made, so a power cut can empty it): no child can be created until a repair (`checking`)
+    writes it again; the link itself still works.
 ``ID/lower``
     ``l/NAME:l/NAME:...``, the links of the layers below, nearest first. Made by Create if the layer
-    has a parent. Damaged, or missing though ``work`` exists: the layer is lost, and only Remove works.
+    has a parent. Damaged, or missing though ``work`` exists: only Remove works, until a repair writes
+    it again from the list of a layer above; without one the layer is lost.
 ``ID/work``
     The work directory of the mount, with files of overlayfs's own. Made by Create if the layer has
     a parent. On a read-only filesystem the layer is mounted on it, without an upper directory. It
@@ -44,8 +46,8 @@ Docker's own overlay2; files of our own begin with a dot.
 ``l/NAME``
     A symlink to ``../ID/diff``, with a name short enough for some hundred of them in the options of
     one mount. Made by Create before the layer appears, removed by Remove after it is gone: a kill
-    leaves a dangling link. Each start removes those that no list has, and makes missing ones again from
-    ``ID/link``.
+    leaves a dangling link. Each start removes those that no list has (the others tell which layer was
+    lost), and makes missing ones again from ``ID/link``.
 ``.overlay-probe``
     The two small layers of a probe, which removes them. A kill leaves them, mounted; the next probe
     unmounts and removes them.

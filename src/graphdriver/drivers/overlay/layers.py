@@ -130,6 +130,12 @@ class OverlayLayers(ProtoDriver):
     ) -> None:
         """Create a container's layer; the home's ``size`` and ``volatile`` apply only to these."""
         size = layer_size(storage_opt, self.setup.driver, self.setup.options.size)
+        # Before it is mounted: a daemon that creates a container's layer and cannot get it leaves it
+        # there, and cannot remove the image below it any more.
+        if parent and self._store.exists(parent):
+            links = self.links_for_child(parent)
+            if not all(map(self._layout.leads_to_content, links)):
+                self._layout.expect_sound(parent)
         self._create(id, parent, size, volatile=self.setup.options.volatile)
 
     def _create(self, id: str, parent: str, size: int, *, volatile: bool) -> None:

@@ -301,6 +301,10 @@ class Layout:
         wrong = f"{what} was lost: {path} is damaged or missing"
         return LayerDamagedError.of(id, wrong, self.home)
 
+    def leads_to_content(self, link: str) -> bool:
+        """Tell whether a link leads to a layer's content."""
+        return os.access(f"{self.home}/{link}/", os.F_OK)  # the slash makes it fail for a file
+
     # --- damage -----------------------------------------------------------------------------------
 
     def lost_content(self, id: str) -> Iterator[Damage]:
