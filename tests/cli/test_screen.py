@@ -92,6 +92,12 @@ def test_a_line_that_does_not_fit_is_broken_between_words() -> None:
     assert page.text().splitlines() == ["name", "a verdict of", "some words"]
 
 
+def test_a_path_in_a_line_is_left_whole() -> None:
+    page = Page(width=12)
+    page.line("see /a/path/that/is/long now")
+    assert page.text().splitlines() == ["see", "/a/path/that/is/long", "now"]
+
+
 def test_values_stand_below_each_other_and_lists_are_broken() -> None:
     page = Page(width=20)
     page.pairs([("a", "1"), ("longer", "one, two, three, four, five, six, seven")])

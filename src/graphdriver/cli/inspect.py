@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from graphdriver.cli import target
 from graphdriver.cli.command import DAMAGED, OK, Command
 from graphdriver.cli.layer_words import (
+    damage_texts,
     is_called,
     layer_json,
     own_owners,
@@ -18,7 +19,6 @@ from graphdriver.cli.layer_words import (
     short,
     sizes_below,
 )
-from graphdriver.cli.layers import draw_notes
 from graphdriver.cli.quantities import ago, clock, number, several, size
 from graphdriver.cli.table import Column, Tone, Toned
 from graphdriver.errors import GraphDriverError, LayerNotFoundError, MalformedRequestError
@@ -133,11 +133,10 @@ def _draw(
     running: list[RunningCall],
     metadata: Mapping[str, str],
 ) -> None:
-    draw_notes(page, layers)
     page.line(Toned(f"layer {node.id}", Tone.HEADING))
-    if node.damage:
-        text = f"! it is damaged: {node.damage}; graphdriver fsck {layers.home}"
-        page.line(Toned(text, Tone.BAD))
+    damaged = [one for one in chain if one.damage]
+    for text in damage_texts(layers.lost, damaged, layers.home):
+        page.line(Toned(f"! {text}", Tone.BAD))
     if node.unfinished:
         page.line(
             Toned(
@@ -147,6 +146,8 @@ def _draw(
         )
     for call in running:
         page.line(Toned(f"! {running_text(call)}", Tone.WARNING))
+    for note in layers.notes:
+        page.line(Toned(f"! {note}", Tone.WARNING))
     page.pairs([*_facts(layers, node), *metadata.items()], whole=True)
     page.line()
     page.table(

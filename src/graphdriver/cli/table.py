@@ -143,13 +143,14 @@ def folded(
     most: int | None = None,
     measure: Callable[[str], int] = len,
 ) -> Iterator[str]:
-    """Yield the lines of a text in its tone, broken at some places; what is too wide is cut.
+    """Yield the lines of a text in its tone, broken at some places.
 
     Args:
         text: the text.
         width: how many characters a line may have; None: any number.
         between: stands where a line may be broken, and may end in a blank: ``", "``.
-        most: how many lines there may be; None: any number.
+        most: how many lines there may be; then a piece that is too wide is cut. None: any number, and
+            the terminal breaks such a piece, so that it can be copied.
         measure: returns how many characters of the terminal a text takes.
     """
     if width is None:
@@ -164,11 +165,13 @@ def folded(
             lines.append(piece)
         else:
             lines[-1] = longer
-    if most is not None and len(lines) > most:
-        del lines[most:]
-        lines[-1] += " " + _CUT
+    if most is not None:
+        if len(lines) > most:
+            del lines[most:]
+            lines[-1] += " " + _CUT
+        lines = [cut(line, width, measure) for line in lines]
     for line in lines:
-        yield Toned(cut(line, width, measure), tone_of(text))
+        yield Toned(line, tone_of(text))
 
 
 def _start(text: str, width: int, measure: Callable[[str], int]) -> str:

@@ -123,7 +123,7 @@ def _as_json(picture: _Picture) -> dict[str, object]:
                 "parent": one.parent,
                 "seconds": one.seconds,
                 "bytes": one.bytes,
-                "bytes_per_second": _rate(None, picture, one),
+                "bytes_per_second": round(_rate(None, picture, one)),
                 "waits_for": one.waits_for,
                 "held_by": one.held_by,
                 "peer": one.peer,
