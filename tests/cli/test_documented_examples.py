@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -235,9 +236,38 @@ def checks_a_home(text: str, ground: Ground) -> None:
         client.init(str(home))
         client.cleanup()
     doctor, *lines = text.replace("/var/lib/docker/py-overlay2", str(home)).splitlines()
-    # What it finds on this machine is another matter.
-    ground.run(f"{doctor.partition('#')[0]} || [ $? -ge 13 ]")
+    runs_doctor(doctor, ground)
     ground.run("\n".join(lines))
+
+
+def runs_doctor(text: str, ground: Ground) -> None:
+    home = DockerRoot(ground.directory / "one").home
+    with ground.serves():
+        with Client(ground.name, timeout=60) as client:
+            client.init(str(home))
+        text = text.replace("py-erofs", ground.name)
+        text = text.replace("/var/lib/containerd/io.containerd.snapshotter.v1.mine", str(home))
+        for line in text.splitlines():
+            # What it finds on this machine is another matter.
+            ground.run(f"{line.partition('#')[0]} || [ $? -ge 13 ]")
+
+
+def serves_metrics(text: str, ground: Ground) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    _, command, page = text.replace("9123", str(port)).splitlines()  # the first one installs
+    named = f"{command.replace('overlay2', 'vfs')} --name {ground.name}"
+    with (
+        ground.running(named, ground.answers(ground.name)),
+        urllib.request.urlopen(page.split()[1], timeout=60) as answer,
+    ):
+        assert b"graphdriver_" in answer.read()
+
+
+def declares_needs(text: str, ground: Ground) -> None:
+    names = "from graphdriver import Needs, ProtoDriver\n"
+    (ground.directory / "it.py").write_text(f"{names}{text}print(Mine.needs.capabilities)\n")
+    assert "CAP_NET_ADMIN" in ground.run("python it.py")
 
 
 RUN: dict[str, Callable[[str, Ground], None]] = {
@@ -262,6 +292,11 @@ RUN: dict[str, Callable[[str, Ground], None]] = {
     "graphdriver status py-overlay2                       # is it well, and what has it done?": (
         looks_at_a_plugin
     ),
+    "graphdriver doctor                         # the machine, and the homes in /var/lib/docker": (
+        runs_doctor
+    ),
+    "pip install 'graphdriver[metrics]'": serves_metrics,
+    "class Mine(ProtoDriver):": declares_needs,
     "graphdriver doctor                                   # is something wrong with this machine?": (
         checks_a_home
     ),
@@ -269,6 +304,15 @@ RUN: dict[str, Callable[[str, Ground], None]] = {
 """What runs an example, by its first line."""
 
 ELSEWHERE = {
+    "graphdriver package overlay2 --name example/overlay2:1": "tests/e2e/test_managed_plugin.py",
+    "dockerd --experimental -s example/overlay2:1": "tests/e2e/test_managed_plugin.py",
+    "dockerd -s vfs": "tests/e2e/test_managed_plugin.py",
+    "promtool check config contrib/prometheus/prometheus.yml": "tests/project/test_contrib.py",
+    "pip install opentelemetry-distro opentelemetry-exporter-otlp": "tests/cli/test_traces.py",
+    "curl --silent --unix-socket /run/docker/plugins/py-vfs.sock"
+    " http://plugin/graphdriver/status": "tests/docker/test_questions.py",
+    'grep -E "^(Cap|NoNewPrivs)" /proc/$(systemctl show --value --property=MainPID'
+    " py-vfs.service)/status": "tests/cli/test_privileges.py",
     "import os, shutil, subprocess, sys": "tests/project/test_structure.py",  # the example's own
     "python examples/plain_folders.py plain-folders": "tests/e2e/test_examples.py",
     "dockerd --experimental -s py-overlay2": "tests/e2e/test_overlay2.py",
