@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from graphdriver import Client
 from graphdriver.care.docker_records import read_docker
 from graphdriver.care.owners import EngineRecords, OwnerKind
 from tests.e2e.engines import DRIVERS, Engines
+from tests.e2e.subids import USER, subordinate_ids
 from tests.support.command import graphdriver
 from tests.support.daemon import Daemon
 from tests.support.plugin_process import Plugin
@@ -36,17 +38,25 @@ def context(tmp_path: Path) -> Path:
     return tmp_path
 
 
+REMAPPED = "overlay2 remapped"
+
+
 @pytest.fixture(
     params=[
         driver if driver == "overlay2" else pytest.param(driver, marks=pytest.mark.long)
-        for driver in DRIVERS
+        for driver in (*DRIVERS, REMAPPED)
     ]
 )
 def both(
     request: pytest.FixtureRequest, engines: Engines, small: Path
 ) -> Iterator[tuple[Daemon, Plugin]]:
     """A daemon of this test's own, and its plugin."""
-    with engines.on_plugin(request.param) as (daemon, plugin):
+    driver, _, remapped = request.param.partition(" ")
+    config = {"userns-remap": USER} if remapped else {}
+    with (
+        subordinate_ids() if remapped else contextlib.nullcontext(),
+        engines.on_plugin(driver, config=config) as (daemon, plugin),
+    ):
         daemon.docker("load", "--input", str(small))
         yield daemon, plugin
 

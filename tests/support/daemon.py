@@ -161,6 +161,7 @@ class Daemon:
             if self._process:
                 self._process.kill()
                 self._process.wait()
+            root = self.root
             found = leftovers.sweep(self.folder)
             leftovers.destroy_subvolumes(self.folder)
             subprocess.run(["rm", "-rf", "--one-file-system", self.folder], check=True)
@@ -170,7 +171,7 @@ class Daemon:
             found = [
                 what
                 for what in found
-                if what != f"mount {self.data_root}" and not what.startswith(f"mount {ALIASES}/")
+                if what != f"mount {root}" and not what.startswith(f"mount {ALIASES}/")
             ]
         if found:
             raise DockerError("left behind:\n" + "\n".join(found))

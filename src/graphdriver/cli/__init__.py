@@ -8,7 +8,7 @@
 - `drivers`: ``graphdriver drivers``.
 - `du`: ``graphdriver du``.
 - `fsck`: ``graphdriver fsck``.
-- `gc`: ``graphdriver gc``.
+- `gc`: ``graphdriver gc``. `collectable`: the homes of each engine, for it.
 - `inspect`: ``graphdriver inspect``.
 - `layers`: ``graphdriver layers``.
 - `new`: ``graphdriver new``.

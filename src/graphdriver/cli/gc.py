@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from graphdriver.cli.command import OK, WARNED, Command
@@ -15,6 +13,7 @@ from graphdriver.errors import GraphDriverError, InUseError, MalformedRequestErr
 
 if TYPE_CHECKING:
     from graphdriver.care.garbage import Garbage
+    from graphdriver.cli.collectable import Remove
     from graphdriver.serving.home import Identity
 
 _EXAMPLES = """\
@@ -32,9 +31,6 @@ A layer that is mounted is left. An interrupted removal is continued by the next
 The code is 13 if there are such layers, and they were not removed.
 """
 
-_CONTAINERD: Final = "/var/lib/containerd"
-Remove = Callable[[str], None]
-
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -46,8 +42,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--containerd-root",
         metavar="DIR",
+        default="",
         help="the root directory of the containerd that uses the snapshotter (default: the directory"
-        f" above HOME if it is one, else {_CONTAINERD})",
+        " above HOME if it is one, else /var/lib/containerd)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
@@ -55,6 +52,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from graphdriver.care import fsck
     from graphdriver.cli import screen
+    from graphdriver.cli.collectable import collectable
     from graphdriver.serving import process
     from graphdriver.serving.home import identity_of, servers_of
 
@@ -66,18 +64,15 @@ def _run(arguments: argparse.Namespace) -> int:
             f"{home} is not a home",
             hint="name the directory that the plugin serves: DATA-ROOT/PLUGIN, or a snapshotter's root",
         )
-    containerd = arguments.containerd_root or _root_above(home)
-    with _engine_at_rest(identity, home, containerd):
+    one_home = collectable(home, identity, arguments.containerd_root)
+    with one_home.at_rest():
         if servers := servers_of(home):
             raise InUseError(f"{home} is served by {' and '.join(servers)}", hint="stop it first")
-        if identity.engine == "docker":
-            total, garbage = _unrecorded_layers(home, identity.driver)
-        else:
-            total, garbage = _unnamed_snapshots(home, containerd)
+        total, garbage = one_home.find()
         failures: dict[str, str] = {}
         if arguments.remove and garbage:
             with (
-                _remover(identity, home) as remove,
+                one_home.remover() as remove,
                 screen.progress("removing layers", len(garbage)) as done,
             ):
                 for one in garbage:
@@ -91,76 +86,15 @@ def _run(arguments: argparse.Namespace) -> int:
     return WARNED if failures or (garbage and not arguments.remove) else OK
 
 
-def _root_above(home: str) -> str:
-    from graphdriver.care.engine_locks import CONTAINERD
-
-    above = os.path.dirname(home)
-    return above if os.path.exists(os.path.join(above, CONTAINERD[0])) else _CONTAINERD
-
-
-def _engine_at_rest(
-    identity: Identity, home: str, containerd: str
-) -> contextlib.AbstractContextManager[None]:
-    from graphdriver.care.docker_records import place_of
-    from graphdriver.care.engine_locks import CONTAINERD, DOCKER, at_rest
-
-    if identity.engine == "docker":
-        return at_rest(place_of(home)[0], DOCKER)
-    return at_rest(containerd, CONTAINERD)
-
-
-def _unrecorded_layers(home: str, driver: str) -> tuple[int, list[Garbage]]:
-    """Return how many layers there are, and those that are garbage."""
-    from graphdriver.care.docker_records import place_of, read_docker
-    from graphdriver.care.garbage import layers_in, mounted_in, unrecorded
-
-    layers = layers_in(home, driver)
-    return len(layers), unrecorded(layers, read_docker(*place_of(home)), mounted_in(home))
-
-
-def _unnamed_snapshots(home: str, containerd: str) -> tuple[int, list[Garbage]]:
-    """Return how many snapshots there are, and those that are garbage."""
-    from graphdriver.care.containerd_names import read_names
-    from graphdriver.care.containerd_records import read_snapshots
-    from graphdriver.care.engine_locks import CONTAINERD
-    from graphdriver.care.garbage import unnamed
-    from graphdriver.care.owners import UnreadError
-
-    database = os.path.join(containerd, CONTAINERD[0])
-    try:
-        rows, _ = read_snapshots(home)
-        names = read_names(database)
-    except UnreadError as error:
-        raise GraphDriverError(f"{error}, so nothing is removed", hint="repair it first") from error
-    if rows and not names & {row.key for row in rows}:
-        raise GraphDriverError(
-            f"{database} names no snapshot of {home}: it is another containerd's",
-            hint="name its root with --containerd-root",
-        )
-    return len(rows), unnamed(rows, names)
-
-
-@contextlib.contextmanager
-def _remover(identity: Identity, home: str) -> Iterator[Remove]:
-    """Take up a home; yield the function that removes a layer, or a snapshot, of it."""
-    from graphdriver.care.local_driver import taken_up
-
-    if identity.engine == "docker":
-        with taken_up(home) as served:
-            yield served.remove
-        return
-    from graphdriver.containerd.snapshots import Snapshots
-    from graphdriver.drivers.loading import make
-
-    with contextlib.closing(Snapshots(make(identity.driver), home)) as snapshots:
-        yield snapshots.remove
-
-
 def _try(remove: Remove, id: str, failures: dict[str, str]) -> None:
+    from graphdriver.drivers.loading import describe_exception
+
     try:
         remove(id)
     except (GraphDriverError, OSError) as error:
         failures[id] = str(error)
+    except (Exception, SystemExit) as error:  # somebody else's driver may raise anything
+        failures[id] = describe_exception(error)
 
 
 # --- the output -----------------------------------------------------------------------------------
