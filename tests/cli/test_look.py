@@ -137,7 +137,9 @@ def test_status_takes_the_plugins_name(used: Serving) -> None:
 
 def test_status_before_any_init() -> None:
     with served() as plugin:
-        assert "no daemon has sent Init" in shown("status", "--socket", plugin.path)
+        assert "not ready: no home is served; a daemon sends Init" in shown(
+            "status", "--socket", plugin.path
+        )
 
 
 def test_layers_of_a_plugin(used: Serving) -> None:

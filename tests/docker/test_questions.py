@@ -23,6 +23,7 @@ def ask(plugin: Plugin, question: str) -> Any:
 def test_a_plugin_answers_before_any_init(plugin: Plugin) -> None:
     status = ask(plugin, "status")
     assert (status["ready"], status["home"], status["calls"]) == (False, "", {})
+    assert status["not_ready"] == "no home is served; a daemon sends Init when it starts"
     assert status["pid"] == os.getpid()
     assert status["engine"] == "docker"
     assert status["disk"] is status["driver_status"] is None
@@ -37,6 +38,7 @@ def test_the_status_tells_what_is_served_and_what_was_done(ready: Plugin) -> Non
             client.get("b")
     status = ask(ready, "status")
     assert (status["ready"], status["home"], status["driver"]) == (True, ready.home, "TarBox")
+    assert status["not_ready"] is None
     assert (status["layers"], status["references"], status["unfinished"]) == (1, 1, 0)
     assert status["driver_status"] == [["Z", "first"], ["A", "second"]]
     assert status["disk"]["size"] >= status["disk"]["free"] > 0

@@ -61,6 +61,7 @@ class Status:
     options: tuple[str, ...] = ()
     sync: str | None = None
     ready: bool | None = None
+    not_ready: str | None = None
     calls: tuple[CallCounts, ...] = ()
     bytes_in: int | None = None
     bytes_out: int | None = None
@@ -123,6 +124,7 @@ def read_status(answer: object) -> Status:
         options=tuple(one for one in status.list("options") if isinstance(one, str)),
         sync=status.text("sync"),
         ready=status.flag("ready"),
+        not_ready=status.text("not_ready"),
         calls=tuple(_counts(name, _Members.of(calls.member(name), name)) for name in calls.names())
         if calls
         else (),

@@ -174,7 +174,8 @@ def _verdict(seen: _Seen) -> str:
     if seen.target.status is None:
         return Toned("no process serves it", Tone.WARNING)
     if not seen.status.ready:
-        return Toned("runs, and serves no home: no daemon has sent Init", Tone.WARNING)
+        why = f": {seen.status.not_ready}" if seen.status.not_ready else ""
+        return Toned(f"runs, and is not ready{why}", Tone.WARNING)
     since = "" if seen.status.started is None else f", {period(time.time() - seen.status.started)}"
     return Toned(f"serving{since}", Tone.GOOD)
 

@@ -17,6 +17,7 @@ import graphdriver
 from graphdriver.linux.mountinfo import mount_points
 from graphdriver.serving.call_log import Call, Caller
 from graphdriver.serving.figures import BUCKETS, CallFigures
+from graphdriver.serving.readiness import why_not_ready
 from graphdriver.serving.served_home import ServedHome
 from graphdriver.serving.times import rfc3339
 
@@ -33,6 +34,7 @@ def _status(served: ServedHome) -> dict[str, object]:
     figures = served.calls.figures
     ended = figures.calls_now()
     in_flight = [call.name for call in served.calls.in_flight()]
+    not_ready = why_not_ready(served)
     return {
         "version": graphdriver.__version__,
         "engine": served.engine,
@@ -42,7 +44,8 @@ def _status(served: ServedHome) -> dict[str, object]:
         "started": _time(figures.started),
         "options": list(served.driver_options),
         "sync": "layer" if served.syncs else "none",
-        "ready": served.is_current(),
+        "ready": not not_ready,
+        "not_ready": not_ready or None,
         "calls": {
             name: _figures(ended.get(name) or CallFigures(), in_flight.count(name))
             for name in sorted({*ended, *in_flight})
