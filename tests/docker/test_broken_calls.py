@@ -173,7 +173,7 @@ def test_a_json_call_that_is_sent_again_is_no_success(ready: Plugin, method: str
     with ready.wire() as daemon:
         answer = daemon.ask(wire.sent_again(method))
         assert answer.status == 400
-        assert answer.error.endswith(f": {required(REQUESTS[method])} is missing")
+        assert f": {required(REQUESTS[method])} is missing; a daemon that repeats" in answer.error
     assert ready.box.calls == []
     assert len(ready.box.inits) == 1
 
@@ -328,7 +328,10 @@ def test_a_diff_that_fails_in_its_middle_is_broken_off_and_never_ended(
         assert len(answer.body) == 1_000_000
         assert daemon.rest() == b""
     assert big.box.open_streams == 0
-    assert "diff a: it broke off: Input/output error: the tar" in caplog.messages
+    assert (
+        "diff a: it broke off: the filesystem or its disk failed (see dmesg): the tar"
+        in caplog.messages
+    )
 
 
 def test_a_diff_that_fails_at_once_is_an_answer(big: Plugin) -> None:
@@ -336,7 +339,10 @@ def test_a_diff_that_fails_at_once_is_an_answer(big: Plugin) -> None:
         file.write("0")
     with big.wire() as daemon:
         said = daemon.ask(wire.call("Diff", ID="a"))
-        assert (said.status, said.error) == (500, "diff a: Input/output error: the tar")
+        assert (said.status, said.error) == (
+            500,
+            "diff a: the filesystem or its disk failed (see dmesg): the tar",
+        )
         assert daemon.ask(wire.call("Exists", ID="a")).members == {"Exists": True}
     assert big.box.open_streams == 0
 

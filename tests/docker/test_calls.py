@@ -123,7 +123,7 @@ class BareError(GraphDriverError):
             FileNotFoundError(2, "No such file or directory", "/x"),
             "get a: No such file or directory: /x",
         ),
-        (OSError(5, "Input/output error"), "get a: Input/output error"),
+        (OSError(5, "Input/output error"), "get a: the filesystem or its disk failed (see dmesg)"),
         (
             OSError(28, "No space left on device"),
             "get a: no space or no inodes are left on the filesystem",

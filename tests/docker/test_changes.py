@@ -95,5 +95,8 @@ def test_what_fails_on_the_way_is_an_error_and_no_short_list(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(ready.box, "changes", changes)
-    with ready.client() as client, pytest.raises(RemoteError, match="changes a: Input/output"):
+    with (
+        ready.client() as client,
+        pytest.raises(RemoteError, match="changes a: the filesystem or its disk"),
+    ):
         client.changes("a", "")

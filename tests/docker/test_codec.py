@@ -46,7 +46,7 @@ def test_unknown_members_are_passed_over() -> None:
 @pytest.mark.parametrize(
     ("kind", "body", "said"),
     [
-        (m.GetRequest, b"", "ID is missing"),
+        (m.GetRequest, b"", "ID is missing; a daemon that repeats a call"),
         (m.GetRequest, b"{}", "ID is missing"),
         (m.GetRequest, b"null", "ID is missing"),
         (m.GetRequest, b"{", "not JSON"),

@@ -328,7 +328,9 @@ def told(client: Client) -> object:
 
 def remove(client: Client, id: str, ground: Ground) -> None:
     if ground.is_read_only:
-        with pytest.raises(RemoteError, match=r"Read-only file system|is the parent of layer"):
+        with pytest.raises(
+            RemoteError, match=r"is read-only, as the kernel makes one|is the parent of layer"
+        ):
             client.remove(id)
         assert client.exists(id)
     else:

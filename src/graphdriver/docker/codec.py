@@ -324,7 +324,16 @@ def decode(kind: type[M], body: bytes) -> M:
     Raises:
         MalformedRequestError: it is not such a message; the text names the member and the rule.
     """
-    return from_members(kind, read_members(body))
+    members = read_members(body)
+    try:
+        return from_members(kind, members)
+    except MalformedRequestError as error:
+        if not body:
+            error.hint = (
+                "a daemon that repeats a call after a broken connection leaves the content out;"
+                " try again"
+            )
+        raise
 
 
 def read_members(body: bytes) -> dict[str, Any]:
