@@ -169,6 +169,9 @@ class ContainerdSide(Side):
         if self.driver not in OVERLAYS:
             assert leftovers.layers_mounted(self.home) == []
 
+    def remove_all(self) -> None:
+        self.collect_garbage()
+
     def collect_garbage(self) -> None:
         self.ctr("leases", "create", "--id", "soak")
         self.ctr("leases", "rm", "--sync", "soak")

@@ -37,8 +37,14 @@ class DockerSide(Side):
         super().__init__(driver, disk, folder, chance)
         self.plugin = Plugin(folder / "plugin.log", driver)
         programs = find_docker()
+        self.live_restore = chance.random() < 0.5
+        """Whether containers run on while the daemon does not."""
         self.daemon = Daemon(
-            programs, new_folder(str(folder)), folder / "dockerd.log", self.plugin.name
+            programs,
+            new_folder(str(folder)),
+            folder / "dockerd.log",
+            self.plugin.name,
+            {"live-restore": self.live_restore},
         )
         self.home = self.daemon.data_root / self.plugin.name
         self.home.mkdir(parents=True)
@@ -57,6 +63,8 @@ class DockerSide(Side):
         subprocess.run(["mount", "--bind", self.disk.place / "home", self.home], check=True)
 
     def hide_home(self) -> None:
+        """Unmount the home there; the plugin has stopped after a Cleanup."""
+        assert leftovers.mounts_below(self.home) == []
         subprocess.run(["umount", self.home], check=True)
 
     # --- the processes ---
@@ -87,16 +95,25 @@ class DockerSide(Side):
 
     def stop_engine(self) -> None:
         self.daemon.stop()
-        self.note_all_stopped()
+        if not self.live_restore:
+            self.note_all_stopped()
 
     def kill_engine(self) -> None:
         self.daemon.kill()
-        self.note_all_stopped()
+        for point in leftovers.mounts_below(self.daemon.data_root):
+            if "/buildkit-mount" in point:  # of a layer; the next daemon leaves it, too
+                subprocess.run(["umount", point], check=True)
+        if not self.live_restore:
+            self.note_all_stopped()
 
     def await_server(self) -> None:
         """Do nothing: the daemon connects to a plugin at each call."""
 
     def mount_again(self) -> None:
+        for container in self.docker("ps", "--quiet").split():
+            self.docker("kill", container)
+            self.docker("wait", container)
+        self.note_all_stopped()
         self.stop_engine()
         self.plugin.stop()
         self.hide_home()
@@ -108,6 +125,8 @@ class DockerSide(Side):
     def close(self) -> None:
         """Stop both, and remove all."""
         try:
+            if self.live_restore:
+                self.daemon.clear()
             self.daemon.stop()
         finally:
             end_shims(self.daemon.folder)
@@ -177,6 +196,10 @@ class DockerSide(Side):
         archive.write_bytes(bytes(10240))
         self.docker("import", str(archive), "empty")
         self.docker("rmi", "empty")
+
+    def remove_all(self) -> None:
+        self.daemon.clear()
+        self._remove_garbage()
 
     def _remove_garbage(self) -> None:
         """Remove layers that the daemon has made and forgotten; they would keep their parents.

@@ -6,6 +6,8 @@ errno, and a text that nobody has thought of, are riddles.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections import Counter
 from typing import Final
@@ -38,6 +40,8 @@ UNDERSTOOD: Final = {
     "there are too many open files": (
         r"this process has \d+ files open, as many as it may \(RLIMIT_NOFILE\)",
     ),
+    "the daemon's call came again without its content": (r"ID is missing; .*; try again",),
+    "a stream was cut off, and the plugin's log says why": (r"^unexpected EOF$",),
     "no memory is left": (r"no memory is left for this process \(see RLIMIT_AS and its cgroup\)",),
 }
 """Patterns of errors that a user can understand, by what they tell."""
@@ -50,8 +54,17 @@ PLUGIN_ENDED: Final = (
 )
 """Errors of an engine while the plugin is started again: they name its socket, and most the call."""
 
+_BARE: Final = re.compile(
+    r"(^|: )(\[Errno \d+\] )?("
+    + "|".join(re.escape(os.strerror(number)) for number in errno.errorcode)
+    + r")(: |$)"
+)
+"""A kernel's error, of which nobody has said what it means here."""
+
 _PROGRESS: Final = re.compile(r"#\d+ |Step \d+/|Sending build context|$")
 """Lines of a build that tell how far it is."""
+
+_COLOUR: Final = re.compile("\x1b\\[[0-9;]*m")
 
 
 class UserErrors:
@@ -72,9 +85,15 @@ class UserErrors:
         if under in ENGINE_ENDS:
             self.understood["the engine has ended"] += 1  # its client says so in many ways
             return
-        said = "\n".join(line for line in text.splitlines() if not _PROGRESS.match(line)).strip()
+        lines = (_COLOUR.sub("", line) for line in text.splitlines())
+        said = "\n".join(line for line in lines if not _PROGRESS.match(line)).strip()
         for told, patterns in (*UNDERSTOOD.items(), ("the plugin has ended", PLUGIN_ENDED)):
             if any(re.search(pattern, said, re.MULTILINE) for pattern in patterns):
                 self.understood[told] += 1
                 return
         self.riddles.append(f"{action} under {under}: {said}")
+
+    def judge_log(self, message: str) -> None:
+        """Sort a warning or an error of the plugin's log, which its callers get, too."""
+        if _BARE.search(message) and not message.startswith("the caller closed the connection"):
+            self.riddles.append(f"in the log: {message}")

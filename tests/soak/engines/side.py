@@ -194,6 +194,10 @@ class Side(ABC):
         """Let the engine remove layers, so that removals that have failed are tried again."""
 
     @abstractmethod
+    def remove_all(self) -> None:
+        """Remove what the engine keeps of images and containers that are gone."""
+
+    @abstractmethod
     def check_layers(self) -> None:
         """Check that the layers on disk, and their mounts, are those that the engine needs."""
 
@@ -301,12 +305,15 @@ class Side(ABC):
             assert not differs, f"{name} holds other content"
 
     def note_calls(self) -> None:
-        """Count the calls in the log of the process under test."""
+        """Count the calls in the log of the process under test, and judge its errors."""
         for line in self.log.read_text(errors="replace").splitlines():
-            if line.startswith("{"):
-                told = json.loads(line)
-                if "ms" in told:
-                    self.figures.calls[told["call"]] += 1
+            if not line.startswith("{"):
+                continue
+            told = json.loads(line)
+            if "ms" in told:
+                self.figures.calls[told["call"]] += 1
+            if told["level"] in ("warning", "error"):
+                self.errors.judge_log(told["message"])
 
     def complaints(self) -> list[str]:
         """Return the lines of the log that tell of more than calls and starts."""

@@ -19,6 +19,7 @@ from tests.soak.engines.disk import made
 from tests.soak.engines.disturbances import DISTURBANCES
 from tests.soak.engines.docker_side import DockerSide
 from tests.soak.engines.side import Side
+from tests.support import inspection
 from tests.support.snapshotter import DRIVERS
 
 AT_ONCE = 3
@@ -95,7 +96,7 @@ def started(life: Life, engine: str, above: Path) -> Iterator[Side]:
     driver = life.docker if engine == "docker" else life.containerd
     with made("btrfs" if driver == "btrfs" else "ext4", folder) as disk:
         make = DockerSide if engine == "docker" else ContainerdSide
-        side = make(driver, disk, folder, random.Random())
+        side = make(driver, disk, folder, random.Random(life.seed))
         with contextlib.closing(side):
             side.start()
             side.start_engine()
@@ -146,6 +147,9 @@ def check_end(side: Side) -> None:
     side.images.clear()
     side.stop_engine()
     side.start_engine()
+    side.remove_all()
     check(side)
+    left = inspection.layers(side.home)
+    assert left == set(), left
     side.note_calls()
     assert not side.errors.riddles, "\n".join(side.errors.riddles)
