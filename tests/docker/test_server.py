@@ -104,6 +104,18 @@ def test_without_descriptors_callers_wait_and_are_served_when_there_are_some(
             assert b"GraphDriver" in one.answer().body
 
 
+def test_a_call_is_answered_without_a_descriptor_to_learn_who_makes_it(process: Process) -> None:
+    descriptors = Path(f"/proc/{process.process.pid}/fd")
+    before = len(os.listdir(descriptors))
+    with Wire(process.path) as caller:
+        wait_until(lambda: len(os.listdir(descriptors)) > before)
+        with process.limited(resource.RLIMIT_NOFILE, process.lowest_free()):
+            caller.send(ACTIVATE)
+            answer = caller.answer()
+    assert answer.status == 500
+    assert "files open, as many as it may (RLIMIT_NOFILE)" in answer.error
+
+
 def test_without_threads_callers_wait_and_are_served_when_there_are_some(process: Process) -> None:
     with contextlib.ExitStack() as stack:
         # A thread's stack is of 8 MiB, which the C library keeps for the next one: none has run.

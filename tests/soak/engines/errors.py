@@ -95,5 +95,6 @@ class UserErrors:
 
     def judge_log(self, message: str) -> None:
         """Sort a warning or an error of the plugin's log, which its callers get, too."""
-        if _BARE.search(message) and not message.startswith("the caller closed the connection"):
+        lost = message.startswith(("the caller closed the connection", "the connection broke"))
+        if _BARE.search(message) and not lost:
             self.riddles.append(f"in the log: {message}")

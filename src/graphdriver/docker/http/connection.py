@@ -34,6 +34,7 @@ from graphdriver.docker.http.requests import (
 from graphdriver.docker.messages import new_error_response
 from graphdriver.docker.request_messages import Request
 from graphdriver.errors import BrokenStreamError, GraphDriverError
+from graphdriver.serving.call_log import described
 
 if TYPE_CHECKING:
     import ssl
@@ -166,6 +167,14 @@ class Connection:
     def _answer(self, message: Message) -> bool:
         """Answer one request; return whether it was the last."""
         self._undo = None
+        try:
+            peer = self._peer
+        except OSError as error:  # no descriptor is free to read its record in /proc
+            refusal = described(error)
+            _log.warning("%s", refusal)
+            self._send_whole(500, encode(new_error_response(refusal)), last=True)
+            self._linger()
+            return True
         path, _, query = message.target.partition(b"?")
         answer = self._handler.handle(
             Request(
@@ -173,7 +182,7 @@ class Connection:
                 path.decode("utf-8", "replace"),
                 query.decode("utf-8", "replace"),
                 message,
-                self._peer,
+                peer,
                 message.by_hand,
             )
         )

@@ -34,6 +34,7 @@ from graphdriver.docker.http.connection import Connection
 from graphdriver.errors import BrokenStreamError
 from graphdriver.linux.libc import limit_arenas
 from graphdriver.linux.unix_sockets import peer_of
+from graphdriver.serving.call_log import described
 from graphdriver.serving.peers import PeerLog
 from graphdriver.serving.signals import Signals
 
@@ -231,7 +232,7 @@ class Server:
                 self._shake_hands(connection, tls)
             connection.serve()
         except (BrokenStreamError, OSError) as error:
-            _log.warning("%s", error)
+            _log.warning("%s", described(error))
         except Exception:
             _log.exception("a connection failed")
         finally:
