@@ -90,6 +90,17 @@ def test_a_lost_record_of_the_home_is_told(home: Path, text: str | None) -> None
     assert str(record) in found.found[0].damage.text
 
 
+def test_an_interrupted_repair_is_continued(home: Path) -> None:
+    for id in ("one", "two", "three"):
+        (home / ".graphdriver/applying" / id).touch()
+    (home / ".graphdriver/applying/layer").touch()
+    repairing = repair(check(str(home)))
+    next(repairing)
+    repairing.close()  # type: ignore[attr-defined]
+    assert len(check(str(home)).found) == 3
+    assert repaired(home).worst is None
+
+
 def test_a_served_home_is_checked_and_not_repaired(home: Path) -> None:
     (home / ".graphdriver/applying/layer").touch()
     pid = os.fork()
@@ -103,7 +114,7 @@ def test_a_served_home_is_checked_and_not_repaired(home: Path) -> None:
         found = check(str(home))
         assert (found.found, found.unfinished) == ([], 1)
         assert [str(pid) in one for one in found.served_by] == [True]
-        with pytest.raises(InUseError, match=f"in use by process {pid}"):
+        with pytest.raises(InUseError, match=f"in use by process {pid}; stop it first"):
             list(repair(found))
     finally:
         os.kill(pid, 9)

@@ -121,7 +121,7 @@ class ContentCheck:
     def _add(self, id: str, wrong: str) -> None:
         damage = Damage(WRONG_CONTENT, id, wrong, loses=True)
         owners = hit_by(damage, self._home.records)
-        self._home.found.append(FoundDamage(self._home.path, damage, owners=owners))
+        self._home.add([FoundDamage(self._home.path, damage, owners=owners)])
 
     def _done(self) -> set[str]:
         """Return the layers that an interrupted check found sound."""

@@ -7,12 +7,12 @@ the subject of ``graphdriver gc`` there. A snapshotter's database lists all of t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from graphdriver.care.engine_records import read_records
 from graphdriver.care.framework_checks import UNFINISHED_LAYER
-from graphdriver.care.owners import EngineRecords, Owner
+from graphdriver.care.owners import EngineRecords, Owner, OwnerKind
 from graphdriver.drivers.layer_checks import NO_LAYER
 from graphdriver.homes import Damage, ReadsHome
 
@@ -78,8 +78,13 @@ def hit_by(damage: Damage, records: EngineRecords | None) -> tuple[Owner, ...]:
     return known.owners if known else ()
 
 
-def as_needed(damage: Damage) -> Damage:
-    """Return the damage of a layer that the engine needs: nothing is removed that it still knows."""
-    if damage.code not in (NO_LAYER, UNFINISHED_LAYER):
-        return damage
-    return Damage(LOST_LAYER, damage.layer, f"it was lost: {damage.text}", loses=True)
+def as_needed(damage: Damage, owners: Collection[Owner]) -> Damage:
+    """Return the damage of a layer that the engine still knows: it is not removed, but lost.
+
+    BuildKit records a layer before it is filled, so an incomplete one of its own holds nothing that
+    anybody needs.
+    """
+    is_built = all(one.kind is OwnerKind.BUILD_CACHE for one in owners)
+    if damage.code == NO_LAYER or (damage.code == UNFINISHED_LAYER and not is_built):
+        return Damage(LOST_LAYER, damage.layer, f"it was lost: {damage.text}", loses=True)
+    return damage

@@ -13,7 +13,7 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -26,7 +26,7 @@ from graphdriver.care.owners import EngineRecords, Owner
 from graphdriver.care.ways_out import ways_out
 from graphdriver.driver import ProtoDriver, ability
 from graphdriver.drivers.store_checks import CODES, StoreChecks
-from graphdriver.errors import GraphDriverError, MalformedRequestError
+from graphdriver.errors import GraphDriverError, InUseError, MalformedRequestError
 from graphdriver.homes import ChecksHome, Damage, ReadsHome
 from graphdriver.serving.home import OWN, Home, Identity, identity_of, servers_of
 
@@ -95,6 +95,13 @@ class CheckedHome:
     found: list[FoundDamage] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    def add(self, found: Iterable[FoundDamage]) -> None:
+        """Add what was found, the worst first."""
+        self.found = sorted(
+            (*self.found, *found),
+            key=lambda one: (-one.severity, one.damage.layer, one.damage.code),
+        )
+
     @property
     def ways_out(self) -> list[str]:
         """What to do about the content that was lost; nothing if none was."""
@@ -145,17 +152,14 @@ def check(path: str) -> CheckedHome:
         for one in found
         if one.damage.code == UNFINISHED_LAYER or one.damage.layer not in unfinished
     )
-    home.found = sorted(
-        (_with_owners(one, records) for one in news),
-        key=lambda one: (-one.severity, one.damage.layer, one.damage.code),
-    )
+    home.add(_with_owners(one, records) for one in news)
     home.layers = _count(home.path, driver)
     return home
 
 
 def _with_owners(one: FoundDamage, records: EngineRecords | None) -> FoundDamage:
     owners = hit_by(one.damage, records)
-    damage = as_needed(one.damage) if owners else one.damage
+    damage = as_needed(one.damage, owners) if owners else one.damage
     return replace(one, damage=damage, owners=owners if damage.loses else ())
 
 
@@ -168,7 +172,7 @@ def repair(home: CheckedHome) -> Iterator[FoundDamage]:
     """
     can = [at for at, one in enumerate(home.found) if one.damage.repair]
     removals = [at for at in can if home.found[at].damage.code in REMOVALS]
-    with contextlib.closing(Home(home.path, maps_of_group(home.path), adopt=True)):
+    with contextlib.closing(_locked(home.path)):
         for at in can:
             if at not in removals:
                 yield _tried(home, at, home.found[at].mend)
@@ -185,11 +189,19 @@ def repair(home: CheckedHome) -> Iterator[FoundDamage]:
 
 def delete_removed(home: CheckedHome) -> None:
     """Delete what removed layers left in the trash, which a driver may do in the background."""
-    with contextlib.closing(Home(home.path, maps_of_group(home.path), adopt=True)):
+    with contextlib.closing(_locked(home.path)):
         for one in _found(home.path, _checks_of("", driver_of(home))):
             if one.damage.code in CODES:
                 with contextlib.suppress(GraphDriverError, OSError):  # the next check finds it
                     one.mend()
+
+
+def _locked(path: str) -> Home:
+    try:
+        return Home(path, maps_of_group(path), adopt=True)
+    except InUseError as error:
+        error.hint = "stop it first; without --repair a home is checked while it is in use"
+        raise
 
 
 def _tried(home: CheckedHome, at: int, mend: Callable[[], None]) -> FoundDamage:
