@@ -72,7 +72,8 @@ def test_ids_are_as_short_as_all_of_them_differ() -> None:
     one, other = "a" * 63 + "1", "a" * 20 + "2" * 44
     assert short(one) == "a" * 12
     assert short(f"{one}-init") == "a" * 12 + "-init"
-    assert short("a-name-that-is-not-hexadecimal") == "a-name-that-is-not-hexadecimal"
+    assert short("s5h4usgr925dobb8cyv0g8aty") == "s5h4usgr925d"
+    assert short("a-name-that-nobody-made-of-numbers") == "a-name-that-nobody-made-of-numbers"
     assert list(short_ids([one, other]).values()) == ["a" * 24, "a" * 20 + "2222"]
     assert list(short_ids([one, f"{one}-init"]).values()) == ["a" * 12, "a" * 12 + "-init"]
 

@@ -6,27 +6,27 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from graphdriver.care.owners import Owner, OwnerKind
 from graphdriver.cli.quantities import UNKNOWN, moment, period, several, size
 from graphdriver.cli.table import Tone, Toned
 
 if TYPE_CHECKING:
     from graphdriver.care.layer_tree import LayerNode, LayerTree
-    from graphdriver.care.owners import Owner
     from graphdriver.cli.answers import RunningCall
 
 _LEAST: Final = 12
 """How many characters of a long ID are shown at least, as Docker does."""
 _MOST: Final = 4
 """How many damaged layers are told of, so that the rest of the page fits the screen."""
-_LONG: Final = 32
-"""IDs of at least this length are shown by their beginnings."""
-_HEX: Final = re.compile(rf"([0-9a-f]{{{_LONG},}})(.*)", re.DOTALL)
+_LONG_ID: Final = re.compile(r"([0-9a-z]{25,})(-init)?")
+"""IDs that Docker (64 characters) and BuildKit (25) make of random numbers."""
+_DIGEST: Final = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 
 
 def short(id: str, length: int = _LEAST) -> str:
-    """Return a long hexadecimal ID by its beginning, as Docker does; ``-init`` behind it stays."""
-    found = _HEX.fullmatch(id)
-    return f"{found[1][:length]}{found[2]}" if found else id
+    """Return a long ID by its beginning, as Docker does; ``-init`` behind it stays."""
+    found = _LONG_ID.fullmatch(id)
+    return f"{found[1][:length]}{found[2] or ''}" if found else id
 
 
 def short_ids(ids: Iterable[str]) -> Mapping[str, str]:
@@ -77,8 +77,9 @@ def running_text(call: RunningCall) -> str:
 
 
 def owners_text(owners: Iterable[Owner]) -> str:
-    """Return the names of owners, images with names first: ``debian:12, container web``."""
-    named = sorted(owners, key=lambda owner: (owner.name == owner.id, owner.kind.value, owner.name))
+    """Return the names of owners, images first: ``debian:12, container web``."""
+    order = list(OwnerKind)
+    named = sorted(owners, key=lambda one: (order.index(one.kind), one.name == one.id, one.name))
     return ", ".join(map(_owner_text, named))
 
 
@@ -88,9 +89,10 @@ def is_called(owner: Owner, name: str) -> bool:
 
 
 def _owner_text(owner: Owner) -> str:
-    if owner.kind.value == "image" and owner.name != owner.id:
+    if owner.kind is OwnerKind.IMAGE and owner.name != owner.id:
         return owner.name
-    return f"{owner.kind.value} {short(owner.name.removeprefix('sha256:'))}"
+    digest = _DIGEST.fullmatch(owner.name)
+    return f"{owner.kind.value} {digest[1][:_LEAST] if digest else owner.name}"
 
 
 def belongs_to(tree: LayerTree, node: LayerNode) -> str:
