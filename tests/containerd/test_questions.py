@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -95,6 +97,26 @@ def test_a_snapshotter_whose_threads_are_all_stuck_answers(address: str, driver:
         driver.allowed.set()
         for caller in callers:
             caller.join(60)
+
+
+def test_a_running_call_names_the_daemon_that_makes_all_calls(
+    address: str, driver: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        "from graphdriver.conformance.snapshotter.calls import Calls;"
+        f"Calls({address!r}).prepare('a')"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as daemon:
+        monkeypatch.setattr(
+            "graphdriver.containerd.callers.process_name",
+            lambda pid: "containerd" if pid == daemon.pid else "another",
+        )
+        wait_until(lambda: answer(address, "calls"))
+        (call,) = answer(address, "calls")
+        assert (call["call"], call["layer"], call["snapshot"]) == ("Prepare", "1", "a")
+        assert call["peer"] == {"pid": daemon.pid, "command": "containerd"}
+        driver.allowed.set()
+        assert daemon.wait(60) == 0
 
 
 def test_an_unknown_question_is_refused(address: str) -> None:

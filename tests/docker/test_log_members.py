@@ -74,6 +74,21 @@ def test_a_line_of_an_undone_call_names_it(talkative: Plugin, lines: JSONLines) 
     assert (line["call"], line["layer"]) == ("Get", "a")
 
 
+def test_a_line_of_an_answer_that_nobody_takes_names_the_call(
+    ready: Plugin, lines: JSONLines
+) -> None:
+    with ready.client() as client:
+        client.create("a")
+    ready.box.pause.clear()
+    with ready.wire() as daemon:
+        daemon.send(wire.call("Create", ID="a"))
+        wait_until(lambda: ready.box.inside.get("a"))
+    ready.box.pause.set()
+    wait_until(lambda: connections() == 0)
+    (line,) = lines.of("the caller closed the connection: Broken pipe")
+    assert (line["call"], line["layer"]) == ("Create", "a")
+
+
 def test_a_line_while_a_diff_streams_names_it(
     talkative: Plugin, lines: JSONLines, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import socket
-from typing import Final
+from typing import Final, NamedTuple
 
 from graphdriver.linux.processes import process_name
 from graphdriver.linux.unix_sockets import Credentials, peer_of
@@ -20,6 +20,13 @@ from graphdriver.serving.peers import PeerLog
 _DAEMON: Final = "containerd"
 
 _log = logging.getLogger(__name__)
+
+
+class ContainerdDaemon(NamedTuple):
+    """A daemon that is connected (`graphdriver.serving.call_log.Caller`)."""
+
+    pid: int
+    command: str
 
 
 class Callers:
@@ -48,6 +55,14 @@ class Callers:
             " the other when it collects garbage; give each one a snapshotter with a root of its own",
             " and ".join(map(str, sorted(daemons))),
         )
+
+    def daemon(self) -> ContainerdDaemon | None:
+        """Return the containerd daemon that makes the calls; None if there is none, or more than one.
+
+        gRPC does not tell which connection a call came on.
+        """
+        daemons = {peer.pid for peer in self._peers() if process_name(peer.pid) == _DAEMON}
+        return ContainerdDaemon(daemons.pop(), _DAEMON) if len(daemons) == 1 else None
 
     def _peers(self) -> set[Credentials]:
         """Return the processes at the other end of the connections to the socket."""

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import grpc
 
+from graphdriver.containerd.callers import Callers
 from graphdriver.errors import BadAnswerError, RemoteError, UnreachableError
 from graphdriver.serving.questions import QUESTIONS, answer
 from graphdriver.serving.served_home import ServedHome
@@ -24,12 +25,13 @@ _LIMIT: Final = 64 << 20
 
 
 def questions(
-    served: ServedHome, pool: concurrent.futures.ThreadPoolExecutor
+    served: ServedHome, callers: Callers, pool: concurrent.futures.ThreadPoolExecutor
 ) -> grpc.GenericRpcHandler:
     """Return the service's handlers, for `grpc.Server.add_generic_rpc_handlers`.
 
     Args:
         served: what is asked about.
+        callers: the processes that are connected.
         pool: the threads that answer. Not the server's: calls that wait may occupy all of those.
     """
 
@@ -40,7 +42,7 @@ def questions(
             context.abort(
                 grpc.StatusCode.UNIMPLEMENTED, f"unknown question {question!r}; known are {known}"
             )
-        return answer(served, question)
+        return answer(served, question, callers.daemon())
 
     behavior: Any = ask
     behavior.experimental_thread_pool = pool

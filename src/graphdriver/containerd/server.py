@@ -65,7 +65,7 @@ class SnapshotterServer:
             self._server.add_generic_rpc_handlers(
                 (
                     handlers(snapshots, self._callers),
-                    questions(snapshots.served, self._questions),
+                    questions(snapshots.served, self._callers, self._questions),
                 )
             )
             self._bind(directory, gid)

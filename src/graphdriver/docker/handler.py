@@ -65,11 +65,13 @@ class Answer:
         body: the whole body, or a stream, which the server reads to its end and closes. If reading it
             fails, the server breaks the connection off, so that the caller sees no shorter layer.
         undo: undoes the call; the server calls it if the caller never got the answer. Never raises.
+        call: the call that is answered; None for a question.
     """
 
     status: int
     body: bytes | DiffStream
     undo: Callable[[], None] | None = None
+    call: Call | None = None
 
 
 class Handler:
@@ -139,7 +141,7 @@ class Handler:
         answered = described(error).about(call.spoken, call.layer)
         status = STATUS.get(answered.kind, 500)
         call.failed(status, answered, error)
-        return Answer(status, encode(new_error_response(answered)))
+        return Answer(status, encode(new_error_response(answered)), call=call)
 
     def _answer(self, kind: ProtocolCall[Any, Any], request: Request, call: Call) -> Answer:
         if request.method != "POST":
@@ -171,9 +173,8 @@ class Handler:
             return Answer(200, body)
         call.done(200)
         undo = _UNDO.get(kind)
-        return Answer(
-            200, body, functools.partial(self._undo, undo, parsed, call) if undo else None
-        )
+        undone = functools.partial(self._undo, undo, parsed, call) if undo else None
+        return Answer(200, body, undone, call)
 
     def _run(self, parsed: _ParsedCall) -> bytes | DiffStream:
         """Make the call and write its response: `Driver.changes` may find changes meanwhile."""
@@ -188,7 +189,7 @@ class Handler:
     ) -> None:
         try:
             with (
-                call.undoing(),
+                call.resumed(),
                 self._session,
                 self.served.locks.held(parsed.message.id, exclusive=True),
             ):

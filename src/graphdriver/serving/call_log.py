@@ -205,8 +205,8 @@ class Call:
             self.span.end(self, answered, cause)
 
     @contextlib.contextmanager
-    def undoing(self) -> Iterator[None]:
-        """Make a call that has ended the one of this thread again, while a ``with`` block undoes it."""
+    def resumed(self) -> Iterator[None]:
+        """Make a call that has ended the one of its thread again, for the log of a ``with`` block."""
         _running[self.thread] = self
         try:
             yield

@@ -25,12 +25,18 @@ _LONGEST: Final = BUCKETS[-1] * 2
 """What is answered for calls that took longer than the last of `BUCKETS`, in seconds."""
 
 
-def answer(served: ServedHome, question: str) -> bytes:
-    """Answer one of `QUESTIONS`."""
-    return json.dumps(QUESTIONS[question](served)).encode()
+def answer(served: ServedHome, question: str, daemon: Caller | None = None) -> bytes:
+    """Answer a question.
+
+    Args:
+        served: what is asked about.
+        question: one of `QUESTIONS`.
+        daemon: the process that makes all calls which do not tell their own, if it is known.
+    """
+    return json.dumps(_ANSWERS[question](served, daemon)).encode()
 
 
-def _status(served: ServedHome) -> dict[str, object]:
+def _status(served: ServedHome, _: Caller | None) -> dict[str, object]:
     figures = served.calls.figures
     ended = figures.calls_now()
     in_flight = [call.name for call in served.calls.in_flight()]
@@ -72,7 +78,7 @@ def _figures(figures: CallFigures, in_flight: int) -> dict[str, object]:
     }
 
 
-def _layers(served: ServedHome) -> list[dict[str, object]]:
+def _layers(served: ServedHome, _: Caller | None) -> list[dict[str, object]]:
     mounts = mounts_in(served.path)
     unfinished = frozenset(served.unfinished())
     references = served.references()
@@ -95,7 +101,7 @@ def _layers(served: ServedHome) -> list[dict[str, object]]:
     ]
 
 
-def _calls(served: ServedHome) -> list[dict[str, object]]:
+def _calls(served: ServedHome, daemon: Caller | None) -> list[dict[str, object]]:
     running = served.calls.in_flight()
     by_thread = {call.thread: call for call in running}
     waits = served.locks.waits()
@@ -112,18 +118,19 @@ def _calls(served: ServedHome) -> list[dict[str, object]]:
                 "bytes": call.bytes,
                 "waits_for": wait
                 and {"layer": wait.layer, "call": _asked(by_thread.get(wait.holder))},
-                "peer": _peer(call.peer),
+                "peer": _peer(call.peer or daemon),
             }
         )
     return found
 
 
-QUESTIONS: Final[Mapping[str, Callable[[ServedHome], object]]] = {
+_ANSWERS: Final[Mapping[str, Callable[[ServedHome, Caller | None], object]]] = {
     "status": _status,
     "layers": _layers,
     "calls": _calls,
 }
-"""The questions by their names; docs/operations.md describes the answers."""
+QUESTIONS: Final = tuple(_ANSWERS)
+"""The names of the questions; docs/operations.md describes the answers."""
 
 
 def _asked(call: Call | None) -> str | None:

@@ -197,10 +197,12 @@ class Connection:
             return last or not is_whole
         try:
             self._send_whole(answer.status, answer.body, last=last)
-        except ConnectionLostError:
+        except ConnectionLostError as error:
+            with answer.call.resumed() if answer.call else contextlib.nullcontext():
+                _log.warning("%s", error)
             if answer.undo:
                 answer.undo()
-            raise
+            return True
         if not message.is_whole:
             self._linger()
         self._undo = answer.undo
