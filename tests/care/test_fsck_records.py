@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.care.bolt import Tree
 from graphdriver.care.findings import Severity
 from graphdriver.care.fsck import CheckedHome, check, repair
 from graphdriver.care.owners import Owner, OwnerKind
@@ -17,6 +18,7 @@ from graphdriver.care.ways_out import ways_out
 from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.drivers.loading import make
 from tests.care.fsck_homes import serving
+from tests.support.bolt_pages import write_bolt
 
 pytestmark = pytest.mark.root
 
@@ -142,6 +144,23 @@ def test_a_layer_that_the_daemon_needs_and_that_is_gone_is_told(home: Path) -> N
     found = check(str(home))
     assert codes(found) == [("lost-layer", "web-init")]
     assert "web-init does not exist" in found.found[0].damage.text
+
+
+def test_a_cached_step_of_another_storage_driver_is_not_said_to_be_lost(home: Path) -> None:
+    databases = home.parent / "buildkit"
+    databases.mkdir()
+    key = b"made-elsewhere".hex().encode()
+    trees: dict[str, Tree] = {
+        "snapshots.db": {key: {b"parent": b""}},
+        "metadata_v2.db": {b"_main": {key: {b"cache.description": b'{"value": "RUN"}'}}},
+        "containerdmeta.db": {},
+    }
+    for name, tree in trees.items():
+        write_bolt(databases / name, tree)
+    found = check(str(home))
+    assert codes(found) == [("lost-layer", key.decode())]
+    assert "made on another storage driver" in found.found[0].damage.text
+    assert found.ways_out == ["docker builder prune --all --force"]
 
 
 def test_the_way_out_removes_all_that_needs_a_layer_before_it_is_pulled() -> None:

@@ -47,7 +47,11 @@ class EngineChecks:
         for id, layer in sorted(records.layers.items()):
             if layer.owners and id not in stored:
                 path = os.path.join(home, id)
-                text = f"it was lost: the {self._engine} daemon needs it, and {path} does not exist"
+                lost = "it was lost"
+                if all(owner.kind is OwnerKind.BUILD_CACHE for owner in layer.owners):
+                    # A data root has one build cache, whichever storage driver the daemon runs on.
+                    lost += ", or made on another storage driver"
+                text = f"{lost}: the {self._engine} daemon needs it, and {path} does not exist"
                 yield Damage(LOST_LAYER, id, text, loses=True, path=path)
         if self._engine == "containerd":
             for reason in records.unread:
