@@ -114,7 +114,7 @@ def test_a_call_is_a_span_with_its_layer_and_its_steps_are_below_it(
     assert calls["graphdriver.Get", "b"].status == {"status_code": "UNSET"}
 
 
-def test_a_snapshotters_calls_are_spans_with_the_snapshots_key(folder: Path) -> None:
+def test_a_snapshotters_calls_are_spans_with_the_snapshots_layer_and_key(folder: Path) -> None:
     program = [sys.executable, "-c", PROGRAM.format(spans=str(folder / "spans"))]
     with Snapshotter(folder, "overlay2", program=program) as one:
         one.calls.prepare("active")
@@ -123,9 +123,9 @@ def test_a_snapshotters_calls_are_spans_with_the_snapshots_key(folder: Path) -> 
             one.calls.mounts("missing")
     calls, steps = spans(folder / "spans")
     assert {(name, *one.attributes.values()) for (name, _), one in calls.items()} == {
-        ("graphdriver.Prepare", "containerd", "overlay2", "active"),
-        ("graphdriver.Commit", "containerd", "overlay2", "active"),
+        ("graphdriver.Prepare", "containerd", "overlay2", "1", "active"),
+        ("graphdriver.Commit", "containerd", "overlay2", "1", "active"),
         ("graphdriver.Mounts", "containerd", "overlay2", "missing"),
     }
-    assert steps["graphdriver.Commit", ""] == ["sync"]
+    assert steps["graphdriver.Commit", "1"] == ["sync"]
     assert calls["graphdriver.Mounts", ""].status["status_code"] == "ERROR"
