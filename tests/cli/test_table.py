@@ -44,6 +44,10 @@ def test_what_fits_is_not_cut(text: str) -> None:
     assert cut(text, 5) == text
 
 
+def test_a_list_is_cut_at_its_end() -> None:
+    assert cut("one, two, three", 10) == "one, two,…"
+
+
 def test_wide_characters_take_two_columns() -> None:
     assert cut("中文字符集", 6, lambda text: 2 * len(text.replace("…", "")) + text.count("…")) == (
         "中…集"

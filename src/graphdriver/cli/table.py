@@ -127,10 +127,15 @@ def _padded(
 
 
 def cut(text: str, width: int, measure: Callable[[str], int] = len) -> str:
-    """Return a text in its tone, with its middle left out if it is wider than ``width``."""
+    """Return a text in its tone that is not wider than ``width``.
+
+    The middle of an ID or a path is left out, and the end of a list.
+    """
     if measure(text) <= width:
         return text
     kept = width - measure(_CUT)
+    if ", " in text:
+        return Toned(_start(text, kept, measure) + _CUT, tone_of(text))
     head = _start(text, -(-kept // 2), measure)
     tail = _start(text[::-1], kept - measure(head), measure)[::-1]
     return Toned(head + _CUT + tail, tone_of(text))
