@@ -16,6 +16,12 @@ NEEDED = {
     "call": ["--plugin=nobody", "Status"],
     "record": ["--plugin=nobody", "/nowhere"],
     "conform": ["--plugin=nobody"],
+    "inspect": ["id"],
+    "fsck": ["/nowhere"],
+    "gc": ["/nowhere"],
+    "units": ["plugin", "vfs"],
+    "package": ["vfs", "--name=example/vfs:1"],
+    "new": ["name"],
 }
 """What a command must be given before it looks at what it does not know."""
 

@@ -41,10 +41,14 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--home", metavar="DIR", help="look at this home")
     where.add_argument("--plugin", metavar="NAME", help="look at the home that a plugin serves")
     parser.add_argument(
-        "--daemon-socket", metavar="PATH", help="where Docker's daemon listens (default: its own)"
+        "--daemon-socket",
+        metavar="PATH",
+        help="where the Docker daemon listens (default: /run/docker.sock)",
     )
     parser.add_argument(
-        "--containerd-socket", metavar="PATH", help="where containerd listens (default: its own)"
+        "--containerd-socket",
+        metavar="PATH",
+        help="where containerd listens (default: /run/containerd/containerd.sock)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 

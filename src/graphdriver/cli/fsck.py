@@ -22,8 +22,8 @@ examples:
 """
 
 _NOTES = """\
-Without --repair nothing is changed. A sound home is one line and exit code 0. The code is 13 if all can
-be repaired, and 14 if content was lost: that is never repaired.
+Without --repair nothing is changed. For a sound home it prints one line and exits with 0. The code is
+13 if all can be repaired, and 14 if content was lost: that is never repaired.
 
 With --deep, layers of erofs are compared with the SHA-256 of their tars, and those of other drivers
 with what the Docker daemon has recorded of them. In a snapshotter's root only erofs has such records.

@@ -46,8 +46,8 @@ own files, as it was counted when the layer was filled; BELOW is that of all lay
 shares with others (with a "+": not all of them were counted). A name stands at the topmost layer of its
 image or container.
 
-The page needs nothing but its file, and loads nothing. It reads all layers, which takes time. Only its
-owner can read the file, since it has the names of files in your images.
+The page is one file and loads nothing. Writing it takes time, since the content of all layers is read.
+Only its owner can read the file, which has the names of files in your images.
 """
 
 

@@ -51,8 +51,8 @@ examples:
 """
 
 _NOTES = """\
-It waits for no call of the plugin: it answers even if all calls of the daemon are stuck. A plugin of
-another author is asked for its Status by Docker's protocol.
+A plugin answers even if all calls of the daemon are stuck. A plugin of another author is asked with
+Docker's call Status.
 """
 
 

@@ -37,9 +37,9 @@ examples:
 """
 
 _NOTES = """\
-MOVED are bytes of a layer's tar, in (ApplyDiff) or out (Diff). A call WAITS FOR the layer that another
-call holds. On a terminal the picture is refreshed each second until Ctrl-C; otherwise it is printed
-once.
+MOVED counts the bytes of a layer's tar that came in (ApplyDiff) or went out (Diff). WAITS FOR is the
+layer that another call holds. On a terminal the picture is refreshed each second until Ctrl-C;
+otherwise it is printed once.
 """
 
 
