@@ -329,6 +329,18 @@ def test_a_damaged_record_of_the_home_is_told(root: DockerRoot, home: str) -> No
         assert "home.json is damaged" in shown(look, "--home", home, code=14)
 
 
+def test_many_damages_leave_room_for_the_rest(root: DockerRoot, home: str) -> None:
+    for n in range(50):
+        (root.layer(f"lost{n}", [f"sha256:{n:064}"]) / "diff").write_text("damaged")
+    for id in (BASE, TOP, WEB):
+        os.rmdir(root.home / id / "root")
+    lines, code = on_terminal("status", "--home", home, columns=200)
+    assert code == 14
+    assert len(lines) < 24
+    assert any("more like these: --json shows all" in line for line in lines)
+    assert len(answered("status", "--home", home, code=14)["notes"]) >= 50
+
+
 def test_a_directory_that_is_no_home(tmp_path: Path) -> None:
     assert "no record" in shown("layers", "--home", str(tmp_path))
     assert "not a directory" in error("layers", "--home", f"{tmp_path}/none", code=2)

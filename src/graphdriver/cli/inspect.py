@@ -11,6 +11,7 @@ from graphdriver.cli import target
 from graphdriver.cli.command import DAMAGED, OK, Command
 from graphdriver.cli.layer_words import (
     damage_texts,
+    first_of,
     is_called,
     layer_json,
     own_owners,
@@ -146,7 +147,7 @@ def _draw(
         )
     for call in running:
         page.line(Toned(f"! {running_text(call)}", Tone.WARNING))
-    for note in layers.notes:
+    for note in first_of(layers.notes):
         page.line(Toned(f"! {note}", Tone.WARNING))
     page.pairs([*_facts(layers, node), *metadata.items()], whole=True)
     page.line()

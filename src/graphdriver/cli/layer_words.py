@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _LEAST: Final = 12
 """How many characters of a long ID are shown at least, as Docker does."""
 _MOST: Final = 4
-"""How many damaged layers are told of, so that the rest of the page fits the screen."""
+"""How many damages and notes are told of, so that the rest of the page fits the screen."""
 _LONG_ID: Final = re.compile(r"([0-9a-z]{25,})(-init)?")
 """IDs that Docker (64 characters) and BuildKit (25) make of random numbers."""
 _DIGEST: Final = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
@@ -127,11 +127,18 @@ def damage_texts(lost: Sequence[str], damaged: Sequence[LayerNode], home: str) -
         damaged: its damaged layers.
         home: its path.
     """
-    yield from lost
+    yield from first_of(lost)
     for node in damaged[:_MOST]:
         yield f"layer {short(node.id)} is damaged: {node.damage}"
     if damaged:
         yield f"{several(len(damaged), 'damaged layer')} in all: graphdriver fsck {home}"
+
+
+def first_of(texts: Sequence[str]) -> Iterator[str]:
+    """Yield a few of many texts, and how many there are besides, so that all fits one screen."""
+    yield from texts[:_MOST]
+    if len(texts) > _MOST:
+        yield f"and {len(texts) - _MOST:,} more like these: --json shows all"
 
 
 def repairs_text(repairs: int, home: str) -> str:

@@ -13,6 +13,7 @@ from graphdriver.cli.layer_words import (
     belongs_to,
     counted_text,
     damage_texts,
+    first_of,
     layer_json,
     repairs_text,
     short_ids,
@@ -140,7 +141,7 @@ def draw_notes(page: Page, layers: HomeLayers) -> None:
         page.line(Toned(f"! {text}", Tone.BAD))
     if layers.repairs:
         page.line(Toned(f"! {repairs_text(layers.repairs, layers.home)}", Tone.WARNING))
-    for note in layers.notes:
+    for note in first_of(layers.notes):
         page.line(Toned(f"! {note}", Tone.WARNING))
 
 

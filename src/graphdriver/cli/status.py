@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from graphdriver.cli import target
 from graphdriver.cli.command import DAMAGED, FAILED, OK, Command
-from graphdriver.cli.layer_words import damage_texts, repairs_text, running_text
+from graphdriver.cli.layer_words import damage_texts, first_of, repairs_text, running_text
 from graphdriver.cli.quantities import (
     UNKNOWN,
     ago,
@@ -199,7 +199,7 @@ def _warnings(seen: _Seen) -> Iterator[tuple[str, Tone]]:
         )
     if seen.repairs:
         yield repairs_text(seen.repairs, seen.target.home), Tone.WARNING
-    for note in seen.notes:
+    for note in first_of(seen.notes):
         yield note, Tone.WARNING
 
 
