@@ -107,6 +107,10 @@ class Damage:
     path: str = ""
 
 
+UNKNOWN_PARENT = "unknown-parent"
+"""The code of a damage: the files of a layer do not tell its parent, without which it is lost."""
+
+
 class ChecksHome(Protocol):
     """A driver *class* that checks and repairs a home that it does not serve."""
 
@@ -165,5 +169,20 @@ class ChecksContent(Protocol):
         Raises:
             LayerDamagedError: what was recorded is lost.
             OSError: the layer cannot be read.
+        """
+        ...
+
+
+class RestoresParent(Protocol):
+    """A driver *class* that can note a layer's parent again, if its files do not tell it any more."""
+
+    def restore_parent(self, home: str, id: str, parent: str) -> None:
+        """Note the parent of a layer, which the engine's records tell; a class method.
+
+        No process serves the home. Called for a damage of the code `UNKNOWN_PARENT`.
+
+        Raises:
+            LayerDamagedError: what it needs of the parent is lost.
+            OSError: it cannot be written.
         """
         ...

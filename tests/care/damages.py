@@ -208,17 +208,17 @@ def the_name_of_a_link_is_empty(home: Path) -> None:
     (home / "mid/link").write_text("")
 
 
-@way("lost-lowers", OVERLAYS, repairs=True, hits=("mid",))
+@way("unknown-parent", OVERLAYS, repairs=True, hits=("mid",))
 def a_list_of_layers_is_gone(home: Path) -> None:
     (home / "mid/lower").unlink()
 
 
-@way("lost-lowers", OVERLAYS, repairs=True, hits=("mid",))
+@way("unknown-parent", OVERLAYS, repairs=True, hits=("mid",))
 def a_list_of_layers_is_empty(home: Path) -> None:
     (home / "mid/lower").write_text("")
 
 
-@way("lost-lowers", OVERLAYS, layer="top", hits=("top",))
+@way("unknown-parent", OVERLAYS, layer="top", hits=("top",))
 def the_list_of_the_last_layer_is_gone(home: Path) -> None:
     (home / "top/lower").unlink()
 

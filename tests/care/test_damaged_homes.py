@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from graphdriver.care.findings import Severity
 from graphdriver.care.fsck import check, repair
 from graphdriver.conformance.plugin import tars
 from graphdriver.driver import Driver, mounted
+from graphdriver.drivers.loading import make
+from graphdriver.drivers.overlay.reference_counts import COUNTS
+from graphdriver.files.runtime_directory import file_name
+from graphdriver.serving.served_home import ServedHome
 from tests.care.damages import WAYS, Way
 from tests.care.fsck_homes import driving
 
@@ -26,6 +31,29 @@ def home(name: str, place: Path) -> Path:
             driver.create(id, parent, "", {})
             driver.apply_diff(id, parent, io.BytesIO(tars.tar(tars.file(id.encode(), id.encode()))))
     return path
+
+
+@pytest.mark.parametrize("name", ["overlay2"])
+def test_wrong_reference_counts_are_found_and_repaired(home: Path) -> None:
+    served = ServedHome(make("overlay2"), "docker")
+    served.claim(str(home))
+    served.init_driver()
+    served.driver.get("top", "")
+    served.close()  # as a plugin that was stopped: the mount stays
+    assert check(str(home)).found == []
+    counts = Path(COUNTS, file_name(str(home)))
+    shutil.copyfile(counts / "top", counts / "mid")
+    (counts / "top").write_text("garbage")
+    found = check(str(home))
+    assert [(it.damage.code, it.damage.layer, it.damage.repair) for it in found.found] == [
+        ("wrong-count", "mid", "remove the count"),
+        ("wrong-count", "top", "count one Get"),
+    ]
+    assert all(it.is_repaired for it in repair(found))
+    assert (counts / "top").read_text().split()[1] == "1"
+    assert check(str(home)).found == []
+    with driving("overlay2", home) as driver:
+        driver.put("top")
 
 
 def cases() -> list[object]:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import shutil
 import sqlite3
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,26 @@ def test_a_cached_step_of_another_storage_driver_is_not_said_to_be_lost(home: Pa
     assert codes(found) == [("lost-layer", key.decode())]
     assert "made on another storage driver" in found.found[0].damage.text
     assert found.ways_out == ["docker builder prune --all --force"]
+
+
+@pytest.mark.parametrize("name", ["overlay2", "erofs"])
+def test_a_parent_that_only_the_engine_knows_is_noted_again(name: str) -> None:
+    """After a power cut the file of a container's layer may be empty, since it is not synced."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gd-") as directory:
+        root = Path(directory, "root")
+        with contextlib.closing(Snapshots(make(name), str(root))) as snapshots:
+            snapshots.prepare("a", "", {})
+            snapshots.commit("image", "a", {})
+            snapshots.prepare("container", "image", {})
+            before = (root / "2/lower").read_text()
+            (root / "2/lower").write_text("")
+            snapshots.served.driver.cleanup()
+        found = check(str(root))
+        assert (codes(found), found.worst) == ([("unknown-parent", "2")], Severity.WARNING)
+        assert "note its parent 1 again" in found.found[0].damage.repair
+        assert [one.is_repaired for one in repair(found)] == [True]
+        assert (root / "2/lower").read_text() == before
+        assert check(str(root)).found == []
 
 
 def test_the_way_out_removes_all_that_needs_a_layer_before_it_is_pulled() -> None:

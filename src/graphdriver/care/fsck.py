@@ -27,7 +27,7 @@ from graphdriver.care.ways_out import ways_out
 from graphdriver.driver import ProtoDriver, ability
 from graphdriver.drivers.store_checks import CODES, StoreChecks
 from graphdriver.errors import GraphDriverError, InUseError, MalformedRequestError
-from graphdriver.homes import ChecksHome, Damage, ReadsHome
+from graphdriver.homes import UNKNOWN_PARENT, ChecksHome, Damage, ReadsHome, RestoresParent
 from graphdriver.serving.home import OWN, Home, Identity, identity_of, servers_of
 
 REMOVALS: Final = frozenset({UNFINISHED_LAYER, ORPHAN})
@@ -152,9 +152,38 @@ def check(path: str) -> CheckedHome:
         for one in found
         if one.damage.code == UNFINISHED_LAYER or one.damage.layer not in unfinished
     )
-    home.add(_with_owners(one, records) for one in news)
+    home.add(_with_owners(_with_parent(one, records, driver), records) for one in news)
     home.layers = _count(home.path, driver)
     return home
+
+
+def _with_parent(
+    one: FoundDamage, records: EngineRecords | None, driver: type[ProtoDriver] | None
+) -> FoundDamage:
+    """Return a damage that can be repaired if the engine knows what the driver has lost."""
+    known = records.layers.get(one.damage.layer) if records else None
+    restores = ability(driver, RestoresParent)
+    if one.damage.code != UNKNOWN_PARENT or not one.damage.loses or not (known and known.parent):
+        return one
+    if restores is None or not os.path.isdir(os.path.join(one.home, known.parent)):
+        return one
+    repair = f"note its parent {known.parent} again, which the engine knows"
+    damage = replace(one.damage, repair=repair, loses=False)
+    return replace(one, damage=damage, checks=_FromRecords(restores, known.parent))
+
+
+@dataclass(frozen=True, slots=True)
+class _FromRecords:
+    """Repairs a layer by the engine's record of its parent (`graphdriver.homes.ChecksHome`)."""
+
+    restores: RestoresParent
+    parent: str
+
+    def check_home(self, home: str) -> Iterator[Damage]:
+        return iter(())
+
+    def mend_home(self, home: str, damage: Damage) -> None:
+        self.restores.restore_parent(home, damage.layer, self.parent)
 
 
 def _with_owners(one: FoundDamage, records: EngineRecords | None) -> FoundDamage:

@@ -52,6 +52,14 @@ class ImageLayout(Layout):
         """
         return any(os.path.lexists(self.path(id, name)) for name in self.more_files)
 
+    def links_above(self, id: str) -> Sequence[str]:
+        """Return the list of a layer's child, without the links to what shows nothing."""
+        if not self.is_applied(id):
+            return super().links_above(id)
+        own = () if self.is_unwritten(id) else (self.link_of(id),)
+        below = () if self.record(id).root_opaque else self.lowers(id)
+        return (*own, self.applied_link(id), *below)
+
     def links_of(self, id: str, link: str) -> Sequence[tuple[str, str]]:
         """Return the links that a layer must have, each with the directory that it leads to."""
         own = super().links_of(id, link)

@@ -17,7 +17,6 @@ from graphdriver.drivers.overlay.layout import (
     DIFF,
     LINK,
     LINKS,
-    LOST_LOWERS,
     LOST_WORK,
     LOWER,
     MERGED,
@@ -28,7 +27,7 @@ from graphdriver.drivers.overlay.mounts import is_mounted
 from graphdriver.drivers.overlay.reference_counts import ReferenceCounts, kept_counts
 from graphdriver.drivers.store_checks import CODES, StoreChecks
 from graphdriver.errors import LayerDamagedError
-from graphdriver.homes import Damage
+from graphdriver.homes import UNKNOWN_PARENT, Damage
 from graphdriver.store import layers_in
 
 DANGLING_LINK: Final = "dangling-link"
@@ -57,7 +56,7 @@ class OverlayChecks:
             DANGLING_LINK: lambda damage: os.unlink(damage.path),
             LOST_LINK: self._mend_link,
             LOST_LINK_NAME: self._mend_link_name,
-            LOST_LOWERS: self._mend_lowers,
+            UNKNOWN_PARENT: self._mend_lowers,
             LOST_WORK: self._mend_work,
             UNCOMMITTED: self._mend_uncommitted,
             WRONG_COUNT: self._mend_count,
@@ -110,9 +109,9 @@ class OverlayChecks:
 
     def _check_layer(self, id: str) -> Iterator[Damage]:
         for damage in self.layout.lost_parts(id):
-            if damage.code == LOST_LOWERS and self._list_above(id) is not None:
+            if damage.code == UNKNOWN_PARENT and self._list_above(id) is not None:
                 repair = "write it again, from that of a layer on it"
-                yield Damage(LOST_LOWERS, id, damage.text, repair, path=damage.path)
+                yield Damage(UNKNOWN_PARENT, id, damage.text, repair, path=damage.path)
             else:
                 yield damage
         with contextlib.suppress(LayerDamagedError):
@@ -180,6 +179,10 @@ class OverlayChecks:
             self.mends[damage.code](damage)
         else:
             mend_owner(damage)
+
+    def restore_parent(self, id: str, parent: str) -> None:
+        """Write a layer's list again, given its parent; see `graphdriver.homes.RestoresParent`."""
+        self.layout.write_lowers(id, self.layout.links_above(parent))
 
     def _mend_link(self, damage: Damage) -> None:
         self.layout.make()

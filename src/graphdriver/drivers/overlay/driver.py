@@ -87,6 +87,11 @@ class OverlayDriver(NaiveDiffDriver):
         cls.checks_of(home).mend(damage)
 
     @classmethod
+    def restore_parent(cls, home: str, id: str, parent: str) -> None:
+        """Write a layer's list of lower layers again (`graphdriver.homes.RestoresParent`)."""
+        cls.checks_of(home).restore_parent(id, parent)
+
+    @classmethod
     def checks_of(cls, home: str) -> OverlayChecks:
         """Return the checks of a home."""
         return OverlayChecks(Layout(home))

@@ -16,7 +16,7 @@ from typing import ClassVar, Final
 from graphdriver.errors import GraphDriverError, LayerDamagedError
 from graphdriver.files.directories import make_own, why_no_directory
 from graphdriver.files.small_files import read_text, write_new, write_whole
-from graphdriver.homes import Damage
+from graphdriver.homes import UNKNOWN_PARENT, Damage
 from graphdriver.store import layers_in
 
 DIFF: Final = "diff"
@@ -25,7 +25,6 @@ MERGED: Final = "merged"
 LINKS: Final = "l"
 
 LOST_DIFF: Final = "lost-diff"
-LOST_LOWERS: Final = "lost-lowers"
 LOST_WORK: Final = "lost-work"
 
 LINK: Final = "link"
@@ -190,6 +189,14 @@ class Layout:
             return link
         raise self.lost("the name of its link", id, path)
 
+    def links_above(self, id: str) -> Sequence[str]:
+        """Return the list of a layer's child: the links of the layer and of those below it.
+
+        Raises:
+            LayerDamagedError: what it needs is lost.
+        """
+        return (self.link_of(id), *self.lowers(id))
+
     def links_of(self, id: str, link: str) -> Sequence[tuple[str, str]]:
         """Return the links that a layer must have, each with the directory that it leads to.
 
@@ -321,7 +328,7 @@ class Layout:
             self.lowers(id)
         except LayerDamagedError as error:
             text = error.problem.partition(": ")[2]
-            yield Damage(LOST_LOWERS, id, text, loses=True, path=self.path(id, LOWER))
+            yield Damage(UNKNOWN_PARENT, id, text, loses=True, path=self.path(id, LOWER))
         path = self.path(id, WORK)
         if os.path.lexists(self.path(id, LOWER)) and (wrong := why_no_directory(path)):
             text = f"its directory {WORK} was lost: {wrong}"
