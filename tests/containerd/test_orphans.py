@@ -222,7 +222,7 @@ def test_a_driver_that_exits_leaves_its_layer_uncounted_and_no_other(
             snapshots.commit(key.upper(), key, {})
         wait_until(lambda: snapshots.stat("B").usage)
         assert snapshots.stat("A").usage is None
-    assert caplog.messages == ["the snapshot A cannot be counted: 3"]
+    assert caplog.messages == ["the snapshot A cannot be counted: SystemExit: 3"]
 
 
 def test_what_was_committed_uncounted_is_counted_at_the_next_start(folder: Path) -> None:

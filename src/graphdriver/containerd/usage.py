@@ -15,6 +15,7 @@ from graphdriver import returned
 from graphdriver.containerd.metadata import Metadata
 from graphdriver.driver import Usage, mounted
 from graphdriver.layer.tree.inodes import disk_usage
+from graphdriver.serving.call_log import described
 from graphdriver.serving.served_home import ServedHome
 
 _log = logging.getLogger(__name__)
@@ -72,6 +73,6 @@ class UsageCounter:
                     _log.warning(
                         "the snapshot %s cannot be counted: %s",
                         key,
-                        error,
+                        described(error),
                         extra={"graphdriver": {"snapshot": key}},
                     )

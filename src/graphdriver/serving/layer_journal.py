@@ -24,6 +24,7 @@ from json.encoder import encode_basestring_ascii as _quoted
 from typing import Final, NamedTuple
 
 from graphdriver.files.small_files import read_bytes, write_whole
+from graphdriver.linux.resources import error_text
 
 JOURNAL: Final = ".graphdriver/layers"
 
@@ -145,7 +146,7 @@ class LayerJournal:
     def _failed(self, error: OSError) -> None:
         if self._retry_at is None and error.errno != errno.EROFS:  # there no layer can be made
             _log.warning(
-                "%s cannot be written, and is written later: %s", self.path, error.strerror
+                "%s cannot be written, and is written later: %s", self.path, error_text(error)
             )
         self._retry_at = time.monotonic() + RETRY
 
