@@ -50,13 +50,14 @@ class DockerSide(Side):
         self.home.mkdir(parents=True)
         (disk.place / "home").mkdir()
         self.show_home()
-        self._refused_before = 0
-        """How many actions had failed when the daemon was started: it forgets to call Put for layers
-        that it could not use, until it is started again."""
+        self._kills = 0
+        self._cut_off_before = (0, 0)
+        """How many actions had failed, and how often it was killed, when the daemon ended last with a
+        Cleanup. Of what was cut off then, layers stay mounted until its next Cleanup."""
 
     @property
-    def _was_refused(self) -> bool:
-        return sum(self.figures.refused.values()) > self._refused_before
+    def _cut_off(self) -> tuple[int, int]:
+        return sum(self.figures.refused.values()), self._kills
 
     def show_home(self) -> None:
         """Mount the home where the daemon expects it."""
@@ -91,18 +92,19 @@ class DockerSide(Side):
 
     def start_engine(self) -> None:
         self.daemon.start()
-        self._refused_before = sum(self.figures.refused.values())
 
     def stop_engine(self) -> None:
         self.daemon.stop()
-        if not self.live_restore:
+        if not self.live_restore:  # otherwise there is no Cleanup
             self.note_all_stopped()
+            self._cut_off_before = self._cut_off
 
     def kill_engine(self) -> None:
         self.daemon.kill()
+        self._kills += 1
         for point in leftovers.mounts_below(self.daemon.data_root):
-            if "/buildkit-mount" in point:  # of a layer; the next daemon leaves it, too
-                subprocess.run(["umount", point], check=True)
+            if "/buildkit" in point:  # of a layer; the next daemon leaves it, too
+                subprocess.run(["umount", "--lazy", point], check=True)
         if not self.live_restore:
             self.note_all_stopped()
 
@@ -172,7 +174,7 @@ class DockerSide(Side):
         mounted = {Path(point).parent.name for point in leftovers.layers_mounted(self.home)}
         expected = self._running_layers() if self.driver in OVERLAYS else set()
         assert mounted >= expected
-        assert mounted == expected or self._was_refused, mounted - expected
+        assert mounted == expected or self._cut_off > self._cut_off_before, mounted - expected
 
     def _running_layers(self) -> set[str]:
         running = [name for name, one in self.containers.items() if one.runs]

@@ -19,7 +19,6 @@ from tests.soak.engines.disk import made
 from tests.soak.engines.disturbances import DISTURBANCES
 from tests.soak.engines.docker_side import DockerSide
 from tests.soak.engines.side import Side
-from tests.support import inspection
 from tests.support.snapshotter import DRIVERS
 
 AT_ONCE = 3
@@ -138,7 +137,7 @@ def one_round(side: Side) -> None:
 
 
 def check_end(side: Side) -> None:
-    """Check every byte of every image, and that nothing is left of what is removed."""
+    """Check every byte of every image, and that only what the engine knows is left at the end."""
     for image in side.images:
         side.check_saved(image)
     for name in (*side.containers, *side.images):
@@ -149,7 +148,5 @@ def check_end(side: Side) -> None:
     side.start_engine()
     side.remove_all()
     check(side)
-    left = inspection.layers(side.home)
-    assert left == set(), left
     side.note_calls()
     assert not side.errors.riddles, "\n".join(side.errors.riddles)
