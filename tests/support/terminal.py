@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import os
 import re
-import signal
 import struct
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from collections.abc import Callable
 from typing import Self
 
 from tests.support.command import environment
+from tests.support.ground import tool
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 """The sequences that our commands send to a terminal."""
@@ -42,12 +42,12 @@ class Terminal:
         self.resize(columns, lines)
         self.raw = b""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "graphdriver", *words],
+            # It is the terminal of a session, so that Ctrl-C reaches the command as it does a person's.
+            [tool("setsid"), "--ctty", sys.executable, "-m", "graphdriver", *words],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
             env=environment(TERM="xterm-256color", LANG="C.UTF-8", COLUMNS="", LINES="", **more),
-            start_new_session=True,
         )
         os.close(theirs)
         os.set_blocking(self._ours, False)
@@ -86,7 +86,7 @@ class Terminal:
 
     def interrupt(self) -> None:
         """Press Ctrl-C."""
-        self.process.send_signal(signal.SIGINT)
+        os.write(self._ours, b"\x03")
 
     @property
     def text(self) -> str:
