@@ -13,11 +13,15 @@ from graphdriver.care.layer_changes import LayerChanges, summed
 from graphdriver.care.layer_page import write_page
 from graphdriver.care.layer_tree import LayerNode, LayerTree
 from graphdriver.care.owners import Owner, OwnerKind
-from graphdriver.driver import ChangeKind
+from graphdriver.cli.main import main
+from graphdriver.driver import ChangeKind, mounted
+from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.homes import SizedChange
+from graphdriver.serving.served_home import ServedHome
 from tests.care.browser import Browser, running
 from tests.care.hostile_names import HOSTILE
 from tests.care.shown_layers import home_of
+from tests.support.docker_root import DockerRoot
 
 pytestmark = pytest.mark.long
 
@@ -172,6 +176,31 @@ def test_a_person_lists_what_nothing_needs(browser: Browser, page: Path) -> None
     browser.one("#rows tr", "2222").click()
     assert "Damaged: its parent is gone." in browser.text("#details")
     browser.picture("list")
+
+
+def test_the_page_of_a_real_home(browser: Browser, tmp_path: Path) -> None:
+    root = DockerRoot(tmp_path / "root")
+    served = ServedHome(VfsDriver(), "docker")
+    served.claim(str(root.home))
+    served.init_driver()
+    for id, parent in (("base", ""), ("top", "base")):
+        served.driver.create(id, parent, "", {})
+        with mounted(served.driver, id) as path:
+            (Path(path) / f"of-{id}").write_text(id)
+    served.close()
+    diffs = [f"sha256:{letter * 64}" for letter in "ab"]
+    root.layer("base", diffs[:1], 4)
+    root.layer("top", diffs, 3)
+    root.image_of(diffs, "shop/web:1.4")
+    file = tmp_path / "real.html"
+    assert main(["layers", "--home", str(root.home), "--html", str(file)]) == 0
+    browser.open(file)
+    browser.search("of-top")
+    browser.press(Keys.ENTER)
+    assert browser.text("#details h2") == "shop/web:1.4"
+    assert [row.text.split() for row in browser.all(".path")] == [["+", "/of-top", "3", "B"]]
+    browser.one("#details dl .link").click()
+    assert browser.text("#details h2") == "in shop/web:1.4"
 
 
 def test_hostile_names_are_shown_and_do_nothing(browser: Browser, tmp_path: Path) -> None:

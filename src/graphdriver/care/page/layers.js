@@ -60,7 +60,7 @@ for (const layer of layers) { // parents come before their children
 for (const layer of layers) {
   // An image or a container is named at its topmost layer.
   const key = ([kind, id]) => `${kind} ${id}`;
-  const owners = layer.owners ?? [];
+  const owners = (layer.owners ?? []).sort((one, other) => one[0] - other[0]); // images first
   const higher = new Set(layer.children.flatMap((child) => (layers[child].owners ?? []).map(key)));
   const topmost = owners.filter((owner) => !higher.has(key(owner)));
   layer.isTop = topmost.length > 0 || !owners.length;
