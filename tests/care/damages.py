@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 OVERLAYS: Final = ("overlay2", "erofs", "fuse-overlayfs")
 TREES: Final = ("btrfs", "vfs")
 EVERY: Final = (*OVERLAYS, *TREES)
@@ -50,6 +52,20 @@ def way(
         WAYS[damage.__name__] = Way(code, drivers, damage, layer, repairs, hits)
 
     return add
+
+
+def cases() -> list[object]:
+    """Return all pairs of a driver and a way; the checks of fuse-overlayfs are those of overlay2."""
+    return [
+        pytest.param(
+            driver,
+            one,
+            id=f"{name}-{driver}",
+            marks=[pytest.mark.long] if driver == "fuse-overlayfs" else [],
+        )
+        for name, one in WAYS.items()
+        for driver in one.drivers
+    ]
 
 
 def remove(path: Path) -> None:

@@ -17,7 +17,7 @@ from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.docker.request_messages import Request
 from graphdriver.drivers.loading import make
 from graphdriver.errors import GraphDriverError, LayerDamagedError
-from tests.care.damages import WAYS, Way
+from tests.care.damages import Way, cases
 
 pytestmark = pytest.mark.root
 
@@ -95,14 +95,6 @@ def check_answers(answers: dict[str, tuple[str, str]], layer: str, home: Path) -
         assert kind == "damaged", (call, text)
         words = rf"\blayer ({layer}|mid) is damaged: .+; graphdriver fsck {home}$"
         assert re.search(words, text), text
-
-
-def cases() -> list[object]:
-    return [
-        pytest.param(driver, one, id=f"{name}-{driver}")
-        for name, one in WAYS.items()
-        for driver in one.drivers
-    ]
 
 
 @pytest.mark.parametrize(("name", "one"), cases())

@@ -16,7 +16,7 @@ from graphdriver.drivers.loading import make
 from graphdriver.drivers.overlay.reference_counts import COUNTS
 from graphdriver.files.runtime_directory import file_name
 from graphdriver.serving.served_home import ServedHome
-from tests.care.damages import WAYS, Way
+from tests.care.damages import Way, cases
 from tests.care.fsck_homes import driving
 
 pytestmark = pytest.mark.root
@@ -54,14 +54,6 @@ def test_wrong_reference_counts_are_found_and_repaired(home: Path) -> None:
     assert check(str(home)).found == []
     with driving("overlay2", home) as driver:
         driver.put("top")
-
-
-def cases() -> list[object]:
-    return [
-        pytest.param(driver, one, id=f"{name}-{driver}")
-        for name, one in WAYS.items()
-        for driver in one.drivers
-    ]
 
 
 SHOWN = {"base": {"base"}, "mid": {"base", "mid"}, "top": {"base", "mid", "top"}}

@@ -14,6 +14,7 @@ from tests.support.snapshotter import Snapshotter
 pytestmark = pytest.mark.root
 
 
+@pytest.mark.parametrize("snapshotter", ["vfs", "overlay2"], indirect=True)
 def test_damage_is_a_code_of_its_own_and_names_the_layer(
     snapshotter: Snapshotter, calls: Calls
 ) -> None:
