@@ -32,7 +32,7 @@ from graphdriver.cli.main import main
 def stop(*arguments):
     print(*sorted(sys.modules))
     raise SystemExit
-{where} = stop
+{stop_at}
 main(["serve", "vfs", "--socket", "{socket}", *{options!r}])
 """
 
@@ -167,14 +167,24 @@ def test_without_the_library_the_error_names_the_line_that_installs_it(folder: P
     assert not os.path.exists(path)
 
 
-@pytest.mark.parametrize("options", [[], ["--metrics", "127.0.0.1:0"]])
-def test_the_socket_is_bound_before_anything_of_this_is_loaded(
-    folder: Path, options: list[str]
+BOUND = "serve._serve = stop"
+"""Where the plugin's socket is bound, and nothing else has happened."""
+SERVES = "import graphdriver.docker.serve; graphdriver.docker.serve.run = stop"
+"""Where calls are answered from now on."""
+
+
+@pytest.mark.parametrize(
+    ("stop_at", "options"), [(BOUND, ["--metrics", "127.0.0.1:0"]), (SERVES, [])]
+)
+def test_nothing_of_this_is_loaded_before_the_socket_is_bound_and_without_the_option_at_all(
+    folder: Path, stop_at: str, options: list[str]
 ) -> None:
-    """And without the option nothing of it is loaded at all."""
-    watching = {"prometheus_client", "graphdriver.serving.page_server", "opentelemetry"}
-    for where in ("serve.places.open_place", "serve._serve") if options else ("serve._serve",):
-        script = LOADED.format(where=where, socket=f"{folder}/{folder.name}.sock", options=options)
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-        assert not watching & {*done.stdout.split()}, done.stderr
-        assert "graphdriver.cli.serve" in done.stdout
+    path = f"{folder}/{folder.name}.sock"
+    script = LOADED.format(stop_at=stop_at, socket=path, options=options)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    loaded = {*done.stdout.split()}
+    assert "graphdriver.cli.serve" in loaded, done.stderr
+    assert not loaded & {
+        *("prometheus_client", "opentelemetry", "http.server"),
+        *("graphdriver.serving.page_server", "graphdriver.serving.spans"),
+    }
