@@ -133,7 +133,7 @@ def test_a_kill_at_any_moment_leaves_a_home_that_works(root: DockerRoot) -> None
     """And the next run goes on."""
     lost = {f"lost{number}": BASE for number in range(20)}
     draw = random.Random(1)
-    for _ in range(times(gate=3, long=100)):
+    for _ in range(times(gate=3, long=30)):
         add(root.home, {id: BASE for id in lost if id not in layers(root.home)})
         process = subprocess.Popen(
             [sys.executable, "-m", "graphdriver", "gc", "--remove", str(root.home)],
