@@ -160,6 +160,13 @@ def test_inspect_of_a_plugin(used: Serving) -> None:
     assert BASE in shown("inspect", "--socket", used.socket, BASE[:5])
 
 
+def test_inspect_takes_ids_as_layers_shows_them(home: str) -> None:
+    for shown_id, id in ((WEB[:12], WEB), (f"{WEB[:12]}-init", f"{WEB}-init")):
+        assert shown_id in shown("layers", "--home", home)
+        assert answered("inspect", "--home", home, shown_id)["id"] == id
+    assert answered("inspect", "--home", home, f"{WEB}-")["id"] == f"{WEB}-init"
+
+
 def test_a_snapshotter_is_looked_at_through_its_socket(folder: Path) -> None:
     with Snapshotter(folder, "vfs") as one:
         one.calls.prepare("key", "")

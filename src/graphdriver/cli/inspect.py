@@ -95,7 +95,11 @@ def _named(layers: HomeLayers, name: str) -> LayerNode:
     nodes = layers.tree.layers
     if name in nodes:
         return nodes[name]
-    found = [id for id in nodes if id.startswith(name)] if name else []
+    # As "layers" shows IDs: a container's layer, and the same with -init, begin alike.
+    length = len(name.removesuffix("-init"))
+    found = [id for id in nodes if name and short(id, length) == name]
+    if not found:
+        found = [id for id in nodes if name and id.startswith(name)]
     if not found:
         found = [
             node.id
