@@ -88,6 +88,7 @@ def test_a_lost_record_of_the_home_is_told(home: Path, text: str | None) -> None
     found = check(str(home))
     assert (codes(found), found.worst) == ([("lost-home-record", "")], Severity.DAMAGE)
     assert str(record) in found.found[0].damage.text
+    assert "restore the record from a copy" in found.ways_out[0]
 
 
 def test_an_interrupted_repair_is_continued(home: Path) -> None:

@@ -96,6 +96,7 @@ def test_a_damaged_database_is_told_and_nothing_is_removed(root: Path, damage: s
     found = check(str(root))
     assert (codes(found), found.worst) == ([("damaged-database", "")], Severity.DAMAGE)
     assert str(path) in found.found[0].damage.text
+    assert "restore its database from a copy" in found.ways_out[0]
     assert list(repair(found)) == []
 
 

@@ -23,7 +23,7 @@ from graphdriver.care.findings import Severity
 from graphdriver.care.framework_checks import UNFINISHED_LAYER, FrameworkChecks
 from graphdriver.care.local_driver import load_installed, maps_of_group, taken_up
 from graphdriver.care.owners import EngineRecords, Owner
-from graphdriver.care.ways_out import ways_out
+from graphdriver.care.ways_out import WAYS_OF_HOME, ways_out
 from graphdriver.driver import ProtoDriver, ability
 from graphdriver.drivers.store_checks import CODES, StoreChecks
 from graphdriver.errors import GraphDriverError, InUseError, MalformedRequestError
@@ -106,10 +106,11 @@ class CheckedHome:
     def ways_out(self) -> list[str]:
         """What to do about the content that was lost; nothing if none was."""
         lost = [one for one in self.found if one.damage.loses and not one.is_repaired]
-        if not any(one.damage.layer for one in lost):
-            return []
-        engine = self.identity.engine if self.identity else ""
-        return ways_out(engine, (owner for one in lost for owner in one.owners))
+        ways = [WAYS_OF_HOME[one.damage.code] for one in lost if one.damage.code in WAYS_OF_HOME]
+        if any(one.damage.layer for one in lost):
+            engine = self.identity.engine if self.identity else ""
+            ways += ways_out(engine, (owner for one in lost for owner in one.owners))
+        return ways
 
     @property
     def worst(self) -> Severity | None:

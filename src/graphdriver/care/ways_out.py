@@ -8,8 +8,23 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
+from typing import Final
 
+from graphdriver.care.engine_checks import DAMAGED_DATABASE
+from graphdriver.care.framework_checks import LOST_RECORD
 from graphdriver.care.owners import Owner, OwnerKind
+
+WAYS_OF_HOME: Final = {
+    LOST_RECORD: (
+        'restore the record from a copy, or write {"engine": "docker", "driver": "NAME", "format": 1}'
+        " (or containerd) to it, with the name of the driver that the home had"
+    ),
+    DAMAGED_DATABASE: (
+        "stop the snapshotter and restore its database from a copy; or remove the root with all its"
+        " layers, and the images of this snapshotter from containerd, and pull them again"
+    ),
+}
+"""What to do about damages of a whole home, by their codes."""
 
 
 def ways_out(engine: str, owners: Iterable[Owner]) -> list[str]:
