@@ -307,6 +307,7 @@ def test_inspect_finds_a_layer_by_the_name_of_its_image_or_container(home: str) 
         assert answered("inspect", "--home", home, name)["id"] == TOP
     assert answered("inspect", "--home", home, "web")["id"] == WEB
     assert "nothing" in error("inspect", "--home", home, "nothing", code=3)
+    (Path(home) / ("cd" * 32) / "root").mkdir(parents=True)
     assert "2 IDs" in error("inspect", "--home", home, "c", code=2)
 
 
