@@ -38,6 +38,12 @@ def test_help_has_examples_and_exit_codes(command: str) -> None:
     assert b"exit codes:" in said
 
 
+def test_help_lists_each_command_once_with_its_summary() -> None:
+    lines = [line.split(maxsplit=1) for line in graphdriver("--help").stdout.decode().splitlines()]
+    for command in COMMANDS:
+        assert lines.count([command.name, command.summary]) == 1
+
+
 def test_every_kind_of_error_has_an_exit_code() -> None:
     assert CODES.keys() == set(Kind)
 

@@ -1,6 +1,6 @@
 """The command line, one file per command.
 
-- `main`: the list of commands, the parser and what ends a command.
+- `main`: the commands in their groups, the parser and what ends a command.
 - `command`: the protocol of a command.
 - `call`: ``graphdriver call``.
 - `conform`: ``graphdriver conform``.
@@ -19,7 +19,7 @@
 - `status`: ``graphdriver status``.
 - `top`: ``graphdriver top``.
 - `units`: ``graphdriver units``.
-- `target`: the plugin or the home that the last five look at.
+- `target`: the plugin or the home that `status`, `top`, `layers`, `inspect` and `du` look at.
 - `answers`: what a plugin answers to questions.
 - `layer_words`, `quantities`: layers, sizes and times in words.
 - `serving`: options that both serving commands have.

@@ -226,7 +226,7 @@ def _subject(
 
 COMMAND: Final = Command(
     name="conform",
-    summary="check a plugin or a snapshotter, written in any language",
+    summary="test a plugin or a snapshotter, written in any language",
     examples=_EXAMPLES,
     notes=_NOTES,
     configure=_configure,

@@ -1,4 +1,4 @@
-"""``graphdriver doctor``: look for what makes a plugin fail, now or later."""
+"""``graphdriver doctor``: check the machine for what makes a plugin fail, now or later."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def _as_json(one: Found) -> dict[str, object]:
 
 COMMAND: Final = Command(
     name="doctor",
-    summary="look for what makes a plugin fail, now or later",
+    summary="check the machine for what makes a plugin fail, now or later",
     examples=_EXAMPLES,
     configure=_configure,
     run=_run,

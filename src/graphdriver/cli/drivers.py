@@ -51,7 +51,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 COMMAND: Final = Command(
     name="drivers",
-    summary="show which drivers are installed, and which work here",
+    summary="show the installed drivers, and which work here",
     examples=_EXAMPLES,
     configure=_configure,
     run=_run,

@@ -1,4 +1,4 @@
-"""``graphdriver fsck``: check a home, and repair it."""
+"""``graphdriver fsck``: check a home for damage, and repair it."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def _plain(text: str) -> str:
 
 COMMAND: Final = Command(
     name="fsck",
-    summary="check a home, and repair it",
+    summary="check a home for damage, and repair it",
     examples=_EXAMPLES,
     configure=_configure,
     run=_run,

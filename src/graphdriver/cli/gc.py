@@ -157,7 +157,7 @@ def _as_json(
 
 COMMAND: Final = Command(
     name="gc",
-    summary="find layers that no engine knows any more, and remove them",
+    summary="find and remove layers that no engine knows",
     examples=_EXAMPLES,
     configure=_configure,
     run=_run,

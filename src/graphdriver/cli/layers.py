@@ -1,4 +1,4 @@
-"""``graphdriver layers``: the tree of layers, what each takes, and what it belongs to."""
+"""``graphdriver layers``: the tree of layers, their sizes, and what each belongs to."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def drawn(tree: LayerTree, has_unicode: bool = True) -> Iterator[tuple[str, Laye
 
 COMMAND: Final = Command(
     name="layers",
-    summary="show the tree of layers, what each takes, and what it belongs to",
+    summary="show the layers, their sizes, and what each belongs to",
     examples=_EXAMPLES,
     notes=_NOTES,
     configure=_configure,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import graphdriver
@@ -32,26 +33,22 @@ from graphdriver.cli.command import CODES_HELP, FAILED, INTERRUPTED, Command, ex
 from graphdriver.cli.table import printable
 from graphdriver.errors import GraphDriverError
 
-COMMANDS: Final[tuple[Command, ...]] = (
-    serve.COMMAND,
-    snapshotter.COMMAND,
-    drivers.COMMAND,
-    status.COMMAND,
-    layers.COMMAND,
-    inspect.COMMAND,
-    du.COMMAND,
-    top.COMMAND,
-    call.COMMAND,
-    doctor.COMMAND,
-    fsck.COMMAND,
-    gc.COMMAND,
-    conform.COMMAND,
-    record.COMMAND,
-    new.COMMAND,
-    package.COMMAND,
-    units.COMMAND,
-)
-"""All commands, in the order in which ``--help`` lists them."""
+GROUPS: Final[Mapping[str, tuple[Command, ...]]] = {
+    "serve a driver": (serve.COMMAND, snapshotter.COMMAND, units.COMMAND, drivers.COMMAND),
+    "look at layers and calls": (
+        status.COMMAND,
+        top.COMMAND,
+        layers.COMMAND,
+        inspect.COMMAND,
+        du.COMMAND,
+    ),
+    "find and repair faults": (doctor.COMMAND, fsck.COMMAND, gc.COMMAND),
+    "try a plugin": (call.COMMAND, conform.COMMAND, record.COMMAND),
+    "make a driver or a plugin": (new.COMMAND, package.COMMAND),
+}
+"""The commands by what they are for, in the order in which ``--help`` lists them."""
+
+COMMANDS: Final = tuple(itertools.chain.from_iterable(GROUPS.values()))
 
 _DESCRIPTION = """\
 Keep the images and containers of Docker or containerd on a storage driver written in Python.
@@ -107,19 +104,26 @@ def _complain(command: Command, text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="graphdriver",
+        usage="graphdriver [-h] [--version] COMMAND ...",
         description=_DESCRIPTION,
         epilog=CODES_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version)
+    # argparse can list commands in one group only: they are listed in the description instead.
     commands = parser.add_subparsers(
-        title="commands", metavar="COMMAND", required=True, parser_class=_CommandParser
+        title="commands",
+        description="\n".join(_listed()),
+        prog="graphdriver",
+        metavar="COMMAND",
+        help=argparse.SUPPRESS,
+        required=True,
+        parser_class=_CommandParser,
     )
     for command in COMMANDS:
         one = commands.add_parser(
             command.name,
-            help=command.summary,
             description=f"{command.summary[0].upper()}{command.summary[1:]}.\n\n{command.examples}",
             epilog=f"{command.notes}\n{CODES_HELP}".lstrip(),
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -128,6 +132,15 @@ def _parser() -> argparse.ArgumentParser:
         command.configure(one)
         one.set_defaults(command=command)
     return parser
+
+
+def _listed() -> Iterator[str]:
+    """Yield the lines that list the commands."""
+    width = max(len(command.name) for command in COMMANDS)
+    for title, group in GROUPS.items():
+        yield f"{title}:"
+        for command in group:
+            yield f"  {command.name:<{width}}  {command.summary}"
 
 
 class _CommandParser(argparse.ArgumentParser):

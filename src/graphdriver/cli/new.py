@@ -1,4 +1,4 @@
-"""``graphdriver new``: write the project of a driver that works, to begin with."""
+"""``graphdriver new``: write the project of a new driver, which works."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 COMMAND: Final = Command(
     name="new",
-    summary="write the project of a driver of your own, to begin with",
+    summary="write the project of a new driver",
     examples=_EXAMPLES,
     notes=_NOTES,
     configure=_configure,

@@ -168,7 +168,7 @@ def _plain_name(driver: str) -> str:
 
 COMMAND: Final = Command(
     name="serve",
-    summary="serve a driver to a Docker daemon",
+    summary="serve a driver to Docker",
     examples=_EXAMPLES,
     notes=_NOTES,
     configure=_configure,

@@ -316,7 +316,7 @@ def _foreign(found: Target, *, as_json: bool) -> int:
 
 COMMAND: Final = Command(
     name="status",
-    summary="show what a plugin serves, how it is, and what it has done",
+    summary="show what a plugin serves, and whether it is well",
     examples=_EXAMPLES,
     notes=_NOTES,
     configure=_configure,

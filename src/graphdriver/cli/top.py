@@ -1,4 +1,4 @@
-"""``graphdriver top``: the calls of a plugin while they run, refreshed in place."""
+"""``graphdriver top``: the running calls of a plugin, refreshed in place."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def _waits(call: RunningCall) -> str:
 
 COMMAND: Final = Command(
     name="top",
-    summary="show the calls of a plugin while they run",
+    summary="show the running calls of a plugin",
     examples=_EXAMPLES,
     notes=_NOTES,
     configure=_configure,
