@@ -9,7 +9,13 @@ import pytest
 
 from graphdriver.care.findings import Severity
 from graphdriver.care.fsck import CheckedHome, check, repair
-from graphdriver.errors import InUseError, MalformedRequestError
+from graphdriver.drivers.vfs.driver import VfsDriver
+from graphdriver.errors import (
+    GraphDriverError,
+    InUseError,
+    MalformedRequestError,
+    UnsupportedError,
+)
 from tests.care.fsck_homes import serving
 from tests.support.tarbox import TarBox
 
@@ -134,6 +140,31 @@ def test_a_drivers_home_that_is_not_installed_is_checked_as_far_as_possible(tmp_
     found = check(str(tmp_path / "home"))
     assert (found.found, found.layers) == ([], None)
     assert "'elsewhere' does not exist" in found.notes[0]
+
+
+def test_a_drivers_faulty_checks_are_an_error_and_never_a_sound_home(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check_home(_: str) -> object:
+        raise KeyError("a fault of the driver")
+
+    monkeypatch.setattr(VfsDriver, "check_home", check_home)
+    with pytest.raises(GraphDriverError, match=r"cannot be checked: KeyError: .*a fault"):
+        check(str(home))
+
+
+def test_a_driver_that_does_not_work_here_removes_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(*_: object) -> None:
+        raise UnsupportedError("not on this machine")
+
+    (home / ".graphdriver/applying/layer").touch()
+    (home / ".graphdriver/applying/gone").touch()
+    monkeypatch.setattr(VfsDriver, "init", init)
+    found = check(str(home))
+    assert [one.failure for one in repair(found)] == ["", "not on this machine"]
+    assert codes(found) == [("unfinished-layer", "layer")]
 
 
 def test_what_is_no_home_is_refused(tmp_path: Path) -> None:

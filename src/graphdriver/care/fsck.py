@@ -25,6 +25,7 @@ from graphdriver.care.local_driver import load_installed, maps_of_group, taken_u
 from graphdriver.care.owners import EngineRecords, Owner
 from graphdriver.care.ways_out import WAYS_OF_HOME, ways_out
 from graphdriver.driver import ProtoDriver, ability
+from graphdriver.drivers.loading import describe_exception
 from graphdriver.drivers.store_checks import CODES, StoreChecks
 from graphdriver.errors import GraphDriverError, InUseError, MalformedRequestError
 from graphdriver.homes import UNKNOWN_PARENT, ChecksHome, Damage, ReadsHome, RestoresParent
@@ -204,12 +205,19 @@ def repair(home: CheckedHome) -> Iterator[FoundDamage]:
     removals = [at for at in can if home.found[at].damage.code in REMOVALS]
     with contextlib.closing(_locked(home.path)):
         for at in can:
-            if at not in removals:
+            if home.found[at].damage.code not in REMOVALS:
                 yield _tried(home, at, home.found[at].mend)
     if not removals:
         return
     # Only the driver knows all that belongs to a layer.
-    with taken_up(home.path) as served:
+    with contextlib.ExitStack() as held:
+        try:
+            served = held.enter_context(taken_up(home.path))
+        except (GraphDriverError, OSError) as error:  # it does not work here
+            for at in removals:
+                home.found[at] = replace(home.found[at], failure=str(error))
+                yield home.found[at]
+            return
         for at in removals:
             layer = home.found[at].damage.layer
             yield _tried(home, at, functools.partial(served.remove, layer))
@@ -237,8 +245,9 @@ def _locked(path: str) -> Home:
 def _tried(home: CheckedHome, at: int, mend: Callable[[], None]) -> FoundDamage:
     try:
         mend()
-    except (GraphDriverError, OSError) as error:
-        home.found[at] = replace(home.found[at], failure=str(error))
+    except (Exception, SystemExit) as error:  # the driver may be anybody's
+        failure = str(error) if isinstance(error, GraphDriverError) else describe_exception(error)
+        home.found[at] = replace(home.found[at], failure=failure)
     else:
         home.found[at] = replace(home.found[at], is_repaired=True)
     return home.found[at]
@@ -246,8 +255,15 @@ def _tried(home: CheckedHome, at: int, mend: Callable[[], None]) -> FoundDamage:
 
 def _found(path: str, checks: Sequence[ChecksHome]) -> Iterator[FoundDamage]:
     for one in checks:
-        for damage in one.check_home(path):
-            yield FoundDamage(path, damage, one)
+        try:
+            for damage in one.check_home(path):
+                yield FoundDamage(path, damage, one)
+        except (GraphDriverError, OSError):
+            raise
+        except (Exception, SystemExit) as error:  # the driver may be anybody's
+            raise GraphDriverError(
+                f"the home {path} cannot be checked: {describe_exception(error)}"
+            ) from error
 
 
 def driver_of(home: CheckedHome) -> type[ProtoDriver] | None:
