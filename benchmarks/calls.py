@@ -176,16 +176,16 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n" + b'{"Exists":true}'
 
 
 def echo(path: str) -> None:
-    """Answer every request on one connection with a success."""
-    with _accepted(path) as connection:
+    """Answer every request with a success, one connection after the other."""
+    for connection in _accepted(path):
         while connection.recv(4096):
             connection.sendall(ANSWER)
 
 
 def bare(path: str, home: str) -> None:
-    """Make the useful system calls of every request on one connection."""
+    """Make the useful system calls of every request, one connection after the other."""
     layers = Bare(home)
-    with _accepted(path) as connection:
+    for connection in _accepted(path):
         while asked := connection.recv(4096):
             head, _, body = asked.partition(b"\r\n\r\n")
             call = head[len("POST /GraphDriver.") : head.index(b" HTTP")].decode()
@@ -193,14 +193,15 @@ def bare(path: str, home: str) -> None:
             connection.sendall(ANSWER)
 
 
-@contextlib.contextmanager
 def _accepted(path: str) -> Iterator[socket.socket]:
+    """Yield one connection after the other."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
         listening.bind(path)
         listening.listen()
-        connection, _ = listening.accept()
-        with connection:
-            yield connection
+        while True:
+            connection, _ = listening.accept()
+            with connection:
+                yield connection
 
 
 @contextlib.contextmanager
@@ -223,13 +224,15 @@ def served(python: str, driver: str, directory: Path) -> Iterator[Program]:
     path = f"{directory}/{directory.parent.name}-{directory.name}.sock"
     command = [python, "-m", "graphdriver", "serve", driver, "--socket", path]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as plugin:
-        _wait_for(path)
-        with Client(path) as client:
-            client.init(f"{directory}/home", [], [], [])
-            client.create("base", "", "", {})
-            yield Program(path, plugin.pid)
-            client.cleanup()
-        plugin.terminate()
+        try:
+            _wait_for(path)
+            with Client(path) as client:
+                client.init(f"{directory}/home", [], [], [])
+                client.create("base", "", "", {})
+                yield Program(path, plugin.pid)
+                client.cleanup()
+        finally:  # otherwise an error would wait here for ever
+            plugin.terminate()
 
 
 def _wait_for(path: str) -> None:
