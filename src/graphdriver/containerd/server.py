@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import os
 import tempfile
+import threading
 import urllib.parse
 from typing import Final, Self
 
@@ -58,10 +59,10 @@ class SnapshotterServer:
         except OSError as error:
             raise _no_socket(self.address, error) from error
         try:
-            self._pool = concurrent.futures.ThreadPoolExecutor(THREADS, "snapshotter")
+            self._pool = _Threads(THREADS, "snapshotter")
             self._server = grpc.server(self._pool)
             self._callers = Callers()
-            self._questions = concurrent.futures.ThreadPoolExecutor(1, "questions")
+            self._questions = _Threads(1, "questions")
             self._server.add_generic_rpc_handlers(
                 (
                     handlers(snapshots, self._callers),
@@ -114,6 +115,32 @@ class SnapshotterServer:
         self._questions.shutdown()
         self._snapshots.close()
         self._lock.release()
+
+
+class _Threads(concurrent.futures.ThreadPoolExecutor):
+    """Threads that all run from the start.
+
+    gRPC hands calls over in a thread of its own. That thread would die if a call needed a new thread
+    and none could be started, and the server would answer no call any more.
+
+    Raises:
+        UnsupportedError: so many threads cannot be started.
+    """
+
+    def __init__(self, count: int, name: str) -> None:
+        super().__init__(count, name)
+        meet = threading.Barrier(count + 1)
+        try:
+            for _ in range(count):
+                self.submit(meet.wait)
+        except (RuntimeError, MemoryError) as error:
+            meet.abort()
+            self.shutdown()
+            raise UnsupportedError(
+                f"{count} threads cannot be started: {error}",
+                hint="raise the limits of this process (TasksMax, RLIMIT_NPROC, memory)",
+            ) from error
+        meet.wait()
 
 
 def _locked(address: str) -> PathLock:
