@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -103,6 +104,20 @@ def test_a_home_tells_of_itself_and_of_its_filesystem(tmp_path: Path) -> None:
     assert facts.size > facts.free > 0
     (tmp_path / "home/.graphdriver/home.json").write_text("{")
     assert "damaged" in read_home(str(tmp_path / "home")).problem
+
+
+def test_a_home_cannot_choose_a_module_that_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "chosen.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with serving("vfs", tmp_path / "home"):
+        pass
+    record = tmp_path / "home/.graphdriver/home.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "driver": "chosen:Driver"}))
+    assert "not installed" in read_home(str(tmp_path / "home")).problem
+    read_mounts(str(tmp_path / "home"), "docker", "chosen:Driver")
+    assert not (tmp_path / "imported").exists()
 
 
 def test_a_mount_is_explained_by_a_count_and_leaks_without_one(tmp_path: Path) -> None:

@@ -21,11 +21,11 @@ from graphdriver.care.engine_checks import ORPHAN, EngineChecks, as_needed, hit_
 from graphdriver.care.engine_records import read_records
 from graphdriver.care.findings import Severity
 from graphdriver.care.framework_checks import UNFINISHED_LAYER, FrameworkChecks
-from graphdriver.care.local_driver import load_installed, maps_of_group, taken_up
+from graphdriver.care.local_driver import maps_of_group, taken_up
 from graphdriver.care.owners import EngineRecords, Owner
 from graphdriver.care.ways_out import WAYS_OF_HOME, ways_out
 from graphdriver.driver import ProtoDriver, ability
-from graphdriver.drivers.loading import describe_exception
+from graphdriver.drivers.loading import describe_exception, load_installed
 from graphdriver.drivers.store_checks import CODES, StoreChecks
 from graphdriver.errors import GraphDriverError, InUseError, MalformedRequestError
 from graphdriver.homes import UNKNOWN_PARENT, ChecksHome, Damage, ReadsHome, RestoresParent

@@ -20,7 +20,7 @@ from graphdriver.care.containerd_records import SnapshotRow
 from graphdriver.care.owners import EngineRecords
 from graphdriver.care.usage import count_usage
 from graphdriver.driver import ability
-from graphdriver.drivers.loading import load
+from graphdriver.drivers.loading import load_installed
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.homes import ReadsHome, StoredLayer
 from graphdriver.linux.mountinfo import mount_points
@@ -54,7 +54,7 @@ def layers_in(home: str, driver: str) -> dict[str, StoredLayer]:
         UnsupportedError: the driver is not installed, or cannot list its layers.
         OSError: the home cannot be read.
     """
-    reads = ability(load(driver), ReadsHome)
+    reads = ability(load_installed(driver), ReadsHome)
     if reads is None:
         raise UnsupportedError(
             f"the driver {driver} cannot list its layers",

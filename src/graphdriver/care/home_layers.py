@@ -25,7 +25,7 @@ from graphdriver.care.layer_changes import AskPlugin, LayerChanges, read_changes
 from graphdriver.care.layer_tree import LayerNode, LayerTree
 from graphdriver.care.owners import EngineRecords, KnownLayer
 from graphdriver.driver import ProtoDriver, ability
-from graphdriver.drivers.loading import describe_exception, load
+from graphdriver.drivers.loading import describe_exception, load_installed
 from graphdriver.errors import GraphDriverError
 from graphdriver.homes import ReadsHome, StoredLayer
 from graphdriver.linux.mountinfo import mount_points
@@ -176,12 +176,8 @@ class _Reading:
         """Load the driver's class; None if it is not installed here."""
         if self.identity is None:
             return None
-        name = self.identity.driver
-        if ":" in name:  # a text from a file must not choose a module that is imported
-            self.notes.append(f"{_RECORDS_ONLY}: the driver {name} is not installed here")
-            return None
         try:
-            return load(name)
+            return load_installed(self.identity.driver)
         except GraphDriverError as error:
             self.notes.append(f"{_RECORDS_ONLY}: {error.problem}")
             return None

@@ -6,23 +6,11 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from graphdriver.driver import IDMap, ProtoDriver
-from graphdriver.drivers.loading import load, make
+from graphdriver.driver import IDMap
+from graphdriver.drivers.loading import load_installed, make
 from graphdriver.errors import UnsupportedError
 from graphdriver.serving.home import identity_of
 from graphdriver.serving.served_home import ServedHome
-
-
-def load_installed(name: str) -> type[ProtoDriver]:
-    """Return the class of a driver that a home's record names.
-
-    Raises:
-        UnsupportedError: it is not installed.
-    """
-    # A text from a file must not choose a module that is imported.
-    if ":" in name:
-        raise UnsupportedError(f"the driver {name} is not installed")
-    return load(name)
 
 
 @contextlib.contextmanager

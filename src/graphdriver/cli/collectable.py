@@ -15,7 +15,7 @@ from graphdriver.care.garbage import Garbage, layers_in, mounted_in, unnamed, un
 from graphdriver.care.local_driver import taken_up
 from graphdriver.care.owners import UnreadError
 from graphdriver.containerd.snapshots import Snapshots
-from graphdriver.drivers.loading import make
+from graphdriver.drivers.loading import load_installed, make
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.serving.home import Identity
 
@@ -121,6 +121,7 @@ class SnapshotterRoot:
     @contextlib.contextmanager
     def remover(self) -> Iterator[Remove]:
         """See `Collectable.remover`."""
+        load_installed(self._driver)
         with contextlib.closing(Snapshots(make(self._driver), self._path)) as snapshots:
             yield snapshots.remove
 

@@ -75,6 +75,18 @@ def load(spec: str) -> type[ProtoDriver]:
     return found
 
 
+def load_installed(name: str) -> type[ProtoDriver]:
+    """Return the class of a driver that a home's record names.
+
+    Raises:
+        UnsupportedError: it is not installed, or as for `load`.
+    """
+    # A text from a file must not choose a module that is imported.
+    if ":" in name:
+        raise UnsupportedError(f"the driver {name} is not installed here")
+    return load(name)
+
+
 def distribution_of(name: str) -> str:
     """Return the name of the Python distribution that an installed driver is in.
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import graphdriver
 from graphdriver.care.findings import Finding, Severity
-from graphdriver.drivers.loading import load
+from graphdriver.drivers.loading import load_installed
 from graphdriver.errors import GraphDriverError
 from graphdriver.linux.mountinfo import mount_point_of
 from graphdriver.serving.home import identity_of, servers_of
@@ -74,7 +74,7 @@ def read_home(path: str) -> HomeFacts:
     try:
         if identity := identity_of(path):
             engine, driver = identity.engine, identity.driver
-            load(driver)
+            load_installed(driver)
     except GraphDriverError as error:
         problem = str(error)
     server = read_server(path)

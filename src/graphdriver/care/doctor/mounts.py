@@ -21,7 +21,7 @@ from graphdriver.care.docker_records import read_docker
 from graphdriver.care.findings import Finding, Severity
 from graphdriver.care.owners import OwnerKind
 from graphdriver.driver import ability
-from graphdriver.drivers.loading import load
+from graphdriver.drivers.loading import load_installed
 from graphdriver.errors import GraphDriverError
 from graphdriver.homes import CountsHeld
 from graphdriver.linux.mountinfo import mount_points
@@ -110,7 +110,7 @@ def read_mounts(home: str, engine: str, driver: str) -> MountFacts:
     """
     references: Mapping[str, int] = {}
     with contextlib.suppress(OSError, GraphDriverError):
-        if counts := ability(load(driver), CountsHeld):
+        if counts := ability(load_installed(driver), CountsHeld):
             references = {**counts.held_layers(os.path.realpath(home)), **counts.held_layers(home)}
     containers, unread = _containers(home, engine)
     above = sorted({f"{os.path.abspath(home)}/", f"{os.path.realpath(home)}/"})
