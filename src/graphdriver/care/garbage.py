@@ -11,7 +11,6 @@ never asks for such a layer again. A layer is garbage only if
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from graphdriver.driver import ability
 from graphdriver.drivers.loading import load_installed
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.homes import ReadsHome, StoredLayer
-from graphdriver.linux.mountinfo import mount_points
+from graphdriver.linux.mountinfo import mounts_in
 
 _SHOWN = 3
 
@@ -65,9 +64,7 @@ def layers_in(home: str, driver: str) -> dict[str, StoredLayer]:
 
 def mounted_in(home: str) -> frozenset[str]:
     """Return the layers in a home on whose directories something is mounted."""
-    above = os.fsencode(home) + b"/"
-    points = [one.point for one in mount_points() if one.point.startswith(above)]
-    return frozenset(os.fsdecode(one.removeprefix(above).partition(b"/")[0]) for one in points)
+    return frozenset(mounts_in(home))
 
 
 def unrecorded(

@@ -28,7 +28,7 @@ from graphdriver.driver import ProtoDriver, ability
 from graphdriver.drivers.loading import describe_exception, load_installed
 from graphdriver.errors import GraphDriverError
 from graphdriver.homes import ReadsHome, StoredLayer
-from graphdriver.linux.mountinfo import mount_points
+from graphdriver.linux.mountinfo import mounts_in
 from graphdriver.serving.home import MARKS, Identity, identity_of
 from graphdriver.serving.layer_journal import read_journal
 from graphdriver.serving.layer_records import read_records
@@ -239,12 +239,10 @@ class _Reading:
         return damages
 
     def _mounted(self) -> frozenset[str] | None:
-        below = os.fsencode(self.home) + b"/"
         try:
-            points = [one.point for one in mount_points() if one.point.startswith(below)]
+            return frozenset(mounts_in(self.home))
         except OSError:
             return None
-        return frozenset(os.fsdecode(one[len(below) :].partition(b"/")[0]) for one in points)
 
     # --- merging ----------------------------------------------------------------------------------
 

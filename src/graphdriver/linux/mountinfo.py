@@ -57,6 +57,24 @@ def mount_points(pid: int | str = "self") -> Iterator[MountPoint]:
         )
 
 
+def mounts_in(directory: str) -> dict[str, int]:
+    """Count the mounts below a directory by the first name below it.
+
+    Args:
+        directory: its absolute path. In a home the names are the layers', for most drivers.
+
+    Raises:
+        OSError: /proc cannot be read.
+    """
+    found: dict[str, int] = {}
+    above = os.fsencode(directory) + b"/"
+    for one in mount_points():
+        if one.point.startswith(above):
+            name = os.fsdecode(one.point.removeprefix(above).partition(b"/")[0])
+            found[name] = found.get(name, 0) + 1
+    return found
+
+
 def mount_point_of(fd: int) -> MountPoint | None:
     """Return the mount through which an open file was reached; None if it is not visible here.
 

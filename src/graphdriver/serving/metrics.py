@@ -27,7 +27,6 @@ from prometheus_client.registry import Collector
 import graphdriver
 from graphdriver.serving.figures import BUCKETS, CallFigures
 from graphdriver.serving.page_server import Page
-from graphdriver.serving.questions import mounts_in
 from graphdriver.serving.readiness import why_not_ready
 from graphdriver.serving.served_home import ServedHome
 
@@ -126,7 +125,7 @@ def _layers(served: ServedHome) -> Iterator[Metric]:
         "Layers whose transfer has not ended, or broke off.",
         len(served.unfinished()),
     )
-    yield _gauge("mounts", "Mounts in the home.", sum(mounts_in(served.path).values()))
+    yield _gauge("mounts", "Mounts in the home.", sum(served.mounts().values()))
     yield _gauge(
         "references",
         "Gets without a Put, or snapshots in use.",

@@ -7,14 +7,12 @@ which all calls are stuck still answers.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Callable, Mapping
 from typing import Final
 
 import graphdriver
-from graphdriver.linux.mountinfo import mount_points
 from graphdriver.serving.call_log import Call, Caller
 from graphdriver.serving.figures import BUCKETS, CallFigures
 from graphdriver.serving.readiness import why_not_ready
@@ -60,7 +58,7 @@ def _status(served: ServedHome, _: Caller | None) -> dict[str, object]:
         "bytes_out": figures.bytes_out,
         "layers": len(served.layers),
         "unfinished": len(served.unfinished()),
-        "mounts": sum(mounts_in(served.path).values()),
+        "mounts": sum(served.mounts().values()),
         "references": sum(served.references().values()),
         "disk": _disk(served.path),
         "last_sync": _time(figures.last_sync),
@@ -79,7 +77,7 @@ def _figures(figures: CallFigures, in_flight: int) -> dict[str, object]:
 
 
 def _layers(served: ServedHome, _: Caller | None) -> list[dict[str, object]]:
-    mounts = mounts_in(served.path)
+    mounts = served.mounts()
     unfinished = frozenset(served.unfinished())
     references = served.references()
     return [
@@ -151,23 +149,6 @@ def _time(seconds: float | None) -> str | None:
 
 def _milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(min(seconds, _LONGEST) * 1000, 3)
-
-
-def mounts_in(home: str) -> dict[str, int]:
-    """Count the mounts in a home by the first name below it, which is the layer's for most drivers.
-
-    Args:
-        home: its path; with ``""`` there are none.
-    """
-    found: dict[str, int] = {}
-    below = os.fsencode(home) + b"/"
-    if home:
-        with contextlib.suppress(OSError):  # no /proc
-            for one in mount_points():
-                if one.point.startswith(below):
-                    name = os.fsdecode(one.point[len(below) :].partition(b"/")[0])
-                    found[name] = found.get(name, 0) + 1
-    return found
 
 
 def _disk(home: str) -> dict[str, int] | None:

@@ -54,6 +54,7 @@ from graphdriver.errors import (
     NotReadyError,
 )
 from graphdriver.homes import CountsHeld, ReadsHome, StoredLayer
+from graphdriver.linux.mountinfo import mounts_in
 from graphdriver.locks import LayerLocks
 from graphdriver.serving.call_log import Call, CallLog, current_call
 from graphdriver.serving.driver_status import DriverStatus
@@ -221,6 +222,12 @@ class ServedHome:
         """Return the layers that are marked as unfinished; none if no home is claimed."""
         home = self._home
         return home.unfinished() if home else []
+
+    def mounts(self) -> dict[str, int]:
+        """Count the mounts in the home by the first name below it; none without a home."""
+        with contextlib.suppress(OSError):  # no /proc
+            return mounts_in(self.path) if self.path else {}
+        return {}
 
     def references(self) -> dict[str, int]:
         """Return how many gets or snapshots use each layer that is in use.
