@@ -123,24 +123,23 @@ class OverlayLayers(ProtoDriver):
         self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
     ) -> None:
         """Create a layer; see `graphdriver.ProtoDriver.create`."""
-        self._create(id, parent, layer_size(storage_opt, self.setup.driver), volatile=False)
+        self._create(id, parent, layer_size(storage_opt, self.setup.driver))
 
     def create_read_write(
         self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
     ) -> None:
         """Create a container's layer; the home's ``size`` and ``volatile`` apply only to these."""
         size = layer_size(storage_opt, self.setup.driver, self.setup.options.size)
-        # Before it is mounted: a daemon that creates a container's layer and cannot get it leaves it
-        # there, and cannot remove the image below it any more.
-        if parent and self._store.exists(parent):
-            links = self.links_for_child(parent)
-            if not all(map(self._layout.leads_to_content, links)):
-                self._layout.expect_sound(parent)
-        self._create(id, parent, size, volatile=self.setup.options.volatile)
+        self._create(id, parent, size, is_mounted=True)
 
-    def _create(self, id: str, parent: str, size: int, *, volatile: bool) -> None:
+    def _create(self, id: str, parent: str, size: int, *, is_mounted: bool = False) -> None:
+        volatile = is_mounted and self.setup.options.volatile
         with self._family:
             lowers = self._lowers_upon(parent) if parent else []
+            # A daemon that creates a container's layer and cannot get it leaves it there, and cannot
+            # remove the image below it any more.
+            if is_mounted and not all(map(self._layout.leads_to_content, lowers)):
+                self._layout.expect_sound(parent)
             link = self._layout.new_link()
             is_first_child = False
             try:
