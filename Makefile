@@ -1,8 +1,10 @@
 # For users: `make run` serves the default driver, `make test` runs the tests.
-# Both make the environment (.venv) first, and make it anew when pyproject.toml has changed.
+# Both make the environment (.venv) first, and make it anew when pyproject.toml has changed. What only
+# developers need is added by the first target that needs it.
 
 PYTHON ?= python3
 VENV   := .venv
+SERVES := $(VENV)/.serves
 READY  := $(VENV)/.ready
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
@@ -18,7 +20,7 @@ help:
 	@echo 'make clean                       remove the environment and all caches'
 	@echo 'PYTHON=python3.12 chooses another interpreter for the environment.'
 
-run: $(READY)
+run: $(SERVES)
 	$(VENV)/bin/graphdriver serve $(ARGS)
 
 test: $(READY)
@@ -44,7 +46,7 @@ soak: $(READY)
 	GRAPHDRIVER_SOAK_SECONDS=$(SECONDS) $(VENV)/bin/pytest -m "" -s tests/soak/test_engines.py $(ARGS)
 
 # Debian keeps ensurepip in a package of its own, without which venv fails half-way.
-$(READY): pyproject.toml
+$(SERVES): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'graphdriver needs Python 3.11 or later; choose one with PYTHON=...' >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
@@ -55,6 +57,10 @@ $(READY): pyproject.toml
 			echo 'Python has no venv module here. Install it first: apt install python3-venv' >&2; exit 1; \
 		fi
 	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(READY): $(SERVES)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
