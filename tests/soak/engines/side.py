@@ -347,8 +347,8 @@ def _collide(one: Action, other: Action) -> bool:
 
 
 def end_shims(folder: Path) -> None:
-    """Kill the shims that a killed containerd has left behind, of containers that have ended."""
+    """Kill what killed engines have left behind: shims, and the helper of a step's FUSE mount."""
     for pid, line in leftovers.wait_until_gone(folder, 2).items():
-        assert "containerd-shim" in line, line
+        assert "containerd-shim" in line or "fuse-overlayfs" in line, line
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
