@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
 from graphdriver.cli import quantities
@@ -65,6 +67,11 @@ def test_parts(some: int, whole: int, text: str) -> None:
 def test_times_are_those_of_rfc_3339() -> None:
     assert quantities.moment(0.5) == "1970-01-01T00:00:00.500Z"
     assert quantities.moment(None) is None
+
+
+@pytest.mark.parametrize("text", [f"2026-11-25T03:15:49.{ms:03}Z" for ms in range(0, 1000, 7)])
+def test_a_time_that_was_read_is_shown_as_it_was_written(text: str) -> None:
+    assert quantities.moment(datetime.fromisoformat(text).timestamp()) == text
 
 
 def test_several() -> None:

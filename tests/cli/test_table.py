@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from graphdriver.cli.table import Column, Tone, Toned, cut, lay_out, printable, tone_of
+from graphdriver.cli.table import Column, Tone, Toned, cut, lay_out, tone_of, toned_printable
 
 COLUMNS = [Column("NAME", shrinks=True), Column("SIZE", right=True), Column("FOR", shrinks=True)]
 
@@ -67,12 +67,12 @@ def test_wide_characters_take_two_columns() -> None:
     ],
 )
 def test_what_a_terminal_would_obey_is_escaped(text: str, escaped: str) -> None:
-    assert printable(text) == escaped
+    assert toned_printable(text) == escaped
     assert shown([[text, "", ""]])[1].startswith(escaped)
 
 
 def test_a_text_keeps_its_tone_when_it_is_escaped_or_cut() -> None:
     text = Toned("\x1b" + "x" * 20, Tone.BAD)
-    assert tone_of(printable(text)) is Tone.BAD
+    assert tone_of(toned_printable(text)) is Tone.BAD
     assert tone_of(cut(text, 5)) is Tone.BAD
     assert tone_of("plain") is Tone.PLAIN

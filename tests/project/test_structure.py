@@ -14,11 +14,12 @@ SOURCE = Path(graphdriver.__file__).parent
 TESTS = SOURCE.parents[1] / "tests"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-GROUND = {"driver", "errors", "homes", "steps"}
+GROUND = {"driver", "errors", "homes", "printable", "steps"}
 MAY_KNOW = {
     "driver": set[str](),
     "errors": set[str](),
     "homes": {"driver"},
+    "printable": set[str](),
     "steps": set[str](),
     "locks": set[str](),
     "returned": GROUND,

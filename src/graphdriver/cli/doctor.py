@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from graphdriver.cli.command import DAMAGED, OK, WARNED, Command
+from graphdriver.cli.quantities import several
 from graphdriver.errors import GraphDriverError, MalformedRequestError
 
 if TYPE_CHECKING:
@@ -191,8 +192,8 @@ def _show(found: Sequence[Found]) -> None:
         if finding.advice:
             shown.line(f"{'':<22}to do: {finding.advice}")
     damage, warnings = count[Severity.DAMAGE], count[Severity.WARNING]
-    parts = [f"{damage} damage" if damage else ""]
-    parts.append(f"{warnings} warning{'s' if warnings > 1 else ''}" if warnings else "")
+    parts = [several(damage, "damage") if damage else ""]
+    parts.append(several(warnings, "warning") if warnings else "")
     shown.line(", ".join(filter(None, parts)) or Toned("nothing is wrong", Tone.GOOD))
     screen.show(shown)
 

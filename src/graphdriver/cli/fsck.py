@@ -6,6 +6,9 @@ import argparse
 from typing import TYPE_CHECKING, Final
 
 from graphdriver.cli.command import DAMAGED, OK, WARNED, Command
+from graphdriver.cli.layer_words import owner_json
+from graphdriver.cli.quantities import several
+from graphdriver.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +69,7 @@ def _run(arguments: argparse.Namespace) -> int:
         screen.print_json(_as_json(home))
     else:
         for line in _lines(home):
-            print(_plain(line))
+            print(printable(line))  # a name in a damaged home may hold control characters
     if home.worst is None:
         return OK
     return DAMAGED if home.worst is Severity.DAMAGE else WARNED
@@ -128,7 +131,7 @@ def _summary(home: CheckedHome) -> str:
     if home.served_by:
         parts.append(f"served by {' and '.join(home.served_by)}")
     if home.layers is not None:
-        parts.append(_many(home.layers, "layer"))
+        parts.append(several(home.layers, "layer"))
     if home.unfinished:
         parts.append(f"{home.unfinished} being filled or incomplete")
     left = [one for one in home.found if not one.is_repaired]
@@ -137,16 +140,12 @@ def _summary(home: CheckedHome) -> str:
     if repaired:
         parts.append(f"{repaired} repaired")
     if damaged:
-        parts.append(_many(damaged, "damage"))
+        parts.append(several(damaged, "damage"))
     if len(left) > damaged:
-        parts.append(_many(len(left) - damaged, "warning"))
+        parts.append(several(len(left) - damaged, "warning"))
     if not left:
         parts.append("sound")
     return f"{home.path}: {', '.join(parts)}"
-
-
-def _many(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _as_json(home: CheckedHome) -> dict[str, object]:
@@ -168,21 +167,13 @@ def _as_json(home: CheckedHome) -> dict[str, object]:
                 "repair": one.damage.repair,
                 "repaired": one.is_repaired,
                 "failure": one.failure,
-                "owners": [
-                    {"kind": owner.kind.value, "id": owner.id, "name": owner.name}
-                    for owner in one.owners
-                ],
+                "owners": [owner_json(owner) for owner in one.owners],
             }
             for one in home.found
         ],
         "ways_out": home.ways_out,
         "notes": home.notes,
     }
-
-
-def _plain(text: str) -> str:
-    # A name in a damaged home may hold control characters, which a terminal would obey.
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 COMMAND: Final = Command(

@@ -156,6 +156,11 @@ def counted_text(nodes: Collection[LayerNode]) -> str:
     return f"{text}, {size(sum(counted))}" + (f", {without:,} not counted" if without else "")
 
 
+def owner_json(owner: Owner) -> dict[str, str]:
+    """Return an owner for programs."""
+    return {"kind": owner.kind.value, "id": owner.id, "name": owner.name}
+
+
 def layer_json(node: LayerNode) -> dict[str, object]:
     """Return a layer for programs; a member is null where nothing is known."""
     return {
@@ -173,11 +178,7 @@ def layer_json(node: LayerNode) -> dict[str, object]:
         "got_by": node.got_by or None,
         "mounted": node.mounted,
         "references": node.references,
-        "owners": None
-        if node.owners is None
-        else [
-            {"kind": owner.kind.value, "id": owner.id, "name": owner.name} for owner in node.owners
-        ],
+        "owners": None if node.owners is None else [owner_json(owner) for owner in node.owners],
         "unfinished": node.unfinished,
         "damage": node.damage or None,
     }

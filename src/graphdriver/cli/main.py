@@ -30,8 +30,8 @@ from graphdriver.cli import (
     units,
 )
 from graphdriver.cli.command import CODES_HELP, FAILED, INTERRUPTED, Command, exit_code
-from graphdriver.cli.table import printable
 from graphdriver.errors import GraphDriverError
+from graphdriver.printable import printable
 
 GROUPS: Final[Mapping[str, tuple[Command, ...]]] = {
     "serve a driver": (serve.COMMAND, snapshotter.COMMAND, units.COMMAND, drivers.COMMAND),
@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _complain(command: Command, text: str) -> None:
     # A plugin's text and a file's name may hold control characters, which a terminal would obey.
-    plain = "\n".join(printable(line) for line in text.split("\n"))
+    plain = printable(text, keep="\n")
     print(f"graphdriver {command.name}: {plain}", file=sys.stderr)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
+from graphdriver.serving.times import rfc3339
+
 UNKNOWN: Final = "-"
 """Shown for a value that is not known."""
 
@@ -78,10 +80,7 @@ def part(some: int, whole: int) -> str:
 
 def moment(seconds: float | None) -> str | None:
     """Return a time as RFC 3339 writes it, in UTC; None stays None."""
-    if seconds is None:
-        return None
-    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
+    return None if seconds is None else rfc3339(seconds)
 
 
 def clock(seconds: float) -> str:

@@ -14,12 +14,22 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from graphdriver.cli.table import GAP, Column, Tone, Toned, cut, folded, lay_out, printable, tone_of
+from graphdriver.cli.table import (
+    GAP,
+    Column,
+    Tone,
+    Toned,
+    cut,
+    folded,
+    lay_out,
+    tone_of,
+    toned_printable,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Column", "Tone", "Toned", "printable"]
+__all__ = ["Column", "Tone", "Toned"]
 
 _FOLDS: Final = 3
 """How many lines the value of a pair takes at most."""
@@ -59,7 +69,7 @@ class Page:
 
         Texts that do not fit stand below each other, in as many lines as they need.
         """
-        shown = [printable(text) for text in texts]
+        shown = [toned_printable(text) for text in texts]
         if self.width is None or sum(map(self._measure, shown)) <= self.width:
             self.lines.append(shown)
             return
@@ -75,11 +85,11 @@ class Page:
             pairs: the names and values.
             whole: leave the breaking of values to the terminal, so that paths can be copied.
         """
-        width = max((self._measure(printable(name)) for name, _ in pairs), default=0)
+        width = max((self._measure(toned_printable(name)) for name, _ in pairs), default=0)
         room = None if self.width is None else max(self.width - width - len(GAP), 1)
         for name, value in pairs:
-            label = printable(name)
-            for text in self._value(printable(value), room, whole):
+            label = toned_printable(name)
+            for text in self._value(toned_printable(value), room, whole):
                 blanks = " " * (width - self._measure(label))
                 self.lines.append([Toned(label + blanks, Tone.QUIET), GAP, text])
                 label = ""

@@ -1,7 +1,7 @@
 """The layout of tables: widths of columns, and cells that are cut to fit.
 
 Cells may hold what images and containers are called. A control character in such a name would be obeyed
-by the terminal, so it is shown as an escape (`printable`).
+by the terminal, so it is shown as an escape (`toned_printable`).
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, Self
+
+from graphdriver.printable import printable
 
 GAP: Final = "  "
 _CUT: Final = "…"
@@ -60,12 +62,9 @@ def tone_of(text: str) -> Tone:
     return text.tone if isinstance(text, Toned) else Tone.PLAIN
 
 
-def printable(text: str) -> str:
-    """Return a text in one line, in its tone, without any character that a terminal would obey."""
-    if text.isprintable():
-        return text
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    return Toned(shown, tone_of(text))
+def toned_printable(text: str) -> str:
+    """Return a text as `graphdriver.printable.printable` does, in its tone."""
+    return text if text.isprintable() else Toned(printable(text), tone_of(text))
 
 
 def lay_out(
@@ -84,7 +83,7 @@ def lay_out(
     """
     lines: list[list[str]] = [
         [Toned(column.title, Tone.HEADING) for column in columns],
-        *([printable(cell) for cell in row] for row in rows),
+        *([toned_printable(cell) for cell in row] for row in rows),
     ]
     widths = [max(measure(line[at]) for line in lines) for at in range(len(columns))]
     if width is not None:

@@ -22,6 +22,7 @@ from graphdriver.errors import (
     MalformedRequestError,
     RemoteError,
 )
+from graphdriver.printable import printable
 
 LIMIT: Final = 1 << 20
 """The largest answer, in bytes, except for a list of changes."""
@@ -52,9 +53,7 @@ def shown(found: object) -> str:
     Long texts are cut. Control characters, which a terminal would obey, are escaped.
     """
     text = found if isinstance(found, str) else repr(found)
-    plain = "".join(
-        one if one.isprintable() or one in "\n\t" else repr(one)[1:-1] for one in text[:_LONGEST]
-    )
+    plain = printable(text[:_LONGEST], keep="\n\t")
     return plain if len(text) <= _LONGEST else f"{plain}… ({len(text)} characters)"
 
 

@@ -18,6 +18,7 @@ import threading
 from collections.abc import Mapping
 from typing import Final, Literal
 
+from graphdriver.printable import printable
 from graphdriver.serving.call_log import current_call
 from graphdriver.serving.times import rfc3339
 
@@ -77,16 +78,12 @@ class _JSON(logging.Formatter):
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        words = [rfc3339(record.created), f"{record.levelname:<7}", _escape(record.getMessage())]
+        words = [rfc3339(record.created), f"{record.levelname:<7}", printable(record.getMessage())]
         words += [f"{key}={_value(value)}" for key, value in _members(record).items()]
         line = " ".join(words)
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line
-
-
-def _escape(text: str) -> str:
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _value(value: object) -> str:
