@@ -7,14 +7,19 @@ unknown (None); so a newer plugin can be asked too.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from graphdriver.care.layer_tree import LayerNode
 from graphdriver.errors import BadAnswerError
+
+_MOST: Final = 1 << 63
+"""No number is as large: neither bytes nor seconds."""
+_YEAR_10000: Final = 253402300800
+"""In seconds since 1970; RFC 3339 can name no later year than 9999."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,13 +274,13 @@ class _Members:
 
     def count(self, name: str) -> int | None:
         found = self._members.get(name)
-        return found if type(found) is int and found >= 0 else None
+        return found if type(found) is int and 0 <= found < _MOST else None
 
     def seconds(self, name: str) -> float | None:
         found = self._members.get(name)
         if not isinstance(found, int | float) or isinstance(found, bool):
             return None
-        return float(found) if math.isfinite(found) and found >= 0 else None
+        return float(found) if 0 <= found < _MOST else None
 
     def flag(self, name: str) -> bool | None:
         found = self._members.get(name)
@@ -286,7 +291,8 @@ class _Members:
         return found if isinstance(found, list) else []
 
     def time(self, name: str) -> float | None:
-        """Return a time of RFC 3339 in seconds since 1970."""
+        """Return a time of RFC 3339 in seconds since 1970, before the year 10000 in UTC."""
         with contextlib.suppress(ValueError, OverflowError):
-            return datetime.fromisoformat(self.text(name) or "").timestamp()
+            found = datetime.fromisoformat(self.text(name) or "").timestamp()
+            return found if 0 <= found < _YEAR_10000 else None
         return None
