@@ -156,6 +156,25 @@ def test_an_interrupted_check_goes_on_where_it_ended(erofs: Path) -> None:
     assert wrong(erofs) == ["wrong-content d"]
 
 
+def test_a_managed_plugins_layers_are_compared_with_the_records_of_its_daemon(
+    tmp_path: Path,
+) -> None:
+    name = "example/vfs:1"
+    home = tmp_path / "plugins" / ("a" * 64) / "propagated-mount" / name
+    home.parent.mkdir(parents=True)
+    with driving("vfs", home) as driver:
+        driver.create("layer", "", "", {})
+        driver.apply_diff("layer", "", io.BytesIO(TAR))
+    digest = hashlib.sha256(TAR).hexdigest()
+    record = tmp_path / "image" / name / "layerdb/sha256" / digest
+    record.mkdir(parents=True)
+    for file, text in (("cache-id", "layer"), ("diff", f"sha256:{digest}"), ("size", "1")):
+        (record / file).write_text(text)
+    split(TAR, record / "tar-split.json.gz")
+    (home / "layer/root/etc/passwd").write_bytes(b"toor:x:0:0::/:/bin/sh\n")
+    assert wrong(home) == ["wrong-content layer"]
+
+
 def test_what_nobody_recorded_is_said(tree: Path) -> None:
     found = check(str(tree.parents[1]))
     assert list(ContentCheck(found).run()) == ["layer"]

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
+from graphdriver.care.docker_records import place_of
 from graphdriver.care.engine_checks import hit_by
 from graphdriver.care.fsck import CheckedHome, FoundDamage, driver_of
 from graphdriver.care.owners import KnownLayer
@@ -114,7 +115,7 @@ class ContentCheck:
         return ""
 
     def _tar_split(self, known: KnownLayer) -> str:
-        data_root, name = os.path.split(self._home.path)
+        data_root, name = place_of(self._home.path)
         digest = known.chain_id.replace(":", "/")
         return os.path.join(data_root, "image", name, "layerdb", digest, "tar-split.json.gz")
 
