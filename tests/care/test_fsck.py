@@ -65,6 +65,18 @@ def test_a_layer_whose_transfer_broke_off_is_removed(home: Path) -> None:
     assert (home / "base").exists()
 
 
+def test_a_layer_that_was_filled_after_the_check_is_not_removed(home: Path) -> None:
+    """With --deep hours may be between the check and the repair, and a plugin may serve the home."""
+    marks = home / ".graphdriver/applying"
+    for id in ("layer", "gone"):
+        (marks / id).touch()
+    found = check(str(home))
+    for id in ("layer", "gone"):
+        (marks / id).unlink()
+    assert ["changed" in one.failure for one in repair(found)] == [True, True]
+    assert (home / "layer").exists()
+
+
 def test_a_mark_without_a_layer_is_removed(home: Path) -> None:
     (home / ".graphdriver/applying/gone").touch()
     assert codes(check(str(home))) == [("stale-mark", "gone")]

@@ -73,6 +73,17 @@ def test_a_layer_without_a_snapshot_is_removed(root: Path) -> None:
     assert check(str(root)).found == []
 
 
+def test_layers_are_not_removed_by_a_database_that_knows_none(root: Path) -> None:
+    """It may be another root's, or one that was made anew."""
+    with contextlib.closing(sqlite3.connect(root / ".graphdriver/snapshots.db")) as database:
+        database.execute("DELETE FROM snapshots")
+        database.commit()
+    found = check(str(root))
+    assert codes(found) == [("orphan", "1"), ("orphan", "2"), ("orphan", "3")]
+    assert list(repair(found)) == []
+    assert (root / "3").exists()
+
+
 def test_a_layer_that_is_newer_than_the_database_is_not_removed(root: Path) -> None:
     with serving("vfs", root, "containerd") as served:
         for id in ("50", "900"):

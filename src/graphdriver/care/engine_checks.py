@@ -72,6 +72,12 @@ def _orphans(stored: set[str], records: EngineRecords) -> Iterator[Damage]:
         if newer and numbers[id] > last:
             text = "the database of snapshots is older than it, and knows no snapshot of it"
             yield Damage(OLD_DATABASE, id, text, loses=True)
+        elif not known:
+            # Perhaps the database is not that of these layers: nothing in it shows that it is.
+            text = (
+                "the database has no snapshot at all; if it is the right one, containerd removes it"
+            )
+            yield Damage(ORPHAN, id, text)
         else:
             yield Damage(ORPHAN, id, "it belongs to no snapshot", "remove the layer")
 

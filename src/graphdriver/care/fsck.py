@@ -133,9 +133,7 @@ def check(path: str) -> CheckedHome:
     with contextlib.suppress(GraphDriverError):  # a damaged record is found below
         home.identity = identity_of(home.path)
     home.served_by = servers_of(home.path)
-    engine = home.identity.engine if home.identity else ""
-    driver = driver_of(home)
-    checks = _checks_of(engine, driver)
+    checks = _all_checks_of(home)
     found = list(_found(home.path, checks))
     unfinished = {one.damage.layer for one in found if one.damage.code == UNFINISHED_LAYER}
     if home.served_by:
@@ -145,6 +143,7 @@ def check(path: str) -> CheckedHome:
             time.sleep(_PAUSE)
             again = {one.damage for one in _found(home.path, checks)}
             found = [one for one in found if one.damage in again]
+    engine = home.identity.engine if home.identity else ""
     home.records = records = read_records(home.path, engine)
     if records and engine == "docker":
         home.notes += records.unread
@@ -154,7 +153,8 @@ def check(path: str) -> CheckedHome:
         for one in found
         if one.damage.code == UNFINISHED_LAYER or one.damage.layer not in unfinished
     )
-    home.add(_with_owners(_with_parent(one, records, driver), records) for one in news)
+    driver = driver_of(home)
+    home.add(_judged(one, records, driver) for one in news)
     home.layers = _count(home.path, driver)
     return home
 
@@ -188,6 +188,13 @@ class _FromRecords:
         self.restores.restore_parent(home, damage.layer, self.parent)
 
 
+def _judged(
+    one: FoundDamage, records: EngineRecords | None, driver: type[ProtoDriver] | None
+) -> FoundDamage:
+    """Return a damage with all that the engine's records tell of it."""
+    return _with_owners(_with_parent(one, records, driver), records)
+
+
 def _with_owners(one: FoundDamage, records: EngineRecords | None) -> FoundDamage:
     owners = hit_by(one.damage, records)
     damage = as_needed(one.damage, owners) if owners else one.damage
@@ -204,9 +211,11 @@ def repair(home: CheckedHome) -> Iterator[FoundDamage]:
     can = [at for at, one in enumerate(home.found) if one.damage.repair]
     removals = [at for at in can if home.found[at].damage.code in REMOVALS]
     with contextlib.closing(_locked(home.path)):
+        now = _now(home)
         for at in can:
             if home.found[at].damage.code not in REMOVALS:
-                yield _tried(home, at, home.found[at].mend)
+                mend = home.found[at].mend
+                yield _tried(home, at, mend if home.found[at].damage in now else _too_late)
     if not removals:
         return
     # Only the driver knows all that belongs to a layer.
@@ -218,11 +227,33 @@ def repair(home: CheckedHome) -> Iterator[FoundDamage]:
                 home.found[at] = replace(home.found[at], failure=str(error))
                 yield home.found[at]
             return
+        now = _now(home)
         for at in removals:
-            layer = home.found[at].damage.layer
-            yield _tried(home, at, functools.partial(served.remove, layer))
+            damage = home.found[at].damage
+            remove = functools.partial(served.remove, damage.layer)
+            yield _tried(home, at, remove if damage in now else _too_late)
     delete_removed(home)
     home.layers = _count(home.path, driver_of(home))
+
+
+def _now(home: CheckedHome) -> set[Damage]:
+    """Return what is wrong in a locked home, which a plugin may have served since it was checked.
+
+    A layer that was incomplete then may be whole now, and in use.
+    """
+    records = read_records(home.path, home.identity.engine if home.identity else "")
+    found = _found(home.path, _all_checks_of(home))
+    driver = driver_of(home)
+    return {_judged(one, records, driver).damage for one in found}
+
+
+def _too_late() -> None:
+    """Refuse a repair of what has changed.
+
+    Raises:
+        InUseError: always.
+    """
+    raise InUseError("it has changed since it was found", hint="run fsck again")
 
 
 def delete_removed(home: CheckedHome) -> None:
@@ -276,6 +307,10 @@ def driver_of(home: CheckedHome) -> type[ProtoDriver] | None:
         note = f"only what every home has was checked: {error}"
         home.notes += [] if note in home.notes else [note]
         return None
+
+
+def _all_checks_of(home: CheckedHome) -> list[ChecksHome]:
+    return _checks_of(home.identity.engine if home.identity else "", driver_of(home))
 
 
 def _checks_of(engine: str, driver: type[ProtoDriver] | None) -> list[ChecksHome]:
