@@ -50,12 +50,13 @@ def test_parents_that_only_the_records_tell_are_kept() -> None:
 
 
 def test_a_layer_that_may_be_named_is_kept() -> None:
-    assert not found({"base": "", "perhaps": "base"}, recorded({}, "perhaps"))
+    layers = {"base": "", "perhaps": "base", "other": ""}
+    assert not found(layers, recorded({"other": ""}, "perhaps"))
 
 
 def test_children_come_before_their_parents() -> None:
     layers = {"a": "", "b": "c", "c": "a", "d": "a", "e": "b"}
-    order = found(layers, recorded({}))
+    order = found({**layers, "other": ""}, recorded({"other": ""}))
     assert sorted(order) == sorted(layers)
     assert all(order.index(id) < order.index(layers[id]) for id in layers if layers[id])
 
@@ -64,6 +65,14 @@ def test_nothing_is_garbage_if_a_record_is_unread() -> None:
     records = EngineRecords({}, unread=("/some/file is damaged",))
     with pytest.raises(GraphDriverError, match="/some/file is damaged"):
         unrecorded(stored({"lost": ""}), records)
+
+
+@pytest.mark.parametrize("records", [{}, {"other": "", "another": "other"}])
+def test_nothing_is_garbage_if_no_layer_has_a_record(records: dict[str, str | None]) -> None:
+    """Then they are the records of another home: one that was moved, or is of another daemon."""
+    with pytest.raises(GraphDriverError, match="none of the 2 layers has a record"):
+        found({"base": "", "top": "base"}, recorded(records))
+    assert not found({}, recorded(records))
 
 
 def test_nothing_is_garbage_if_a_needed_parent_is_unknown() -> None:

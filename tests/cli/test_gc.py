@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,6 +122,56 @@ def test_nothing_is_removed_if_a_record_cannot_be_read(root: DockerRoot) -> None
     assert done.returncode == 1
     assert f"{database} is damaged".encode() in done.stderr
     assert "lost" in layers(root.home)
+
+
+def refused(root: DockerRoot, *texts: str) -> None:
+    """Check that nothing is removed, and that the error says why."""
+    before = layers(root.home)
+    done = graphdriver("gc", "--remove", str(root.home))
+    assert done.returncode == 1, done.stdout
+    assert all(text.encode() in done.stderr for text in texts), done.stderr
+    assert layers(root.home) == before
+
+
+def test_nothing_is_removed_by_the_records_of_another_home(root: DockerRoot) -> None:
+    """A home that was moved into the data root of another daemon, which may never have had a layer."""
+    shutil.rmtree(root.image / "layerdb/sha256")
+    shutil.rmtree(root.image / "layerdb/mounts")
+    shutil.rmtree(root.image / "imagedb")
+    shutil.rmtree(root.path / "containers")
+    refused(root, "none of the 5 layers has a record", "no records at all", "see that")
+    root.image.joinpath("layerdb/sha256").mkdir()
+    root.layer("9" * 64, [A])
+    refused(root, "none of the 5 layers has a record", "are others", "see that")
+    shutil.rmtree(root.image)
+    refused(root, f"{root.image}/layerdb")
+
+
+def test_nothing_is_removed_if_a_container_has_no_record_of_its_layer(root: DockerRoot) -> None:
+    shutil.rmtree(root.image / "layerdb/mounts")
+    refused(root, "the layer of the container mine has no record")
+
+
+def test_a_directory_that_is_no_layer_is_left(root: DockerRoot) -> None:
+    """A home may be a filesystem of its own; and its administrator may keep something there."""
+    for name in ("lost+found", "backup"):
+        (root.home / name / "mine").mkdir(parents=True)
+    done = graphdriver("gc", "--remove", str(root.home))
+    assert done.returncode == 0, done.stderr
+    assert layers(root.home) == {
+        *(BASE, CONTAINER, f"{CONTAINER}-init"),
+        *("lost+found", "backup"),
+    }
+
+
+def test_a_record_cannot_make_a_command_import_a_module(root: DockerRoot, tmp_path: Path) -> None:
+    record = root.home / ".graphdriver/home.json"
+    record.write_text(record.read_text().replace("overlay2", "evil:Driver"))
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    for command in (("gc", root.home), ("doctor", "--data-root", root.path)):
+        done = graphdriver(*map(str, command), path=str(tmp_path))
+        assert done.returncode, done.stdout
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_directory_that_is_no_home_is_wrong_usage(tmp_path: Path) -> None:

@@ -78,8 +78,13 @@ def _read(data_root: str, name: str) -> EngineRecords:
             unread.append(f"the layers of the image {owner.name} have no record: {top}")
     for mount in database.writable:
         if mount.name in containers:
-            owner = Owner(OwnerKind.CONTAINER, mount.name, containers[mount.name])
+            owner = Owner(OwnerKind.CONTAINER, mount.name, containers.pop(mount.name))
             give(owner, _chain(known, mount.layer))
+    # The daemon records a container after its layer, and removes that record first.
+    if not database.unread:
+        unread += [
+            f"the layer of the container {name} has no record" for name in containers.values()
+        ]
     cached = {step: _layer_of(step, database) for step in builds.steps.values()}
     parents = {known[layer].parent for layer in cached.values() if layer}
     for step, layer in cached.items():

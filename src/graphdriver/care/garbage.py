@@ -19,9 +19,10 @@ from graphdriver.care.containerd_records import SnapshotRow
 from graphdriver.care.owners import EngineRecords
 from graphdriver.care.usage import count_usage
 from graphdriver.driver import ability
+from graphdriver.drivers.layer_checks import NO_LAYER, NOT_OURS
 from graphdriver.drivers.loading import load_installed
 from graphdriver.errors import GraphDriverError, UnsupportedError
-from graphdriver.homes import ReadsHome, StoredLayer
+from graphdriver.homes import ChecksHome, ReadsHome, StoredLayer
 from graphdriver.linux.mountinfo import mounts_in
 
 _SHOWN = 3
@@ -43,7 +44,7 @@ class Garbage:
 
 
 def layers_in(home: str, driver: str) -> dict[str, StoredLayer]:
-    """Return all layers in a home.
+    """Return all layers in a home, without directories that are none: somebody may keep them there.
 
     Args:
         home: the home.
@@ -53,13 +54,17 @@ def layers_in(home: str, driver: str) -> dict[str, StoredLayer]:
         UnsupportedError: the driver is not installed, or cannot list its layers.
         OSError: the home cannot be read.
     """
-    reads = ability(load_installed(driver), ReadsHome)
+    cls = load_installed(driver)
+    reads = ability(cls, ReadsHome)
     if reads is None:
         raise UnsupportedError(
             f"the driver {driver} cannot list its layers",
             hint="its class needs the ability graphdriver.homes.ReadsHome",
         )
-    return {layer.id: layer for layer in reads.stored_layers(home)}
+    checks = ability(cls, ChecksHome)
+    found = checks.check_home(home) if checks else ()
+    strange = {NOT_OURS, *(one.layer for one in found if one.code == NO_LAYER)}
+    return {one.id: one for one in reads.stored_layers(home) if one.id not in strange}
 
 
 def mounted_in(home: str) -> frozenset[str]:
@@ -78,9 +83,20 @@ def unrecorded(
         mounted: layers that are kept, since they are mounted.
 
     Raises:
-        GraphDriverError: a record could not be read, or it is unknown on which layers one stands.
+        GraphDriverError: a record could not be read, no record is of one of these layers, or it is
+            unknown on which layers one stands.
     """
     _expect_all_read(records.unread)
+    if layers and layers.keys().isdisjoint(records.layers):
+        what = (
+            f"the {len(records.layers)} layers of the records are others" if records.layers else ""
+        )
+        raise GraphDriverError(
+            f"none of the {len(layers)} layers has a record"
+            f" ({what or 'there are no records at all'}), so nothing is removed",
+            hint="see that the home is the one that the daemon of this data root uses; if all images"
+            " and containers were removed, the whole home can be",
+        )
     parents: dict[str, set[str]] = {id: {layer.parent or ""} for id, layer in layers.items()}
     for id, known in records.layers.items():
         if id in layers:

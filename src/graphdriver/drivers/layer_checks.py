@@ -15,6 +15,8 @@ from graphdriver.homes import Damage
 FOREIGN_OWNER: Final = "foreign-owner"
 FOREIGN_LINK: Final = "foreign-link"
 NO_LAYER: Final = "no-layer"
+NOT_OURS: Final = "lost+found"
+"""What mkfs makes in a filesystem, which a home may be."""
 LOST_TREE: Final = "lost-tree"
 
 
@@ -60,7 +62,7 @@ def has_none_of(home: str, id: str, files: Sequence[str]) -> bool:
 def check_stranger(home: str, id: str) -> Iterator[Damage]:
     """Yield that a directory is not a layer: nobody made it as one, or it lost everything."""
     path = f"{home}/{id}"
-    if id != "lost+found" and os.path.isdir(path):
+    if id != NOT_OURS and os.path.isdir(path):
         yield Damage(NO_LAYER, id, f"{path} has none of the files of a layer", path=path)
 
 
