@@ -30,12 +30,13 @@ UNDERSTOOD: Final = {
         r"the database /\S+ cannot grow: its filesystem is full; free some room there",
         r"\w+ /\S+: no space left on device",
         rf"^({_PROGRAMS}): .*: (No space left on device|I/O error)",
-        r"data/\S+: cut short",
+        r"data/\S+: (cut short|No space left on device)",
     ),
     "the disk is read-only": (
         r"the filesystem \(\w+\) is read-only, as the kernel makes one after an error \(see dmesg\)",
         r"the database /\S+ cannot be used: .*; its filesystem is read-only or full, or its disk",
         rf"^({_PROGRAMS}): .*: Read-only file system",
+        r"data/\S+: Read-only file system",
     ),
     "there are too many open files": (
         r"this process has \d+ files open, as many as it may \(RLIMIT_NOFILE\)",
@@ -61,10 +62,11 @@ _BARE: Final = re.compile(
 )
 """A kernel's error, of which nobody has said what it means here."""
 
-_PROGRESS: Final = re.compile(r"#\d+ |Step \d+/|Sending build context|$")
+_PROGRESS: Final = re.compile(r"Step \d+/|Sending build context|$")
 """Lines of a build that tell how far it is."""
 
-_COLOUR: Final = re.compile("\x1b\\[[0-9;]*m")
+_COLOUR: Final = re.compile("\x1b\\[[0-9;]*m|^#\\d+ ([0-9.]+ )?")
+"""Colours, and what BuildKit writes before each line of a step."""
 
 
 class UserErrors:
@@ -95,6 +97,6 @@ class UserErrors:
 
     def judge_log(self, message: str) -> None:
         """Sort a warning or an error of the plugin's log, which its callers get, too."""
-        lost = message.startswith(("the caller closed the connection", "the connection broke"))
+        lost = "the caller closed the connection" in message or "the connection broke" in message
         if _BARE.search(message) and not lost:
             self.riddles.append(f"in the log: {message}")
