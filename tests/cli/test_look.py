@@ -473,7 +473,7 @@ def test_a_reader_that_closes_the_pipe_is_no_error(home: str) -> None:
 def test_a_plugin_that_has_stopped_is_looked_at_through_its_home(
     home: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(target, "_ROOTS", (os.path.dirname(home),))
+    monkeypatch.setattr(target, "DATA_ROOT", os.path.dirname(home))
     code, out, complaint = run("status", DRIVER)
     assert code == 11
     assert "DOES NOT ANSWER" in out
@@ -485,12 +485,13 @@ def test_a_plugin_that_has_stopped_is_looked_at_through_its_home(
 def test_without_a_name_the_only_home_is_looked_at(
     home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(target, "_ROOTS", (os.path.dirname(home),))
+    monkeypatch.setattr(target, "DATA_ROOT", os.path.dirname(home))
+    monkeypatch.setattr(target, "CONTAINERD_ROOT", "/nowhere")
     monkeypatch.setattr(target, "_plugins", lambda: iter(()))
     assert answered("layers")["home"] == home
     shutil.copytree(home, tmp_path / "z-other")
     assert f"--home {home}, --home {tmp_path / 'z-other'}" in error("layers", code=2)
-    monkeypatch.setattr(target, "_ROOTS", ())
+    monkeypatch.setattr(target, "DATA_ROOT", "/nowhere")
     assert "no plugin and no home" in error("layers", code=2)
     monkeypatch.setattr(target, "_plugins", lambda: iter(("py-one", "py-two")))
     assert "--plugin py-one, --plugin py-two" in error("layers", code=2)

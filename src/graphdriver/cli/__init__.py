@@ -25,5 +25,6 @@
 - `serving`: options that both serving commands have.
 - `watching`: the option ``--metrics``.
 - `screen`: tables, JSON and progress; `table`: the layout of tables.
+- `known_homes`: the homes of this machine.
 - `places`: where a plugin listens, and its spec file.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from graphdriver.care.containerd_names import read_names
 from graphdriver.care.containerd_records import read_snapshots
@@ -14,14 +14,13 @@ from graphdriver.care.engine_locks import CONTAINERD, DOCKER, at_rest
 from graphdriver.care.garbage import Garbage, layers_in, mounted_in, unnamed, unrecorded
 from graphdriver.care.local_driver import taken_up
 from graphdriver.care.owners import UnreadError
+from graphdriver.cli.known_homes import CONTAINERD_ROOT
 from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.drivers.loading import load_installed, make
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.serving.home import Identity
 
 Remove: TypeAlias = Callable[[str], None]
-
-_ROOT: Final = "/var/lib/containerd"
 
 
 class Collectable(Protocol):
@@ -94,7 +93,7 @@ class SnapshotterRoot:
         self._driver = driver
         above = os.path.dirname(path)
         if not containerd:
-            containerd = above if os.path.exists(f"{above}/{CONTAINERD[0]}") else _ROOT
+            containerd = above if os.path.exists(f"{above}/{CONTAINERD[0]}") else CONTAINERD_ROOT
         self._containerd = containerd
 
     def at_rest(self) -> contextlib.AbstractContextManager[None]:

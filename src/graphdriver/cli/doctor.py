@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
+import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from graphdriver.cli.command import DAMAGED, OK, WARNED, Command
+from graphdriver.cli.known_homes import DATA_ROOT, Remembered, daemon_of, homes_in, remembered
 from graphdriver.cli.quantities import several
 from graphdriver.errors import GraphDriverError, MalformedRequestError
 
 if TYPE_CHECKING:
     from graphdriver.care.doctor.containerd import ContainerdFacts
     from graphdriver.care.doctor.examination import Found, KnownHome
-    from graphdriver.docker.daemon import Daemon
-
-DATA_ROOT: Final = "/var/lib/docker"
 
 _EXAMPLES = """\
 examples:
@@ -98,7 +96,7 @@ def _containerd(path: str | None) -> ContainerdFacts:
 
 
 def _known_homes(arguments: argparse.Namespace) -> list[KnownHome]:
-    known = list(_remembered())
+    known = list(remembered())
     if arguments.plugin is not None:
         return [_of_plugin(arguments.plugin, known)]
     if arguments.home is not None:
@@ -109,39 +107,10 @@ def _known_homes(arguments: argparse.Namespace) -> list[KnownHome]:
     root = os.path.abspath(arguments.data_root or DATA_ROOT)
     if arguments.data_root and not os.path.isdir(root):
         raise MalformedRequestError(f"--data-root {arguments.data_root} is not a directory")
-    return [_known_home(home, known) for home in _homes_in(root)]
+    return [_known_home(home, known) for home in homes_in(root)]
 
 
-def _homes_in(root: str) -> Iterator[str]:
-    """Yield the homes in a daemon's data root, also in the one of a daemon with remapped ids."""
-    from graphdriver.serving.home_contents import IDENTITY
-
-    names: list[str] = []
-    with contextlib.suppress(OSError):
-        names = sorted(os.listdir(root))
-    for name in names:
-        path = os.path.join(root, name)
-        if os.path.lexists(os.path.join(path, IDENTITY)):
-            yield path
-        elif name.replace(".", "", 1).isdecimal():  # UID.GID
-            yield from _homes_in(path)
-
-
-def _remembered() -> Iterator[tuple[str, Daemon]]:
-    """Yield the Inits that plugins remember, each with the name of its state directory."""
-    from graphdriver.docker.daemon import InitFile
-    from graphdriver.docker.state import STATES
-
-    states: list[str] = []
-    with contextlib.suppress(OSError):
-        states = sorted(os.listdir(STATES))
-    for state in states:
-        with contextlib.suppress(OSError, ValueError, GraphDriverError):
-            if daemon := InitFile(os.path.join(STATES, state)).read():
-                yield state, daemon
-
-
-def _known_home(home: str, known: Sequence[tuple[str, Daemon]]) -> KnownHome:
+def _known_home(home: str, known: Sequence[Remembered]) -> KnownHome:
     """Return a home, with the plugin that serves it and the daemon that uses it, if they are known."""
     from graphdriver.care.doctor.examination import KnownHome
 
@@ -154,18 +123,9 @@ def _known_home(home: str, known: Sequence[tuple[str, Daemon]]) -> KnownHome:
     return KnownHome(home)
 
 
-def _of_plugin(name: str, known: Sequence[tuple[str, Daemon]]) -> KnownHome:
-    from graphdriver.docker.address.discovery import find
-    from graphdriver.docker.state import state_of_socket
-
-    states = {name, f"name={name}"}
-    with contextlib.suppress(GraphDriverError):
-        states.add(state_of_socket(find(name).path))
-    for state, daemon in known:
-        if state in states:
-            from dataclasses import replace
-
-            return replace(_known_home(daemon.init.home, known), plugin=name)
+def _of_plugin(name: str, known: Sequence[Remembered]) -> KnownHome:
+    if daemon := daemon_of(name, known):
+        return dataclasses.replace(_known_home(daemon.init.home, known), plugin=name)
     raise MalformedRequestError(
         f"no daemon has sent Init to the plugin {name}, so its home is unknown",
         hint="name its home with --home",

@@ -7,7 +7,7 @@ import os
 from typing import Final
 
 from graphdriver.cli.command import OK, Command
-from graphdriver.cli.serve import DATA_ROOT
+from graphdriver.cli.known_homes import DATA_ROOT
 from graphdriver.serving import process
 
 _EXAMPLES = """\

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from graphdriver.cli import places, watching
 from graphdriver.cli.command import OK, Command
+from graphdriver.cli.known_homes import DATA_ROOT
 from graphdriver.cli.serving import (
     ServedDriver,
     configure_driver,
@@ -27,9 +28,6 @@ from graphdriver.serving.signals import raise_until_served
 
 if TYPE_CHECKING:
     from graphdriver.serving.notify import Notifier
-
-DATA_ROOT: Final = "/var/lib/docker"
-"""Where a daemon keeps all its data by default."""
 
 _EXAMPLES = """\
 examples:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from graphdriver.cli import watching
 from graphdriver.cli.command import OK, Command, needs_grpc
+from graphdriver.cli.known_homes import CONTAINERD_ROOT
 from graphdriver.cli.serving import (
     configure_driver,
     configure_log,
@@ -24,9 +25,6 @@ from graphdriver.errors import MalformedRequestError
 
 if TYPE_CHECKING:
     from graphdriver.serving.signals import Signals
-
-ROOTS: Final = "/var/lib/containerd"
-"""Where containerd and kubelet look for a snapshotter's files."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _EXAMPLES = """\
@@ -47,7 +45,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "--name", help="the snapshotter's name in containerd (default: the socket's name)"
     )
     parser.add_argument(
-        "--root", metavar="DIR", help=f"(default: {ROOTS}/io.containerd.snapshotter.v1.NAME)"
+        "--root",
+        metavar="DIR",
+        help=f"(default: {CONTAINERD_ROOT}/io.containerd.snapshotter.v1.NAME)",
     )
     parser.add_argument("--group", help="a group, by name or number, that may call it besides root")
     configure_options(parser)
@@ -73,7 +73,9 @@ def _run_snapshotter(arguments: argparse.Namespace) -> int:
     from graphdriver.containerd.config import config
     from graphdriver.serving import process
 
-    root = os.path.abspath(arguments.root or f"{ROOTS}/io.containerd.snapshotter.v1.{name}")
+    root = os.path.abspath(
+        arguments.root or f"{CONTAINERD_ROOT}/io.containerd.snapshotter.v1.{name}"
+    )
     if arguments.print_config:
         print(config(name, address, root, os.uname().machine), end="")
         return OK

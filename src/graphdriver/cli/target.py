@@ -16,6 +16,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from graphdriver.cli.command import needs_grpc
+from graphdriver.cli.known_homes import (
+    CONTAINERD_ROOT,
+    DATA_ROOT,
+    daemon_of,
+    homes_in,
+    remembered,
+)
 from graphdriver.errors import (
     BadAnswerError,
     GraphDriverError,
@@ -33,9 +40,6 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 10.0
 """How long an answer may take, in seconds."""
-
-_ROOTS: Final = ("/var/lib/docker", "/var/lib/containerd")
-"""Where homes are if the administrator has not chosen another place."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -152,16 +156,11 @@ def _remembered_home(name: str) -> str:
 
     After a daemon has stopped it is not remembered, and is looked for at Docker's usual place.
     """
-    from graphdriver.docker.daemon import InitFile
-    from graphdriver.docker.state import STATES
-    from graphdriver.serving.home_contents import IDENTITY
-
-    with contextlib.suppress(OSError, ValueError, GraphDriverError):
-        daemon = InitFile(os.path.join(STATES, name)).read()
-        if daemon and os.path.isdir(daemon.init.home):
-            return daemon.init.home
-    usual = os.path.join(_ROOTS[0], name)
-    return usual if os.path.lexists(os.path.join(usual, IDENTITY)) else ""
+    daemon = daemon_of(name, remembered())
+    if daemon and os.path.isdir(daemon.init.home):
+        return daemon.init.home
+    usual = os.path.join(DATA_ROOT, name)
+    return usual if usual in homes_in(DATA_ROOT) else ""
 
 
 def _socket(text: str) -> Target:
@@ -275,7 +274,8 @@ def _home(home: str) -> Target:
 
 def _only_one() -> Target:
     """Return the only plugin, or else the only home, that is at one of the usual places."""
-    plugins, homes = list(_plugins()), list(_homes())
+    plugins = list(_plugins())
+    homes = [home for root in (DATA_ROOT, CONTAINERD_ROOT) for home in homes_in(root)]
     if len(plugins) == 1:
         return _plugin(plugins[0])
     if not plugins and len(homes) == 1:
@@ -302,14 +302,3 @@ def _plugins() -> Iterator[str]:
             with contextlib.suppress(GraphDriverError, OSError):
                 find(name)
                 yield name
-
-
-def _homes() -> Iterator[str]:
-    """Yield the homes below the usual directories of Docker and containerd."""
-    from graphdriver.serving.home_contents import IDENTITY
-
-    for root in _ROOTS:
-        with contextlib.suppress(OSError):
-            for name in sorted(os.listdir(root)):
-                if os.path.lexists(os.path.join(root, name, IDENTITY)):
-                    yield os.path.join(root, name)

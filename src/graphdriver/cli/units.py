@@ -9,6 +9,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 from graphdriver.cli.command import OK, Command, key_value
+from graphdriver.cli.known_homes import DATA_ROOT
 from graphdriver.cli.places import expect_name
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _plugin(arguments: argparse.Namespace, name: str, cls: type[ProtoDriver]) ->
     service = _SERVICE.format(
         description=f"The graph driver plugin {name}",
         order=f"Requires={name}.socket\nBefore=docker.service",
-        home=_quoted(arguments.data_root or "/var/lib/docker"),
+        home=_quoted(arguments.data_root or DATA_ROOT),
         command=_command("serve", arguments, "--name", name),
         hardening=_hardening(cls),
     )

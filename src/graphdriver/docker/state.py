@@ -44,8 +44,13 @@ def state_name(listener: Listener, name: str = "") -> str:
     """
     path: str = getattr(listener, "path", "")
     if not path:
-        return f"{_OF_NAME}{name}" if name else file_name(listener.address)
+        return state_of_name(name) if name else file_name(listener.address)
     return state_of_socket(path)
+
+
+def state_of_name(name: str) -> str:
+    """Return the name of the state directory of a plugin that a daemon finds only by its name."""
+    return f"{_OF_NAME}{name}"
 
 
 def state_of_socket(path: str) -> str:
