@@ -1,6 +1,6 @@
 """Abilities of a driver's *class*: what it can tell of a home that it does not serve, and repair there.
 
-Both are optional (`graphdriver.driver.ability` finds them). The home may be served by another process,
+All are optional (`graphdriver.driver.ability` finds them). The home may be served by another process,
 or by none.
 """
 

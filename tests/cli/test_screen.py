@@ -117,8 +117,10 @@ def test_a_value_that_is_to_be_copied_is_left_whole() -> None:
     assert len(long) == len("all   ") + 3 * 14
 
 
-def test_the_room_of_a_screen() -> None:
+def test_as_many_rows_as_fit_the_screen_are_shown_and_one_line_is_left_for_a_note() -> None:
     page = Page(width=20, height=10)
     page.line("one")
-    assert page.room(spare=2) == 7
-    assert Page().room() is None
+    assert list(page.fitting(range(7), spare=2)) == [*range(7)]
+    assert list(page.fitting(range(8), spare=2)) == [*range(6)]
+    assert list(page.fitting(range(8), spare=20)) == [0]
+    assert list(Page().fitting(range(100), spare=2)) == [*range(100)]

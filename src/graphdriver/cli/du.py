@@ -138,8 +138,7 @@ def _as_json(row: _Row, *, verified: bool) -> dict[str, object]:
 
 def _draw(page: Page, layers: HomeLayers, rows: list[_Row], *, verified: bool) -> None:
     draw_notes(page, layers)
-    room = page.room(spare=4)
-    shown = rows if room is None or len(rows) <= room else rows[: max(room - 1, 1)]
+    shown = page.fitting(rows, spare=4)
     ids = short_ids(layers.tree.layers)
     columns = [Column("LAYER"), Column("COUNTED", right=True)]
     if verified:

@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from graphdriver.cli.table import (
     GAP,
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["Column", "Tone", "Toned"]
+
+T = TypeVar("T")
 
 _FOLDS: Final = 3
 """How many lines the value of a pair takes at most."""
@@ -108,11 +110,16 @@ class Page:
                 line += [cell, GAP]
             self.lines.append(line[:-1])
 
-    def room(self, spare: int = 0) -> int | None:
-        """Return how many lines still fit the screen besides ``spare`` ones; None: any number."""
-        if self.height is None:
-            return None
-        return max(self.height - len(self.lines) - spare, 0)
+    def fitting(self, rows: Sequence[T], spare: int) -> Sequence[T]:
+        """Return the rows of a table that still fit the screen; one at least.
+
+        Args:
+            rows: all rows.
+            spare: how many more lines are needed. If some rows do not fit, there is one for a note.
+        """
+        if self.height is None or len(rows) <= (room := self.height - len(self.lines) - spare):
+            return rows
+        return rows[: max(room - 1, 1)]
 
     def text(self) -> str:
         """Return the lines as plain text."""
@@ -135,16 +142,6 @@ def show(shown: Page) -> None:
         print(shown.text(), end="")
     else:
         _print_toned(console, shown)
-
-
-def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table that fits the terminal; not cut if the output is no terminal.
-
-    Control characters in cells are shown as escapes. A cell may be `Toned`.
-    """
-    shown = page()
-    shown.table(columns, rows)
-    show(shown)
 
 
 def print_json(value: object) -> None:

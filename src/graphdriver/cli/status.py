@@ -244,8 +244,7 @@ def _facts(seen: _Seen) -> Iterator[tuple[str, str]]:
 def _draw_calls(page: Page, calls: Sequence[CallCounts]) -> None:
     """Draw the calls that fit the screen, the ones that matter most first."""
     ordered = sorted(calls, key=lambda one: (-one.in_flight, -sum(one.errors.values()), -one.count))
-    room = page.room(spare=2)
-    shown = ordered if room is None or len(ordered) <= room else ordered[: max(room - 1, 1)]
+    shown = page.fitting(ordered, spare=2)
     page.table(
         [
             Column("CALL"),

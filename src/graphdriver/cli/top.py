@@ -140,9 +140,8 @@ def _draw(page: Page, found: Target, before: _Picture | None, now: _Picture) -> 
     page.line(Toned(found.name, Tone.HEADING), f"  {status.driver or ''}, serving{up}, {held}")
     page.line(Toned(_summary(before, now), Tone.QUIET))
     page.line()
-    room = page.room(spare=3)
     running = sorted(now.running, key=lambda one: -one.seconds)
-    shown = running if room is None or len(running) <= room else running[: max(room - 1, 1)]
+    shown = page.fitting(running, spare=3)
     if shown:
         page.table(
             [

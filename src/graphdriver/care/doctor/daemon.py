@@ -28,7 +28,6 @@ class DaemonFacts:
         driver: its storage driver.
         data_root: its directory.
         experimental: whether experimental features, which plugins are, are enabled.
-        live_restore: whether containers keep running without the daemon.
         options: what its security options name: ``rootless``, ``userns``.
         has_image_store: whether containerd keeps its images, and no graph driver.
     """
@@ -40,7 +39,6 @@ class DaemonFacts:
     driver: str = ""
     data_root: str = ""
     experimental: bool = False
-    live_restore: bool = False
     options: frozenset[str] = frozenset()
     has_image_store: bool = False
 
@@ -63,7 +61,6 @@ def read_daemon(path: str) -> DaemonFacts:
         driver=_text(info, "Driver"),
         data_root=_text(info, "DockerRootDir"),
         experimental=info.get("ExperimentalBuild") is True,
-        live_restore=info.get("LiveRestoreEnabled") is True,
         options=frozenset(named),
         has_image_store="io.containerd.snapshotter" in str(info.get("DriverStatus"))[:4096],
     )
