@@ -96,6 +96,16 @@ def test_a_long_list_of_free_pages_has_its_count_inside(tmp_path: Path) -> None:
     assert read_bolt(path) == {}
 
 
+def nested(depth: int) -> bytes:
+    """Return the value of a small bucket with as many in it, each in the one before."""
+    value = inline()
+    for _ in range(depth):
+        value = inline((1, b"b", value))
+    return value
+
+
+DEEP = leaf(3, (1, b"a", nested(1000)))
+
 HOSTILE = {
     "an empty file": [],
     "zeros": [bytes(4 * SIZE)],
@@ -182,6 +192,16 @@ HOSTILE = {
         *TWO_METAS,
         freelist(2),
         leaf(3, (1, b"a", inline(kind=BRANCH))),
+    ],
+    "small buckets in each other, a thousand deep": [
+        *(meta(number, pages=3 + len(DEEP) // SIZE) for number in (4, 3)),
+        freelist(2),
+        DEEP,
+    ],
+    "values that are the same bytes": [
+        *TWO_METAS,
+        freelist(2),
+        page(3, LEAF, 2, struct.pack("=8I", 0, 32, 1, 600, 0, 17, 1, 600) + b"ab"),
     ],
     "a small bucket with a bucket in it": [
         *TWO_METAS,

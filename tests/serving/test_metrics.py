@@ -33,6 +33,16 @@ def values(plugin: Plugin) -> Samples:
     return samples(Metrics(plugin.handler.served).page("").body.decode())
 
 
+def test_a_caller_that_asks_for_a_format_of_no_version_gets_the_usual_one(plugin: Plugin) -> None:
+    usual = Metrics(plugin.handler.served).page("")
+    for version in ("1..0", "version=1", "one"):
+        page = Metrics(plugin.handler.served).page(
+            f"application/openmetrics-text; version={version}"
+        )
+        assert page.status == usual.status
+        assert samples(page.body.decode()).keys() == samples(usual.body.decode()).keys()
+
+
 def test_a_call_is_counted_by_its_name_its_outcome_and_the_kind_of_its_error(
     plugin: Plugin,
 ) -> None:

@@ -142,12 +142,16 @@ def _fnv(data: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """A page with all that follow and belong to it; ``name`` is for errors."""
+    """A page with all that follow and belong to it, or a bucket that is all in a value of one.
+
+    ``name`` is for errors.
+    """
 
     name: str
     kind: int
     count: int
     data: bytes
+    is_inline: bool = False
 
     def piece(self, start: int, size: int) -> bytes:
         """Return a piece of it.
@@ -281,12 +285,18 @@ def _read_branch(page: _Page, range_: _Range) -> list[tuple[int, _Range]]:
 def _read_leaf(page: _Page, range_: _Range, bucket: Tree) -> list[tuple[int, Tree]]:
     """Fill in the elements of a leaf; return its inner buckets that have pages of their own."""
     inner: list[tuple[int, Tree]] = []
+    left = len(page.data)
     for at, (kind, position, key_size, value_size) in page.elements(_LEAF_ELEMENT):
+        left -= key_size + value_size
+        if left < 0:
+            raise BoltError(f"{page.name} has elements that overlap")
         key = page.piece(at + position, key_size)
         value = page.piece(at + position + key_size, value_size)
         range_.take(page, key)
         if kind == 0:
             bucket[key] = value
+        elif kind == _IS_BUCKET and page.is_inline:
+            raise BoltError(f"{page.name} has a bucket in it")
         elif kind == _IS_BUCKET:
             below: Tree = {}
             bucket[key] = below
@@ -313,9 +323,7 @@ def _read_inline(above: _Page, value: bytes, bucket: Tree) -> None:
     if len(data) < _PAGE.size:
         raise BoltError(f"{above.name} has a bucket of {len(value)} bytes")
     _, kind, count, _ = _PAGE.unpack_from(data)
-    page = _Page(f"a bucket in {above.name}", kind, count, data)
+    page = _Page(f"a bucket in {above.name}", kind, count, data, is_inline=True)
     if kind != _IS_LEAF:
         raise BoltError(f"{page.name} is of kind {kind}")
     _read_leaf(page, _Range(b"", None), bucket)
-    if any(isinstance(one, dict) for one in bucket.values()):
-        raise BoltError(f"{page.name} has a bucket in it")

@@ -51,7 +51,10 @@ class Metrics:
         Args:
             accept: the request's ``Accept`` header.
         """
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except Exception:  # versions that are no numbers, among others
+            encode, content_type = choose_encoder("")
         return Page(encode(self._registry), content_type)
 
 
