@@ -7,6 +7,7 @@ import dataclasses
 import io
 import logging
 import os
+import re
 import socket
 import ssl
 import struct
@@ -494,3 +495,38 @@ def test_an_https_address_alone_means_the_machines_own_authorities() -> None:
     assert address.tls == ClientTLS()
     with Client(address) as client, pytest.raises(GraphDriverError, match="refused"):
         client.activate()
+
+
+def test_a_plugin_that_answers_a_byte_now_and_then_is_not_waited_for(ours: Certificates) -> None:
+    """With TLS as without: one deadline for the whole response."""
+    stopped = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        accepted, _ = listener.accept()
+        with server_side(*ours.plugin).wrap_socket(accepted, server_side=True) as connection:
+            connection.recv(1 << 16)
+            with contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+                while not stopped.wait(0.05):
+                    connection.sendall(b"a")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,))
+        thread.start()
+        address = Address(host="127.0.0.1", port=listener.getsockname()[1], tls=ours.daemon)
+        outcome: list[BaseException] = []
+
+        def ask() -> None:
+            with Client(address, timeout=0.5) as client:
+                try:
+                    client.ask("status")
+                except UnreachableError as error:
+                    outcome.append(error)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        asking.join(20)
+        stopped.set()
+        asking.join()
+        thread.join()
+    assert re.search("did not end in time|timed out", str(outcome[0]))

@@ -22,7 +22,7 @@ from graphdriver.docker.address.discovery import Address, address_of
 from graphdriver.docker.address.tls import client_side
 from graphdriver.docker.answers import AnswerBody, read_answer, read_json, refusal_of
 from graphdriver.docker.codec import Message, encode
-from graphdriver.docker.http.client_connection import ClientConnection, set_deadline
+from graphdriver.docker.http.client_connection import ClientConnection, set_deadline, tls_connection
 from graphdriver.docker.http.requests import BY_HAND
 from graphdriver.docker.messages import (
     ChangesRequest,
@@ -269,9 +269,7 @@ class Client(Driver):
             return ClientConnection(address.path, "plugin.moby.localhost", None, self._timeout)
         if address.tls is None:
             return ClientConnection("", address.host, address.port, self._timeout)
-        return http.client.HTTPSConnection(
-            address.host, address.port, timeout=self._timeout, context=client_side(address.tls)
-        )
+        return tls_connection(address.host, address.port, self._timeout, client_side(address.tls))
 
 
 class RemoteDiff:

@@ -8,23 +8,40 @@ from __future__ import annotations
 
 import http.client
 import socket
+import ssl
 import time
 from typing import Any
 
 
-class _Socket(socket.socket):
+class _Deadline(socket.socket):
     """A socket with one deadline for all reads together."""
 
     deadline: float | None = None
     """A moment of `time.monotonic`."""
 
-    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+    def recv_into(self, buffer: Any, nbytes: Any = 0, flags: int = 0) -> int:
         if self.deadline is not None:
             left = self.deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError("the response did not end in time")
             self.settimeout(left)
-        return super().recv_into(buffer, nbytes, flags)
+        return super().recv_into(buffer, nbytes or len(buffer), flags)
+
+
+class _Socket(_Deadline):
+    """A plain one."""
+
+
+class _TLSSocket(_Deadline, ssl.SSLSocket):
+    """One with TLS."""
+
+
+def tls_connection(
+    host: str, port: int | None, timeout: float | None, context: ssl.SSLContext
+) -> http.client.HTTPSConnection:
+    """Return a connection with TLS; arguments are those of `ClientConnection`, and the own side."""
+    context.sslsocket_class = _TLSSocket
+    return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
 
 
 class ClientConnection(http.client.HTTPConnection):
@@ -58,9 +75,9 @@ def set_deadline(connected: object, timeout: float | None) -> None:
     """Limit how long a request, a response or the next piece of a Diff may take from now on.
 
     Args:
-        connected: the socket of a `ClientConnection`. With TLS the timeout is that of each read.
+        connected: the socket of a connection.
         timeout: in seconds; None for no limit.
     """
-    if isinstance(connected, _Socket):
+    if isinstance(connected, _Deadline):
         connected.settimeout(timeout)
         connected.deadline = None if timeout is None else time.monotonic() + timeout
