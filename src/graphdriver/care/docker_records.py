@@ -14,7 +14,6 @@ No other file of a data root names a layer of a graph driver.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections import defaultdict
@@ -25,6 +24,7 @@ from typing import Final, TypeGuard
 from graphdriver.care.build_records import BuildRecords, CachedStep, read_build_records
 from graphdriver.care.layer_database import LayerDatabase, read_layer_database, read_record
 from graphdriver.care.owners import EngineRecords, KnownLayer, Owner, OwnerKind, UnreadError
+from graphdriver.files.small_files import parse_object
 
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _MANAGED: Final = re.compile(r"(/.+)/plugins/[0-9a-f]{64}/propagated-mount/(.+)")
@@ -229,12 +229,9 @@ def _names(path: str, unread: list[str]) -> list[str]:
 
 def _json(path: str, text: str) -> dict[str, object]:
     try:
-        found = _object(json.loads(text))
-    except (ValueError, RecursionError) as error:
-        raise UnreadError(f"{path} is damaged: it is not JSON: {error}") from error
-    if found is None:
-        raise UnreadError(f"{path} is damaged: it is not a JSON object")
-    return found
+        return parse_object(text)
+    except ValueError as error:
+        raise UnreadError(f"{path} is damaged: {error}") from error
 
 
 def _object(value: object) -> dict[str, object] | None:

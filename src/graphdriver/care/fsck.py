@@ -325,11 +325,21 @@ def _count(path: str, driver: type[ProtoDriver] | None) -> int | None:
     return sum(1 for _ in lists.stored_layers(path)) if lists else None
 
 
+def not_a_home(path: str, why: str) -> MalformedRequestError:
+    """Return the error for a directory that should be a home.
+
+    Args:
+        path: the directory.
+        why: what it lacks, as a sentence without a full stop.
+    """
+    return MalformedRequestError(
+        f"{path} is not a home: {why}",
+        hint="name the directory that the plugin serves: DATA-ROOT/PLUGIN, or a snapshotter's root",
+    )
+
+
 def _real(path: str) -> str:
     home = os.path.realpath(path)
     if not os.path.isdir(f"{home}/{OWN}"):
-        raise MalformedRequestError(
-            f"{home} is not a home: it has no directory {OWN}",
-            hint="name the directory that the plugin serves: DATA-ROOT/PLUGIN, or a snapshotter's root",
-        )
+        raise not_a_home(home, f"it has no directory {OWN}")
     return home

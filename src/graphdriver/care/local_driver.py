@@ -26,7 +26,9 @@ def taken_up(home: str) -> Iterator[ServedHome]:
     """
     identity = identity_of(home)
     if identity is None:
-        raise UnsupportedError(f"the home {home} has no record of its driver")
+        raise UnsupportedError(
+            f"the home {home} has no record of its driver", hint=f"graphdriver fsck {home}"
+        )
     load_installed(identity.driver)
     served = ServedHome(make(identity.driver), identity.engine)
     with contextlib.closing(served):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from graphdriver.cli.command import OK, WARNED, Command
 from graphdriver.cli.quantities import UNKNOWN, several, size
 from graphdriver.cli.table import Column, Tone, Toned
-from graphdriver.errors import GraphDriverError, InUseError, MalformedRequestError
+from graphdriver.errors import GraphDriverError, InUseError
 
 if TYPE_CHECKING:
     from graphdriver.care.garbage import Garbage
@@ -60,10 +60,7 @@ def _run(arguments: argparse.Namespace) -> int:
     home = os.path.realpath(arguments.home)
     identity = identity_of(home)
     if identity is None:
-        raise MalformedRequestError(
-            f"{home} is not a home",
-            hint="name the directory that the plugin serves: DATA-ROOT/PLUGIN, or a snapshotter's root",
-        )
+        raise fsck.not_a_home(home, "it has no record of its engine and driver")
     one_home = collectable(home, identity, arguments.containerd_root)
     with one_home.at_rest():
         if servers := servers_of(home):

@@ -220,7 +220,10 @@ def _foreign(found: Target, id: str, *, as_json: bool) -> int:
 
     assert found.client
     if not found.client.exists(id):
-        raise LayerNotFoundError(f"layer {id} does not exist")
+        raise LayerNotFoundError(
+            f"layer {id} does not exist",
+            hint="a plugin of another author lists no layers: see its home",
+        )
     metadata = dict(found.client.get_metadata(id))
     if as_json:
         screen.print_json({"id": id, "metadata": metadata})

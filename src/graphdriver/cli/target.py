@@ -64,7 +64,7 @@ class Target:
         name: how people call it: a plugin's name, a socket, a home.
         address: where the plugin listens; ``""`` if none runs.
         home: the home, if it is on this machine; otherwise ``""``.
-        status: what the plugin told of itself; None if none answers questions.
+        status: what the plugin answered about itself; None if none answers questions.
         ask: asks it a question; returns its answer.
         client: a plugin that answers Docker's calls, and may know no questions.
         trouble: why no plugin answers although one should; ``""``: all is well.
@@ -99,7 +99,7 @@ class Target:
         told = read_layers(self.ask("layers")) if self.ask else []
         if self.home:
             return read_home_layers(self.home, told)
-        notes = ("its home is not on this machine: only what the plugin told is shown",)
+        notes = ("its home is not on this machine: shown is only what the plugin knows",)
         return HomeLayers("", None, LayerTree.of(told), None, notes)
 
 

@@ -78,7 +78,15 @@ def read_object(path: str) -> dict[str, object]:
         OSError: it cannot be read now, which does not mean that it is damaged.
         ValueError: it is damaged; the text says how, in one line.
     """
-    text = read_text(path)
+    return parse_object(read_text(path))
+
+
+def parse_object(text: str) -> dict[str, object]:
+    """Return the JSON object that a small file's text is.
+
+    Raises:
+        ValueError: it is none; the text says why, in one line.
+    """
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
