@@ -11,6 +11,7 @@ import pytest
 from graphdriver import Driver
 from graphdriver.conformance.plugin import tars
 from graphdriver.driver import ChangeKind, ability
+from graphdriver.drivers.erofs import names
 from graphdriver.drivers.loading import load
 from graphdriver.errors import GraphDriverError
 from graphdriver.homes import ReadsChanges, SizedChange
@@ -121,6 +122,23 @@ def test_erofs_tells_what_an_opaque_directory_hides(stored: TakeUpErofs, tmp_pat
         "/a/kept/three",
     }
     assert found["/a/kept/four"] == SizedChange("/a/kept/four", ChangeKind.ADDED, 4)
+
+
+def test_erofs_lists_no_more_names_than_memory_has_room_for(
+    stored: TakeUpErofs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few bytes of a tar name directories whose names are 4 KiB long, one in the other."""
+    deep = [tars.file(b"%d/" % number + b"a/" * 45 + b"file", b"") for number in range(4)]
+    driver = stored()
+    apply(driver, "base", "", tars.tar(*deep[:2]))
+    apply(driver, "middle", "base", tars.tar(*deep[2:]))
+    monkeypatch.setattr(names, "MOST", 10_000)
+    with pytest.raises(GraphDriverError, match="its paths and those below it take over"):
+        read("erofs", tmp_path, "base")
+    monkeypatch.setattr(names, "MOST", 25_000)
+    assert len(read("erofs", tmp_path, "base")) == 2 * 47
+    with pytest.raises(GraphDriverError, match="its paths and those below it take over"):
+        read("erofs", tmp_path, "middle")
 
 
 def test_erofs_names_a_damaged_record(stored: TakeUpErofs, tmp_path: Path) -> None:

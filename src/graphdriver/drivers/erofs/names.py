@@ -6,12 +6,11 @@ enough to tell people what a layer changed, and not to make a layer of it.
 
 from __future__ import annotations
 
-import functools
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from graphdriver.driver import ChangeKind
 from graphdriver.errors import GraphDriverError
@@ -34,6 +33,13 @@ _ROOT: Final = b""
 _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+MOST: Final = 512 << 20
+"""The most memory for the names of a layer and those below it, in bytes. A tar may have directories in
+each other of which each name is 4 KiB long, and names many of them with a few bytes."""
+_EACH: Final = 128
+"""Bytes of memory that a name takes besides itself."""
+
+
 @dataclass(slots=True)
 class Names:
     """The names in one part of a layer.
@@ -42,21 +48,70 @@ class Names:
         found: the size in bytes of what has each path, ``_DIRECTORY``, or ``_DELETED`` for a whiteout;
             paths have no leading slash.
         opaque: the directories that hide what the layers below have in them.
+        size: about how many bytes of memory they take.
     """
 
     found: dict[bytes, int] = field(default_factory=dict)
     opaque: set[bytes] = field(default_factory=set)
+    size: int = 0
+
+    def put(self, path: bytes, what: int) -> None:
+        """Add a path, or change what it is.
+
+        Raises:
+            GraphDriverError: there are too many.
+        """
+        if path not in self.found:
+            self.size += len(path) + _EACH
+            if self.size > MOST:
+                raise _too_many()
+        self.found[path] = what
 
     def add(self, path: bytes, what: int) -> None:
         """Add a path, and the directories on the way to it."""
         above = os.path.dirname(path)
         while above and above not in self.found:
-            self.found[above] = _DIRECTORY
+            self.put(above, _DIRECTORY)
             above = os.path.dirname(above)
-        self.found[path] = what
+        self.put(path, what)
 
 
-@functools.lru_cache(maxsize=256)  # for each layer, the names of all layers below it are needed
+def expect_few(parts: Iterable[Names]) -> None:
+    """Check that some names together do not take too much memory.
+
+    Raises:
+        GraphDriverError: they do.
+    """
+    if sum(part.size for part in parts) > MOST:
+        raise _too_many()
+
+
+def _too_many() -> GraphDriverError:
+    return GraphDriverError(f"its paths and those below it take over {MOST >> 20} MiB of memory")
+
+
+_Key: TypeAlias = tuple[str, str, int]
+
+
+class _Cache:
+    """The names that were used last: for each layer, those of all layers below it are needed."""
+
+    def __init__(self) -> None:
+        self._held: dict[_Key, Names] = {}
+
+    def get(self, key: _Key) -> Names:
+        """Return the names for the arguments of `applied_names`."""
+        names = self._held.pop(key, None) or _read_applied(*key)
+        self._held[key] = names
+        size = sum(one.size for one in self._held.values())
+        while size > MOST:
+            size -= self._held.pop(next(iter(self._held))).size
+        return names
+
+
+_cache: Final = _Cache()
+
+
 def applied_names(image: str, record: str, changed: int) -> Names:
     """Return the names in a layer's stored tar.
 
@@ -66,9 +121,13 @@ def applied_names(image: str, record: str, changed: int) -> Names:
         changed: the change time of the record, so that names of another layer are not used for it.
 
     Raises:
-        GraphDriverError: one of them is damaged.
+        GraphDriverError: one of them is damaged, or there are too many names.
         OSError: they cannot be read now.
     """
+    return _cache.get((image, record, changed))
+
+
+def _read_applied(image: str, record: str, _changed: int) -> Names:
     try:
         known = parse(read_text(record, LIMIT))
     except ValueError as error:
@@ -85,7 +144,8 @@ def applied_names(image: str, record: str, changed: int) -> Names:
                 continue
             elif name.startswith(whiteout.PREFIX):
                 hidden = os.path.join(directory, whiteout.target(name))
-                names.found.setdefault(hidden, _DELETED)
+                if hidden not in names.found:
+                    names.put(hidden, _DELETED)
             elif path:
                 is_directory = entry.type is EntryType.DIRECTORY
                 is_file = entry.type is EntryType.FILE
@@ -99,6 +159,7 @@ def written_names(upper_fd: int) -> Names:
     """Return the names in an upper directory; ``upper_fd`` is borrowed.
 
     Raises:
+        GraphDriverError: there are too many names.
         OSError: it cannot be read.
     """
     names = Names()
@@ -107,14 +168,14 @@ def written_names(upper_fd: int) -> Names:
             names.opaque.add(_ROOT)
     for node in walk(upper_fd):
         if is_whiteout(node.stat):
-            names.found[node.path] = _DELETED
+            names.put(node.path, _DELETED)
         elif stat.S_ISDIR(node.stat.st_mode):
-            names.found[node.path] = _DIRECTORY
+            names.put(node.path, _DIRECTORY)
             if is_opaque_at(node.parent_fd, node.name, TRUSTED):
                 names.opaque.add(node.path)
         else:
             is_file = stat.S_ISREG(node.stat.st_mode)
-            names.found[node.path] = node.stat.st_size if is_file else 0
+            names.put(node.path, node.stat.st_size if is_file else 0)
     return names
 
 

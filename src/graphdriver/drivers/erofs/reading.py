@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from graphdriver.driver import Usage
 from graphdriver.drivers.erofs.layout import APPLIED, IMAGE, RECORD, ImageLayout
-from graphdriver.drivers.erofs.names import Names, applied_names, changes, written_names
+from graphdriver.drivers.erofs.names import Names, applied_names, changes, expect_few, written_names
 from graphdriver.drivers.overlay.layout import DIFF, LINKS
 from graphdriver.drivers.overlay.mounter import MAX_LOWERS
 from graphdriver.drivers.overlay.reading import parent_in
@@ -30,11 +30,12 @@ def stored_layers(home: str) -> Iterator[StoredLayer]:
 def stored_changes(home: str, id: str, parent: str) -> Iterator[SizedChange]:
     """Yield the changes of a layer; see `graphdriver.homes.ReadsChanges.stored_changes`."""
     layout = ImageLayout(home)
-    below: list[Names] = []
+    mine, below = _parts(layout, id), list[Names]()
     while parent and len(below) <= 2 * MAX_LOWERS:
         below += _parts(layout, parent)
+        expect_few([*mine, *below])
         parent = layout.parent_of(parent)
-    return changes(_parts(layout, id), below)
+    return changes(mine, below)
 
 
 def _parts(layout: ImageLayout, id: str) -> list[Names]:
