@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from graphdriver.care.owners import EngineRecords, KnownLayer, Owner, OwnerKind, UnreadError
+from graphdriver.serving.home_contents import OWN
 
-DATABASE: Final = os.path.join(".graphdriver", "snapshots.db")
+DATABASE: Final = f"{OWN}/snapshots.db"
 VERSION: Final = 1
 """The version of the tables that this module reads."""
 

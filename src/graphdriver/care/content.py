@@ -24,7 +24,7 @@ from graphdriver.care.tar_split import DiffersError, UnknownContentError, compar
 from graphdriver.driver import ability
 from graphdriver.errors import GraphDriverError
 from graphdriver.homes import ChecksContent, Damage, ReadsHome, StoredLayer
-from graphdriver.serving.home import OWN
+from graphdriver.serving.home_contents import OWN
 
 WRONG_CONTENT: Final = "wrong-content"
 CHECKED: Final = f"{OWN}/checked"

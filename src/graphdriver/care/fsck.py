@@ -29,7 +29,8 @@ from graphdriver.drivers.loading import describe_exception, load_installed
 from graphdriver.drivers.store_checks import CODES, StoreChecks
 from graphdriver.errors import GraphDriverError, InUseError, MalformedRequestError
 from graphdriver.homes import UNKNOWN_PARENT, ChecksHome, Damage, ReadsHome, RestoresParent
-from graphdriver.serving.home import OWN, Home, Identity, identity_of, servers_of
+from graphdriver.serving.home import Home, Identity, identity_of, servers_of
+from graphdriver.serving.home_contents import OWN
 
 REMOVALS: Final = frozenset({UNFINISHED_LAYER, ORPHAN})
 """The codes of damages that are repaired by the removal of the layer."""

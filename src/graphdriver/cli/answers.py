@@ -7,7 +7,6 @@ unknown (None); so a newer plugin can be asked too.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -224,12 +223,9 @@ def _disk(answer: object) -> Disk | None:
 
 def disk_of(home: str) -> Disk | None:
     """Return the room on the filesystem of a home, as a plugin tells it; None if it is unknown."""
-    try:
-        found = os.statvfs(home)
-    except OSError:
-        return None
-    block = found.f_frsize
-    return Disk(found.f_blocks * block, found.f_bavail * block, found.f_files, found.f_favail)
+    from graphdriver.serving.questions import room_of
+
+    return _disk(room_of(home))
 
 
 def _process(answer: object) -> str | None:

@@ -38,6 +38,7 @@ from graphdriver.errors import (
 )
 from graphdriver.locks import HeldLock
 from graphdriver.serving.call_log import current_call
+from graphdriver.serving.home_contents import OWN
 from graphdriver.serving.served_home import ServedHome
 
 ENGINE: Final = "containerd"
@@ -73,7 +74,7 @@ class Snapshots:
         with contextlib.ExitStack() as held:
             held.callback(self.served.close)
             is_known = self.served.claim(root, options)
-            own = os.path.join(self.served.home.path, ".graphdriver")
+            own = os.path.join(self.served.home.path, OWN)
             # Before the driver's init, which sweeps and makes directories: with a damaged database the
             # root must not change.
             self._metadata = Metadata(

@@ -28,11 +28,10 @@ from graphdriver.files.directories import make_directories, make_own, make_plain
 from graphdriver.files.small_files import read_object, write_whole
 from graphdriver.linux.filesystem import syncfs
 from graphdriver.linux.processes import lock_holders, lock_holding_processes
-from graphdriver.serving.home_contents import IDENTITY, refuse_others
+from graphdriver.serving.home_contents import IDENTITY, OWN, refuse_others
 
-OWN = ".graphdriver"
 MARKS = f"{OWN}/applying"
-_LOCK = f"{OWN}/lock"
+LOCK = f"{OWN}/lock"
 _OWN_FILE = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -61,14 +60,14 @@ def identity_of(path: str) -> Identity | None:
 def servers_of(path: str) -> list[str]:
     """Return in words the processes that serve a home; those of other PID namespaces are not seen."""
     with contextlib.suppress(OSError):
-        return lock_holders([os.path.join(path, _LOCK)])
+        return lock_holders([os.path.join(path, LOCK)])
     return []
 
 
 def serving_processes(path: str) -> list[int]:
     """Return the numbers of the processes that serve a home, as `servers_of`."""
     with contextlib.suppress(OSError):
-        return lock_holding_processes([os.path.join(path, _LOCK)])
+        return lock_holding_processes([os.path.join(path, LOCK)])
     return []
 
 
@@ -109,7 +108,7 @@ class Home:
                 hint="choose another home",
             ) from error
         self._identity = os.path.join(path, IDENTITY)
-        self._lock_path = os.path.join(path, _LOCK)
+        self._lock_path = os.path.join(path, LOCK)
         self._lock = self._take_lock(self._lock_path, timeout)
         # No other file can have this inode number while the lock is open.
         held = os.fstat(self._lock)

@@ -7,12 +7,15 @@ from typing import Final
 
 from graphdriver.errors import UnsupportedError
 
-IDENTITY: Final = ".graphdriver/home.json"
+OWN: Final = ".graphdriver"
+"""The framework's directory in a home (`graphdriver.serving.home`)."""
+
+IDENTITY: Final = f"{OWN}/home.json"
 """The file that every home has, and no other directory."""
 
 _OURS: Final = frozenset(
     {
-        ".graphdriver",
+        OWN,
         ".staging",
         ".trash",
         ".reserve",

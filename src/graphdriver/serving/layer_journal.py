@@ -25,8 +25,9 @@ from typing import Final, NamedTuple
 
 from graphdriver.files.small_files import read_bytes, write_whole
 from graphdriver.linux.resources import error_text
+from graphdriver.serving.home_contents import OWN
 
-JOURNAL: Final = ".graphdriver/layers"
+JOURNAL: Final = f"{OWN}/layers"
 
 LIMIT: Final = 64 << 20
 """The most bytes that are read of a journal; it is written anew long before it has as many."""

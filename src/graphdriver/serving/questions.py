@@ -60,7 +60,7 @@ def _status(served: ServedHome, _: Caller | None) -> dict[str, object]:
         "unfinished": len(served.unfinished()),
         "mounts": sum(served.mounts().values()),
         "references": sum(served.references().values()),
-        "disk": _disk(served.path),
+        "disk": room_of(served.path),
         "last_sync": _time(figures.last_sync),
         "driver_status": served.driver_status.pairs(),
     }
@@ -151,7 +151,8 @@ def _milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(min(seconds, _LONGEST) * 1000, 3)
 
 
-def _disk(home: str) -> dict[str, int] | None:
+def room_of(home: str) -> dict[str, int] | None:
+    """Return the room on the filesystem of a home, as the member ``disk``; None if it is unknown."""
     try:
         there = os.statvfs(home)
     except OSError:

@@ -15,9 +15,10 @@ from typing import Final
 
 from graphdriver.files.small_files import read_object, write_whole
 from graphdriver.linux.processes import has_open
+from graphdriver.serving.home import LOCK
+from graphdriver.serving.home_contents import OWN
 
-SERVER: Final = ".graphdriver/server.json"
-_LOCK: Final = ".graphdriver/lock"
+SERVER: Final = f"{OWN}/server.json"
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ def read_server(home: str) -> ServerRecord | None:
         record = _checked(read_object(os.path.join(home, SERVER)))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
-    return record if has_open(record.pid, os.path.join(home, _LOCK)) else None
+    return record if has_open(record.pid, os.path.join(home, LOCK)) else None
 
 
 def _checked(found: dict[str, object]) -> ServerRecord:
