@@ -9,6 +9,7 @@ import hashlib
 import io
 import itertools
 import json
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -154,6 +155,24 @@ def test_an_interrupted_check_goes_on_where_it_ended(erofs: Path) -> None:
     assert list(rest.run()) == ["c", "d"]
     assert not (erofs / CHECKED).exists()
     assert wrong(erofs) == ["wrong-content d"]
+
+
+@pytest.mark.parametrize("what", ["fifo", "link", "garbage"])
+def test_a_list_of_checked_layers_that_is_none_is_removed(
+    erofs: Path, tmp_path: Path, what: str
+) -> None:
+    """Nothing is waited for, and nothing is written to another file."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.touch()
+    if what == "fifo":
+        os.mkfifo(erofs / CHECKED)
+    elif what == "link":
+        (erofs / CHECKED).symlink_to(elsewhere)
+    else:
+        (erofs / CHECKED).write_bytes(b"\xff\n")
+    assert wrong(erofs) == []
+    assert not os.path.lexists(erofs / CHECKED)
+    assert elsewhere.read_bytes() == b""
 
 
 def test_a_managed_plugins_layers_are_compared_with_the_records_of_its_daemon(

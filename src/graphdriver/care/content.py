@@ -23,6 +23,7 @@ from graphdriver.care.owners import KnownLayer
 from graphdriver.care.tar_split import DiffersError, UnknownContentError, compare_with_tar
 from graphdriver.driver import ability
 from graphdriver.errors import GraphDriverError
+from graphdriver.files.small_files import read_text
 from graphdriver.homes import ChecksContent, Damage, ReadsHome, StoredLayer
 from graphdriver.serving.home_contents import OWN
 
@@ -31,6 +32,8 @@ CHECKED: Final = f"{OWN}/checked"
 
 _TOO_OLD: Final = 86_400.0
 """After how many seconds an interrupted check begins anew."""
+_LIST_LIMIT: Final = 64 << 20
+"""The most bytes of the list that are read."""
 _SHOWN: Final = 3
 
 
@@ -127,13 +130,22 @@ class ContentCheck:
     def _done(self) -> set[str]:
         """Return the layers that an interrupted check found sound."""
         with contextlib.suppress(OSError):
-            if time.time() - os.stat(self._list).st_mtime < _TOO_OLD:
-                with open(self._list, encoding="utf-8", errors="replace") as file:
-                    return {line.rstrip("\n") for line in file if line.endswith("\n")}
+            if time.time() - os.lstat(self._list).st_mtime < _TOO_OLD:
+                with contextlib.suppress(ValueError):  # damaged
+                    text = read_text(self._list, _LIST_LIMIT)
+                    return {*text.rpartition("\n")[0].split("\n")}
             os.unlink(self._list)
         return set()
 
     def _note(self, id: str) -> None:
         # Advice only: a check in a home that cannot be written to begins anew.
-        with contextlib.suppress(OSError), open(self._list, "a", encoding="utf-8") as file:
+        with (
+            contextlib.suppress(OSError),
+            open(self._list, "a", encoding="utf-8", opener=_own_file) as file,
+        ):
             file.write(f"{id}\n")
+
+
+def _own_file(path: str, flags: int) -> int:
+    """Open a file without following a link and without waiting for the reader of a FIFO."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
