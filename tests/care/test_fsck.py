@@ -150,8 +150,9 @@ def test_a_drivers_home_that_is_not_installed_is_checked_as_far_as_possible(tmp_
     served.claim(str(tmp_path / "home"))
     served.close()
     found = check(str(tmp_path / "home"))
-    assert (found.found, found.layers) == ([], None)
-    assert "'elsewhere' does not exist" in found.notes[0]
+    assert (codes(found), found.layers) == ([("unchecked", "")], None)
+    assert found.worst is Severity.WARNING
+    assert "'elsewhere' does not exist" in found.found[0].damage.text
 
 
 def test_a_drivers_faulty_checks_are_an_error_and_never_a_sound_home(

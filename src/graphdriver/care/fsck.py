@@ -35,6 +35,9 @@ from graphdriver.serving.home_contents import OWN
 REMOVALS: Final = frozenset({UNFINISHED_LAYER, ORPHAN})
 """The codes of damages that are repaired by the removal of the layer."""
 
+UNCHECKED: Final = "unchecked"
+"""The code of the warning that a home's driver is not installed."""
+
 _IN_PROGRESS: Final = CODES | REMOVALS
 """The codes of damages that are, in a served home, what its process just does."""
 
@@ -156,6 +159,7 @@ def check(path: str) -> CheckedHome:
     )
     driver = driver_of(home)
     home.add(_judged(one, records, driver) for one in news)
+    home.add(_unchecked(home))
     home.layers = _count(home.path, driver)
     return home
 
@@ -299,15 +303,20 @@ def _found(path: str, checks: Sequence[ChecksHome]) -> Iterator[FoundDamage]:
 
 
 def driver_of(home: CheckedHome) -> type[ProtoDriver] | None:
-    """Return the class of a home's driver; None, and a note, if it is not installed."""
-    if home.identity is None:
-        return None
+    """Return the class of a home's driver; None if it is unknown or not installed."""
+    with contextlib.suppress(GraphDriverError):
+        return load_installed(home.identity.driver) if home.identity else None
+    return None
+
+
+def _unchecked(home: CheckedHome) -> Iterator[FoundDamage]:
+    """Yield that the layers of a home were not checked, if its driver is not installed."""
     try:
-        return load_installed(home.identity.driver)
+        if home.identity:
+            load_installed(home.identity.driver)
     except GraphDriverError as error:
-        note = f"only what every home has was checked: {error}"
-        home.notes += [] if note in home.notes else [note]
-        return None
+        text = f"only what every home has was checked: {error}"
+        yield FoundDamage(home.path, Damage(UNCHECKED, "", text))
 
 
 def _all_checks_of(home: CheckedHome) -> list[ChecksHome]:
