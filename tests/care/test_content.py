@@ -108,7 +108,9 @@ def test_a_tar_with_a_file_twice_cannot_be_told(tree: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"no gzip", gzip.compress(b"[]\n"), gzip.compress(b"{}" * 9)[:-4]]
+    "data",
+    [b"", b"no gzip", gzip.compress(b"[]\n"), gzip.compress(b"{}" * 9)[:-4]],
+    ids=["empty", "no gzip", "a list", "cut"],
 )
 def test_a_damaged_record_is_no_damage_of_the_layer(tree: Path, data: bytes) -> None:
     record = tree.parent / "tar-split.json.gz"
