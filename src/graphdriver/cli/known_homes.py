@@ -22,6 +22,11 @@ Remembered: TypeAlias = "tuple[str, Daemon]"
 """The name of a plugin's state directory, and the daemon whose Init is remembered there."""
 
 
+def snapshotter_root(name: str, containerd_root: str = CONTAINERD_ROOT) -> str:
+    """Return where a snapshotter keeps its files by default, as containerd's own ones do."""
+    return f"{containerd_root}/io.containerd.snapshotter.v1.{name}"
+
+
 def homes_in(root: str) -> Iterator[str]:
     """Yield the homes in an engine's root, also in that of a Docker daemon with remapped ids."""
     from graphdriver.serving.home_contents import IDENTITY

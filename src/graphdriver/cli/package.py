@@ -6,6 +6,7 @@ import argparse
 from typing import Final
 
 from graphdriver.cli.command import OK, Command
+from graphdriver.cli.quantities import size
 
 _EXAMPLES = """\
 examples:
@@ -52,8 +53,8 @@ def _run(arguments: argparse.Namespace) -> int:
         )
     output = arguments.output or name.rpartition(":")[0].replace("/", "-").replace(":", "-")
     distribution = distribution_of(arguments.driver)
-    size = make_bundle(arguments.driver, distribution, kept_capabilities(cls), output)
-    print(f"{output}: {size / 1e6:.0f} MB. Next:")
+    count = make_bundle(arguments.driver, distribution, kept_capabilities(cls), output)
+    print(f"{output}: {size(count)}. Next:")
     print(f"  docker plugin create {name} {shlex.quote(output)}")
     print(f"  docker plugin enable {name}")
     print(f"  dockerd --experimental -s {name}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from graphdriver.cli import watching
 from graphdriver.cli.command import OK, Command, needs_grpc
-from graphdriver.cli.known_homes import CONTAINERD_ROOT
+from graphdriver.cli.known_homes import snapshotter_root
 from graphdriver.cli.serving import (
     configure_driver,
     configure_log,
@@ -47,7 +47,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--root",
         metavar="DIR",
-        help=f"(default: {CONTAINERD_ROOT}/io.containerd.snapshotter.v1.NAME)",
+        help=f"(default: {snapshotter_root('NAME')})",
     )
     parser.add_argument("--group", help="a group, by name or number, that may call it besides root")
     configure_options(parser)
@@ -73,9 +73,7 @@ def _run_snapshotter(arguments: argparse.Namespace) -> int:
     from graphdriver.containerd.config import config
     from graphdriver.serving import process
 
-    root = os.path.abspath(
-        arguments.root or f"{CONTAINERD_ROOT}/io.containerd.snapshotter.v1.{name}"
-    )
+    root = os.path.abspath(arguments.root or snapshotter_root(name))
     if arguments.print_config:
         print(config(name, address, root, os.uname().machine), end="")
         return OK

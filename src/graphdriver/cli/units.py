@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 from graphdriver.cli.command import OK, Command, key_value
-from graphdriver.cli.known_homes import DATA_ROOT
+from graphdriver.cli.known_homes import CONTAINERD_ROOT, DATA_ROOT, snapshotter_root
 from graphdriver.cli.places import expect_name
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-root",
         metavar="DIR",
-        help="the engine's directory (default: /var/lib/docker, /var/lib/containerd)",
+        help=f"the engine's directory (default: {DATA_ROOT}, {CONTAINERD_ROOT})",
     )
     parser.add_argument(
         "--opt",
@@ -135,7 +135,7 @@ def _snapshotter(
 ) -> dict[str, str]:
     from graphdriver.serving.privileges import USER_NAMESPACES
 
-    root = f"{arguments.data_root or '/var/lib/containerd'}/io.containerd.snapshotter.v1.{name}"
+    root = snapshotter_root(name, arguments.data_root or CONTAINERD_ROOT)
     place = ("--address", f"/run/graphdriver-{name}.sock", "--name", name, "--root", root)
     service = _SERVICE.format(
         description=f"The snapshotter {name}",
