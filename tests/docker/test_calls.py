@@ -131,7 +131,10 @@ class BareError(GraphDriverError):
         (OSError("odd"), "get a: OSError: odd"),
         (KeyError("a"), "get a: KeyError: 'a'"),
         (RecursionError(), "get a: RecursionError: "),
-        (MemoryError(), "get a: MemoryError: "),
+        (
+            MemoryError(),
+            "get a: no memory is left for this process (see RLIMIT_AS and its cgroup)",
+        ),
         (ValueError("\udcff\ud800\0\n"), "get a: ValueError: \ufffd\ufffd\0\n"),
         (OddError(), "get a: OddError, which cannot be put into words"),
         (BareError(), "get a: BareError, which cannot be put into words"),

@@ -8,6 +8,7 @@ when its answer begins.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import threading
@@ -304,6 +305,9 @@ def described(error: BaseException) -> GraphDriverError:
             return error
         if isinstance(error, OSError) and error.strerror:
             return GraphDriverError(f"{error_text(error)}{_named(error.filename)}")
+        if isinstance(error, MemoryError):
+            error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+            return GraphDriverError(error_text(error))
         return GraphDriverError(f"{type(error).__name__}: {error}")
     except Exception:
         return GraphDriverError(f"{type(error).__name__}, which cannot be put into words")

@@ -33,7 +33,7 @@ UNDERSTOOD: Final = {
         r"data/\S+: (cut short|No space left on device)",
     ),
     "the disk is read-only": (
-        r"the filesystem \(\w+\) is read-only, as the kernel makes one after an error \(see dmesg\)",
+        r"the filesystem( \(\w+\))? is read-only, as the kernel makes one after an error \(see dmesg\)",
         r"the database /\S+ cannot be used: .*; its filesystem is read-only or full, or its disk",
         rf"^({_PROGRAMS}): .*: Read-only file system",
         r"data/\S+: Read-only file system",
