@@ -205,7 +205,8 @@ class ContainerdSide(Side):
             yield place
         finally:
             for _ in range(done):
-                subprocess.run([tool("umount"), str(place)], check=True)
+                # It can be busy for a moment: a program that looks at all mounts has it open.
+                wait_until(lambda: subprocess.run([tool("umount"), place]).returncode == 0)
 
     def ctr(self, *words: str) -> str:
         """Run a command of the client.
