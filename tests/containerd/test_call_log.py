@@ -24,23 +24,10 @@ from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.serving import call_log
 from tests.support.call_lines import Lines, collected_lines, members
 from tests.support.json_log import json_lines
+from tests.support.slow_driver import Slow
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.root
-
-
-class Slow(VfsDriver):
-    """Makes a layer when it is allowed to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.allowed = threading.Event()
-
-    def create(
-        self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
-    ) -> None:
-        assert self.allowed.wait(60)
-        super().create(id, parent, mount_label, storage_opt)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +16,12 @@ from graphdriver.conformance.snapshotter.calls import Calls
 from graphdriver.containerd.questions import ask
 from graphdriver.containerd.server import THREADS, SnapshotterServer
 from graphdriver.containerd.snapshots import Snapshots
-from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.errors import RemoteError, UnreachableError
+from tests.support.slow_driver import Slow
 from tests.support.snapshotter import Snapshotter
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.root
-
-
-class Slow(VfsDriver):
-    """Makes a layer when it is allowed to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.allowed = threading.Event()
-
-    def create(
-        self, id: str, parent: str, mount_label: str, storage_opt: Mapping[str, str]
-    ) -> None:
-        assert self.allowed.wait(60)
-        super().create(id, parent, mount_label, storage_opt)
 
 
 @pytest.fixture

@@ -225,7 +225,7 @@ class ContainerdSide(Side):
         return {
             self._import: 5,
             self._run: 4,
-            self._change: 5,
+            self.change_in_a_container: 5,
             self._halt: 2,
             self._continue: 2,
             self._keep: 2,
@@ -271,7 +271,7 @@ class ContainerdSide(Side):
         def run() -> None:
             words = ("run", "--detach", *USE, _reference(image), name, "/bin/sh", "-c")
             self.ctr(*words, "exec /bin/sleep 1000000")
-            self._execute(name, script)
+            self.execute(name, script)
 
         def done() -> None:
             self._chains[name] = [*self._chains[image], name]
@@ -279,36 +279,13 @@ class ContainerdSide(Side):
 
         return Action("run", frozenset({name}), run, done, frozenset({image}))
 
-    def _execute(self, container: str, script: str) -> None:
+    def execute(self, container: str, script: str) -> None:
+        """Run a script in a container."""
         words = ("task", "exec", "--exec-id", f"exec-{time.monotonic_ns()}", container)
         self.ctr(*words, "/bin/sh", "-c", f"PATH=/bin; {script}")
 
-    def _some_container(self, runs: bool | None = None) -> str | None:
-        names = [
-            name
-            for name in self.certain(self.containers)
-            if runs is None or self.containers[name].runs == runs
-        ]
-        return self.chance.choice(names) if names else None
-
-    def _change(self) -> Action | None:
-        name = self._some_container(runs=True)
-        if not name:
-            return None
-        container = self.containers[name]
-        change = some_change(self.chance, container.tree)
-        script = change.script(container.tree)
-
-        def run() -> None:
-            self._execute(name, script)
-
-        def done() -> None:
-            container.tree = change.of(container.tree)
-
-        return Action("change in a container", frozenset({name}), run, done)
-
     def _halt(self) -> Action | None:
-        name = self._some_container(runs=True)
+        name = self.some_container(runs=True)
         if not name:
             return None
         container = self.containers[name]
@@ -328,7 +305,7 @@ class ContainerdSide(Side):
         return "\n".join(f"{line} " for line in lines if "RUNNING" in line)
 
     def _continue(self) -> Action | None:
-        name = self._some_container(runs=False)
+        name = self.some_container(runs=False)
         if not name:
             return None
         container = self.containers[name]
@@ -343,7 +320,7 @@ class ContainerdSide(Side):
 
     def _keep(self) -> Action | None:
         """Commit the snapshot of a container, which ends the container."""
-        container = self._some_container(runs=False)
+        container = self.some_container(runs=False)
         if not container or len(self.images) >= MOST_IMAGES:
             return None
         name, tree = self.new_name("kept"), self.containers[container].tree
@@ -383,7 +360,7 @@ class ContainerdSide(Side):
         return Action("usage", frozenset(), run, lambda: None, alone=True)
 
     def _remove_container(self) -> Action | None:
-        name = self._some_container()
+        name = self.some_container()
         if not name:
             return None
         runs = self.containers[name].runs

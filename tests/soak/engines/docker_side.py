@@ -252,7 +252,7 @@ class DockerSide(Side):
             self._build: 3,
             self._build_with_buildkit: 3,
             self._run: 4,
-            self._change: 5,
+            self.change_in_a_container: 5,
             self._halt: 1,
             self._continue: 3,
             self._commit: 2,
@@ -341,43 +341,23 @@ class DockerSide(Side):
 
         def run() -> None:
             self.docker("run", "--detach", "--network=none", f"--name={name}", image, *SLEEP)
-            self.docker("exec", name, "sh", "-c", script)
+            self.execute(name, script)
 
         def done() -> None:
             self.containers[name] = Container(image, tree)
 
         return Action("run", frozenset({name}), run, done, frozenset({image}))
 
-    def _some_container(self, runs: bool | None = None) -> str | None:
-        names = [
-            name
-            for name in self.certain(self.containers)
-            if runs is None or self.containers[name].runs == runs
-        ]
-        return self.chance.choice(names) if names else None
-
-    def _change(self) -> Action | None:
-        name = self._some_container(runs=True)
-        if not name:
-            return None
-        container = self.containers[name]
-        change = some_change(self.chance, container.tree)
-        script = change.script(container.tree)
-
-        def run() -> None:
-            self.docker("exec", name, "sh", "-c", script)
-
-        def done() -> None:
-            container.tree = change.of(container.tree)
-
-        return Action("change in a container", frozenset({name}), run, done)
+    def execute(self, container: str, script: str) -> None:
+        """Run a script in a container."""
+        self.docker("exec", container, "sh", "-c", script)
 
     def _halt(self) -> Action | None:
-        name = self._some_container(runs=True)
+        name = self.some_container(runs=True)
         return self._switched("halt", "kill", name, runs=False) if name else None
 
     def _continue(self) -> Action | None:
-        name = self._some_container(runs=False)
+        name = self.some_container(runs=False)
         return self._switched("start", "start", name, runs=True) if name else None
 
     def _switched(self, kind: str, command: str, name: str, *, runs: bool) -> Action:
@@ -394,7 +374,7 @@ class DockerSide(Side):
         return Action(kind, frozenset({name}), run, done)
 
     def _commit(self) -> Action | None:
-        container = self._some_container()
+        container = self.some_container()
         if not container or len(self.images) >= MOST_IMAGES:
             return None
         name, tree = self.new_name("committed"), self.containers[container].tree
@@ -423,7 +403,7 @@ class DockerSide(Side):
         return Action("save, remove, load", frozenset({image}), run, done)
 
     def _diff(self) -> Action | None:
-        name = self._some_container()
+        name = self.some_container()
         if not name:
             return None
         container = self.containers[name]
@@ -441,7 +421,7 @@ class DockerSide(Side):
         return Action("diff", frozenset(), run, done, reads)
 
     def _remove_container(self) -> Action | None:
-        name = self._some_container()
+        name = self.some_container()
         if not name:
             return None
 

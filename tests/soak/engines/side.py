@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.soak.engines.content import Tree, base, difference
+from tests.soak.engines.content import Tree, base, difference, some_change
 from tests.soak.engines.disk import Disk
 from tests.soak.engines.errors import RefusedError, UserErrors
 from tests.support import leftovers
@@ -213,6 +213,38 @@ class Side(ABC):
     @abstractmethod
     def log(self) -> Path:
         """The log of the process under test, in lines of JSON."""
+
+    @abstractmethod
+    def execute(self, container: str, script: str) -> None:
+        """Run a script in a container."""
+
+    # --- what every engine does alike ---
+
+    def some_container(self, runs: bool | None = None) -> str | None:
+        """Return a container of which the state is known; with ``runs`` one that runs, or not."""
+        names = [
+            name
+            for name in self.certain(self.containers)
+            if runs is None or self.containers[name].runs == runs
+        ]
+        return self.chance.choice(names) if names else None
+
+    def change_in_a_container(self) -> Action | None:
+        """Return an action that changes files of a running container."""
+        name = self.some_container(runs=True)
+        if not name:
+            return None
+        container = self.containers[name]
+        change = some_change(self.chance, container.tree)
+        script = change.script(container.tree)
+
+        def run() -> None:
+            self.execute(name, script)
+
+        def done() -> None:
+            container.tree = change.of(container.tree)
+
+        return Action("change in a container", frozenset({name}), run, done)
 
     # --- doing it ---
 
