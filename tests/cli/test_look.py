@@ -405,8 +405,8 @@ def test_every_line_fits_the_terminal(root: DockerRoot, home: str, columns: int)
 
 
 def test_inspect_leaves_paths_whole(home: str) -> None:
-    lines, _ = on_terminal("inspect", "--home", home, TOP, columns=60)
-    assert any(f"{home}/{TOP}/root" in line for line in lines), "they can be copied"
+    lines, _ = on_terminal("inspect", "--home", home, TOP, columns=80)
+    assert any(f"{home}/{TOP}/root" in line for line in lines), "\n".join(lines)
 
 
 def test_status_is_one_screen(used: Serving) -> None:

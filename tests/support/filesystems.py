@@ -37,7 +37,7 @@ def loop(kind: str, folder: Path, size: int = 512 << 20) -> Iterator[Path]:
     image = folder / f"{kind}.img"
     with open(image, "xb") as file:
         file.truncate(size)
-    subprocess.run([*make, str(image)], check=True, stdout=subprocess.DEVNULL)
+    _made(*make, str(image))
     place = folder / kind
     place.mkdir()
     attach = ["losetup", "--find", "--show", "--sector-size", _SECTORS.get(kind, "512"), str(image)]
@@ -51,3 +51,13 @@ def loop(kind: str, folder: Path, size: int = 512 << 20) -> Iterator[Path]:
     finally:
         subprocess.run(["umount", str(place)], check=True)
         image.unlink()
+
+
+def _made(*command: str) -> None:
+    """Make a filesystem."""
+    for _ in range(20):
+        done = subprocess.run(command, capture_output=True, text=True)
+        # mkfs.btrfs looks into every loop device of the machine, and fails if one is just detached.
+        if done.returncode == 0 or "cannot check mount status" not in done.stderr:
+            break
+    assert done.returncode == 0, done.stderr

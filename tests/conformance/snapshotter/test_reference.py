@@ -35,10 +35,10 @@ class OwnOverlayfs(Calls):
 @pytest.fixture(scope="module")
 def overlayfs() -> Iterator[SocketSubject]:
     with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gd-") as directory:
-        containerd = Containerd(Path(directory), f"{directory}/nobody.sock")
+        containerd = Containerd(Path(directory), f"{directory}/nobody.sock", namespace="conform")
         with containerd.running():
             # What a lease holds is no garbage.
-            containerd.ctr("--namespace", "conform", "leases", "create", "--id", "conform")
+            containerd.ctr("leases", "create", "--id", "conform")
             with SocketSubject(
                 f"{directory}/c.sock", Path(directory), f"{directory}/root", OwnOverlayfs
             ) as subject:
