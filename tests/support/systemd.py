@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -88,7 +89,7 @@ def machine(folder: Path) -> Iterator[Machine]:
             shutil.rmtree(wants)  # nothing that is installed here starts there
         command = [
             *(tool("systemd-nspawn"), "--quiet", "--boot", "--register=no", "--keep-unit"),
-            *(f"--directory={root}", f"--machine={above.name}", "--console=pipe"),
+            *(f"--directory={root}", f"--machine=gd{secrets.token_hex(4)}", "--console=pipe"),
             *("--resolv-conf=off", "--timezone=off", "--link-journal=no", "--capability=all"),
             *(f"--bind-ro={one}" for one in {ROOT, Path(sys.prefix), Path(sys.base_prefix)}),
             f"--tmpfs={PLACE}:mode=0711",
