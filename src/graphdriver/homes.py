@@ -21,7 +21,7 @@ class StoredLayer:
         id: the layer.
         parent: its parent; ``""``: it has none; None: the files do not tell.
         path: the directory with the layer's own content, without the layers below if the driver keeps
-            them apart; ``""`` if there is none.
+            them apart; ``""`` if it has none.
         usage: the disk usage as it was counted last; None: it was not counted.
         beside: other files and directories that hold content of the layer: an image.
     """

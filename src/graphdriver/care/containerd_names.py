@@ -55,7 +55,7 @@ def _names(tree: Tree) -> set[str]:
 
 
 def _bucket(tree: Tree, name: bytes) -> Tree:
-    """Return an inner bucket, empty if there is none."""
+    """Return an inner bucket, empty if it does not exist."""
     found = tree.get(name, {})
     if not isinstance(found, dict):
         raise BoltError(f"{name!a} is a value, not a bucket")

@@ -19,7 +19,7 @@ class LayerNode:
     Attributes:
         id: the layer.
         parent: the ID of its parent, which may not exist; ``""``: it has none.
-        path: the directory with its own content; ``""`` if there is none.
+        path: the directory with its own content; ``""`` if it has none.
         own_size: bytes on disk of its own files, without the layers below.
         inodes: the number of its own files and directories.
         created: when it was made, in seconds since 1970.

@@ -57,7 +57,7 @@ class Callers:
         )
 
     def daemon(self) -> ContainerdDaemon | None:
-        """Return the containerd daemon that makes the calls; None if there is none, or more than one.
+        """Return the containerd daemon that makes the calls; None if that is unknown.
 
         gRPC does not tell which connection a call came on.
         """

@@ -56,7 +56,7 @@ class Page(NamedTuple):
 
 
 MakePage = Callable[[str], Page]
-"""Makes a page; it gets the request's ``Accept`` header, ``""`` if there is none."""
+"""Makes a page; it gets the request's ``Accept`` header, ``""`` if it has none."""
 
 
 class PageServer:

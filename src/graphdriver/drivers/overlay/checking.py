@@ -194,7 +194,7 @@ class OverlayChecks:
                 self.layout.make_link(damage.layer, name, part)
 
     def _mend_link_name(self, damage: Damage) -> None:
-        """Write the name of the link that leads to the layer; if there is none, make a new one."""
+        """Write the name of the link that leads to the layer; make a new one if it has none."""
         mine = (damage.layer, DIFF)
         link = next((name for name, found in self.links.items() if found == mine), None)
         self.layout.write_link(damage.layer, link or self.layout.new_link())
