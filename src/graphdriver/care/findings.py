@@ -34,3 +34,8 @@ class Finding:
     subject: str
     text: str
     advice: str = ""
+
+
+def wrong_access(uid: int, mode: int) -> str:
+    """Return what lets other users at a file, as a finding says it: its owner, or else its mode."""
+    return f"belongs to user {uid}" if uid else f"has mode {mode:04o}"

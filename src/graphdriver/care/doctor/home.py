@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import graphdriver
-from graphdriver.care.findings import Finding, Severity
+from graphdriver.care.findings import Finding, Severity, wrong_access
 from graphdriver.drivers.loading import load_installed
 from graphdriver.errors import GraphDriverError
 from graphdriver.linux.mountinfo import mount_point_of
@@ -140,7 +140,7 @@ def check_home(facts: HomeFacts) -> Iterator[Finding]:
     yield from _check_room(facts)
     yield from _check_mount(facts)
     if facts.uid or facts.mode & 0o007:
-        problem = f"belongs to user {facts.uid}" if facts.uid else f"has mode {facts.mode:04o}"
+        problem = wrong_access(facts.uid, facts.mode)
         yield Finding(
             Severity.WARNING,
             "open-home",

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from graphdriver.care.findings import Finding, Severity
+from graphdriver.care.findings import Finding, Severity, wrong_access
 from graphdriver.linux.unix_sockets import has_listener
 
 _PATIENCE: Final = 1.0
@@ -113,7 +113,7 @@ def _check_place(place: PlaceFacts) -> Iterator[Finding]:
     elif place.listens:
         yield Finding(Severity.NOTE, "plugin", place.path, f"a plugin listens at {place.address}")
     if place.is_socket and (place.mode & 0o002 or place.uid):
-        problem = f"belongs to user {place.uid}" if place.uid else f"has mode {place.mode:04o}"
+        problem = wrong_access(place.uid, place.mode)
         yield Finding(
             Severity.DAMAGE,
             "open-socket",
@@ -122,7 +122,7 @@ def _check_place(place: PlaceFacts) -> Iterator[Finding]:
             f"chown root {quoted}; chmod 0660 {quoted}; with systemd: SocketMode=0660",
         )
     if not place.is_socket and (place.mode & 0o022 or place.uid):
-        problem = f"belongs to user {place.uid}" if place.uid else f"has mode {place.mode:04o}"
+        problem = wrong_access(place.uid, place.mode)
         yield Finding(
             Severity.DAMAGE,
             "open-spec-file",
