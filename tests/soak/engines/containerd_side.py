@@ -17,7 +17,16 @@ from tests.soak.engines import content
 from tests.soak.engines.content import Tree, some_change
 from tests.soak.engines.disk import Disk
 from tests.soak.engines.errors import RefusedError
-from tests.soak.engines.side import OVERLAYS, Action, Container, Image, Side, end_shims
+from tests.soak.engines.side import (
+    MOST_CONTAINERS,
+    MOST_IMAGES,
+    OVERLAYS,
+    Action,
+    Container,
+    Image,
+    Side,
+    end_shims,
+)
 from tests.support import inspection, leftovers
 from tests.support.containerd import Containerd
 from tests.support.containerd_images import chain_id, write_image
@@ -27,7 +36,6 @@ from tests.support.snapshotter import Snapshotter
 from tests.support.waiting import wait_until
 
 USE: Final = ("--snapshotter", "ours")
-MOST_IMAGES, MOST_CONTAINERS = 8, 5
 
 
 class ContainerdSide(Side):
@@ -238,11 +246,7 @@ class ContainerdSide(Side):
     def _import(self) -> Action | None:
         if len(self.images) >= MOST_IMAGES:
             return None
-        layers, tree = [self.base], Tree()
-        for _ in range(self.chance.randrange(1, 5)):
-            change = some_change(self.chance, tree)
-            layers.append(change.tar(tree))
-            tree = change.of(tree)
+        layers, tree = self.new_layers(4)
         name = self.new_name("image")
         archive = self.folder / f"{name}.tar"
         write_image(archive, f"{name}:latest", layers)

@@ -15,7 +15,16 @@ from tests.soak.engines import content
 from tests.soak.engines.content import Change, Tree, new_files, some_change
 from tests.soak.engines.disk import Disk
 from tests.soak.engines.errors import RefusedError
-from tests.soak.engines.side import OVERLAYS, Action, Container, Image, Side, end_shims
+from tests.soak.engines.side import (
+    MOST_CONTAINERS,
+    MOST_IMAGES,
+    OVERLAYS,
+    Action,
+    Container,
+    Image,
+    Side,
+    end_shims,
+)
 from tests.support import inspection, leftovers
 from tests.support.command import graphdriver
 from tests.support.daemon import Daemon
@@ -25,7 +34,6 @@ from tests.support.plugin_process import Plugin
 
 SLEEP: Final = ("sh", "-c", "exec sleep 1000000")
 CONFIG: Final = {"Env": ["PATH=/bin"], "Cmd": [*SLEEP]}
-MOST_IMAGES, MOST_CONTAINERS = 8, 5
 
 
 class DockerSide(Side):
@@ -266,11 +274,7 @@ class DockerSide(Side):
     def _load(self) -> Action | None:
         if len(self.images) >= MOST_IMAGES:
             return None
-        layers, tree = [self.base], Tree()
-        for _ in range(self.chance.randrange(1, 4)):
-            change = some_change(self.chance, tree)
-            layers.append(change.tar(tree))
-            tree = change.of(tree)
+        layers, tree = self.new_layers(3)
         name = self.new_name("loaded")
         archive = self.folder / f"{name}.tar"
         image_archive(archive, name, layers, CONFIG)

@@ -27,6 +27,8 @@ from tests.soak.engines.errors import RefusedError, UserErrors
 from tests.support import leftovers
 from tests.support.small_image import static_busybox
 
+MOST_IMAGES, MOST_CONTAINERS = 8, 5
+
 OVERLAYS = ("overlay2", "erofs", "fuse-overlayfs")
 """Drivers that mount each layer that is in use."""
 
@@ -228,6 +230,15 @@ class Side(ABC):
             if runs is None or self.containers[name].runs == runs
         ]
         return self.chance.choice(names) if names else None
+
+    def new_layers(self, most: int) -> tuple[list[bytes], Tree]:
+        """Return the layers of a new image, the base and 1 to ``most`` others, and what they show."""
+        layers, tree = [self.base], Tree()
+        for _ in range(self.chance.randrange(1, most + 1)):
+            change = some_change(self.chance, tree)
+            layers.append(change.tar(tree))
+            tree = change.of(tree)
+        return layers, tree
 
     def change_in_a_container(self) -> Action | None:
         """Return an action that changes files of a running container."""
