@@ -25,8 +25,8 @@ twice at the same time for one ID (while the stream that `diff` returned is read
 order of arguments follow Docker's Go package ``graphdriver``. The text of an error that a driver raises
 is shown to the daemon's user; errors of `graphdriver.errors` say more than a bare `OSError`.
 
-IDs match ``[A-Za-z0-9][A-Za-z0-9_.-]{0,127}``: the framework refuses others before a driver sees
-them. A parent of ``""`` means "none".
+IDs match `LAYER_ID`: the framework refuses others before a driver sees them. A parent of ``""`` means
+"none".
 """
 
 from __future__ import annotations
@@ -35,10 +35,14 @@ import abc
 import contextlib
 import enum
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeVar, cast, runtime_checkable
+from typing import ClassVar, Final, Protocol, TypeVar, cast, runtime_checkable
+
+LAYER_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
+"""The IDs that a layer may have. None of them can be a path; daemons use no other ones."""
 
 DEFAULT_DOCKER_ROOT_DIRECTORY = "/var/lib/docker/graph"
 """Where Docker's Go helper kept layers by default; daemons today always send a home."""

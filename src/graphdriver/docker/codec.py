@@ -18,12 +18,9 @@ from collections.abc import Callable, Iterable, Mapping
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, ClassVar, Final, NamedTuple, Protocol, TypeVar
 
-from graphdriver.driver import Capabilities, Change, ChangeKind, IDMap
+from graphdriver.driver import LAYER_ID, Capabilities, Change, ChangeKind, IDMap
 from graphdriver.errors import MalformedRequestError, UnsupportedError
 from graphdriver.returned import DIRECTORY_RULE, LONGEST_PATH, is_directory_path
-
-LAYER_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
-"""The IDs that a layer may have. None of them can be a path; daemons use no other ones."""
 
 MOST_CHANGES_SIZE: Final = 64 << 20
 """The longest list of changes, in bytes of JSON."""

@@ -16,13 +16,13 @@ import io
 import json
 import logging
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Final, NamedTuple
 
+from graphdriver.driver import LAYER_ID
 from graphdriver.files.small_files import read_bytes, write_whole
 from graphdriver.linux.resources import error_text
 from graphdriver.serving.home_contents import OWN
@@ -41,7 +41,6 @@ RETRY: Final = 60.0
 _LONGEST_LINE: Final = 1000
 _YEAR_10000: Final = 253402300800
 """In seconds since 1970; RFC 3339 can name no later year than 9999."""
-_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _APPEND: Final = (
     os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 )
@@ -215,7 +214,7 @@ def _checked(found: object) -> Entry:
 
 
 def _is_id(value: object) -> bool:
-    return isinstance(value, str) and _ID.fullmatch(value) is not None
+    return isinstance(value, str) and LAYER_ID.fullmatch(value) is not None
 
 
 def _is_time(value: object) -> bool:
