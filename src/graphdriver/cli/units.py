@@ -8,9 +8,10 @@ import sys
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
-from graphdriver.cli.command import OK, Command, key_value
+from graphdriver.cli.command import OK, Command
 from graphdriver.cli.known_homes import CONTAINERD_ROOT, DATA_ROOT, snapshotter_root
 from graphdriver.cli.places import expect_name
+from graphdriver.cli.serving import configure_options
 
 if TYPE_CHECKING:
     from graphdriver.driver import ProtoDriver
@@ -84,14 +85,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help=f"the engine's directory (default: {DATA_ROOT}, {CONTAINERD_ROOT})",
     )
-    parser.add_argument(
-        "--opt",
-        action="append",
-        default=[],
-        type=key_value,
-        metavar="KEY=VALUE",
-        help="an option for the driver; may be repeated",
-    )
+    configure_options(parser)
     parser.add_argument(
         "--output", metavar="DIR", help=f"write the units there ({_UNITS}) instead of printing them"
     )

@@ -225,7 +225,7 @@ class Call:
         self.log.figures.went_out(count)
 
     def _count(self, error: str) -> None:
-        self.log.figures.ended(self.name, time.monotonic() - self.started, error)
+        self.log.figures.ended(self.name, self.seconds, error)
 
     def done(self, status: int | str) -> None:
         """Log a success.
@@ -291,7 +291,7 @@ class Call:
         members = self.subject()
         if self.parent:
             members["parent"] = self.parent
-        members["ms"] = round((time.monotonic() - self.started) * 1000, 3)
+        members["ms"] = round(self.seconds * 1000, 3)
         if status is not None:
             members["status"] = status
         return members
