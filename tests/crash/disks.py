@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from graphdriver.linux import reflink
-from tests.support.filesystems import loop
+from tests.support.filesystems import loop, unmount
 from tests.support.ground import tool
 
 SIZE = 320 << 20
@@ -77,11 +76,5 @@ def _mounted(image: Path, kind: str, place: Path) -> Iterator[Path]:
     try:
         yield place
     finally:
-        # The helper of a FUSE mount ends some time after the mount.
-        deadline = time.monotonic() + 60
-        while subprocess.run(["umount", "--recursive", str(place)]).returncode:
-            if time.monotonic() > deadline:
-                subprocess.run(["umount", "--recursive", "--lazy", str(place)], check=True)
-                break
-            time.sleep(0.1)
+        unmount(place, "--recursive")
         place.rmdir()

@@ -80,10 +80,10 @@ def test_without_syncs_the_same_power_cuts_lose_layers(ground: Disk, driver: str
     for number in range(ROUNDS_WITHOUT_SYNCS):
         cuts = CUTS_WITHOUT_SYNCS
         losses = losses_in(ground, driver, cuts, f"home{number}", "--opt", "sync=none")
-        if losses:
-            break
-    assert losses
-    assert all("was reported applied" in loss for loss in losses)
+        # What was not answered yet may be half on the disk too, and nobody was promised it.
+        if any("was reported applied" in loss for loss in losses):
+            return
+    pytest.fail("nothing was lost that was reported applied")
 
 
 def losses_in(ground: Disk, driver: str, number: int, home: str, *options: str) -> list[str]:

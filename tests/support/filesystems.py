@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import wait_until
+
 _MAKE = {
     "ext4": ("mkfs.ext4", "-q"),
     "ext4-1k": ("mkfs.ext4", "-q", "-b", "1024"),
@@ -49,8 +51,17 @@ def loop(kind: str, folder: Path, size: int = 512 << 20) -> Iterator[Path]:
     try:
         yield place
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        unmount(place)
         image.unlink()
+
+
+def unmount(place: Path, *options: str) -> None:
+    """Unmount as soon as nobody uses it: for a moment others may.
+
+    The helper of a FUSE mount ends some time after its mount, a loop device lets go of its file some
+    time after it was detached, and whoever asks for a filesystem's free space holds it meanwhile.
+    """
+    wait_until(lambda: subprocess.run(["umount", *options, str(place)]).returncode == 0)
 
 
 def _made(*command: str) -> None:

@@ -10,6 +10,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.support.filesystems import unmount
+
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -58,7 +60,7 @@ def small_tmpfs(folder: Path) -> Iterator[Path]:
     try:
         yield place
     finally:
-        subprocess.run(["umount", place], check=True)
+        unmount(place)
 
 
 class Filler:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from graphdriver.containerd import _messages_pb2 as pb
+from tests.support.filesystems import unmount
 
 
 def mount(kind: str, source: str, place: str, options: str, cwd: str = "/") -> None:
@@ -46,7 +47,7 @@ def mounted(mounts: Iterable[pb.Mount], place: Path) -> Iterator[Path]:
         yield place
     finally:
         for _ in range(count):
-            subprocess.run(["umount", str(place)], check=True)
+            unmount(place)
 
 
 def shortened(mount: pb.Mount) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.documented import ROOT
+from tests.support.filesystems import unmount
 from tests.support.ground import tool
 from tests.support.waiting import wait_until
 
@@ -112,7 +113,7 @@ def machine(folder: Path) -> Iterator[Machine]:
             nspawn.send_signal(signal.SIGKILL)  # its processes end with it: it has a PID namespace
             nspawn.wait()
     finally:
-        wait_until(lambda: subprocess.run(["umount", "--recursive", root]).returncode == 0)
+        unmount(root, "--recursive")
         shutil.rmtree(above)
 
 

@@ -7,7 +7,6 @@ import json
 import random
 import secrets
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,7 +29,7 @@ from tests.soak.engines.side import (
 from tests.support import inspection, leftovers
 from tests.support.containerd import Containerd
 from tests.support.containerd_images import chain_id, write_image
-from tests.support.ground import tool
+from tests.support.filesystems import unmount
 from tests.support.mounting import mount
 from tests.support.snapshotter import Snapshotter
 from tests.support.waiting import wait_until
@@ -213,8 +212,7 @@ class ContainerdSide(Side):
             yield place
         finally:
             for _ in range(done):
-                # It can be busy for a moment: a program that looks at all mounts has it open.
-                wait_until(lambda: subprocess.run([tool("umount"), place]).returncode == 0)
+                unmount(place)
 
     def ctr(self, *words: str) -> str:
         """Run a command of the client.

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support.filesystems import loop
+from tests.support.filesystems import loop, unmount
 from tests.support.full import fill
 
 SIZE = 1 << 30
@@ -49,7 +49,7 @@ class Disk:
 
     def mend(self) -> None:
         """Mount it again; nobody uses it any more."""
-        subprocess.run(["umount", self.place], check=True)
+        unmount(self.place)
         attach = ["losetup", "--find", "--show", str(self._image)]
         device = subprocess.run(
             attach, check=True, stdout=subprocess.PIPE, text=True
