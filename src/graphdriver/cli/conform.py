@@ -26,12 +26,16 @@ _EXAMPLES = """\
 examples:
   graphdriver conform --exec "./my-plugin --listen {socket}"
   graphdriver conform --exec "node plain-folders.js {socket}" --only layers,whiteouts/*
-  graphdriver conform --plugin my-plugin --junit report.xml
+  graphdriver conform --plugin my-plugin --maxfail 0 --junit report.xml
   graphdriver conform --snapshotter /run/my-snapshotter/my.sock --home /var/lib/my-snapshotter
   graphdriver conform --list
 """
 
+_MOST_FAILURES: Final = 10
+
 _NOTES = """\
+The cases to solve first are run first, then the other required ones, then the optional ones.
+
 With --exec the plugin is started, killed and started again, which some cases need. Never name a plugin
 that a daemon uses: the kit sends it Init with another home.
 """
@@ -64,6 +68,12 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         metavar="CASES",
         help="groups and cases, separated by commas; * and ? are wildcards, !CASE leaves one out",
     )
+    parser.add_argument(
+        "--maxfail",
+        type=_count,
+        metavar="N",
+        help=f"stop when N required cases have failed; 0 runs all (default: {_MOST_FAILURES})",
+    )
     parser.add_argument("--junit", metavar="FILE", help="write the results to FILE, as JUnit XML")
     parser.add_argument(
         "--json", metavar="FILE", help="write the results to FILE, as JSON; with --list, the cases"
@@ -75,10 +85,16 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of cases, 0 or more")
+    return int(text)
+
+
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.list:
-        for option in ("junit", "home", "plugin_log"):
-            if getattr(arguments, option):
+        for option in ("junit", "home", "plugin_log", "maxfail"):
+            if getattr(arguments, option) is not None:
                 name = option.replace("_", "-")
                 raise MalformedRequestError(f"--{name} has no effect with --list: no case runs")
         _list(arguments.only, arguments.json)
@@ -123,7 +139,7 @@ def _list(only: str, file: str | None) -> None:
 
 def _examine_a_snapshotter(arguments: argparse.Namespace, directory: Path) -> int:
     try:
-        from graphdriver.conformance.snapshotter.cases import GROUPS
+        from graphdriver.conformance.snapshotter.cases import FIRST, GROUPS
         from graphdriver.conformance.snapshotter.subject import SocketSubject
     except ImportError as error:
         raise needs_grpc(error) from error
@@ -133,14 +149,14 @@ def _examine_a_snapshotter(arguments: argparse.Namespace, directory: Path) -> in
             hint="name the directory where the snapshotter keeps its snapshots",
         )
     address, home = os.path.abspath(arguments.snapshotter), os.path.abspath(arguments.home)
-    return _examine(arguments, GROUPS, lambda: SocketSubject(address, directory, home))
+    return _examine(arguments, GROUPS, FIRST, lambda: SocketSubject(address, directory, home))
 
 
 def _examine_a_plugin(arguments: argparse.Namespace, directory: Path) -> int:
-    from graphdriver.conformance.plugin.cases import GROUPS
+    from graphdriver.conformance.plugin.cases import FIRST, GROUPS
 
     with _home(arguments.home, directory) as home:
-        return _examine(arguments, GROUPS, lambda: _subject(arguments, directory, home))
+        return _examine(arguments, GROUPS, FIRST, lambda: _subject(arguments, directory, home))
 
 
 @contextlib.contextmanager
@@ -176,12 +192,14 @@ def _home(given: str | None, directory: Path) -> Iterator[str]:
 def _examine(
     arguments: argparse.Namespace,
     groups: Sequence[Group[K]],
+    first: Sequence[str],
     begin: Callable[[], AbstractContextManager[Subject[K]]],
 ) -> int:
     from graphdriver.conformance.kit.report import as_json, junit, summary, watcher
-    from graphdriver.conformance.kit.run import Result, chosen, run
+    from graphdriver.conformance.kit.run import Result, chosen, in_order, run
 
-    cases = chosen(groups, arguments.only)
+    cases = in_order(chosen(groups, arguments.only), first)
+    most_failures = _MOST_FAILURES if arguments.maxfail is None else arguments.maxfail
     results: list[Result[K]] = []
     with contextlib.ExitStack() as held:
         # Opened before the run, which takes minutes: a file that cannot be written ends it at once.
@@ -192,7 +210,8 @@ def _examine(
         ]
         try:
             with begin() as subject:
-                for result in run(cases, subject, watcher(sys.stdout, groups, cases)):
+                watching = watcher(sys.stdout, groups, cases)
+                for result in run(cases, subject, watching, most_failures):
                     results.append(result)
         except KeyboardInterrupt:
             left = len(cases) - len(results)
@@ -203,6 +222,12 @@ def _examine(
                 print("\n" + summary(results))
             for file, write in files:
                 file.write(write(results))
+    if left := len(cases) - len(results):
+        print(
+            f"stopped after {most_failures} failures: {left} of {len(cases)} cases did not run; "
+            "--maxfail 0 runs all",
+            file=sys.stderr,
+        )
     return FAILED if any(result.is_bad for result in results) else OK
 
 

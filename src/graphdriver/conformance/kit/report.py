@@ -16,6 +16,8 @@ _WIDTH: Final = 96
 _UP: Final = "\x1b[{}A"
 _CLEAR: Final = "\x1b[K"
 _RED: Final = "\x1b[31m{}\x1b[0m"
+_COUNTED: Final = ("passed", "failed", "optional failed", "not run")
+_ALWAYS: Final = _COUNTED[:2]
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -85,19 +87,39 @@ def _line(result: Result[K]) -> str:
 
 
 def summary(results: Sequence[Result[K]]) -> str:
-    """Return the explanations of all failures, and the counts."""
-    failed = [result for result in results if result.outcome is Outcome.FAILED]
-    parts = [explanation(result) for result in failed]
-    passed = sum(result.outcome is Outcome.PASSED for result in results)
-    left = sum(result.outcome is Outcome.NOT_RUN for result in results)
-    bad = sum(result.is_bad for result in results)
+    """Return the explanations of all failures, and the counts: of each group, and of all cases."""
+    parts = [explanation(result) for result in results if result.outcome is Outcome.FAILED]
+    if len(groups := dict.fromkeys(result.case.group for result in results)) > 1:
+        parts.append(
+            "\n".join([_row("group", _COUNTED), *(_group(results, one) for one in groups)])
+        )
+    counts = _counts(results)
+    total = [
+        f"{count} {name}"
+        for name, count in zip(_COUNTED, counts, strict=True)
+        if count or name in _ALWAYS
+    ]
     seconds = sum(result.seconds for result in results)
-    total = f"{passed} passed, {bad} failed"
-    if optional := len(failed) - bad:
-        total += f", {optional} optional failed"
-    if left:
-        total += f", {left} not run"
-    return "\n\n".join([*parts, f"{total}, in {seconds:.1f} s"])
+    return "\n\n".join([*parts, f"{', '.join(total)}, in {seconds:.1f} s"])
+
+
+def _group(results: Sequence[Result[K]], name: str) -> str:
+    counts = _counts([result for result in results if result.case.group == name])
+    return _row(name, [str(count or "") for count in counts])
+
+
+def _row(name: str, cells: Sequence[str]) -> str:
+    columns = (f"{cell:>{len(title) + 2}}" for title, cell in zip(_COUNTED, cells, strict=True))
+    return f"{name:<20}{''.join(columns)}".rstrip()
+
+
+def _counts(results: Sequence[Result[K]]) -> tuple[int, int, int, int]:
+    """Return how many cases had each of the results in `_COUNTED`."""
+    bad = sum(result.is_bad for result in results)
+    passed, failed, left = (
+        sum(result.outcome is outcome for result in results) for outcome in Outcome
+    )
+    return passed, bad, failed - bad, left
 
 
 def explanation(result: Result[K]) -> str:

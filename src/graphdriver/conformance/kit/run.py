@@ -153,14 +153,27 @@ def run_case(case: Case[K], subject: Subject[K]) -> Result[K]:
     return Result(case, outcome, seconds, what, saw, expected, note, log, raised)
 
 
-def run(cases: Iterable[Case[K]], subject: Subject[K], watcher: Watcher) -> Iterator[Result[K]]:
-    """Run cases in their order, and yield each result as soon as it is known."""
+def run(
+    cases: Iterable[Case[K]], subject: Subject[K], watcher: Watcher, most_failures: int = 0
+) -> Iterator[Result[K]]:
+    """Run cases in their order, and yield each result as soon as it is known.
+
+    Args:
+        cases: the cases.
+        subject: what they are run on.
+        watcher: is told of the beginning and the end of each case.
+        most_failures: the run ends when so many required cases have failed; 0: it never does.
+    """
+    failures = 0
     for case in cases:
         watcher.began(case)
         # Without the error: its traceback keeps every object of the case alive.
         result = replace(run_case(case, subject), raised=None)
         yield result  # before `ended`: an interrupt from here on finds it among the results
         watcher.ended(result)
+        failures += result.is_bad
+        if failures and failures == most_failures:
+            return
 
 
 def chosen(groups: Sequence[Group[K]], patterns: str = "") -> list[Case[K]]:
@@ -192,3 +205,14 @@ def chosen(groups: Sequence[Group[K]], patterns: str = "") -> list[Case[K]]:
         (wanted if plain == pattern else unwanted).update(fitting)
     wanted = (wanted or {case.id for case in cases}) - unwanted
     return [case for case in cases if case.id in wanted]
+
+
+def in_order(cases: Iterable[Case[K]], first: Sequence[str]) -> list[Case[K]]:
+    """Return cases in the order in which an author solves them.
+
+    Args:
+        cases: the selected cases.
+        first: the IDs of those that come first; then come the other required ones, then the optional.
+    """
+    ranks = {id: rank for rank, id in enumerate(first)}
+    return sorted(cases, key=lambda case: (ranks.get(case.id, len(first)), not case.required))

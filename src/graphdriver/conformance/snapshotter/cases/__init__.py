@@ -14,4 +14,17 @@ GROUPS: Final[tuple[Group[Kit], ...]] = (
     mounts.GROUP,
     content.GROUP,
 )
-"""All groups, in the order in which they are run."""
+"""All groups."""
+
+FIRST: Final = (
+    "metadata/kinds-names-and-parents",
+    "metadata/committed-key-is-gone",
+    "mounts/prepare-is-writable",
+    "mounts/mounts-are-repeated",
+    "content/chain-of-snapshots",
+    "content/siblings-are-apart",
+    "refusals/missing-keys",
+    "refusals/used-keys",
+    "refusals/removed-children-first",
+)
+"""The cases to solve first: a snapshotter that passes them runs simple images."""
