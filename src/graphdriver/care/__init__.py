@@ -15,5 +15,6 @@
 - `layer_tree`: the layers of a home as a tree, with all that is known of each.
 - `layer_changes`: what each layer added, changed and deleted.
 - `layer_page`: one HTML page of all this; its parts are in ``page``.
+- `migration`: moves layers of a stopped daemon to another storage driver.
 - `owners`: to which image, container or build each layer belongs, by the engines' own records.
 """

@@ -1,0 +1,8 @@
+"""Moves the layers of a stopped Docker daemon from one storage driver to another.
+
+A *side* is a storage driver with its layers and the daemon's records of them. The old side is whole
+until the new one has all layers; from then on no daemon can start on either until all records name the
+new side. A migration that was killed is continued by the next one.
+
+- `plan`: the two sides, the layers, what it costs, and the interface of one way to bring layers over.
+"""
