@@ -26,9 +26,15 @@ run: $(SERVES)
 test: $(READY)
 	$(VENV)/bin/pytest $(ARGS)
 
+# Other Pythons run what needs no container engine.
+NO_ENGINE := $(addprefix tests/,cli docker drivers files layer linux serving \
+	test_locks.py test_naive.py test_returned.py)
+
 test-long: $(READY)
 	GRAPHDRIVER_LONG=1 $(VENV)/bin/pytest -m "" --timeout 7200 $(ARGS)
 	$(if $(ARGS),,GRAPHDRIVER_LONG=1 tests/on_debian sid -m "" --timeout 7200 tests/newer)
+	$(if $(ARGS),,tests/with_python_of trixie $(NO_ENGINE))
+	$(if $(ARGS),,tests/with_python_of sid $(NO_ENGINE))
 
 lint: $(READY)
 	$(VENV)/bin/ruff check
