@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+__version__ = "0.1.0"  # the only place: the build reads it from here
+
 if TYPE_CHECKING:
     from graphdriver.docker.address.discovery import Address, ClientTLS
     from graphdriver.docker.address.listeners import Listener, TCPListener, UnixListener
@@ -64,8 +66,6 @@ if TYPE_CHECKING:
         WrongMethodError,
     )
     from graphdriver.naive import NaiveDiffDriver
-
-    __version__: str
 
 __all__ = [
     "DEFAULT_DOCKER_ROOT_DIRECTORY",
@@ -152,13 +152,8 @@ if not TYPE_CHECKING:  # mypy would accept any name of a module that has a __get
 
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        if name == "__version__":
-            import importlib.metadata
-
-            value = importlib.metadata.version("graphdriver")
-        else:
-            rest = "graphdriver.errors" if name.endswith("Error") else "graphdriver.driver"
-            value = getattr(importlib.import_module(_PLACES.get(name, rest)), name)
+        rest = "graphdriver.errors" if name.endswith("Error") else "graphdriver.driver"
+        value = getattr(importlib.import_module(_PLACES.get(name, rest)), name)
         globals()[name] = value
         return value
 

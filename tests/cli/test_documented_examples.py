@@ -368,7 +368,7 @@ def words(command: str) -> Sequence[str]:
 def test_a_command_that_is_shown_is_one(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     given = words(command)
     try:
-        main._parser().parse_args(given)
+        main.make_parser().parse_args(given)
     except SystemExit as end:
         said = capsys.readouterr().err
         # A line of text may name a command or an option alone.
@@ -379,5 +379,5 @@ def test_a_command_that_is_shown_is_one(command: str, capsys: pytest.CaptureFixt
 def test_what_is_no_command_would_be_seen() -> None:
     for command in ("graphdriver fly", "graphdriver serve --flying", "graphdriver call --by x"):
         with pytest.raises(SystemExit) as caught:
-            main._parser().parse_args(words(command))
+            main.make_parser().parse_args(words(command))
         assert caught.value.code == 2

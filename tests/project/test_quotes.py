@@ -139,7 +139,7 @@ def is_option(option: str, span: str) -> bool:
     program = span.split(maxsplit=1)[0]
     if (ROOT / program).is_file():
         return f'"{option}"' in (ROOT / program).read_text()
-    return option in options(main._parser()) | OTHERS_OPTIONS.get(program, set())
+    return option in options(main.make_parser()) | OTHERS_OPTIONS.get(program, set())
 
 
 def test_an_option_that_is_named_is_one() -> None:

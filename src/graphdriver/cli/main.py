@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     command: Command = arguments.command
     try:
         code = command.run(arguments)
@@ -101,7 +101,8 @@ def _complain(command: Command, text: str) -> None:
     print(f"graphdriver {command.name}: {plain}", file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of the whole command line, from which man pages and completions are made, too."""
     parser = argparse.ArgumentParser(
         prog="graphdriver",
         usage="graphdriver [-h] [--version] COMMAND ...",
@@ -110,7 +111,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action=_Version)
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"%(prog)s {graphdriver.__version__}",
+        help="show the version and exit",
+    )
     # argparse can list commands in one group only: they are listed in the description instead.
     commands = parser.add_subparsers(
         title="commands",
@@ -153,14 +159,3 @@ class _CommandParser(argparse.ArgumentParser):
         if unknown:
             self.error(f"unknown arguments: {' '.join(unknown)}")
         return found, unknown
-
-
-class _Version(argparse.Action):
-    """The option ``--version``, which reads the version only when it is given, since that is slow."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
-        super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print(f"graphdriver {graphdriver.__version__}")
-        parser.exit()

@@ -85,4 +85,6 @@ def _top_level(found: importlib.metadata.Distribution) -> list[str]:
     if text := found.read_text("top_level.txt"):
         return text.split()
     names = {file.parts[0].partition(".")[0] for file in found.files or () if file.suffix == ".py"}
+    # Not every build backend lists the modules of an editable installation.
+    names |= {point.module.partition(".")[0] for point in found.entry_points}
     return sorted(name for name in names if name.isidentifier())
