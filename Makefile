@@ -8,13 +8,14 @@ SERVES := $(VENV)/.serves
 READY  := $(VENV)/.ready
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
-.PHONY: help run test test-long lint fuzz soak clean
+.PHONY: help run test test-long lint docs fuzz soak clean
 
 help:
 	@echo 'make run [ARGS="vfs -v"]         serve a driver (the best one for this machine) to a Docker daemon'
 	@echo 'make test [ARGS="tests/layer"]   run the tests'
 	@echo 'make test-long [ARGS=...]        run all tests with more repetitions, and those marked long'
 	@echo 'make lint                        check style and types'
+	@echo 'make docs                        build the documentation site in build/site'
 	@echo 'make fuzz [SECONDS=3600]         fuzz the reader of tar headers'
 	@echo 'make soak [SECONDS=3600]         real engines while much goes wrong'
 	@echo 'make clean                       remove the environment and all caches'
@@ -40,6 +41,10 @@ lint: $(READY)
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+
+# A warning, such as one about a link that leads nowhere, is an error. The variable is for an advertisement.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build
 
 # The input that caused a failure is written here, to a file called crash-…, timeout-… or oom-….
 fuzz: SECONDS ?= 600

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/*.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/**/*.md"]
 
 
 @dataclass(frozen=True)
