@@ -114,8 +114,8 @@ def test_a_call_that_is_gone_would_be_seen() -> None:
 
 OTHERS_OPTIONS = {
     "ctr": {"--uidmap", "--gidmap", "--remap-labels"},
-    "docker": {"--privileged", "--storage-opt"},
-    "dockerd": {"--storage-opt"},
+    "docker": {"--privileged", "--rm", "--size", "--storage-opt"},
+    "dockerd": {"--experimental", "--storage-opt", "--userns-remap"},
     "unshare": {"--user"},
     "COPY": {"--link"},
     "RUN": {"--mount"},
