@@ -6,13 +6,14 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from website import repository
+from website import reference, repository
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are not in docs/."""
     added = {name: repository.page(name) for name in repository.PAGES}
     added[repository.EXAMPLES] = repository.examples()
+    added |= reference.pages()
     for name, text in added.items():
         files.append(File.generated(config, name, content=text))
     return files

@@ -15,6 +15,9 @@ PAGES: Final = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 EXAMPLES: Final = "examples.md"
 """The page that shows the files below examples/."""
 
+_NOT_IN_SEARCH: Final = "---\nsearch:\n  exclude: true\n---\n"
+"""Nearly every word is somewhere in a whole program."""
+
 _LINK: Final = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)(#[^)\s]*)?(?=\))")
 _CODE: Final = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 
@@ -50,7 +53,9 @@ def with_links_of_the_site(text: str, at: str) -> str:
 
 def examples() -> str:
     """Return the page of all files below examples/: a section for each file and each directory."""
-    pieces = ["# Examples\n"]
+    pieces = [
+        "---\nsearch:\n  exclude: true\n---\n\n# Examples\n"
+    ]  # whole programs are in every result
     for path in sorted((ROOT / "examples").iterdir()):
         name = str(path.relative_to(ROOT))
         if path.is_dir():

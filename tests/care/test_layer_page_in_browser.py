@@ -18,9 +18,9 @@ from graphdriver.driver import ChangeKind, mounted
 from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.homes import SizedChange
 from graphdriver.serving.served_home import ServedHome
-from tests.care.browser import Browser, running
 from tests.care.hostile_names import HOSTILE
 from tests.care.shown_layers import home_of
+from tests.support.browser import Browser, running
 from tests.support.docker_root import DockerRoot
 
 pytestmark = pytest.mark.long
@@ -109,13 +109,13 @@ def test_a_person_finds_a_file_and_the_layer_that_has_it(browser: Browser, page:
     assert [row.text.split()[1] for row in browser.all(".path")] == ["/usr/lib/node/libnode.so.108"]
     browser.picture("search")
 
-    browser.search("shop-web")
+    browser.write("#query", "shop-web")
     browser.press(Keys.ENTER)
     assert "d" * 64 in browser.text("#details")
-    browser.search("ccccc")
+    browser.write("#query", "ccccc")
     browser.press(Keys.ENTER)
     assert "12" in browser.text("#details dl")
-    browser.search("no such thing")
+    browser.write("#query", "no such thing")
     assert browser.text("#found") == "0 layers"
 
 
@@ -195,7 +195,7 @@ def test_the_page_of_a_real_home(browser: Browser, tmp_path: Path) -> None:
     file = tmp_path / "real.html"
     assert main(["layers", "--home", str(root.home), "--html", str(file)]) == 0
     browser.open(file)
-    browser.search("of-top")
+    browser.write("#query", "of-top")
     browser.press(Keys.ENTER)
     assert browser.text("#details h2") == "shop/web:1.4"
     assert [row.text.split() for row in browser.all(".path")] == [["+", "/of-top", "3", "B"]]
@@ -246,12 +246,12 @@ def test_a_thousand_layers_and_ten_thousand_changes(browser: Browser, tmp_path: 
     browser.open(file)
     assert len(browser.all(".node")) > 500
     browser.picture("thousand")
-    browser.search("file-00000")
+    browser.write("#query", "file-00000")
     browser.press(Keys.ENTER)
     assert browser.text(".details .id") == "07-49"
     assert browser.one(".node[aria-selected='true']").size["width"] >= 11
     assert [row.text.split()[1] for row in browser.all(".path")] == ["/data/file-00000"]
-    browser.search("")
+    browser.write("#query", "")
     assert re.search(r"9,800 paths left", browser.text("#changes .more"))
     browser.picture("thousand-chosen")
     browser.one("#as-list").click()

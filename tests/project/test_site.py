@@ -1,12 +1,10 @@
-"""The documentation site: it is built without a warning, and every link in it leads somewhere."""
+"""The documentation site: no warning, every link leads somewhere, and the reference is complete."""
 
 from __future__ import annotations
 
-import os
+import argparse
 import posixpath
 import re
-import subprocess
-import sys
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.documented import ROOT
+import graphdriver
+from graphdriver.cli import main
+from graphdriver.drivers import loading
+from tests.support.website import build
 
 LOADS = {("script", "src"), ("img", "src"), ("link", "href"), ("iframe", "src"), ("source", "src")}
 """What a browser loads while it shows a page."""
@@ -44,17 +45,8 @@ class Shown(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site as ``make docs`` does."""
     directory = tmp_path_factory.mktemp("site")
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(directory)],
-        cwd=ROOT,
-        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    build(directory)
     return directory
 
 
@@ -99,3 +91,49 @@ def test_no_page_loads_anything_from_elsewhere(site: Path, shown: dict[str, Show
     assert not {(name, load) for name, page in shown.items() for load in page.loads if "//" in load}
     for sheet in site.rglob("*.css"):
         assert not re.search(r"url\(\s*['\"]?(?:https?:)?//", sheet.read_text()), sheet
+
+
+def test_no_template_and_no_markup_is_left(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        text = re.sub(r"<(script|pre|code)\b.*?</\1>", "", page.read_text(), flags=re.DOTALL)
+        assert not re.search(r"^\s*(:::|```|\|)|\]\([\w./#-]+\)|<autoref", text, re.MULTILINE), page
+
+
+def options(parser: argparse.ArgumentParser) -> set[str]:
+    return {option for action in parser._actions for option in action.option_strings}
+
+
+def test_every_command_and_every_option_has_its_place(site: Path) -> None:
+    text = (site / "reference/command-line.html").read_text()
+    (commands,) = (
+        action
+        for action in main.make_parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    for name, parser in commands.choices.items():
+        section = text.partition(f'<h2 id="{name}">')[2].partition("<h2 ")[0]
+        for option in options(parser) - {"-h", "--help"}:
+            assert f"<code>{option}" in section, f"graphdriver {name} {option}"
+
+
+def test_every_public_name_has_its_place(shown: dict[str, Shown]) -> None:
+    anchors = {
+        anchor for name, page in shown.items() if "python/" in name for anchor in page.anchors
+    }
+    missing = {name for name in graphdriver.__all__ if f"graphdriver.{name}" not in anchors}
+    assert missing == {"__version__"}
+    assert "graphdriver.ProtoDriver.create" in anchors
+
+
+def test_every_option_of_a_driver_has_its_place(site: Path) -> None:
+    text = (site / "reference/driver-options.html").read_text()
+    for name, cls in loading.available().items():
+        assert f"drivers.html#{name}" in text
+        for option in getattr(cls, "options", ()):
+            assert f"<code>{option.example}</code>" in text
+
+
+def test_every_file_of_a_home_has_its_place(site: Path) -> None:
+    text = (site / "reference/layouts.html").read_text()
+    for name in (".staging/ID", "ID/committed", "ID/layer.erofs", "HOME/ID/root", "applying/ID"):
+        assert f"<code>{name}</code>" in text

@@ -10,8 +10,7 @@ Each file is one subject:
 - `aliases`: a second path of a directory. `probe`: whether a directory can be served. `options`.
 - `checking`: the check of a home and its repair.
 - `overlay2`, `fuse_overlayfs`: the two driver classes, on `driver` (diffs) and `layers` (all else).
-
-Only the modules of the last line know the driver classes, so another driver can be built on the others.
+  Only these four know the driver classes, so another driver can be built on the others.
 
 **The layout of a home**, in addition to what `graphdriver.store` keeps in it. It is that of
 Docker's own overlay2; files of our own begin with a dot.

@@ -22,8 +22,9 @@ class Browser:
         self._chrome = chrome
         self._pictures = pictures
 
-    def open(self, file: Path, *, dark: bool = False) -> None:
-        """Open a file, in the colours that the person's system asks for."""
+    def open(self, file: Path, *, dark: bool = False, narrow: bool = False) -> None:
+        """Open a file, in the colours that the person's system asks for; narrow: on a telephone."""
+        self._chrome.set_window_size(500 if narrow else 1400, 900)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
         self._chrome.get(file.as_uri())
@@ -45,9 +46,9 @@ class Browser:
         for key in keys:
             self._chrome.switch_to.active_element.send_keys(key)
 
-    def search(self, text: str) -> None:
-        """Write a text into the search of the page, instead of the one that is there."""
-        field = self.one("#query")
+    def write(self, css: str, text: str) -> None:
+        """Write a text into a field, instead of the one that is there."""
+        field = self.one(css)
         field.send_keys(Keys.CONTROL, "a")
         field.send_keys(text or Keys.BACKSPACE)
 

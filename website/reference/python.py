@@ -1,0 +1,38 @@
+"""The pages of the public names in Python, which mkdocstrings fills with their docstrings."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from website.repository import ROOT
+
+_ROW: Final = re.compile(r"^\| ([a-z][^|]+) \| (`.+) \|$", re.MULTILINE)
+
+_MODULES: Final = {
+    "homes": ("Abilities of a driver's class", "graphdriver.homes"),
+    "messages": ("Messages of the protocol", "graphdriver.docker.messages"),
+    "subject": ("What the conformance kit checks", "graphdriver.conformance.plugin.subject"),
+}
+"""The modules that are public besides the package itself."""
+
+
+def pages() -> dict[str, str]:
+    """Return the pages by their names: one for each row of the public names in docs/contract.md."""
+    section = (ROOT / "docs/contract.md").read_text().partition("## Public names")[2]
+    rows = _ROW.findall(section.partition("\n## ")[0])
+    found = {}
+    for subject, cell in rows:
+        names = [name for name in re.findall(r"`(\w+)`", cell) if name != "__version__"]
+        if not names:
+            continue
+        found[_file(subject)] = f"# {subject[0].upper()}{subject[1:]}\n\n" + "".join(
+            f"::: graphdriver.{name}\n\n" for name in names
+        )
+    for file, (title, module) in _MODULES.items():
+        found[file] = f"# {title}\n\n::: {module}\n    options: {{ show_root_toc_entry: false }}\n"
+    return found
+
+
+def _file(subject: str) -> str:
+    return re.sub(r"\W+", "-", subject)
