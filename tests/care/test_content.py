@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import gzip
 import hashlib
 import io
 import itertools
-import json
 import os
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +18,7 @@ from graphdriver.care.fsck import check
 from graphdriver.care.tar_split import DiffersError, UnknownContentError, compare_with_tar
 from graphdriver.conformance.plugin import tars
 from tests.care.fsck_homes import driving
+from tests.support.tar_split import split
 
 pytestmark = pytest.mark.root
 
@@ -34,21 +32,6 @@ TAR = tars.tar(
     tars.hard_link(b"again", b"etc/passwd"),
     tars.file(b"large", b"0123456789abcdef" * 200_000),
 )
-
-
-def split(data: bytes, path: Path) -> str:
-    """Write a tar's record as Docker does; return the digest of the tar."""
-    lines, at = [], 0
-    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-        for one in tar:
-            size = one.size if one.isreg() else 0
-            segment = base64.b64encode(data[at : one.offset_data]).decode()
-            lines.append({"type": 2, "payload": segment})
-            lines.append({"type": 1, "name": one.name, "size": size, "payload": "AAAAAAAAAAA="})
-            at = one.offset_data + size
-    lines.append({"type": 2, "payload": base64.b64encode(data[at:]).decode()})
-    path.write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode()))
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import json
 import os
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Final
 
 from graphdriver.errors import BadArchiveError
@@ -39,6 +39,55 @@ class UnknownContentError(Exception):
     """What a layer's files should be cannot be told; the text says why."""
 
 
+class JoinedTar:
+    """The tar of a layer, put together while it is read.
+
+    Args:
+        record: the path of the layer's ``tar-split.json.gz``.
+        tree: a directory that shows the layer's files, with or without those of the layers below.
+
+    Attributes:
+        twice: a name that has had content more than once so far; ``b""``: none has. The files can have
+            that of the last one only.
+    """
+
+    def __init__(self, record: str, tree: str) -> None:
+        self.twice = b""
+        self._pieces = self._join(record, tree)
+        self._rest = memoryview(b"")
+
+    def read(self, n: int, /) -> bytes:
+        """Return the next piece, ``b""`` at the end.
+
+        Raises:
+            DiffersError: a file is missing, or has another size.
+            UnknownContentError: the record is damaged.
+            OSError: the tree cannot be read.
+        """
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return b""
+            self._rest = memoryview(piece)
+        taken, self._rest = self._rest[:n], self._rest[n:]
+        return bytes(taken)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._pieces.close()
+
+    def _join(self, record: str, tree: str) -> Generator[bytes, None, None]:
+        seen: set[bytes] = set()
+        with opened(tree) as root, contextlib.closing(_Files(root)) as files:
+            for name, size, segment in _entries(record):
+                if name is None:
+                    yield segment
+                elif size:
+                    self.twice = name if name in seen else self.twice
+                    seen.add(name)
+                    yield from files.read(name, size)
+
+
 def compare_with_tar(record: str, tree: str, diff_id: str) -> None:
     """Compare the files of a layer with the tar that a daemon got or made of them.
 
@@ -53,21 +102,13 @@ def compare_with_tar(record: str, tree: str, diff_id: str) -> None:
         OSError: the files cannot be read.
     """
     digest = hashlib.sha256()
-    seen: set[bytes] = set()
-    twice = b""
-    with opened(tree) as root, contextlib.closing(_Files(root)) as files:
-        for name, size, segment in _entries(record):
-            if name is None:
-                digest.update(segment)
-            elif size:
-                twice = name if name in seen else twice
-                seen.add(name)
-                for piece in files.read(name, size):
-                    digest.update(piece)
+    with contextlib.closing(JoinedTar(record, tree)) as tar:
+        while piece := tar.read(_PIECE):
+            digest.update(piece)
     if f"sha256:{digest.hexdigest()}" == diff_id:
         return
-    if twice:
-        raise UnknownContentError(f"its tar has the file {_shown(twice)} more than once")
+    if tar.twice:
+        raise UnknownContentError(f"its tar has the file {_shown(tar.twice)} more than once")
     raise DiffersError("the content of its files is not that of its tar")
 
 
