@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.layer.hostile.ground import opened
-from tests.layer.trees import recorded
+from tests.support.trees import recorded
 
 FACTS = ("metadata", "xattrs", "content", "link")
 METADATA = ("mode", "uid", "gid", "device", "time")

@@ -19,7 +19,7 @@ from tests.layer.extractors import EXTRACTORS, MAKERS, facts, made_by
 from tests.layer.hostile.ground import opened
 from tests.layer.oracle_tars import honest
 from tests.layer.test_round_trips import folders, packed
-from tests.layer.trees import CAPABILITY
+from tests.support.trees import CAPABILITY
 
 KEEPS_ALL = ("ours", "tar --format=posix", "bsdtar --format=pax")
 OURS = "ours"

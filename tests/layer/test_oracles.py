@@ -12,8 +12,8 @@ from tests.layer.oracle_tars import every, honest
 from tests.layer.oracles import Read, bsdtar, gnu_tar, ours
 from tests.layer.tar_differences import ALLOWED, Difference
 from tests.layer.test_round_trips import folders, packed
-from tests.layer.trees import TREES, Thing, make
 from tests.support.long import times
+from tests.support.trees import TREES, Thing, make
 
 FIELDS = ("kind", "name", "mode", "uid", "gid", "size", "time", "link", "device", "content")
 ORACLES = {"tar": gnu_tar, "bsdtar": bsdtar}

@@ -25,8 +25,8 @@ from graphdriver.layer.tree.remove import remove_tree
 from graphdriver.layer.unpack import unpack
 from graphdriver.layer.write.plain_tree import PlainTree
 from tests.layer.hostile.ground import OVERLAY_OPTIONS, opened
-from tests.layer.trees import TREES, Thing, make, recorded
 from tests.support.long import times
+from tests.support.trees import TREES, Thing, make, recorded
 
 EDITS = st.lists(st.integers(0, 1 << 16), max_size=4)
 """Which of the things of a parent a child removes, by number."""

@@ -19,7 +19,10 @@ OPTIONS = (("index", "off"), ("metacopy", "off"), ("redirect_dir", "nofollow"))
 
 @contextlib.contextmanager
 def mounted_overlay(
-    folder: Path, lowers: Sequence[Path], upper: Path | None = None
+    folder: Path,
+    lowers: Sequence[Path],
+    upper: Path | None = None,
+    options: Sequence[tuple[str, str]] = OPTIONS,
 ) -> Iterator[Path]:
     """Mount directories on each other, the nearest of ``lowers`` first; read-only without an upper."""
     with tempfile.TemporaryDirectory(dir=folder) as work:
@@ -33,7 +36,7 @@ def mounted_overlay(
             (Path(work) / "none").mkdir()
             settings.append(("lowerdir+", f"{work}/none"))
         fd = os.open(target, os.O_PATH | os.O_DIRECTORY)
-        mount_with("overlay", [*settings, *OPTIONS], 0, fd)
+        mount_with("overlay", [*settings, *options], 0, fd)
         os.close(fd)
         try:
             yield target

@@ -1,6 +1,7 @@
 """Upper directories of overlay mounts as layers.
 
 - `whiteout`: makes and recognises whiteouts and opaque directories.
+- `unfollowed`: finds marks that our mounts do not follow.
 - `form`: unpacks into an upper directory.
 - `changes`: lists what an upper directory changes.
 - `pack`: packs an upper directory.
