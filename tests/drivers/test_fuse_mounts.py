@@ -21,6 +21,7 @@ from graphdriver.drivers.overlay.fuse_overlayfs import FuseOverlayfsDriver
 from graphdriver.errors import UnsupportedError
 from tests.drivers.layers import recorded, taking_up
 from tests.drivers.test_overlay_mounts import mounts_in
+from tests.support.full import small_tmpfs, use_up_inodes
 from tests.support.waiting import wait_until
 
 TakeUp = Callable[..., FuseOverlayfsDriver]
@@ -65,6 +66,20 @@ def test_a_helper_is_in_a_session_of_its_own(home: Path, take_up: TakeUp) -> Non
     assert os.getpgid(pid) != os.getpgid(0)
     environment = Path("/proc", str(pid), "environ").read_bytes()
     assert environment.rstrip(b"\0") == b"PATH=" + fuse_mounter._PATH.encode()
+
+
+def test_a_mount_that_has_no_room_for_its_work_directory_says_so(
+    tmp_path: Path, take_up: TakeUp
+) -> None:
+    with small_tmpfs(tmp_path) as place:
+        driver = take_up(home=place)
+        driver.create("lower", "", "", {})
+        driver.create_read_write("upper", "lower", "", {})
+        use_up_inodes(place)
+        (place / "fillers/0").unlink()  # room for the directory that it is mounted on
+        with pytest.raises(OSError, match="No space left on device"):
+            driver.get("upper", "")
+        driver.cleanup()
 
 
 _OTHER = """

@@ -15,6 +15,7 @@ The program's marks (main.c of fuse-overlayfs 1.10; also seen in upper directori
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -72,11 +73,14 @@ class FuseMounter(Mounter):
 
         Raises:
             GraphDriverError: the program failed; the text contains its own message.
-            OSError: the home's alias cannot be mounted.
+            OSError: the home's alias cannot be mounted, or a directory cannot be made.
         """
         options = [f"lowerdir={':'.join(overlay.lowers)}"]
         if overlay.upper:
             options += [f"upperdir={overlay.upper}", f"workdir={overlay.work}"]
+            # The program makes this directory, too, but without a word of why it cannot.
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(os.path.join(self.home, overlay.work, "work"), 0o700)
         options += [*_SETTINGS, *overlay.options]
         command = [_program(), "-o", ",".join(options), os.path.join(self.home, overlay.target)]
         if os.path.isdir(SYSTEMD) and not self._in_user_namespace:
