@@ -22,6 +22,7 @@ def shown(side: Side) -> str:
         f"  ended by itself: {_counted(figures.ended)}",
         f"  calls: {_counted(figures.calls)}",
         f"  errors: {_counted(side.errors.understood)}",
+        *(f"  not understood: {riddle}" for riddle in side.errors.riddles),
     ]
     return "\n".join(lines)
 
