@@ -7,6 +7,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from website import reference, repository
+from website.reference import python
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -24,3 +25,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     if page.file.generated_by:
         return markdown
     return repository.with_links_of_the_site(markdown, at=f"docs/{page.file.src_uri}")
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Let public names lead to their place in the reference."""
+    return python.with_links(html)

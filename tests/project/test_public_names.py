@@ -56,15 +56,56 @@ def test_every_error_is_public() -> None:
     assert found == {name for name in PUBLIC if name.endswith("Error")}
 
 
+BY_KIND = errors.BY_KIND | {errors.Kind.FAILED: errors.GraphDriverError}
+
+NEVER_SENT = {errors.Kind.UNREACHABLE}
+"""Kinds of errors that are raised by those who ask only."""
+
+NEVER_ON_GRPC = set(errors.Kind) - service.CODES.keys() - {errors.Kind.FAILED}
+
+
 def test_the_documentation_lists_the_codes_of_each_kind_of_error() -> None:
-    by_kind = errors.BY_KIND | {errors.Kind.FAILED: errors.GraphDriverError}
-    expected = [
-        f"| `{kind.value}` | `{by_kind[kind].__name__}` | {STATUS.get(kind, 500)}"
-        f" | {service.CODES.get(kind, StatusCode.INTERNAL).name} | {command.CODES[kind]} |"
-        for kind in errors.Kind
-    ]
+    def row(kind: errors.Kind) -> str:
+        status = "-" if kind in NEVER_SENT else STATUS.get(kind, 500)
+        code = "-" if kind in NEVER_ON_GRPC else service.CODES.get(kind, StatusCode.INTERNAL).name
+        name = BY_KIND[kind].__name__
+        return f"| `{kind.value}` | `{name}` | {status} | {code} | {command.CODES[kind]} |"
+
     table = pages()["docs/contract.md"].partition("| kind | class |")[2].partition("\n\n")[0]
-    assert table.splitlines()[2:] == expected
+    assert table.splitlines()[2:] == [row(kind) for kind in errors.Kind]
+
+
+ASKS = {"containerd/questions.py", "containerd/daemon_client.py", "docker/client.py"}
+ASKS |= {"docker/address/discovery.py"}
+"""Files of those who ask a server, in packages that hold servers."""
+
+SERVES_SNAPSHOTS = ("containerd", "drivers", "serving", "naive", "store", "locks", "returned")
+SERVES = (*SERVES_SNAPSHOTS, "docker", "layer")
+
+
+def raised_in(packages: tuple[str, ...]) -> set[str]:
+    """Return the names of the errors that servers in these packages raise."""
+    source = Path(graphdriver.__file__).parent
+    return {
+        name
+        for file in source.rglob("*.py")
+        if str(file.relative_to(source)).startswith(packages)
+        and str(file.relative_to(source)) not in ASKS
+        for name in re.findall(r"\b(\w+Error)(?:\.of)?\(", file.read_text())
+    }
+
+
+def test_a_code_that_the_documentation_leaves_out_does_not_occur() -> None:
+    assert "LayerUnfinishedError" in raised_in(SERVES_SNAPSHOTS)
+    assert not {BY_KIND[kind].__name__ for kind in NEVER_ON_GRPC} & raised_in(SERVES_SNAPSHOTS)
+    assert not {BY_KIND[kind].__name__ for kind in NEVER_SENT} & raised_in(SERVES)
+
+
+def test_each_kind_of_error_that_has_a_code_occurs() -> None:
+    sent = {BY_KIND[kind].__name__ for kind in set(errors.Kind) - NEVER_SENT}
+    assert sent <= raised_in(SERVES)
+    on_grpc = {BY_KIND[kind].__name__ for kind in set(errors.Kind) - NEVER_ON_GRPC}
+    assert on_grpc <= raised_in(SERVES_SNAPSHOTS)
 
 
 def test_a_wrong_name_is_an_error_for_python_and_for_type_checkers() -> None:

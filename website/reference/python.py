@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+import graphdriver
 from website.repository import ROOT
 
 _ROW: Final = re.compile(r"^\| ([a-z][^|]+) \| (`.+) \|$", re.MULTILINE)
@@ -15,6 +16,11 @@ _MODULES: Final = {
     "subject": ("What the conformance kit checks", "graphdriver.conformance.plugin.subject"),
 }
 """The modules that are public besides the package itself."""
+
+_NAME: Final = re.compile(
+    r"<(a|pre|h[1-6])\b.*?</\1>|<code>([A-Z][a-z]\w*[A-Z]\w*|[A-Z]{2}\w+)</code>", re.DOTALL
+)
+"""A name of two words or more, which is no word of the text, outside of links, code and headings."""
 
 
 def pages() -> dict[str, str]:
@@ -36,3 +42,15 @@ def pages() -> dict[str, str]:
 
 def _file(subject: str) -> str:
     return re.sub(r"\W+", "-", subject)
+
+
+def with_links(html: str) -> str:
+    """Return the content of a page in which the public names are links."""
+
+    def linked(found: re.Match[str]) -> str:
+        name = found[2]
+        if name not in graphdriver.__all__:
+            return found[0]
+        return f'<autoref identifier="graphdriver.{name}">{found[0]}</autoref>'
+
+    return _NAME.sub(linked, html)
