@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from graphdriver.care.migration.conversion import Conversion
-from graphdriver.care.migration.homes import IDMaps, driver_in, served_home
+from graphdriver.care.migration.homes import driver_in, served_home
+from graphdriver.care.migration.id_maps import IDMaps
 from graphdriver.care.migration.plan import LayerKind, PlannedLayer, Side
 from graphdriver.care.owners import KnownLayer
 from graphdriver.driver import Driver, mounted
@@ -18,6 +19,8 @@ from tests.support.images import chain_id
 from tests.support.overlays import opened
 from tests.support.tar_split import split
 from tests.support.trees import recorded
+
+NO_MAPS = IDMaps()
 
 Edit = Callable[[Path], object]
 
@@ -28,9 +31,9 @@ def side(root: Path, name: str) -> Side:
 
 
 @contextlib.contextmanager
-def driving(there: Side) -> Iterator[Driver]:
+def driving(there: Side, maps: IDMaps = NO_MAPS) -> Iterator[Driver]:
     """Serve the home of a side for the length of a ``with`` block."""
-    with served_home(there.driver, there.home, IDMaps(), make=True) as served:
+    with served_home(there.driver, there.home, maps, make=True) as served:
         yield driver_in(served)
 
 
@@ -88,10 +91,12 @@ def convert(old: Side, new: Side, layers: list[PlannedLayer]) -> list[str]:
     return done
 
 
-def shown(there: Side, layers: list[PlannedLayer]) -> dict[str, dict[bytes, object]]:
+def shown(
+    there: Side, layers: list[PlannedLayer], maps: IDMaps = NO_MAPS
+) -> dict[str, dict[bytes, object]]:
     """Return all that each layer shows in a home."""
     found = {}
-    with driving(there) as driver:
+    with driving(there, maps) as driver:
         for layer in layers:
             if driver.exists(layer.id):
                 with mounted(driver, layer.id) as path:

@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given, settings
 
 from graphdriver.care.migration.conversion import Conversion, created_as
+from graphdriver.care.migration.id_maps import IDMaps
 from graphdriver.care.migration.new_home import BROUGHT
 from graphdriver.care.migration.plan import LayerKind, PlannedLayer, Side
 from graphdriver.care.owners import KnownLayer, Owner, OwnerKind
 from graphdriver.conformance.plugin import tars
-from graphdriver.driver import mounted
+from graphdriver.driver import IDMap, mounted
 from graphdriver.drivers.docker_homes import docker_home
 from graphdriver.errors import GraphDriverError, LayerDamagedError
 from graphdriver.layer.pack import pack
@@ -147,6 +148,26 @@ def test_a_container_is_written_to_as_before(root: Path) -> None:
         with open(f"{path}/log/today", "a") as file:
             file.write("more")
         assert driver.diff_size("c", "c-init") == 10_004 + 24
+
+
+def test_remapped_ids_stay_the_same_on_disk(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = IDMaps((IDMap(0, 100_000, 65_536),), (IDMap(0, 200_000, 65_536),))
+    monkeypatch.setattr("graphdriver.care.migration.conversion.maps_of", lambda root: maps)
+
+    def write(tree: Path) -> None:
+        (tree / "log").write_bytes(b"y" * 10_000)
+        os.chown(tree / "log", 100_007, 200_008)
+
+    old = OldSide(side(root / "old", "overlay2"))
+    with driving(old.side, maps) as driver:
+        old.image(driver, "base", "", BASE)
+        old.written(driver, "c", "base", LayerKind.CONTAINER, write)
+    before = shown(old.side, old.layers, maps)
+    new = old.beside(root / "new", "erofs")
+    convert(old.side, new, old.layers)
+    found = shown(new, old.layers, maps)
+    assert found == before
+    assert found["c"][b"large"][0][1:3] == (100_000, 200_000)  # type: ignore[index]
 
 
 def test_a_layer_without_a_record_is_left_behind(root: Path) -> None:

@@ -6,5 +6,5 @@ new side. A migration that was killed is continued by the next one.
 
 - `plan`: the two sides, the layers, what it costs, and the interface of one way to bring layers over.
 - `conversion`: the way between two drivers, by tars. `homes`: the homes of both, served in this
-  process. `new_home`: the new one while it is filled.
+  process. `new_home`: the new one while it is filled. `id_maps`: the ids of a daemon that remaps them.
 """

@@ -19,7 +19,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from graphdriver.care.migration.homes import IDMaps, driver_in, served_home
+from graphdriver.care.migration.homes import driver_in, served_home
+from graphdriver.care.migration.id_maps import maps_of
 from graphdriver.care.migration.new_home import Expected, NewHome, Writable
 from graphdriver.care.migration.plan import Estimate, LayerKind, PlannedLayer, Refusal, Side
 from graphdriver.care.owners import OwnerKind
@@ -43,15 +44,17 @@ class Conversion:
         source: the old side.
         target: the new side. Docker's own overlay2 is written by our driver of that name, which has
             the same layout.
-        maps: the daemon's maps of user and group ids.
+
+    Raises:
+        GraphDriverError: the daemon remaps user and group ids, and nothing tells how.
     """
 
     moves = False
 
-    def __init__(self, source: Side, target: Side, maps: IDMaps | None = None) -> None:
+    def __init__(self, source: Side, target: Side) -> None:
         self._source = source
         self._target = target
-        self._maps = maps or IDMaps()
+        self._maps = maps_of(source.data_root)
 
     # --- the plan ---------------------------------------------------------------------------------
 

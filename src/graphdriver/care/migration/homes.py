@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-from graphdriver.driver import Driver, IDMap
+from graphdriver.care.migration.id_maps import IDMaps
+from graphdriver.driver import Driver
 from graphdriver.drivers import loading
 from graphdriver.naive import NaiveDiffDriver
 from graphdriver.serving.served_home import ServedHome
-
-
-@dataclass(frozen=True, slots=True)
-class IDMaps:
-    """The maps of user and group ids of a daemon; empty: ids in containers are those on disk."""
-
-    uids: tuple[IDMap, ...] = ()
-    gids: tuple[IDMap, ...] = ()
 
 
 @contextlib.contextmanager
