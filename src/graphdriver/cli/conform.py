@@ -134,7 +134,7 @@ def _list(only: str, file: str | None) -> None:
         return
     for case in cases:
         optional = "" if case.required else " (optional)"
-        print(f"{case.id}{optional}\n  {case.checks}\n  Why: {case.why.text}")
+        print(f"{case.id}{optional}\n  {case.checks}\n  Why: {case.why}")
 
 
 def _examine_a_snapshotter(arguments: argparse.Namespace, directory: Path) -> int:

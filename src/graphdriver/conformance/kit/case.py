@@ -1,8 +1,8 @@
 """A case: one rule for a plugin, the reason for it, and the function that checks it.
 
-A case's docstring is its text for users: the rule, in one sentence. Its reason (`Reason`) says who
-relies on the rule. Cases of one subject are a `Group`, in one module below ``cases/``. A case's name is
-``GROUP/NAME``.
+A case's docstring is its text for users: the rule in one sentence, an empty line, and the reason: who
+relies on the rule, and what happens when a plugin breaks it. Cases of one subject are a `Group`, in one
+module below ``cases/``. A case's name is ``GROUP/NAME``.
 """
 
 from __future__ import annotations
@@ -29,19 +29,6 @@ class Need(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
-    """The reason for a case.
-
-    Attributes:
-        text: who relies on the rule, and what happens when a plugin breaks it.
-        references: the sources: issues, security advisories, sections of a specification.
-    """
-
-    text: str
-    references: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Case(Generic[K]):
     """One rule.
 
@@ -49,6 +36,7 @@ class Case(Generic[K]):
         id: ``GROUP/NAME``.
         checks: the rule, in one sentence.
         why: the reason for it.
+        references: the addresses of its sources.
         needs: the requirements without which it cannot be checked.
         required: false for a rule that a good plugin keeps and no daemon relies on.
         check: raises `graphdriver.conformance.kit.expect.Mismatch`, or the error of a driver's call,
@@ -57,7 +45,8 @@ class Case(Generic[K]):
 
     id: str
     checks: str
-    why: Reason
+    why: str
+    references: tuple[str, ...]
     needs: frozenset[Need]
     required: bool
     check: Callable[[K], None]
@@ -82,14 +71,23 @@ class Group(Generic[K]):
     cases: list[Case[K]] = field(default_factory=list)
 
     def case(
-        self, why: Reason, *needs: Need, required: bool = True
+        self, *needs: Need, see: tuple[str, ...] = (), required: bool = True
     ) -> Callable[[Callable[[K], None]], Callable[[K], None]]:
-        """Make a case of a function; its name and its docstring become the case's."""
+        """Make a case of a function; its name and its docstring become the case's.
+
+        Args:
+            needs: the requirements without which it cannot be checked.
+            see: the addresses of its sources.
+            required: false for a rule that no daemon relies on.
+        """
 
         def add(check: Callable[[K], None]) -> Callable[[K], None]:
-            checks = " ".join(inspect.cleandoc(check.__doc__ or "").split())
+            checks, _, why = (
+                " ".join(part.split())
+                for part in inspect.cleandoc(check.__doc__ or "").partition("\n\n")
+            )
             id = f"{self.name}/{check.__name__.replace('_', '-')}"
-            self.cases.append(Case(id, checks, why, frozenset(needs), required, check))
+            self.cases.append(Case(id, checks, why, see, frozenset(needs), required, check))
             return check
 
         return add

@@ -127,17 +127,19 @@ def explanation(result: Result[K]) -> str:
     case = result.case
     lines = {
         "checks": case.checks,
-        "why": case.why.text,
+        "why": case.why,
         "what": result.what,
         "saw": result.saw,
         "expected": result.expected,
         "besides": result.note,
-        "see": ", ".join(case.why.references),
     }
     title = f"{case.id} failed" if case.required else f"{case.id} failed (optional)"
     log = [f"  {'' if number else 'log:':<10}{line}" for number, line in enumerate(result.log)]
     paragraphs = [_paragraph(name, text) for name, text in lines.items() if text]
-    return "\n".join([title, *paragraphs, *log])
+    sources = [
+        f"  {'' if number else 'see:':<10}{one}" for number, one in enumerate(case.references)
+    ]
+    return "\n".join([title, *paragraphs, *sources, *log])
 
 
 def _paragraph(name: str, text: str) -> str:
@@ -148,6 +150,7 @@ def _paragraph(name: str, text: str) -> str:
         initial_indent=start,
         subsequent_indent=" " * len(start),
         break_on_hyphens=False,
+        break_long_words=False,
     )
     return "\n".join(lines)
 
@@ -191,8 +194,8 @@ def _of_case(case: Case[K]) -> dict[str, object]:
     return {
         "id": case.id,
         "checks": case.checks,
-        "why": case.why.text,
-        "references": case.why.references,
+        "why": case.why,
+        "references": case.references,
         "required": case.required,
     }
 

@@ -5,7 +5,7 @@ It needs the extra ``graphdriver[containerd]``.
 - `cases`: a module for each group of cases.
 - `kit`: the class that a case works with.
 - `subject`: the snapshotter under test.
-- `references`: the reason for each rule.
+- `references`: the sources of the rules.
 - `calls`: the gRPC calls that containerd makes.
 - `mounting`: mounts what a snapshotter names.
 """

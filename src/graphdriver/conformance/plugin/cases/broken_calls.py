@@ -43,18 +43,26 @@ _NEEDING: Final[dict[str, dict[str, str]]] = {
 """Calls that mean nothing without a body."""
 
 
-@GROUP.case(references.SENT_AGAIN, Need.SOCKET)
+@GROUP.case(Need.SOCKET)
 def repeated_json_call_is_rejected(kit: Kit) -> None:
-    """A call that needs an ID or a home is rejected if it arrives with an empty body."""
+    """A call that needs an ID or a home is rejected if it arrives with an empty body.
+
+    A daemon repeats a call whose connection broke. The body was consumed before, so the call
+    arrives with Content-Length 0. A status of 200 tells the daemon that the call was done.
+    """
     for name in _NEEDING:
         with kit.subject.wire() as daemon:
             if not daemon.ask(wire.sent_again(name)).rejection:
                 raise Mismatch(f"{name} with an empty body", "success", "an error")
 
 
-@GROUP.case(references.SENT_AGAIN, Need.SOCKET)
+@GROUP.case(Need.SOCKET)
 def half_a_json_call_does_nothing(kit: Kit) -> None:
-    """A JSON call with a body that breaks off changes nothing."""
+    """A JSON call with a body that breaks off changes nothing.
+
+    A daemon that is killed leaves half a request. What can be read of it, perhaps a shortened ID,
+    was not asked for.
+    """
     id, kept = kit.id(), kit.layer()
     create, remove = wire.call("Create", ID=id), wire.call("Remove", ID=kept)
     for whole in (create, remove):
@@ -94,34 +102,54 @@ def _breaks_off(kit: Kit, sent: Iterable[bytes], what: str) -> None:
 _CHUNKS: Final = list(wire.chunks(_TAR, 20_000))
 
 
-@GROUP.case(references.BROKEN_TRANSFER, Need.SOCKET)
+@GROUP.case(Need.SOCKET)
 def transfer_broken_in_a_chunk(kit: Kit) -> None:
-    """An ApplyDiff that breaks off within a chunk fails; after Remove the layer can be loaded again."""
+    """An ApplyDiff that breaks off within a chunk fails; after Remove the layer can load again.
+
+    The daemon was killed, or the pull was cancelled. It sends Remove, and the next pull loads the
+    layer again.
+    """
     _breaks_off(kit, [*_CHUNKS[:3], _CHUNKS[3][:10_000]], "within a chunk")
 
 
-@GROUP.case(references.BROKEN_TRANSFER, Need.SOCKET)
+@GROUP.case(Need.SOCKET)
 def transfer_broken_between_chunks(kit: Kit) -> None:
-    """An ApplyDiff that breaks off between two chunks, or between two files, fails."""
+    """An ApplyDiff that breaks off between two chunks, or between two files, fails.
+
+    The part that came is a well-formed beginning of the tar. Accepted, it is an image with files
+    missing, which survives every later pull.
+    """
     pieces = [chunk for file in _FILES[:2] for chunk in wire.chunks(file)]
     _breaks_off(kit, pieces, "between two chunks")
 
 
-@GROUP.case(references.BROKEN_TRANSFER, Need.SOCKET)
+@GROUP.case(Need.SOCKET)
 def transfer_without_its_last_chunk(kit: Kit) -> None:
-    """An ApplyDiff of a whole tar, without the chunk that ends the body, fails."""
+    """An ApplyDiff of a whole tar, without the chunk that ends the body, fails.
+
+    Without the last chunk the plugin cannot know that the tar was whole. Some HTTP libraries report
+    such a body as complete.
+    """
     _breaks_off(kit, _CHUNKS, "before the chunk that ends it")
 
 
-@GROUP.case(references.BROKEN_TRANSFER, Need.SOCKET)
+@GROUP.case(Need.SOCKET)
 def transfer_that_breaks_at_once(kit: Kit) -> None:
-    """An ApplyDiff without a byte of its body, as daemons repeat it, fails."""
+    """An ApplyDiff without a byte of its body, as daemons repeat it, fails.
+
+    This is how a daemon repeats an ApplyDiff whose connection broke. Taken for an empty layer, the
+    image lacks all files of the layer.
+    """
     _breaks_off(kit, [], "at once")
 
 
-@GROUP.case(references.BROKEN_TRANSFER, Need.SOCKET, required=False)
+@GROUP.case(Need.SOCKET, required=False)
 def broken_layer_is_unusable(kit: Kit) -> None:
-    """A layer with a broken transfer is rejected by Get, and as a parent, until it is removed."""
+    """A layer with a broken transfer is rejected by Get, and as a parent, until it is removed.
+
+    The daemon's Remove may never come, for example because the daemon was killed. The next one must
+    not find half a layer that looks whole.
+    """
     id = kit.id()
     with kit.subject.wire() as daemon:
         daemon.ask(wire.call("Create", ID=id))
@@ -134,15 +162,23 @@ def broken_layer_is_unusable(kit: Kit) -> None:
                 raise Mismatch(what, "success", "an error")
 
 
-@GROUP.case(references.TAIL, Need.SOCKET, required=False)
+@GROUP.case(Need.SOCKET, required=False)
 def tail_of_a_broken_transfer_is_rejected(kit: Kit) -> None:
-    """After a broken transfer, a second one with a well-formed tail of the tar is rejected."""
+    """After a broken transfer, a second one with a well-formed tail of the tar is rejected.
+
+    A client that can send only the rest of a stream repeats ApplyDiff with a well-formed tail of
+    the tar. No parser can detect that, so a layer must accept one ApplyDiff only.
+    """
     _sends_a_tail(kit)
 
 
-@GROUP.case(references.TAIL, Need.SOCKET)
+@GROUP.case(Need.SOCKET)
 def tail_is_rejected_where_diffs_are_exact(kit: Kit) -> None:
-    """A plugin that reports ReproducesExactDiffs rejects the tail after a broken transfer."""
+    """A plugin that reports ReproducesExactDiffs rejects the tail after a broken transfer.
+
+    To a driver that reports ReproducesExactDiffs a daemon repeats ApplyDiff with the rest of the
+    tar, which begins at a header. The daemon calls the layer good if the plugin does.
+    """
     if kit.driver.capabilities().reproduces_exact_diffs:
         _sends_a_tail(kit)
 
@@ -159,9 +195,12 @@ def _sends_a_tail(kit: Kit) -> None:
         raise Mismatch("a second ApplyDiff with the tail of the first", "success", "an error")
 
 
-@GROUP.case(references.EMPTY_LAYER, Need.SOCKET)
+@GROUP.case(Need.SOCKET)
 def empty_body_is_an_empty_layer(kit: Kit) -> None:
-    """A complete body of no bytes, or of zero blocks, makes an empty layer of size 0."""
+    """A complete body of no bytes, or of zero blocks, makes an empty layer of size 0.
+
+    docker import of an empty file, and layers of zero bytes, send a complete body without entries.
+    """
     for body in (b"", bytes(512), bytes(1024), bytes(10_240)):
         id = kit.layer()
         with kit.subject.wire() as daemon:
@@ -171,9 +210,13 @@ def empty_body_is_an_empty_layer(kit: Kit) -> None:
         expect("content of the layer", kit.record(id), {})
 
 
-@GROUP.case(references.CHUNKS, Need.SOCKET)
+@GROUP.case(Need.SOCKET)
 def chunks_of_any_size(kit: Kit) -> None:
-    """A layer is the same after chunks of 1, 512, 32,768 or a million bytes."""
+    """A layer is the same after chunks of 1, 512, 32,768 or a million bytes.
+
+    Daemons send a layer in chunks of 512 bytes to 32 KiB, which may end anywhere, also within a
+    header.
+    """
     small = tars.tar(tars.file(b"a", b"x" * 700), tars.directory(b"d"), tars.file(b"d/b", b"y"))
     for data, size in ((small, 1), (_TAR, 512), (_TAR, 32 << 10), (_TAR, 1 << 20)):
         id = kit.layer()
@@ -184,9 +227,12 @@ def chunks_of_any_size(kit: Kit) -> None:
         expect(f"content of a layer in chunks of {size} bytes", sorted(kit.record(id)), names)
 
 
-@GROUP.case(references.OTHER_CLIENTS, Need.SOCKET, required=False)
+@GROUP.case(Need.SOCKET, required=False)
 def body_of_known_length(kit: Kit) -> None:
-    """An ApplyDiff with Content-Length instead of chunks is accepted."""
+    """An ApplyDiff with Content-Length instead of chunks is accepted.
+
+    Clients other than Go's know the length of a body and send it.
+    """
     id = kit.layer()
     target = f"/GraphDriver.ApplyDiff?id={id}&parent="
     with kit.subject.wire() as daemon:
@@ -195,9 +241,13 @@ def body_of_known_length(kit: Kit) -> None:
     expect("content of the layer", sorted(kit.record(id)), _NAMES)
 
 
-@GROUP.case(references.READER_GONE, Need.SOCKET)
+@GROUP.case(Need.SOCKET)
 def reader_of_a_diff_goes_away(kit: Kit) -> None:
-    """A Diff without its reader does not affect the layer: it can be read again, and removed."""
+    """A Diff without its reader does not affect the layer: it can be read again, and removed.
+
+    A commit, build or push that is cancelled leaves a Diff unread. The layer must not stay in use,
+    or locked.
+    """
     id = kit.applied(tars.tar(tars.file(b"big", bytes(8 << 20))))
     for _ in range(3):
         with kit.subject.wire() as daemon:
@@ -209,9 +259,13 @@ def reader_of_a_diff_goes_away(kit: Kit) -> None:
     expect("Exists after Remove", kit.driver.exists(id), False)
 
 
-@GROUP.case(references.SHRUNK, Need.SOCKET)
+@GROUP.case(Need.SOCKET, see=references.SHRUNK)
 def file_that_shrinks_under_a_diff(kit: Kit) -> None:
-    """A Diff of a file that is truncated meanwhile breaks off, or is still a whole tar."""
+    """A Diff of a file that is truncated meanwhile breaks off, or is still a whole tar.
+
+    A container keeps running while it is committed, and its files may become shorter. A Diff that
+    cannot be completed must break off. If it ends normally, half an image is taken for a whole one.
+    """
     id = kit.applied(tars.tar(tars.file(b"big", bytes(_BIG)), tars.file(b"last")))
     with kit.shown(id) as root, kit.subject.wire() as daemon:
         daemon.send(wire.call("Diff", ID=id))
@@ -223,9 +277,13 @@ def file_that_shrinks_under_a_diff(kit: Kit) -> None:
         expect("the names in a Diff that did not break off", found, ["big", "last"])
 
 
-@GROUP.case(references.EARLY_ERROR, Need.SOCKET)
+@GROUP.case(Need.SOCKET)
 def error_reaches_the_sender(kit: Kit) -> None:
-    """A tar that is damaged at its start, with megabytes after it, gets an error as its response."""
+    """A tar that is damaged at its start, with megabytes after it, gets an error as its response.
+
+    A daemon that still sends when the plugin closes the connection may never read the reason. Its
+    user sees a broken pipe instead.
+    """
     id = kit.layer()
     with kit.subject.wire() as daemon:
         # A plugin may close early, as soon as its answer is there to be read.
@@ -239,9 +297,14 @@ def error_reaches_the_sender(kit: Kit) -> None:
         raise Mismatch("ApplyDiff of data that is not a tar", "success", "an error")
 
 
-@GROUP.case(references.EARLY_RESPONSE, Need.SOCKET, required=False)
+@GROUP.case(Need.SOCKET, required=False)
 def error_waits_for_the_body(kit: Kit) -> None:
-    """An ApplyDiff that fails at its start gets its response after the whole body was sent."""
+    """An ApplyDiff that fails at its start gets its response after the whole body was sent.
+
+    Docker 20.10.24 can crash (index out of range, in compress/flate) when the response to ApplyDiff
+    arrives while it still sends: it then closes a record of the layer that another thread writes
+    to.
+    """
     id = kit.layer()
     with kit.subject.wire() as daemon:
         daemon.send(wire.apply_head(id), *wire.chunks(b"no tar at all. " * 4096))

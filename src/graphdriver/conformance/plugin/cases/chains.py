@@ -21,9 +21,12 @@ def build_at(root: Path) -> None:
     build(str(root))
 
 
-@GROUP.case(references.CHILD_IS_A_SNAPSHOT)
+@GROUP.case(see=references.CHILD_IS_A_SNAPSHOT)
 def child_shows_its_parent(kit: Kit) -> None:
-    """A new child shows all of its parent, after Create as after CreateReadWrite."""
+    """A new child shows all of its parent, after Create as after CreateReadWrite.
+
+    docker run creates such a child on an image's layer. The container must see the whole image.
+    """
     parent = kit.layer(fill=build_at)
     expected = kit.record(parent)
     for name, create in (
@@ -35,9 +38,13 @@ def child_shows_its_parent(kit: Kit) -> None:
         expect_tree(f"content of a child made with {name}", kit.record(child), expected)
 
 
-@GROUP.case(references.ROOT_DIRECTORY, required=False)
+@GROUP.case(see=references.ROOT_DIRECTORY, required=False)
 def child_has_its_parents_root_directory(kit: Kit) -> None:
-    """A new child's root directory has the mode, owner and attributes of its parent's."""
+    """A new child's root directory has the mode, owner and attributes of its parent's.
+
+    An image defines who may enter and change its root directory. A driver that forgets this opens
+    the container to everybody, or closes it to everybody but root.
+    """
 
     def set_attributes(root: Path) -> None:
         os.chown(root, 3, 4)
@@ -52,9 +59,13 @@ def child_has_its_parents_root_directory(kit: Kit) -> None:
         expect("attributes of the root directory", os.listxattr(root), ["trusted.root"])
 
 
-@GROUP.case(references.CHILD_IS_A_SNAPSHOT)
+@GROUP.case(see=references.CHILD_IS_A_SNAPSHOT)
 def siblings_are_apart(kit: Kit) -> None:
-    """What is written to a child, also over a file of its parent, shows in that child alone."""
+    """What is written to a child, also over a file of its parent, shows in that child alone.
+
+    Hundreds of containers share one image. If one of them could change it, all others and every
+    later container would see that.
+    """
     parent = kit.layer(fill=build_at)
     before = kit.record(parent)
     other = kit.layer(parent)
@@ -75,9 +86,13 @@ def siblings_are_apart(kit: Kit) -> None:
     expect_tree("content of the parent, its children removed", kit.record(parent), before)
 
 
-@GROUP.case(references.LONG_CHAINS)
+@GROUP.case(see=references.LONG_CHAINS)
 def ten_written_layers(kit: Kit) -> None:
-    """Ten layers, each written to after a Get, show the sum, and so do layers made of their Diffs."""
+    """Ten layers, each written to after a Get, show the sum, and so do layers made of their Diffs.
+
+    A build of ten steps makes such layers. Each step changes files of those before it, and its Diff
+    is pushed alone.
+    """
     written = [""]
     for number in range(10):
 
@@ -95,15 +110,23 @@ def ten_written_layers(kit: Kit) -> None:
     expect_tree("content of ten applied layers", kit.record(applied), kit.record(written[-1]))
 
 
-@GROUP.case(references.LONG_CHAINS)
+@GROUP.case(see=references.LONG_CHAINS)
 def fifty_layers(kit: Kit) -> None:
-    """Fifty layers show the sum."""
+    """Fifty layers show the sum.
+
+    Many images have dozens of layers. Work or mount options that grow with each layer show up here
+    first.
+    """
     _applied(kit, 50)
 
 
-@GROUP.case(references.LONG_CHAINS)
+@GROUP.case(see=references.LONG_CHAINS)
 def hundred_and_twenty_five_layers(kit: Kit) -> None:
-    """125 layers, a daemon's limit, show the sum, and a container can use them."""
+    """125 layers, a daemon's limit, show the sum, and a container can use them.
+
+    A daemon accepts images of up to 125 layers, and a container adds two more. Mount options that
+    are longer than a page break drivers that were tested with few layers.
+    """
     chain = _applied(kit, 125)
     init = kit.id()
     kit.driver.create_read_write(init, chain[-1], "", {})
@@ -112,15 +135,22 @@ def hundred_and_twenty_five_layers(kit: Kit) -> None:
     expect_changes("Changes of a layer on 125", kit.driver, init, chain[-1], ["A /new"])
 
 
-@GROUP.case(references.LONGER_CHAINS, required=False)
+@GROUP.case(see=references.LONGER_CHAINS, required=False)
 def two_hundred_layers(kit: Kit) -> None:
-    """200 layers, more than a daemon accepts, show the sum."""
+    """200 layers, more than a daemon accepts, show the sum.
+
+    A daemon rejects more than 125 layers. Other users of the driver may have more.
+    """
     _applied(kit, 200)
 
 
-@GROUP.case(references.LONG_CHAINS)
+@GROUP.case(see=references.LONG_CHAINS)
 def reading_through_a_hundred_layers(kit: Kit) -> None:
-    """At the top of a hundred layers, each layer's file reads as it was written."""
+    """At the top of a hundred layers, each layer's file reads as it was written.
+
+    A driver that stacks its layers in several mounts can lose the lowest of them, or show a file of
+    the wrong one.
+    """
     layer = kit.layer(fill=build_at)
     expected = kit.record(layer)
     for number in range(100):

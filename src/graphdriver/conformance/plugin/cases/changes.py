@@ -23,9 +23,13 @@ def _expect(kit: Kit, fill: object, *expected: str) -> None:
     expect_changes("Changes", kit.driver, layer, base, expected)
 
 
-@GROUP.case(references.DOCKER_DIFF)
+@GROUP.case(see=references.DOCKER_DIFF)
 def all_kinds(kit: Kit) -> None:
-    """Everything added, modified or deleted is listed, and its directories as modified."""
+    """Everything added, modified or deleted is listed, and its directories as modified.
+
+    docker diff shows Changes unfiltered. What is missing there is missing for the user, who looks
+    for it before docker commit.
+    """
     _expect(
         kit,
         edit,
@@ -48,17 +52,24 @@ def all_kinds(kit: Kit) -> None:
     )
 
 
-@GROUP.case(references.DOCKER_DIFF)
+@GROUP.case(see=references.DOCKER_DIFF)
 def against_nothing(kit: Kit) -> None:
-    """Against no parent all that the layer shows is added; the root directory is not listed."""
+    """Against no parent all that the layer shows is added; the root directory is not listed.
+
+    A daemon asks without a parent for a first layer. Everything in it is new.
+    """
     layer = kit.layer(fill=build_at)
     expected = [line("A", path) for path in kit.record(layer)]
     expect_changes("Changes", kit.driver, layer, "", expected)
 
 
-@GROUP.case(references.ANY_ANCESTOR)
+@GROUP.case()
 def against_any_ancestor(kit: Kit) -> None:
-    """Against a layer further below, a change that was undone is not listed."""
+    """Against a layer further below, a change that was undone is not listed.
+
+    A file that one layer changed and the next changed back is not different from the ancestor.
+    docker diff must not list it.
+    """
     one = kit.layer(fill=build_at)
     two = kit.layer(one, lambda root: (root / "passing").touch())
     three = kit.layer(two, lambda root: os.rename(root / "passing", root / "etc" / "lasting"))
@@ -72,9 +83,13 @@ def against_any_ancestor(kit: Kit) -> None:
     )
 
 
-@GROUP.case(references.DOCKER_DIFF)
+@GROUP.case(see=references.DOCKER_DIFF)
 def deleted_directory_is_one_change(kit: Kit) -> None:
-    """The content of a directory that was deleted, or became a file, is not listed."""
+    """The content of a directory that was deleted, or became a file, is not listed.
+
+    Docker's own drivers list the directory alone. A list of everything that was in it would be as
+    long as the image.
+    """
 
     def change(root: Path) -> None:
         remove(root / "deep")
@@ -84,9 +99,13 @@ def deleted_directory_is_one_change(kit: Kit) -> None:
     _expect(kit, change, "D /deep", "C /hard")
 
 
-@GROUP.case(references.DOCKER_DIFF)
+@GROUP.case(see=references.DOCKER_DIFF)
 def copied_up_files_are_unchanged(kit: Kit) -> None:
-    """A file that was copied up, and has the content and mode of the layer below, is not listed."""
+    """A file that was copied up, and has the content and mode of the layer below, is not listed.
+
+    On an overlay a file is copied up if it is opened for writing. docker diff would list files that
+    nobody changed.
+    """
 
     def touch(root: Path) -> None:
         with open(root / "etc" / "passwd", "r+b"):
@@ -98,9 +117,13 @@ def copied_up_files_are_unchanged(kit: Kit) -> None:
     _expect(kit, touch)
 
 
-@GROUP.case(references.DOCKER_DIFF)
+@GROUP.case(see=references.DOCKER_DIFF)
 def directories_by_mode_and_owner(kit: Kit) -> None:
-    """A directory is modified by mode, owner or attributes, not by time; the root is never listed."""
+    """A directory is modified by mode, owner or attributes, not by time; the root is never listed.
+
+    Each file that is created changes its directory's time and size. That is no change of the
+    directory itself.
+    """
 
     def change(root: Path) -> None:
         os.utime(root / "devices", (1, 1))
@@ -112,9 +135,13 @@ def directories_by_mode_and_owner(kit: Kit) -> None:
     _expect(kit, change, "C /bin", "C /etc", "C /etc/empty-directory", "C /hard")
 
 
-@GROUP.case(references.DOCKER_DIFF)
+@GROUP.case(see=references.DOCKER_DIFF)
 def files_by_all_attributes(kit: Kit) -> None:
-    """A file is modified if mode, owner, time, size, type or capability differs."""
+    """A file is modified if mode, owner, time, size, type or capability differs.
+
+    A chmod or chown in a build step is a change, although the content is the same. If it is missed,
+    the image lacks it.
+    """
 
     def change(root: Path) -> None:
         os.chmod(root / "etc" / "passwd", 0o600)
@@ -142,9 +169,13 @@ def files_by_all_attributes(kit: Kit) -> None:
     )
 
 
-@GROUP.case(references.UNSEEN_CHANGES, required=False)
+@GROUP.case(see=references.UNSEEN_CHANGES, required=False)
 def same_size_and_time(kit: Kit) -> None:
-    """A file with other content, or a link with another target, is modified at equal size and time."""
+    """A file with other content, or a link with another target, is modified at equal size and time.
+
+    Package managers and reproducible builds set the same times on every file. A driver that
+    compares only size and time loses such changes.
+    """
     base = kit.layer(fill=build_at)
 
     def disguise(root: Path) -> None:
@@ -165,9 +196,13 @@ def same_size_and_time(kit: Kit) -> None:
     expect("the file's content", found[b"etc/passwd"].content[:4], b"toor")
 
 
-@GROUP.case(references.DOCKER_DIFF, required=False)
+@GROUP.case(see=references.DOCKER_DIFF, required=False)
 def times_without_nanoseconds(kit: Kit) -> None:
-    """Two times in the same second are equal if either has no nanoseconds, as in many tars."""
+    """Two times in the same second are equal if either has no nanoseconds, as in many tars.
+
+    Many tars store whole seconds. After such a layer was applied, a comparison to the nanosecond
+    would call every file modified.
+    """
     base = kit.applied(tars.tar(tars.file(b"same", mtime=5), tars.file(b"other", mtime=5)))
 
     def change(root: Path) -> None:
@@ -178,9 +213,13 @@ def times_without_nanoseconds(kit: Kit) -> None:
     expect_changes("Changes", kit.driver, layer, base, ["C /other"])
 
 
-@GROUP.case(references.DOCKER_DIFF, required=False)
+@GROUP.case(see=references.DOCKER_DIFF, required=False)
 def sorted_by_name(kit: Kit) -> None:
-    """Changes are sorted by name."""
+    """Changes are sorted by name.
+
+    The daemon shows the list in the order of the response. A list in another order each time cannot
+    be read, or compared.
+    """
     base = kit.layer(fill=build_at)
     layer = kit.layer(base, edit)
     paths = [line("", change.path) for change in kit.driver.changes(layer, base)]

@@ -17,9 +17,13 @@ _LONG_PATH = b"/".join([b"d" * 60] * 4)
 """A path longer than a header's field, and than both fields of ustar together."""
 
 
-@GROUP.case(references.DIALECTS)
+@GROUP.case(see=references.DIALECTS)
 def ustar(kit: Kit) -> None:
-    """A ustar's split names, owners, modes and times are applied; zeros at its end are ignored."""
+    """A ustar's split names, owners, modes and times are applied; zeros at its end are ignored.
+
+    A daemon passes a layer's tar on as the image's author wrote it. ustar is the base of all tar
+    formats that are in use.
+    """
     data = tars.tar(
         tars.directory(b"etc/", mode=0o750, uid=3, gid=4, mtime=1_600_000_000),
         tars.file(b"f" * 90, b"x" * 700, prefix=b"etc/" + b"p" * 100, uid=1000, mtime=7),
@@ -37,9 +41,13 @@ def ustar(kit: Kit) -> None:
     expect("owner and time of a file", (found[name].uid, found[name].mtime_ns), (1000, 7 * 10**9))
 
 
-@GROUP.case(references.DIALECTS)
+@GROUP.case(see=references.DIALECTS)
 def gnu_long_names(kit: Kit) -> None:
-    """GNU's long names and long link targets (types L and K) are applied."""
+    """GNU's long names and long link targets (types L and K) are applied.
+
+    GNU tar writes names of over 100 bytes in this way. A reader that does not know it cuts them
+    off.
+    """
     name = _LONG_PATH + b"/f"
     layer = kit.applied(
         tars.tar(
@@ -54,9 +62,13 @@ def gnu_long_names(kit: Kit) -> None:
     _expect_far(kit, layer, name)
 
 
-@GROUP.case(references.DIALECTS)
+@GROUP.case(see=references.DIALECTS)
 def pax_names(kit: Kit) -> None:
-    """PAX's long names and link targets are applied, also those that are not ASCII."""
+    """PAX's long names and link targets are applied, also those that are not ASCII.
+
+    Go, Python and bsdtar write long names and names beyond ASCII in PAX headers. A reader that
+    ignores them creates files of the wrong name.
+    """
     name = _LONG_PATH + b"/caf\xc3\xa9"
     layer = kit.applied(
         tars.tar(
@@ -80,9 +92,13 @@ def _expect_far(kit: Kit, layer: str, name: bytes) -> None:
     expect("content of a hard link", found[b"hard"].content, b"far")
 
 
-@GROUP.case(references.DIALECTS)
+@GROUP.case(see=references.DIALECTS)
 def large_numbers(kit: Kit) -> None:
-    """Owners and times that octal digits cannot hold are applied, from base-256 and from PAX."""
+    """Owners and times that octal digits cannot hold are applied, from base-256 and from PAX.
+
+    User IDs above two million do not fit into a tar header's octal field, and occur with LDAP and
+    Active Directory.
+    """
     early, late = -1_500_000_000, 9_000_000_000
     times = [(b"mtime", str(early).encode())]
     layer = kit.applied(
@@ -100,9 +116,13 @@ def large_numbers(kit: Kit) -> None:
         expect(f"owner of {name!r}", (found[name].uid, found[name].gid), (3_000_000, 2_100_000))
 
 
-@GROUP.case(references.PAX_SIZE)
+@GROUP.case(see=references.PAX_SIZE)
 def pax_size_wins(kit: Kit) -> None:
-    """A size in a PAX header takes precedence over the size in the file's own header."""
+    """A size in a PAX header takes precedence over the size in the file's own header.
+
+    An entry may state its size twice. A reader that uses the wrong one reads a file's content as
+    entries.
+    """
     hidden = tars.file(b"hidden", b"hidden")
     layer = kit.applied(
         tars.tar(
@@ -115,18 +135,25 @@ def pax_size_wins(kit: Kit) -> None:
     expect("names and content", found, {b"file": hidden, b"next": b"next"})
 
 
-@GROUP.case(references.DIALECTS)
+@GROUP.case(see=references.DIALECTS)
 def pax_for_all(kit: Kit) -> None:
-    """A global PAX header, as git writes it, creates no file, and the entries after it are applied."""
+    """A global PAX header, as git writes it, creates no file, and the entries after it are applied.
+
+    git archive begins its tars with a global PAX header, and images are made of such tars. It must
+    not become a file.
+    """
     comment = (b"comment", b"7fd1a60b01f91b314f59955a4e4d4e80d8edf11d")
     layer = kit.applied(tars.tar(tars.pax([comment], b"g"), tars.file(b"f", b"data")))
     found = {path: facts.content for path, facts in kit.record(layer).items()}
     expect("names and content", found, {b"f": b"data"})
 
 
-@GROUP.case(references.SPARSE)
+@GROUP.case(see=references.SPARSE)
 def sparse_files(kit: Kit) -> None:
-    """A sparse file is restored, from GNU's old format and from PAX's three."""
+    """A sparse file is restored, from GNU's old format and from PAX's three.
+
+    A tar may leave out the holes of a file. A reader that does not know this shifts the content.
+    """
     # Three bytes at 0, and two at 512 of a thousand.
     numbers = (0, 3, 512, 2)
     listed = b",".join(b"%d" % number for number in numbers)
@@ -164,9 +191,13 @@ def sparse_files(kit: Kit) -> None:
         expect(f"whether the sparse file {path!r} is whole", found[path].content == whole, True)
 
 
-@GROUP.case(references.ANY_ORDER)
+@GROUP.case(see=references.ANY_ORDER)
 def entries_in_any_order(kit: Kit) -> None:
-    """A directory's entry may follow its content: it sets the attributes and keeps the content."""
+    """A directory's entry may follow its content: it sets the attributes and keeps the content.
+
+    No rule says that a directory comes before its content, and images exist in which it comes
+    after.
+    """
     layer = kit.applied(
         tars.tar(
             tars.file(b"a/b/file"),
@@ -186,9 +217,13 @@ def entries_in_any_order(kit: Kit) -> None:
         )
 
 
-@GROUP.case(references.MISSING_PARENTS)
+@GROUP.case(see=references.MISSING_PARENTS)
 def missing_parents_are_created(kit: Kit) -> None:
-    """Directories without an entry are created, 0755 and root's; those below keep their attributes."""
+    """Directories without an entry are created, 0755 and root's; those below keep their attributes.
+
+    Images exist whose layers leave directories out. Containers that do not run as root must be able
+    to pass through them.
+    """
     base = kit.applied(tars.tar(tars.directory(b"old", 0o700, uid=7), tars.file(b"old/kept")))
     layer = kit.applied(
         tars.tar(tars.file(b"new/deep/file"), tars.directory(b"old/sub/new"), tars.file(b"old/f")),
@@ -203,9 +238,13 @@ def missing_parents_are_created(kit: Kit) -> None:
     expect("whether its content is there", b"old/kept" in found, True)
 
 
-@GROUP.case(references.OVER_THE_EXISTING)
+@GROUP.case(see=references.OVER_THE_EXISTING)
 def later_of_two_wins(kit: Kit) -> None:
-    """Of two entries of one name the later one counts; a repeated directory keeps its content."""
+    """Of two entries of one name the later one counts; a repeated directory keeps its content.
+
+    tar --append, and layers that were joined, contain a name twice. All tar programs let the later
+    entry win.
+    """
     layer = kit.applied(
         tars.tar(
             tars.file(b"file", b"longer than the second"),
@@ -228,9 +267,13 @@ def later_of_two_wins(kit: Kit) -> None:
     )
 
 
-@GROUP.case(references.OVER_THE_EXISTING)
+@GROUP.case(see=references.OVER_THE_EXISTING)
 def replaces_the_layer_below(kit: Kit) -> None:
-    """An entry replaces what the layer below has there; a directory on a directory merges."""
+    """An entry replaces what the layer below has there; a directory on a directory merges.
+
+    A directory entry over a directory of the layer below changes its attributes and keeps its
+    content. In all other cases the entry replaces what exists.
+    """
     base = kit.applied(
         tars.tar(
             tars.file(b"a-directory/in"),
@@ -264,9 +307,13 @@ def replaces_the_layer_below(kit: Kit) -> None:
     expect("a directory over a directory", (both.mode, both.uid), (oct(stat.S_IFDIR | 0o750), 5))
 
 
-@GROUP.case(references.DIALECTS)
+@GROUP.case(see=references.DIALECTS)
 def names_are_spelt_in_many_ways(kit: Kit) -> None:
-    """Names that begin with ./ or /, or end in /, are the same names; one may be the root itself."""
+    """Names that begin with ./ or /, or end in /, are the same names; one may be the root itself.
+
+    tar -C directory . writes ./etc/passwd, other programs write etc/passwd or /etc/passwd. Two
+    spellings that become two files break the layer.
+    """
     layer = kit.applied(
         tars.tar(
             tars.directory(b"./", 0o711),

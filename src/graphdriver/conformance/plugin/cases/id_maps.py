@@ -37,9 +37,13 @@ def _mapped(kit: Kit) -> Iterator[Driver]:
         yield driver
 
 
-@GROUP.case(references.ID_MAPS, Need.HOMES)
+@GROUP.case(Need.HOMES, see=references.ID_MAPS)
 def owners_are_mapped_both_ways(kit: Kit) -> None:
-    """Owners in a tar are the container's; they are mapped on disk, and mapped back in a Diff."""
+    """Owners in a tar are the container's; they are mapped on disk, and mapped back in a Diff.
+
+    With --userns-remap a container's root is user 100000 on disk, and user 0 in the image. An owner
+    that is mapped in one direction only belongs to nobody.
+    """
     data = tars.tar(
         *(tars.file(b"%d" % id, uid=id, gid=1999 - id) for id in _ON_DISK),
         tars.directory(b"directory", uid=1, gid=1),
@@ -60,9 +64,13 @@ def owners_are_mapped_both_ways(kit: Kit) -> None:
             expect(f"owners in the Diff of {what}", owners_inside, inside)
 
 
-@GROUP.case(references.ID_MAPS, Need.HOMES)
+@GROUP.case(Need.HOMES, see=references.ID_MAPS)
 def new_layers_belong_to_the_containers_root(kit: Kit) -> None:
-    """New layers, and directories without an entry, belong to the container's root."""
+    """New layers, and directories without an entry, belong to the container's root.
+
+    A root directory of the host's root cannot be changed by the container's root: the container
+    cannot create a file in /.
+    """
     with _mapped(kit) as driver:
         layer = kit.layer(driver=driver)
         with kit.shown(layer, driver) as root:
@@ -73,9 +81,13 @@ def new_layers_belong_to_the_containers_root(kit: Kit) -> None:
         expect("owner of a directory that was missing", (made.uid, made.gid), (_ROOT, _ROOT))
 
 
-@GROUP.case(references.ID_MAPS, Need.HOMES, required=False)
+@GROUP.case(Need.HOMES, see=references.ID_MAPS, required=False)
 def containers_root_can_reach_its_layer(kit: Kit) -> None:
-    """The container's root may pass through the directory that holds Dir."""
+    """The container's root may pass through the directory that holds Dir.
+
+    The container's root is an ordinary user on the host. A home that is closed to it makes every
+    start of a container fail.
+    """
     with _mapped(kit) as driver:
         layer = kit.layer(driver=driver)
         with mounted(driver, layer) as named, kit.opened(named, is_read=True):
@@ -89,9 +101,13 @@ def containers_root_can_reach_its_layer(kit: Kit) -> None:
             expect(f"whether user {_ROOT} can pass the directory of Dir", bool(passes), True)
 
 
-@GROUP.case(references.ID_MAPS, Need.HOMES)
+@GROUP.case(Need.HOMES, see=references.ID_MAPS)
 def written_by_a_container(kit: Kit) -> None:
-    """What a container's users wrote on disk belongs to them in the Diff, whiteouts included."""
+    """What a container's users wrote on disk belongs to them in the Diff, whiteouts included.
+
+    docker commit of a remapped container must give an image that works without the map. Whiteouts
+    are part of it.
+    """
     with _mapped(kit) as driver:
         base = kit.applied(tars.tar(tars.file(b"gone"), tars.file(b"kept", uid=5)), driver=driver)
 
@@ -107,23 +123,34 @@ def written_by_a_container(kit: Kit) -> None:
         expect("owner of a whiteout", (diff[".wh.gone"].uid, diff[".wh.gone"].gid), (0, 0))
 
 
-@GROUP.case(references.UNMAPPED, Need.HOMES)
+@GROUP.case(Need.HOMES, see=references.UNMAPPED)
 def unmapped_owner_is_rejected(kit: Kit) -> None:
-    """ApplyDiff of a file whose owner no map contains is rejected."""
+    """ApplyDiff of a file whose owner no map contains is rejected.
+
+    An owner that no map contains cannot be stored. A file that gets another owner instead may
+    become readable, or writable, by someone else.
+    """
     with _mapped(kit) as driver, rejected(f"ApplyDiff with user {_STRANGER}"):
         kit.applied(tars.tar(tars.file(b"strange", uid=_STRANGER)), driver=driver)
 
 
-@GROUP.case(references.UNMAPPED, Need.HOMES, required=False)
+@GROUP.case(Need.HOMES, see=references.UNMAPPED, required=False)
 def unmapped_owner_is_named(kit: Kit) -> None:
-    """The error names the owner that no map contains."""
+    """The error names the owner that no map contains.
+
+    The user must widen the map or change the image, and needs the number for both.
+    """
     with _mapped(kit) as driver, rejected(f"ApplyDiff with user {_STRANGER}", str(_STRANGER)):
         kit.applied(tars.tar(tars.file(b"strange", uid=_STRANGER)), driver=driver)
 
 
-@GROUP.case(references.CAPABILITIES, Need.HOMES, required=False)
+@GROUP.case(Need.HOMES, see=references.CAPABILITIES, required=False)
 def capability_is_the_containers(kit: Kit) -> None:
-    """A file capability on disk is for the container's root (revision 3), and plain in a Diff."""
+    """A file capability on disk is for the container's root (revision 3), and plain in a Diff.
+
+    With ID maps the kernel accepts a capability only if it names the container's root. In an image
+    it must be plain, for machines with other maps.
+    """
     record = (b"SCHILY.xattr.security.capability", CAPABILITY)
     data = tars.tar(tars.pax([record]), tars.file(b"ping", mode=0o755))
     with _mapped(kit) as driver:

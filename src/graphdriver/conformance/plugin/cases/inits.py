@@ -13,18 +13,25 @@ from graphdriver.driver import IDMap
 GROUP: Group[Kit] = Group("inits", "homes, and what a daemon sends when it starts")
 
 
-@GROUP.case(references.DAEMON_RESTART)
+@GROUP.case(see=references.DAEMON_RESTART)
 def init_is_repeated(kit: Kit) -> None:
-    """A second Init of the same home is accepted, and finds the layers of the first."""
+    """A second Init of the same home is accepted, and finds the layers of the first.
+
+    Each time a daemon starts it sends Init again, with the same home and all its layers in it.
+    """
     id = kit.layer(fill=lambda root: (root / "kept").write_text("x"))
     kit.driver.init(kit.subject.home, [], [], [])
     expect("Exists after another Init", kit.driver.exists(id), True)
     expect("content of the layer", list(kit.record(id)), [b"kept"])
 
 
-@GROUP.case(references.DAEMON_RESTART, Need.SOCKET)
+@GROUP.case(Need.SOCKET, see=references.DAEMON_RESTART)
 def another_daemon_sends_init(kit: Kit) -> None:
-    """Init of the same home is accepted from another process, and finds the layers."""
+    """Init of the same home is accepted from another process, and finds the layers.
+
+    A daemon that starts again is another process. A plugin that serves only the process of its
+    first Init works until the daemon's first restart.
+    """
     id = kit.layer(fill=lambda root: (root / "kept").write_text("x"))
     with kit.subject.another_daemon() as daemon:
         answer = daemon.ask(wire.call("Init", Home=kit.subject.home, Opts=None, UIDMaps=None))
@@ -34,18 +41,25 @@ def another_daemon_sends_init(kit: Kit) -> None:
     expect("content of the layer", list(kit.record(id)), [b"kept"])
 
 
-@GROUP.case(references.CLEANUP)
+@GROUP.case(see=references.CLEANUP)
 def init_after_cleanup(kit: Kit) -> None:
-    """Init of the same home is accepted after Cleanup, and finds the layers."""
+    """Init of the same home is accepted after Cleanup, and finds the layers.
+
+    A daemon that ends sends Cleanup, and the next daemon Init, while the plugin keeps running.
+    """
     id = kit.layer(fill=lambda root: (root / "kept").write_text("x"))
     kit.driver.cleanup()
     kit.driver.init(kit.subject.home, [], [], [])
     expect("content of a layer after Cleanup and Init", list(kit.record(id)), [b"kept"])
 
 
-@GROUP.case(references.MANAGED_HOME, Need.HOMES)
+@GROUP.case(Need.HOMES)
 def home_of_a_managed_plugin(kit: Kit) -> None:
-    """A home whose parent does not exist, with a colon in its name, is created and used."""
+    """A home whose parent does not exist, with a colon in its name, is created and used.
+
+    A managed plugin with a propagatedMount gets a home such as /mnt/org/name:tag. The parent of
+    that directory does not exist, and overlayfs separates lower directories by colons.
+    """
     home = os.path.join(kit.scratch, "mnt", "org", "name:tag")
     with kit.subject.another(home=home) as driver:
         below = kit.layer(fill=lambda root: (root / "one").write_text("1"), driver=driver)
@@ -55,9 +69,13 @@ def home_of_a_managed_plugin(kit: Kit) -> None:
             driver.remove(id)
 
 
-@GROUP.case(references.NO_INIT, Need.PROCESS)
+@GROUP.case(Need.PROCESS)
 def call_before_any_init(kit: Kit) -> None:
-    """Before any Init, Create is rejected, or it is carried out; then Init is accepted."""
+    """Before any Init, Create is rejected, or it is carried out; then Init is accepted.
+
+    A daemon that runs already sends its calls to a plugin that was just started. A plugin without a
+    home must say so, and not store layers anywhere else.
+    """
     id = kit.id()
     home = kit.scratch / "home"
     with kit.subject.unused() as daemon:
@@ -74,9 +92,13 @@ def call_before_any_init(kit: Kit) -> None:
         daemon.ask(wire.call("Cleanup"))
 
 
-@GROUP.case(references.ID_MAP_SPELLINGS, Need.PROCESS, required=False)
+@GROUP.case(Need.PROCESS, see=references.ID_MAP_SPELLINGS, required=False)
 def id_maps_as_the_documentation_spells_them(kit: Kit) -> None:
-    """ID maps are also accepted with the members ContainerID, HostID and Size."""
+    """ID maps are also accepted with the members ContainerID, HostID and Size.
+
+    The documentation writes ContainerID, HostID and Size; daemons send container_id, host_id and
+    size.
+    """
     with either_way() as rejection, kit.subject.another(maps=[IDMap(0, 100_000, 65_536)]):
         pass
     if rejection.was:
@@ -98,9 +120,13 @@ def id_maps_as_the_documentation_spells_them(kit: Kit) -> None:
     expect("owner of a new layer's directory", (found.st_uid, found.st_gid), (100_000, 100_000))
 
 
-@GROUP.case(references.UNKNOWN_OPTION, Need.HOMES, required=False)
+@GROUP.case(Need.HOMES, required=False)
 def unknown_option_is_rejected(kit: Kit) -> None:
-    """Init with an option that the plugin does not know is rejected."""
+    """Init with an option that the plugin does not know is rejected.
+
+    A user who mistypes a --storage-opt of the daemon believes that it is set. Docker's own drivers
+    reject unknown options.
+    """
     with (
         rejected("Init with an option that the plugin does not know", "no.such.option"),
         kit.subject.another(options=["no.such.option=1"]),
@@ -108,9 +134,13 @@ def unknown_option_is_rejected(kit: Kit) -> None:
         pass
 
 
-@GROUP.case(references.UNKNOWN_OPTION, required=False)
+@GROUP.case(required=False)
 def unknown_option_of_a_layer_is_rejected(kit: Kit) -> None:
-    """CreateReadWrite with a --storage-opt that the plugin does not know is rejected."""
+    """CreateReadWrite with a --storage-opt that the plugin does not know is rejected.
+
+    A user who limits a container by docker run --storage-opt size=1G relies on the limit. A plugin
+    that ignores the option lets the container fill the disk.
+    """
     id = kit.id()
     with rejected("CreateReadWrite with an option that the plugin does not know"):
         kit.driver.create_read_write(id, "", "", {"no.such.option": "1"})

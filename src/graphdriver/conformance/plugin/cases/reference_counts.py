@@ -24,9 +24,13 @@ def _two_layers(kit: Kit) -> str:
     return kit.layer(below, lambda root: (root / "above").write_text("y"))
 
 
-@GROUP.case(references.GETS_NEST)
+@GROUP.case()
 def many_gets_one_directory(kit: Kit) -> None:
-    """Twenty Gets of one layer return the same directory, which stays until the twentieth Put."""
+    """Twenty Gets of one layer return the same directory, which stays until the twentieth Put.
+
+    docker cp, docker commit and docker export hold a container's layer at the same time, and each
+    of them ends with one Put.
+    """
     id = _two_layers(kit)
     directories = {kit.driver.get(id, "") for _ in range(20)}
     expect("how many directories twenty Gets give", len(directories), 1)
@@ -39,9 +43,13 @@ def many_gets_one_directory(kit: Kit) -> None:
     expect("content of the layer after all Puts", sorted(kit.record(id)), [b"above", b"below"])
 
 
-@GROUP.case(references.PUT_RELEASES)
+@GROUP.case()
 def put_without_a_get_does_no_harm(kit: Kit) -> None:
-    """A Put without a Get, accepted or rejected, does not affect the next Get."""
+    """A Put without a Get, accepted or rejected, does not affect the next Get.
+
+    Gets and Puts need not come in pairs: a daemon that was restarted may send a Put for a Get of
+    its predecessor. A count below zero would keep the next Get from mounting.
+    """
     id = _two_layers(kit)
     with kit.shown(id):
         pass
@@ -54,9 +62,13 @@ def put_without_a_get_does_no_harm(kit: Kit) -> None:
     kit.driver.put(id)
 
 
-@GROUP.case(references.PUT_RELEASES)
+@GROUP.case()
 def last_put_unmounts(kit: Kit) -> None:
-    """After a layer's last Put, nothing of it is mounted below the home."""
+    """After a layer's last Put, nothing of it is mounted below the home.
+
+    A mount that remains after the last Put keeps files open and the home's filesystem busy, one
+    more with each container.
+    """
     before = mounts_below(kit.subject.home)
     id = _two_layers(kit)
     kit.driver.get(id, "")
@@ -66,9 +78,13 @@ def last_put_unmounts(kit: Kit) -> None:
     expect("mounts below the home", mounts_below(kit.subject.home), before)
 
 
-@GROUP.case(references.PUT_RELEASES)
+@GROUP.case()
 def remove_unmounts(kit: Kit) -> None:
-    """Remove of a layer after several Gets leaves nothing of it mounted."""
+    """Remove of a layer after several Gets leaves nothing of it mounted.
+
+    A daemon removes a layer whose Puts were lost. The directory of a mount that remains cannot be
+    deleted.
+    """
     before = mounts_below(kit.subject.home)
     id = _two_layers(kit)
     kit.driver.get(id, "")
@@ -77,9 +93,13 @@ def remove_unmounts(kit: Kit) -> None:
     expect("mounts below the home", mounts_below(kit.subject.home), before)
 
 
-@GROUP.case(references.CLEANUP)
+@GROUP.case(see=references.CLEANUP)
 def cleanup_unmounts(kit: Kit) -> None:
-    """Cleanup leaves nothing mounted, whatever the number of Gets, and keeps all layers."""
+    """Cleanup leaves nothing mounted, whatever the number of Gets, and keeps all layers.
+
+    A daemon sends Cleanup when it ends and no container runs any more. After that nobody can
+    unmount what remains but an administrator.
+    """
     id = _two_layers(kit)
     kit.driver.get(id, "")
     kit.driver.get(id, "")
@@ -89,9 +109,13 @@ def cleanup_unmounts(kit: Kit) -> None:
     expect("content of the layer then", sorted(kit.record(id)), [b"above", b"below"])
 
 
-@GROUP.case(references.LIVE_CONTAINERS, Need.SOCKET)
+@GROUP.case(Need.SOCKET, see=references.LIVE_CONTAINERS)
 def live_container_outlives_its_daemon(kit: Kit) -> None:
-    """A layer that a former daemon mounted stays mounted after the next daemon's Init, Get and Put."""
+    """A layer that a former daemon mounted stays mounted after the next daemon's Init, Get and Put.
+
+    After its restart a daemon sends Get and Put for the layer of each container that still runs. A
+    reference count that starts at 0 unmounts them.
+    """
     id = _two_layers(kit)
     directory = kit.driver.get(id, "")
     with kit.subject.another_daemon() as daemon:
@@ -110,9 +134,13 @@ def live_container_outlives_its_daemon(kit: Kit) -> None:
     expect("content of the layer in the end", shown, [b"above", b"below", b"written"])
 
 
-@GROUP.case(references.LIVE_CONTAINERS, Need.SOCKET)
+@GROUP.case(Need.SOCKET, see=references.LIVE_CONTAINERS)
 def layer_of_a_former_daemon_can_be_removed(kit: Kit) -> None:
-    """A daemon can remove a layer that a former daemon mounted and did not Put."""
+    """A daemon can remove a layer that a former daemon mounted and did not Put.
+
+    A daemon that is killed sends no Put. A count that nobody reduces any more would keep the layer
+    forever.
+    """
     before = mounts_below(kit.subject.home)
     id = _two_layers(kit)
     kit.driver.get(id, "")

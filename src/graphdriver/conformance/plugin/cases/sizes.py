@@ -16,9 +16,13 @@ from graphdriver.conformance.plugin.kit import Kit
 GROUP: Group[Kit] = Group("sizes", "the sizes that a driver reports")
 
 
-@GROUP.case(references.SIZES)
+@GROUP.case(see=references.SIZES)
 def size_of_an_applied_tar(kit: Kit) -> None:
-    """ApplyDiff returns the sum of the sizes in the tar's headers: no links, blocks or padding."""
+    """ApplyDiff returns the sum of the sizes in the tar's headers: no links, blocks or padding.
+
+    docker images and docker history show this number. One image must have one size, whatever driver
+    stores it.
+    """
     base = kit.applied(tars.tar(tars.file(b"below", bytes(5000))))
     layer = kit.id()
     kit.driver.create(layer, base, "", {})
@@ -34,9 +38,12 @@ def size_of_an_applied_tar(kit: Kit) -> None:
     expect("Size", kit.driver.apply_diff(layer, base, io.BytesIO(data)), 1001)
 
 
-@GROUP.case(references.SIZES)
+@GROUP.case(see=references.SIZES)
 def size_of_an_applied_diff(kit: Kit) -> None:
-    """For the layer's own Diff, too, ApplyDiff returns the sum of the sizes in its headers."""
+    """For the layer's own Diff, too, ApplyDiff returns the sum of the sizes in its headers.
+
+    The size of an image that was committed must be that of the same image after a pull.
+    """
     data = kit.diff(kit.layer(fill=build_at))
     expected = sum(entry.size for entry in entries(data).values() if entry.isreg())
     expect("whether the Diff holds the written file", expected > 1_000_000, True)
@@ -63,9 +70,13 @@ def _three(kit: Kit) -> tuple[str, str, str]:
     return one, two, kit.layer(two, take)
 
 
-@GROUP.case(references.SIZES)
+@GROUP.case(see=references.SIZES)
 def size_of_changes(kit: Kit) -> None:
-    """DiffSize is the sum of the files that were added or modified; deletions count nothing."""
+    """DiffSize is the sum of the files that were added or modified; deletions count nothing.
+
+    docker ps --size shows how much a container has written. Users look there for what fills their
+    disk.
+    """
     one, two, three = _three(kit)
     for what, layer, parent, size in (
         ("a first layer", one, "", 100),
@@ -75,16 +86,23 @@ def size_of_changes(kit: Kit) -> None:
         expect(f"DiffSize of {what}", kit.driver.diff_size(layer, parent), size)
 
 
-@GROUP.case(references.SIZES)
+@GROUP.case(see=references.SIZES)
 def hard_links_count_once(kit: Kit) -> None:
-    """DiffSize counts a file with several names once, and against no parent all files."""
+    """DiffSize counts a file with several names once, and against no parent all files.
+
+    A package with one file under a hundred names takes the space of one. A hundredfold size sends
+    users on a wrong search.
+    """
     _, two, three = _three(kit)
     expect("DiffSize of a file of two names, and one", kit.driver.diff_size(two, ""), 2100)
     expect("DiffSize when one name became a file", kit.driver.diff_size(three, ""), 2007)
 
 
-@GROUP.case(references.SIZES, required=False)
+@GROUP.case(see=references.SIZES, required=False)
 def symbolic_links_count_their_target(kit: Kit) -> None:
-    """DiffSize counts a symbolic link by the length of its target, as Docker's own drivers do."""
+    """DiffSize counts a symbolic link by the length of its target, as Docker's own drivers do.
+
+    Docker's own drivers count so. The sizes of one image then are the same on every driver.
+    """
     layer = kit.layer(fill=lambda root: (root / "link").symlink_to("a" * 50))
     expect("DiffSize", kit.driver.diff_size(layer, ""), 50)

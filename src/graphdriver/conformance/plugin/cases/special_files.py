@@ -18,9 +18,13 @@ GROUP: Group[Kit] = Group("special-files", "devices, FIFOs, sockets, and unusual
 _LONGEST = b"x" * 255
 
 
-@GROUP.case(references.SPECIAL_FILES)
+@GROUP.case(see=references.SPECIAL_FILES)
 def devices_and_fifos(kit: Kit) -> None:
-    """Devices with large numbers, and FIFOs, are applied with mode and owner, and are in the Diff."""
+    """Devices with large numbers, and FIFOs, are applied with mode and owner, and are in the Diff.
+
+    Images of whole systems contain /dev. A device with the wrong number gives a container another
+    device.
+    """
     layer = kit.applied(
         tars.tar(
             tars.header(b"null", b"3", mode=0o666, device=(1, 3), mtime=5),
@@ -39,9 +43,13 @@ def devices_and_fifos(kit: Kit) -> None:
     expect_tree("a layer made from the Diff", kit.record(copy), found)
 
 
-@GROUP.case(references.SPECIAL_FILES, required=False)
+@GROUP.case(see=references.SPECIAL_FILES, required=False)
 def linked_devices_and_fifos(kit: Kit) -> None:
-    """Devices and FIFOs with two names stay one file each, in the layer and in its Diff."""
+    """Devices and FIFOs with two names stay one file each, in the layer and in its Diff.
+
+    A tar holds the second name of a device as a hard link. A copy instead is another file, with
+    owners and modes of its own.
+    """
 
     def fill(root: Path) -> None:
         os.mkfifo(root / "fifo")
@@ -57,9 +65,13 @@ def linked_devices_and_fifos(kit: Kit) -> None:
         expect(f"which file each name of {what} is", files, expected)
 
 
-@GROUP.case(references.SOCKETS)
+@GROUP.case(see=references.SOCKETS)
 def sockets_are_left_out(kit: Kit) -> None:
-    """A socket in a layer is no error: the Diff leaves it out."""
+    """A socket in a layer is no error: the Diff leaves it out.
+
+    A build that leaves a socket behind, such as an agent's, must not fail. A tar cannot hold a
+    socket.
+    """
 
     def fill(root: Path) -> None:
         (root / "run").mkdir()
@@ -73,9 +85,13 @@ def sockets_are_left_out(kit: Kit) -> None:
     )
 
 
-@GROUP.case(references.NAMES)
+@GROUP.case(see=references.NAMES)
 def names_of_any_bytes(kit: Kit) -> None:
-    """Names with line feeds, with bytes that are not UTF-8, or of 255 bytes, are kept."""
+    """Names with line feeds, with bytes that are not UTF-8, or of 255 bytes, are kept.
+
+    On Linux a name is up to 255 bytes of any value but slash and zero. A plugin that takes names
+    for UTF-8 fails on images that hold others.
+    """
     expected = {b"odd", *(b"odd/" + name for name in ODD_NAMES)}
     entries = [tars.directory(b"odd")]
     for name in ODD_NAMES:
@@ -90,9 +106,13 @@ def names_of_any_bytes(kit: Kit) -> None:
     expect_changes("Changes", kit.driver, layer, "", listed)
 
 
-@GROUP.case(references.NAMES)
+@GROUP.case(see=references.NAMES)
 def deep_directories(kit: Kit) -> None:
-    """Files thirty directories down, with paths of over a thousand bytes, are kept."""
+    """Files thirty directories down, with paths of over a thousand bytes, are kept.
+
+    node_modules nests this deep. A path that is too long for one system call must be walked in
+    parts.
+    """
     path = b"/".join([b"d" * 40] * 30) + b"/file"
     layer = kit.applied(tars.tar(tars.pax([(b"path", path)]), tars.file(b"cut", b"deep down")))
     base = kit.layer()
@@ -106,9 +126,13 @@ def deep_directories(kit: Kit) -> None:
         expect(f"its content in {what}", found[path].content, b"deep down")
 
 
-@GROUP.case(references.DELETES_ALL, required=False)
+@GROUP.case(required=False)
 def devices_below_can_be_deleted(kit: Kit) -> None:
-    """A container can delete a device of its image, and the Diff contains the deletion."""
+    """A container can delete a device of its image, and the Diff contains the deletion.
+
+    A driver that marks a deletion by a device may not be able to mark the deletion of a device. rm
+    then fails in the container.
+    """
     base = kit.applied(
         tars.tar(
             tars.directory(b"dev"),
@@ -135,9 +159,13 @@ def devices_below_can_be_deleted(kit: Kit) -> None:
     expect("names in a copy", list(kit.record(copy)), [b"dev"])
 
 
-@GROUP.case(references.DELETES_ALL, required=False)
+@GROUP.case(required=False)
 def longest_names_below_can_be_deleted(kit: Kit) -> None:
-    """A container can delete a file of its image with a name of 255 bytes, also in the Diff."""
+    """A container can delete a file of its image with a name of 255 bytes, also in the Diff.
+
+    A driver that marks a deletion by a longer name, such as .wh.NAME, has no room for it on disk.
+    rm then fails in the container.
+    """
     base = kit.applied(tars.tar(tars.gnu_long(b"L", _LONGEST), tars.file(b"cut", magic=tars.GNU)))
     layer = kit.layer(base, lambda root: (root / os.fsdecode(_LONGEST)).unlink())
     expect("names in the layer", list(kit.record(layer)), [])

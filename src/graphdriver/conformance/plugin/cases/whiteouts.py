@@ -29,34 +29,49 @@ def _names(kit: Kit, base: str, *entries: bytes) -> list[bytes]:
     return sorted(kit.record(kit.applied(tars.tar(*entries), base)))
 
 
-@GROUP.case(references.WHITEOUTS)
+@GROUP.case(see=references.WHITEOUTS)
 def deletes_in_the_layers_below(kit: Kit) -> None:
-    """A file .wh.NAME deletes NAME of the layers below, with all its content, and does not show."""
+    """A file .wh.NAME deletes NAME of the layers below, with all its content, and does not show.
+
+    A file that an image deletes, such as a password, must be gone for every container.
+    """
     base = kit.applied(_BASE)
     whiteouts = (tars.whiteout(name) for name in (b".wh.f", b"d/.wh.sub", b"e/.wh.f"))
     expect("names", _names(kit, base, *whiteouts), [b"d", b"d/f", b"e", b"l"])
     expect("names in the layer below", len(kit.record(base)), 10)
 
 
-@GROUP.case(references.WHITEOUTS)
+@GROUP.case(see=references.WHITEOUTS)
 def deletes_a_link_and_not_its_target(kit: Kit) -> None:
-    """A whiteout of a symbolic link deletes the link and keeps its target."""
+    """A whiteout of a symbolic link deletes the link and keeps its target.
+
+    An image that replaces /lib by another link deletes the old link first. Its target, perhaps
+    /usr/lib, must stay.
+    """
     found = _names(kit, kit.applied(_BASE), tars.whiteout(b".wh.l"))
     expect("names", [name for name in found if name[:1] in b"el"], [b"e", b"e/f"])
 
 
-@GROUP.case(references.WHITEOUTS)
+@GROUP.case(see=references.WHITEOUTS)
 def of_nothing(kit: Kit) -> None:
-    """A whiteout of a name that the layers below do not have, or in a first layer, is no error."""
+    """A whiteout of a name that the layers below do not have, or in a first layer, is no error.
+
+    A step that creates a file and a later one that deletes it are sometimes joined to one layer.
+    The whiteout then has nothing to delete, and the image must load.
+    """
     base = kit.applied(_BASE)
     nothing = tars.whiteout(b".wh.nothing"), tars.whiteout(b"d/.wh.nothing")
     expect("names", _names(kit, base, *nothing), sorted(kit.record(base)))
     expect("names in a first layer", _names(kit, "", tars.file(b"g"), nothing[0]), [b"g"])
 
 
-@GROUP.case(references.WHITEOUTS)
+@GROUP.case(see=references.WHITEOUTS)
 def keeps_the_layers_own_files(kit: Kit) -> None:
-    """A whiteout hides the layers below, not its own layer's entries, in either order."""
+    """A whiteout hides the layers below, not its own layer's entries, in either order.
+
+    A file that was deleted and created again is in one tar as whiteout and as entry, in either
+    order. The new file must stay.
+    """
     base = kit.applied(_BASE)
     for pair in itertools.permutations([tars.whiteout(b".wh.f"), tars.file(b"f", b"new")]):
         found = kit.record(kit.applied(tars.tar(*pair), base))
@@ -67,9 +82,13 @@ def keeps_the_layers_own_files(kit: Kit) -> None:
         expect("what is in a directory deleted and created again", names, [b"d/sub", b"d/sub/new"])
 
 
-@GROUP.case(references.OPAQUE)
+@GROUP.case(see=references.OPAQUE)
 def opaque_directory(kit: Kit) -> None:
-    """A file .wh..wh..opq, anywhere in the tar, hides what the layers below have in its directory."""
+    """A file .wh..wh..opq, anywhere in the tar, hides what the layers below have in its directory.
+
+    A step such as rm -r and mkdir leaves a new directory with the name of an old one. The old
+    content must not show through.
+    """
     base = kit.applied(_BASE)
     mark, directory = tars.whiteout(b"d/" + _OPAQUE), tars.directory(b"d", 0o700)
     own = tars.file(b"d/new"), tars.file(b"d/sub/deep/new")
@@ -87,9 +106,13 @@ def opaque_directory(kit: Kit) -> None:
         expect("whether another directory is there", b"e/f" in found, True)
 
 
-@GROUP.case(references.OPAQUE)
+@GROUP.case(see=references.OPAQUE)
 def opaque_directory_stays_opaque(kit: Kit) -> None:
-    """What an opaque directory hides stays hidden in the layers above, which can create it again."""
+    """What an opaque directory hides stays hidden in the layers above, which can create it again.
+
+    Layers above mount the same chain again. If one of them forgot the mark, old files would come
+    back there.
+    """
     base = kit.applied(_BASE)
     opaque = kit.applied(tars.tar(tars.directory(b"d"), tars.whiteout(b"d/" + _OPAQUE)), base)
     above = kit.applied(tars.tar(tars.directory(b"d"), tars.file(b"d/f", b"again")), opaque)
@@ -98,16 +121,24 @@ def opaque_directory_stays_opaque(kit: Kit) -> None:
     expect("names and content", found, expected)
 
 
-@GROUP.case(references.OPAQUE, required=False)
+@GROUP.case(see=references.OPAQUE, required=False)
 def opaque_root(kit: Kit) -> None:
-    """A file .wh..wh..opq in the root hides everything of the layers below."""
+    """A file .wh..wh..opq in the root hides everything of the layers below.
+
+    A layer that replaces a whole image marks the root itself. Then nothing of the layers below may
+    show.
+    """
     found = _names(kit, kit.applied(_BASE), tars.file(b"e/new"), tars.whiteout(_OPAQUE))
     expect("names", found, [b"e", b"e/new"])
 
 
-@GROUP.case(references.OPAQUE)
+@GROUP.case(see=references.OPAQUE)
 def directory_deleted_and_created_again(kit: Kit) -> None:
-    """A directory that a container deleted and created again has only new content, also in a copy."""
+    """A directory that a container deleted and created again has only new content, also in a copy.
+
+    Package managers replace a directory in this way within one step. Its Diff needs an opaque mark,
+    or a whiteout for each old entry.
+    """
     base = kit.layer(fill=build_at)
 
     def renew(root: Path) -> None:
@@ -124,9 +155,13 @@ def directory_deleted_and_created_again(kit: Kit) -> None:
     expect_tree("a layer made from the Diff", kit.record(copy), shown)
 
 
-@GROUP.case(references.WHITEOUTS)
+@GROUP.case(see=references.WHITEOUTS)
 def diff_has_whiteouts(kit: Kit) -> None:
-    """A Diff has an empty file .wh.NAME for each deletion, and none for a directory's content."""
+    """A Diff has an empty file .wh.NAME for each deletion, and none for a directory's content.
+
+    Without a whiteout the deletion is lost when the layer is pushed: the file comes back in every
+    container of the image.
+    """
     base = kit.layer(fill=build_at)
 
     def clear(root: Path) -> None:
@@ -140,9 +175,13 @@ def diff_has_whiteouts(kit: Kit) -> None:
         expect(f"whether {name} is an empty file", (entry.isreg(), entry.size), (True, 0))
 
 
-@GROUP.case(references.SAME_DIGEST)
+@GROUP.case(see=references.SAME_DIGEST)
 def time_is_fixed(kit: Kit) -> None:
-    """A whiteout in a Diff has a fixed time, not that of the deletion."""
+    """A whiteout in a Diff has a fixed time, not that of the deletion.
+
+    The same deletion on two days is the same change. With the time of the deletion, a build that is
+    repeated has another digest.
+    """
     base = kit.layer(fill=build_at)
     began = time.time() - 60
     layer = kit.layer(base, lambda root: (root / "etc" / "passwd").unlink())
@@ -151,9 +190,13 @@ def time_is_fixed(kit: Kit) -> None:
     expect("the whiteout's time", recent, "another")
 
 
-@GROUP.case(references.WHITEOUTS)
+@GROUP.case(see=references.WHITEOUTS)
 def created_again_above(kit: Kit) -> None:
-    """What one layer deleted, another can create again, and delete again."""
+    """What one layer deleted, another can create again, and delete again.
+
+    Upgrades delete a file in one layer and install it in the next. A whiteout that works on all
+    layers above would hide it forever.
+    """
     names = []
     layer = kit.applied(_BASE)
     for entry in (tars.whiteout(b".wh.d"), tars.file(b"d/f", b"new"), tars.whiteout(b".wh.d")):
@@ -162,9 +205,13 @@ def created_again_above(kit: Kit) -> None:
     expect("a directory's names in three layers", names, [[], [b"d", b"d/f"], []])
 
 
-@GROUP.case(references.AUFS)
+@GROUP.case(see=references.AUFS)
 def aufs_own_names_are_left_out(kit: Kit) -> None:
-    """Other names that begin with .wh..wh. are AUFS's own, and do not show."""
+    """Other names that begin with .wh..wh. are AUFS's own, and do not show.
+
+    Images from the time of AUFS hold its internal files. They are not content, and a container must
+    not see them.
+    """
     entries = (
         tars.whiteout(b".wh..wh.aufs"),
         tars.directory(b".wh..wh.orph"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from graphdriver.conformance.kit.case import Group
 from graphdriver.conformance.kit.expect import expect, expect_tree
 from graphdriver.conformance.kit.tree import edit
-from graphdriver.conformance.plugin import references, tars
+from graphdriver.conformance.plugin import tars
 from graphdriver.conformance.plugin.cases.chains import build_at
 from graphdriver.conformance.plugin.diffs import entries, expect_changes
 from graphdriver.conformance.plugin.kit import Kit
@@ -18,9 +18,13 @@ from graphdriver.conformance.plugin.kit import Kit
 GROUP: Group[Kit] = Group("written", "layers written to after a Get, as BuildKit and containers do")
 
 
-@GROUP.case(references.BUILDKIT)
+@GROUP.case()
 def either_kind_can_be_written(kit: Kit) -> None:
-    """A layer made by Create can be written to like one made by CreateReadWrite."""
+    """A layer made by Create can be written to like one made by CreateReadWrite.
+
+    BuildKit runs its containers on layers that Create made. A plugin that makes those read-only
+    cannot build.
+    """
     base = kit.layer(fill=build_at)
     expected: list[object] = []
     for name, create in (
@@ -40,9 +44,13 @@ def either_kind_can_be_written(kit: Kit) -> None:
         expect("whether the Diff holds the written file", "new" in names, True)
 
 
-@GROUP.case(references.BUILDKIT)
+@GROUP.case()
 def stays_when_put(kit: Kit) -> None:
-    """What was written between Get and the last Put is there at the next Get."""
+    """What was written between Get and the last Put is there at the next Get.
+
+    docker stop sends the last Put, and docker start the next Get. What the container wrote is its
+    data.
+    """
     layer = kit.layer(fill=build_at)
     before = kit.record(layer)
     with kit.shown(layer) as root:
@@ -54,9 +62,13 @@ def stays_when_put(kit: Kit) -> None:
     expect_tree("all else", {**after, b"etc/passwd": before[b"etc/passwd"]}, before)
 
 
-@GROUP.case(references.BUILDKIT)
+@GROUP.case()
 def steps_of_a_build(kit: Kit) -> None:
-    """Layers written one after the other, and their Diffs applied, show the same image."""
+    """Layers written one after the other, and their Diffs applied, show the same image.
+
+    BuildKit runs each step on the layer of the step before, and later exports the Diff of each.
+    Here the image must be the same as there.
+    """
 
     def install(root: Path) -> None:
         (root / "usr" / "bin").mkdir(parents=True)
@@ -80,9 +92,13 @@ def steps_of_a_build(kit: Kit) -> None:
     expect_tree("the image, loaded", kit.record(loaded), kit.record(built[-1]))
 
 
-@GROUP.case(references.BUILDKIT)
+@GROUP.case()
 def written_again_after_a_diff(kit: Kit) -> None:
-    """Diff, DiffSize and Changes include what was written since the last call."""
+    """Diff, DiffSize and Changes include what was written since the last call.
+
+    docker commit of a running container is repeated while the container writes on. A plugin that
+    keeps the first result loses everything since.
+    """
     base = kit.layer(fill=lambda root: (root / "file").write_bytes(bytes(10)))
     layer = kit.layer(base, lambda root: (root / "one").write_bytes(bytes(100)))
     expect("DiffSize", kit.driver.diff_size(layer, base), 100)
@@ -98,9 +114,13 @@ def written_again_after_a_diff(kit: Kit) -> None:
     )
 
 
-@GROUP.case(references.COMMIT_OF_THE_RUNNING)
+@GROUP.case()
 def diff_of_a_mounted_layer(kit: Kit) -> None:
-    """A layer that is mounted and written to has a Diff, and the mount stays as it is."""
+    """A layer that is mounted and written to has a Diff, and the mount stays as it is.
+
+    docker commit sends Get for a layer that its container still writes to, and asks for the layer's
+    Diff at the same time.
+    """
     base = kit.layer(fill=build_at)
     layer = kit.layer(base)
     with kit.shown(layer) as root, contextlib.ExitStack() as held:
@@ -114,9 +134,13 @@ def diff_of_a_mounted_layer(kit: Kit) -> None:
     expect("that file in the end", kit.record(layer)[b"log"].content, b"before and after")
 
 
-@GROUP.case(references.BUILDKIT)
+@GROUP.case()
 def files_of_below_can_be_renamed(kit: Kit) -> None:
-    """A file of the layer below that is renamed is renamed in Diff and Changes, too."""
+    """A file of the layer below that is renamed is renamed in Diff and Changes, too.
+
+    mv in a container moves a file of its image. In the Diff this is a new file and a deletion, and
+    neither may be missing.
+    """
     base = kit.layer(fill=build_at)
 
     def rename(root: Path) -> None:
@@ -135,9 +159,13 @@ def files_of_below_can_be_renamed(kit: Kit) -> None:
     expect_tree("a layer made from the Diff", kit.record(copy), kit.record(layer))
 
 
-@GROUP.case(references.BUILDKIT)
+@GROUP.case()
 def on_applied_layers(kit: Kit) -> None:
-    """A layer on an applied layer can be written to, and the lower layer does not change."""
+    """A layer on an applied layer can be written to, and the lower layer does not change.
+
+    docker pull applies layers, and a build writes on top of them. Both kinds of layers are in one
+    chain.
+    """
     data = tars.tar(tars.directory(b"d", mtime=7), tars.file(b"d/f", b"image", mtime=8))
     base = kit.applied(data)
     before = kit.record(base)

@@ -15,9 +15,13 @@ from graphdriver.conformance.snapshotter.kit import Kit
 GROUP: Group[Kit] = Group("content", "the content of snapshots, and of snapshots above them")
 
 
-@GROUP.case(references.CONTENT)
+@GROUP.case(see=references.CONTENT)
 def chain_of_snapshots(kit: Kit) -> None:
-    """A snapshot shows the snapshots below, with its own changes, additions and deletions."""
+    """A snapshot shows the snapshots below, with its own changes, additions and deletions.
+
+    This is how an image is unpacked: Prepare, the layer's changes, Commit, and the next layer on
+    it.
+    """
 
     def change(root: Path) -> None:
         (root / "kept").write_text("changed")
@@ -37,9 +41,12 @@ def chain_of_snapshots(kit: Kit) -> None:
     expect("content of the lower one", found, {n: n for n in (b"gone", b"kept", b"other")})
 
 
-@GROUP.case(references.CONTENT)
+@GROUP.case(see=references.CONTENT)
 def whole_tree_is_kept(kit: Kit) -> None:
-    """Modes, owners, times, attributes, links and special files are kept through two Commits."""
+    """Modes, owners, times, attributes, links and special files are kept through two Commits.
+
+    Whatever a snapshotter loses of a file is missing in every container of the image.
+    """
     below = kit.committed(write=lambda root: build(str(root)))
     expected = kit.record(below)
     above = kit.committed(below, lambda root: (root / "new").touch())
@@ -47,9 +54,13 @@ def whole_tree_is_kept(kit: Kit) -> None:
     expect_tree("content of the upper one", found, expected)
 
 
-@GROUP.case(references.CONTENT)
+@GROUP.case(see=references.CONTENT)
 def siblings_are_apart(kit: Kit) -> None:
-    """What is written to a snapshot shows neither in its siblings nor in its parent."""
+    """What is written to a snapshot shows neither in its siblings nor in its parent.
+
+    Containers of one image are siblings. If one could see the other's files, or change the image,
+    no container would be isolated.
+    """
     below = kit.committed(write=lambda root: (root / "file").write_text("below"))
     one = kit.committed(below, lambda root: (root / "file").write_text("one"))
     other = kit.committed(below, lambda root: (root / "more").touch())
@@ -58,9 +69,13 @@ def siblings_are_apart(kit: Kit) -> None:
     expect("content of the first", sorted(kit.record(one)), [b"file"])
 
 
-@GROUP.case(references.CONTENT)
+@GROUP.case(see=references.CONTENT)
 def directories_are_removed(kit: Kit) -> None:
-    """A directory that is removed is gone; a new one of its name shows nothing of it."""
+    """A directory that is removed is gone; a new one of its name shows nothing of it.
+
+    Package managers replace whole directories. Files of the old one that come back are found by
+    programs that load everything in a directory.
+    """
 
     def fill(root: Path) -> None:
         for directory in ("gone", "again"):
@@ -79,9 +94,13 @@ def directories_are_removed(kit: Kit) -> None:
         expect("the rest", sorted(kit.record(name)), [b"again", b"again/new"])
 
 
-@GROUP.case(references.COPY_UP)
+@GROUP.case(see=references.COPY_UP)
 def files_of_below_are_renamed(kit: Kit) -> None:
-    """Files and directories of layers below are renamed, over each other and back."""
+    """Files and directories of layers below are renamed, over each other and back.
+
+    Package managers write a new file and rename it over the old one, and move directories away
+    before they delete them.
+    """
 
     def fill(root: Path) -> None:
         (root / "directory").mkdir()
@@ -99,9 +118,12 @@ def files_of_below_are_renamed(kit: Kit) -> None:
     expect("content after renaming", found, expected)
 
 
-@GROUP.case(references.COPY_UP)
+@GROUP.case(see=references.COPY_UP)
 def owners_and_modes_change(kit: Kit) -> None:
-    """Chown and chmod of a file of a layer below show above, and not below."""
+    """Chown and chmod of a file of a layer below show above, and not below.
+
+    RUN chown and chmod change files of the base image. Its other containers must not see that.
+    """
 
     def fill(root: Path) -> None:
         (root / "file").write_text("content")
@@ -122,9 +144,12 @@ def owners_and_modes_change(kit: Kit) -> None:
     expect("the file's content", kit.record(above)[b"file"].content, b"content")
 
 
-@GROUP.case(references.CONTENT)
+@GROUP.case(see=references.CONTENT)
 def deletions_in_children(kit: Kit) -> None:
-    """A file is deleted, created and deleted again in three layers, and each shows its own state."""
+    """A file is deleted, created and deleted again in three layers, and each shows its own state.
+
+    Upgrades delete a file in one layer and install it in the next. Each snapshot has its own state.
+    """
     one = kit.committed(write=lambda root: (root / "file").write_text("1"))
     two = kit.committed(one, lambda root: (root / "file").unlink())
     three = kit.committed(two, lambda root: (root / "file").write_text("3"))
@@ -133,9 +158,13 @@ def deletions_in_children(kit: Kit) -> None:
     expect("how many files each shows", found, [1, 0, 1, 0])
 
 
-@GROUP.case(references.ROOT)
+@GROUP.case()
 def root_mode_is_kept(kit: Kit) -> None:
-    """Commit and children keep the mode and owner that a snapshot's root directory was given."""
+    """Commit and children keep the mode and owner that a snapshot's root directory was given.
+
+    An image's first layer may set the mode of the root directory. A Commit that forgets it opens or
+    closes the container to its users.
+    """
 
     def set_mode_and_owner(root: Path) -> None:
         os.chown(root, 3, 4)
@@ -149,9 +178,13 @@ def root_mode_is_kept(kit: Kit) -> None:
         expect("mode and owner of the root directory", facts, (oct(0o1777), 3, 4))
 
 
-@GROUP.case(references.CONTENT)
+@GROUP.case(see=references.CONTENT)
 def written_again_before_commit(kit: Kit) -> None:
-    """What is written through Mounts, after Prepare's mount is gone, is there at Commit as well."""
+    """What is written through Mounts, after Prepare's mount is gone, is there at Commit as well.
+
+    Clients ask by Mounts for an active snapshot that they prepared earlier, and write to it again
+    before they commit it.
+    """
     key = kit.active(write=lambda root: (root / "first").touch())
     with kit.shown(kit.calls.mounts(key)) as root:
         expect("content", os.listdir(root), ["first"])

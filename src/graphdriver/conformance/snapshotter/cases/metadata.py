@@ -18,9 +18,13 @@ _LATE = 5 * 10**9
 """Nanoseconds by which a clock may be off."""
 
 
-@GROUP.case(references.METADATA)
+@GROUP.case(see=references.METADATA)
 def kinds_names_and_parents(kit: Kit) -> None:
-    """Stat returns name, parent and kind of active, committed and view snapshots."""
+    """Stat returns name, parent and kind of active, committed and view snapshots.
+
+    containerd keeps its own names and parents and relies on the snapshotter's being the same. For
+    the second import of an image it only calls Stat.
+    """
     below = kit.committed()
     active = kit.active(below)
     above = kit.committed(below)
@@ -37,9 +41,13 @@ def kinds_names_and_parents(kit: Kit) -> None:
         expect(f"Stat of {key}", record, (key, parent, pb.Kind.Name(kind)))
 
 
-@GROUP.case(references.METADATA)
+@GROUP.case(see=references.METADATA)
 def committed_key_is_gone(kit: Kit) -> None:
-    """After Commit the active snapshot's key is unknown, and can be used again."""
+    """After Commit the active snapshot's key is unknown, and can be used again.
+
+    containerd uses the keys of active snapshots again. A key that stays known after Commit makes
+    the next unpack of an image fail.
+    """
     active, name = kit.active(), kit.key("committed")
     kit.calls.commit(name, active)
     expect_code("Stat of a key that was committed", NOT_FOUND, lambda: kit.calls.stat(active))
@@ -47,9 +55,12 @@ def committed_key_is_gone(kit: Kit) -> None:
     expect("parent of a snapshot of the same key", kit.calls.stat(active).parent, name)
 
 
-@GROUP.case(references.TIMES)
+@GROUP.case()
 def times_at_creation(kit: Kit) -> None:
-    """A new snapshot's times are equal and current, with nanoseconds."""
+    """A new snapshot's times are equal and current, with nanoseconds.
+
+    ctr snapshots info shows these times, and tools find old snapshots by them.
+    """
     before = time.time_ns()
     stats = [kit.calls.stat(kit.active()) for _ in range(4)]
     for found in stats:
@@ -60,9 +71,13 @@ def times_at_creation(kit: Kit) -> None:
     expect("whether times are finer than milliseconds", finest, True)
 
 
-@GROUP.case(references.LABELS)
+@GROUP.case(see=references.LABELS)
 def labels_are_kept(kit: Kit) -> None:
-    """Labels of Prepare and View are kept as they are."""
+    """Labels of Prepare and View are kept as they are.
+
+    Labels protect snapshots from the garbage collector and carry the ID maps of containers. A lost
+    label loses the snapshot.
+    """
     labels = {"containerd.io/gc.root": "2024-01-01", "plain": "", "odd": 'a,b="c" é'}
     active, view = kit.key("active"), kit.key("view")
     kit.calls.prepare(active, "", **labels)
@@ -71,18 +86,25 @@ def labels_are_kept(kit: Kit) -> None:
         expect(f"labels of {key}", dict(kit.calls.stat(key).labels), labels)
 
 
-@GROUP.case(references.LABELS)
+@GROUP.case(see=references.LABELS)
 def commit_replaces_labels(kit: Kit) -> None:
-    """Commit replaces the labels of the active snapshot by its own."""
+    """Commit replaces the labels of the active snapshot by its own.
+
+    The labels of an active snapshot, such as that of a lease, are not those of the snapshot that
+    Commit makes of it.
+    """
     active, name = kit.key("active"), kit.key("committed")
     kit.calls.prepare(active, "", old="1")
     kit.calls.commit(name, active, new="2")
     expect("labels after Commit", dict(kit.calls.stat(name).labels), {"new": "2"})
 
 
-@GROUP.case(references.UPDATE)
+@GROUP.case()
 def update_of_one_label(kit: Kit) -> None:
-    """Update with the path labels.KEY changes or removes that label, and no other."""
+    """Update with the path labels.KEY changes or removes that label, and no other.
+
+    ctr snapshots label sends the one label that it changes. All others must stay.
+    """
     key = kit.key("active")
     kit.calls.prepare(key, "", one="1", two="2", three="3")
     answer = kit.calls.update(key, {"one": "x", "three": "y"}, ["labels.one", "labels.two"])
@@ -90,9 +112,13 @@ def update_of_one_label(kit: Kit) -> None:
     expect("labels in Stat", dict(kit.calls.stat(key).labels), {"one": "x", "three": "3"})
 
 
-@GROUP.case(references.UPDATE)
+@GROUP.case()
 def update_of_all_labels(kit: Kit) -> None:
-    """Update with the path labels, or with an empty mask, replaces all labels."""
+    """Update with the path labels, or with an empty mask, replaces all labels.
+
+    A client that sends the whole map expects exactly that map afterwards, without labels from
+    before.
+    """
     key = kit.key("active")
     kit.calls.prepare(key, "", old="1")
     expect("labels", dict(kit.calls.update(key, {"a": "1"}, ["labels"]).labels), {"a": "1"})
@@ -100,9 +126,13 @@ def update_of_all_labels(kit: Kit) -> None:
     expect("labels at last", dict(kit.calls.stat(key).labels), {"b": "2"})
 
 
-@GROUP.case(references.TIMES)
+@GROUP.case()
 def update_moves_one_time(kit: Kit) -> None:
-    """Update changes the time of the last update, and not the time of creation."""
+    """Update changes the time of the last update, and not the time of creation.
+
+    Whether a snapshot was changed since its creation can be seen only if the two times are kept
+    apart.
+    """
     key = kit.active()
     created = kit.calls.stat(key).created_at.ToNanoseconds()
     time.sleep(0.01)
@@ -111,9 +141,13 @@ def update_moves_one_time(kit: Kit) -> None:
     expect("whether its change is later", answer.updated_at.ToNanoseconds() > created, True)
 
 
-@GROUP.case(references.UPDATE)
+@GROUP.case()
 def update_of_other_fields(kit: Kit) -> None:
-    """Update of name, parent, kind or times is InvalidArgument, and changes nothing."""
+    """Update of name, parent, kind or times is InvalidArgument, and changes nothing.
+
+    Names, parents and kinds of snapshots never change. A client that tries it has an error of its
+    own, and must learn of it.
+    """
     key = kit.active()
     before = kit.calls.stat(key)
     for path in ("name", "parent", "kind", "created_at", "updated_at"):
@@ -125,9 +159,13 @@ def update_of_other_fields(kit: Kit) -> None:
     expect("whether Stat returns the same", kit.calls.stat(key) == before, True)
 
 
-@GROUP.case(references.FILTERS)
+@GROUP.case(see=references.FILTERS)
 def list_returns_all(kit: Kit) -> None:
-    """List without a filter returns every snapshot, as Stat does."""
+    """List without a filter returns every snapshot, as Stat does.
+
+    The garbage collector lists the snapshotter's snapshots and removes those that containerd's own
+    records do not name. One that is not listed is never removed.
+    """
     below = kit.committed()
     keys = [below, kit.active(below), kit.committed(below)]
     found = {info.name: info for info in kit.calls.list()}
@@ -137,9 +175,13 @@ def list_returns_all(kit: Kit) -> None:
         )
 
 
-@GROUP.case(references.FILTERS)
+@GROUP.case(see=references.FILTERS)
 def list_with_filters(kit: Kit) -> None:
-    """List applies filters: ==, !=, ~=, presence, quotes; all parts of a filter, any of several."""
+    """List applies filters: ==, !=, ~=, presence, quotes; all parts of a filter, any of several.
+
+    containerd selects snapshots in its filter language. A snapshotter that ignores a filter makes
+    `ctr` and the CRI plugin act on too many.
+    """
     below = kit.committed()
     active, other = kit.key("active"), kit.active(below)
     kit.calls.prepare(active, below, **{"a.b/c": "d e", "mine": below})
@@ -159,16 +201,22 @@ def list_with_filters(kit: Kit) -> None:
         expect(f"List with {filters}", found, expected)
 
 
-@GROUP.case(references.FILTERS)
+@GROUP.case(see=references.FILTERS)
 def bad_filters_are_invalid(kit: Kit) -> None:
-    """List with a malformed filter is InvalidArgument."""
+    """List with a malformed filter is InvalidArgument.
+
+    A filter that cannot be read must not become 'no filter', which selects all snapshots.
+    """
     for text in ("name=", "==x", "name==a b", "name==a,,kind"):
         expect_code(f"List with the filter {text!r}", INVALID, lambda t=text: kit.calls.list(t))  # type: ignore[misc]
 
 
-@GROUP.case(references.USAGE)
+@GROUP.case()
 def usage_is_the_snapshots_own(kit: Kit) -> None:
-    """Usage counts the snapshot's own content, hard links once; a view has none."""
+    """Usage counts the snapshot's own content, hard links once; a view has none.
+
+    The kubelet evicts pods by their usage.
+    """
     name = kit.committed(write=lambda root: (root / "file").write_bytes(bytes(200_000)))
 
     def look() -> str:
@@ -182,17 +230,23 @@ def usage_is_the_snapshots_own(kit: Kit) -> None:
     expect("usage of a view", kit.calls.usage(view).size, 0)
 
 
-@GROUP.case(references.COLLECTION)
+@GROUP.case()
 def cleanup_keeps_snapshots(kit: Kit) -> None:
-    """Cleanup succeeds, and removes nothing that belongs to a snapshot."""
+    """Cleanup succeeds, and removes nothing that belongs to a snapshot.
+
+    containerd calls Cleanup after each garbage collection, while snapshots are in use.
+    """
     name = kit.committed(write=lambda root: (root / "file").write_text("x"))
     kit.calls.cleanup()
     expect("content after Cleanup", list(kit.record(name)), [b"file"])
 
 
-@GROUP.case(references.CALLERS)
+@GROUP.case()
 def callers_at_once(kit: Kit) -> None:
-    """Eight callers prepare, commit and remove snapshots of one parent at once."""
+    """Eight callers prepare, commit and remove snapshots of one parent at once.
+
+    containerd unpacks several images at once.
+    """
     below = kit.committed()
 
     def work(_: int) -> None:

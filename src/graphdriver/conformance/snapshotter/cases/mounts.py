@@ -29,18 +29,26 @@ _KNOWN: Final = {
 with ``=`` may have any value."""
 
 
-@GROUP.case(references.MOUNTS)
+@GROUP.case()
 def prepare_is_writable(kit: Kit) -> None:
-    """The last mount of a Prepare is never read-only, with or without a parent."""
+    """The last mount of a Prepare is never read-only, with or without a parent.
+
+    To newer versions of containerd a read-only last mount means that the layer exists already: they
+    then do not unpack it.
+    """
     for parent in ("", kit.committed(), kit.committed(kit.committed())):
         mounts = kit.calls.prepare(kit.key("active"), parent)
         expect("whether a mount exists", bool(mounts), True)
         expect("whether the last mount is read-only", "ro" in mounts[-1].options, False)
 
 
-@GROUP.case(references.MOUNTS)
+@GROUP.case()
 def mounts_are_repeated(kit: Kit) -> None:
-    """Mounts returns the same as Prepare and View did, at every call."""
+    """Mounts returns the same as Prepare and View did, at every call.
+
+    containerd asks for the mounts again when a container starts, also after its own restart. Other
+    mounts would show another directory.
+    """
     below = kit.committed()
     active, view = kit.key("active"), kit.key("view")
     for key, returned in (
@@ -51,9 +59,13 @@ def mounts_are_repeated(kit: Kit) -> None:
             expect("whether Mounts returns the same", kit.calls.mounts(key) == returned, True)
 
 
-@GROUP.case(references.MOUNTS)
+@GROUP.case()
 def overlay_mounts_have_their_directories(kit: Kit) -> None:
-    """An overlay mount has lowerdir, a writable one also upperdir and workdir, and all exist."""
+    """An overlay mount has lowerdir, a writable one also upperdir and workdir, and all exist.
+
+    containerd's differ writes into the upperdir of a single overlay mount, without mounting it. A
+    directory that does not exist makes the unpack fail.
+    """
     mounts = kit.calls.prepare(kit.key("active"), kit.committed(kit.committed()))
     view = kit.calls.view(kit.key("view"), kit.committed(kit.committed()))
     for one, names in ((mounts[-1], {"lowerdir", "upperdir", "workdir"}), (view[-1], {"lowerdir"})):
@@ -67,9 +79,14 @@ def overlay_mounts_have_their_directories(kit: Kit) -> None:
                 expect(f"whether {name} {directory} is there", os.path.isdir(directory), True)
 
 
-@GROUP.case(references.OPTIONS)
+@GROUP.case(see=references.OPTIONS)
 def mount_options_are_known(kit: Kit) -> None:
-    """Overlay and bind mounts have only options that BuildKit and containerd know."""
+    """Overlay and bind mounts have only options that BuildKit and containerd know.
+
+    If an overlay mount has an option that BuildKit does not know, BuildKit rejects COPY --link, and
+    walks both trees at each export. containerd passes such an option of a bind mount to the kernel,
+    which ignores it.
+    """
     for parent in ("", kit.committed(), kit.committed(kit.committed())):
         active, view = kit.key("active"), kit.key("view")
         for one in (*kit.calls.prepare(active, parent), *kit.calls.view(view, parent)):
@@ -84,9 +101,12 @@ def mount_options_are_known(kit: Kit) -> None:
             expect(f"options of the {one.type} mount that are not known", unknown, [])
 
 
-@GROUP.case(references.READ_ONLY)
+@GROUP.case(see=references.READ_ONLY)
 def views_are_read_only(kit: Kit) -> None:
-    """A view without parent, of one layer or of several, is read-only."""
+    """A view without parent, of one layer or of several, is read-only.
+
+    Many callers mount the same view. What one of them writes, all others see.
+    """
     for parent in ("", kit.committed(), kit.committed(kit.committed())):
         mounts = kit.calls.view(kit.key("view"), parent)
         with kit.shown(mounts) as root:
@@ -97,18 +117,25 @@ def views_are_read_only(kit: Kit) -> None:
         raise Mismatch("writing to a view", "success", "an error")
 
 
-@GROUP.case(references.ROOT)
+@GROUP.case()
 def root_directory_is_open(kit: Kit) -> None:
-    """The root directory of a first snapshot is 0755 and root's."""
+    """The root directory of a first snapshot is 0755 and root's.
+
+    A root directory that is not 0755 keeps every user but root out of the container.
+    """
     with kit.shown(kit.calls.prepare(kit.key("active")), is_new=True) as root:
         found = root.stat()
     expect("mode of the root directory", oct(found.st_mode & 0o7777), oct(0o755))
     expect("owner of the root directory", (found.st_uid, found.st_gid), (0, 0))
 
 
-@GROUP.case(references.CONTENT)
+@GROUP.case(see=references.CONTENT)
 def views_at_once(kit: Kit) -> None:
-    """Several views of one snapshot are mounted at once; one is removed while another stays."""
+    """Several views of one snapshot are mounted at once; one is removed while another stays.
+
+    An image is read by several builds and scanners at once, each with a view of its own. The end of
+    one must not unmount another.
+    """
     name = kit.committed(write=lambda root: (root / "file").write_text("x"))
     keys = [kit.key("view") for _ in range(2)]
     with kit.shown(kit.calls.view(keys[0], name)) as first:
@@ -119,9 +146,12 @@ def views_at_once(kit: Kit) -> None:
         expect("content of the first without the second", os.listdir(first), ["file"])
 
 
-@GROUP.case(references.MANY_LAYERS)
+@GROUP.case()
 def hundred_and_twenty_eight_layers(kit: Kit) -> None:
-    """In a chain of 128 snapshots, the topmost shows files of the first and the last."""
+    """In a chain of 128 snapshots, the topmost shows files of the first and the last.
+
+    Mount options that are longer than a page are truncated or rejected.
+    """
     name = ""
     for number in range(128):
         text = str(number)
