@@ -8,12 +8,13 @@ SERVES := $(VENV)/.serves
 READY  := $(VENV)/.ready
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
-.PHONY: help run test test-long lint docs fuzz soak clean
+.PHONY: help run test test-long records lint docs fuzz soak clean
 
 help:
 	@echo 'make run [ARGS="vfs -v"]         serve a driver (the best one for this machine) to a Docker daemon'
 	@echo 'make test [ARGS="tests/layer"]   run the tests'
 	@echo 'make test-long [ARGS=...]        run all tests with more repetitions, and those marked long'
+	@echo 'make records                     run what the compatibility table is made of, and make it'
 	@echo 'make lint                        check style and types'
 	@echo 'make docs                        build the documentation site in build/site'
 	@echo 'make fuzz [SECONDS=3600]         fuzz the reader of tar headers'
@@ -36,6 +37,21 @@ test-long: $(READY)
 	$(if $(ARGS),,GRAPHDRIVER_LONG=1 tests/on_debian sid -m "" --timeout 7200 tests/newer)
 	$(if $(ARGS),,tests/with_python_of trixie $(NO_ENGINE))
 	$(if $(ARGS),,tests/with_python_of sid $(NO_ENGINE))
+
+# What docs/compatibility.md tells is made of the records of these runs.
+RECORDS  := tests/release/records
+RECORDED := --numprocesses 2 --dist loadfile
+NEWER    := tests/newer tests/containerd/test_containerd.py
+
+records: $(READY)
+	$(VENV)/bin/pytest $(RECORDED) --record=$(RECORDS)/debian-12-docker.json tests/e2e
+	$(VENV)/bin/pytest $(RECORDED) --record=$(RECORDS)/debian-12-containerd.json tests/containerd
+	tests/on_debian trixie $(RECORDED) --record=$(RECORDS)/debian-13-engines.json $(NEWER) tests/e2e/test_overlay2.py
+	tests/on_debian sid $(RECORDED) --record=$(RECORDS)/debian-unstable-engines.json $(NEWER)
+	$(VENV)/bin/pytest $(RECORDED) --record=$(RECORDS)/debian-12-python.json $(NO_ENGINE)
+	tests/with_python_of trixie $(RECORDED) --record=$(RECORDS)/debian-13-python.json $(NO_ENGINE)
+	tests/with_python_of sid $(RECORDED) --record=$(RECORDS)/debian-unstable-python.json $(NO_ENGINE)
+	$(VENV)/bin/python -m tests.release.compatibility
 
 lint: $(READY)
 	$(VENV)/bin/ruff check

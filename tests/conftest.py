@@ -130,6 +130,18 @@ def _sendable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record", metavar="FILE", help="write which tests ran, and on what, to FILE")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if os.environ.get("CI") == "true":
         config.pluginmanager.register(SkipPolice(), "skip-police")
+    if record := config.getoption("record"):
+        from tests.support.run_record import (
+            RunRecord,
+        )  # needs graphdriver, which tests of this file lack
+
+        config.pluginmanager.register(
+            RunRecord(Path(record), config.invocation_params.args), "run-record"
+        )

@@ -116,6 +116,7 @@ OTHERS_OPTIONS = {
     "ctr": {"--uidmap", "--gidmap", "--remap-labels"},
     "docker": {"--privileged", "--rm", "--size", "--storage-opt"},
     "dockerd": {"--experimental", "--storage-opt", "--userns-remap"},
+    "pytest": {"--record"},
     "unshare": {"--user"},
     "COPY": {"--link"},
     "RUN": {"--mount"},

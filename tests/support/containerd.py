@@ -13,6 +13,7 @@ from pathlib import Path
 from graphdriver.linux.mountinfo import mount_points
 from tests.support.containerd_images import write_image
 from tests.support.ground import engine, tool
+from tests.support.pairings import Pairing, noted
 
 TIMEOUT = 120.0
 IMAGE = "docker.io/library/image:latest"
@@ -65,6 +66,8 @@ class Containerd:
     ) -> None:
         self.folder = folder
         self._namespace = namespace
+        self._snapshotter = address
+        self._pairing: Pairing | None = None
         self._process: subprocess.Popen[bytes]
         self._config = folder / "c.toml"
         self._config.write_text(
@@ -97,6 +100,10 @@ class Containerd:
             assert self._process.poll() is None, (self.folder / "c.log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.05)
+        if noted.is_recording:
+            self._pairing = noted.of_containerd(
+                self.ctr("version"), f"{self.folder}/c.sock", self._snapshotter
+            )
 
     def stop(self) -> None:
         """Stop it in good order; containers live on."""
@@ -124,6 +131,7 @@ class Containerd:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run its client, whether or not it succeeds."""
+        noted.note(self._pairing)
         where = ("-a", f"{self.folder}/c.sock", "-n", self._namespace)
         command = [*engine("ctr"), *where, *words]
         return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)

@@ -18,6 +18,7 @@ from typing import IO
 from graphdriver.drivers.overlay.aliases import ALIASES
 from tests.support import leftovers
 from tests.support.ground import Docker
+from tests.support.pairings import Pairing, noted
 
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 60.0
@@ -55,6 +56,7 @@ class Daemon:
         self._docker = docker
         self._process: subprocess.Popen[bytes] | None = None
         self._ended_badly = False
+        self._pairing: Pairing | None = None
         self._config = {
             "experimental": True,
             "bridge": "none",
@@ -123,6 +125,14 @@ class Daemon:
             if time.monotonic() > deadline:
                 raise DockerError(f"dockerd did not answer in {START_TIMEOUT} s{self._tail()}")
             time.sleep(0.05)
+        if noted.is_recording:
+            self._pairing = self._find_pairing()
+
+    def _find_pairing(self) -> Pairing | None:
+        info = json.loads(self.docker("info", "--format={{json .}}"))
+        managed = self.data_root.glob(f"plugins/*/propagated-mount/{self.storage_driver}")
+        homes = (self.root / self.storage_driver, *managed)
+        return noted.of_docker(info, homes, str(self._config.get("containerd", "")))
 
     def stop(self) -> None:
         """Stop the daemon in good order, its containers with it."""
@@ -239,6 +249,7 @@ class Daemon:
 
     def command(self, arguments: Sequence[str]) -> list[str]:
         """Return the whole command line of a docker command to this daemon."""
+        noted.note(self._pairing)
         return [*self._docker.client, f"--host=unix://{self.socket}", *arguments]
 
     def environment(self, env: Mapping[str, str] | None) -> dict[str, str]:
