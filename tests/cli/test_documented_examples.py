@@ -20,7 +20,7 @@ import pytest
 
 from graphdriver import Client
 from graphdriver.cli import main
-from tests.support import certificates
+from tests.support import certificates, documented
 from tests.support.command import environment
 from tests.support.docker_root import DockerRoot
 from tests.support.documented import ROOT, Block, blocks, pages
@@ -303,40 +303,39 @@ RUN: dict[str, Callable[[str, Ground], None]] = {
 }
 """What runs an example, by its first line."""
 
-ELSEWHERE = {
-    "graphdriver package overlay2 --name example/overlay2:1": "tests/e2e/test_managed_plugin.py",
-    "dockerd --experimental -s example/overlay2:1": "tests/e2e/test_managed_plugin.py",
-    "dockerd -s vfs": "tests/e2e/test_managed_plugin.py",
-    "promtool check config contrib/prometheus/prometheus.yml": "tests/project/test_contrib.py",
-    "pip install opentelemetry-distro opentelemetry-exporter-otlp": "tests/cli/test_traces.py",
-    "curl --silent --unix-socket /run/docker/plugins/py-vfs.sock"
-    " http://plugin/graphdriver/status": "tests/docker/test_questions.py",
-    'grep -E "^(Cap|NoNewPrivs)" /proc/$(systemctl show --value --property=MainPID'
-    " py-vfs.service)/status": "tests/cli/test_privileges.py",
-    "import os, shutil, subprocess, sys": "tests/project/test_structure.py",  # the example's own
-    "python examples/plain_folders.py plain-folders": "tests/e2e/test_examples.py",
-    "dockerd --experimental -s py-overlay2": "tests/e2e/test_overlay2.py",
-    "ctr image import --snapshotter mine image.tar": "tests/containerd/test_containerd.py",
-    "umask 077": "tests/support/certificates.py",
-    "python3 -m venv /opt/graphdriver": "tests/cli/test_systemd.py",
-    "systemctl kill --signal=SIGUSR1 --kill-whom=main py-vfs.service": "tests/cli/test_stacks.py",
-}
-"""Where else an example is run: it needs a daemon, or systemd, or changes the machine."""
+NOT_RUN = {("docs/performance.md", "PYTHONPATH=. .venv/bin/python benchmarks/layers.py overlay2")}
+"""The examples that nothing runs, by page and first line; a comment in the page says why."""
 
 
 def examples() -> list[Block]:
     return [one for one in blocks() if one.language in ("python", "sh")]
 
 
-def test_every_example_is_run_somewhere() -> None:
-    shown = [one.first_line for one in examples()]
-    assert sorted(shown) == sorted([*RUN, *ELSEWHERE])
-    assert all((ROOT / file).exists() for file in ELSEWHERE.values())
+def test_every_example_is_run_somewhere_or_says_why_not() -> None:
+    here = [one.first_line for one in examples() if not (one.run_by or one.not_run)]
+    assert sorted(here) == sorted(RUN)
+    elsewhere = {(one.page, one.run_by) for one in examples() if one.run_by}
+    assert not {(page, file) for page, file in elsewhere if not (ROOT / file).is_file()}
+    assert {(one.page, one.first_line) for one in examples() if one.not_run} == NOT_RUN
+
+
+def test_a_block_says_where_it_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        "<!-- run by tests/a.py -->\n```sh\na\n```\n\n"
+        "<!-- not run: why -->\n```sh\nb\n```\n"
+        "```sh\nc\n```\n"
+    )
+    monkeypatch.setattr(documented, "pages", lambda: {"page": text})
+    assert [(one.text, one.run_by, one.not_run) for one in documented.blocks()] == [
+        ("a\n", "tests/a.py", ""),
+        ("b\n", "", "why"),
+        ("c\n", "", ""),
+    ]
 
 
 @pytest.mark.parametrize(
     "example",
-    [one for one in examples() if one.first_line in RUN],
+    [one for one in examples() if not (one.run_by or one.not_run)],
     ids=lambda one: f"{one.page}: {one.first_line[:40]}",
 )
 def test_an_example_runs(example: Block, ground: Ground) -> None:

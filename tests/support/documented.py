@@ -10,14 +10,30 @@ ROOT = Path(__file__).parents[2]
 
 PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/**/*.md"]
 
+_FENCE = re.compile(
+    r"(?:^<!-- (?:run by (\S+)|not run: ([^\n]+)) -->\n)?^```(\w*)\n(.*?)^```$",
+    re.DOTALL | re.MULTILINE,
+)
+
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code in a page."""
+    """A block of code in a page.
+
+    Attributes:
+        page: the path of the page.
+        language: what stands behind the fence.
+        text: the code.
+        run_by: the file that runs it, if it is not `tests.cli.test_documented_examples`; from a comment
+            above it, which the reader does not see: ``<!-- run by tests/… -->``.
+        not_run: why nothing runs it: ``<!-- not run: … -->``.
+    """
 
     page: str
     language: str
     text: str
+    run_by: str = ""
+    not_run: str = ""
 
     @property
     def first_line(self) -> str:
@@ -33,11 +49,10 @@ def pages() -> dict[str, str]:
 
 def blocks() -> list[Block]:
     """Return all blocks of code."""
-    fence = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
     return [
-        Block(page, language, code)
+        Block(page, language, code, run_by, not_run)
         for page, text in pages().items()
-        for language, code in fence.findall(text)
+        for run_by, not_run, language, code in _FENCE.findall(text)
     ]
 
 
