@@ -342,6 +342,45 @@ def test_an_example_runs(example: Block, ground: Ground) -> None:
     RUN[example.first_line](example.text, ground)
 
 
+# --- what commands print --------------------------------------------------------------------------
+
+SESSIONS = [
+    (one.page, command, output)
+    for one in blocks()
+    for command, output in re.findall(
+        r"^\$ (graphdriver (?:status|layers|inspect|du) .*)\n((?:(?!\$ ).*\n)+)",
+        one.text,
+        re.MULTILINE,
+    )
+]
+"""Pages, commands that look at a plugin, and what they print there."""
+
+
+def columns(output: str) -> list[list[str]]:
+    """Return the heads of the tables in an output."""
+    words_of_lines = (line.split() for line in output.splitlines())
+    return [line for line in words_of_lines if len(line) > 2 and all(map(str.isupper, line))]
+
+
+def labels(output: str) -> list[str]:
+    """Return the labels of the lines that have one, as ``driver   overlay2 for docker``."""
+    return re.findall(r"^([a-z]+(?: [a-z]+)?) {2,}\S", output, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("page", "command", "output"), SESSIONS)
+def test_an_output_has_the_columns_and_labels_of_a_real_one(
+    page: str, command: str, output: str, ground: Ground
+) -> None:
+    docker = DockerRoot(ground.directory / "root")
+    with ground.serves(), Client(ground.name, timeout=60) as client:
+        client.init(str(docker.home))
+        client.create("shop-web")
+        client.get("shop-web")
+        real = ground.run(command.replace("py-overlay2", ground.name))
+    assert columns(real) == columns(output), page
+    assert {*labels(real)} <= {*labels(output)}, page
+
+
 # --- commands and names ---------------------------------------------------------------------------
 
 
