@@ -36,7 +36,7 @@ def pages() -> dict[str, str]:
             f"::: graphdriver.{name}\n\n" for name in names
         )
     for file, (title, module) in _MODULES.items():
-        found[file] = f"# {title}\n\n::: {module}\n    options: {{ show_root_toc_entry: false }}\n"
+        found[file] = f"# {title}\n\n::: {module}\n    options: {{ show_root_heading: false }}\n"
     return found
 
 
