@@ -70,7 +70,7 @@ def test_a_run_begins_with_the_cases_to_solve_first_and_stops_when_enough_have_f
     result = conform("--exec", plugin("new-layers-are-closed"), *words)
     told = without_times(result.stdout)
     ran = [line.split()[1] for line in told.partition("\n\n")[0].splitlines()]
-    assert ran == [FIRST[0], *FIRST[2:5]]
+    assert ran == list(FIRST[:4])
     assert told.endswith(
         """
 
@@ -261,7 +261,8 @@ def test_a_plugin_that_refuses_everything_without_a_word_is_told_by_call_and_sta
     assert result.returncode == 1
     assert result.stderr.decode() == (
         "graphdriver conform: Activate: the plugin answered with status 404 and no text; "
-        "expected 200, or a text that says what is wrong\n"
+        "expected 200, or a text that says what is wrong; "
+        "no case runs before a plugin accepts Activate and Init\n"
     )
 
 
@@ -291,6 +292,27 @@ def test_nothing_is_left_behind(folder: Path) -> None:
     states = [name for _, directories, files in found for name in (*directories, *files)]
     assert [name for name in states if folder.name in name] == []
 
+
+def test_a_plugin_that_refuses_init_is_told_with_its_last_lines(folder: Path) -> None:
+    (folder / "refuses.py").write_text(REFUSES)
+    command = f"{SERVE} refuses:Driver --socket {{socket}}"
+    result = graphdriver("conform", "--exec", command, path=str(folder))
+    assert (result.returncode, result.stdout) == (1, b"")
+    told = result.stderr.decode()
+    assert told.startswith("graphdriver conform: Init: init: no room here; no case runs before")
+    assert "; its last lines:\n" in told
+    assert "no room here" in told.partition("its last lines:")[2]
+
+
+REFUSES = """\
+from graphdriver import GraphDriverError
+from graphdriver.drivers.vfs.driver import VfsDriver
+
+
+class Driver(VfsDriver):
+    def init(self, home, options, uid_maps, gid_maps):
+        raise GraphDriverError("no room here")
+"""
 
 MODULES = {
     "broken": ("class Driver(:\n    pass\n", "SyntaxError: invalid syntax"),

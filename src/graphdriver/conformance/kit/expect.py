@@ -51,11 +51,12 @@ def expect_tree(what: str, saw: Mapping[bytes, Facts], expected: Mapping[bytes, 
     paths = sorted(
         path
         for path in saw.keys() | expected.keys()
-        if not _is_same(saw.get(path), expected.get(path))
+        if _rounded(saw.get(path), expected.get(path)) != expected.get(path)
     )
     if paths:
         first = paths[0]
-        one, other = saw.get(first), expected.get(first)
+        other = expected.get(first)
+        one = _rounded(saw.get(first), other)
         others = f", and {len(paths) - 1} others" if len(paths) > 1 else ""
         raise Mismatch(
             f"{what}, at {first!r}{others}", _differing(one, but=other), _differing(other, but=one)
@@ -81,10 +82,11 @@ def expect_soon(what: str, look: Callable[[], str], expected: str, patience: flo
         time.sleep(0.05)
 
 
-def _is_same(one: Facts | None, other: Facts | None) -> bool:
-    if one and other and abs(one.mtime_ns - other.mtime_ns) < 2000:
-        return one._replace(mtime_ns=other.mtime_ns) == other
-    return one == other
+def _rounded(facts: Facts | None, like: Facts | None) -> Facts | None:
+    """Return facts with the time of others, if both times are the same for `expect_tree`."""
+    if facts and like and abs(facts.mtime_ns - like.mtime_ns) < 2000:
+        return facts._replace(mtime_ns=like.mtime_ns)
+    return facts
 
 
 def _differing(facts: Facts | None, *, but: Facts | None) -> str:

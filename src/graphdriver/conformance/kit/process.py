@@ -68,7 +68,7 @@ class Process:
                 return
             time.sleep(0.01)
         raise UnreachableError(
-            f"the plugin does not listen at {self.socket} after {START_IN:.0f} s; {self._wrote()}",
+            f"the plugin does not listen at {self.socket} after {START_IN:.0f} s; {self.wrote()}",
             hint="the command must listen at the path that replaces {socket}",
         )
 
@@ -89,9 +89,10 @@ class Process:
             if self._running:
                 self._running.wait(patience)
         how = self.died() or "runs, but does not answer"
-        return UnreachableError(f"the plugin {how}; {self._wrote()}")
+        return UnreachableError(f"the plugin {how}; {self.wrote()}")
 
-    def _wrote(self) -> str:
+    def wrote(self) -> str:
+        """Return its last lines, for an error."""
         lines = self.written()
         return "\n  ".join(["its last lines:", *lines]) if lines else "it wrote nothing"
 

@@ -91,6 +91,21 @@ class LocalSubject(Subject):
             self._retire(own)
 
 
+@contextlib.contextmanager
+def _named(call: str) -> Iterator[None]:
+    """Name the call in the plugin's error for the length of a ``with`` block."""
+    try:
+        yield
+    except UnreachableError:
+        raise
+    except GraphDriverError as error:
+        raise GraphDriverError(
+            str(error).removeprefix(f"{call}: "),
+            hint="no case runs before a plugin accepts Activate and Init",
+            call=call,
+        ) from error
+
+
 class SocketSubject(Subject):
     """A plugin that runs already, and that no daemon uses.
 
@@ -109,8 +124,10 @@ class SocketSubject(Subject):
         super().__init__(directory, home, homes)
         self._address = address
         self._client = Client(address, ANSWER_IN)
-        self._client.activate()
-        self._client.init(self.home, [], [], [])
+        with _named("Activate"):
+            self._client.activate()
+        with _named("Init"):
+            self._client.init(self.home, [], [], [])
 
     def __enter__(self) -> Self:
         return self
@@ -173,6 +190,9 @@ class ExecSubject(Subject):
             return SocketSubject(address, self._directory, self.home, self.homes)
         except UnreachableError as error:  # it took the connection, and ended
             raise self._process.ended(patience=5.0) from error
+        except GraphDriverError as error:
+            error.hint = f"{error.hint}; {self._process.wrote()}"
+            raise
 
     def kit(self) -> contextlib.AbstractContextManager[Kit]:
         self._process.look()

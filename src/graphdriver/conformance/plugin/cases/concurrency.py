@@ -107,8 +107,8 @@ def sixty_four_connections(kit: Kit) -> None:
 def callers_with_layers_of_their_own(kit: Kit) -> None:
     """Eight callers create, write, read and remove layers at once, and each sees its own.
 
-    Pulls, builds and containers work at the same time. State that is shared between layers, such as
-    a current directory or a umask, mixes them up.
+    Pulls, builds and containers work at the same time. State that is shared between
+    layers, such as a temporary file or a current directory, mixes them up.
     """
     base = kit.layer(fill=lambda root: (root / "base").write_text("base"))
 

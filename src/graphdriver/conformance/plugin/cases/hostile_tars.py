@@ -137,6 +137,7 @@ def writing_to_a_symbolic_link(kit: Kit) -> None:
     id = outside.apply(link, tars.file(b"a", b"overwritten", mode=0o777, uid=1234))
     if id:
         with kit.shown(id) as root:
+            expect("whether the link is still there", (root / "a").is_symlink(), False)
             expect("the file in place of the link", (root / "a").read_bytes(), b"overwritten")
 
 

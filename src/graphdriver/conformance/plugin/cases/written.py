@@ -81,7 +81,9 @@ def steps_of_a_build(kit: Kit) -> None:
         os.chown(root / "usr" / "bin" / "tool.new", 5, 6)
         os.rename(root / "usr" / "bin" / "tool.new", root / "usr" / "bin" / "tool")
 
-    base = kit.applied(kit.diff(kit.layer(fill=build_at)))
+    first = kit.layer(fill=build_at)
+    base = kit.applied(kit.diff(first))
+    expect_tree("the first layer's Diff, applied", kit.record(base), kit.record(first))
     built = [base]
     for step in (edit, install, upgrade):
         built.append(kit.layer(built[-1], step))
