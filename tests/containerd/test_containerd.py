@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,11 +11,9 @@ import pytest
 
 from graphdriver.conformance.kit.tree import Facts, record
 from graphdriver.linux.mountinfo import mount_points
-from tests.support.containerd import IMAGE, Containerd, imported
+from tests.support.containerd import IMAGE, Containerd, imported, shown
 from tests.support.containerd_images import busybox, chain_id, ten_layers, write_image
-from tests.support.ground import tool
 from tests.support.long import times
-from tests.support.mounting import mount
 from tests.support.snapshotter import Snapshotter
 
 FILES = times(gate=4000, long=20_000)
@@ -27,22 +23,6 @@ FILES = times(gate=4000, long=20_000)
 def containerd(folder: Path, snapshotter: Snapshotter) -> Iterator[Containerd]:
     with Containerd(folder, snapshotter.address).running() as running:
         yield running
-
-
-@contextlib.contextmanager
-def shown(containerd: Containerd, snapshotter: str, name: str, place: Path) -> Iterator[str]:
-    """Mount a committed snapshot as containerd is told to; the view may be collected meanwhile."""
-    place.mkdir()
-    use = ("snapshot", "--snapshotter", snapshotter)
-    line = containerd.ctr(*use, "view", "--target", str(place), "shown", name)
-    _, _, kind, source, _, _, options = line.split()  # mount -t KIND SOURCE PLACE -o OPTIONS
-    mount(kind, source, str(place), options)
-    try:
-        yield str(place)
-    finally:
-        subprocess.run([tool("umount"), str(place)], check=True)
-        place.rmdir()
-        containerd.run(*use, "rm", "shown")
 
 
 def becomes(true: Callable[[], object]) -> None:

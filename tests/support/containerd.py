@@ -12,7 +12,9 @@ from pathlib import Path
 
 from graphdriver.linux.mountinfo import mount_points
 from tests.support.containerd_images import write_image
+from tests.support.filesystems import unmount
 from tests.support.ground import engine, tool
+from tests.support.mounting import mount
 from tests.support.pairings import Pairing, noted
 
 TIMEOUT = 120.0
@@ -37,12 +39,20 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"
 [[plugins."io.containerd.transfer.v1.local".unpack_config]]
   platform = "linux/amd64"
   snapshotter = "ours"
-  differ = "walking"
+  differ = "{differ}"
 
 [[plugins."io.containerd.transfer.v1.local".unpack_config]]
   platform = "linux/amd64"
   snapshotter = "overlayfs"
   differ = "walking"
+"""
+_DIFF_SERVICE = """
+[proxy_plugins.ours-diff]
+  type = "diff"
+  address = "{address}"
+
+[plugins."io.containerd.service.v1.diff-service"]
+  default = ["ours-diff", "walking"]
 """
 
 
@@ -55,6 +65,8 @@ class Containerd:
         capabilities: of the snapshotter.
         namespace: of all that its client makes. The state of running containers is kept in
             ``/run/containerd/runc/NAMESPACE``, for every containerd of the machine.
+        our_differ: whether layers are applied and made by the snapshotter's diff service; needs
+            containerd 1.7.20.
     """
 
     def __init__(
@@ -63,6 +75,8 @@ class Containerd:
         address: str,
         capabilities: Sequence[str] = (),
         namespace: str = "default",
+        *,
+        our_differ: bool = False,
     ) -> None:
         self.folder = folder
         self._namespace = namespace
@@ -71,7 +85,13 @@ class Containerd:
         self._process: subprocess.Popen[bytes]
         self._config = folder / "c.toml"
         self._config.write_text(
-            _CONFIG.format(folder=folder, address=address, capabilities=list(capabilities))
+            _CONFIG.format(
+                folder=folder,
+                address=address,
+                capabilities=list(capabilities),
+                differ="ours-diff" if our_differ else "walking",
+            )
+            + (_DIFF_SERVICE.format(address=address) if our_differ else "")
         )
 
     @contextlib.contextmanager
@@ -131,10 +151,17 @@ class Containerd:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run its client, whether or not it succeeds."""
-        noted.note(self._pairing)
-        where = ("-a", f"{self.folder}/c.sock", "-n", self._namespace)
-        command = [*engine("ctr"), *where, *words]
+        command = self._command(words)
         return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+
+    def output(self, *words: str) -> bytes:
+        """Run its client; return the bytes that it writes."""
+        command = self._command(words)
+        return subprocess.run(command, stdout=subprocess.PIPE, timeout=TIMEOUT, check=True).stdout
+
+    def _command(self, words: Sequence[str]) -> list[str]:
+        noted.note(self._pairing)
+        return [*engine("ctr"), "-a", f"{self.folder}/c.sock", "-n", self._namespace, *words]
 
     def inside(self, container: str, *words: str) -> str:
         """Run a program in a container; return what it prints, whether or not it succeeds."""
@@ -157,3 +184,19 @@ def imported(containerd: Containerd, folder: Path, layers: list[bytes]) -> None:
     """Import an image with these layers, called `IMAGE`, onto the snapshotter."""
     write_image(folder / "image.tar", "image:latest", layers)
     containerd.ctr("image", "import", "--snapshotter", "ours", str(folder / "image.tar"))
+
+
+@contextlib.contextmanager
+def shown(containerd: Containerd, snapshotter: str, name: str, place: Path) -> Iterator[str]:
+    """Mount a committed snapshot as containerd is told to; the view may be collected meanwhile."""
+    place.mkdir()
+    use = ("snapshot", "--snapshotter", snapshotter)
+    line = containerd.ctr(*use, "view", "--target", str(place), "shown", name)
+    _, _, kind, source, _, _, options = line.split()  # mount -t KIND SOURCE PLACE -o OPTIONS
+    mount(kind, source, str(place), options)
+    try:
+        yield str(place)
+    finally:
+        unmount(place)
+        place.rmdir()
+        containerd.run(*use, "rm", "shown")

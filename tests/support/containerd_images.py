@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
 import os
 import shutil
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from backports import zstd
 
 from graphdriver.conformance.kit.tree import CAPABILITY
 from graphdriver.conformance.plugin import tars
@@ -43,6 +46,39 @@ def write_image(path: Path, name: str, layers: Sequence[bytes]) -> None:
         for one, layer in zip(names, layers, strict=True):
             _add(archive, one, layer)
         _add(archive, "manifest.json", json.dumps(manifest).encode())
+
+
+_COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    "gzip": gzip.compress,
+    "zstd": zstd.compress,
+}
+
+
+def write_oci_image(path: Path, name: str, layers: Sequence[bytes], compression: str = "") -> None:
+    """Write an image as an OCI layout, its layers as they are or compressed by gzip or zstd."""
+    ids = [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers]
+    config = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": ids}}
+    compress = _COMPRESS[compression]
+    kind = "application/vnd.oci.image"
+    suffix = f"+{compression}" if compression else ""
+    with tarfile.open(path, "w") as archive:
+
+        def added(media_type: str, data: bytes) -> dict[str, object]:
+            digest = hashlib.sha256(data).hexdigest()
+            _add(archive, f"blobs/sha256/{digest}", data)
+            return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}
+
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": f"{kind}.manifest.v1+json",
+            "config": added(f"{kind}.config.v1+json", json.dumps(config).encode()),
+            "layers": [added(f"{kind}.layer.v1.tar{suffix}", compress(layer)) for layer in layers],
+        }
+        top = added(f"{kind}.manifest.v1+json", json.dumps(manifest).encode())
+        top["annotations"] = {"io.containerd.image.name": name}
+        _add(archive, "index.json", json.dumps({"schemaVersion": 2, "manifests": [top]}).encode())
+        _add(archive, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:

@@ -15,6 +15,7 @@ from typing import Final, Self
 
 from graphdriver.conformance.snapshotter.calls import Calls
 from tests.support.filesystems import loop
+from tests.support.leftovers import mounts_below
 
 TIMEOUT = 60.0
 DRIVERS: Final = ("vfs", "overlay2", "erofs", "btrfs", "fuse-overlayfs")
@@ -47,6 +48,7 @@ class Snapshotter:
         self.log = folder / "s.log"
         self._command = [*program, "snapshotter", driver]
         self._command += ["--address", self.address, "--root", str(self.root), *options]
+        self._command += ["--containerd-socket", str(folder / "c.sock")]
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -88,4 +90,8 @@ def on_driver(driver: str, folder: Path) -> Iterator[Snapshotter]:
     """Run one for the length of a ``with`` block; btrfs has a filesystem of its own."""
     with contextlib.ExitStack() as held:
         place = held.enter_context(loop("btrfs", folder)) if driver == "btrfs" else folder
-        yield held.enter_context(Snapshotter(folder, driver, root=place / "snapshots"))
+        with Snapshotter(folder, driver, root=place / "snapshots") as snapshotter:
+            yield snapshotter
+        # An image of erofs stays mounted without the snapshotter: containers go on.
+        for point in mounts_below(snapshotter.root):
+            subprocess.run(["umount", "--lazy", point], check=True)

@@ -49,6 +49,12 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help=f"(default: {snapshotter_root('NAME')})",
     )
+    parser.add_argument(
+        "--containerd-socket",
+        metavar="SOCKET",
+        help="where containerd listens; the diff service reads and writes layers there"
+        " (default: /run/containerd/containerd.sock)",
+    )
     parser.add_argument("--group", help="a group, by name or number, that may call it besides root")
     configure_options(parser)
     parser.add_argument(
@@ -106,7 +112,7 @@ def _serve(arguments: argparse.Namespace, name: str, address: str, root: str) ->
     notifier = Notifier.wanted() if "NOTIFY_SOCKET" in os.environ else None
     snapshots = Snapshots(make(driver.name), root, arguments.opt)
     try:
-        server = SnapshotterServer(snapshots, address, arguments.group)
+        server = SnapshotterServer(snapshots, address, arguments.group, arguments.containerd_socket)
     except BaseException:
         snapshots.close()
         raise

@@ -11,8 +11,9 @@
 - `held_gets`: which snapshots hold a Get.
 - `visibility`: whether containerd sees what is mounted here.
 - `remap`: snapshots for user namespaces.
+- `diff`: the diff service.
 - `callers`: which processes are connected.
 - `daemon_client`: asks containerd for its version and its snapshotters.
 - `config`: containerd's configuration, printed.
-- `compile`: makes ``_messages_pb2`` from ``snapshots.proto``.
+- `compile`: makes ``_messages_pb2`` from ``messages.proto``.
 """

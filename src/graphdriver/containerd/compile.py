@@ -1,6 +1,6 @@
-"""Generate ``_messages_pb2.py`` from ``snapshots.proto``: ``python -m graphdriver.containerd.compile``.
+"""Generate ``_messages_pb2.py`` from ``messages.proto``: ``python -m graphdriver.containerd.compile``.
 
-It needs grpcio-tools. protoc registers a file under its name, and others may register ``snapshots`` in
+It needs grpcio-tools. protoc registers a file under its name, and others may register ``messages`` in
 the same process: so it is compiled under a private name.
 """
 
@@ -27,7 +27,7 @@ def compile_into(directory: str) -> None:
     known = importlib.resources.files("grpc_tools") / "_proto"
     with tempfile.TemporaryDirectory() as own:
         # protoc names its output after its input, and registers it under that name.
-        shutil.copy(os.path.join(DIRECTORY, "snapshots.proto"), os.path.join(own, f"{NAME}.proto"))
+        shutil.copy(os.path.join(DIRECTORY, "messages.proto"), os.path.join(own, f"{NAME}.proto"))
         words = [f"-I{own}", f"-I{known}", f"--python_out={directory}", f"--pyi_out={directory}"]
         if protoc.main(["protoc", *words, f"{NAME}.proto"]) != 0:
             raise RuntimeError("protoc failed")

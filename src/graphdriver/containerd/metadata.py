@@ -154,6 +154,11 @@ class Metadata:
             raise LayerNotFoundError(f"the snapshot {key!r} does not exist")
         return found[0]
 
+    def numbered(self, number: int) -> Snapshot | None:
+        """Return the snapshot of a number, if there is one."""
+        found = self._find("WHERE s.number = ?", number)
+        return found[0] if found else None
+
     def _find(self, which: str, *values: object) -> list[Snapshot]:
         rows = self._database.read(f"{_SELECT} {which}", values)
         try:

@@ -17,7 +17,11 @@ from typing import Final, Self
 
 import grpc
 
+from graphdriver.containerd import daemon_client
 from graphdriver.containerd.callers import Callers
+from graphdriver.containerd.diff.content import ContentStore
+from graphdriver.containerd.diff.differ import Differ
+from graphdriver.containerd.diff.service import handlers as diff_handlers
 from graphdriver.containerd.questions import questions
 from graphdriver.containerd.service import handlers
 from graphdriver.containerd.snapshots import Snapshots
@@ -41,14 +45,22 @@ class SnapshotterServer:
         snapshots: the snapshots of a root.
         address: the absolute path of a unix socket.
         group: the name or number of a group that may call it besides root.
+        containerd: the path of containerd's own socket, for the diff service; by default the usual one.
 
     Raises:
         InUseError: another process listens there.
         UnsupportedError: the path or the group cannot be used.
     """
 
-    def __init__(self, snapshots: Snapshots, address: str, group: str | None = None) -> None:
+    def __init__(
+        self,
+        snapshots: Snapshots,
+        address: str,
+        group: str | None = None,
+        containerd: str | None = None,
+    ) -> None:
         self._snapshots = snapshots
+        self._content = ContentStore(os.path.abspath(containerd or daemon_client.SOCKET))
         self.address = os.path.abspath(address)
         gid = group_id(group)
         directory = os.path.dirname(self.address)
@@ -66,6 +78,7 @@ class SnapshotterServer:
             self._server.add_generic_rpc_handlers(
                 (
                     handlers(snapshots, self._callers),
+                    diff_handlers(Differ(snapshots, self._content), snapshots.served),
                     questions(snapshots.served, self._callers, self._questions),
                 )
             )
@@ -113,6 +126,7 @@ class SnapshotterServer:
         self._server.stop(GRACE).wait()
         self._pool.shutdown()
         self._questions.shutdown()
+        self._content.close()
         self._snapshots.close()
         self._lock.release()
 

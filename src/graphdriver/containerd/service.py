@@ -30,6 +30,7 @@ CODES: Final = {
     Kind.UNFINISHED: grpc.StatusCode.FAILED_PRECONDITION,
     Kind.DAMAGED: grpc.StatusCode.DATA_LOSS,
     Kind.NOT_READY: grpc.StatusCode.UNAVAILABLE,
+    Kind.UNKNOWN_CALL: grpc.StatusCode.UNIMPLEMENTED,
 }
 """The gRPC code for each kind of error; INTERNAL for all others."""
 
@@ -119,7 +120,7 @@ def _answering(served: ServedHome, name: str, answered: Callable[[Any], Any]) ->
     """Return the handler of a call that is answered with one message."""
 
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
-        with _logged(served, name, request, context):
+        with logged(served, name, request, context):
             return answered(request)
 
     return answer
@@ -131,14 +132,14 @@ def _streaming(
     """Return the handler of a call that is answered with a stream of messages."""
 
     def answer(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-        with _logged(served, name, request, context):
+        with logged(served, name, request, context):
             yield from answered(request)
 
     return answer
 
 
 @contextlib.contextmanager
-def _logged(
+def logged(
     served: ServedHome, name: str, request: Any, context: grpc.ServicerContext
 ) -> Iterator[None]:
     """Log a call, and answer its error with a code and a text."""

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from graphdriver import returned
+from graphdriver.containerd.diff.given_mounts import GivenMounts
 from graphdriver.containerd.filters import fields_of, parse_all
 from graphdriver.containerd.held_gets import HeldGets
 from graphdriver.containerd.metadata import Metadata, Snapshot, SnapshotKind
@@ -69,6 +70,7 @@ class Snapshots:
         self.served = ServedHome(driver, ENGINE)
         self._driver = driver
         self._warned = False
+        self._given = GivenMounts()
         self._uses: dict[int, str] = {}
         """The layer that each uncommitted snapshot shows, for the record of it."""
         with contextlib.ExitStack() as held:
@@ -126,6 +128,7 @@ class Snapshots:
         """End what a snapshot holds of its layer."""
         self._gets.release(number)
         self._release_mounts(number)
+        self._given.forget(number)
 
     def _release_mounts(self, number: int) -> None:
         """End the use of a snapshot's mounts; log failures."""
@@ -181,6 +184,7 @@ class Snapshots:
                 mounts = self._mounts(number, layer or below_layer, kind)
                 if remap:
                     mounts = [remap.applied(mount, is_new=True) for mount in mounts]
+                self._given.add(number, layer or below_layer, mounts)
                 self._metadata.add(number, key, kind, below, layer, labels)
             except BaseException:
                 self._release(number)
@@ -220,8 +224,29 @@ class Snapshots:
             mounts = self._mounts(
                 snapshot.number, snapshot.layer or snapshot.parent_layer, snapshot.kind
             )
-            remap = remap_of(snapshot.labels)
-            return [remap.applied(mount, is_new=False) for mount in mounts] if remap else mounts
+            if remap := remap_of(snapshot.labels):
+                mounts = [remap.applied(mount, is_new=False) for mount in mounts]
+            self._given.add(snapshot.number, snapshot.layer or snapshot.parent_layer, mounts)
+            return mounts
+
+    def shown_by(self, mounts: Sequence[Mount]) -> Snapshot | None:
+        """Return the snapshot whose layer mounts show, if they are exactly as they were given out."""
+        layer = self._given.layer_of(mounts) or self._given_before(mounts)
+        return self.of_layer(layer) if layer else None
+
+    def _given_before(self, mounts: Sequence[Mount]) -> str:
+        """Look among mounts that an earlier process may have given out."""
+        for snapshot in self._metadata.all():
+            if snapshot.kind is not SnapshotKind.COMMITTED and not self._given.knows(
+                snapshot.number
+            ):
+                with contextlib.suppress(GraphDriverError, OSError):
+                    self.mounts(snapshot.key)
+        return self._given.layer_of(mounts)
+
+    def of_layer(self, layer: str) -> Snapshot | None:
+        """Return the snapshot that has a layer of its own of this name, if there is one."""
+        return self._metadata.numbered(int(layer))
 
     def _mounts(self, number: int, layer: str, kind: SnapshotKind) -> Sequence[Mount]:
         read_only = kind is SnapshotKind.VIEW
@@ -250,11 +275,13 @@ class Snapshots:
         if self._metadata.exists(name):
             raise LayerExistsError(f"the snapshot {name!r} exists already")
         with self._held(snapshot.layer):
+            self.served.expect_finished(snapshot.layer)
             # In this order: after a crash, each snapshot that the database calls committed is on disk.
             self.served.sync()
             self._metadata.commit(snapshot, name, labels)
             self.served.layers.applied(snapshot.layer)
             self._release_mounts(snapshot.number)
+            self._given.forget(snapshot.number)
         self._usage.count_later(name)  # Commit must not wait for a walk through the layer
 
     def remove(self, key: str) -> None:

@@ -145,7 +145,7 @@ def record(root: str) -> dict[bytes, Facts]:
     """
     found: dict[bytes, Facts] = {}
     left = _LARGEST_TREE
-    inodes: dict[bytes, int] = {}
+    inodes: dict[bytes, tuple[int, int]] = {}
     pending = [os.fsencode(root)]
     start = len(pending[0]) + 1
     while pending:
@@ -160,8 +160,8 @@ def record(root: str) -> dict[bytes, Facts]:
                 if left < 0:
                     raise ValueError(f"the tree takes over {_LARGEST_TREE >> 20} MiB to record")
                 found[entry.path[start:]] = _facts(entry.path, entry_stat)
-                inodes[entry.path[start:]] = entry_stat.st_ino
-    first: dict[int, bytes] = {}
+                inodes[entry.path[start:]] = entry_stat.st_dev, entry_stat.st_ino
+    first: dict[tuple[int, int], bytes] = {}
     return {
         path: found[path]._replace(file=first.setdefault(inodes[path], path))
         for path in sorted(found)
