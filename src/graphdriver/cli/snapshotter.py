@@ -11,7 +11,7 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from graphdriver.cli import watching
-from graphdriver.cli.command import OK, Command, needs_grpc
+from graphdriver.cli.command import OK, WARNED, Command, needs_grpc
 from graphdriver.cli.known_homes import snapshotter_root
 from graphdriver.cli.serving import (
     configure_driver,
@@ -21,7 +21,7 @@ from graphdriver.cli.serving import (
     run_logged,
     set_up_log,
 )
-from graphdriver.errors import MalformedRequestError
+from graphdriver.errors import MalformedRequestError, UnreachableError
 
 if TYPE_CHECKING:
     from graphdriver.serving.signals import Signals
@@ -31,7 +31,8 @@ _EXAMPLES = """\
 examples:
   graphdriver snapshotter --address /run/gd/mine.sock          the best driver, as "mine"
   graphdriver snapshotter vfs --address /run/gd/mine.sock -v   vfs; log every call
-  graphdriver snapshotter --address /run/gd/mine.sock --print-config
+  graphdriver snapshotter --address /run/gd/mine.sock --print-config --containerd 2.1
+  graphdriver snapshotter --address /run/gd/mine.sock --check-config /etc/containerd/config.toml
   ctr image import --snapshotter mine image.tar
 """
 
@@ -57,8 +58,19 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--group", help="a group, by name or number, that may call it besides root")
     configure_options(parser)
-    parser.add_argument(
+    configuration = parser.add_mutually_exclusive_group()
+    configuration.add_argument(
         "--print-config", action="store_true", help="print containerd's configuration and exit"
+    )
+    configuration.add_argument(
+        "--check-config",
+        metavar="FILE",
+        help="print what containerd's configuration lacks and exit, with 13 if it lacks anything",
+    )
+    parser.add_argument(
+        "--containerd",
+        metavar="VERSION",
+        help="the containerd of that configuration, 1.6 or later (default: the one that runs)",
     )
     watching.configure(parser)
     configure_log(parser)
@@ -76,15 +88,42 @@ def _run_snapshotter(arguments: argparse.Namespace) -> int:
             f"{name!r} cannot be a snapshotter's name, {_NAME.pattern}",
             hint="choose one with --name",
         )
-    from graphdriver.containerd.config import config
     from graphdriver.serving import process
 
     root = os.path.abspath(arguments.root or snapshotter_root(name))
-    if arguments.print_config:
-        print(config(name, address, root, os.uname().machine), end="")
-        return OK
+    if arguments.print_config or arguments.check_config:
+        return _configuration(arguments, name, address, root)
     process.prepare()
     return _serve(arguments, name, address, root)
+
+
+def _configuration(arguments: argparse.Namespace, name: str, address: str, root: str) -> int:
+    """Print containerd's configuration, or what it lacks."""
+    from graphdriver.containerd.config import Snapshotter, Version, config, missing
+
+    version = Version.parse(arguments.containerd or _running_version(arguments.containerd_socket))
+    one = Snapshotter(name, address, root, os.uname().machine)
+    if arguments.print_config:
+        print(config(one, version), end="")
+        return OK
+    found = missing(arguments.check_config, one, version)
+    for line in found:
+        print(line)
+    return WARNED if found else OK
+
+
+def _running_version(path: str | None) -> str:
+    """Ask the containerd that runs for its version."""
+    try:
+        from graphdriver.containerd.daemon_client import SOCKET, ask_containerd
+    except ImportError as error:
+        raise needs_grpc(error) from error
+    try:
+        return ask_containerd(os.path.abspath(path or SOCKET)).version
+    except UnreachableError as error:
+        raise UnreachableError(
+            error.problem, hint="name the version of the configuration with --containerd VERSION"
+        ) from error
 
 
 def _serve(arguments: argparse.Namespace, name: str, address: str, root: str) -> int:
