@@ -327,7 +327,7 @@ def test_a_stop_that_cannot_remove_the_socket_goes_on(tmp_path: Path, is_locked:
     assert not os.path.lexists(path)
 
 
-def test_a_stop_ends_idle_and_half_begun_connections_at_once(ready: Plugin) -> None:
+def test_a_stop_ends_idle_and_half_begun_connections(ready: Plugin) -> None:
     with ready.wire() as idle, ready.wire() as half, ready.wire() as used:
         half.send(ACTIVATE[:20])
         assert used.ask(ACTIVATE).status == 200
@@ -336,6 +336,23 @@ def test_a_stop_ends_idle_and_half_begun_connections_at_once(ready: Plugin) -> N
         assert connections() == 0
         for one in (idle, half, used):
             assert one.rest() == b""
+
+
+def test_a_stop_serves_the_first_request_of_a_caller_that_has_just_connected(
+    ready: Plugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "GRACE", 60)
+    monkeypatch.setattr(server_module, "FIRST_REQUEST", 60)
+    with ready.wire() as used, ready.wire() as new:
+        assert used.ask(ACTIVATE).status == 200
+        wait_until(lambda: connections() == 2)
+        stopping = threading.Thread(target=ready.stop)
+        stopping.start()
+        assert used.rest() == b""  # the stop has ended what it ends at once
+        answer = new.ask(ACTIVATE)
+        assert b"GraphDriver" in answer.body
+        assert answer.headers["connection"] == "close"
+        stopping.join()
 
 
 def test_a_stop_serves_what_an_idle_connection_was_just_sent(ready: Plugin) -> None:

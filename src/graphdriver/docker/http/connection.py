@@ -70,15 +70,25 @@ class Connection:
         """Undoes the last call, if its caller never reads the response."""
         self._state = threading.Lock()
         self._busy = False
+        self._is_new = True
         self._finishing = finishing
 
     # --- called by other threads ----------------------------------------------------------------------
 
-    def finish(self) -> None:
-        """End after the running call; at once if no call runs."""
+    @property
+    def is_new(self) -> bool:
+        """Whether its caller has sent no request yet."""
+        return self._is_new
+
+    def finish(self, *, even_new: bool = False) -> None:
+        """End after the running call; at once if no call runs.
+
+        Args:
+            even_new: also if no request came yet; otherwise after the first one.
+        """
         with self._state:
             self._finishing = True
-            if not self._busy:
+            if not self._busy and (even_new or not self._is_new):
                 # Only this direction: a request that came already is still read and answered.
                 self._shut(socket.SHUT_RD)
 
@@ -282,6 +292,7 @@ class Connection:
     def _set_busy(self, busy: bool) -> None:
         with self._state:
             self._busy = busy
+            self._is_new = False
 
     def _shut(self, how: int) -> None:
         """Close one direction of the connection, or both.

@@ -11,9 +11,10 @@ than `MAX_CONNECTIONS` of them) is not refused; it waits in the kernel's queue o
 With TLS a caller is not trusted until the handshake ends, which may take `HANDSHAKE_TIMEOUT` seconds;
 at most `MAX_HANDSHAKES` run at a time.
 
-A stop (`Server.close`) serves callers that have connected, and rejects new ones. Running calls may end
-within `GRACE` seconds. Then their connections are cut, and they have `RELEASE` seconds to release their
-locks. Mounts stay: containers may use them, and only the daemon's Cleanup ends them.
+A stop (`Server.close`) serves callers that have connected, and rejects new ones. A caller that has sent
+no request yet has `FIRST_REQUEST` seconds for it. Running calls may end within `GRACE` seconds. Then
+their connections are cut, and they have `RELEASE` seconds to release their locks. Mounts stay:
+containers may use them, and only the daemon's Cleanup ends them.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 GRACE: Final = 9.0
 """How long a running call may take at a stop, in seconds."""
+
+FIRST_REQUEST: Final = 0.5
+"""How long a caller that has just connected may take for its first request at a stop, in seconds."""
 
 RELEASE: Final = 1.0
 """How long a call that was cut may take, in seconds. Container engines kill 10 s after SIGTERM."""
@@ -154,10 +158,14 @@ class Server:
                     pass
             listener.close()
         with self._changed:
+            deadline = time.monotonic() + GRACE
             threads = list(self._connections.values())
             for connection in self._connections:
                 connection.finish()
-            if not self._all_end_within(GRACE):
+            self._changed.wait_for(self._has_no_new_connection, min(FIRST_REQUEST, GRACE))
+            for connection in self._connections:
+                connection.finish(even_new=True)
+            if not self._all_end_within(deadline - time.monotonic()):
                 # Cut, since a service manager would soon kill the process, in the middle of its work.
                 calls = ", ".join(self._handler.running()) or "a connection"
                 _log.warning("cut off after %.0f s: %s", GRACE, calls)
@@ -172,6 +180,9 @@ class Server:
             self._signals.close()
         self._wake.close()
         self._woken.close()
+
+    def _has_no_new_connection(self) -> bool:
+        return not any(connection.is_new for connection in self._connections)
 
     def _all_end_within(self, seconds: float) -> bool:
         return self._changed.wait_for(lambda: not self._connections, seconds)
