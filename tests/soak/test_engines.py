@@ -19,8 +19,11 @@ from tests.soak.engines.world import live, lives
 from tests.support.ground import find_docker
 from tests.support.long import LONG, times
 
-SECONDS = float(os.environ.get("GRAPHDRIVER_SOAK_SECONDS", times(gate=45, long=300)))
-SEED = os.environ.get("GRAPHDRIVER_SOAK_SEED") or (secrets.token_hex(4) if LONG else "gate-16")
+CHOSEN = os.environ.get("GRAPHDRIVER_SOAK_SECONDS")
+SECONDS = float(CHOSEN or times(gate=45, long=300))
+SEED = os.environ.get("GRAPHDRIVER_SOAK_SEED") or (
+    secrets.token_hex(4) if CHOSEN or LONG else "gate-16"
+)
 SHORTEST = 60.0
 """Seconds in which the engines can do enough on one pair of drivers."""
 
