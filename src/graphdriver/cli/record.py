@@ -19,7 +19,7 @@ examples:
 """
 
 _NOTES = """\
-The recorder listens as the plugin `taped`. For each of the daemon's connections it makes one to
+The recorder listens as the plugin "taped". For each of the daemon's connections it makes one to
 my-plugin, passes on every byte unchanged, and writes a line for each call. Stop it with Ctrl-C. A
 daemon keeps separate images for each name of a plugin, so give it a data root of its own.
 """
