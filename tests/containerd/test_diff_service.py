@@ -120,13 +120,13 @@ def test_layers_of_each_media_type_are_applied(
 
 
 DAMAGED = [
-    (gzip.compress(LAYER)[:-9], f"{TAR}+gzip", "end early"),
-    (gzip.compress(LAYER) + b"junk" * 9, f"{TAR}+gzip", "is no gzip"),
-    (b"\x1f\x8b" + bytes(100), f"{TAR}+gzip", "is no gzip"),
-    (zstd.compress(LAYER)[:-9], f"{TAR}+zstd", "end early"),
-    (zstd.compress(LAYER) + b"junk" * 9, f"{TAR}+zstd", "is no zstd"),
-    (LAYER[:600], TAR, ""),
-    (b"x" * 2048, TAR, ""),
+    (gzip.compress(LAYER)[:-9], f"{TAR}+gzip", "ABORTED", "end early"),
+    (gzip.compress(LAYER) + b"junk" * 9, f"{TAR}+gzip", "INVALID_ARGUMENT", "is no gzip"),
+    (b"\x1f\x8b" + bytes(100), f"{TAR}+gzip", "INVALID_ARGUMENT", "is no gzip"),
+    (zstd.compress(LAYER)[:-9], f"{TAR}+zstd", "ABORTED", "end early"),
+    (zstd.compress(LAYER) + b"junk" * 9, f"{TAR}+zstd", "INVALID_ARGUMENT", "is no zstd"),
+    (LAYER[:600], TAR, "INVALID_ARGUMENT", "in the middle"),
+    (b"x" * 2048, TAR, "INVALID_ARGUMENT", ""),
 ]
 
 
@@ -134,11 +134,11 @@ def test_a_damaged_layer_is_refused_and_cannot_be_committed(
     diffs: Diffs, snapshotter: Snapshotter
 ) -> None:
     calls = snapshotter.calls
-    for blob, media_type, text in DAMAGED:
+    for blob, media_type, code, text in DAMAGED:
         mounts = calls.prepare("default/1/one")
         call = diffs.apply(diffs.ingest(blob), mounts, media_type)
         found, why = refused(call.result)
-        assert (found.name, text in why) == ("INTERNAL", True), why
+        assert (found.name, text in why) == (code, True), why
         found, why = refused(lambda: calls.commit("default/2/one", "default/1/one"))
         assert (found.name, "did not finish" in why) == ("FAILED_PRECONDITION", True)
         found, why = refused(diffs.apply(diffs.ingest(LAYER), mounts).result)
@@ -157,7 +157,7 @@ def test_a_blob_that_was_damaged_in_the_content_store_is_refused(
     blob.write_bytes(LAYER.replace(b"content", b"CONTENT"))
     found, why = refused(lambda: diffs.apply(digest, mounts).result())
     assert f"the blob {digest} has the digest sha256:" in why
-    assert found.name == "INTERNAL"
+    assert found.name == "INVALID_ARGUMENT"
     found, _ = refused(lambda: snapshotter.calls.commit("default/2/one", "default/1/one"))
     assert found.name == "FAILED_PRECONDITION"
 
@@ -215,7 +215,7 @@ def test_without_its_containerd_the_service_says_so(
         found, why = refused(lambda: diffs.apply(digest, mounts).result())
     finally:
         containerd.start()
-    assert (found.name, "--containerd-socket" in why) == ("INTERNAL", True)
+    assert (found.name, "--containerd-socket" in why) == ("UNAVAILABLE", True)
 
 
 def test_a_layer_ends_when_its_caller_is_gone(

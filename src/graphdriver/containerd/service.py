@@ -31,6 +31,9 @@ CODES: Final = {
     Kind.DAMAGED: grpc.StatusCode.DATA_LOSS,
     Kind.NOT_READY: grpc.StatusCode.UNAVAILABLE,
     Kind.UNKNOWN_CALL: grpc.StatusCode.UNIMPLEMENTED,
+    Kind.BAD_ARCHIVE: grpc.StatusCode.INVALID_ARGUMENT,
+    Kind.BROKEN_STREAM: grpc.StatusCode.ABORTED,
+    Kind.UNREACHABLE: grpc.StatusCode.UNAVAILABLE,
 }
 """The gRPC code for each kind of error; INTERNAL for all others."""
 
