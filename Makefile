@@ -8,7 +8,7 @@ SERVES := $(VENV)/.serves
 READY  := $(VENV)/.ready
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
-.PHONY: help run test test-long records lint docs fuzz soak clean
+.PHONY: help run test test-long records lint docs fuzz soak dist clean
 
 help:
 	@echo 'make run [ARGS="vfs -v"]         serve a driver (the best one for this machine) to a Docker daemon'
@@ -19,6 +19,7 @@ help:
 	@echo 'make docs                        build the documentation site in build/site'
 	@echo 'make fuzz [SECONDS=3600]         fuzz the reader of tar headers'
 	@echo 'make soak [SECONDS=3600]         real engines while much goes wrong'
+	@echo 'make dist                        make the wheel, the sdist and the list of components in dist/'
 	@echo 'make clean                       remove the environment and all caches'
 	@echo 'PYTHON=python3.12 chooses another interpreter for the environment.'
 
@@ -71,6 +72,9 @@ fuzz: $(READY)
 soak: SECONDS ?= 600
 soak: $(READY)
 	GRAPHDRIVER_SOAK_SECONDS=$(SECONDS) $(VENV)/bin/pytest -m "" -s tests/soak/test_engines.py $(ARGS)
+
+dist: $(READY)
+	release/dist
 
 # Debian keeps ensurepip in a package of its own, without which venv fails half-way.
 $(SERVES): pyproject.toml

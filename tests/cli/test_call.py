@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver import Client
+from graphdriver import Client, __version__
 from graphdriver.docker.protocol import CALLS
 from tests.support.command import Serving, environment, graphdriver
 
@@ -45,7 +45,8 @@ def test_a_layer_goes_in_by_stdin_and_comes_out_by_stdout(serving: Serving, fold
     assert answer("Changes", "ID=top", "Parent=base") == {"Changes": [{"Path": "/new", "Kind": 1}]}
     assert answer("DiffSize", "ID=top", "Parent=base") == {"Size": 3}
     assert answer("GetMetadata", "ID=top") == {"Metadata": {}}
-    assert answer("Status") == {"Status": [["Copies", "full"], ["Sync", "none"]]}
+    added = [["Sync", "none"], ["Plugin Version", __version__]]
+    assert answer("Status") == {"Status": [["Copies", "full"], *added]}
     diff = serving.call("Diff", "ID=top", "Parent=base")
     assert diff.returncode == 0
     with tarfile.open(fileobj=io.BytesIO(diff.stdout)) as tar:

@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+import graphdriver
 from graphdriver import Change, ChangeKind, Handler, IDMap
 from graphdriver.docker.client import Client
 from graphdriver.docker.request_messages import Request
@@ -57,7 +58,8 @@ def test_every_call_does_what_its_name_says(ready: Plugin) -> None:
         client.put("base")
         assert ready.box.held == {"base": 0}
         assert client.get_metadata("base") == {"Tar": f"{ready.home}/base"}
-        assert client.status() == (("Z", "first"), ("A", "second"), ("Sync", "layer"))
+        added = (("Sync", "layer"), ("Plugin Version", graphdriver.__version__))
+        assert client.status() == (("Z", "first"), ("A", "second"), *added)
         assert client.diff_size("base", "") == 300_000
         assert read_all(client, "base") == b"x" * 300_000
         assert client.changes("base", "") == (

@@ -1,4 +1,4 @@
-"""What a release needs: a table of what was tested, made of the tests' own records.
+"""What is released: the wheel and the sdist, and the table of what was tested.
 
 - `records`: reads the records of runs that are kept in ``records/``;
 - `compatibility`: the table of engines and drivers, and that of Pythons.

@@ -25,6 +25,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+import graphdriver
 from graphdriver.docker import protocol
 from graphdriver.docker.codec import encode
 from graphdriver.docker.diffs import DiffStream, OpenDiffs
@@ -211,7 +212,8 @@ class Handler:
 
     def _status(self, parsed: _ParsedCall) -> StatusResponse:
         sync = ("Sync", "layer" if self.served.syncs else "none")
-        return StatusResponse((*self._make(parsed).status, sync))
+        version = ("Plugin Version", graphdriver.__version__)
+        return StatusResponse((*self._make(parsed).status, sync, version))
 
     def _cleanup(self, parsed: _ParsedCall) -> None:
         self._make(parsed)
