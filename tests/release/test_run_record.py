@@ -44,7 +44,8 @@ def test_a_record_counts_tests_and_what_each_engine_ran(
     subprocess.run(
         [*command, "--record=kept/run.json", str(tmp_path)],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={name: value for name, value in os.environ.items() if name != "CI"}
+        | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
     )
     record = Record.read(tmp_path / "kept" / "run.json")

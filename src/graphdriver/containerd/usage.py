@@ -66,8 +66,9 @@ class UsageCounter:
                 one = self._metadata.stat(key)
                 with self._served.locks.held(one.layer):
                     usage = self.count(one.layer)
-                    self._metadata.count(one, usage)
                     self._served.layers.counted(one.layer, usage)
+                    # Last: whoever sees this record finds nothing of the work still to come.
+                    self._metadata.count(one, usage)
             except (Exception, SystemExit) as error:
                 if self._metadata.exists(key):  # otherwise it was removed meanwhile
                     _log.warning(
