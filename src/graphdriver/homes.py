@@ -186,3 +186,80 @@ class RestoresParent(Protocol):
             OSError: it cannot be written.
         """
         ...
+
+
+class DockersOwn(Protocol):
+    """What a driver knows of Docker's own driver of the same name: its layers become ours, and back.
+
+    A *unit* is a directory that is the same in both layouts: a layer with all its files, or its tree.
+    All methods work on a home that nobody uses, wherever it lies, and may be interrupted and called
+    again. ``is_dockers`` tells whose layout it has, or gets.
+    """
+
+    def layers(self, home: str) -> Iterator[StoredLayer]:
+        """Yield the layers in a home of Docker's own driver.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        ...
+
+    def unit(self, home: str, id: str, *, is_dockers: bool) -> str:
+        """Return the path of a layer's unit, which need not exist."""
+        ...
+
+    def make_place(self, home: str, id: str, parent: str, group: int, *, is_dockers: bool) -> None:
+        """Make all of a layer but its unit, and the home.
+
+        Args:
+            home: the home.
+            id: the layer.
+            parent: its parent, or ``""``.
+            group: the group of directories: that of the (remapped) root.
+            is_dockers: whose layout.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        ...
+
+    def copy(self, unit: str, target: str, *, is_written: bool) -> None:
+        """Copy a unit, with as much data in common as is safe.
+
+        Args:
+            unit: the original.
+            target: the copy, which does not exist.
+            is_written: whether anything may be written to the layer later, on either side.
+
+        Raises:
+            OSError: it cannot be copied.
+        """
+        ...
+
+    def complete(self, home: str, *, is_dockers: bool) -> None:
+        """Give a home with all its units what the driver needs besides, and remove what it does not.
+
+        Raises:
+            OSError: it cannot be written to.
+        """
+        ...
+
+    def why_unusable(self, unit: str) -> str:
+        """Return why Docker's own driver could not use a layer, in one sentence; ``""`` if it can."""
+        ...
+
+    def remove(self, directory: str, name: str) -> None:
+        """Remove a home, or anything in one; succeed if it does not exist.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        ...
+
+
+class KnowsDockersOwn(Protocol):
+    """A driver *class* whose layers can become those of Docker's own driver of its name, and back."""
+
+    def dockers_own(self) -> DockersOwn:
+        """Return what is known of that driver; a class method."""
+        ...

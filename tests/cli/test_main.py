@@ -19,6 +19,7 @@ NEEDED = {
     "inspect": ["id"],
     "fsck": ["/nowhere"],
     "gc": ["/nowhere"],
+    "migrate": ["/nowhere", "--from=vfs", "--to=py-vfs"],
     "units": ["plugin", "vfs"],
     "package": ["vfs", "--name=example/vfs:1"],
     "new": ["name"],

@@ -16,7 +16,6 @@ from functools import partial
 
 from graphdriver.conformance.plugin import tars
 from graphdriver.driver import ReadStream
-from graphdriver.drivers.vfs.tree_copy import copy_tree
 from graphdriver.errors import GraphDriverError
 from graphdriver.layer.change_list import ChangeList
 from graphdriver.layer.changes import compare
@@ -24,6 +23,7 @@ from graphdriver.layer.overlay.changes import compare_upper
 from graphdriver.layer.overlay.form import UpperDirectory
 from graphdriver.layer.pack import pack
 from graphdriver.layer.tree.remove import remove_tree
+from graphdriver.layer.tree.tree_copy import copy_tree
 from graphdriver.layer.unpack import unpack
 from graphdriver.layer.write.form import Form
 from graphdriver.layer.write.plain_tree import PlainTree

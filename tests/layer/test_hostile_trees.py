@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from graphdriver.driver import ClosableStream
-from graphdriver.drivers.vfs.tree_copy import copy_tree
 from graphdriver.errors import GraphDriverError
 from graphdriver.layer.change_list import changed_size
 from graphdriver.layer.changes import compare
 from graphdriver.layer.overlay.pack import UpperPacker
 from graphdriver.layer.pack import pack
 from graphdriver.layer.tree.remove import remove_tree
+from graphdriver.layer.tree.tree_copy import copy_tree
 from tests.layer.hostile.ground import opened
 from tests.layer.listed import changes, upper_changes
 from tests.support.canary import SECRET, Canary

@@ -21,11 +21,11 @@ from pathlib import Path
 import pytest
 
 from graphdriver.conformance.plugin import tars
-from graphdriver.drivers.vfs.tree_copy import copy_tree
 from graphdriver.errors import GraphDriverError
 from graphdriver.layer.overlay.form import UpperDirectory
 from graphdriver.layer.pack import pack
 from graphdriver.layer.tree.remove import remove_tree
+from graphdriver.layer.tree.tree_copy import copy_tree
 from graphdriver.layer.tree.walk import walk
 from graphdriver.layer.unpack import unpack
 from graphdriver.layer.write.form import Form

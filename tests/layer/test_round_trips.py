@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphdriver.driver import ClosableStream
-from graphdriver.drivers.vfs.tree_copy import copy_tree
 from graphdriver.layer.change_list import ChangeList
 from graphdriver.layer.changes import compare
 from graphdriver.layer.overlay.form import UpperDirectory
 from graphdriver.layer.overlay.pack import UpperPacker
 from graphdriver.layer.pack import pack
 from graphdriver.layer.tree.remove import remove_tree
+from graphdriver.layer.tree.tree_copy import copy_tree
 from graphdriver.layer.unpack import unpack
 from graphdriver.layer.write.plain_tree import PlainTree
 from tests.layer.hostile.ground import OVERLAY_OPTIONS, opened

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from graphdriver.conformance.kit.tree import Facts, record
 from graphdriver.conformance.plugin import tars
 from graphdriver.driver import ChangeKind
-from graphdriver.drivers.vfs.tree_copy import copy_tree
 from graphdriver.errors import BadArchiveError, GraphDriverError
 from graphdriver.layer.overlay.form import UpperDirectory
 from graphdriver.layer.overlay.pack import UpperPacker
 from graphdriver.layer.overlay.whiteout import FUSE
+from graphdriver.layer.tree.tree_copy import copy_tree
 from graphdriver.layer.unpack import unpack
 from graphdriver.linux import xattr
 from tests.layer.listed import changes, upper_changes

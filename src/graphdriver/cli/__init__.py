@@ -11,6 +11,7 @@
 - `gc`: ``graphdriver gc``. `collectable`: the homes of each engine, for it.
 - `inspect`: ``graphdriver inspect``.
 - `layers`: ``graphdriver layers``.
+- `migrate`: ``graphdriver migrate``.
 - `new`: ``graphdriver new``.
 - `package`: ``graphdriver package``.
 - `record`: ``graphdriver record``.

@@ -20,6 +20,7 @@ from graphdriver.cli import (
     gc,
     inspect,
     layers,
+    migrate,
     new,
     package,
     record,
@@ -43,6 +44,7 @@ GROUPS: Final[Mapping[str, tuple[Command, ...]]] = {
         du.COMMAND,
     ),
     "find and repair faults": (doctor.COMMAND, fsck.COMMAND, gc.COMMAND),
+    "move to another driver": (migrate.COMMAND,),
     "try a plugin": (call.COMMAND, conform.COMMAND, record.COMMAND),
     "make a driver or a plugin": (new.COMMAND, package.COMMAND),
 }

@@ -8,6 +8,7 @@
 - `xattr`: extended attributes.
 - `acl`: default access control lists.
 - `inode_flags`: chattr(1).
+- `rename`: renameat2(2).
 - `reflink`: FICLONE, copy_file_range(2).
 - `filesystem`: statfs(2), syncfs(2).
 - `loop`: loop devices, loop(4).

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import tempfile
 from collections.abc import Iterator
 
 FICLONE = 0x40049409
@@ -34,6 +35,21 @@ def clone(target_fd: int, source_fd: int) -> bool:
             return False
         raise
     return True
+
+
+def works_in(directory: str) -> bool:
+    """Tell whether files in a directory can share blocks.
+
+    Raises:
+        OSError: no file can be made there.
+    """
+    with (
+        tempfile.TemporaryFile(dir=directory) as one,
+        tempfile.TemporaryFile(dir=directory) as other,
+    ):
+        one.write(b"x" * 4096)
+        one.flush()
+        return clone(other.fileno(), one.fileno())
 
 
 def copy(target_fd: int, source_fd: int, size: int) -> None:

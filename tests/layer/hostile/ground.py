@@ -11,13 +11,13 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from graphdriver.drivers.vfs.tree_copy import copy_tree
 from graphdriver.layer.change_list import ChangeList
 from graphdriver.layer.changes import compare
 from graphdriver.layer.overlay.form import UpperDirectory
 from graphdriver.layer.overlay.whiteout import TRUSTED
 from graphdriver.layer.pack import pack
 from graphdriver.layer.tree.remove import remove_tree
+from graphdriver.layer.tree.tree_copy import copy_tree
 from graphdriver.layer.tree.walk import Node, walk
 from graphdriver.layer.unpack import unpack
 from graphdriver.layer.write.form import Form

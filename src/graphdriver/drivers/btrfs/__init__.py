@@ -21,6 +21,7 @@ subvolumes, the naive differ compares everything.
 Nothing is mounted, so nothing is counted. A layer does not need its parent once it is made.
 
 - `driver`: the driver class. `checking`: the check of a home and its repair.
+- `dockers_own`: the layout of Docker's own btrfs.
 - `reading`: the layers of a home that need not be served.
 - `probe`: whether a directory suits.
 - `subvolumes`: snapshots and removal of nested subvolumes.

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from graphdriver.driver import IDMap, Needs, ProtoDriver, Suitability, Touched, host_root
 from graphdriver.drivers.btrfs import checking, reading, subvolumes
+from graphdriver.drivers.btrfs.dockers_own import DockersBtrfs
 from graphdriver.drivers.btrfs.probe import expect_btrfs, expect_kernel, probe_subvolumes
 from graphdriver.drivers.btrfs.subvolumes import ROOT, delete_layer
 from graphdriver.drivers.btrfs.touched import made_since, touched_since
@@ -17,7 +18,7 @@ from graphdriver.drivers.options import Option, parse_size, read_options, split_
 from graphdriver.drivers.probe_record import probe_or_recall
 from graphdriver.errors import LayerDamagedError, UnsupportedError
 from graphdriver.files.directories import opened
-from graphdriver.homes import Damage, SizedChange, StoredLayer
+from graphdriver.homes import Damage, DockersOwn, SizedChange, StoredLayer
 from graphdriver.linux import btrfs, btrfs_quota, inode_flags
 from graphdriver.store import Store
 
@@ -64,6 +65,11 @@ class BtrfsDriver(ProtoDriver):
     def mend_home(cls, home: str, damage: Damage) -> None:
         """Repair one damage (`graphdriver.homes.ChecksHome`)."""
         checking.mend_home(home, damage)
+
+    @classmethod
+    def dockers_own(cls) -> DockersOwn:
+        """Return what is known of Docker's own driver (`graphdriver.homes.KnowsDockersOwn`)."""
+        return DockersBtrfs()
 
     def init(
         self,

@@ -8,7 +8,7 @@ Each file is one subject:
 - `mounts`: where and when each layer is mounted. `reference_counts`: how often each was got.
 - `reading`: the layers of a home that need not be served.
 - `aliases`: a second path of a directory. `probe`: whether a directory can be served. `options`.
-- `checking`: the check of a home and its repair.
+- `checking`: the check of a home and its repair. `dockers_own`: Docker's own overlay2.
 - `overlay2`, `fuse_overlayfs`: the two driver classes, on `driver` (diffs) and `layers` (all else).
   Only these four know the driver classes, so another driver can be built on the others.
 

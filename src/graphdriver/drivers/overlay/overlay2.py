@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from graphdriver.driver import Needs, Suitability
 from graphdriver.drivers.options import Option
+from graphdriver.drivers.overlay.dockers_own import DockersOverlay
 from graphdriver.drivers.overlay.driver import OverlayDriver
 from graphdriver.drivers.overlay.kernel_mounter import KernelMounter
 from graphdriver.drivers.overlay.layers import HomeSetup
@@ -14,6 +15,7 @@ from graphdriver.drivers.overlay.mounter import Mounter
 from graphdriver.drivers.overlay.options import MOUNTOPT, SIZE, VOLATILE, HomeOptions
 from graphdriver.drivers.overlay.probe import expect_overlayfs, probe_overlayfs
 from graphdriver.drivers.probe_record import probe_or_recall
+from graphdriver.homes import DockersOwn
 
 
 class Overlay2Driver(OverlayDriver):
@@ -35,6 +37,11 @@ class Overlay2Driver(OverlayDriver):
         """Refuse what would be refused in any home."""
         HomeOptions.parse(options, cls.options, cls.driver_name)
         expect_overlayfs()
+
+    @classmethod
+    def dockers_own(cls) -> DockersOwn:
+        """Return what is known of Docker's own driver (`graphdriver.homes.KnowsDockersOwn`)."""
+        return DockersOverlay()
 
     @classmethod
     def make_mounter(cls, home: str) -> Mounter:

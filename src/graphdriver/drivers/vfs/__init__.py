@@ -15,9 +15,10 @@ home:
 ``HOME/ID/made``
     The parent's ID; written last, when the copy is finished. From its change time the naive differ
     knows which files were not touched since. If it is missing or damaged the layer is still whole: it
-    is compared file by file, and it does not count as a child of its parent.
+    is compared file by file, and it does not count as a child of its parent. A layer that was moved
+    here from Docker's own vfs has a second line, ``moved``: it is compared file by file, too.
 
 - `driver`: the driver class. `checking`: the check of a home and its repair.
 - `reading`: the layers of a home that need not be served.
-- `tree_copy`: copies a layer's tree.
+- `dockers_own`: the layout of Docker's own vfs.
 """

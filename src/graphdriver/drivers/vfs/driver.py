@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
@@ -14,11 +13,12 @@ from graphdriver.drivers.layer_checks import expect_tree
 from graphdriver.drivers.options import Option, read_options, split_options
 from graphdriver.drivers.probe_record import probe_or_recall
 from graphdriver.drivers.vfs import checking, reading
-from graphdriver.drivers.vfs.reading import MADE, ROOT, copied_at
-from graphdriver.drivers.vfs.tree_copy import copy_tree
+from graphdriver.drivers.vfs.dockers_own import DockersVfs
+from graphdriver.drivers.vfs.reading import MADE, ROOT, copied_at, noted_parent
 from graphdriver.errors import UnsupportedError
-from graphdriver.files.small_files import read_text, write_whole
-from graphdriver.homes import Damage, SizedChange, StoredLayer
+from graphdriver.files.small_files import write_whole
+from graphdriver.homes import Damage, DockersOwn, SizedChange, StoredLayer
+from graphdriver.layer.tree.tree_copy import copy_tree
 from graphdriver.linux import reflink
 from graphdriver.linux.filesystem import syncfs
 from graphdriver.store import Store
@@ -37,7 +37,7 @@ class VfsDriver(ProtoDriver):
     @classmethod
     def probe(cls, home: str) -> Suitability:
         """Tell how well the driver suits a directory, which exists."""
-        if _shares_blocks(home):
+        if reflink.works_in(home):
             return Suitability(20, "each layer is a copy that shares unchanged blocks (reflink)")
         return Suitability(10, "each layer is a full copy, on any filesystem")
 
@@ -66,6 +66,11 @@ class VfsDriver(ProtoDriver):
         """Repair one damage (`graphdriver.homes.ChecksHome`)."""
         checking.mend_home(home, damage)
 
+    @classmethod
+    def dockers_own(cls) -> DockersOwn:
+        """Return what is known of Docker's own driver (`graphdriver.homes.KnowsDockersOwn`)."""
+        return DockersVfs()
+
     def init(
         self,
         home: str,
@@ -76,7 +81,7 @@ class VfsDriver(ProtoDriver):
         """Take up a home; see `graphdriver.ProtoDriver.init`."""
         self.check(options)
         self._owner = host_root(uid_maps), host_root(gid_maps)
-        found = probe_or_recall(home, lambda: {"reflink": _shares_blocks(home)})
+        found = probe_or_recall(home, lambda: {"reflink": reflink.works_in(home)})
         self._shares = found.get("reflink")
         self._store = Store(home, self._owner[1])
 
@@ -135,7 +140,7 @@ class VfsDriver(ProtoDriver):
         for other in self._store.layers():
             # A layer with a damaged file needs no parent: it is a whole tree.
             with contextlib.suppress(FileNotFoundError, ValueError):
-                if read_text(os.path.join(self._store.path(other), MADE)) == id:
+                if noted_parent(os.path.join(self._store.path(other), MADE)) == id:
                     return False
         return True
 
@@ -176,10 +181,3 @@ def _copy(source: str, target: str) -> None:
             os.close(target_fd)
     finally:
         os.close(source_fd)
-
-
-def _shares_blocks(home: str) -> bool:
-    with tempfile.TemporaryFile(dir=home) as one, tempfile.TemporaryFile(dir=home) as other:
-        one.write(b"x" * 4096)
-        one.flush()
-        return reflink.clone(other.fileno(), one.fileno())

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 
 from graphdriver.files.directories import opened
-from graphdriver.files.small_files import read_text
+from graphdriver.files.small_files import read_text, write_whole
 from graphdriver.homes import SizedChange, StoredLayer
 from graphdriver.layer.change_list import sized
 from graphdriver.layer.changes import compare
@@ -17,6 +17,8 @@ ROOT = "root"
 """The directory of a layer with its tree."""
 MADE = "made"
 """The file of a layer with its parent's ID."""
+_MOVED = "\nmoved"
+"""What follows the ID in a layer that this driver did not copy: the file's time tells nothing."""
 
 
 def stored_layers(home: str) -> Iterator[StoredLayer]:
@@ -53,9 +55,33 @@ def copied_at(made: str, parent: str) -> int | None:
     return os.stat(made).st_ctime_ns if read_text(made) == parent else None
 
 
+def noted_parent(made: str) -> str:
+    """Return the parent that a layer's `MADE` names.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged.
+    """
+    parent = read_text(made).removesuffix(_MOVED)
+    if not parent.isprintable() or "/" in parent:  # a damaged file may hold any text
+        raise ValueError("it is not the name of a layer")
+    return parent
+
+
+def note_moved(directory: str, parent: str) -> None:
+    """Note the parent of a layer whose tree was not made by this driver, and may differ anywhere.
+
+    Args:
+        directory: the layer's directory.
+        parent: its parent, or ``""``.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    write_whole(f"{directory}/{MADE}", f"{parent}{_MOVED}", 0o600, sync=False)
+
+
 def _parent_in(home: str, id: str) -> str | None:
     with contextlib.suppress(OSError, ValueError):
-        parent = read_text(f"{home}/{id}/{MADE}")
-        if parent.isprintable() and "/" not in parent:  # a damaged file may hold any text
-            return parent
+        return noted_parent(f"{home}/{id}/{MADE}")
     return None

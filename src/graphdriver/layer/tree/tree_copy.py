@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from collections.abc import Mapping
 
 from graphdriver.layer.tree.copy import Copier, copy_metadata
 from graphdriver.layer.tree.remove import remove_tree
@@ -28,22 +29,38 @@ def copy_tree(source_fd: int, target_fd: int) -> None:
         OSError: something cannot be read or written.
         BrokenStreamError: directories of the source were moved meanwhile.
     """
-    links = _Links(target_fd)
-    try:
-        _Copy(source_fd, target_fd, links).run()
-    finally:
-        links.close()
-    copy_metadata(target_fd, os.fstat(source_fd), xattr.get_all(source_fd))
+    TreeCopy(source_fd, target_fd).run()
 
 
-class _Copy:
-    def __init__(self, source_fd: int, target_fd: int, links: _Links) -> None:
+class TreeCopy:
+    """One copy of a tree.
+
+    Args:
+        source_fd: the root of the original; borrowed.
+        target_fd: the empty root of the copy; borrowed.
+    """
+
+    def __init__(self, source_fd: int, target_fd: int) -> None:
         self._source_fd = source_fd
         self._target_fd = target_fd
-        self._links = links
+        self._links = _Links(target_fd)
         self._copier = Copier()
 
     def run(self) -> None:
+        """Copy everything.
+
+        Raises:
+            OSError: something cannot be read or written.
+            BrokenStreamError: directories of the source were moved meanwhile.
+        """
+        try:
+            self._walk()
+        finally:
+            self._links.close()
+        source = self._source_fd
+        self.copy_metadata(self._target_fd, os.fstat(source), xattr.get_all(source))
+
+    def _walk(self) -> None:
         """Walk through the source, and through the target along with it.
 
         A directory gets its metadata when it is left, since what is made in it changes its times.
@@ -62,23 +79,34 @@ class _Copy:
                         os.close(directory)
                     trail.enter(node.name)
                 else:
-                    self._copy(node, trail.here.fd)
+                    self.copy_file(node, trail.here.fd)
             while at:
                 self._leave(trail, at)
 
     def _leave(self, trail: Trail, at: list[tuple[os.stat_result, dict[bytes, bytes]]]) -> None:
-        found, attributes = at.pop()
-        copy_metadata(trail.here.fd, found, attributes)
+        self.copy_metadata(trail.here.fd, *at.pop())
         trail.leave()
 
-    def _copy(self, node: Node, target: int) -> None:
+    def copy_metadata(
+        self, fd: int, found: os.stat_result, attributes: Mapping[bytes, bytes]
+    ) -> None:
+        """Copy the metadata of a directory; arguments as for `graphdriver.layer.tree.copy`."""
+        copy_metadata(fd, found, attributes)
+
+    def copy_file(self, node: Node, directory_fd: int) -> None:
+        """Copy anything but a directory.
+
+        Args:
+            node: the original.
+            directory_fd: the directory of the copy.
+        """
         if stat.S_ISSOCK(node.stat.st_mode):
             return
         if node.stat.st_nlink == 1:
-            self._copier.copy(node.parent_fd, node.name, node.stat, target)
-        elif not self._links.make(node.stat, node.name, target):
-            self._copier.copy(node.parent_fd, node.name, node.stat, target)
-            self._links.keep(node.stat, node.name, target)
+            self._copier.copy(node.parent_fd, node.name, node.stat, directory_fd)
+        elif not self._links.make(node.stat, node.name, directory_fd):
+            self._copier.copy(node.parent_fd, node.name, node.stat, directory_fd)
+            self._links.keep(node.stat, node.name, directory_fd)
 
 
 class _Links:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.drivers.vfs.tree_copy import copy_tree
+from graphdriver.layer.tree.tree_copy import copy_tree
 from tests.support.filesystems import loop
 
 pytestmark = pytest.mark.root
