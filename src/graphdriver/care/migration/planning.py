@@ -80,7 +80,7 @@ def make_plan(
     layers: list[PlannedLayer] = []
     refused: list[Refusal] = []
     if journal is None or journal.stage is Stage.BRINGING:
-        layers = [*_layers(source, records, place)]
+        layers = [*_layers(source, target, records, place)]
         if not is_blocked(source.home):
             layers = [*_surveyed(source, layers, refused, looked)]
     refused += transfer.refused(layers)
@@ -201,11 +201,17 @@ def _expect_idle(side: Side, records: EngineRecords, containers: Sequence[Contai
 # --- the layers -----------------------------------------------------------------------------------
 
 
-def _layers(side: Side, records: EngineRecords, place: Workplace) -> Iterator[PlannedLayer]:
+def _layers(
+    source: Side, target: Side, records: EngineRecords, place: Workplace
+) -> Iterator[PlannedLayer]:
     """Yield the layers, parents before their children."""
-    homes = (place.old, place.new) if is_blocked(side.home) else (side.home,)
-    stored = {one.id: one for home in homes if os.path.isdir(home) for one in layers_of(side, home)}
-    database = read_layer_database(os.path.join(side.records, "layerdb"))
+    homes = [(source, source.home)]
+    if is_blocked(source.home):  # put aside by a run that was interrupted, which moved some layers
+        homes = [(target, place.new), (source, place.old)]
+    stored = {
+        one.id: one for side, home in homes if os.path.isdir(home) for one in layers_of(side, home)
+    }
+    database = read_layer_database(os.path.join(source.records, "layerdb"))
     written = {id for one in database.writable for id in (one.layer, one.init) if id}
     planned = {id: _planned(one, records.layers.get(id), written) for id, one in stored.items()}
     for id in _parents_first({id: one.parent for id, one in planned.items()}):

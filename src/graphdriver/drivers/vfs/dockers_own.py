@@ -23,8 +23,11 @@ class DockersVfs(DockersOwn):
     """See `graphdriver.homes.DockersOwn`. A unit is a layer's tree."""
 
     def layers(self, home: str) -> Iterator[StoredLayer]:
-        """Yield the layers in a home of Docker's own driver."""
-        for id in os.listdir(f"{home}/{_LAYERS}"):
+        """Yield the layers in a home of Docker's own driver, which may be incomplete."""
+        names: list[str] = []
+        with contextlib.suppress(FileNotFoundError):
+            names = os.listdir(f"{home}/{_LAYERS}")
+        for id in names:
             yield StoredLayer(id, None, self.unit(home, id, is_dockers=True))
 
     def unit(self, home: str, id: str, *, is_dockers: bool) -> str:
