@@ -388,7 +388,7 @@ def commands() -> list[str]:
     """Return all commands of ours that are shown: in blocks, in lines of text, and by ``--help``."""
     helps = [command.examples for command in main.COMMANDS] + [main._DESCRIPTION]
     texts = [one.text.replace("\\\n", " ") for one in blocks()] + helps
-    lines = [line.strip() for text in texts for line in text.splitlines()]
+    lines = [line.strip().removeprefix("$ ") for text in texts for line in text.splitlines()]
     found = [line for line in lines if line.startswith("graphdriver ")]
     for text in pages().values():
         prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)

@@ -14,15 +14,12 @@ from tests.support.documented import block
 PROGRAM = "/opt/graphdriver/bin/graphdriver"
 
 
-def verify(folder: Path, service: str, drop_in: str = "") -> str:
+def verify(folder: Path, service: str) -> str:
     """Return what systemd has to say against the units; nothing, if they are good."""
     tool = shutil.which("systemd-analyze")
     assert tool, "systemd is not installed"
     (folder / "py-vfs.socket").write_text(block("docs/operations.md", "ini", "[Socket]"))
     (folder / "py-vfs.service").write_text(service)
-    if drop_in:
-        (folder / "py-vfs.service.d").mkdir()
-        (folder / "py-vfs.service.d/metrics.conf").write_text(drop_in)
     done = subprocess.run(
         [tool, "verify", "--man=no", "./py-vfs.socket", "./py-vfs.service"],
         cwd=folder,
@@ -45,15 +42,6 @@ def installed(shown: str) -> str:
 
 def test_the_units_are_what_systemd_takes(service: str, tmp_path: Path) -> None:
     assert verify(tmp_path, service) == ""
-
-
-def test_metrics_are_added_by_a_file_that_systemd_takes(service: str, tmp_path: Path) -> None:
-    drop_in = installed(block("docs/metrics.md", "ini", "[Service]"))
-    assert verify(tmp_path, service, drop_in) == ""
-    (tmp_path / "wrong").mkdir()
-    # A second command is a mistake in a service of this type, so the file is read.
-    wrong = drop_in.replace("ExecStart=\n", "", 1)
-    assert "more than one ExecStart=" in verify(tmp_path / "wrong", service, wrong)
 
 
 @pytest.mark.parametrize("wrong", ["KillMod=process", "KillMode=proces", "Requires=none.socket"])

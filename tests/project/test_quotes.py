@@ -114,9 +114,10 @@ def test_a_call_that_is_gone_would_be_seen() -> None:
 
 OTHERS_OPTIONS = {
     "ctr": {"--uidmap", "--gidmap", "--remap-labels"},
-    "docker": {"--privileged", "--rm", "--size", "--storage-opt"},
+    "docker": {"--all", "--force", "--privileged", "--rm", "--size", "--storage-opt"},
     "dockerd": {"--experimental", "--storage-opt", "--userns-remap"},
     "pytest": {"--record"},
+    "systemctl": {"--now"},
     "unshare": {"--user"},
     "COPY": {"--link"},
     "RUN": {"--mount"},

@@ -1,4 +1,4 @@
-"""Certificates of both sides, made by the very commands that docs/operations.md shows."""
+"""Certificates of both sides, made by the very commands that docs/how-to/tls.md shows."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def make(folder: Path, host: str = "IP:127.0.0.1") -> Certificates:
         host: the plugin's, as OpenSSL writes a subjectAltName.
     """
     folder.mkdir()
-    commands = block("docs/operations.md", "sh", "openssl req")
+    commands = block("docs/how-to/tls.md", "sh", "openssl req")
     assert "IP:127.0.0.1" in commands
     subprocess.run(
         ["sh", "-euc", commands.replace("IP:127.0.0.1", host)],

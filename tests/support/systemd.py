@@ -77,14 +77,19 @@ class Machine:
 
 
 @contextlib.contextmanager
-def machine(folder: Path) -> Iterator[Machine]:
-    """Boot a machine, and stop it at the end."""
+def machine(folder: Path, *options: str) -> Iterator[Machine]:
+    """Boot a machine, and stop it at the end.
+
+    Args:
+        folder: a directory for what it prints.
+        options: more options of systemd-nspawn.
+    """
     above = Path(tempfile.mkdtemp(prefix="gdm", dir="/dev/shm"))
     for part in ("upper", "work", "root"):
         (above / part).mkdir()
     root = above / "root"
-    options = f"lowerdir=/,upperdir={above}/upper,workdir={above}/work"
-    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, root], check=True)
+    layers = f"lowerdir=/,upperdir={above}/upper,workdir={above}/work"
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, root], check=True)
     try:
         for wants in (root / "etc/systemd/system").glob("*.wants"):
             shutil.rmtree(wants)  # nothing that is installed here starts there
@@ -94,6 +99,7 @@ def machine(folder: Path) -> Iterator[Machine]:
             *("--resolv-conf=off", "--timezone=off", "--link-journal=no", "--capability=all"),
             *(f"--bind-ro={one}" for one in {ROOT, Path(sys.prefix), Path(sys.base_prefix)}),
             f"--tmpfs={PLACE}:mode=0711",
+            *options,
             "systemd.unit=multi-user.target",
         ]
         with open(folder / "console", "wb") as console:
