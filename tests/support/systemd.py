@@ -112,11 +112,16 @@ def machine(folder: Path, *options: str) -> Iterator[Machine]:
             )
         try:
             leader = _leader(nspawn)
-            booted = Machine(Path(f"/proc/{leader}/root"), leader)
-            wait_until(lambda: booted.systemctl("is-system-running", check=False) in _BOOTED)
-            yield booted
+            try:
+                booted = Machine(Path(f"/proc/{leader}/root"), leader)
+                wait_until(lambda: booted.systemctl("is-system-running", check=False) in _BOOTED)
+                yield booted
+            finally:
+                # All end with the first process of their PID namespace; it does not end with nspawn.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(leader, signal.SIGKILL)
         finally:
-            nspawn.send_signal(signal.SIGKILL)  # its processes end with it: it has a PID namespace
+            nspawn.kill()
             nspawn.wait()
     finally:
         unmount(root, "--recursive")
