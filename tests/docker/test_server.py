@@ -343,12 +343,14 @@ def test_a_stop_serves_the_first_request_of_a_caller_that_has_just_connected(
 ) -> None:
     monkeypatch.setattr(server_module, "GRACE", 60)
     monkeypatch.setattr(server_module, "FIRST_REQUEST", 60)
-    with ready.wire() as used, ready.wire() as new:
-        assert used.ask(ACTIVATE).status == 200
-        wait_until(lambda: connections() == 2)
-        stopping = threading.Thread(target=ready.stop)
-        stopping.start()
-        assert used.rest() == b""  # the stop has ended what it ends at once
+    with ready.wire() as new:
+        wait_until(lambda: connections() == 1)
+        with ready.wire() as used:
+            assert used.ask(ACTIVATE).status == 200
+            stopping = threading.Thread(target=ready.stop)
+            stopping.start()
+            # The stop reaches connections in their order: the new one first.
+            assert used.rest() == b""
         answer = new.ask(ACTIVATE)
         assert b"GraphDriver" in answer.body
         assert answer.headers["connection"] == "close"

@@ -1,4 +1,4 @@
-"""Recorded calls as docs/protocol.md shows them: with the same IDs and the same home every time."""
+"""Recorded calls as docs/protocol.md shows them: the same IDs, home and version every time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator
 
+from graphdriver import __version__
 from tests.e2e.wire_bytes import Exchange
 from tests.support.documented import blocks
 
@@ -15,6 +16,7 @@ HOME = "/var/lib/docker/my-plugin"
 
 _ID = re.compile(rb"\b[0-9a-f]{64}\b")
 _SPACES = re.compile(r" +$", re.MULTILINE)
+_VERSION = b'"Plugin Version","%b"'
 _LENGTH = re.compile(rb"(?<=Content-Length: )\d+")
 
 
@@ -50,6 +52,7 @@ def shown(exchanges: Iterable[Exchange], home: str) -> list[str]:
             length = len(body)
             assert int(_LENGTH.findall(head)[0]) == length
             body = _ID.sub(renamed, body).replace(home.encode(), HOME.encode())
+            body = body.replace(_VERSION % __version__.encode(), _VERSION % b"1.0.0")
             head = _LENGTH.sub(b"%d" % len(body), head)
             text = body.decode().rstrip("\n")
         lines = head.decode().replace("\r\n", "\n")
