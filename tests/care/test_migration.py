@@ -12,7 +12,6 @@ from graphdriver.care.migration import workplace
 from graphdriver.care.migration.migration import migrate
 from graphdriver.care.migration.plan import Side
 from graphdriver.care.migration.planning import make_plan
-from graphdriver.care.migration.ways import way_over
 from graphdriver.linux.rename import exchange
 from tests.support.docker_root import DRIVER, DockerRoot
 
@@ -43,8 +42,7 @@ def root(tmp_path: Path) -> DockerRoot:
 
 
 def run(root: DockerRoot, source: Side, target: Side, *, keeps: bool = False) -> None:
-    transfer = way_over(source, target, keeps=keeps)
-    migrate(make_plan(source, target, transfer, keeps=keeps), transfer)
+    migrate(make_plan(source, target, keeps=keeps))
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, number: int) -> list[int]:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.engines import Engines
+from tests.e2e.engines import FILESYSTEMS, Engines
 from tests.support.command import graphdriver
 from tests.support.daemon import Daemon
 
-DRIVERS = ("overlay2", "vfs", "btrfs")
+WAYS = (
+    ("overlay2", "py-overlay2", "overlay2"),
+    ("overlay2", "py-erofs", "overlay2"),
+)
+MORE_WAYS = (
+    ("vfs", "py-vfs", "vfs"),
+    ("btrfs", "py-btrfs", "btrfs"),
+    ("vfs", "py-erofs", "py-vfs", "vfs"),
+    ("btrfs", "py-overlay2", "py-btrfs", "btrfs"),
+    ("overlay2", "py-fuse-overlayfs", "py-vfs", "py-erofs", "overlay2"),
+)
+"""Storage drivers that a daemon has one after another; ``py-`` stands for a plugin."""
 BUILDKIT = {"DOCKER_BUILDKIT": "1", "BUILDKIT_PROGRESS": "plain"}
 DOCKERFILE = """\
 FROM small
@@ -23,17 +34,6 @@ RUN rm /data/file && sync && echo built > /data/built
 WRITES = """
 echo changed >> /data/file; echo new > /new; rm /bin/tail; echo a > /data/a
 """
-
-
-@pytest.fixture(
-    params=[
-        one if one == "overlay2" else pytest.param(one, marks=pytest.mark.long) for one in DRIVERS
-    ]
-)
-def theirs(request: pytest.FixtureRequest, engines: Engines) -> Iterator[Daemon]:
-    """A daemon on Docker's own driver."""
-    with engines.on_driver(request.param) as daemon:
-        yield daemon
 
 
 def fill(daemon: Daemon, small: Path, context: Path) -> None:
@@ -96,9 +96,9 @@ def entries(archive: tarfile.TarFile) -> list[object]:
     return sorted(found, key=str)
 
 
-def migrate(daemon: Daemon, source: str, target: str, *words: str) -> str:
-    """Move everything; return the plan."""
-    command = ("migrate", str(daemon.root), "--from", source, "--to", target, *words)
+def migrate(daemon: Daemon, target: str, *words: str) -> str:
+    """Move everything to a driver, NAME or NAME=DRIVER; return the plan."""
+    command = ("migrate", str(daemon.root), "--from", daemon.storage_driver, "--to", target, *words)
     done = graphdriver(*command)
     assert done.returncode == 0, done.stderr
     daemon.switch_to(target.partition("=")[0])
@@ -106,37 +106,46 @@ def migrate(daemon: Daemon, source: str, target: str, *words: str) -> str:
 
 
 @pytest.mark.reaches("Init", "Get", "CreateReadWrite")
-def test_there_and_back(theirs: Daemon, engines: Engines, small: Path, tmp_path: Path) -> None:
-    driver = theirs.storage_driver
-    fill(theirs, small, tmp_path)
-    theirs.stop()
-    theirs.start()
-    before = shown(theirs, tmp_path)
-    theirs.stop()
+@pytest.mark.parametrize(
+    "way", [*WAYS, *(pytest.param(one, marks=pytest.mark.long) for one in MORE_WAYS)], ids=" ".join
+)
+def test_there_and_back(
+    way: tuple[str, ...], engines: Engines, small: Path, tmp_path: Path
+) -> None:
+    first, *others = way
+    # Each driver works on the filesystem of those that need a certain one.
+    kinds = [one.removeprefix("py-") for one in way]
+    behind = next((one for one in kinds if one in FILESYSTEMS), first)
+    with engines.on_driver(first, behind=behind) as daemon:
+        fill(daemon, small, tmp_path)
+        daemon.stop()
+        daemon.start()
+        before = shown(daemon, tmp_path)
+        daemon.stop()
+        for number, storage_driver in enumerate(others):
+            with contextlib.ExitStack() as held:
+                target, plugin = storage_driver, None
+                if storage_driver.startswith("py-"):
+                    plugin = engines.new_plugin(storage_driver.removeprefix("py-"))
+                    held.callback(plugin.close)
+                    target = f"{plugin.name}={plugin.driver}"
+                plan = migrate(daemon, target, "--yes")
+                assert f"start the daemon with -s {daemon.storage_driver}" in plan
+                if plugin:
+                    plugin.start()
+                daemon.start()
+                assert shown(daemon, tmp_path) == before
+                use(daemon, tmp_path, count="1\n" * (number + 2))
+                before["running"] = shown(daemon, tmp_path)["running"]
+                daemon.stop()
+                if plugin:
+                    plugin.stop()
+                    fsck = graphdriver("fsck", str(daemon.root / plugin.name))
+                    assert fsck.returncode == 0, fsck.stdout
+        assert sorted(one.name for one in daemon.root.iterdir() if one.name[0] == ".") == []
 
-    plugin = engines.new_plugin(driver)
-    plan = migrate(theirs, driver, f"{plugin.name}={driver}", "--yes")
-    assert f"start the daemon with -s {plugin.name}" in plan
-    plugin.start()
-    theirs.start()
-    assert shown(theirs, tmp_path) == before
-    use(theirs, tmp_path)
-    theirs.stop()
-    plugin.stop()
-    fsck = graphdriver("fsck", str(theirs.root / plugin.name))
-    assert fsck.returncode == 0, fsck.stdout
 
-    migrate(theirs, plugin.name, driver, "--yes")
-    theirs.start()
-    after = shown(theirs, tmp_path)
-    assert {key: one for key, one in after.items() if key != "running"} == {
-        key: one for key, one in before.items() if key != "running"
-    }
-    use(theirs, tmp_path, count="1\n1\n1\n")
-    assert sorted(one.name for one in theirs.root.iterdir() if one.name[0] == ".") == []
-
-
-def use(daemon: Daemon, context: Path, count: str = "1\n1\n") -> None:
+def use(daemon: Daemon, context: Path, count: str) -> None:
     """Write to a moved container, read a moved image, and build on the moved cache."""
     daemon.docker("start", "running")
     assert daemon.docker("exec", "running", "cat", "/count") == count

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.layer.overlay.unfollowed import unfollowed_marks
+from graphdriver.layer.overlay.unfollowed import Unfollowed, survey
 from graphdriver.layer.overlay.whiteout import TRUSTED, USER
 from tests.support.ground import require
 from tests.support.overlays import mounted_overlay, opened
@@ -43,15 +43,13 @@ def upper(directory: Path) -> Path:
 
 def test_a_renamed_directory_and_a_file_without_its_content_are_found(upper: Path) -> None:
     with opened(upper) as (fd,):
-        assert sorted(unfollowed_marks(fd, TRUSTED)) == [
-            (b"a/c", "trusted.overlay.redirect"),
-            (b"a/c/large", "trusted.overlay.metacopy"),
-        ]
+        found = survey(fd, TRUSTED)
+    assert found.unfollowed == Unfollowed(b"a/c", "trusted.overlay.redirect", 2)
 
 
 def test_marks_of_another_form_are_not(upper: Path) -> None:
     with opened(upper) as (fd,):
-        assert list(unfollowed_marks(fd, USER)) == []
+        assert survey(fd, USER).unfollowed is None
 
 
 def test_whiteouts_and_opaque_directories_are_followed(directory: Path) -> None:
@@ -65,4 +63,4 @@ def test_whiteouts_and_opaque_directories_are_followed(directory: Path) -> None:
         (tree / "a").rmdir()
         (tree / "a").mkdir()
     with opened(made) as (fd,):
-        assert list(unfollowed_marks(fd, TRUSTED)) == []
+        assert survey(fd, TRUSTED).unfollowed is None

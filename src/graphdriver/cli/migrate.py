@@ -23,6 +23,7 @@ examples:
   graphdriver migrate /var/lib/docker --from overlay2 --to py-overlay2 --dry-run   show the plan
   graphdriver migrate /var/lib/docker --from overlay2 --to py-overlay2             move in
   graphdriver migrate /var/lib/docker --from py-overlay2 --to overlay2             move out again
+  graphdriver migrate /var/lib/docker --from overlay2 --to py-erofs                to another driver
   graphdriver migrate /var/lib/docker --from vfs --to mine=vfs --keep              leave the old layers
 """
 
@@ -62,7 +63,6 @@ def _run(arguments: argparse.Namespace) -> int:
     from graphdriver.care.engine_locks import DOCKER, at_rest
     from graphdriver.care.migration.migration import migrate
     from graphdriver.care.migration.planning import expect_data_root, make_plan
-    from graphdriver.care.migration.ways import way_over
     from graphdriver.cli import screen
     from graphdriver.serving import process
 
@@ -72,9 +72,8 @@ def _run(arguments: argparse.Namespace) -> int:
     expect_data_root(data_root)
     with at_rest(data_root, DOCKER):
         source, target = _sides(data_root, arguments.source, arguments.target, arguments.keep)
-        transfer = way_over(source, target, keeps=arguments.keep)
         with _looking() as looked:
-            plan = make_plan(source, target, transfer, looked, keeps=arguments.keep)
+            plan = make_plan(source, target, looked, keeps=arguments.keep)
         _show(plan)
         if plan.refused:
             raise UnsupportedError(
@@ -84,7 +83,7 @@ def _run(arguments: argparse.Namespace) -> int:
         if arguments.dry_run or not (arguments.yes or _is_wanted(plan)):
             return OK
         with screen.progress("moving layers", len(plan.layers)) as done:
-            migrate(plan, transfer, lambda layer: done(1))
+            migrate(plan, lambda layer: done(1))
     print(f"moved to {target.home}; start the daemon with -s {target.name}")
     return OK
 

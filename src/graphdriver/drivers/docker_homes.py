@@ -26,7 +26,7 @@ from graphdriver.drivers.overlay.mounter import Overlay
 from graphdriver.errors import LayerNotFoundError, UnsupportedError
 from graphdriver.files.directories import opened
 from graphdriver.layer.overlay.pack import UpperPacker
-from graphdriver.layer.overlay.unfollowed import unfollowed_marks
+from graphdriver.layer.overlay.unfollowed import survey
 from graphdriver.layer.overlay.whiteout import USER
 from graphdriver.linux.mount import unmount
 from graphdriver.naive import NaiveDiffDriver
@@ -150,7 +150,7 @@ class OverlayHome(NaiveDiffDriver):
     def diff(self, id: str, parent: str) -> ClosableStream:
         with self._layout.explaining(id), opened(self._layout.path(id, DIFF)) as upper:
             is_direct = parent and parent == self._layout.parent_of(id)
-            if not is_direct or any(unfollowed_marks(upper, self._marks)):
+            if not is_direct or survey(upper, self._marks).unfollowed:
                 return super().diff(id, parent)
             # Its own directory holds exactly the changes, so no trees need be compared.
             return UpperPacker(upper, self._uid_maps, self._gid_maps, self._marks)

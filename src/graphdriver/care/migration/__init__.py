@@ -5,7 +5,7 @@ until the new one has all layers; from then on no daemon can start on either unt
 new side. A migration that was killed is continued by the next one.
 
 - `plan`: the two sides, the layers, what it costs, and the interface of one way to bring layers over.
-- `planning`: makes the plan. `marks`: what our overlay mounts do not follow.
+- `planning`: makes the plan.
 - `ways`: chooses the way. `moving`: by renames. `copying`: the old side stays.
 - `conversion`: the way between two drivers, by tars. `homes`: the homes of both, served in this
   process. `new_home`: the new one while it is filled. `id_maps`: the ids of a daemon that remaps them.

@@ -8,6 +8,7 @@ import re
 from typing import Final
 
 from graphdriver.care.migration.layouts import dockers_own, remove_home
+from graphdriver.care.migration.new_home import finish
 from graphdriver.care.migration.plan import Side
 from graphdriver.driver import IDMap
 from graphdriver.drivers.loading import make
@@ -35,6 +36,7 @@ def adopt(side: Side, home: str) -> None:
         own.complete(home, is_dockers=side.is_built_in)
     if side.is_built_in:
         return
+    finish(home)
     group = group_of(side.data_root)
     maps = (IDMap(0, group, 1),) if group else ()
     with contextlib.closing(Home(home, maps, adopt=True)) as ours:

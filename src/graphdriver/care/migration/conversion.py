@@ -9,7 +9,8 @@
 
 The old home is only read. One of Docker's own is shown as Docker shows it
 (`graphdriver.drivers.docker_homes`), so marks that our mounts do not follow are followed here,
-and are gone in the new home.
+and are gone in the new home. A new home is written by our driver, so it can become one of Docker's own
+only where both have one layout.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from typing import Final
 
 from graphdriver.care.migration.homes import driver_in, served_home
 from graphdriver.care.migration.id_maps import maps_of
+from graphdriver.care.migration.layouts import dockers_own, has_another_layout
 from graphdriver.care.migration.new_home import Expected, NewHome, Writable
-from graphdriver.care.migration.plan import Estimate, LayerKind, PlannedLayer, Refusal, Side
+from graphdriver.care.migration.plan import Estimate, LayerKind, PlannedLayer, Refusal, Side, Way
 from graphdriver.care.owners import OwnerKind
 from graphdriver.care.tar_split import DiffersError, JoinedTar, UnknownContentError
 from graphdriver.driver import Driver, TellsUntouched, ability, mounted
 from graphdriver.drivers.docker_homes import docker_home
 from graphdriver.drivers.loading import load_installed
-from graphdriver.errors import GraphDriverError, LayerDamagedError
+from graphdriver.errors import GraphDriverError, LayerDamagedError, UnsupportedError
 from graphdriver.files.small_files import read_object
-from graphdriver.serving.home import MARKS
 
 _BYTES_A_SECOND: Final = 100e6
 _SECONDS_A_LAYER: Final = 0.1
@@ -46,12 +47,19 @@ class Conversion:
             the same layout.
 
     Raises:
+        UnsupportedError: the new side is one of Docker's own drivers with another layout.
         GraphDriverError: the daemon remaps user and group ids, and nothing tells how.
     """
 
-    moves = False
+    way: Final = Way.CONVERT
 
     def __init__(self, source: Side, target: Side) -> None:
+        if target.is_built_in and (own := dockers_own(target.driver)) and has_another_layout(own):
+            raise UnsupportedError(
+                f"layers of {source.name} cannot become layers of Docker's own {target.driver} in one"
+                " step",
+                hint=f"move to py-{target.driver} first, and from there to {target.name}",
+            )
         self._source = source
         self._target = target
         self._maps = maps_of(source.data_root)
@@ -59,16 +67,9 @@ class Conversion:
     # --- the plan ---------------------------------------------------------------------------------
 
     def refused(self, layers: Sequence[PlannedLayer]) -> Iterator[Refusal]:
-        """Yield the layers that are incomplete, or of whose tars the daemon has no record."""
-        unfinished: set[str] = set()
-        with contextlib.suppress(FileNotFoundError):  # a home of Docker's own driver
-            unfinished.update(os.listdir(os.path.join(self._source.home, MARKS)))
+        """Yield the layers of images whose tars the daemon has no record of."""
         for layer in layers:
-            if layer.kind is LayerKind.UNRECORDED:
-                continue
-            if layer.id in unfinished:
-                yield Refusal(layer.id, "it is incomplete: its transfer did not finish")
-            elif layer.kind is LayerKind.IMAGE and not os.path.isfile(self._record(layer)):
+            if layer.kind is LayerKind.IMAGE and not os.path.isfile(self._record(layer)):
                 yield Refusal(layer.id, f"the record of its tar is missing: {self._record(layer)}")
 
     def estimate(self, layers: Sequence[PlannedLayer]) -> Estimate:
@@ -113,7 +114,6 @@ class Conversion:
                     with self._explaining(layer, source):
                         self._convert(layer, old, new, writable)
                 done(layer)
-            new.finish()
 
     def _convert(
         self, layer: PlannedLayer, old: Driver, new: NewHome, writable: Writable | None

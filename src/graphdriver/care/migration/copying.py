@@ -13,8 +13,7 @@ from typing import Final
 from graphdriver.care.migration.adoption import group_of
 from graphdriver.care.migration.layouts import dockers_own, layers_of
 from graphdriver.care.migration.moving import unusable
-from graphdriver.care.migration.plan import Estimate, LayerKind, PlannedLayer, Refusal, Side
-from graphdriver.errors import UnsupportedError
+from graphdriver.care.migration.plan import Estimate, LayerKind, PlannedLayer, Refusal, Side, Way
 from graphdriver.linux import reflink
 
 _PART: Final = ".copying"
@@ -28,21 +27,15 @@ class CopyTransfer:
     """Copies, links or snapshots layers from one side's layout to the other's; the driver stays.
 
     Args:
-        source: the old side.
+        source: the old side, of a driver that can copy its layers.
         target: the new side.
-
-    Raises:
-        UnsupportedError: the driver cannot copy its layers.
     """
 
-    moves = False
+    way: Final = Way.COPY
 
     def __init__(self, source: Side, target: Side) -> None:
         own = dockers_own(source.driver)
-        if own is None:
-            raise UnsupportedError(
-                f"the driver {source.driver} cannot copy its layers", hint="leave --keep out"
-            )
+        assert own
         self._own = own
         self._source = source
         self._target = target

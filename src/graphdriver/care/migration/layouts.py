@@ -25,6 +25,11 @@ def dockers_own(driver: str) -> DockersOwn | None:
     return knows.dockers_own() if knows else None
 
 
+def has_another_layout(own: DockersOwn) -> bool:
+    """Tell whether layers have other paths in homes of Docker's own driver than in ours."""
+    return own.unit("", "id", is_dockers=True) != own.unit("", "id", is_dockers=False)
+
+
 def known_built_in(driver: str) -> DockersOwn:
     """Return what is known of one of Docker's own drivers.
 

@@ -5,15 +5,16 @@ The order of steps, each on disk before the next:
 1. The journal, and a block in the place of the new home.
 2. The layers are brought into a home that nobody uses yet. A transfer that takes them out of the old
    home first puts that one aside, so that no daemon starts on a part of it.
-3. The new home gets what its driver expects besides layers.
+3. The old home is put aside. Before the next step: a daemon that ran on it later would change layers
+   that are not brought over again.
 4. The journal says that all layers are there.
-5. The old home is put aside.
+5. The new home gets what its driver expects besides layers.
 6. The records get the new side's name.
 7. The new home takes the place of the block: from now on a daemon can start on it.
 8. The journal says so.
 9. The old home is removed, or gets its name again. The journal goes last.
 
-Until step 5 (with renames until step 2) the old side is whole, and a daemon can run on it. From then
+Until step 3 (with renames until step 2) the old side is whole, and a daemon can run on it. From then
 on no daemon starts on either side until step 7 is done, by this run or the next one.
 """
 
@@ -26,7 +27,7 @@ from dataclasses import replace
 
 from graphdriver.care.migration.adoption import adopt
 from graphdriver.care.migration.layouts import remove_home
-from graphdriver.care.migration.plan import Plan, PlannedLayer, Transfer
+from graphdriver.care.migration.plan import Plan, PlannedLayer, Way
 from graphdriver.care.migration.switching import CONTAINERS, switch_records
 from graphdriver.care.migration.workplace import Journal, Stage, Workplace, is_blocked
 from graphdriver.care.owners import UnreadError
@@ -34,43 +35,38 @@ from graphdriver.errors import GraphDriverError
 from graphdriver.linux.filesystem import syncfs
 
 
-def migrate(
-    plan: Plan,
-    transfer: Transfer,
-    done: Callable[[PlannedLayer], None] = lambda layer: None,
-) -> None:
+def migrate(plan: Plan, done: Callable[[PlannedLayer], None] = lambda layer: None) -> None:
     """Carry out a plan. No daemon runs, and no plugin serves one of the homes.
 
     Args:
         plan: the plan; nothing in it is refused.
-        transfer: the way that it was made for.
         done: called with each layer that is in the new home.
 
     Raises:
         GraphDriverError: a layer cannot be brought over, or a record cannot be read.
         OSError: something cannot be read or written.
     """
-    source, target = plan.source, plan.target
+    source, target, transfer = plan.source, plan.target, plan.transfer
     place = Workplace(source.data_root)
     journal = place.journal()
     if journal is None:
         place.expect_exchanges()
-        journal = Journal(source, target, plan.keeps)
+        journal = Journal(source, target, transfer.way, plan.keeps)
         place.write(journal)
     if journal.stage is Stage.BRINGING:
         with _syncing(source.data_root, source.records) as sync:
             place.block(target.home)
-            if transfer.moves:
+            if transfer.way is Way.MOVE:
                 place.put_aside(source.home)
             old = place.old if is_blocked(source.home) else source.home
             transfer.bring(old, place.new, plan.layers, done)
-            adopt(target, place.new)
             sync()
+        place.put_aside(source.home)
         journal = replace(journal, stage=Stage.SWITCHING)
         place.write(journal)
     if journal.stage is Stage.SWITCHING:
         with _syncing(source.data_root, source.records) as sync:
-            place.put_aside(source.home)
+            adopt(target, place.new)
             _switch(plan)
             sync()
         place.publish(target.home)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from graphdriver.care.migration.adoption import group_of
-from graphdriver.care.migration.layouts import dockers_own, layers_of
-from graphdriver.care.migration.plan import Estimate, PlannedLayer, Refusal, Side
+from graphdriver.care.migration.layouts import dockers_own, has_another_layout, layers_of
+from graphdriver.care.migration.plan import Estimate, PlannedLayer, Refusal, Side, Way
 from graphdriver.homes import DockersOwn
 
 _RENAME: Final = 0.0005
@@ -26,7 +26,7 @@ class MoveTransfer:
         target: the new side.
     """
 
-    moves = True
+    way: Final = Way.MOVE
 
     def __init__(self, source: Side, target: Side) -> None:
         self._source = source
@@ -49,7 +49,8 @@ class MoveTransfer:
         done: Callable[[PlannedLayer], None],
     ) -> None:
         """Rename all layers; see `Transfer.bring`. What else is in the old home stays there."""
-        if self._own and self._has_another_layout(self._own):
+        is_between = self._source.is_built_in != self._target.is_built_in
+        if self._own and is_between and has_another_layout(self._own):
             parents = {layer.id: layer.parent for layer in layers}
             for one in layers_of(self._source, source):
                 self._move(self._own, source, target, one.id, parents.get(one.id, ""))
@@ -58,10 +59,6 @@ class MoveTransfer:
                 os.rename(source, target)
         for layer in layers:
             done(layer)
-
-    def _has_another_layout(self, own: DockersOwn) -> bool:
-        theirs, ours = self._source.is_built_in, self._target.is_built_in
-        return own.unit("", "id", is_dockers=theirs) != own.unit("", "id", is_dockers=ours)
 
     def _move(self, own: DockersOwn, source: str, target: str, id: str, parent: str) -> None:
         unit = own.unit(source, id, is_dockers=self._source.is_built_in)
@@ -77,9 +74,14 @@ class MoveTransfer:
 def unusable(
     own: DockersOwn | None, target: Side, layers: Sequence[PlannedLayer]
 ) -> Iterator[Refusal]:
-    """Yield the layers that Docker's own driver could not use, if that is the target."""
-    if not (own and target.is_built_in):
-        return
+    """Yield the layers that the new driver could not use."""
     for layer in layers:
-        if why := own.why_unusable(os.path.dirname(layer.path)):
+        if marks := layer.unfollowed:  # made by a daemon that ran since the way was chosen
+            yield Refusal(
+                layer.id,
+                f"its directory {os.fsdecode(marks.path)!r} has the overlay mark"
+                f" {marks.attribute!r}, and {marks.count - 1} others have such marks, which mounts of"
+                " the new side do not follow",
+            )
+        if own and target.is_built_in and (why := own.why_unusable(os.path.dirname(layer.path))):
             yield Refusal(layer.id, why)

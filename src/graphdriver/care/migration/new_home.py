@@ -1,8 +1,8 @@
 """A home that is being filled by a migration: each layer in it is whole and on disk, or made again.
 
 ``HOME/.graphdriver/brought`` has the layers that are whole, one in each line. A line is written after
-its layer is on disk. The file exists until all layers are there, so that a migration that was killed
-does not do them again.
+its layer is on disk. `finish` removes the file when the journal of the migration says that all
+layers are there: a migration that was killed before does not do them again.
 """
 
 from __future__ import annotations
@@ -171,9 +171,11 @@ class NewHome:
             os.close(fd)
         self._brought.add(id)
 
-    def finish(self) -> None:
-        """Note that all layers are there."""
-        os.unlink(self._list)
+
+def finish(home: str) -> None:
+    """Remove what tells which layers are whole, since all are; succeed if that was done before."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(home, BROUGHT))
 
 
 def _copy_root(old: str, new: str) -> None:

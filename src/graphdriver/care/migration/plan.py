@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from graphdriver.care.owners import KnownLayer
+from graphdriver.layer.overlay.unfollowed import Unfollowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class PlannedLayer:
         path: the directory with its own content in the old home when the plan was made.
         size: the disk usage of its own content in bytes; None: not counted.
         known: the daemon's record of it; None: there is none.
+        unfollowed: marks in it that our overlay mounts do not follow; None: it has none.
     """
 
     id: str
@@ -70,6 +72,18 @@ class PlannedLayer:
     path: str
     size: int | None = None
     known: KnownLayer | None = None
+    unfollowed: Unfollowed | None = None
+
+
+class Way(enum.Enum):
+    """How layers are brought over."""
+
+    MOVE = "move"
+    """The driver stays, and layers are taken out of the old home."""
+    COPY = "copy"
+    """The driver stays, and so does the old home."""
+    CONVERT = "convert"
+    """Each layer is read as a tar, and applied by the new driver. The old home stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +118,8 @@ class Transfer(Protocol):
     """One way to bring layers from one home into another."""
 
     @property
-    def moves(self) -> bool:
-        """Whether it takes the layers out of the old home. If not, it leaves that home as it is."""
+    def way(self) -> Way:
+        """Which way it is."""
         ...
 
     def refused(self, layers: Sequence[PlannedLayer]) -> Iterable[Refusal]:
@@ -125,12 +139,13 @@ class Transfer(Protocol):
     ) -> None:
         """Bring layers over. No daemon runs, and nothing is mounted in either home.
 
-        It may be killed at any call, and is called again then, with the same homes. Without `moves` a
-        daemon may have run on the old home meanwhile: a layer that is not `LayerKind.IMAGE` may have
-        changed, and any may be gone or new. The caller syncs both homes afterwards.
+        It may be killed at any call, and is called again then, with the same homes. Except with
+        `Way.MOVE` a daemon may have run on the old home meanwhile: a layer that is not
+        `LayerKind.IMAGE` may have changed, and any may be gone or new. The caller syncs both homes
+        afterwards.
 
         Args:
-            source: the old home. It need not have the path that its `Side` says: with `moves` it was
+            source: the old home. It need not have the path that its `Side` says: it may have been
                 put aside. `PlannedLayer.path` is where the layer was before.
             target: the new home, which does not exist at the first call. Nothing uses it until all
                 layers are there.
@@ -151,6 +166,7 @@ class Plan:
     Attributes:
         source: the old side.
         target: the new side.
+        transfer: the way between them.
         keeps: whether the old side's layers and its records of images stay.
         layers: all layers of the old side, parents before their children.
         images: how many images the old side has.
@@ -162,6 +178,7 @@ class Plan:
 
     source: Side
     target: Side
+    transfer: Transfer
     keeps: bool
     layers: tuple[PlannedLayer, ...]
     images: int

@@ -12,9 +12,9 @@ from typing import Final
 from graphdriver.care.docker_records import read_docker
 from graphdriver.care.layer_database import read_layer_database
 from graphdriver.care.migration.layouts import expect_known, layers_of
-from graphdriver.care.migration.marks import survey
-from graphdriver.care.migration.plan import LayerKind, Plan, PlannedLayer, Refusal, Side, Transfer
+from graphdriver.care.migration.plan import LayerKind, Plan, PlannedLayer, Refusal, Side, Way
 from graphdriver.care.migration.switching import Container, containers_on
+from graphdriver.care.migration.ways import transfer_by, way_over
 from graphdriver.care.migration.workplace import Stage, Workplace, is_blocked
 from graphdriver.care.owners import EngineRecords, KnownLayer, OwnerKind, UnreadError
 from graphdriver.errors import (
@@ -25,8 +25,12 @@ from graphdriver.errors import (
     MalformedRequestError,
     UnsupportedError,
 )
+from graphdriver.files.directories import opened
 from graphdriver.homes import StoredLayer
+from graphdriver.layer.overlay.unfollowed import survey
+from graphdriver.layer.overlay.whiteout import TRUSTED, USER
 from graphdriver.linux.mountinfo import mount_points
+from graphdriver.linux.namespaces import in_user_namespace
 from graphdriver.serving.home import MARKS, servers_of
 
 _REMAPPED: Final = re.compile(r"\d+\.\d+")
@@ -39,7 +43,6 @@ _SHOWN: Final = 3
 def make_plan(
     source: Side,
     target: Side,
-    transfer: Transfer,
     looked: Callable[[int, int], None] = lambda done, total: None,
     *,
     keeps: bool,
@@ -49,7 +52,6 @@ def make_plan(
     Args:
         source: the old side.
         target: the new side.
-        transfer: the way between them.
         looked: called with how many layers were looked at, and how many there are.
         keeps: whether the old side's layers stay.
 
@@ -57,7 +59,8 @@ def make_plan(
         LayerNotFoundError: there is no such side.
         LayerExistsError: the new side exists already.
         InUseError: a plugin serves a home, or a container runs on it.
-        UnsupportedError: a driver is not known, or a home is a mount.
+        UnsupportedError: a driver is not known, a home is a mount, or there is no way between these
+            sides.
         GraphDriverError: a record cannot be read.
         OSError: a home cannot be read.
     """
@@ -78,15 +81,19 @@ def make_plan(
     _expect_idle(source, records, containers)
     journal = place.journal()
     layers: list[PlannedLayer] = []
-    refused: list[Refusal] = []
     if journal is None or journal.stage is Stage.BRINGING:
         layers = [*_layers(source, target, records, place)]
         if not is_blocked(source.home):
-            layers = [*_surveyed(source, layers, refused, looked)]
-    refused += transfer.refused(layers)
+            layers = [*_surveyed(source, layers, looked)]
+    way = journal.way if journal else way_over(source, target, layers, keeps=keeps)
+    transfer = transfer_by(way, source, target)
+    brought = layers
+    if way is Way.CONVERT:
+        brought = [one for one in layers if one.kind is not LayerKind.UNRECORDED]
     return Plan(
         source,
         target,
+        transfer,
         keeps,
         tuple(layers),
         len(
@@ -99,8 +106,8 @@ def make_plan(
         ),
         tuple(one.id for one in containers),
         transfer.estimate(layers),
-        tuple(refused),
-        (*_notes(source, target, layers, records, keeps=keeps),),
+        (*_incomplete(source, brought), *transfer.refused(layers)),
+        (*_notes(source, target, layers, brought, records, keeps=keeps),),
     )
 
 
@@ -243,30 +250,24 @@ def _parents_first(parents: Mapping[str, str]) -> Iterator[str]:
 
 
 def _surveyed(
-    side: Side,
-    layers: Sequence[PlannedLayer],
-    refused: list[Refusal],
-    looked: Callable[[int, int], None],
+    side: Side, layers: Sequence[PlannedLayer], looked: Callable[[int, int], None]
 ) -> Iterator[PlannedLayer]:
-    """Yield the layers with the sizes of their own content; note those that cannot be brought over."""
+    """Yield the layers with what their own content tells."""
+    marks = USER if in_user_namespace() else TRUSTED
     for number, one in enumerate(layers, 1):
         layer = one
-        if os.path.lexists(os.path.join(side.home, MARKS, layer.id)):
-            refused.append(Refusal(layer.id, "it is incomplete: its transfer did not finish"))
         if side.is_built_in and side.driver == _OVERLAYS and layer.path:
-            found = survey(layer.path)
-            if found.first:
-                path = os.fsdecode(found.first.path)
-                refused.append(
-                    Refusal(
-                        layer.id,
-                        f"its directory {path!r} has the overlay mark {found.first.kind!r}, as"
-                        f" {found.count - 1} others, which mounts of the new side do not follow",
-                    )
-                )
-            layer = replace(layer, size=found.size)
+            with opened(layer.path) as upper:
+                found = survey(upper, marks)
+            layer = replace(layer, size=found.size, unfollowed=found.unfollowed)
         looked(number, len(layers))
         yield layer
+
+
+def _incomplete(side: Side, layers: Sequence[PlannedLayer]) -> Iterator[Refusal]:
+    for layer in layers:
+        if os.path.lexists(os.path.join(side.home, MARKS, layer.id)):
+            yield Refusal(layer.id, "it is incomplete: its transfer did not finish")
 
 
 # --- notes ----------------------------------------------------------------------------------------
@@ -276,6 +277,7 @@ def _notes(
     source: Side,
     target: Side,
     layers: Sequence[PlannedLayer],
+    brought: Sequence[PlannedLayer],
     records: EngineRecords,
     *,
     keeps: bool,
@@ -309,7 +311,13 @@ def _notes(
             " from then on, since a container is on one storage driver"
         )
     if strangers := [layer for layer in layers if layer.kind is LayerKind.UNRECORDED]:
-        yield f"{len(strangers)} layers have no record, and are brought over as well"
+        and_they = "are brought over as well" if strangers[0] in brought else "are left behind"
+        yield f"{len(strangers)} layers have no record, and {and_they}"
+    if marked := sum(1 for layer in layers if layer.unfollowed):
+        yield (
+            f"{marked} layers have overlay marks that mounts of the new side do not follow (redirect,"
+            " metacopy), so all layers are written anew, without such marks"
+        )
     if lost := [
         one for one in records.layers.values() if one.diff_id and one.id not in here and here
     ]:

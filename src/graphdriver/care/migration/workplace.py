@@ -21,7 +21,7 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
-from graphdriver.care.migration.plan import Side
+from graphdriver.care.migration.plan import Side, Way
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.files.small_files import read_object, write_whole
 from graphdriver.linux.rename import exchange
@@ -50,12 +50,14 @@ class Journal:
     Attributes:
         source: the old side.
         target: the new side.
+        way: how layers are brought over.
         keeps: whether the old side's layers stay.
         stage: how far it is.
     """
 
     source: Side
     target: Side
+    way: Way
     keeps: bool
     stage: Stage = Stage.BRINGING
 
@@ -90,6 +92,7 @@ class Workplace:
             return Journal(
                 _side(found["source"], self._data_root),
                 _side(found["target"], self._data_root),
+                Way(found["way"]),
                 _truth(found["keeps"]),
                 Stage(found["stage"]),
             )
@@ -98,7 +101,7 @@ class Workplace:
         except (ValueError, KeyError, TypeError) as error:
             raise GraphDriverError(
                 f"{self._journal} is damaged, so the interrupted migration cannot go on: {error}",
-                hint="write it again: both sides (source, target), keeps and stage",
+                hint="write it again: both sides (source, target), way, keeps and stage",
             ) from error
 
     def write(self, journal: Journal) -> None:
@@ -108,6 +111,7 @@ class Workplace:
         members = {
             "source": _members(journal.source),
             "target": _members(journal.target),
+            "way": journal.way.value,
             "keeps": journal.keeps,
             "stage": journal.stage.value,
         }
