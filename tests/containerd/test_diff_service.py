@@ -14,12 +14,12 @@ import grpc
 import pytest
 from backports import zstd
 
+from graphdriver.blobs.formats import FORMATS
 from graphdriver.conformance.kit.tree import record
 from graphdriver.conformance.plugin import tars
 from graphdriver.conformance.snapshotter.calls import code_of
 from graphdriver.containerd import _messages_pb2 as pb
 from graphdriver.containerd.diff.content import Caller, ContentStore
-from graphdriver.containerd.diff.formats import FORMATS
 from graphdriver.containerd.diff.service import SERVICE
 from tests.support.containerd import Containerd
 from tests.support.mounting import mounted

@@ -79,8 +79,9 @@ ASKS = {"containerd/questions.py", "containerd/daemon_client.py", "docker/client
 ASKS |= {"docker/address/discovery.py"}
 """Files of those who ask a server, in packages that hold servers."""
 
-SERVES_SNAPSHOTS = ("containerd", "drivers", "serving", "naive", "store", "locks", "returned")
-SERVES = (*SERVES_SNAPSHOTS[1:], "docker", "layer")
+SERVES_BOTH = ("drivers", "serving", "naive", "store", "locks", "returned")
+SERVES_SNAPSHOTS = (*SERVES_BOTH, "containerd", "blobs")
+SERVES = (*SERVES_BOTH, "docker", "layer")
 
 
 def raised_in(packages: tuple[str, ...]) -> set[str]:

@@ -31,7 +31,9 @@ MAY_KNOW = {
     "drivers": {"naive", "store", "layer", "files", "linux"} | GROUND,
     "serving": {"naive", "layer", "files", "linux", "locks", "returned"} | GROUND,
     "docker": {"serving", "naive", "layer", "files", "linux", "locks", "returned"} | GROUND,
-    "containerd": {"serving", "naive", "layer", "files", "linux", "locks", "returned"} | GROUND,
+    "blobs": GROUND,
+    "containerd": {"serving", "naive", "layer", "blobs", "files", "linux", "locks", "returned"}
+    | GROUND,
     "care": {"serving", "drivers", "naive", "store", "layer", "files", "linux", "locks", "returned"}
     | GROUND,
     "conformance": {"docker", "containerd", "naive", "layer", "linux"} | GROUND,

@@ -7,7 +7,4 @@ changed (Diff). Blobs are in containerd's content store, which is asked over con
 - `differ`: Apply and Diff, by the driver that keeps the snapshots.
 - `given_mounts`: which layer the mounts of a call show.
 - `content`: the client of containerd's content store.
-- `formats`: the media types of layers, and their compression.
-- `read_ahead`: reads a stream in a second thread.
-- `digests`: computes and checks digests of streams.
 """

@@ -18,8 +18,8 @@ from typing import Any, Final
 
 import grpc
 
+from graphdriver.blobs.digests import Digested
 from graphdriver.containerd import _messages_pb2 as pb
-from graphdriver.containerd.diff.digests import Digested
 from graphdriver.errors import (
     BadAnswerError,
     BrokenStreamError,

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from graphdriver import returned
-from graphdriver.containerd.diff.content import UNCOMPRESSED, Caller, ContentStore
-from graphdriver.containerd.diff.digests import Digested
-from graphdriver.containerd.diff.formats import (
+from graphdriver.blobs.digests import Digested
+from graphdriver.blobs.formats import (
     FORMATS,
     GZIP,
     TAR,
@@ -18,7 +17,8 @@ from graphdriver.containerd.diff.formats import (
     compressed,
     decompressed,
 )
-from graphdriver.containerd.diff.read_ahead import ReadAhead
+from graphdriver.blobs.read_ahead import ReadAhead
+from graphdriver.containerd.diff.content import UNCOMPRESSED, Caller, ContentStore
 from graphdriver.containerd.metadata import Snapshot, SnapshotKind
 from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.driver import Driver, Mount
