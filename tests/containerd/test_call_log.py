@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ import pytest
 from graphdriver.conformance.snapshotter.calls import Calls
 from graphdriver.containerd import _messages_pb2 as pb
 from graphdriver.containerd.callers import Callers
+from graphdriver.containerd.listing import Listing
 from graphdriver.containerd.server import SnapshotterServer
-from graphdriver.containerd.service import SERVICE, handlers
+from graphdriver.containerd.service import SERVICE, Handlers
 from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.serving import call_log
@@ -145,7 +147,8 @@ class ListDetails(grpc.HandlerCallDetails):
 def test_a_list_that_its_caller_breaks_off_runs_no_more(tmp_path: Path) -> None:
     with contextlib.closing(Snapshots(VfsDriver(), str(tmp_path / "root"))) as snapshots:
         snapshots.prepare("a", "", {})
-        method: Any = handlers(snapshots, Callers()).service(ListDetails())
+        long, pool = Listing(snapshots, short=-1), ThreadPoolExecutor(1)
+        method: Any = Handlers(snapshots, long, Callers(), pool).service(ListDetails())
         stream = method.unary_stream(pb.ListSnapshotsRequest(), None)
         next(stream)
         assert snapshots.served.calls.running() == ["list"]

@@ -2,6 +2,7 @@
 
 - `server`: the gRPC server on a unix socket.
 - `service`: gRPC messages to calls of snapshots, and back.
+- `listing`: snapshots as messages: the record of one, and the list of all.
 - `questions`: questions to a running snapshotter, both sides.
 - `snapshots`: snapshots as layers of a driver.
 - `metadata`: the records of snapshots.

@@ -22,8 +22,9 @@ from graphdriver.containerd.callers import Callers
 from graphdriver.containerd.diff.content import ContentStore
 from graphdriver.containerd.diff.differ import Differ
 from graphdriver.containerd.diff.service import handlers as diff_handlers
+from graphdriver.containerd.listing import Listing
 from graphdriver.containerd.questions import questions
-from graphdriver.containerd.service import handlers
+from graphdriver.containerd.service import Handlers
 from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.errors import InUseError, UnsupportedError
 from graphdriver.files.directories import make_directories
@@ -33,6 +34,9 @@ from graphdriver.serving.process import group_id
 
 THREADS: Final = 64
 """How many calls run at a time; further calls wait."""
+
+LISTS: Final = 4
+"""How many long lists are sent at a time."""
 
 GRACE: Final = 9.0
 """How long calls in progress may take at a stop, in seconds; as `graphdriver.docker.http.server`."""
@@ -75,9 +79,10 @@ class SnapshotterServer:
             self._server = grpc.server(self._pool)
             self._callers = Callers()
             self._questions = _Threads(1, "questions")
+            self._lists = _Threads(LISTS, "lists")
             self._server.add_generic_rpc_handlers(
                 (
-                    handlers(snapshots, self._callers),
+                    Handlers(snapshots, Listing(snapshots), self._callers, self._lists),
                     diff_handlers(Differ(snapshots, self._content), snapshots.served),
                     questions(snapshots.served, self._callers, self._questions),
                 )
@@ -126,6 +131,7 @@ class SnapshotterServer:
         self._server.stop(GRACE).wait()
         self._pool.shutdown()
         self._questions.shutdown()
+        self._lists.shutdown()
         self._content.close()
         self._snapshots.close()
         self._lock.release()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from graphdriver.containerd import _messages_pb2 as pb
 from graphdriver.containerd.callers import Callers
-from graphdriver.containerd.metadata import Snapshot
+from graphdriver.containerd.listing import Listing, info_of
 from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.driver import Mount
 from graphdriver.errors import Kind
@@ -20,6 +20,7 @@ from graphdriver.serving.call_log import described
 from graphdriver.serving.served_home import ServedHome
 
 SERVICE: Final = "containerd.services.snapshots.v1.Snapshots"
+_LIST: Final = f"/{SERVICE}/List"
 
 CODES: Final = {
     Kind.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
@@ -37,49 +38,76 @@ CODES: Final = {
 }
 """The gRPC code for each kind of error; INTERNAL for all others."""
 
-_AT_A_TIME: Final = 100
 
+class Handlers(grpc.GenericRpcHandler):
+    """The service's handlers, for `grpc.Server.add_generic_rpc_handlers`.
 
-def handlers(snapshots: Snapshots, callers: Callers) -> grpc.GenericRpcHandler:
-    """Return the service's handlers, for `grpc.Server.add_generic_rpc_handlers`."""
-    service = _Service(snapshots, callers)
-    single: dict[str, tuple[Callable[[Any], Any], Any]] = {
-        "Prepare": (service.prepare, pb.PrepareSnapshotRequest),
-        "View": (service.view, pb.ViewSnapshotRequest),
-        "Mounts": (service.mounts, pb.MountsRequest),
-        "Commit": (service.commit, pb.CommitSnapshotRequest),
-        "Remove": (service.remove, pb.RemoveSnapshotRequest),
-        "Stat": (service.stat, pb.StatSnapshotRequest),
-        "Update": (service.update, pb.UpdateSnapshotRequest),
-        "Usage": (service.usage, pb.UsageRequest),
-        "Cleanup": (service.cleanup, pb.CleanupRequest),
-    }
-    methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-        name: grpc.unary_unary_rpc_method_handler(
-            _answering(snapshots.served, name, call),
-            request.FromString,
-            lambda answer: answer.SerializeToString(),
+    Args:
+        snapshots: the snapshots.
+        listing: their lists.
+        callers: the processes that are connected.
+        pool: the threads that send long lists. Not the server's: many may wait for readers.
+    """
+
+    def __init__(
+        self,
+        snapshots: Snapshots,
+        listing: Listing,
+        callers: Callers,
+        pool: concurrent.futures.ThreadPoolExecutor,
+    ) -> None:
+        self._listing = listing
+        service = _Service(snapshots, callers, listing)
+        single: dict[str, tuple[Callable[[Any], Any], Any]] = {
+            "Prepare": (service.prepare, pb.PrepareSnapshotRequest),
+            "View": (service.view, pb.ViewSnapshotRequest),
+            "Mounts": (service.mounts, pb.MountsRequest),
+            "Commit": (service.commit, pb.CommitSnapshotRequest),
+            "Remove": (service.remove, pb.RemoveSnapshotRequest),
+            "Stat": (service.stat, pb.StatSnapshotRequest),
+            "Update": (service.update, pb.UpdateSnapshotRequest),
+            "List": (service.list, pb.ListSnapshotsRequest),
+            "Usage": (service.usage, pb.UsageRequest),
+            "Cleanup": (service.cleanup, pb.CleanupRequest),
+        }
+        self._single: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            f"/{SERVICE}/{name}": grpc.unary_unary_rpc_method_handler(
+                _answering(snapshots.served, name, call),
+                request.FromString,
+                lambda answer: answer.SerializeToString(),
+            )
+            for name, (call, request) in single.items()
+        }
+        stream: Any = _streaming(snapshots.served, "List", service.list_in_pieces)
+        stream.experimental_thread_pool = pool
+        self._stream: grpc.RpcMethodHandler[Any, Any] = grpc.unary_stream_rpc_method_handler(
+            stream,
+            pb.ListSnapshotsRequest.FromString,
+            pb.ListSnapshotsResponse.SerializeToString,
         )
-        for name, (call, request) in single.items()
-    }
-    methods["List"] = grpc.unary_stream_rpc_method_handler(
-        _streaming(snapshots.served, "List", service.list),
-        pb.ListSnapshotsRequest.FromString,
-        pb.ListSnapshotsResponse.SerializeToString,
-    )
-    return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Return the handler of a call; must not wait, since gRPC asks one call after the other."""
+        if handler_call_details.method == _LIST and not self._listing.is_short():
+            return self._stream
+        return self._single.get(handler_call_details.method)
 
 
 class _Service:
-    def __init__(self, snapshots: Snapshots, callers: Callers) -> None:
+    def __init__(self, snapshots: Snapshots, callers: Callers, listing: Listing) -> None:
         self._snapshots = snapshots
         self._callers = callers
+        self._listing = listing
 
     def prepare(self, request: pb.PrepareSnapshotRequest) -> pb.PrepareSnapshotResponse:
+        self._listing.will_write(request)
         made = self._snapshots.prepare(request.key, request.parent, request.labels)
         return pb.PrepareSnapshotResponse(mounts=_mounts(made))
 
     def view(self, request: pb.ViewSnapshotRequest) -> pb.ViewSnapshotResponse:
+        self._listing.will_write(request)
         made = self._snapshots.view(request.key, request.parent, request.labels)
         return pb.ViewSnapshotResponse(mounts=_mounts(made))
 
@@ -87,6 +115,7 @@ class _Service:
         return pb.MountsResponse(mounts=_mounts(self._snapshots.mounts(request.key)))
 
     def commit(self, request: pb.CommitSnapshotRequest) -> Empty:
+        self._listing.will_write(request)
         self._snapshots.commit(request.name, request.key, request.labels)
         return Empty()
 
@@ -95,20 +124,27 @@ class _Service:
         return Empty()
 
     def stat(self, request: pb.StatSnapshotRequest) -> pb.StatSnapshotResponse:
-        return pb.StatSnapshotResponse(info=_info(self._snapshots.stat(request.key)))
+        return pb.StatSnapshotResponse(info=info_of(self._snapshots.stat(request.key)))
 
     def update(self, request: pb.UpdateSnapshotRequest) -> pb.UpdateSnapshotResponse:
+        self._listing.will_write(request)
         paths = list(request.update_mask.paths)
         new = self._snapshots.update(request.info.name, request.info.labels, paths)
-        return pb.UpdateSnapshotResponse(info=_info(new))
+        return pb.UpdateSnapshotResponse(info=info_of(new))
 
-    def list(self, request: pb.ListSnapshotsRequest) -> Iterator[pb.ListSnapshotsResponse]:
+    def list(self, request: pb.ListSnapshotsRequest) -> pb.ListSnapshotsResponse:
+        self._look(request)
+        return self._listing.whole(request.filters)
+
+    def list_in_pieces(
+        self, request: pb.ListSnapshotsRequest
+    ) -> Iterator[pb.ListSnapshotsResponse]:
+        self._look(request)
+        return self._listing.pieces(request.filters)
+
+    def _look(self, request: pb.ListSnapshotsRequest) -> None:
         if not request.filters:  # a garbage collection begins with this call
             self._callers.look()
-        found = self._snapshots.find(request.filters)
-        for at in range(0, len(found), _AT_A_TIME):
-            some = (_info(one) for one in found[at : at + _AT_A_TIME])
-            yield pb.ListSnapshotsResponse(info=some)
 
     def usage(self, request: pb.UsageRequest) -> pb.UsageResponse:
         usage = self._snapshots.usage(request.key)
@@ -165,20 +201,3 @@ def logged(
 
 def _mounts(mounts: Iterable[Mount]) -> list[pb.Mount]:
     return [pb.Mount(type=one.type, source=one.source, options=one.options) for one in mounts]
-
-
-def _info(one: Snapshot) -> pb.Info:
-    labels: Mapping[str, str] = one.labels
-    return pb.Info(
-        name=one.key,
-        parent=one.parent,
-        kind=pb.Kind.Name(int(one.kind)),
-        created_at=_time(one.created),
-        updated_at=_time(one.updated),
-        labels=labels,
-    )
-
-
-def _time(nanoseconds: int) -> Timestamp:
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return Timestamp(seconds=seconds, nanos=rest)

@@ -10,6 +10,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from graphdriver.conformance.kit.expect import Mismatch
 from graphdriver.containerd import _messages_pb2 as pb
+from graphdriver.containerd.listing import LARGEST_MESSAGE
 from graphdriver.containerd.service import SERVICE
 
 NOT_FOUND: Final = grpc.StatusCode.NOT_FOUND
@@ -39,7 +40,9 @@ class Calls:
     metadata: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     def __init__(self, address: str) -> None:
-        self._channel = grpc.insecure_channel(f"unix:{address}")
+        self._channel = grpc.insecure_channel(
+            f"unix:{address}", [("grpc.max_receive_message_length", LARGEST_MESSAGE)]
+        )
 
     def close(self) -> None:
         """Close the connection."""
