@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"  # the only place: the build reads it from here
+__version__ = "0.9.0"  # the only place: the build reads it from here
 
 if TYPE_CHECKING:
     from graphdriver.docker.address.discovery import Address, ClientTLS
