@@ -97,7 +97,7 @@ def test_without_descriptors_callers_wait_and_are_served_when_there_are_some(
             waiting = [stack.enter_context(Wire(process.path)) for _ in range(5)]
             for one in waiting:
                 one.send(ACTIVATE)
-            wait_until(lambda: process.says(b"cannot accept a connection, which waits"))
+            wait_until(lambda: process.says(b"which waits: this process has"))
             threading.Event().wait(0.5)
         assert process.says(b"cannot accept a connection") == 1  # not ten times a second
         for one in waiting:

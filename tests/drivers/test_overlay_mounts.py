@@ -49,6 +49,16 @@ def pair(driver: Overlay2Driver) -> str:
     return upper
 
 
+def test_a_count_without_a_mount_is_removed_at_the_next_start(home: Path, take_up: TakeUp) -> None:
+    driver = take_up()
+    gone = pair(driver)
+    driver.create_read_write("stays", "lower", "", {})
+    driver.get("stays", "")
+    unmount(driver.get(gone, ""))  # a plugin that is killed there does not remove the count
+    assert {path.name for path in counts(driver)} == {gone, "stays"}
+    assert {path.name for path in counts(take_up())} == {"stays"}
+
+
 def test_a_layer_on_nothing_is_never_mounted(home: Path, take_up: TakeUp) -> None:
     driver = take_up()
     driver.create("a", "", "", {})

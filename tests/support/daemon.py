@@ -81,6 +81,11 @@ class Daemon:
         assert self._process
         return self._process.pid
 
+    @property
+    def runs(self) -> bool:
+        """Whether the daemon was started and neither stopped nor killed since."""
+        return self._process is not None
+
     def switch_to(self, storage_driver: str) -> None:
         """Take another storage driver from the next start on."""
         self.storage_driver = storage_driver

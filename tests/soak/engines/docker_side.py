@@ -28,6 +28,7 @@ from tests.soak.engines.side import (
 from tests.support import inspection, leftovers
 from tests.support.command import graphdriver
 from tests.support.daemon import Daemon
+from tests.support.filesystems import unmount
 from tests.support.ground import find_docker, new_folder
 from tests.support.images import image_archive, read_saved
 from tests.support.plugin_process import Plugin
@@ -74,7 +75,9 @@ class DockerSide(Side):
     def hide_home(self) -> None:
         """Unmount the home there; the plugin has stopped after a Cleanup."""
         assert leftovers.mounts_below(self.home) == []
-        subprocess.run(["umount", self.home], check=True)
+        # A layer that was unmounted lazily has its image's file open until the last process that sees
+        # it ends.
+        unmount(self.home)
 
     # --- the processes ---
 
@@ -133,16 +136,21 @@ class DockerSide(Side):
         self.start_engine()
 
     def close(self) -> None:
-        """Stop both, and remove all."""
+        """Stop both, and remove all; after a failure the daemon may not run."""
         try:
-            if self.live_restore:
+            if self.daemon.runs and self.live_restore:
                 self.daemon.clear()
-            self.daemon.stop()
+            if self.daemon.runs:
+                self.daemon.stop()
         finally:
             end_shims(self.daemon.folder)
             self.plugin.close()
+            left = leftovers.mounts_below(self.home)
+            for point in left:
+                unmount(Path(point), "--lazy")
             self.hide_home()
             self.daemon.close()
+            assert not left
 
     # --- what it has ---
 
@@ -217,7 +225,8 @@ class DockerSide(Side):
     def _remove_garbage(self) -> None:
         """Remove layers that the daemon has made and forgotten; they would keep their parents.
 
-        After a failed Get it does not remove the layer ``ID-init``.
+        After a failed Get it does not remove the layer ``ID-init``. With ``live-restore`` a daemon that
+        is killed leaves layers mounted, which only an operator unmounts: there is no Cleanup.
         """
         recorded = read_docker(str(self.daemon.root), self.plugin.name)
         assert not recorded.unread
@@ -227,6 +236,9 @@ class DockerSide(Side):
         self.figures.garbage += len(garbage)
         self.stop_engine()
         self.stop()
+        for point in leftovers.layers_mounted(self.home):
+            if Path(point).parent.name in garbage:
+                unmount(Path(point))
         collected = graphdriver("gc", "--remove", str(self.home))
         assert collected.returncode == 0, collected.stdout.decode() + collected.stderr.decode()
         assert not inspection.layers(self.home) & garbage

@@ -30,6 +30,8 @@ UNDERSTOOD: Final = {
         r"the database /\S+ cannot grow: its filesystem is full; free some room there",
         r"\w+ /\S+: no space left on device",
         rf"^({_PROGRAMS}): .*: (No space left on device|I/O error)",
+        r"fuse-overlayfs: cannot open workdir: No such file or directory",  # says why nowhere
+        r"failed to copy files: .*: no space left on device",  # BuildKit's, which names no path
         r"data/\S+: (cut short|No space left on device)",
     ),
     "the disk is read-only": (

@@ -34,6 +34,7 @@ from graphdriver.docker.handler import Handler
 from graphdriver.docker.http.connection import Connection
 from graphdriver.errors import BrokenStreamError
 from graphdriver.linux.libc import limit_arenas
+from graphdriver.linux.resources import error_text
 from graphdriver.linux.unix_sockets import peer_of
 from graphdriver.serving.call_log import described
 from graphdriver.serving.peers import PeerLog
@@ -199,7 +200,7 @@ class Server:
             return False
         except OSError as error:
             if not self._stopping:
-                self._log_once(f"cannot accept a connection, which waits: {error}")
+                self._log_once(f"cannot accept a connection, which waits: {error_text(error)}")
                 time.sleep(_PAUSE)  # most likely no descriptor is free
             return False
         if listener.tls and not self._handshakes.acquire(blocking=False):

@@ -84,6 +84,7 @@ class OverlayLayers(ProtoDriver):
         self._layout = self.layout_type(home)
         self._layout.make()
         self._mounts = self.make_mounts()
+        self._mounts.remove_stale_counts()
         self._family = threading.Lock()
         """Guards the index of parents: no parent is removed while a child is made."""
         self._layout.sweep_links(self._store.layers())

@@ -18,7 +18,7 @@ from typing import Final
 
 from graphdriver.drivers.overlay.layout import DIFF, MERGED, WORK, Layout
 from graphdriver.drivers.overlay.mounter import MAX_LOWERS, Mounter, Overlay
-from graphdriver.drivers.overlay.reference_counts import ReferenceCounts
+from graphdriver.drivers.overlay.reference_counts import ReferenceCounts, kept_counts
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.files.directories import why_no_directory
 from graphdriver.layer.tree.remove import remove_tree
@@ -122,6 +122,18 @@ class LayerMounts:
         self._unmounted(id)
         self._counts.set(id, 0)
 
+    def remove_stale_counts(self) -> None:
+        """Remove the counts of layers that are not mounted.
+
+        A plugin that was killed after an unmount leaves one, and the daemon does not repeat the Put.
+
+        Raises:
+            OSError: a count cannot be removed.
+        """
+        for id in kept_counts(self._layout.home):
+            if not self.point(id):
+                self._remove_count(id)
+
     # --- lower directories that are mounts themselves ---------------------------------------------
 
     def hold_lowers(self, id: str, lowers: Sequence[str]) -> None:
@@ -187,6 +199,9 @@ class LayerMounts:
     def _end(self, id: str, point: str) -> None:
         if point:
             self._unmount(id, point)
+        self._remove_count(id)
+
+    def _remove_count(self, id: str) -> None:
         # On a read-only filesystem the kernel's mark stays. Then the count stays as well: it shows
         # that the mark is of this boot, and that nothing was lost.
         if not self._has_volatile_mark(id):
