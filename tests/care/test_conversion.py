@@ -23,9 +23,9 @@ from graphdriver.driver import IDMap, mounted
 from graphdriver.drivers.docker_homes import docker_home
 from graphdriver.errors import GraphDriverError, LayerDamagedError
 from graphdriver.layer.pack import pack
-from tests.care.sides import OldSide, convert, driving, seen, shown, side
 from tests.support.long import times
 from tests.support.overlays import mounted_overlay, opened
+from tests.support.sides import OldSide, convert, driving, seen, shown, side
 from tests.support.trees import TREES, Thing, make
 
 pytestmark = pytest.mark.root

@@ -15,9 +15,9 @@ from graphdriver.care.migration.workplace import Journal, Workplace
 from graphdriver.errors import UnsupportedError
 from graphdriver.layer.overlay.unfollowed import Unfollowed
 from graphdriver.linux import xattr
-from tests.care.sides import side
 from tests.support.docker_root import DockerRoot
 from tests.support.overlays import opened
+from tests.support.sides import side
 
 pytestmark = pytest.mark.root
 

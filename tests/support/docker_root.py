@@ -17,12 +17,14 @@ class DockerRoot:
 
     Args:
         path: an empty directory.
+        driver: the storage driver.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, driver: str = DRIVER) -> None:
         self.path = path
-        self.home = path / DRIVER
-        self.image = path / "image" / DRIVER
+        self.driver = driver
+        self.home = path / driver
+        self.image = path / "image" / driver
         for name in ("layerdb/sha256", "layerdb/mounts", "layerdb/tmp", "imagedb/content/sha256"):
             (self.image / name).mkdir(parents=True)
         (path / "containers").mkdir()
@@ -31,7 +33,7 @@ class DockerRoot:
     def layer(self, layer: str, diff_ids: Sequence[str], size: int = 0) -> Path:
         """Record a layer of images; return the directory of its record."""
         record = self.image / "layerdb/sha256" / chain_id(diff_ids).removeprefix("sha256:")
-        record.mkdir()
+        record.mkdir(exist_ok=True)
         (record / "cache-id").write_text(layer)
         (record / "diff").write_text(diff_ids[-1])
         (record / "size").write_text(str(size))
@@ -58,5 +60,6 @@ class DockerRoot:
         (record / "parent").write_text(chain_id(diff_ids))
         config = self.path / "containers" / id / "config.v2.json"
         config.parent.mkdir()
-        config.write_text(json.dumps({"Name": f"/{name}", "Driver": DRIVER}))
+        config.write_text(json.dumps({"Name": f"/{name}", "Driver": self.driver}))
+        config.with_name("hostconfig.json").write_text("{}")
         return record

@@ -61,6 +61,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from graphdriver.care.engine_locks import DOCKER, at_rest
+    from graphdriver.care.migration.homes import keep_mounts_private
     from graphdriver.care.migration.migration import migrate
     from graphdriver.care.migration.planning import expect_data_root, make_plan
     from graphdriver.cli import screen
@@ -68,6 +69,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     process.expect_root()
     os.umask(0)
+    keep_mounts_private()
     data_root = os.path.realpath(arguments.data_root)
     expect_data_root(data_root)
     with at_rest(data_root, DOCKER):

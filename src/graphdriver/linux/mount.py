@@ -26,6 +26,11 @@ MS_BIND = 0x1000
 MS_PRIVATE = 1 << 18
 """Mounts do not propagate to or from other mount points; cannot be combined with other flags."""
 
+MS_SLAVE = 1 << 19
+"""Mounts propagate to a mount point, and not from it; only with `MS_REC`."""
+MS_REC = 0x4000
+"""Change all mounts below as well."""
+
 MOUNT_ATTR_RDONLY = 0x1
 MOUNT_ATTR_NOSUID = 0x2
 MOUNT_ATTR_NODEV = 0x4

@@ -8,8 +8,10 @@ import os
 from pathlib import Path
 
 from graphdriver.linux.libc import libc, raise_errno
+from graphdriver.linux.mount import MS_REC, MS_SLAVE, mount
 
 _CLONE_FS = 0x200
+_CLONE_NEWNS = 0x20000
 _EVERYBODY = ["0", "0", "4294967295"]
 
 
@@ -27,6 +29,20 @@ def unshare_working_directory() -> None:
     """
     if libc.unshare(_CLONE_FS):
         raise_errno("unshare")
+
+
+def unshare_mounts() -> None:
+    """Give the calling thread, and all that it starts, a mount namespace of their own.
+
+    Their mounts end with the last of them, also after a kill. What others mount and unmount is seen
+    here as before.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    if libc.unshare(_CLONE_NEWNS):
+        raise_errno("unshare")
+    mount("none", "/", "", MS_REC | MS_SLAVE, "")
 
 
 def new_user_namespace(uid_map: str, gid_map: str) -> int:

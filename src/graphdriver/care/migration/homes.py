@@ -8,8 +8,20 @@ from collections.abc import Iterator, Sequence
 from graphdriver.care.migration.id_maps import IDMaps
 from graphdriver.driver import Driver
 from graphdriver.drivers import loading
+from graphdriver.linux.namespaces import unshare_mounts
 from graphdriver.naive import NaiveDiffDriver
 from graphdriver.serving.served_home import ServedHome
+
+
+def keep_mounts_private() -> None:
+    """Let the mounts of this process end with it, also when it is killed.
+
+    Called before there are other threads: a thread that runs already keeps the mounts of all.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    unshare_mounts()
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A side of a migration for tests: a data root with a home that a driver of ours filled."""
+"""A side of a migration: a data root with a home that a driver of ours filled."""
 
 from __future__ import annotations
 
