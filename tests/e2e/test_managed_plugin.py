@@ -6,10 +6,7 @@ import contextlib
 import json
 import os
 import signal
-import socket
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +14,7 @@ import pytest
 from tests.e2e.engines import Engines
 from tests.support.command import graphdriver
 from tests.support.daemon import Daemon
-from tests.support.ground import tool
+from tests.support.registry import registry
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.reaches()  # each test looks into the plugin's home instead
@@ -104,33 +101,6 @@ def test_a_managed_plugin_keeps_images_and_containers_over_restarts_and_kills(
         done = graphdriver("gc", str(home(daemon, name)))
         assert (done.returncode, done.stderr) == (0, b"")
         assert b"each has a record" in done.stdout
-
-
-@contextlib.contextmanager
-def registry(folder: Path) -> Iterator[str]:
-    """Run a registry; yield its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    config = folder / "registry.json"
-    config.write_text(
-        json.dumps(
-            {
-                "version": 0.1,
-                "storage": {"filesystem": {"rootdirectory": str(folder / "registry")}},
-                "http": {"addr": address},
-            }
-        )
-    )
-    with open(folder / "registry.log", "wb") as log:
-        process = subprocess.Popen(
-            [tool("docker-registry"), "serve", str(config)], stdout=log, stderr=log
-        )
-    try:
-        yield address
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def test_an_upgraded_plugin_keeps_all_layers(engines: Engines, small: Path, tmp_path: Path) -> None:

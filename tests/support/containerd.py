@@ -67,6 +67,7 @@ class Containerd:
             ``/run/containerd/runc/NAMESPACE``, for every containerd of the machine.
         our_differ: whether layers are applied and made by the snapshotter's diff service; needs
             containerd 1.7.20.
+        config: its whole configuration; the usual one, without the CRI plugin, if it is empty.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Containerd:
         namespace: str = "default",
         *,
         our_differ: bool = False,
+        config: str = "",
     ) -> None:
         self.folder = folder
         self._namespace = namespace
@@ -85,7 +87,8 @@ class Containerd:
         self._process: subprocess.Popen[bytes]
         self._config = folder / "c.toml"
         self._config.write_text(
-            _CONFIG.format(
+            config
+            or _CONFIG.format(
                 folder=folder,
                 address=address,
                 capabilities=list(capabilities),
