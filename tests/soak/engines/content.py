@@ -217,7 +217,9 @@ def read_directory(root: Path) -> Tree:
 
 def _below(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
+        # A link is never followed: fuse-overlayfs shows a deleted file again, in a directory that was
+        # deleted with it and made again, once its name was looked up.
+        if not path.is_symlink() and path.is_dir():
             yield from _below(path)
         else:
             yield path
