@@ -36,6 +36,7 @@ NO_ENGINE := $(addprefix tests/,cli docker drivers files layer linux serving \
 test-long: $(READY)
 	GRAPHDRIVER_LONG=1 $(VENV)/bin/pytest -m "" --timeout 7200 $(ARGS)
 	$(if $(ARGS),,GRAPHDRIVER_LONG=1 tests/on_debian sid -m "" --timeout 7200 tests/newer)
+	$(if $(ARGS),,GRAPHDRIVER_LONG=1 tests/on_debian trixie -m "" --timeout 7200 tests/e2e/test_migrate.py)
 	$(if $(ARGS),,tests/with_python_of trixie $(NO_ENGINE))
 	$(if $(ARGS),,tests/with_python_of sid $(NO_ENGINE))
 

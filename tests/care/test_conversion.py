@@ -155,6 +155,7 @@ def test_remapped_ids_stay_the_same_on_disk(root: Path, monkeypatch: pytest.Monk
     def write(tree: Path) -> None:
         (tree / "log").write_bytes(b"y" * 10_000)
         os.chown(tree / "log", 100_007, 200_008)
+        (tree / "mtab").symlink_to("/proc/mounts")  # of the host's root, as Docker makes it
 
     old = OldSide(side(root / "old", "overlay2"))
     with driving(old.side, maps) as driver:

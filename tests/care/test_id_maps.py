@@ -43,3 +43,16 @@ def test_what_cannot_be_told_is_refused(tmp_path: Path, ranges: str, why: str) -
 def test_a_missing_file_has_no_ranges(tmp_path: Path) -> None:
     with pytest.raises(GraphDriverError, match="no user has"):
         maps_of("/d/1.1", str(tmp_path / "none"), str(tmp_path / "none"))
+
+
+def test_maps_that_cover_have_each_id_on_disk_once() -> None:
+    ranges = (IDMap(0, 100_000, 65_536), IDMap(65_536, 5, 10))
+    found = IDMaps(ranges, ranges[:1]).covering()
+    assert found.uids == (
+        *ranges,
+        IDMap(65_546, 0, 5),
+        IDMap(65_551, 15, 99_985),
+        IDMap(165_536, 165_536, 2**32 - 1 - 165_536),
+    )
+    assert sum(one.size for one in found.gids) == 2**32 - 1
+    assert IDMaps().covering() == IDMaps()

@@ -6,11 +6,13 @@ import contextlib
 import hashlib
 import json
 import tarfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.engines import FILESYSTEMS, Engines
+from tests.e2e.subids import USER, subordinate_ids
 from tests.support.command import graphdriver
 from tests.support.daemon import Daemon
 
@@ -112,11 +114,29 @@ def migrate(daemon: Daemon, target: str, *words: str) -> str:
 def test_there_and_back(
     way: tuple[str, ...], engines: Engines, small: Path, tmp_path: Path
 ) -> None:
+    go(way, engines, small, tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.reaches("Init", "Get", "CreateReadWrite")
+def test_there_and_back_with_remapped_ids(engines: Engines, small: Path, tmp_path: Path) -> None:
+    with subordinate_ids():
+        go(("overlay2", "py-erofs", "overlay2"), engines, small, tmp_path, {"userns-remap": USER})
+
+
+def go(
+    way: Sequence[str],
+    engines: Engines,
+    small: Path,
+    tmp_path: Path,
+    config: Mapping[str, object] | None = None,
+) -> None:
+    """Fill a daemon on the first driver, and move it from each to the next; all stays the same."""
     first, *others = way
     # Each driver works on the filesystem of those that need a certain one.
     kinds = [one.removeprefix("py-") for one in way]
     behind = next((one for one in kinds if one in FILESYSTEMS), first)
-    with engines.on_driver(first, behind=behind) as daemon:
+    with engines.on_driver(first, config, behind=behind) as daemon:
         fill(daemon, small, tmp_path)
         daemon.stop()
         daemon.start()

@@ -62,7 +62,7 @@ class Conversion:
             )
         self._source = source
         self._target = target
-        self._maps = maps_of(source.data_root)
+        self._maps = maps_of(source.data_root).covering()
 
     # --- the plan ---------------------------------------------------------------------------------
 

@@ -21,6 +21,9 @@ from graphdriver.files.small_files import read_text
 SUBUID: Final = "/etc/subuid"
 SUBGID: Final = "/etc/subgid"
 
+_IDS: Final = (1 << 32) - 1
+"""How many ids there are; the one after them stands for none (chown(2))."""
+
 _REMAPPED: Final = re.compile(r"(\d+)\.(\d+)")
 _LINE: Final = re.compile(r"\s*([^:#\s]+):(\d+):(\d+)\s*", re.ASCII)
 
@@ -31,6 +34,13 @@ class IDMaps:
 
     uids: tuple[IDMap, ...] = ()
     gids: tuple[IDMap, ...] = ()
+
+    def covering(self) -> IDMaps:
+        """Return maps that have all ids on disk, those outside of the ranges after the others.
+
+        Layers have such ids: a daemon makes ``etc/mtab`` of an ``-init`` layer as the host's root.
+        """
+        return IDMaps(_covering(self.uids), _covering(self.gids))
 
 
 class _Range(NamedTuple):
@@ -68,6 +78,22 @@ def maps_of(data_root: str, subuid: str = SUBUID, subgid: str = SUBGID) -> IDMap
         f" {subuid} and {subgid}",
         hint="only the ranges with which the daemon ran may begin with these",
     )
+
+
+def _covering(maps: tuple[IDMap, ...]) -> tuple[IDMap, ...]:
+    if not maps:
+        return ()
+    more = []
+    at = max(one.container_id + one.size for one in maps)
+    free = 0
+    for one in sorted(maps, key=lambda one: one.host_id):
+        if size := max(one.host_id - free, 0):
+            more.append(IDMap(at, free, size))
+            at += size
+        free = max(free, one.host_id + one.size)
+    if size := _IDS - free:
+        more.append(IDMap(at, free, size))
+    return (*maps, *more)
 
 
 def _ranges(path: str) -> dict[str, list[_Range]]:
