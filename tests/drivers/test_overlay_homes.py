@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -220,6 +221,23 @@ def test_a_layer_that_a_power_cut_left_without_its_files_can_be_removed(
     assert sorted(recorded(driver, "0")) == [b"file"]
     take_up()
     assert len(os.listdir(home / "l")) == 1
+
+
+def test_the_link_of_a_layer_that_was_removed_without_descriptors_goes_with_the_next(
+    home: Path, take_up: TakeUp
+) -> None:
+    driver = take_up()
+    for id in ("a", "b"):
+        driver.create(id, "", "", {})
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        driver.remove("a")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert not driver.exists("a")
+    driver.remove("b")
+    assert os.listdir(home / "l") == []
 
 
 def test_what_stands_on_a_layer_whose_own_below_was_lost_says_so(

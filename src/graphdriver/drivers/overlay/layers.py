@@ -88,6 +88,7 @@ class OverlayLayers(ProtoDriver):
         self._family = threading.Lock()
         """Guards the index of parents: no parent is removed while a child is made."""
         self._layout.sweep_links(self._store.layers())
+        self._links_are_swept = True
         parents = ParentIndex(self._layout.parent_named)
         parents.read(self._store.layers())
         self._parents = parents
@@ -217,11 +218,16 @@ class OverlayLayers(ProtoDriver):
         """Remove a layer's directory, its link, its count and its index entry.
 
         The directory goes first. A kill after that leaves a dangling link and a count of a layer
-        that is not mounted; the next start sweeps the link, and the count is not used.
+        that is not mounted; the next start removes both. A link of which the name cannot be read is
+        swept by this removal or a later one.
         """
         link = None
-        with contextlib.suppress(GraphDriverError, OSError):
+        try:
             link = self._layout.link_of(id)
+        except GraphDriverError:
+            pass  # it is damaged
+        except OSError:  # most likely no descriptor is free, which a removal does not need
+            self._links_are_swept = False
         try:
             self._store.remove(id)
         finally:
@@ -232,6 +238,9 @@ class OverlayLayers(ProtoDriver):
                     self._counts.set(id, 0)
                     if link:
                         self._layout.remove_link(link)
+                    if not self._links_are_swept:
+                        self._layout.sweep_links(self._store.layers())
+                        self._links_are_swept = True
 
     def refuse_if_parent(self, id: str) -> None:
         """Refuse a change to a layer that has a child.
