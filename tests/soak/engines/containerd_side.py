@@ -279,7 +279,7 @@ class ContainerdSide(Side):
 
         def run() -> None:
             words = ("run", "--detach", *USE, _reference(image), name, "/bin/sh", "-c")
-            self.ctr(*words, "exec /bin/sleep 1000000")
+            self._start(name, *words, "exec /bin/sleep 1000000")
             self.execute(name, script)
 
         def done() -> None:
@@ -287,6 +287,19 @@ class ContainerdSide(Side):
             self.containers[name] = Container(image, tree)
 
         return Action("run", frozenset({name}), run, done, frozenset({image}))
+
+    def _start(self, container: str, *words: str) -> None:
+        """Start a container by a command of the client."""
+        try:
+            self.ctr(*words)
+        except RefusedError as error:
+            # On a busy machine a shim may reap the helper of a FUSE mount before containerd's own code
+            # in it has waited for the helper, and gives up after ten times.
+            if "failed with ECHILD" not in str(error):
+                raise
+            if words[0] == "run":
+                self.ctr("container", "rm", container)
+            self.ctr(*words)
 
     def execute(self, container: str, script: str) -> None:
         """Run a script in a container."""
@@ -320,7 +333,7 @@ class ContainerdSide(Side):
         container = self.containers[name]
 
         def run() -> None:
-            self.ctr("task", "start", "--detach", name)
+            self._start(name, "task", "start", "--detach", name)
 
         def done() -> None:
             container.runs = True

@@ -123,10 +123,7 @@ class DockerSide(Side):
         """Do nothing: the daemon connects to a plugin at each call."""
 
     def mount_again(self) -> None:
-        for container in self.docker("ps", "--quiet").split():
-            self.docker("kill", container)
-            self.docker("wait", container)
-        self.note_all_stopped()
+        self._end_containers()
         self.stop_engine()
         self.plugin.stop()
         self.hide_home()
@@ -134,6 +131,12 @@ class DockerSide(Side):
         self.show_home()
         self.plugin.start()
         self.start_engine()
+
+    def _end_containers(self) -> None:
+        for container in self.docker("ps", "--quiet").split():
+            self.docker("kill", container)
+            self.docker("wait", container)
+        self.note_all_stopped()
 
     def close(self) -> None:
         """Stop both, and remove all; after a failure the daemon may not run."""
@@ -228,6 +231,12 @@ class DockerSide(Side):
         After a failed Get it does not remove the layer ``ID-init``. With ``live-restore`` a daemon that
         is killed leaves layers mounted, which only an operator unmounts: there is no Cleanup.
         """
+        if [
+            *self._records.glob("sha256/*-removing")
+        ]:  # finished by a daemon that ends with a Cleanup
+            self._end_containers()
+            self.stop_engine()
+            self.start_engine()
         recorded = read_docker(str(self.daemon.root), self.plugin.name)
         assert not recorded.unread
         garbage = inspection.layers(self.home) - recorded.layers.keys() - recorded.named
