@@ -386,6 +386,48 @@ class KeepsMounts(Protocol):
         ...
 
 
+class TakesParentLater(Protocol):
+    """A driver that can fill a layer before its parent is known, and give it the parent afterwards.
+
+    containerd 2.2 and later unpacks the layers of an image at the same time so. A layer that was filled
+    so is *unsettled*: what depends on the layers below is open until `settle`.
+    """
+
+    def apply_before_parent(self, id: str, archive: ReadStream) -> int:
+        """Write a layer's tar into the new layer ``id``; as `Driver.apply_diff`, but for its parent.
+
+        A hard link to a file that is not in the tar is no error here.
+
+        Args:
+            id: a layer that was just created without a parent.
+            archive: as for `Driver.apply_diff`; likewise what is returned and raised.
+        """
+        ...
+
+    def awaits_parent(self, id: str) -> bool:
+        """Tell whether a layer is unsettled, or empty and without a parent.
+
+        Raises:
+            LayerNotFoundError: ``id`` does not exist.
+        """
+        ...
+
+    def settle(self, id: str, parent: str) -> None:
+        """Give a layer its parent; then it is as `Driver.apply_diff` would have made it on that.
+
+        Called once, for a layer that awaits a parent.
+
+        Args:
+            id: the layer.
+            parent: its parent, which will not be written to; ``""``: it has none.
+
+        Raises:
+            LayerNotFoundError: ``parent`` does not exist.
+            BadArchiveError: the target of a hard link is not below.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """The disk usage of a layer: ``size`` in bytes, in whole blocks, and ``inodes``."""

@@ -56,7 +56,7 @@ def test_attributes_that_the_filesystem_does_not_know_are_left_out_and_each_name
             tars.directory(b"d"),
         ),
     )
-    assert unpacked == Unpacked(size=8, inodes=3)
+    assert unpacked == Unpacked(size=8, inodes=3, describes_root=False)
     assert sorted(os.listdir(bare)) == ["d", "f", "g"]
     assert [record.getMessage() for record in caplog.records] == [
         f"'{name}': the attribute '{attribute}' cannot be kept: Operation not supported; "
@@ -222,7 +222,7 @@ def test_without_root_devices_are_left_out_and_their_links(
         "more of the kind in this layer is not logged",
         "WARNING 'f': the attribute 'trusted.a' cannot be kept: Operation not permitted; "
         "more of the kind in this layer is not logged",
-        "Unpacked(size=4, inodes=2)",
+        "Unpacked(size=4, inodes=2, describes_root=False)",
     ]
     assert sorted(os.listdir(theirs)) == ["f", "fifo"]
     found = (theirs / "f").stat()

@@ -63,7 +63,7 @@ def test_every_type_arrives_with_owner_mode_and_time(layer: Layer) -> None:
             tars.hard_link(b"d/h", b"d/f"),
         )
     )
-    assert unpacked == Unpacked(size=7, inodes=6)
+    assert unpacked == Unpacked(size=7, inodes=6, describes_root=False)
     assert layer.read("d/f") == b"content"
     assert os.readlink(layer.path("d/s")) == b"nowhere"
     modes = {
@@ -86,7 +86,7 @@ def test_every_type_arrives_with_owner_mode_and_time(layer: Layer) -> None:
 
 @pytest.mark.parametrize("data", [b"", bytes(512), bytes(1024), bytes(10240)])
 def test_a_stream_of_nothing_or_of_zeros_is_an_empty_layer(layer: Layer, data: bytes) -> None:
-    assert layer.unpack(data) == Unpacked(0, 0)
+    assert layer.unpack(data) == Unpacked(0, 0, describes_root=False)
     assert layer.names() == []
 
 

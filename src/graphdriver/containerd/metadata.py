@@ -171,7 +171,7 @@ class Metadata:
         return bool(self._database.read("SELECT 1 FROM snapshots WHERE key = ?", (key,)))
 
     def all(self) -> list[Snapshot]:
-        """Return all snapshots, parents before their children."""
+        """Return all snapshots, by number: a parent that came with the commit may follow its child."""
         return self._find("ORDER BY s.number")
 
     def orphans(self) -> list[str]:
@@ -232,11 +232,7 @@ class Metadata:
         text = json.dumps(dict(labels))
 
         def insert(run: Run) -> None:
-            if (
-                parent
-                and run("SELECT 1 FROM snapshots WHERE number = ?", (below,)).fetchone() is None
-            ):
-                raise LayerNotFoundError(f"the parent {parent.key!r} does not exist")
+            _expect_there(run, parent)
             try:
                 run(
                     "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)",
@@ -247,21 +243,34 @@ class Metadata:
 
         self._write(insert)
 
-    def commit(self, one: Snapshot, name: str, labels: Mapping[str, str]) -> None:
+    def commit(
+        self, one: Snapshot, name: str, labels: Mapping[str, str], parent: Snapshot | None = None
+    ) -> None:
         """Record that an active snapshot is committed.
+
+        Args:
+            one: the snapshot.
+            name: its new key.
+            labels: its new labels.
+            parent: its parent from now on; None: as before.
 
         Raises:
             LayerExistsError: another snapshot has this name.
+            LayerNotFoundError: the parent does not exist any more.
         """
         now = time.time_ns()
         text = json.dumps(dict(labels))
 
         def update(run: Run) -> None:
+            _expect_there(run, parent)
             try:
                 run(
-                    "UPDATE snapshots SET key = ?, kind = ?, labels = ?, created = ?, updated = ?"
-                    " WHERE number = ?",
-                    (name, int(SnapshotKind.COMMITTED), text, now, now, one.number),
+                    "UPDATE snapshots SET key = ?, kind = ?, labels = ?, created = ?, updated = ?,"
+                    " parent = coalesce(?, parent) WHERE number = ?",
+                    (
+                        *(name, int(SnapshotKind.COMMITTED), text, now, now),
+                        *(parent.number if parent else None, one.number),
+                    ),
                 )
             except sqlite3.IntegrityError as error:
                 raise _taken(name) from error
@@ -310,6 +319,14 @@ class Metadata:
         """Keep in mind that a doomed layer was removed; the next transaction records it."""
         with self._guard:
             self._gone.add(layer)
+
+
+def _expect_there(run: Run, parent: Snapshot | None) -> None:
+    if parent is None:
+        return
+    rows = run("SELECT 1 FROM snapshots WHERE number = ?", (parent.number,))
+    if rows.fetchone() is None:
+        raise LayerNotFoundError(f"the parent {parent.key!r} does not exist")
 
 
 def _taken(key: str) -> LayerExistsError:

@@ -116,7 +116,7 @@ class _Service:
 
     def commit(self, request: pb.CommitSnapshotRequest) -> Empty:
         self._listing.will_write(request)
-        self._snapshots.commit(request.name, request.key, request.labels)
+        self._snapshots.commit(request.name, request.key, request.labels, request.parent)
         return Empty()
 
     def remove(self, request: pb.RemoveSnapshotRequest) -> Empty:

@@ -258,13 +258,21 @@ class Snapshots:
         path = self._gets.hold(number, layer)
         return (Mount("bind", path, ("ro" if read_only else "rw", "rbind")),)
 
-    def commit(self, name: str, key: str, labels: Mapping[str, str]) -> None:
+    def commit(self, name: str, key: str, labels: Mapping[str, str], parent: str = "") -> None:
         """Commit an active snapshot; it is on disk when this returns, unless with ``sync=none``.
 
+        Args:
+            name: its key from now on.
+            key: the snapshot.
+            labels: its labels from now on.
+            parent: the parent of a snapshot that was prepared without one (containerd's `rebase`).
+
         Raises:
-            LayerNotFoundError: the snapshot does not exist.
+            LayerNotFoundError: the snapshot, or its parent, does not exist.
             LayerExistsError: another snapshot has this name.
-            UnsupportedError: the snapshot is a view, or committed already.
+            UnsupportedError: the snapshot is a view, or committed already, or cannot get a parent.
+            MalformedRequestError: it has another parent, or the parent is not committed.
+            BadArchiveError: it has a hard link to a file that the parent does not have.
         """
         _check_key(name)
         snapshot = self._metadata.stat(key)
@@ -274,15 +282,45 @@ class Snapshots:
             )
         if self._metadata.exists(name):
             raise LayerExistsError(f"the snapshot {name!r} exists already")
-        with self._held(snapshot.layer):
-            self.served.expect_finished(snapshot.layer)
+        below = self._later_parent(snapshot, parent)
+        with self._held(snapshot.layer, below.layer if below else None):
+            self.served.expect_finished(snapshot.layer, *([below.layer] if below else []))
             # In this order: after a crash, each snapshot that the database calls committed is on disk.
-            self.served.sync()
-            self._metadata.commit(snapshot, name, labels)
+            if not self._settle(snapshot, below):
+                self.served.sync()
+            self._metadata.commit(snapshot, name, labels, below)
             self.served.layers.applied(snapshot.layer)
             self._release_mounts(snapshot.number)
             self._given.forget(snapshot.number)
         self._usage.count_later(name)  # Commit must not wait for a walk through the layer
+
+    def _later_parent(self, snapshot: Snapshot, parent: str) -> Snapshot | None:
+        """Return the parent that a commit gives to a snapshot; None if it gives none."""
+        if not parent or parent == snapshot.parent:
+            return None
+        if snapshot.parent:
+            raise MalformedRequestError(
+                f"the snapshot {snapshot.key!r} has the parent {snapshot.parent!r}, not {parent!r}"
+            )
+        below = self._metadata.stat(parent)
+        if below.kind is not SnapshotKind.COMMITTED:
+            raise MalformedRequestError(f"the parent {parent!r} is not committed")
+        return below
+
+    def _settle(self, snapshot: Snapshot, below: Snapshot | None) -> bool:
+        """Settle what depends on the layers below, if that is open; return whether it was."""
+        if snapshot.parent:
+            return False
+        later = self.served.takes_parent_later
+        if later is None or not returned.truth(later.awaits_parent(snapshot.layer)):
+            if below:
+                raise _cannot_get_parent(snapshot.key, self.served.driver_name, later is not None)
+            return False
+        with self.served.settling(snapshot.layer):
+            later.settle(snapshot.layer, below.layer if below else "")
+        if below:
+            self.served.layers.took_parent(snapshot.layer, below.layer)
+        return True
 
     def remove(self, key: str) -> None:
         """Remove a snapshot; if the driver cannot remove its layer now, `cleanup` tries again.
@@ -408,6 +446,22 @@ def _layers_in(root: str) -> list[str]:
 
 def _is_empty(entry: os.DirEntry[str]) -> bool:
     return entry.is_dir(follow_symlinks=False) and not os.listdir(entry.path)
+
+
+def _cannot_get_parent(key: str, driver: str, is_able: bool) -> UnsupportedError:
+    if is_able:
+        # containerd's own differ writes the whiteouts of a layer without a parent as files.
+        return UnsupportedError(
+            f"the snapshot {key!r} cannot get a parent: it is not empty, and was not filled by the"
+            " diff service of this snapshotter",
+            hint="set the diff service as the differ in containerd's configuration, or leave rebase"
+            " out of the capabilities; see graphdriver snapshotter --print-config",
+        )
+    return UnsupportedError(
+        f"the snapshot {key!r} cannot get a parent: the driver {driver} creates each layer on its"
+        " parent",
+        hint="leave rebase out of the capabilities in containerd's configuration",
+    )
 
 
 def _check_key(key: str) -> None:

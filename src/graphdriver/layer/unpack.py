@@ -44,10 +44,12 @@ class Unpacked:
     Attributes:
         size: the sum of the sizes in its headers, in bytes.
         inodes: how many files, directories and others were made.
+        describes_root: whether it has an entry for its root.
     """
 
     size: int
     inodes: int
+    describes_root: bool
 
 
 def unpack(
@@ -69,7 +71,7 @@ def unpack(
         uid_maps: user ids in the tar to those on disk; empty means "the same".
         gid_maps: likewise for groups.
         form: makes the tree's form from its root: `PlainTree`, for a tree that is a copy of the
-            parent's, or `graphdriver.layer.overlay.form.UpperDirectory`.
+            parent's, or a form of `graphdriver.layer.overlay`.
 
     Raises:
         BadArchiveError: the tar is damaged or hostile; the text names the entry.
@@ -98,11 +100,15 @@ def unpack(
         raise_refused(entry, error, root_fd)
     finally:
         unpacker.close()
-    return Unpacked(size, unpacker.inodes)
+    return Unpacked(size, unpacker.inodes, unpacker.describes_root)
 
 
 class _Unpacker:
-    """The state of one `unpack`: finds each entry's directory, checks and translates the entry."""
+    """The state of one `unpack`: finds each entry's directory, checks and translates the entry.
+
+    Attributes:
+        describes_root: whether there was an entry for the root.
+    """
 
     def __init__(
         self,
@@ -119,6 +125,7 @@ class _Unpacker:
         self._writer = EntryWriter(self._cursor, form, self._losses)
         self._last_head: bytes | None = None
         self._has_link_targets = False
+        self.describes_root = False
 
     @property
     def inodes(self) -> int:
@@ -188,6 +195,7 @@ class _Unpacker:
         self._cursor.leave()  # otherwise a later leave would restore the root's former times
         with Dir.at(self._root_fd) as root:
             set_directory_metadata(root.fd, entry, is_new=False, losses=self._losses)
+        self.describes_root = True
 
     def _delete(self, directory: LayerDir, name: bytes) -> None:
         if name == whiteout.OPAQUE:

@@ -138,6 +138,11 @@ class LayerRecords:
         record.applied, record.size = time.time(), size
         self._add(Entry(id, applied=record.applied, size=size))
 
+    def took_parent(self, id: str, parent: str) -> None:
+        """Record that a layer without a parent got one."""
+        self._of(id).parent = parent
+        self._add(Entry(id, parent))
+
     def counted(self, id: str, usage: Usage) -> None:
         """Record the disk usage of a layer."""
         record = self._of(id)

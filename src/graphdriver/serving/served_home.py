@@ -45,6 +45,7 @@ from graphdriver.driver import (
     NamesMounts,
     ProtoDriver,
     ReadStream,
+    TakesParentLater,
     ability,
 )
 from graphdriver.errors import (
@@ -84,7 +85,7 @@ class ServedHome:
     Attributes:
         engine: as given.
         driver_name: the driver's name in the record of a home.
-        counts_gets: the driver, if it has that ability; likewise the next four.
+        counts_gets: the driver, if it has that ability; likewise the next five.
         locks: one call at a time for each layer.
         path: the home that was claimed last; ``""`` before the first.
         driver_options: the options that the driver has got.
@@ -104,6 +105,7 @@ class ServedHome:
         self.names_mounts = ability(driver, NamesMounts)
         self.keeps_mounts = ability(driver, KeepsMounts)
         self.counts_usage = ability(driver, CountsUsage)
+        self.takes_parent_later = ability(driver, TakesParentLater)
         self.locks = LayerLocks()
         self.calls = CallLog(tracing_of(engine, self.driver_name))
         self.syncs = True
@@ -423,12 +425,7 @@ class ServedHome:
                 # A driver may stop reading at the tar's end; a body that breaks off after it is broken,
                 # too.
                 read_to_end(archive)
-            if self.syncs:
-                with step("sync"):
-                    self.home.unmark_synced(id, filesystem)
-                self.calls.figures.last_sync = time.time()
-            else:
-                self.home.unmark(id)
+            self._unmark(id, filesystem)
         except InUseError:
             if not archive.is_read:
                 self.home.unmark(id)
@@ -436,6 +433,32 @@ class ServedHome:
             raise
         finally:
             os.close(filesystem)
+
+    @contextlib.contextmanager
+    def settling(self, id: str) -> Iterator[None]:
+        """Keep a layer marked while a ``with`` block changes it, until all of it is on disk.
+
+        After an error it stays marked.
+
+        Raises:
+            OSError: the layer cannot be written to the disk.
+        """
+        self.home.mark(id)
+        filesystem = self.home.open()
+        try:
+            yield
+            self._unmark(id, filesystem)
+        finally:
+            os.close(filesystem)
+
+    def _unmark(self, id: str, filesystem: int) -> None:
+        """Remove the mark of a layer, once all of it is on disk; see `Home.unmark_synced`."""
+        if not self.syncs:
+            self.home.unmark(id)
+            return
+        with step("sync"):
+            self.home.unmark_synced(id, filesystem)
+        self.calls.figures.last_sync = time.time()
 
     def sync(self) -> None:
         """Wait until everything written in the home is on disk; do nothing with ``sync=none``.

@@ -62,9 +62,9 @@ class Calls:
         """Return a snapshot's mounts again."""
         return list(self._call("Mounts", pb.MountsRequest(key=key), pb.MountsResponse).mounts)
 
-    def commit(self, name: str, key: str, **labels: str) -> None:
-        """Make an active snapshot a committed one."""
-        request = pb.CommitSnapshotRequest(name=name, key=key, labels=labels)
+    def commit(self, name: str, key: str, parent: str = "", **labels: str) -> None:
+        """Make an active snapshot a committed one; give it a parent, if it was made without one."""
+        request = pb.CommitSnapshotRequest(name=name, key=key, labels=labels, parent=parent)
         self._call("Commit", request, pb.CleanupRequest)
 
     def remove(self, key: str) -> None:

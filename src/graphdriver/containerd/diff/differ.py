@@ -21,7 +21,7 @@ from graphdriver.blobs.read_ahead import ReadAhead
 from graphdriver.containerd.diff.content import UNCOMPRESSED, Caller, ContentStore
 from graphdriver.containerd.metadata import Snapshot, SnapshotKind
 from graphdriver.containerd.snapshots import Snapshots
-from graphdriver.driver import Driver, Mount
+from graphdriver.driver import Driver, Mount, ReadStream
 from graphdriver.errors import UnknownCallError, UnsupportedError
 from graphdriver.locks import HeldLock
 from graphdriver.naive import NaiveDiffDriver
@@ -86,8 +86,16 @@ class Differ:
             with contextlib.closing(stream):
                 tar = Digested(decompressed(Digested(stream, blob.digest), compression))
                 with ReadAhead(tar) as body, served.filling(layer, body) as archive:
-                    returned.size("apply_diff", self._driver.apply_diff(layer, parent, archive))
+                    self._fill(layer, parent, archive)
         return Descriptor(TAR, tar.digest, tar.size)
+
+    def _fill(self, layer: str, parent: str, archive: ReadStream) -> None:
+        """Write a layer's tar; a snapshot without a parent may get one from Commit."""
+        later = self._snapshots.served.takes_parent_later
+        if later and not parent:
+            returned.size("apply_before_parent", later.apply_before_parent(layer, archive))
+        else:
+            returned.size("apply_diff", self._driver.apply_diff(layer, parent, archive))
 
     def diff(
         self,

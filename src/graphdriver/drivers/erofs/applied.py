@@ -12,7 +12,7 @@ import errno
 import functools
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from graphdriver.driver import IDMap, ReadStream, Usage
@@ -25,13 +25,16 @@ from graphdriver.files.small_files import write_whole
 from graphdriver.layer.change_list import changed_size
 from graphdriver.layer.erofs.below import OpenBelow
 from graphdriver.layer.erofs.record import Kind, Record
-from graphdriver.layer.erofs.store import NotHeldError, store_layer, stored_tar
+from graphdriver.layer.erofs.store import NotHeldError, index_again, store_layer, stored_tar
 from graphdriver.layer.erofs.stored_tar import StoredTar
 from graphdriver.layer.erofs.whole import why_not_whole
 from graphdriver.layer.overlay.changes import compare_upper
 from graphdriver.layer.overlay.form import UpperDirectory
+from graphdriver.layer.overlay.parentless import ParentlessDirectory
+from graphdriver.layer.overlay.settle import settle
 from graphdriver.layer.tree.copy import copy_metadata
 from graphdriver.layer.tree.inodes import disk_usage
+from graphdriver.layer.tree.remove import remove_tree
 from graphdriver.layer.unpack import unpack
 from graphdriver.linux import xattr
 from graphdriver.steps import step
@@ -84,29 +87,125 @@ class AppliedParts:
             BrokenStreamError: it broke off.
             OSError: it cannot be written.
         """
-        # First, so that a layer without a record is seen to be incomplete.
-        os.mkdir(self._layout.path(id, APPLIED), 0o755)
-        fd = os.open(self._layout.path(id, IMAGE), _NEW, 0o600)
-        try:
+        with self._new_image(id) as fd:
             try:
                 record = store_layer(archive, fd, uid_maps=uid_maps, gid_maps=gid_maps, below=below)
             except NotHeldError as error:
                 _log.info("layer %s is unpacked: %s", id, error)
-                record = self._unpack(id, fd, error.record, uid_maps, gid_maps, below)
+                record = self._unpack(id, fd, error.record, below)
+        self._write_record(id, record)
+        return record.size
+
+    def store_before_parent(
+        self,
+        id: str,
+        archive: ReadStream,
+        uid_maps: Sequence[IDMap],
+        gid_maps: Sequence[IDMap],
+    ) -> int:
+        """Store the tar of a layer whose parent is not known, until `settle`.
+
+        Arguments, result and errors are those of `store`. The image is that of a layer without a
+        parent.
+        """
+        with self._new_image(id) as fd:
+            try:
+                record = store_layer(
+                    archive, fd, uid_maps=uid_maps, gid_maps=gid_maps, below=_nothing_below
+                )
+            except NotHeldError as error:
+                # A tar that an image cannot hold may be damaged: the unpacker tells.
+                record = self._unpack_before_parent(id, fd, error.record)
+        self._write_record(id, record)
+        return record.size
+
+    def _unpack_before_parent(self, id: str, fd: int, stored: Record) -> Record:
+        with (
+            opened(self._layout.path(id, APPLIED)) as root,
+            contextlib.closing(stored_tar(stored, os.dup(fd))) as archive,
+        ):
+            form = ParentlessDirectory(root)
+            done = unpack(
+                archive,
+                root,
+                uid_maps=stored.uid_maps,
+                gid_maps=stored.gid_maps,
+                form=lambda _root: form,
+            )
+        form.unsettled.describes_root = done.describes_root
+        self._layout.write_unsettled(id, form.unsettled)
+        return dataclasses.replace(stored, size=done.size)
+
+    def settle(self, id: str, below: OpenBelow) -> None:
+        """Make what a stored tar shows again, if it depends on the layers below.
+
+        After an error the layer is incomplete, and can only be removed.
+
+        Args:
+            id: a layer that `store_before_parent` stored; its image is not mounted.
+            below: opens the layers below, which are known now.
+
+        Raises:
+            BadArchiveError: a hard link has no target.
+            OSError: it cannot be written.
+        """
+        record = self.record(id)
+        if record.kind is Kind.IMAGE and not record.facts:
+            return  # the image depends on its tar alone
+        fd = self._layout.open_image(id, writable=True)
+        try:
+            try:
+                settled = index_again(record, fd, below=below)
+                if record.kind is Kind.TREE:
+                    self._remove_tree(id)
+            except NotHeldError as error:
+                _log.info("layer %s is unpacked: %s", id, error)
+                if record.kind is Kind.TREE:
+                    settled = self._settle_tree(id, record, below)
+                else:
+                    settled = self._unpack(id, fd, error.record, below)
         finally:
             os.close(fd)
+        self._write_record(id, settled)
+        self._layout.remove_unsettled(id)
+
+    def _remove_tree(self, id: str) -> None:
+        """Empty ``applied``: an image is mounted there."""
+        with opened(self._layout.path(id)) as layer:
+            remove_tree(layer, os.fsencode(APPLIED))
+            os.mkdir(APPLIED, 0o755, dir_fd=layer)
+
+    def _settle_tree(self, id: str, record: Record, below: OpenBelow) -> Record:
+        unsettled = self._layout.unsettled(id)
+        maps = record.uid_maps, record.gid_maps
+        with opened(self._layout.path(id, APPLIED)) as root, below() as lowers:
+            settle(root, lowers, unsettled, uid_maps=maps[0], gid_maps=maps[1])
+            if not unsettled.describes_root and lowers:
+                copy_metadata(root, os.fstat(lowers[0]), xattr.get_all(lowers[0]))
+            changed = changed_size(compare_upper(root, lowers))
+        return dataclasses.replace(record, changed_size=changed)
+
+    @contextlib.contextmanager
+    def _new_image(self, id: str) -> Iterator[int]:
+        """Make the directory ``applied`` and the empty file of a layer, for a ``with`` block."""
+        # First, so that a layer without a record is seen to be incomplete.
+        os.mkdir(self._layout.path(id, APPLIED), 0o755)
+        fd = os.open(self._layout.path(id, IMAGE), _NEW, 0o600)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _write_record(self, id: str, record: Record) -> None:
         # Last: with the record the layer has an applied part. It is not synced here: the framework
         # syncs the layer as a whole.
         write_whole(self._layout.path(id, RECORD), record.text(), 0o600, sync=False)
-        return record.size
 
     def _unpack(
         self,
         id: str,
         fd: int,
         stored: Record,
-        uid_maps: Sequence[IDMap],
-        gid_maps: Sequence[IDMap],
         below: OpenBelow,
     ) -> Record:
         """Unpack a stored tar below ``applied``; return the record of the tree."""
@@ -119,7 +218,9 @@ class AppliedParts:
             # The root has the metadata that Create set, unless the tar describes it.
             copy_metadata(root, os.fstat(upper), xattr.get_all(upper))
             form = functools.partial(UpperDirectory, lowers=lowers)
-            done = unpack(archive, root, uid_maps=uid_maps, gid_maps=gid_maps, form=form)
+            done = unpack(
+                archive, root, uid_maps=stored.uid_maps, gid_maps=stored.gid_maps, form=form
+            )
             changed = changed_size(compare_upper(root, lowers))
         return dataclasses.replace(stored, size=done.size, changed_size=changed)
 
@@ -197,6 +298,12 @@ class AppliedParts:
         with opened(self._layout.path(id, APPLIED)) as root:
             tree = disk_usage(root)
         return Usage(file.size + tree.size, file.inodes + tree.inodes)
+
+
+@contextlib.contextmanager
+def _nothing_below() -> Iterator[Sequence[int]]:
+    """Open no layers: those below are not known yet."""
+    yield ()
 
 
 class _LayerTar(StoredTar):

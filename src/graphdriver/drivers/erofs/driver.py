@@ -118,6 +118,21 @@ class ErofsDriver(OverlayDriver):
         with self._layers.images_mounted(id):
             return super().mounts(id, read_only=read_only)
 
+    def apply_before_parent(self, id: str, archive: ReadStream) -> int:
+        """Store the tar of a layer whose parent is not known (`TakesParentLater`)."""
+        if not self._layers.can_store(id):
+            return super().apply_before_parent(id, archive)
+        return self._layers.store_before_parent(id, archive, self._uid_maps, self._gid_maps)
+
+    def settle(self, id: str, parent: str) -> None:
+        """Give a layer its parent (`TakesParentLater`)."""
+        if not self._layers.is_applied(id):
+            super().settle(id, parent)
+            return
+        if parent:
+            self._layers.take_parent(id, parent)
+        self._layers.settle(id)
+
     def diff(self, id: str, parent: str) -> ClosableStream:
         if self._is_as_applied(id, parent):
             return self._layers.stored_tar(id)

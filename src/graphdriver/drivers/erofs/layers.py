@@ -19,7 +19,7 @@ from graphdriver.drivers.erofs.image_mounts import ImageMounts
 from graphdriver.drivers.erofs.layout import APPLIED, IMAGE, ImageLayout
 from graphdriver.drivers.erofs.probe import Found
 from graphdriver.drivers.overlay.layers import HomeSetup, OverlayLayers
-from graphdriver.drivers.overlay.layout import DIFF, WORK, Layout
+from graphdriver.drivers.overlay.layout import DIFF, Layout
 from graphdriver.drivers.overlay.mounter import MAX_LOWERS, Mounter
 from graphdriver.drivers.overlay.mounts import LayerMounts
 from graphdriver.drivers.overlay.reference_counts import ReferenceCounts
@@ -179,20 +179,44 @@ class ErofsLayers(OverlayLayers):
         self, id: str, archive: ReadStream, uid_maps: Sequence[IDMap], gid_maps: Sequence[IDMap]
     ) -> int:
         """Store a layer's tar as its applied part; see `graphdriver.driver.Driver.apply_diff`."""
-        if not self._layout.lowers(id):
-            self._make_mountable(id)
-        self._layout.make_applied_link(id)
+        self._make_mountable(id)
         size = self._applied.store(id, archive, uid_maps, gid_maps, lambda: self.opened_below(id))
-        with self.opened_applied(id) as root, self.opened(id) as upper:
-            copy_metadata(upper, os.fstat(root), xattr.get_all(root))
+        self._show_applied_root(id)
         return size
 
+    def store_before_parent(
+        self, id: str, archive: ReadStream, uid_maps: Sequence[IDMap], gid_maps: Sequence[IDMap]
+    ) -> int:
+        """Store the tar of a layer whose parent is not known, until `settle`."""
+        self._make_mountable(id)
+        return self._applied.store_before_parent(id, archive, uid_maps, gid_maps)
+
+    def awaits_parent(self, id: str) -> bool:
+        """Tell whether a layer without a parent can get one."""
+        if super().awaits_parent(id):
+            return True
+        is_stored = self._layout.is_applied(id) and self._layout.is_unwritten(id)
+        return is_stored and not self._layout.lowers(id) and not self._mounts.point(id)
+
+    def settle(self, id: str) -> None:
+        """Make the tree of a stored tar again, if it depends on the layers below."""
+        self._images.end(id)  # the kernel would read the former index of the file
+        self._applied.settle(id, lambda: self.opened_below(id))
+        self._show_applied_root(id)
+
     def _make_mountable(self, id: str) -> None:
-        """Give a layer without a parent what its mount needs."""
-        self._layout.mark_first(id)  # before the directory, which shows that there must be a list
-        work = self._layout.path(id, WORK)
-        os.mkdir(work, 0o700)
-        os.chown(work, *self._owner)
+        """Make the link to a layer's applied part, and what the mount of a first layer needs."""
+        if not self._layout.lowers(id):
+            self._layout.mark_first(
+                id
+            )  # before the directory, which shows that there must be a list
+            self.make_work(id)
+        self._layout.make_applied_link(id)
+
+    def _show_applied_root(self, id: str) -> None:
+        """Give the upper directory the metadata of the root of what was applied."""
+        with self.opened_applied(id) as root, self.opened(id) as upper:
+            copy_metadata(upper, os.fstat(root), xattr.get_all(root))
 
     @contextlib.contextmanager
     def opened_applied(self, id: str) -> Iterator[int]:

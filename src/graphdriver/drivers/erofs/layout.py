@@ -31,7 +31,7 @@ DAMAGED_IMAGE: Final = "damaged-image"
 LOST_TREE: Final = "lost-tree"
 LOST_MOUNT_POINT: Final = "lost-mount-point"
 
-_IMAGE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+_IMAGE: Final = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_FILE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 
 _APPLIED_LINK: Final = "-a"
@@ -128,8 +128,12 @@ class ImageLayout(Layout):
         except (FileNotFoundError, NotADirectoryError, ValueError) as error:
             raise self.lost("the record of what was applied to it", id, path) from error
 
-    def open_image(self, id: str) -> int:
+    def open_image(self, id: str, *, writable: bool = False) -> int:
         """Open the file with a layer's tar for reading; the caller closes the descriptor.
+
+        Args:
+            id: the layer.
+            writable: open it for writing, too.
 
         Raises:
             LayerDamagedError: it is missing, or something else has its name.
@@ -137,7 +141,7 @@ class ImageLayout(Layout):
         """
         path = self.path(id, IMAGE)
         try:
-            fd = os.open(path, _IMAGE)
+            fd = os.open(path, _IMAGE | (os.O_RDWR if writable else os.O_RDONLY))
         except OSError as error:
             if error.errno not in _NO_FILE:
                 raise

@@ -39,6 +39,11 @@ Docker's own overlay2; files of our own begin with a dot.
     without a child, which harms nothing.
 ``ID/.volatile``
     The layer is mounted with ``volatile``. Made by CreateReadWrite in a home with that option.
+``ID/.unsettled``
+    What of the layer depends on the layers below, while these are not known yet
+    (`graphdriver.layer.overlay.parentless`). Made by the ApplyDiff of a layer of containerd's; removed
+    by its Commit. A kill leaves it with the layer, which can still be committed or removed. Damaged:
+    only Remove works.
 ``ID/merged``
     Where the layer is mounted. Made by the first Get, removed by the last Put. A kill leaves it
     with or without a mount; the next Get or Put goes on from either.

@@ -29,6 +29,8 @@ from graphdriver.layer.change_list import ChangeList, changed_size
 from graphdriver.layer.overlay.changes import compare_upper
 from graphdriver.layer.overlay.form import MountedOverlay, UpperDirectory
 from graphdriver.layer.overlay.pack import UpperPacker
+from graphdriver.layer.overlay.parentless import ParentlessDirectory
+from graphdriver.layer.overlay.settle import settle
 from graphdriver.layer.pack import pack
 from graphdriver.layer.unpack import unpack
 from graphdriver.layer.write.form import Form
@@ -148,6 +150,42 @@ class OverlayDriver(NaiveDiffDriver):
         # directory behind a mount, so the tar is unpacked through the mount as well.
         with self._root(id) as root:
             return self._unpack(archive, root, MountedOverlay)
+
+    def apply_before_parent(self, id: str, archive: ReadStream) -> int:
+        """Write a tar into a new layer whose parent is not known (`TakesParentLater`)."""
+        if not self._layers.setup.is_native or not self._layers.is_pristine(id):
+            return self.apply_diff(id, "", archive)  # such a layer cannot get a parent
+        with self._layers.opened(id) as upper:
+            form = ParentlessDirectory(upper, self._layers.marks)
+            maps = self._uid_maps, self._gid_maps
+            done = unpack(
+                archive, upper, uid_maps=maps[0], gid_maps=maps[1], form=lambda _root: form
+            )
+        form.unsettled.describes_root = done.describes_root
+        self._layers.note_unsettled(id, form.unsettled)
+        return done.size
+
+    def awaits_parent(self, id: str) -> bool:
+        """Tell whether a layer without a parent can get one (`TakesParentLater`)."""
+        return self._layers.awaits_parent(id)
+
+    def settle(self, id: str, parent: str) -> None:
+        """Give a layer its parent (`TakesParentLater`)."""
+        unsettled = self._layers.unsettled(id)
+        if parent:
+            self._layers.take_parent(id, parent)
+        with self._layers.opened(id) as upper, self._layers.opened_below(id) as lowers:
+            settle(
+                upper,
+                lowers,
+                unsettled,
+                marks=self._layers.marks,
+                uid_maps=self._uid_maps,
+                gid_maps=self._gid_maps,
+            )
+        if parent and not unsettled.describes_root:
+            self._layers.copy_root(id, parent)
+        self._layers.remove_unsettled(id)
 
     def _is_native_against(self, id: str, parent: str) -> bool:
         is_direct = parent == self._layers.parent_of(id)

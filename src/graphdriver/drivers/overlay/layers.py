@@ -22,6 +22,7 @@ from graphdriver.drivers.overlay.parents import ParentIndex
 from graphdriver.drivers.overlay.reference_counts import ReferenceCounts
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
 from graphdriver.files.directories import opened, why_no_directory
+from graphdriver.layer.overlay.parentless import Unsettled
 from graphdriver.layer.overlay.whiteout import Marks
 from graphdriver.layer.tree.copy import copy_metadata
 from graphdriver.layer.tree.inodes import disk_usage
@@ -168,6 +169,52 @@ class OverlayLayers(ProtoDriver):
                     self._layout.remove_link(link)
                 raise
             self._parents.add(id, parent)
+
+    # --- a parent that becomes known later --------------------------------------------------------
+
+    def awaits_parent(self, id: str) -> bool:
+        """Tell whether a layer without a parent can get one (`graphdriver.driver.TakesParentLater`)."""
+        self._store.path(id)
+        if self._layout.lowers(id):
+            return False
+        return self._layout.is_unsettled(id) or self.is_pristine(id)
+
+    def note_unsettled(self, id: str, unsettled: Unsettled) -> None:
+        """Note what of a layer depends on the layers below."""
+        self._layout.write_unsettled(id, unsettled)
+
+    def unsettled(self, id: str) -> Unsettled:
+        """Return what of a layer depends on the layers below."""
+        return self._layout.unsettled(id)
+
+    def remove_unsettled(self, id: str) -> None:
+        """Remove the note: all is settled."""
+        self._layout.remove_unsettled(id)
+
+    def take_parent(self, id: str, parent: str) -> None:
+        """Give a layer its parent.
+
+        Raises:
+            LayerNotFoundError: ``parent`` does not exist.
+            UnsupportedError: too many layers are below.
+        """
+        with self._family:
+            self._layout.write_lowers(id, self._lowers_upon(parent))
+            self.make_work(id)
+            self._layout.commit(parent)
+            self._parents.add(id, parent)
+
+    def copy_root(self, id: str, parent: str) -> None:
+        """Give a layer's root the metadata of its parent's."""
+        with self.opened(parent) as lower, self.opened(id) as upper:
+            copy_metadata(upper, os.fstat(lower), xattr.get_all(lower))
+
+    def make_work(self, id: str) -> None:
+        """Make the work directory of a layer, unless it exists; its list of lower layers is there."""
+        work = self._layout.path(id, WORK)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(work, 0o700)
+            os.chown(work, *self._owner)
 
     def _make_diff(self, path: str, parent: str) -> None:
         """Make a layer's ``diff``, with the metadata of the parent's: it is the root of the tree."""

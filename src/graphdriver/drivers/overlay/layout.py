@@ -17,6 +17,7 @@ from graphdriver.errors import GraphDriverError, LayerDamagedError
 from graphdriver.files.directories import make_own, why_no_directory
 from graphdriver.files.small_files import read_text, write_new, write_whole
 from graphdriver.homes import UNKNOWN_PARENT, Damage
+from graphdriver.layer.overlay.parentless import LIMIT, Unsettled, parse
 from graphdriver.store import layers_in
 
 DIFF: Final = "diff"
@@ -32,6 +33,7 @@ LOWER: Final = "lower"
 
 _COMMITTED: Final = "committed"
 _VOLATILE: Final = ".volatile"
+_UNSETTLED: Final = ".unsettled"
 _LOWERS: Final = "the list of the layers below it"
 """What `LOWER` holds, for error texts."""
 _NAME_LENGTH: Final = 26
@@ -158,7 +160,42 @@ class Layout:
         """
         os.unlink(self.path(id, _COMMITTED))
 
+    def write_unsettled(self, id: str, unsettled: Unsettled) -> None:
+        """Note what of a layer depends on the layers below, which are not known yet.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        _write(self.path(id, _UNSETTLED), unsettled.text())
+
+    def remove_unsettled(self, id: str) -> None:
+        """Remove what `write_unsettled` wrote, if there is any.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path(id, _UNSETTLED))
+
     # --- reading ----------------------------------------------------------------------------------
+
+    def is_unsettled(self, id: str) -> bool:
+        """Tell whether it is noted what of a layer depends on the layers below."""
+        return os.path.lexists(self.path(id, _UNSETTLED))
+
+    def unsettled(self, id: str) -> Unsettled:
+        """Return what of a layer depends on the layers below; nothing is noted of an empty layer.
+
+        Raises:
+            LayerDamagedError: the file that holds it is damaged.
+        """
+        path = self.path(id, _UNSETTLED)
+        try:
+            return parse(read_text(path, LIMIT))
+        except FileNotFoundError:
+            return Unsettled()
+        except (NotADirectoryError, ValueError) as error:
+            raise self.lost("the list of what depends on the layers below it", id, path) from error
 
     def is_committed(self, id: str) -> bool:
         """Tell whether a layer has, or had, a child."""

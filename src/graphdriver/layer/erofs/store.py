@@ -7,6 +7,7 @@ of the tar is stored all the same, and the caller unpacks it from there (`stored
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 
@@ -77,6 +78,35 @@ def store_layer(
         ) from error
 
 
+def index_again(record: Record, file_fd: int, *, below: OpenBelow) -> Record:
+    """Make the index of a stored tar again, with other layers below.
+
+    Args:
+        record: the layer's record.
+        file_fd: its file, open for reading and writing; borrowed. After an error it is useless.
+        below: opens the layers below; as for `store_layer`.
+
+    Returns:
+        The new record.
+
+    Raises:
+        NotHeldError: an image cannot hold the layer; see `store_layer`.
+        BrokenStreamError: the stored tar is damaged.
+        GraphDriverError: the file cannot be written.
+    """
+    try:
+        with contextlib.closing(stored_tar(record, os.dup(file_fd))) as stream:
+            os.ftruncate(file_fd, record.tar_offset + record.tar_size)
+            sums = TarSums(record.tar_size, record.sha256, record.pieces)
+            return _store(
+                _StoredStream(stream, sums), file_fd, record.uid_maps, record.gid_maps, below
+            )
+    except OSError as error:
+        raise GraphDriverError(
+            f"the layer's tar cannot be stored: {error_text(error, file_fd)}"
+        ) from error
+
+
 def stored_tar(record: Record, file_fd: int) -> StoredTar:
     """Open a stored tar, which is checked while it is read.
 
@@ -88,7 +118,7 @@ def stored_tar(record: Record, file_fd: int) -> StoredTar:
 
 
 def _store(
-    stream: StoringStream,
+    stream: StoringStream | _StoredStream,
     fd: int,
     uid_maps: tuple[IDMap, ...],
     gid_maps: tuple[IDMap, ...],
@@ -153,6 +183,18 @@ def _write_image(fd: int, builder: LayerBuilder, below: LayersBelow, sums: TarSu
         uuid=image_uuid(sums.sha256),
     )
     return index.inodes
+
+
+class _StoredStream:
+    """A stored tar in the place of one that is stored while it is read."""
+
+    def __init__(self, stream: StoredTar, sums: TarSums) -> None:
+        self.read = stream.read
+        self._sums = sums
+
+    def finish(self) -> TarSums:
+        """Return the checksums of the tar, which was read to its end when it was stored."""
+        return self._sums
 
 
 class _DelayedLosses(Losses):

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Sequence
 
 from graphdriver.errors import BadArchiveError
-from graphdriver.layer.overlay.lowers import Descent
+from graphdriver.layer.overlay.lowers import Below, Descent
 from graphdriver.layer.overlay.whiteout import (
     TRUSTED,
     Marks,
@@ -77,7 +77,7 @@ class UpperDirectory(Form):
         """Copy a name from the layers below, unless the upper directory hides it."""
         if self._is_first:
             return False
-        below = self._below.level(directory.path).look(name)
+        below = self.look_below(directory, name)
         # A tar cannot hold a socket, so no entry can depend on one.
         if below is None or stat.S_ISSOCK(below.stat.st_mode):
             return False
@@ -108,8 +108,7 @@ class UpperDirectory(Form):
         Without a directory below nothing is made: in a directory that is not merged the kernel lists
         whiteouts as files. The root is always merged, opaque or not.
         """
-        is_root = directory.inode == self._root_inode
-        if self._is_first or not (self._below.level(directory.path) or is_root):
+        if not self.is_merged(directory):
             return
         self._clear(directory, [name])
         try:
@@ -126,6 +125,15 @@ class UpperDirectory(Form):
             with own:
                 make_opaque(own, self._marks)
                 self._below.became_opaque([*directory.path, name])
+
+    def is_merged(self, directory: LayerDir) -> bool:
+        """Tell whether the mount merges a directory with one of the layers below."""
+        is_root = directory.inode == self._root_inode
+        return not self._is_first and (is_root or bool(self._below.level(directory.path)))
+
+    def look_below(self, directory: LayerDir, name: bytes) -> Below | None:
+        """Return what the layers below show at a name, unless the upper directory hides it."""
+        return self._below.level(directory.path).look(name)
 
     def apply_opaque(self, directory: LayerDir) -> None:
         """Make the directory opaque.

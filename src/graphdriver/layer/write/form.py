@@ -87,6 +87,18 @@ class Form(Protocol):
     def restore_whiteout(self, directory: LayerDir, name: bytes) -> None:
         """Delete a name of the layers below again, if the layer deletes it, after its entry is gone."""
 
+    def leave_open(self, path: bytes, target: bytes) -> bool:
+        """Take note of a hard link whose target is not there, if the layers below are not known yet.
+
+        Args:
+            path: the link, from the root on.
+            target: its target, likewise.
+
+        Returns:
+            Whether the link is made later; otherwise it is an error.
+        """
+        return False
+
     def can_hold_device(self, entry: Entry) -> bool:
         """Tell whether a character device is content here, and not a whiteout."""
         ...

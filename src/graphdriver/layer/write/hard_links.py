@@ -105,12 +105,24 @@ class HardLinks:
         # nor a layer below may show there.
         self._cursor.make_room(parent.dir, name)
         self._form.apply_whiteout(parent.dir, name)
-        path, target = b"/".join([*parent.parts, name]), b"/".join(parts)
+        self.wait(b"/".join([*parent.parts, name]), b"/".join(parts), entry)
+        return True
+
+    def wait(self, path: bytes, target: bytes, entry: Entry) -> None:
+        """Keep a link until `finish`.
+
+        Args:
+            path: the link, from the root on.
+            target: its target, likewise.
+            entry: its entry.
+
+        Raises:
+            BadArchiveError: too many wait.
+        """
         self._waiting[path] = _Waiting(entry, target)  # a later one of that name wins
         self._bytes += len(path) + len(target)
         if len(self._waiting) > MOST or self._bytes > MOST_BYTES:
             raise BadArchiveError("too many hard links come before their targets")
-        return True
 
     def leave_out(self, directory: LayerDir, name: bytes) -> None:
         """Leave out an entry, and later links to it.
@@ -148,7 +160,7 @@ class HardLinks:
                 raise BadArchiveError(f"{show(link.entry.name)}: {error.problem}") from error
             except OSError as error:
                 raise_refused(link.entry, error, self._cursor.root_fd)
-            if outcome is _Outcome.NO_TARGET:
+            if outcome is _Outcome.NO_TARGET and not self._form.leave_open(path, link.target):
                 raise BadArchiveError(
                     f"{show(link.entry.name)} is a hard link to {show(link.entry.link)},"
                     " which is not there"

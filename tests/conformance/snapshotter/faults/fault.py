@@ -28,14 +28,14 @@ class Broken(Snapshots):
 class Spoiled(Broken):
     """Something is done to the tree of each snapshot that has a parent, just before its Commit."""
 
-    def commit(self, name: str, key: str, labels: Labels) -> None:
+    def commit(self, name: str, key: str, labels: Labels, parent: str = "") -> None:
         found = self.stat(key)
         if found.layer and found.parent_layer:
             trees = [Path(self.driver.get(id, "")) for id in (found.layer, found.parent_layer)]
             self.spoil(*trees)
             for id in (found.layer, found.parent_layer):
                 self.driver.put(id)
-        super().commit(name, key, labels)
+        super().commit(name, key, labels, parent)
 
     def spoil(self, tree: Path, below: Path) -> None:
         raise NotImplementedError

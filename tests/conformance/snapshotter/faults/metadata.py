@@ -26,8 +26,8 @@ class EverythingIsActive(Broken):
 class CommitLeavesTheKey(Broken):
     """Commit leaves an active snapshot of the same key."""
 
-    def commit(self, name: str, key: str, labels: Labels) -> None:
-        super().commit(name, key, labels)
+    def commit(self, name: str, key: str, labels: Labels, parent: str = "") -> None:
+        super().commit(name, key, labels, parent)
         super().prepare(key, "", {})
 
 
@@ -57,8 +57,8 @@ class EmptyLabelsAreDropped(Broken):
 class CommitAddsLabels(Broken):
     """Commit keeps the labels that the active snapshot had."""
 
-    def commit(self, name: str, key: str, labels: Labels) -> None:
-        super().commit(name, key, {**self.stat(key).labels, **labels})
+    def commit(self, name: str, key: str, labels: Labels, parent: str = "") -> None:
+        super().commit(name, key, {**self.stat(key).labels, **labels}, parent)
 
 
 @caught_by("metadata/update-of-one-label")

@@ -43,9 +43,9 @@ class TakenKeysAreShared(Broken):
 class TakenNamesAreAFailure(Broken):
     """Commit under a taken name fails, and says not how."""
 
-    def commit(self, name: str, key: str, labels: Labels) -> None:
+    def commit(self, name: str, key: str, labels: Labels, parent: str = "") -> None:
         try:
-            super().commit(name, key, labels)
+            super().commit(name, key, labels, parent)
         except LayerExistsError as error:
             raise GraphDriverError(str(error)) from error
 
@@ -84,9 +84,9 @@ class CommittedOnesHaveNoMounts(Broken):
 class ViewsAreCommitted(Broken):
     """Commit of a view is a success, and does nothing."""
 
-    def commit(self, name: str, key: str, labels: Labels) -> None:
+    def commit(self, name: str, key: str, labels: Labels, parent: str = "") -> None:
         try:
-            super().commit(name, key, labels)
+            super().commit(name, key, labels, parent)
         except (UnsupportedError, InUseError):
             return
 
