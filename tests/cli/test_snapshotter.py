@@ -14,7 +14,7 @@ from graphdriver.containerd.config import Snapshotter as Named
 from graphdriver.containerd.config import Version, config, missing
 from tests.support.command import graphdriver
 from tests.support.ground import engine
-from tests.support.snapshotter import Snapshotter
+from tests.support.snapshotter import DRIVERS, Snapshotter
 
 
 def printed_config(*words: str, containerd: str = "1.6.20") -> str:
@@ -65,6 +65,40 @@ def test_containerd_reads_the_configuration(tmp_path: Path) -> None:
     assert tomllib.loads(dumped)["proxy_plugins"]["x"]["address"] == "/run/x.sock"
 
 
+@pytest.mark.parametrize("containerd", ["2.1", "2.2", "2.4"])
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_layers_are_unpacked_in_parallel_where_driver_and_containerd_can(
+    driver: str, containerd: str
+) -> None:
+    can = containerd != "2.1" and driver not in ("vfs", "btrfs")
+    words = (driver, "--address=/run/x.sock")
+    printed = tomllib.loads(printed_config(*words, containerd=containerd))
+    assert printed["proxy_plugins"]["x"].get("capabilities") == (["rebase"] if can else None)
+    assert "x-diff" in printed["proxy_plugins"]
+    transfer = printed["plugins"]["io.containerd.transfer.v1.local"]
+    assert transfer.get("max_concurrent_unpacks") == (4 if can else None)
+    assert transfer["unpack_config"][0]["differ"] == "x-diff"
+
+
+@pytest.mark.root
+def test_the_driver_of_a_root_is_known_from_its_record(folder: Path) -> None:
+    with Snapshotter(folder, "overlay2") as one:
+        words = (f"--address={one.address}", f"--root={one.root}")
+        printed = tomllib.loads(printed_config(*words, containerd="2.2"))
+    assert printed["proxy_plugins"]["s"]["capabilities"] == ["rebase"]
+
+
+def test_more_capabilities_and_other_numbers_are_no_less(tmp_path: Path) -> None:
+    one = Named("x", "/run/x.sock", "/var/lib/x", "x86_64", True)
+    version = Version.parse("2.2")
+    text = config(one, version)
+    path = tmp_path / "config.toml"
+    path.write_text(text.replace('["rebase"]', '["remap-ids", "rebase"]').replace("s = 4", "s = 9"))
+    assert missing(str(path), one, version) == []
+    path.write_text(text.replace('["rebase"]', '["remap-ids"]').replace("s = 4", "s = 1"))
+    assert len(missing(str(path), one, version)) == 2
+
+
 VERSIONS = {"1.6.20": 2, "1.7": 2, "v2.0.0-rc.1": 3, "2.2.9": 3, "2.3": 4, "2.4.1": 4}
 
 
@@ -104,11 +138,12 @@ def checked(path: Path, containerd: str) -> tuple[int, list[str]]:
     return done.returncode, done.stdout.decode().splitlines()
 
 
+@pytest.mark.parametrize("is_able", [True, False])
 @pytest.mark.parametrize("containerd", VERSIONS)
 def test_the_printed_configuration_lacks_nothing_and_each_of_its_lines_is_missed(
-    tmp_path: Path, containerd: str
+    tmp_path: Path, containerd: str, is_able: bool
 ) -> None:
-    one = Named("x", "/run/x.sock", "/var/lib/x", "x86_64")
+    one = Named("x", "/run/x.sock", "/var/lib/x", "x86_64", is_able)
     version = Version.parse(containerd)
     path = tmp_path / "config.toml"
     path.write_text(config(one, version))

@@ -100,9 +100,15 @@ def _run_snapshotter(arguments: argparse.Namespace) -> int:
 def _configuration(arguments: argparse.Namespace, name: str, address: str, root: str) -> int:
     """Print containerd's configuration, or what it lacks."""
     from graphdriver.containerd.config import Snapshotter, Version, config, missing
+    from graphdriver.driver import TakesParentLater, ability
+    from graphdriver.drivers.loading import load
+    from graphdriver.serving.home import identity_of
 
     version = Version.parse(arguments.containerd or _running_version(arguments.containerd_socket))
-    one = Snapshotter(name, address, root, os.uname().machine)
+    identity = None if arguments.driver else identity_of(root)
+    driver = arguments.driver or (identity.driver if identity else "")
+    is_able = bool(driver) and ability(load(driver), TakesParentLater) is not None
+    one = Snapshotter(name, address, root, os.uname().machine, is_able)
     if arguments.print_config:
         print(config(one, version), end="")
         return OK

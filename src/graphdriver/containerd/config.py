@@ -22,6 +22,9 @@ _VERSION: Final = re.compile(r"v?(\d{1,3})\.(\d{1,3})(?:\.(\d{1,3}))?(?!\d)")
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 """A key that TOML takes without quotes."""
 
+_CAPABILITIES: Final = "capabilities"
+_UNPACKS: Final = "max_concurrent_unpacks"
+
 _NEWEST: Final = 999
 """Stands for the last release of a version that is given without it."""
 
@@ -61,6 +64,11 @@ class Version(NamedTuple):
         """Whether it takes a diff service of somebody else's; 1.6 does not start with one."""
         return self >= (1, 7, 20)
 
+    @property
+    def unpacks_in_parallel(self) -> bool:
+        """Whether it can unpack several layers of an image at the same time."""
+        return self >= (2, 2)
+
 
 class Snapshotter(NamedTuple):
     """A snapshotter, as containerd is to know it.
@@ -70,12 +78,14 @@ class Snapshotter(NamedTuple):
         address: the absolute path of its socket.
         root: the absolute path of the directory with its layers.
         machine: the processor, as uname(2) names it.
+        takes_parent_later: whether its driver has `graphdriver.driver.TakesParentLater`.
     """
 
     name: str
     address: str
     root: str
     machine: str
+    takes_parent_later: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +101,7 @@ class Table:
     """
 
     path: tuple[str, ...]
-    values: Mapping[str, str | bool | list[str]]
+    values: Mapping[str, str | bool | int | list[str]]
     why: str
     one_of: str = ""
     hint: str = ""
@@ -106,11 +116,18 @@ def tables(one: Snapshotter, version: Version, file_version: int) -> Iterator[Ta
         file_version: that of the configuration.
     """
     differ = f"{one.name}-diff"
+    is_parallel = version.unpacks_in_parallel and one.takes_parent_later
     yield Table(
         ("proxy_plugins", one.name),
-        {"type": "snapshot", "address": one.address},
+        {
+            "type": "snapshot",
+            "address": one.address,
+            # Only together with the diff service: containerd's own differ writes the whiteouts of a
+            # layer without a parent as files.
+            **({_CAPABILITIES: ["rebase"]} if is_parallel else {}),
+        },
         "",
-        hint="" if version < (2,) else _REMAP,
+        hint="" if version < (2,) else _remap("rebase" if is_parallel else ""),
     )
     yield Table(
         ("proxy_plugins", one.name, "exports"),
@@ -138,9 +155,16 @@ def tables(one: Snapshotter, version: Version, file_version: int) -> Iterator[Ta
         {"snapshotter": one.name, "disable_snapshot_annotations": False},
         "Kubernetes: images and containers of the CRI plugin",
     )
+    transfer = ("plugins", "io.containerd.transfer.v1.local")
+    if is_parallel:
+        yield Table(
+            transfer,
+            {_UNPACKS: 4},
+            "how many layers of an image are unpacked at the same time",
+        )
     if version >= (1, 7):
         yield Table(
-            ("plugins", "io.containerd.transfer.v1.local", "unpack_config"),
+            (*transfer, "unpack_config"),
             {
                 "platform": f"linux/{_ARCHITECTURES.get(one.machine, one.machine)}",
                 "snapshotter": one.name,
@@ -151,10 +175,12 @@ def tables(one: Snapshotter, version: Version, file_version: int) -> Iterator[Ta
         )
 
 
-_REMAP: Final = """\
-# Linux 5.19: containers with IDs of their own, without a copy of their image
-# capabilities = ["remap-ids"]
-"""
+def _remap(other: str) -> str:
+    capabilities = [*filter(None, (other,)), "remap-ids"]
+    return (
+        "# Linux 5.19: containers with IDs of their own, without a copy of their image\n"
+        f"# {_CAPABILITIES} = {_toml(capabilities)}\n"
+    )
 
 
 def config(one: Snapshotter, version: Version) -> str:
@@ -196,7 +222,7 @@ def missing(path: str, one: Snapshotter, version: Version) -> list[str]:
         present = _present(content, table)
         for key, value in table.values.items():
             given = present.get(key)
-            if given == value or _is_default(key, given) or _lists_first(value, given):
+            if given == value or _is_default(key, given) or _is_as_good(key, value, given):
                 continue
             state = "is not set" if given is None else f"is {_toml(given)}"
             why = f" ({table.why})" if table.why else ""
@@ -208,9 +234,13 @@ def _is_default(key: str, given: object) -> bool:
     return key == "enable_remote_snapshot_annotations" and given is None
 
 
-def _lists_first(value: object, given: object) -> bool:
-    """Tell whether a list begins with the differ that is wanted; others may follow."""
-    return isinstance(value, list) and isinstance(given, list) and given[:1] == value[:1]
+def _is_as_good(key: str, value: object, given: object) -> bool:
+    """Tell whether a setting does the same: the wanted differ comes first, a capability is there."""
+    if key == _UNPACKS:
+        return isinstance(given, int) and given > 1
+    if not isinstance(value, list) or not isinstance(given, list):
+        return False
+    return all(one in given for one in value) if key == _CAPABILITIES else given[:1] == value[:1]
 
 
 def _present(content: Mapping[str, Any], table: Table) -> Mapping[str, Any]:

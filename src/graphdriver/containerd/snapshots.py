@@ -265,7 +265,7 @@ class Snapshots:
             name: its key from now on.
             key: the snapshot.
             labels: its labels from now on.
-            parent: the parent of a snapshot that was prepared without one (containerd's `rebase`).
+            parent: the parent of a snapshot that was prepared without one.
 
         Raises:
             LayerNotFoundError: the snapshot, or its parent, does not exist.
