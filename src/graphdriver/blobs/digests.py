@@ -15,6 +15,11 @@ from graphdriver.errors import BadArchiveError, MalformedRequestError
 _DIGEST: Final = re.compile(r"(sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})")
 
 
+def is_digest(text: str) -> bool:
+    """Tell whether a text is a digest of an algorithm that is known here."""
+    return _DIGEST.fullmatch(text) is not None
+
+
 class Digested:
     """A stream that computes its own digest and size.
 
@@ -30,7 +35,7 @@ class Digested:
     """
 
     def __init__(self, stream: ReadStream, expected: str = "") -> None:
-        if expected and not _DIGEST.fullmatch(expected):
+        if expected and not is_digest(expected):
             raise MalformedRequestError(f"{expected[:200]!r} is not a digest")
         self._stream = stream
         self._expected = expected

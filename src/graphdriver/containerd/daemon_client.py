@@ -17,7 +17,11 @@ SOCKET: Final = "/run/containerd/containerd.sock"
 """Where containerd listens by default."""
 
 _VERSION: Final = "/containerd.services.version.v1.Version/Version"
-_PLUGINS: Final = "/containerd.services.introspection.v1.Introspection/Plugins"
+PLUGINS: Final = "/containerd.services.introspection.v1.Introspection/Plugins"
+"""The call that lists containerd's plugins, to which an empty request is sent."""
+
+_CONTENT: Final = "io.containerd.content.v1"
+_EXPORTS: Final = 5
 _KIND: Final = b"io.containerd.snapshotter.v1"
 _LIMIT: Final = 4 << 20
 
@@ -53,7 +57,7 @@ def ask_containerd(path: str, seconds: float = 5.0) -> Containerd:
             return call(b"", timeout=seconds)
 
         try:
-            version, plugins = ask(_VERSION), ask(_PLUGINS)
+            version, plugins = ask(_VERSION), ask(PLUGINS)
         except grpc.RpcError as error:
             reason = str(getattr(error, "details", str)()) or "no answer"
             raise UnreachableError(f"containerd at {path} does not answer: {reason}") from error
@@ -68,6 +72,23 @@ def ask_containerd(path: str, seconds: float = 5.0) -> Containerd:
         )
     except (ValueError, IndexError) as error:
         raise BadAnswerError(f"the answer of {path} is no message of containerd's") from error
+
+
+def content_root(plugins: bytes) -> str:
+    """Return the directory of containerd's content store; ``""`` if it is not in an answer.
+
+    Args:
+        plugins: the answer of `PLUGINS`.
+
+    Raises:
+        ValueError, IndexError: it is no message of containerd's.
+    """
+    for number, plugin in _fields(plugins):
+        if number == 1 and _text(plugin, 1) == _CONTENT:
+            for field, entry in _fields(plugin):
+                if field == _EXPORTS and _text(entry, 1) == "root":
+                    return _text(entry, 2)
+    return ""
 
 
 def _text(message: bytes, wanted: int) -> str:

@@ -394,7 +394,11 @@ class ServedHome:
 
     @contextlib.contextmanager
     def filling(
-        self, id: str, body: ReadStream, first_read: Callable[[], None] = lambda: None
+        self,
+        id: str,
+        body: ReadStream,
+        first_read: Callable[[], None] = lambda: None,
+        link: Callable[[str], bool] | None = None,
     ) -> Iterator[ReadStream]:
         """Keep a layer marked while a ``with`` block fills it, until all of it is on disk.
 
@@ -405,6 +409,8 @@ class ServedHome:
             id: a layer that `expect_fillable` has passed.
             body: the layer's tar.
             first_read: called before the first byte is read, and so before the layer can change.
+            link: gives the file that is the tar another name (`graphdriver.driver.FileStream.link`);
+                None: the tar is no file.
 
         Yields:
             The tar, for the driver.
@@ -413,7 +419,7 @@ class ServedHome:
             BrokenStreamError: the body broke off after the end of the tar.
             OSError: the layer cannot be written to the disk.
         """
-        archive = _Archive(body, first_read, current_call())
+        archive = _Archive(body, first_read, link, current_call())
         # Once only: the body of a second try could be just the tail of the tar.
         self.created.discard(id)
         self.home.mark(id)
@@ -496,11 +502,21 @@ class ServedHome:
 class _Archive:
     """A layer's tar; ``is_read`` tells whether any of it was read."""
 
-    def __init__(self, body: ReadStream, first_read: Callable[[], None], call: Call | None) -> None:
+    def __init__(
+        self,
+        body: ReadStream,
+        first_read: Callable[[], None],
+        link: Callable[[str], bool] | None,
+        call: Call | None,
+    ) -> None:
+        self._link = link
         self._body = body
         self._first_read = first_read
         self._call = call
         self.is_read = False
+
+    def link(self, path: str) -> bool:
+        return self._link is not None and self._link(path)
 
     def read(self, n: int, /) -> bytes:
         if not self.is_read:

@@ -50,8 +50,15 @@ def content(fd: int) -> bytes:
     return os.pread(fd, os.fstat(fd).st_size, 0)
 
 
-def held(data: bytes, fd: int, **maps: tuple[IDMap, ...]) -> Record:
-    return store_layer(io.BytesIO(data), fd, below=nothing_below, **maps)
+def held(
+    data: bytes,
+    fd: int,
+    uid_maps: tuple[IDMap, ...] = (),
+    gid_maps: tuple[IDMap, ...] = (),
+) -> Record:
+    return store_layer(
+        io.BytesIO(data), fd, below=nothing_below, uid_maps=uid_maps, gid_maps=gid_maps
+    )
 
 
 # --- the tar --------------------------------------------------------------------------------------

@@ -18,8 +18,10 @@ from typing import Any, Final
 
 import grpc
 
-from graphdriver.blobs.digests import Digested
+from graphdriver.blobs.digests import Digested, is_digest
 from graphdriver.containerd import _messages_pb2 as pb
+from graphdriver.containerd.daemon_client import PLUGINS, content_root
+from graphdriver.containerd.diff.blob_files import BlobFile, open_blob
 from graphdriver.errors import (
     BadAnswerError,
     BrokenStreamError,
@@ -83,6 +85,7 @@ class ContentStore:
 
     def __init__(self, address: str) -> None:
         self.address = address
+        self._root = ""
         self._channel = grpc.insecure_channel(
             f"unix:{address}",
             [
@@ -95,16 +98,42 @@ class ContentStore:
         """Close the connection."""
         self._channel.close()
 
-    def read(self, digest: str, caller: Caller) -> BlobStream:
-        """Return a blob's stream; its errors come when it is read."""
+    def read(self, digest: str, caller: Caller, size: int = 0) -> BlobStream:
+        """Return a blob's stream, or that of its first bytes; its errors come when it is read."""
         method = self._channel.unary_stream(
             f"{_SERVICE}Read",
             pb.ReadBlobRequest.SerializeToString,
             pb.ReadBlobResponse.FromString,
         )
-        call = method(pb.ReadBlobRequest(digest=digest), metadata=caller.metadata)
+        call = method(pb.ReadBlobRequest(digest=digest, size=size), metadata=caller.metadata)
         caller.cancels(call)
         return BlobStream(self, digest, call)
+
+    def file(self, digest: str, caller: Caller) -> BlobFile | None:
+        """Return a blob's file, or None if it cannot be reached from here.
+
+        The store is asked for the blob's first byte before: the caller's namespace must have it.
+
+        Raises:
+            LayerNotFoundError: the store does not have the blob.
+            UnreachableError: containerd does not answer.
+        """
+        if not is_digest(digest):
+            return None
+        with contextlib.closing(self.read(digest, caller, size=1)) as first:
+            first.read(1)
+        file = open_blob(self._directory(), digest)
+        if file and not caller.when_gone(file.break_off):
+            file.break_off()
+        return file
+
+    def _directory(self) -> str:
+        """Return the directory of the store, as containerd tells it; ``""`` if it does not."""
+        if not self._root:
+            ask: Callable[..., bytes] = self._channel.unary_unary(PLUGINS)
+            with contextlib.suppress(grpc.RpcError, ValueError, IndexError):
+                self._root = content_root(ask(b"", timeout=60))
+        return self._root
 
     def write(
         self,

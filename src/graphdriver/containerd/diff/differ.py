@@ -82,10 +82,12 @@ class Differ:
         with self._held(layer, parent, exclusive=True):
             self._expect_active(layer)
             served.expect_fillable(layer, parent)
-            stream = self._content.read(blob.digest, caller)
+            file = None if compression else self._content.file(blob.digest, caller)
+            stream = file or self._content.read(blob.digest, caller)
+            link = file.link if file else None
             with contextlib.closing(stream):
                 tar = Digested(decompressed(Digested(stream, blob.digest), compression))
-                with ReadAhead(tar) as body, served.filling(layer, body) as archive:
+                with ReadAhead(tar) as body, served.filling(layer, body, link=link) as archive:
                     self._fill(layer, parent, archive)
         return Descriptor(TAR, tar.digest, tar.size)
 

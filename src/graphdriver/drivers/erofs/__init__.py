@@ -22,6 +22,11 @@ directory, the layer is exactly the tar that was applied.
     kill leaves it incomplete, without a record. The tar is checked when Diff gives it out. The index
     is not checked: damage there gives errors or wrong content in the layer, or an image that cannot
     be mounted; such a layer can be removed, and the others go on.
+``ID/layer.tar``
+    The layer's tar, if it came as a file of containerd's content store on the same filesystem: one
+    more name (a hard link) of that file, which is only read. ``layer.erofs`` is the index alone then,
+    and the tar is a device of the image. Made by ApplyDiff; lost, or of another length: the layer is
+    lost, and only Remove works.
 ``ID/layer.json``
     The record (`graphdriver.layer.erofs.record`): where the tar is in the file, its checksums, what
     the image was made with. Made by ApplyDiff, last, by a rename. Damaged, or missing though

@@ -15,8 +15,8 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from graphdriver.driver import IDMap, ReadStream, Usage
-from graphdriver.drivers.erofs.layout import APPLIED, IMAGE, RECORD, ImageLayout
+from graphdriver.driver import FileStream, IDMap, ReadStream, Usage
+from graphdriver.drivers.erofs.layout import APPLIED, IMAGE, RECORD, TAR, ImageLayout
 from graphdriver.drivers.erofs.mounting import Way, mount_image
 from graphdriver.drivers.overlay.layout import DIFF
 from graphdriver.errors import BrokenStreamError, GraphDriverError, LayerDamagedError
@@ -27,7 +27,8 @@ from graphdriver.layer.erofs.below import OpenBelow
 from graphdriver.layer.erofs.record import Kind, Record
 from graphdriver.layer.erofs.store import NotHeldError, index_again, store_layer, stored_tar
 from graphdriver.layer.erofs.stored_tar import StoredTar
-from graphdriver.layer.erofs.whole import why_not_whole
+from graphdriver.layer.erofs.structures import BLOCK
+from graphdriver.layer.erofs.whole import why_no_tar, why_not_whole
 from graphdriver.layer.overlay.changes import compare_upper
 from graphdriver.layer.overlay.form import UpperDirectory
 from graphdriver.layer.overlay.parentless import ParentlessDirectory
@@ -87,12 +88,19 @@ class AppliedParts:
             BrokenStreamError: it broke off.
             OSError: it cannot be written.
         """
-        with self._new_image(id) as fd:
+        with self._new_files(id, archive) as (fd, tar_fd):
             try:
-                record = store_layer(archive, fd, uid_maps=uid_maps, gid_maps=gid_maps, below=below)
+                record = store_layer(
+                    archive,
+                    fd,
+                    uid_maps=uid_maps,
+                    gid_maps=gid_maps,
+                    below=below,
+                    tar_fd=tar_fd,
+                )
             except NotHeldError as error:
                 _log.info("layer %s is unpacked: %s", id, error)
-                record = self._unpack(id, fd, error.record, below)
+                record = self._unpack(id, error.record, below)
         self._write_record(id, record)
         return record.size
 
@@ -108,21 +116,26 @@ class AppliedParts:
         Arguments, result and errors are those of `store`. The image is that of a layer without a
         parent.
         """
-        with self._new_image(id) as fd:
+        with self._new_files(id, archive) as (fd, tar_fd):
             try:
                 record = store_layer(
-                    archive, fd, uid_maps=uid_maps, gid_maps=gid_maps, below=_nothing_below
+                    archive,
+                    fd,
+                    uid_maps=uid_maps,
+                    gid_maps=gid_maps,
+                    below=_nothing_below,
+                    tar_fd=tar_fd,
                 )
             except NotHeldError as error:
                 # A tar that an image cannot hold may be damaged: the unpacker tells.
-                record = self._unpack_before_parent(id, fd, error.record)
+                record = self._unpack_before_parent(id, error.record)
         self._write_record(id, record)
         return record.size
 
-    def _unpack_before_parent(self, id: str, fd: int, stored: Record) -> Record:
+    def _unpack_before_parent(self, id: str, stored: Record) -> Record:
         with (
             opened(self._layout.path(id, APPLIED)) as root,
-            contextlib.closing(stored_tar(stored, os.dup(fd))) as archive,
+            contextlib.closing(self._stored(id, stored)) as archive,
         ):
             form = ParentlessDirectory(root)
             done = unpack(
@@ -152,10 +165,12 @@ class AppliedParts:
         record = self.record(id)
         if record.kind is Kind.IMAGE and not record.facts:
             return  # the image depends on its tar alone
-        fd = self._layout.open_image(id, writable=True)
-        try:
+        with contextlib.ExitStack() as held:
+            fd = self._layout.open_image(id, writable=True)
+            held.callback(os.close, fd)
+            tar_fd = self._own_tar(id, record, held)
             try:
-                settled = index_again(record, fd, below=below)
+                settled = index_again(record, fd, below=below, tar_fd=tar_fd)
                 if record.kind is Kind.TREE:
                     self._remove_tree(id)
             except NotHeldError as error:
@@ -163,9 +178,7 @@ class AppliedParts:
                 if record.kind is Kind.TREE:
                     settled = self._settle_tree(id, record, below)
                 else:
-                    settled = self._unpack(id, fd, error.record, below)
-        finally:
-            os.close(fd)
+                    settled = self._unpack(id, error.record, below)
         self._write_record(id, settled)
         self._layout.remove_unsettled(id)
 
@@ -186,25 +199,42 @@ class AppliedParts:
         return dataclasses.replace(record, changed_size=changed)
 
     @contextlib.contextmanager
-    def _new_image(self, id: str) -> Iterator[int]:
-        """Make the directory ``applied`` and the empty file of a layer, for a ``with`` block."""
+    def _new_files(self, id: str, archive: ReadStream) -> Iterator[tuple[int, int | None]]:
+        """Make the directory ``applied`` and the files of a layer, for a ``with`` block.
+
+        Yields:
+            The empty file, and the file with the tar, if that need not be copied.
+        """
         # First, so that a layer without a record is seen to be incomplete.
         os.mkdir(self._layout.path(id, APPLIED), 0o755)
-        fd = os.open(self._layout.path(id, IMAGE), _NEW, 0o600)
-        try:
-            yield fd
-        finally:
-            os.close(fd)
+        with contextlib.ExitStack() as held:
+            fd = os.open(self._layout.path(id, IMAGE), _NEW, 0o600)
+            held.callback(os.close, fd)
+            tar_fd = self._shared_tar(id, archive)
+            if tar_fd is not None:
+                held.callback(os.close, tar_fd)
+            yield fd, tar_fd
 
     def _write_record(self, id: str, record: Record) -> None:
         # Last: with the record the layer has an applied part. It is not synced here: the framework
         # syncs the layer as a whole.
         write_whole(self._layout.path(id, RECORD), record.text(), 0o600, sync=False)
 
+    def _shared_tar(self, id: str, archive: ReadStream) -> int | None:
+        """Open a layer's tar by a name of our own, if it is a file that need not be copied."""
+        path = self._layout.path(id, TAR)
+        if not isinstance(archive, FileStream) or not archive.link(path):
+            return None
+        fd = os.open(path, _IMAGE)
+        if os.fstat(fd).st_size % BLOCK == 0:
+            return fd
+        os.close(fd)  # of a device the kernel reads whole blocks only
+        os.unlink(path)
+        return None
+
     def _unpack(
         self,
         id: str,
-        fd: int,
         stored: Record,
         below: OpenBelow,
     ) -> Record:
@@ -212,7 +242,7 @@ class AppliedParts:
         with (
             opened(self._layout.path(id, APPLIED)) as root,
             opened(self._layout.path(id, DIFF)) as upper,
-            contextlib.closing(stored_tar(stored, os.dup(fd))) as archive,
+            contextlib.closing(self._stored(id, stored)) as archive,
             below() as lowers,
         ):
             # The root has the metadata that Create set, unless the tar describes it.
@@ -247,6 +277,9 @@ class AppliedParts:
         with contextlib.ExitStack() as held:
             image = self._whole_image(id, record)
             held.callback(os.close, image)
+            tar = self._own_tar(id, record, held)
+            if tar is not None and why_no_tar(tar, record):
+                self._expect_sound(id)
             try:
                 target = os.open(point, _TARGET)
             except OSError:
@@ -255,7 +288,7 @@ class AppliedParts:
             held.callback(os.close, target)
             try:
                 with step("mount"):
-                    mount_image(image, target, self._way)
+                    mount_image(image, target, self._way, tar)
             except GraphDriverError as error:
                 self._expect_sound(id)
                 error.problem = f"what was applied to layer {id} cannot be shown: {error.problem}"
@@ -264,7 +297,7 @@ class AppliedParts:
                 raise
 
     def _whole_image(self, id: str, record: Record) -> int:
-        """Open the file with a layer's tar, and check that it looks whole; the caller closes it.
+        """Open the file with a layer's index, and check that it looks whole; the caller closes it.
 
         The kernel would mount the image of another layer, too.
         """
@@ -277,6 +310,18 @@ class AppliedParts:
             raise
         return fd
 
+    def _own_tar(self, id: str, record: Record, held: contextlib.ExitStack) -> int | None:
+        """Open the file with a layer's tar, if it is one of its own, until a stack is closed."""
+        if not record.has_own_tar:
+            return None
+        fd = self._layout.open_tar(id, record)
+        held.callback(os.close, fd)
+        return fd
+
+    def _stored(self, id: str, record: Record) -> StoredTar:
+        """Open a layer's tar, given the record that it will have."""
+        return stored_tar(record, self._layout.open_tar(id, record))
+
     def _expect_sound(self, id: str) -> None:
         for damage in self._layout.lost_content(id):
             raise LayerDamagedError.of(id, damage.text, self._layout.home)
@@ -284,20 +329,27 @@ class AppliedParts:
     def stored_tar(self, id: str) -> StoredTar:
         """Return a layer's tar as it came; errors as for `mount`."""
         # Its own checksums are enough: it may be whole though the image around it is not.
-        return _LayerTar(id, self._layout, self.record(id), self._layout.open_image(id))
+        record = self.record(id)
+        return _LayerTar(id, self._layout, record, self._layout.open_tar(id, record))
 
     def usage(self, id: str) -> Usage:
-        """Count the file of a layer's applied part, and the tree if it is unpacked."""
-        fd = self._layout.open_image(id)
+        """Count the files of a layer's applied part, and the tree if it is unpacked."""
+        record = self.record(id)
+        found = [self._usage_of(self._layout.open_image(id))]
+        if record.has_own_tar:
+            found.append(self._usage_of(self._layout.open_tar(id, record)))
+        if record.kind is Kind.TREE:
+            with opened(self._layout.path(id, APPLIED)) as root:
+                found.append(disk_usage(root))
+        return Usage(sum(one.size for one in found), sum(one.inodes for one in found))
+
+    @staticmethod
+    def _usage_of(fd: int) -> Usage:
+        """Count a file, and close it."""
         try:
-            file = Usage(os.fstat(fd).st_blocks * _BLOCK, 1)
+            return Usage(os.fstat(fd).st_blocks * _BLOCK, 1)
         finally:
             os.close(fd)
-        if self.record(id).kind is not Kind.TREE:
-            return file
-        with opened(self._layout.path(id, APPLIED)) as root:
-            tree = disk_usage(root)
-        return Usage(file.size + tree.size, file.inodes + tree.inodes)
 
 
 @contextlib.contextmanager

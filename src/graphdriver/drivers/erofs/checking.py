@@ -23,7 +23,7 @@ def wrong_content(layout: ImageLayout, id: str) -> str | None:
         return None
     record = layout.record(id)
     digest = hashlib.sha256()
-    with contextlib.closing(stored_tar(record, layout.open_image(id))) as tar:
+    with contextlib.closing(stored_tar(record, layout.open_tar(id, record))) as tar:
         try:
             while piece := tar.read(PIECE):
                 digest.update(piece)

@@ -19,10 +19,11 @@ from graphdriver.files.directories import why_no_directory
 from graphdriver.files.small_files import read_text
 from graphdriver.homes import Damage
 from graphdriver.layer.erofs.record import LIMIT, Kind, Record, parse
-from graphdriver.layer.erofs.whole import why_not_whole
+from graphdriver.layer.erofs.whole import why_no_tar, why_not_whole
 
 APPLIED: Final = "applied"
 IMAGE: Final = "layer.erofs"
+TAR: Final = "layer.tar"
 RECORD: Final = "layer.json"
 
 LOST_RECORD: Final = "lost-record"
@@ -43,7 +44,7 @@ class ImageLayout(Layout):
 
     link_name: ClassVar[re.Pattern[str]] = re.compile(rf"l/[A-Z0-9]{{26}}(?:{_APPLIED_LINK})?")
     parts: ClassVar[Sequence[str]] = (DIFF, APPLIED)
-    more_files: ClassVar[Sequence[str]] = (APPLIED, IMAGE, RECORD)
+    more_files: ClassVar[Sequence[str]] = (APPLIED, IMAGE, TAR, RECORD)
 
     def is_applied(self, id: str) -> bool:
         """Tell whether a layer has an applied part, whole or not.
@@ -129,7 +130,7 @@ class ImageLayout(Layout):
             raise self.lost("the record of what was applied to it", id, path) from error
 
     def open_image(self, id: str, *, writable: bool = False) -> int:
-        """Open the file with a layer's tar for reading; the caller closes the descriptor.
+        """Open the file with a layer's index for reading; the caller closes the descriptor.
 
         Args:
             id: the layer.
@@ -139,7 +140,17 @@ class ImageLayout(Layout):
             LayerDamagedError: it is missing, or something else has its name.
             OSError: it cannot be opened now.
         """
-        path = self.path(id, IMAGE)
+        return self._open(id, self.path(id, IMAGE), writable=writable)
+
+    def open_tar(self, id: str, record: Record) -> int:
+        """Open the file with a layer's tar for reading; the same as for `open_image` applies."""
+        return self._open(id, self.tar_path(id, record))
+
+    def tar_path(self, id: str, record: Record) -> str:
+        """Return the path of the file with a layer's tar."""
+        return self.path(id, TAR if record.has_own_tar else IMAGE)
+
+    def _open(self, id: str, path: str, *, writable: bool = False) -> int:
         try:
             fd = os.open(path, _IMAGE | (os.O_RDWR if writable else os.O_RDONLY))
         except OSError as error:
@@ -175,19 +186,20 @@ class ImageLayout(Layout):
                 yield Damage(LOST_MOUNT_POINT, id, text, "replace it by a directory", path=tree)
 
     def _damage_of_image(self, id: str, record: Record) -> Iterator[Damage]:
-        path = self.path(id, IMAGE)
-        try:
-            fd = self.open_image(id)
-        except LayerDamagedError as error:
-            text = error.problem.partition(": ")[2]
-            yield Damage(LOST_IMAGE, id, text, loses=True, path=path)
-            return
-        try:
-            if wrong := why_not_whole(fd, record):
-                text = f"the file with its tar is damaged: {path}: {wrong}"
-                yield Damage(DAMAGED_IMAGE, id, text, loses=True, path=path)
-        finally:
-            os.close(fd)
+        for path in {self.path(id, IMAGE), self.tar_path(id, record)}:
+            try:
+                fd = self._open(id, path)
+            except LayerDamagedError as error:
+                text = error.problem.partition(": ")[2]
+                yield Damage(LOST_IMAGE, id, text, loses=True, path=path)
+                continue
+            try:
+                is_tar = record.has_own_tar and path == self.tar_path(id, record)
+                if wrong := (why_no_tar if is_tar else why_not_whole)(fd, record):
+                    text = f"the file with its tar is damaged: {path}: {wrong}"
+                    yield Damage(DAMAGED_IMAGE, id, text, loses=True, path=path)
+            finally:
+                os.close(fd)
 
     def remove_link(self, link: str) -> None:
         """Remove a layer's links, given its own one; succeed if they do not exist."""

@@ -8,8 +8,10 @@ figures.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import errno
+from collections.abc import Iterable
 from typing import Final
 
 from graphdriver.errors import GraphDriverError
@@ -38,25 +40,32 @@ class Way(enum.Enum):
     """Through a loop device."""
 
 
-def mount_image(image_fd: int, target_fd: int, way: Way) -> None:
+def mount_image(image_fd: int, target_fd: int, way: Way, tar_fd: int | None = None) -> None:
     """Mount an image, read-only.
 
     Args:
         image_fd: its file, open for reading. The mount keeps the file in use.
         target_fd: the directory, open; `O_PATH` is enough.
         way: how the kernel reads it.
+        tar_fd: the file with the tar, likewise, if it is not the same.
 
     Raises:
         UnsupportedError: there are no loop devices here.
         GraphDriverError: the mount failed; the text contains the kernel's own message.
     """
     try:
-        if way is Way.LOOP:
-            with loop.attached(image_fd) as device:
-                _mount(device, target_fd)
-        else:
-            # By descriptor: a path may be too long for fsconfig(2), or lead elsewhere by now.
-            _mount(f"/proc/self/fd/{image_fd}", target_fd)
+        with contextlib.ExitStack() as held:
+
+            def source(fd: int) -> str:
+                if way is Way.LOOP:
+                    return held.enter_context(loop.attached(fd))
+                # By descriptor: a path may be too long for fsconfig(2), or lead elsewhere by now.
+                return f"/proc/self/fd/{fd}"
+
+            settings = [("source", source(image_fd))]
+            if tar_fd is not None:
+                settings.append(("device", source(tar_fd)))
+            _mount(settings, target_fd)
     except OSError as error:
         reason = mount_error_text(error, target_fd)
         if error.errno == errno.ENOTBLK:
@@ -67,6 +76,6 @@ def mount_image(image_fd: int, target_fd: int, way: Way) -> None:
         ) from error
 
 
-def _mount(source: str, target_fd: int) -> None:
+def _mount(settings: Iterable[tuple[str, str]], target_fd: int) -> None:
     # Without "ro" the kernel would open the device for writing, which is read-only.
-    calls.mount_with(FSTYPE, [("source", source), ("ro", None)], _ATTRIBUTES, target_fd)
+    calls.mount_with(FSTYPE, [*settings, ("ro", None)], _ATTRIBUTES, target_fd)

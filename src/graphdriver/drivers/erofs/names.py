@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from graphdriver.driver import ChangeKind
+from graphdriver.drivers.erofs.layout import IMAGE, TAR
 from graphdriver.errors import GraphDriverError
 from graphdriver.files.small_files import read_text
 from graphdriver.homes import SizedChange
@@ -112,11 +113,11 @@ class _Cache:
 _cache: Final = _Cache()
 
 
-def applied_names(image: str, record: str, changed: int) -> Names:
+def applied_names(layer: str, record: str, changed: int) -> Names:
     """Return the names in a layer's stored tar.
 
     Args:
-        image: the path of the layer's image.
+        layer: the layer's directory.
         record: the path of its record.
         changed: the change time of the record, so that names of another layer are not used for it.
 
@@ -124,15 +125,15 @@ def applied_names(image: str, record: str, changed: int) -> Names:
         GraphDriverError: one of them is damaged, or there are too many names.
         OSError: they cannot be read now.
     """
-    return _cache.get((image, record, changed))
+    return _cache.get((layer, record, changed))
 
 
-def _read_applied(image: str, record: str, _changed: int) -> Names:
+def _read_applied(layer: str, record: str, _changed: int) -> Names:
     try:
         known = parse(read_text(record, LIMIT))
     except ValueError as error:
         raise GraphDriverError(f"{record} is damaged: {error}") from error
-    stream = stored_tar(known, os.open(image, _READ))
+    stream = stored_tar(known, os.open(f"{layer}/{TAR if known.has_own_tar else IMAGE}", _READ))
     names = Names()
     try:
         for entry in TarReader(stream):

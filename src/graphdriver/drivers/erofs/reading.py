@@ -43,8 +43,8 @@ def _parts(layout: ImageLayout, id: str) -> list[Names]:
     with opened(layout.path(id, DIFF)) as upper:
         parts = [written_names(upper)]
     if layout.is_applied(id):
-        image, record = layout.path(id, IMAGE), layout.path(id, RECORD)
-        parts.append(applied_names(image, record, os.stat(record).st_ctime_ns))
+        record = layout.path(id, RECORD)
+        parts.append(applied_names(layout.path(id), record, os.stat(record).st_ctime_ns))
     return parts
 
 
@@ -56,13 +56,14 @@ def _stored(layout: ImageLayout, id: str) -> StoredLayer:
         return StoredLayer(id, parent, path)
     image = layout.path(id, IMAGE)
     try:
-        is_tree = parse(read_text(layout.path(id, RECORD), LIMIT)).kind is Kind.TREE
-        file = os.lstat(image)
-        if is_tree:
-            return StoredLayer(id, parent, path, beside=(image, layout.path(id, APPLIED)))
+        record = parse(read_text(layout.path(id, RECORD), LIMIT))
+        files = tuple(sorted({image, layout.tar_path(id, record)}))
+        blocks = sum(os.lstat(file).st_blocks for file in files)
+        if record.kind is Kind.TREE:
+            return StoredLayer(id, parent, path, beside=(*files, layout.path(id, APPLIED)))
         usage = None
         if path and layout.is_unwritten(id):  # then there is nothing to walk through
-            usage = Usage((file.st_blocks + os.lstat(upper).st_blocks) * _BLOCK, 2)
+            usage = Usage((blocks + os.lstat(upper).st_blocks) * _BLOCK, 1 + len(files))
     except (OSError, ValueError):  # damaged
         return StoredLayer(id, parent, path)
-    return StoredLayer(id, parent, path, usage, beside=(image,))
+    return StoredLayer(id, parent, path, usage, beside=files)

@@ -133,13 +133,14 @@ class LayerBuilder:
             root.mtime_ns = shown.mtime_ns
             root.xattrs = _with_opaque(root, shown.xattrs)
 
-    def write_copied(self, fd: int, start: int, tar_start: int) -> int:
+    def write_copied(self, fd: int, start: int, tar_fd: int, tar_start: int) -> int:
         """Write the data that have no blocks of their own in the tar; return their size in bytes.
 
         Args:
             fd: the image.
             start: where they begin in it, in bytes.
-            tar_start: where the tar begins in it, in bytes.
+            tar_fd: the file with the tar.
+            tar_start: where the tar begins in that, in bytes.
 
         Raises:
             OSError: they cannot be read or written.
@@ -147,7 +148,7 @@ class LayerBuilder:
         if not self._copied:
             return 0
         shown = {id(node) for _, _, node in self._files() if isinstance(node, Inode)}
-        return self._copied.write(fd, start, tar_start, self._below, shown)
+        return self._copied.write(fd, start, tar_fd, tar_start, self._below, shown)
 
     def changed_size(self) -> int:
         """Return the size in bytes of the layer's own files.

@@ -79,14 +79,21 @@ class CopiedData:
         self._lower.append((inode, path, name))
 
     def write(
-        self, fd: int, start: int, tar_start: int, below: LayersBelow, shown: Container[int]
+        self,
+        fd: int,
+        start: int,
+        tar_fd: int,
+        tar_start: int,
+        below: LayersBelow,
+        shown: Container[int],
     ) -> int:
         """Write them, and set the extents of their inodes.
 
         Args:
             fd: the image.
             start: where they begin in it, in bytes.
-            tar_start: where the tar begins in it, in bytes.
+            tar_fd: the file with the tar.
+            tar_start: where the tar begins in that, in bytes.
             below: the layers below.
             shown: the `id` of each inode that is still in the tree.
 
@@ -104,7 +111,7 @@ class CopiedData:
             for at, length, offset in ranges:
                 for done in range(0, length, _PIECE):
                     count = min(_PIECE, length - done)
-                    writer.add(at + done, _exactly(fd, count, tar_start + offset + done))
+                    writer.add(at + done, _exactly(tar_fd, count, tar_start + offset + done))
             inode.data = writer.end()
         for inode, path, name in self._lower:
             if id(inode) not in shown:

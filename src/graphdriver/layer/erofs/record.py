@@ -52,7 +52,7 @@ class Record:
     Attributes:
         uid_maps: the maps of user ids that the image was made with.
         gid_maps: those of group ids.
-        tar_offset: where the tar begins in the file, in bytes.
+        tar_offset: where the tar begins in the file, in bytes; 0: it is in a file of its own.
         tar_size: its length in bytes.
         sha256: its SHA-256: the layer's diff ID.
         pieces: its checksums (`graphdriver.layer.erofs.stored_tar.TarSums`).
@@ -78,6 +78,11 @@ class Record:
     kind: Kind
     root_opaque: bool
     facts: Mapping[bytes, str]
+
+    @property
+    def has_own_tar(self) -> bool:
+        """Whether the tar is in a file of its own, beside the one with the index."""
+        return not self.tar_offset
 
     def text(self) -> str:
         """Return the record as JSON."""

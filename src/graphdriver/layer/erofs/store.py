@@ -45,8 +45,9 @@ def store_layer(
     uid_maps: Sequence[IDMap] = (),
     gid_maps: Sequence[IDMap] = (),
     below: OpenBelow,
+    tar_fd: int | None = None,
 ) -> Record:
-    """Store a layer's tar in an empty file and append its index.
+    """Store a layer's tar in an empty file and append its index, or write the index alone.
 
     Warnings of what is left out are those of the unpacker. After an error other than `NotHeldError` the
     file is useless.
@@ -61,6 +62,8 @@ def store_layer(
             called at most once, and only if the tar needs to know what lies below: an entry in a
             directory, or behind a link, that the tar does not have; a hard link to such a file; a
             whiteout; a tar that does not describe its root.
+        tar_fd: a file that holds the tar already, in whole blocks; only read; borrowed. The index is
+            then in a file of its own. None: the tar is stored.
 
     Raises:
         NotHeldError: an image cannot hold the layer, or might show something else than the unpacker
@@ -70,21 +73,24 @@ def store_layer(
     """
     try:
         os.lseek(file_fd, HEAD, os.SEEK_SET)
-        with StoringStream(archive, file_fd) as stream:
-            return _store(stream, file_fd, tuple(uid_maps), tuple(gid_maps), below)
+        with StoringStream(archive, file_fd if tar_fd is None else None) as stream:
+            return _store(stream, file_fd, tar_fd, tuple(uid_maps), tuple(gid_maps), below)
     except OSError as error:
         raise GraphDriverError(
             f"the layer's tar cannot be stored: {error_text(error, file_fd)}"
         ) from error
 
 
-def index_again(record: Record, file_fd: int, *, below: OpenBelow) -> Record:
+def index_again(
+    record: Record, file_fd: int, *, below: OpenBelow, tar_fd: int | None = None
+) -> Record:
     """Make the index of a stored tar again, with other layers below.
 
     Args:
         record: the layer's record.
         file_fd: its file, open for reading and writing; borrowed. After an error it is useless.
         below: opens the layers below; as for `store_layer`.
+        tar_fd: the file with the tar, if it is one of its own; only read; borrowed.
 
     Returns:
         The new record.
@@ -95,11 +101,17 @@ def index_again(record: Record, file_fd: int, *, below: OpenBelow) -> Record:
         GraphDriverError: the file cannot be written.
     """
     try:
-        with contextlib.closing(stored_tar(record, os.dup(file_fd))) as stream:
-            os.ftruncate(file_fd, record.tar_offset + record.tar_size)
+        tar = os.dup(file_fd if tar_fd is None else tar_fd)
+        with contextlib.closing(stored_tar(record, tar)) as stream:
+            os.ftruncate(file_fd, record.tar_offset + record.tar_size if tar_fd is None else 0)
             sums = TarSums(record.tar_size, record.sha256, record.pieces)
             return _store(
-                _StoredStream(stream, sums), file_fd, record.uid_maps, record.gid_maps, below
+                _StoredStream(stream, sums),
+                file_fd,
+                tar_fd,
+                record.uid_maps,
+                record.gid_maps,
+                below,
             )
     except OSError as error:
         raise GraphDriverError(
@@ -112,7 +124,7 @@ def stored_tar(record: Record, file_fd: int) -> StoredTar:
 
     Args:
         record: the layer's record.
-        file_fd: its file; closed with the stream.
+        file_fd: the file with it; closed with the stream.
     """
     return StoredTar(file_fd, record.tar_offset, record.tar_size, record.pieces)
 
@@ -120,6 +132,7 @@ def stored_tar(record: Record, file_fd: int) -> StoredTar:
 def _store(
     stream: StoringStream | _StoredStream,
     fd: int,
+    tar_fd: int | None,
     uid_maps: tuple[IDMap, ...],
     gid_maps: tuple[IDMap, ...],
     open_below: OpenBelow,
@@ -140,7 +153,7 @@ def _store(
                 raise CannotHoldError("the padding behind a file is not zeros")
             builder.finish()
             sums = stream.finish()
-            inodes = _write_image(fd, builder, below, sums)
+            inodes = _write_image(fd, tar_fd, builder, below, sums)
             changed_size = builder.changed_size()
             root_opaque, facts = builder.root.is_opaque, below.facts
     except BrokenStreamError:
@@ -149,11 +162,11 @@ def _store(
     except (CannotHoldError, GraphDriverError) as error:
         kind, reason, size, facts = Kind.TREE, str(error), 0, {}
         sums = stream.finish()
-        os.ftruncate(fd, HEAD + sums.size)
+        os.ftruncate(fd, HEAD + sums.size if tar_fd is None else 0)
     record = Record(
         uid_maps=uid_maps,
         gid_maps=gid_maps,
-        tar_offset=HEAD,
+        tar_offset=HEAD if tar_fd is None else 0,
         tar_size=sums.size,
         sha256=sums.sha256,
         pieces=sums.pieces,
@@ -170,14 +183,19 @@ def _store(
     return record
 
 
-def _write_image(fd: int, builder: LayerBuilder, below: LayersBelow, sums: TarSums) -> int:
+def _write_image(
+    fd: int, tar_fd: int | None, builder: LayerBuilder, below: LayersBelow, sums: TarSums
+) -> int:
     """Write copied data and index; return how many inodes there are."""
-    start = copied_start(Place.BEHIND_TAR, sums.size)
-    copied_size = builder.write_copied(fd, start, HEAD)
+    place, tar, tar_start = Place.BEHIND_TAR, fd, HEAD
+    if tar_fd is not None:
+        place, tar, tar_start = Place.OWN_FILE, tar_fd, 0
+    start = copied_start(place, sums.size)
+    copied_size = builder.write_copied(fd, start, tar, tar_start)
     index = write_index(
         builder.root,
         fd,
-        Place.BEHIND_TAR,
+        place,
         tar_size=sums.size,
         copied_size=copied_size,
         uuid=image_uuid(sums.sha256),

@@ -1,4 +1,4 @@
-"""Storing a layer's tar in a file while it is read.
+"""Storing a layer's tar in a file while it is read, unless it is in a file already.
 
 Another thread computes the SHA-256 meanwhile: it takes as long as all the rest, and does not hold the
 interpreter lock. Data go to the disk while the rest still comes, so that the sync at the end waits only
@@ -37,16 +37,16 @@ class StoringStream:
 
     Args:
         archive: the tar.
-        fd: the file, positioned where the tar begins; borrowed.
+        fd: the file, positioned where the tar begins; borrowed. None: nothing is stored.
     """
 
-    def __init__(self, archive: ReadStream, fd: int) -> None:
+    def __init__(self, archive: ReadStream, fd: int | None) -> None:
         self._archive = archive
         self._fd = fd
         self._batch: list[bytes] = []
         self._batch_size = 0
         self._size = 0
-        self._start = os.lseek(fd, 0, os.SEEK_CUR)
+        self._start = 0 if fd is None else os.lseek(fd, 0, os.SEEK_CUR)
         self._requested = 0
         """How much of the tar is on its way to the disk."""
         self._pieces = PieceSums()
@@ -117,12 +117,14 @@ class StoringStream:
 
     def _write(self, batch: bytes) -> None:
         self._pieces.add(batch)
+        self._size += len(batch)
+        if self._fd is None:
+            return
         if batch and is_zeros(batch):
             # A hole: a compressed layer of a megabyte may have a gigabyte of zeros.
             os.ftruncate(self._fd, os.lseek(self._fd, len(batch), os.SEEK_CUR))
         else:
             write_all(self._fd, batch)
-        self._size += len(batch)
         if (more := self._size - self._requested) >= _WRITEBACK:
             # Only a request: the sync at the end reports an error of the disk.
             with contextlib.suppress(OSError):

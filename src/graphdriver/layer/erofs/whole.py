@@ -22,7 +22,8 @@ def why_not_whole(file_fd: int, record: Record) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    size, least = os.fstat(file_fd).st_size, record.tar_offset + record.tar_size
+    size = os.fstat(file_fd).st_size
+    least = 0 if record.has_own_tar else record.tar_offset + record.tar_size
     if record.kind is Kind.IMAGE:
         head = parse_head(os.pread(file_fd, HEAD, 0))
         if head is None:
@@ -31,3 +32,11 @@ def why_not_whole(file_fd: int, record: Record) -> str:
             return "it is the image of another layer"
         least = max(least, head.blocks * BLOCK)
     return f"it has {size} bytes, and should have {least}" if size < least else ""
+
+
+def why_no_tar(tar_fd: int, record: Record) -> str:
+    """Return why a tar in a file of its own is not as long as its record says; ``""`` if it is."""
+    size = os.fstat(tar_fd).st_size
+    return (
+        f"it has {size} bytes, and should have {record.tar_size}" if size != record.tar_size else ""
+    )
