@@ -55,7 +55,9 @@ def timed(call: Callable[[], object]) -> float:
 
 def serve_nothing(address: str, ready: threading.Event) -> None:
     """Serve a Remove that does nothing, until the process is ended."""
-    nothing = grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"")
+    nothing: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
+        lambda _request, _context: b""
+    )
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(THREADS))
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler(SERVICE, {"Remove": nothing}),)

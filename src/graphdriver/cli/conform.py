@@ -63,6 +63,12 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "one below TMPDIR); with --snapshotter, the directory where it keeps its snapshots",
     )
     parser.add_argument(
+        "--content",
+        metavar="SOCKET",
+        help="with --snapshotter: check its diff service, too; the kit serves a content store at "
+        "SOCKET, where the snapshotter must expect containerd's (--containerd-socket)",
+    )
+    parser.add_argument(
         "--only",
         default="",
         metavar="CASES",
@@ -99,6 +105,8 @@ def _run(arguments: argparse.Namespace) -> int:
                 raise MalformedRequestError(f"--{name} has no effect with --list: no case runs")
         _list(arguments.only, arguments.json)
         return OK
+    if arguments.content and not arguments.snapshotter:
+        raise MalformedRequestError("--content needs --snapshotter: plugins have no diff service")
     if arguments.plugin_log and not arguments.exec:
         raise MalformedRequestError(
             "--plugin-log needs --exec: the kit reads only the output of a plugin that it started"
@@ -149,7 +157,10 @@ def _examine_a_snapshotter(arguments: argparse.Namespace, directory: Path) -> in
             hint="name the directory where the snapshotter keeps its snapshots",
         )
     address, home = os.path.abspath(arguments.snapshotter), os.path.abspath(arguments.home)
-    return _examine(arguments, GROUPS, FIRST, lambda: SocketSubject(address, directory, home))
+    content = os.path.abspath(arguments.content) if arguments.content else ""
+    return _examine(
+        arguments, GROUPS, FIRST, lambda: SocketSubject(address, directory, home, content=content)
+    )
 
 
 def _examine_a_plugin(arguments: argparse.Namespace, directory: Path) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import unittest.mock
 from collections.abc import Iterator
 
 from graphdriver.conformance.kit.scratch import scratch_directory
 from graphdriver.conformance.snapshotter.subject import SocketSubject
-from graphdriver.containerd.server import SnapshotterServer
+from graphdriver.containerd import server
 from tests.conformance.snapshotter.faults.fault import Broken
 
 
@@ -15,9 +16,10 @@ from tests.conformance.snapshotter.faults.fault import Broken
 def served(planted: type[Broken]) -> Iterator[SocketSubject]:
     """Serve a snapshotter for the length of a ``with`` block."""
     with scratch_directory("/dev/shm", "gd-") as directory:
-        socket, home = f"{directory}/s.sock", f"{directory}/root"
+        socket, home, content = f"{directory}/s.sock", f"{directory}/root", f"{directory}/c.sock"
         with (
-            SnapshotterServer(planted(home), socket),
-            SocketSubject(socket, directory, home) as subject,
+            unittest.mock.patch.object(server, "Differ", planted.differ),
+            server.SnapshotterServer(planted(home), socket, containerd=content),
+            SocketSubject(socket, directory, home, content=content) as subject,
         ):
             yield subject

@@ -19,7 +19,7 @@ from tests.support.filesystems import loop
 pytestmark = pytest.mark.root
 
 BY_THE_DRIVER = (
-    "mounts,content,metadata/usage*,metadata/cleanup*,metadata/callers*,refusals/removed*"
+    "mounts,content,diff,metadata/usage*,metadata/cleanup*,metadata/callers*,refusals/removed*"
 )
 """What the driver does; names, labels, times, filters and codes are one code before all drivers."""
 
@@ -30,11 +30,13 @@ def snapshotter(request: pytest.FixtureRequest) -> Iterator[SocketSubject]:
         place = directory = held.enter_context(scratch_directory("/dev/shm", "gd-"))
         if request.param == "btrfs":
             place = held.enter_context(loop("btrfs", directory))
-        root = str(place / "root")
+        root, content = str(place / "root"), str(directory / "c.sock")
         words = [sys.executable, "-m", "graphdriver", "snapshotter", request.param, "--root", root]
-        process = Process(shlex.join([*words, "--address", "{socket}"]), directory)
+        process = Process(
+            shlex.join([*words, "--address", "{socket}", "--containerd-socket", content]), directory
+        )
         held.callback(process.end, signal.SIGTERM)
-        yield held.enter_context(SocketSubject(process.socket, directory, root))
+        yield held.enter_context(SocketSubject(process.socket, directory, root, content=content))
 
 
 @pytest.mark.parametrize("snapshotter", ["overlay2"], indirect=True)

@@ -26,6 +26,8 @@ class Need(enum.Enum):
     """The plugin is killed and restarted."""
     HOMES = "--exec or a driver in this process"
     """A second plugin with another home, options or ID maps."""
+    CONTENT = "--content"
+    """The kit serves the content store that a snapshotter's diff service asks."""
 
 
 @dataclass(frozen=True, slots=True)

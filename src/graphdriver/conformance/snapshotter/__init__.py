@@ -7,5 +7,6 @@ It needs the extra ``graphdriver[containerd]``.
 - `subject`: the snapshotter under test.
 - `references`: the sources of the rules.
 - `calls`: the gRPC calls that containerd makes.
+- `content`: a content store for the diff service.
 - `mounting`: mounts what a snapshotter names.
 """

@@ -8,8 +8,10 @@ from typing import Any, ClassVar, Final
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from graphdriver.blobs.formats import TAR
 from graphdriver.conformance.kit.expect import Mismatch
 from graphdriver.containerd import _messages_pb2 as pb
+from graphdriver.containerd.diff.service import SERVICE as DIFF_SERVICE
 from graphdriver.containerd.listing import LARGEST_MESSAGE
 from graphdriver.containerd.service import SERVICE
 
@@ -118,6 +120,44 @@ class Calls:
         )
         request.snapshotter = self.snapshotter
         return call(request, metadata=self.metadata, timeout=_ANSWER_IN, wait_for_ready=True)
+
+
+class DiffCalls:
+    """The calls of a snapshotter's diff service; each raises `grpc.RpcError` if it is rejected.
+
+    Args:
+        address: the absolute path of the snapshotter's socket.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._channel = grpc.insecure_channel(f"unix:{address}")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def apply(
+        self, digest: str, mounts: Sequence[pb.Mount], media_type: str = TAR
+    ) -> pb.Descriptor:
+        """Fill a snapshot with a blob; return the uncompressed layer."""
+        request = pb.ApplyRequest(
+            diff=pb.Descriptor(media_type=media_type, digest=digest), mounts=mounts
+        )
+        found: pb.Descriptor = self._call("Apply", request, pb.ApplyResponse).applied
+        return found
+
+    def diff(self, left: Sequence[pb.Mount], right: Sequence[pb.Mount]) -> pb.Descriptor:
+        """Make a layer of the differences; return its blob."""
+        request = pb.DiffRequest(left=left, right=right)
+        found: pb.Descriptor = self._call("Diff", request, pb.DiffResponse).diff
+        return found
+
+    def _call(self, name: str, request: Any, answer: Any) -> Any:
+        call = self._channel.unary_unary(
+            f"/{DIFF_SERVICE}/{name}", type(request).SerializeToString, answer.FromString
+        )
+        metadata = (("containerd-namespace", "conform"),)
+        return call(request, metadata=metadata, timeout=_ANSWER_IN, wait_for_ready=True)
 
 
 def expect_code(what: str, code: grpc.StatusCode, call: Callable[[], object]) -> None:

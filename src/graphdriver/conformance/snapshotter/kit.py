@@ -14,7 +14,8 @@ import grpc
 from graphdriver.conformance.kit.expect import Mismatch
 from graphdriver.conformance.kit.homes import Homes
 from graphdriver.conformance.kit.tree import Facts, record
-from graphdriver.conformance.snapshotter.calls import NOT_FOUND, Calls, code_of
+from graphdriver.conformance.snapshotter.calls import NOT_FOUND, Calls, DiffCalls, code_of
+from graphdriver.conformance.snapshotter.content import Content
 from graphdriver.conformance.snapshotter.mounting import shown
 from graphdriver.containerd import _messages_pb2 as pb
 
@@ -32,13 +33,32 @@ class Kit:
     patience: ClassVar[float] = 10.0
     """Time limit for a snapshotter's work in the background, in seconds."""
 
-    def __init__(self, calls: Calls, homes: Homes, scratch: Path) -> None:
+    def __init__(
+        self,
+        calls: Calls,
+        homes: Homes,
+        scratch: Path,
+        service: tuple[Content, DiffCalls] | None = None,
+    ) -> None:
         self.calls = calls
+        self._service = service
         self._homes = homes
         self.scratch = scratch
         self._keys: list[str] = []
         self._places = itertools.count(1)
         self._prefix = f"conform/{secrets.token_hex(4)}"
+
+    @property
+    def content(self) -> Content:
+        """The content store that the diff service asks; only for cases that need it."""
+        assert self._service is not None
+        return self._service[0]
+
+    @property
+    def diffs(self) -> DiffCalls:
+        """The calls of the diff service; only for cases that need it."""
+        assert self._service is not None
+        return self._service[1]
 
     def key(self, name: str = "key") -> str:
         """Return a new key or name in containerd's form; its snapshot is removed after the case."""

@@ -17,4 +17,11 @@ OPTIONS: Final = (
 )
 CONTENT: Final = (_INTERFACE,)
 READ_ONLY: Final = (_INTERFACE,)
+DIFF: Final = (
+    "https://github.com/containerd/containerd/blob/v2.0.0/core/diff/diff.go",
+    "https://github.com/containerd/containerd/blob/v2.0.0/core/diff/proxy/differ.go",
+)
+EXPORTS: Final = (
+    "https://github.com/containerd/containerd/blob/v2.0.0/docs/remote-snapshotter.md",
+)
 COPY_UP: Final = (_INTERFACE,)

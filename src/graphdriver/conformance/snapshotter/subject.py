@@ -6,12 +6,13 @@ import contextlib
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self
 
 from graphdriver.conformance.kit.case import Need
 from graphdriver.conformance.kit.homes import Homes
 from graphdriver.conformance.kit.run import cleared
-from graphdriver.conformance.snapshotter.calls import Calls
+from graphdriver.conformance.snapshotter.calls import Calls, DiffCalls
+from graphdriver.conformance.snapshotter.content import Content
 from graphdriver.conformance.snapshotter.kit import Kit
 from graphdriver.errors import UnreachableError
 from graphdriver.linux.unix_sockets import refuse_other
@@ -25,16 +26,21 @@ class SocketSubject:
         directory: a directory for the files of the cases.
         home: the snapshotter's root; directories elsewhere are neither mounted nor written to.
         calls: the class of its calls, if it is not a proxy snapshotter.
+        content: the socket where its diff service looks for containerd's content store, and where the
+            kit serves one; ``""``: its diff service is not checked.
 
     Raises:
         UnreachableError: no process listens there.
         UnsupportedError: something else than a socket is there.
     """
 
-    offers: ClassVar[frozenset[Need]] = frozenset()
-
     def __init__(
-        self, address: str, directory: Path, home: str, calls: type[Calls] = Calls
+        self,
+        address: str,
+        directory: Path,
+        home: str,
+        calls: type[Calls] = Calls,
+        content: str = "",
     ) -> None:
         refuse_other(address)
         with socket.socket(socket.AF_UNIX) as probe:
@@ -48,16 +54,26 @@ class SocketSubject:
         self._directory = directory
         self._homes = Homes(home, directory)
         self._calls = calls(address)
+        self._held = contextlib.ExitStack()
+        self._service: tuple[Content, DiffCalls] | None = None
+        if content:
+            refuse_other(content)
+            diffs = self._held.enter_context(contextlib.closing(DiffCalls(address)))
+            self._service = (self._held.enter_context(Content(content)), diffs)
+        self.offers = frozenset({Need.CONTENT} if content else ())
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._held.close()
         self._calls.close()
 
     def kit(self) -> contextlib.AbstractContextManager[Kit]:
         """Give one case its kit for a ``with`` block; remove its leftovers at the end."""
-        return cleared(self._directory, lambda scratch: Kit(self._calls, self._homes, scratch))
+        return cleared(
+            self._directory, lambda scratch: Kit(self._calls, self._homes, scratch, self._service)
+        )
 
     def written(self) -> Sequence[str]:
         """Return nothing: its log is not known."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from graphdriver.containerd.diff.differ import Differ
 from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.driver import Mount, ProtoDriver
 from graphdriver.drivers.vfs.driver import VfsDriver
@@ -19,6 +20,7 @@ class Broken(Snapshots):
     """Snapshots that work; a fault overrides what it breaks."""
 
     good: ClassVar[Callable[[], ProtoDriver]] = VfsDriver
+    differ: ClassVar[type[Differ]] = Differ
 
     def __init__(self, root: str) -> None:
         self.driver = type(self).good()

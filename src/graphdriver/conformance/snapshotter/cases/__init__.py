@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from graphdriver.conformance.kit.case import Group
-from graphdriver.conformance.snapshotter.cases import content, metadata, mounts, refusals
+from graphdriver.conformance.snapshotter.cases import (
+    content,
+    diff,
+    exports,
+    metadata,
+    mounts,
+    refusals,
+)
 from graphdriver.conformance.snapshotter.kit import Kit
 
 GROUPS: Final[tuple[Group[Kit], ...]] = (
@@ -13,6 +20,8 @@ GROUPS: Final[tuple[Group[Kit], ...]] = (
     refusals.GROUP,
     mounts.GROUP,
     content.GROUP,
+    diff.GROUP,
+    exports.GROUP,
 )
 """All groups."""
 
