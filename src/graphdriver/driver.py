@@ -125,25 +125,6 @@ class ReadStream(Protocol):
         ...
 
 
-@runtime_checkable
-class FileStream(ReadStream, Protocol):
-    """A stream that may be all of a file, which nobody changes and a driver need not copy."""
-
-    def link(self, path: str) -> bool:
-        """Give the file one more name, by which it is only read.
-
-        Args:
-            path: the name, which does not exist.
-
-        Returns:
-            Whether it has the name now; not if there is no such file, or it is on another filesystem.
-
-        Raises:
-            OSError: there is no room for a name.
-        """
-        ...
-
-
 class ClosableStream(ReadStream, Protocol):
     """The tar that `Driver.diff` returns."""
 

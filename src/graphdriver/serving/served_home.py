@@ -409,8 +409,8 @@ class ServedHome:
             id: a layer that `expect_fillable` has passed.
             body: the layer's tar.
             first_read: called before the first byte is read, and so before the layer can change.
-            link: gives the file that is the tar another name (`graphdriver.driver.FileStream.link`);
-                None: the tar is no file.
+            link: gives the file that is the tar another name; None: the tar is no file
+                (`graphdriver.files.file_stream`).
 
         Yields:
             The tar, for the driver.

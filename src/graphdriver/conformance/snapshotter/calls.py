@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Final
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from graphdriver.blobs.formats import TAR
 from graphdriver.conformance.kit.expect import Mismatch
 from graphdriver.containerd import _messages_pb2 as pb
 from graphdriver.containerd.diff.service import SERVICE as DIFF_SERVICE
@@ -19,6 +18,10 @@ NOT_FOUND: Final = grpc.StatusCode.NOT_FOUND
 EXISTS: Final = grpc.StatusCode.ALREADY_EXISTS
 INVALID: Final = grpc.StatusCode.INVALID_ARGUMENT
 PRECONDITION: Final = grpc.StatusCode.FAILED_PRECONDITION
+
+TAR: Final = "application/vnd.oci.image.layer.v1.tar"
+GZIP: Final = f"{TAR}+gzip"
+"""Media types of layers (OCI image-spec)."""
 
 _ANSWER_IN: Final = 60.0
 """Time limit for one response, in seconds."""

@@ -24,7 +24,7 @@ _NOT_HERE: Final = frozenset(
 
 
 class BlobFile:
-    """A blob's file, as a stream (`graphdriver.driver.FileStream`).
+    """A blob's file, as a stream (`graphdriver.files.file_stream.FileStream`).
 
     Args:
         fd: the file; closed by `close`.
@@ -50,7 +50,7 @@ class BlobFile:
         self._is_broken = True
 
     def link(self, path: str) -> bool:
-        """Give the file one more name; see `graphdriver.driver.FileStream.link`."""
+        """Give the file one more name; see `graphdriver.files.file_stream.FileStream.link`."""
         try:
             # By descriptor, so that it is the file that is read; with one as its directory, too, since
             # os.link does not follow links otherwise.

@@ -15,12 +15,13 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from graphdriver.driver import FileStream, IDMap, ReadStream, Usage
+from graphdriver.driver import IDMap, ReadStream, Usage
 from graphdriver.drivers.erofs.layout import APPLIED, IMAGE, RECORD, TAR, ImageLayout
 from graphdriver.drivers.erofs.mounting import Way, mount_image
 from graphdriver.drivers.overlay.layout import DIFF
 from graphdriver.errors import BrokenStreamError, GraphDriverError, LayerDamagedError
 from graphdriver.files.directories import opened, why_no_directory
+from graphdriver.files.file_stream import FileStream
 from graphdriver.files.small_files import write_whole
 from graphdriver.layer.change_list import changed_size
 from graphdriver.layer.erofs.below import OpenBelow
