@@ -11,6 +11,7 @@ from website.repository import ROOT
 _ROW: Final = re.compile(r"^\| ([a-z][^|]+) \| (`.+) \|$", re.MULTILINE)
 
 _MODULES: Final = {
+    "store": ("Directories of layers", "graphdriver.store"),
     "homes": ("Abilities of a driver's class", "graphdriver.homes"),
     "messages": ("Messages of the protocol", "graphdriver.docker.messages"),
     "subject": ("What the conformance kit checks", "graphdriver.conformance.plugin.subject"),

@@ -10,14 +10,15 @@ from graphdriver.cli.command import OK, Command
 _EXAMPLES = """\
 examples:
   graphdriver new mydriver
-  cd mydriver && python3 -m venv .venv && . .venv/bin/activate && pip install --editable '.[dev]'
+  cd mydriver && pip install --editable '.[dev]'
   pytest
   graphdriver serve mydriver -v
 """
 
 _NOTES = """\
 The driver keeps each layer as a copy of its parent. It is complete, and its comments say what each
-method must do and may rely on. NAME becomes the driver's name.
+method must do and may rely on. NAME becomes the driver's name. Install it with the pip of the
+environment in which graphdriver is.
 """
 
 
