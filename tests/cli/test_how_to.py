@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from graphdriver.conformance.plugin import tars
 from tests.support.containerd_images import write_image
-from tests.support.documented import Block, blocks
+from tests.support.documented import blocks
 from tests.support.filesystems import loop
+from tests.support.followed import Command, is_as_shown, steps
 from tests.support.ground import tool
 from tests.support.small_image import static_busybox
 from tests.support.systemd import Machine, machine
@@ -52,14 +52,6 @@ systemctl start docker.service
 
 ALONE = ("quotas", "tls")
 """Pages that begin with a machine on which nothing is set up."""
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command whose output a page shows."""
-
-    text: str
-    shown: str
 
 
 @pytest.fixture(scope="module")
@@ -104,23 +96,6 @@ def afterwards_as_before(booted: Machine) -> Iterator[None]:
         booted.run("bash", "-c", RESETS, check=False)
 
 
-def steps(page: str) -> Sequence[str | Command]:
-    """Return what a page has its reader run, in order."""
-    found: list[str | Command] = []
-    for one in blocks():
-        if one.page == page and one.language == "sh":
-            found.append(one.text)
-        elif one.page == page and one.language == "console":
-            found += commands(one)
-    return found
-
-
-def commands(shown: Block) -> Iterator[Command]:
-    for one in re.split(r"^\$ ", shown.text, flags=re.MULTILINE)[1:]:
-        text, _, output = one.partition("\n")
-        yield Command(text, output)
-
-
 def follow(booted: Machine, page: str) -> None:
     """Run all that a page shows in one shell, and compare what it prints with what is shown."""
     shown = steps(page)
@@ -130,19 +105,13 @@ def follow(booted: Machine, page: str) -> None:
             if "docker run" in step.text:
                 script.append(HAS_IMAGE)
             script.append(f'{{ {step.text}\n}} > /tmp/out.{number} 2>&1 || echo "ended with $?"')
-        else:
+        elif isinstance(step, str):
             script.append(step)
     booted.run("bash", "-eu", "-o", "pipefail", "-c", "\n".join(script))
     for number, step in enumerate(shown):
         if isinstance(step, Command):
             said = (booted.root / f"tmp/out.{number}").read_text()
             assert is_as_shown(step.shown, said), f"{step.text}\n{said}"
-
-
-def is_as_shown(shown: str, said: str) -> bool:
-    """Compare an output with a page, where … stands for anything, also for lines."""
-    pattern = re.escape(shown.rstrip()).replace("…", ".*")
-    return bool(re.fullmatch(pattern, said.rstrip(), re.DOTALL))
 
 
 def test_a_plugin_is_set_up_upgraded_and_given_up_again(booted: Machine) -> None:
