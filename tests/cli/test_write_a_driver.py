@@ -27,8 +27,6 @@ import os
 import shutil
 
 from graphdriver import GraphDriverError, Needs, Suitability
-from graphdriver.homes import StoredLayer
-from graphdriver.store import layers_in
 """
 
 
