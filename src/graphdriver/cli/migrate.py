@@ -84,8 +84,9 @@ def _run(arguments: argparse.Namespace) -> int:
             )
         if arguments.dry_run or not (arguments.yes or _is_wanted(plan)):
             return OK
-        with screen.progress("moving layers", len(plan.layers)) as done:
-            migrate(plan, lambda layer: done(1))
+        total = sum(layer.size or 0 for layer in plan.layers)
+        with screen.progress("moving bytes", total) as done:
+            migrate(plan, lambda layer: done(layer.size or 0))
     print(f"moved to {target.home}; start the daemon with -s {target.name}")
     return OK
 
