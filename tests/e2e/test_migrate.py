@@ -43,7 +43,8 @@ def fill(daemon: Daemon, small: Path, context: Path) -> None:
     (context / "Dockerfile").write_text(DOCKERFILE)
     daemon.docker("load", "--input", str(small))
     daemon.docker("tag", "small", "again:1")
-    daemon.docker("build", "--network=none", "--tag=classic", str(context))
+    classic = {"DOCKER_BUILDKIT": "0"}
+    daemon.docker("build", "--network=none", "--tag=classic", str(context), env=classic)
     build(daemon, context)
     daemon.docker("run", "--network=none", "--name=stopped", "small", "sh", "-c", WRITES)
     daemon.docker("create", "--network=none", "--name=created", "built", "cat", "/data/built")
@@ -70,7 +71,8 @@ def shown(daemon: Daemon, folder: Path) -> dict[str, object]:
                 sorted(image["RepoTags"]),
                 image["RootFS"],
                 image["Size"],
-                entries(archive),
+                # The layers are files in it, and some versions of Docker give files the time of now.
+                [(one[0], one[-1]) for one in entries(archive)],
             )
     for name in ("stopped", "created", "running"):
         told = json.loads(daemon.docker("container", "inspect", name))[0]
@@ -86,9 +88,9 @@ def shown(daemon: Daemon, folder: Path) -> dict[str, object]:
     return found
 
 
-def entries(archive: tarfile.TarFile) -> list[object]:
+def entries(archive: tarfile.TarFile) -> list[tuple[object, ...]]:
     """Return what is in a tar, with a digest of each file."""
-    found: list[object] = []
+    found: list[tuple[object, ...]] = []
     for one in archive:
         file = archive.extractfile(one) if one.isfile() else None
         digest = hashlib.sha256(file.read()).hexdigest() if file else ""
