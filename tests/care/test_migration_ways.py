@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from graphdriver.care.migration.migration import migrate
+from graphdriver.care.migration.new_home import BROUGHT
 from graphdriver.care.migration.plan import LayerKind, PlannedLayer, Side, Way
 from graphdriver.care.migration.planning import make_plan
 from graphdriver.care.migration.ways import transfer_by
-from graphdriver.care.migration.workplace import Journal, Workplace
+from graphdriver.care.migration.workplace import Journal, Stage, Workplace, is_blocked
 from graphdriver.errors import UnsupportedError
 from graphdriver.layer.overlay.unfollowed import Unfollowed
 from graphdriver.linux import xattr
@@ -30,14 +33,15 @@ def dockers(root: Path, name: str) -> Side:
 def root(tmp_path: Path) -> Path:
     """A data root with two layers in Docker's own overlay2, of which no image knows."""
     home = DockerRoot(tmp_path).path / "overlay2"
-    for id, lower in (("first", ""), ("second", "l/FIRST")):
+    first, second = "FIRST".ljust(26, "A"), "SECOND".ljust(26, "A")
+    for id, link, lower in (("first", first, ""), ("second", second, f"l/{first}")):
         (home / id / "diff/directory").mkdir(parents=True)
-        (home / id / "link").write_text(id.upper())
+        (home / id / "link").write_text(link)
         if lower:
             (home / id / "lower").write_text(lower)
-    (home / "l").mkdir()
-    for id in ("first", "second"):
-        (home / "l" / id.upper()).symlink_to(f"../{id}/diff")
+    (home / "l").mkdir(0o700)
+    for id, link in (("first", first), ("second", second)):
+        (home / "l" / link).symlink_to(f"../{id}/diff")
     (tmp_path / "image/py-vfs").rename(tmp_path / "image/overlay2")
     return tmp_path
 
@@ -113,3 +117,50 @@ def test_incomplete_layers_are_refused_where_they_are_needed(root: Path) -> None
     assert [one.layer for one in plan.refused] == ["second"]
     plan = make_plan(side(root, "overlay2"), side(root, "vfs"), keeps=False)  # it is left behind
     assert not plan.refused
+
+
+class KilledError(Exception):
+    """Stands for a kill."""
+
+
+@contextlib.contextmanager
+def killed_before(monkeypatch: pytest.MonkeyPatch, stage: Stage) -> Iterator[None]:
+    """Let the journal's entry of a stage fail for the length of a ``with`` block."""
+    write = Workplace.write
+
+    def kill(place: Workplace, journal: Journal) -> None:
+        if journal.stage is stage:
+            raise KilledError
+        write(place, journal)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Workplace, "write", kill)
+        yield
+
+
+def test_a_kill_between_the_new_home_and_the_journal(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = dockers(root, "overlay2"), side(root, "overlay2")
+    with killed_before(monkeypatch, Stage.ENDING), pytest.raises(KilledError):
+        migrate(make_plan(source, target, keeps=False))
+    assert os.path.isdir(target.home)
+    migrate(make_plan(source, target, keeps=False))
+    assert os.path.isdir(target.home)
+    assert not os.path.lexists(source.home)
+
+
+@pytest.mark.parametrize("name", ["overlay2", "vfs"])
+def test_no_daemon_starts_on_a_side_that_was_brought_over(
+    root: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """What it changed there would be lost: the next run does not bring it over again."""
+    source, target = dockers(root, "overlay2"), side(root, name)
+    with killed_before(monkeypatch, Stage.SWITCHING), pytest.raises(KilledError):
+        migrate(make_plan(source, target, keeps=False))
+    assert is_blocked(source.home)
+    # Layers that are whole are still known as such.
+    assert os.path.exists(os.path.join(Workplace(str(root)).new, BROUGHT)) == (name == "vfs")
+    migrate(make_plan(source, target, keeps=False))
+    assert os.path.isdir(target.home)
+    assert not os.path.exists(os.path.join(target.home, BROUGHT))

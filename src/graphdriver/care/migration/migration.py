@@ -66,7 +66,8 @@ def migrate(plan: Plan, done: Callable[[PlannedLayer], None] = lambda layer: Non
         place.write(journal)
     if journal.stage is Stage.SWITCHING:
         with _syncing(source.data_root, source.records) as sync:
-            adopt(target, place.new)
+            if is_blocked(target.home):  # not published by a run that was killed right after it
+                adopt(target, place.new)
             _switch(plan)
             sync()
         place.publish(target.home)
