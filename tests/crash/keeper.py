@@ -6,6 +6,8 @@ whose threads take calls in no order that a tracer could count on.
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import signal
@@ -123,6 +125,9 @@ def _answered(snapshots: Snapshots, call: str, arguments: list[Any]) -> object:
     if call in ("prepare", "view", "mounts"):
         (told,) = getattr(snapshots, call)(*arguments)
         return [told.type, told.source, list(told.options)]
+    if call == "fill":
+        _fill(snapshots, *arguments)
+        return None
     if call == "all":
         return [
             [one.key, one.kind.name, one.parent, one.layer, dict(one.labels), one.usage is not None]
@@ -130,6 +135,17 @@ def _answered(snapshots: Snapshots, call: str, arguments: list[Any]) -> object:
         ]
     done = getattr(snapshots, call)(*arguments)
     return done if call == "cleanup" else None
+
+
+def _fill(snapshots: Snapshots, key: str, tar: str) -> None:
+    """Fill a snapshot that has no parent yet with a tar in base64, as the diff service does."""
+    served = snapshots.served
+    later = served.takes_parent_later
+    assert later
+    layer = snapshots.stat(key).layer
+    served.expect_fillable(layer, "")
+    with served.filling(layer, io.BytesIO(base64.b64decode(tar))) as archive:
+        later.apply_before_parent(layer, archive)
 
 
 def _say(refused: str, said: object) -> None:
