@@ -162,6 +162,12 @@ def test_containerd_runs_on_a_snapshotter(booted: Machine) -> None:
     follow(booted, "docs/how-to/containerd.md")
 
 
+@pytest.mark.long
+def test_a_node_of_kubernetes_is_set_up_upgraded_and_given_up_again(booted: Machine) -> None:
+    booted.run("bash", "-euc", "mkdir -p /etc/containerd; touch /etc/containerd/config.toml")
+    follow(booted, "docs/how-to/kubernetes.md")
+
+
 def test_every_page_that_names_this_file_is_followed() -> None:
     shown = Path(__file__).read_text()
     followed = set(re.findall(r"docs/how-to/[\w-]+\.md", shown))

@@ -45,9 +45,20 @@ def small(tmp_path_factory: pytest.TempPathFactory, busybox: bytes) -> Path:
     return small_image(tmp_path_factory.mktemp("small"), busybox)
 
 
+EITHER_DIFFER = pytest.mark.parametrize(
+    "our_differ", [False, pytest.param(True, marks=pytest.mark.long)]
+)
+
+
+@pytest.fixture
+def our_differ() -> bool:
+    """Whether layers are applied and made by our diff service; a test may have `EITHER_DIFFER`."""
+    return False
+
+
 @pytest.fixture
 def on_snapshotter(
-    folder: Path, snapshotter: Snapshotter, tmp_path: Path
+    folder: Path, snapshotter: Snapshotter, our_differ: bool, tmp_path: Path
 ) -> Iterator[OnSnapshotter]:
     """Start a daemon whose images are on a snapshotter: ``ours``, or one of containerd's own."""
     config = {
@@ -63,7 +74,7 @@ def on_snapshotter(
             daemon.start()
             yield daemon
 
-    with Containerd(folder, snapshotter.address).running():
+    with Containerd(folder, snapshotter.address, our_differ=our_differ).running():
         yield started
 
 

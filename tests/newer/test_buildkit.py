@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.newer.conftest import OnSnapshotter
+from tests.newer.conftest import EITHER_DIFFER, OnSnapshotter
 from tests.support.daemon import Daemon
 from tests.support.images import LayerTar, image_archive
 from tests.support.long import times
@@ -76,6 +76,7 @@ def context(tmp_path: Path) -> Path:
     return path
 
 
+@EITHER_DIFFER
 def test_an_image_is_built_with_links_mounts_heredocs_and_stages(
     daemon: Daemon, snapshotter: Snapshotter, small: Path, context: Path
 ) -> None:

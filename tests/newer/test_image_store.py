@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from graphdriver.linux.mountinfo import mount_points
+from tests.newer.conftest import EITHER_DIFFER
 from tests.support.daemon import Daemon
+from tests.support.registry import registry
 from tests.support.snapshotter import Snapshotter
 from tests.support.waiting import wait_until
 
@@ -22,6 +24,7 @@ CMD ["cat", "/built"]
 
 @pytest.mark.root
 @pytest.mark.docker
+@EITHER_DIFFER
 def test_images_and_containers_live_on_the_snapshotter_and_leave_nothing(
     daemon: Daemon, snapshotter: Snapshotter, small: Path, tmp_path: Path
 ) -> None:
@@ -52,3 +55,31 @@ def test_images_and_containers_live_on_the_snapshotter_and_leave_nothing(
     wait_until(lambda: not snapshotter.layers())
     root = str(snapshotter.root).encode()
     assert [one.point for one in mount_points() if root in one.point] == []
+
+
+@pytest.mark.root
+@pytest.mark.docker
+@pytest.mark.long
+@EITHER_DIFFER
+def test_an_image_comes_back_from_a_registry_with_the_same_digests(
+    daemon: Daemon, snapshotter: Snapshotter, small: Path, tmp_path: Path
+) -> None:
+    def digests(image: str) -> str:
+        shown = "{{.ID}} {{.RepoDigests}} {{.RootFS.Layers}}"
+        return daemon.docker("image", "inspect", "--format", shown, image)
+
+    with registry(tmp_path) as address:
+        name = f"{address}/built:1"
+        daemon.docker("load", "--input", str(small))
+        daemon.docker("run", "--network=none", "--name=one", "small", "sh", "-c", CHANGES)
+        daemon.docker("commit", "one", "changed")
+        daemon.docker("build", "--network=none", f"--tag={name}", "-", input=DOCKERFILE)
+        pushed = digests(name)
+        daemon.docker("push", name)
+        daemon.clear()
+        wait_until(lambda: not snapshotter.layers())
+        daemon.docker("pull", name)
+        assert digests(name) == pushed
+        assert daemon.run(name) == "new\nfrom the image\nmore\n"
+        daemon.clear()
+    wait_until(lambda: not snapshotter.layers())
