@@ -15,8 +15,9 @@ from tests.containerd.shifting import shifted
 from tests.containerd.test_service import INVALID, PRECONDITION, refused
 from tests.support.containerd import Containerd, imported
 from tests.support.containerd_images import busybox
+from tests.support.filesystems import unmount
 from tests.support.ground import tool
-from tests.support.mounting import mounted
+from tests.support.mounting import mount, mounted
 from tests.support.remapped import HOST, MAP, WITHIN, owners_inside
 from tests.support.snapshotter import Snapshotter
 
@@ -129,6 +130,21 @@ def test_a_type_of_mount_that_nobody_shifts_is_told() -> None:
     assert remap
     with pytest.raises(UnsupportedError, match="a mount of type ext4 cannot remap owners"):
         remap.applied(Mount("ext4", "/dev/loop0", ("rw",)), is_new=True)
+
+
+def test_a_layer_that_containerd_would_show_empty_is_told(folder: Path) -> None:
+    remap = remap_of(LABELS)
+    assert remap
+    for name in ("layers/1", "layers/2"):
+        (folder / name).mkdir(parents=True)
+    told = Mount("overlay", "overlay", (f"lowerdir={folder}/layers/1:{folder}/layers/2",))
+    assert remap.applied(told, is_new=True) != told
+    mount("tmpfs", "image", str(folder / "layers/2"), "")
+    try:
+        with pytest.raises(UnsupportedError, match=r"layers/2 is a mount of its own"):
+            remap.applied(told, is_new=True)
+    finally:
+        unmount(folder / "layers/2")
 
 
 def test_a_filesystem_that_cannot_do_it_is_told(folder: Path) -> None:

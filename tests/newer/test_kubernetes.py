@@ -198,10 +198,17 @@ def test_an_image_is_a_volume(fast_node: Node, fast: Snapshotter, address: str, 
 def test_a_pod_has_a_user_namespace_and_a_network_of_its_own(
     folder: Path, fast: Snapshotter, address: str, web: str, remaps: str
 ) -> None:
-    """With the capability the image is mounted with other owners, without it containerd copies it."""
+    """With the capability the image is mounted with other owners, without it containerd copies it.
+
+    containerd cannot mount images of erofs with other owners.
+    """
     with Node(folder, fast, f"{address}/sandbox:1", remaps).running() as node:
         if node.version < (2, 1):
             pytest.skip("containerd 1.7 takes no remapped mounts from a snapshotter")
+        if remaps and fast.driver == "erofs":
+            with pytest.raises(grpc.RpcError, match="is a mount of its own"):
+                node.pod(is_isolated=True)
+            return
         id = node.pull(web)
         pod = node.pod(is_isolated=True)
         show = "cat /proc/self/uid_map; ls -ln /data; echo mine > /mine; sleep 1000000"

@@ -215,6 +215,7 @@ class Node:
         self, folder: Path, snapshotter: Snapshotter, sandbox: str, capabilities: str = ""
     ) -> None:
         self.sandbox = sandbox
+        folder.chmod(0o711)  # the root of a user namespace goes through it, as through /run
         networks = folder / "cni"
         networks.mkdir()
         (networks / "pods.conflist").write_text(json.dumps(_NETWORK))

@@ -178,7 +178,8 @@ def tables(one: Snapshotter, version: Version, file_version: int) -> Iterator[Ta
 def _remap(other: str) -> str:
     capabilities = [*filter(None, (other,)), "remap-ids"]
     return (
-        "# Linux 5.19: containers with IDs of their own, without a copy of their image\n"
+        "# Linux 5.19, not on erofs: containers with IDs of their own, without a copy of their"
+        " image\n"
         f"# {_CAPABILITIES} = {_toml(capabilities)}\n"
     )
 

@@ -6,12 +6,16 @@ has options for that. These depend on the type of the mount:
 | type | options | what containerd does | owners of what is written |
 | --- | --- | --- | --- |
 | bind | ``uidmap=``, ``gidmap=`` | idmaps the mount | the image's IDs |
-| overlay | the same | idmaps each lower directory | the host's IDs |
+| overlay | the same | idmaps the lower directories | the host's IDs |
 | fuse3.fuse-overlayfs | ``uidmapping=``, ``gidmapping=`` | passes them on | the image's IDs |
 
 So the upper directory of an overlay gets the host's ID of the container's root as its owner.
 (containerd 2.x, core/mount/mount_linux.go; fuse-overlayfs(1). Overlays on idmapped directories need
 Linux 5.19.)
+
+For an overlay newer versions idmap one directory, which all lower directories have in common, without
+the mounts below it. A lower directory that is a mount, such as an image of erofs, would be empty: so
+that is refused.
 
 If containerd is not configured for this, it copies the parent and changes each owner itself, and still
 sends the labels: a tree that the host's ID owns already is not remapped again.
@@ -61,8 +65,8 @@ class Remap:
         if mount.type not in ("bind", "overlay", _FUSE):
             raise UnsupportedError(f"a mount of type {mount.type} cannot remap owners", hint=_HINT)
         upper = _option(mount, "upperdir")
-        root = mount.source if mount.type == "bind" else _option(mount, "lowerdir").split(":")[0]
-        owner = os.stat(root).st_uid
+        roots = [mount.source] if mount.type == "bind" else _option(mount, "lowerdir").split(":")
+        owner = os.stat(roots[0]).st_uid
         if owner and owner == host_root(self.uids):  # remapped already, by a containerd that copies
             return mount
         if mount.type == _FUSE:
@@ -72,7 +76,9 @@ class Remap:
                 f"gidmapping={_joined(self.gids, ':')}",
             )
         if is_new:
-            _require(mount.type, root)
+            if mount.type == "overlay":
+                _require_overlay(roots)
+            _require_idmapped(roots[0])
             if upper:
                 os.chown(upper, host_root(self.uids), host_root(self.gids))
         return _with(
@@ -117,12 +123,23 @@ def _option(mount: Mount, key: str) -> str:
     return next(found, "")
 
 
-def _require(kind: str, directory: str) -> None:
+def _require_overlay(lowers: Sequence[str]) -> None:
     numbers = re.findall(r"\d+", platform.release())
-    if kind == "overlay" and tuple(map(int, numbers[:2])) < _OVERLAYS_SINCE:
+    if tuple(map(int, numbers[:2])) < _OVERLAYS_SINCE:
         raise UnsupportedError(
             f"Linux {platform.release()} cannot remap owners below an overlay", hint=_HINT
         )
+    common = os.path.commonpath([os.path.dirname(one) for one in lowers])
+    for one in lowers:
+        if os.stat(one).st_dev != os.stat(common).st_dev:
+            raise UnsupportedError(
+                f"{one} is a mount of its own: containerd remaps the owners of {common} without the"
+                " mounts below it",
+                hint=_HINT,
+            )
+
+
+def _require_idmapped(directory: str) -> None:
     try:
         namespace = new_user_namespace(_SOME_IDS, _SOME_IDS)
         try:
