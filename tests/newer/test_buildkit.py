@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.newer.conftest import EITHER_DIFFER, OnSnapshotter
 from tests.support.daemon import Daemon
+from tests.support.ground import tool
 from tests.support.images import LayerTar, image_archive
 from tests.support.long import times
 from tests.support.snapshotter import Snapshotter
@@ -23,6 +25,8 @@ FROM small AS made
 RUN --mount=type=cache,target=/cache echo cached >> /cache/log && cat /cache/log > /data/cache
 RUN --mount=type=tmpfs,target=/scratch echo scratch > /scratch/file && cat /scratch/file > /data/tmpfs
 RUN --mount=type=bind,source=file,target=/context cat /context > /data/bind
+RUN --mount=type=secret,id=word cat /run/secrets/word > /data/secret
+RUN --mount=type=ssh [ -S "$SSH_AUTH_SOCK" ] && echo an agent > /data/ssh
 RUN <<END
 echo heredoc > /data/run
 rm /data/file
@@ -49,6 +53,8 @@ from the context
 cached
 a heredoc, copied
 heredoc
+from the context
+an agent
 scratch
 from the image
 heredoc
@@ -59,7 +65,10 @@ def build(daemon: Daemon, tag: str, context: Path, dockerfile: str) -> str:
     """Build an image; return what BuildKit said, which it must have been that built it."""
     (context / "Dockerfile").write_text(dockerfile)
     done = daemon.try_docker(
-        *("build", "--network=none", "--progress=plain", f"--tag={tag}", str(context)),
+        *("build", "--network=none", "--progress=plain", f"--tag={tag}"),
+        f"--secret=id=word,src={context / 'file'}",
+        f"--ssh=default={context.with_name('key')}",
+        str(context),
         env={"DOCKER_BUILDKIT": "1"},
     )
     said = (done.stderr + done.stdout).decode()
@@ -73,6 +82,8 @@ def context(tmp_path: Path) -> Path:
     path = tmp_path / "context"
     path.mkdir()
     (path / "file").write_text("from the context\n")
+    key = path.with_name("key")
+    subprocess.run([tool("openssl"), "genpkey", "-algorithm=ed25519", "-out", key], check=True)
     return path
 
 

@@ -178,6 +178,24 @@ def test_a_pull_that_is_broken_off_leaves_nothing_and_can_be_repeated(
 
 
 @pytest.mark.long
+def test_a_runtime_class_has_the_snapshotter_alone(
+    folder: Path, fast: Snapshotter, address: str, web: str
+) -> None:
+    show = ("/bin/sh", "-c", "cat /data/*; echo; sleep 1000000")
+    with Node(folder, fast, f"{address}/sandbox:1", is_class=True).running() as node:
+        id = node.pull(web)
+        other = node.pod()
+        other.run(id, *show).expect_prints("keptnew")
+        assert not fast.layers()
+        pod = node.pod("ours")
+        pod.run(id, *show).expect_prints("keptnew")
+        assert len(fast.layers()) > 4
+        for one in (pod, other):
+            one.remove()
+        expect_nothing_left(node, fast, web)
+
+
+@pytest.mark.long
 def test_an_image_is_a_volume(fast_node: Node, fast: Snapshotter, address: str, web: str) -> None:
     if fast_node.version < (2, 1):
         pytest.skip("containerd has image volumes from version 2.1 on")
