@@ -17,7 +17,7 @@ from tests.support.filesystems import loop
 from tests.support.followed import Command, is_as_shown, steps
 from tests.support.ground import tool
 from tests.support.small_image import static_busybox
-from tests.support.systemd import Machine, machine
+from tests.support.systemd import MAKES_CGROUPS, RUNS_CONTAINERS, Machine, machine
 
 pytestmark = pytest.mark.root
 
@@ -28,12 +28,7 @@ HAS_IMAGE = (
     f"docker image inspect debian:12 > /dev/null 2>&1 || docker load --quiet --input {IMAGE}"
 )
 
-CONTROLLERS = "blkio cpu cpuacct cpuset devices freezer memory pids"
-
-PREPARES = f"""
-for one in {CONTROLLERS}; do
-  ! mountpoint --quiet /sys/fs/cgroup/$one || mount -o remount,rw,bind /sys/fs/cgroup/$one
-done
+PREPARES = f"""{MAKES_CGROUPS}
 ln -sf {Path(sys.prefix) / "bin/graphdriver"} /usr/local/bin/graphdriver
 systemctl start containerd.service docker.service
 """
@@ -75,8 +70,7 @@ def booted(tmp_path_factory: pytest.TempPathFactory, image: bytes) -> Iterator[M
         loop("ext4", folder, 1 << 30) as ext4,
         machine(
             folder,
-            "--private-network",
-            "--system-call-filter=add_key keyctl bpf",
+            *RUNS_CONTAINERS,
             "--tmpfs=/var/lib/containerd",
             f"--bind={btrfs}:/srv/docker",
             f"--bind={ext4}:/srv/disk",

@@ -22,6 +22,16 @@ from tests.support.waiting import wait_until
 PLACE = "/var/lib/docker"
 """A tmpfs in the machine, for homes: the root is an overlay, on which no overlay can be mounted."""
 
+RUNS_CONTAINERS = ("--private-network", "--system-call-filter=add_key keyctl bpf")
+"""Options of a machine in which containers are to run."""
+
+MAKES_CGROUPS = """
+for one in blkio cpu cpuacct cpuset devices freezer memory pids; do
+  ! mountpoint --quiet /sys/fs/cgroup/$one || mount -o remount,rw,bind /sys/fs/cgroup/$one
+done
+"""
+"""What a shell does in that machine before containers can run."""
+
 
 @dataclass
 class Machine:
@@ -77,18 +87,19 @@ class Machine:
 
 
 @contextlib.contextmanager
-def machine(folder: Path, *options: str) -> Iterator[Machine]:
+def machine(folder: Path, *options: str, base: Path = Path("/")) -> Iterator[Machine]:
     """Boot a machine, and stop it at the end.
 
     Args:
         folder: a directory for what it prints.
         options: more options of systemd-nspawn.
+        base: the root directory of another system, to run that one.
     """
     above = Path(tempfile.mkdtemp(prefix="gdm", dir="/dev/shm"))
     for part in ("upper", "work", "root"):
         (above / part).mkdir()
     root = above / "root"
-    layers = f"lowerdir=/,upperdir={above}/upper,workdir={above}/work"
+    layers = f"lowerdir={base},upperdir={above}/upper,workdir={above}/work"
     subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, root], check=True)
     try:
         for wants in (root / "etc/systemd/system").glob("*.wants"):

@@ -1,0 +1,114 @@
+"""``make deb``: a package without faults, which makes a clean Debian serve a daemon."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import graphdriver
+from graphdriver.conformance.plugin import tars
+from tests.support.containerd_images import write_image
+from tests.support.documented import ROOT
+from tests.support.ground import tool
+from tests.support.small_image import static_busybox
+from tests.support.systemd import MAKES_CGROUPS, RUNS_CONTAINERS, Machine, machine
+
+pytestmark = [pytest.mark.root, pytest.mark.long]
+
+SUITE = "bookworm"
+PLUGIN = "py-overlay2"
+OF_THE_ROOT = "ca-certificates,containerd,dbus,docker.io,iptables,procps,python3,runc,systemd"
+DAEMON = {
+    "experimental": True,
+    "storage-driver": PLUGIN,
+    "bridge": "none",
+    "iptables": False,
+}
+
+
+def make_deb(output: Path) -> Path:
+    done = subprocess.run([ROOT / "release/deb", output], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (found,) = output.iterdir()
+    return found
+
+
+@pytest.fixture(scope="module")
+def deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_deb(tmp_path_factory.mktemp("deb"))
+
+
+@pytest.fixture(scope="module")
+def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A machine in which nothing is installed but Docker and Python."""
+    root = tmp_path_factory.mktemp("root")
+    command = [tool("debootstrap"), "--variant=minbase", f"--include={OF_THE_ROOT}", SUITE, root]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    with machine(tmp_path_factory.mktemp("machine"), *RUNS_CONTAINERS, base=root) as one:
+        one.run("bash", "-euc", MAKES_CGROUPS)
+        yield one
+    shutil.rmtree(root)
+
+
+def test_the_package_is_one_that_debian_would_take(deb: Path) -> None:
+    assert deb.name.startswith(f"graphdriver_{graphdriver.__version__}+debian12_")
+    checked = subprocess.run(
+        [tool("lintian"), "--fail-on=error,warning", deb], capture_output=True, text=True
+    )
+    assert (checked.returncode, checked.stdout) == (0, "")
+
+
+def test_two_builds_have_the_same_bytes(deb: Path, tmp_path: Path) -> None:
+    assert make_deb(tmp_path / "again").read_bytes() == deb.read_bytes()
+
+
+def test_a_clean_debian_serves_a_daemon_is_upgraded_and_is_clean_again(
+    deb: Path, booted: Machine
+) -> None:
+    def is_active(unit: str) -> bool:
+        return booted.run("systemctl", "is-active", unit, check=False).stdout == "active\n"
+
+    shutil.copy(deb, booted.root / "root/graphdriver.deb")
+    before = everything(booted)
+    booted.run("dpkg", "--install", "/root/graphdriver.deb")
+    assert booted.run("graphdriver", "--version").stdout.split()[1] == graphdriver.__version__
+    assert not is_active(f"{PLUGIN}.socket")
+
+    layer = tars.tar(
+        tars.directory(b"bin"),
+        tars.file(b"bin/busybox", static_busybox(), mode=0o755),
+        tars.symlink(b"bin/sleep", b"busybox"),
+    )
+    write_image(booted.root / "root/image.tar", "docker.io/library/small:1", [layer])
+    (booted.root / "etc/docker").mkdir(exist_ok=True)
+    (booted.root / "etc/docker/daemon.json").write_text(json.dumps(DAEMON))
+    booted.systemctl("enable", "--now", f"{PLUGIN}.socket")
+    booted.systemctl("start", "containerd.service", "docker.service")
+    assert booted.run("docker", "info", "--format", "{{.Driver}}").stdout.strip() == PLUGIN
+    booted.run("docker", "load", "--input", "/root/image.tar")
+    run = ("docker", "run", "--detach", "--network", "none", "--name", "one", "small:1")
+    booted.run(*run, "sleep", "infinity")
+
+    pid = booted.main_pid(f"{PLUGIN}.service")
+    booted.run("dpkg", "--install", "/root/graphdriver.deb")
+    assert booted.main_pid(f"{PLUGIN}.service") not in (0, pid)
+    assert "busybox" in booted.run("docker", "exec", "one", "busybox", "ls", "/bin").stdout
+    assert not is_active("py-vfs.socket")
+
+    booted.run("docker", "rm", "--force", "one")
+    booted.systemctl("stop", "docker.socket", "docker.service")
+    booted.run("dpkg", "--purge", "graphdriver")
+    assert not is_active(f"{PLUGIN}.socket")
+    assert not is_active(f"{PLUGIN}.service")
+    assert everything(booted) - before == set()
+
+
+def everything(booted: Machine) -> set[str]:
+    """Return the names of all files that a package could leave."""
+    found = booted.run("find", "/usr", "/lib/systemd", "/etc/systemd", "/var/lib/systemd")
+    return {one for one in found.stdout.splitlines() if "python3" not in one}
