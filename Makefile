@@ -8,7 +8,7 @@ SERVES := $(VENV)/.serves
 READY  := $(VENV)/.ready
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
-.PHONY: help run test test-long records lint docs fuzz soak dist release-check clean
+.PHONY: help run test test-long records lint docs fuzz soak dist deb release-check clean
 
 help:
 	@echo 'make run [ARGS="vfs -v"]         serve a driver (the best one for this machine) to a Docker daemon'
@@ -20,6 +20,7 @@ help:
 	@echo 'make fuzz [SECONDS=3600]         fuzz the reader of tar headers'
 	@echo 'make soak [SECONDS=3600]         real engines while much goes wrong'
 	@echo 'make dist                        make the wheel, the sdist and the list of components in dist/'
+	@echo 'make deb                         make the Debian package in dist/, for this Debian'
 	@echo 'make release-check               check that this commit can be released'
 	@echo 'make clean                       remove the environment and all caches'
 	@echo 'PYTHON=python3.12 chooses another interpreter for the environment.'
@@ -77,6 +78,9 @@ soak: $(READY)
 
 dist: $(READY)
 	release/dist
+
+deb: $(READY)
+	release/deb
 
 # The tests of tests/release install what `make dist` makes and compare the tables with the records.
 release-check: $(READY) lint docs dist

@@ -13,7 +13,7 @@ import pytest
 import graphdriver
 from graphdriver.conformance.plugin import tars
 from tests.support.containerd_images import write_image
-from tests.support.documented import ROOT
+from tests.support.documented import ROOT, block
 from tests.support.ground import tool
 from tests.support.small_image import static_busybox
 from tests.support.systemd import MAKES_CGROUPS, RUNS_CONTAINERS, Machine, machine
@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.root, pytest.mark.long]
 SUITE = "bookworm"
 PLUGIN = "py-overlay2"
 OF_THE_ROOT = "ca-certificates,containerd,dbus,docker.io,iptables,procps,python3,runc,systemd"
+INSTALLS = block("docs/how-to/install.md", "sh", "apt-get install ./")
+ENABLES = block("docs/how-to/install.md", "sh", "systemctl enable")
 DAEMON = {
     "experimental": True,
     "storage-driver": PLUGIN,
@@ -47,7 +49,13 @@ def deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """A machine in which nothing is installed but Docker and Python."""
     root = tmp_path_factory.mktemp("root")
-    command = [tool("debootstrap"), "--variant=minbase", f"--include={OF_THE_ROOT}", SUITE, root]
+    command = [
+        tool("debootstrap"),
+        "--variant=minbase",
+        f"--include={OF_THE_ROOT}",
+        SUITE,
+        str(root),
+    ]
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     with machine(tmp_path_factory.mktemp("machine"), *RUNS_CONTAINERS, base=root) as one:
         one.run("bash", "-euc", MAKES_CGROUPS)
@@ -73,9 +81,9 @@ def test_a_clean_debian_serves_a_daemon_is_upgraded_and_is_clean_again(
     def is_active(unit: str) -> bool:
         return booted.run("systemctl", "is-active", unit, check=False).stdout == "active\n"
 
-    shutil.copy(deb, booted.root / "root/graphdriver.deb")
+    shutil.copy(deb, booted.root / "root")
     before = everything(booted)
-    booted.run("dpkg", "--install", "/root/graphdriver.deb")
+    booted.run("bash", "-euc", f"cd /root; {INSTALLS}")
     assert booted.run("graphdriver", "--version").stdout.split()[1] == graphdriver.__version__
     assert not is_active(f"{PLUGIN}.socket")
 
@@ -87,7 +95,7 @@ def test_a_clean_debian_serves_a_daemon_is_upgraded_and_is_clean_again(
     write_image(booted.root / "root/image.tar", "docker.io/library/small:1", [layer])
     (booted.root / "etc/docker").mkdir(exist_ok=True)
     (booted.root / "etc/docker/daemon.json").write_text(json.dumps(DAEMON))
-    booted.systemctl("enable", "--now", f"{PLUGIN}.socket")
+    booted.run("bash", "-euc", ENABLES)
     booted.systemctl("start", "containerd.service", "docker.service")
     assert booted.run("docker", "info", "--format", "{{.Driver}}").stdout.strip() == PLUGIN
     booted.run("docker", "load", "--input", "/root/image.tar")
@@ -95,7 +103,7 @@ def test_a_clean_debian_serves_a_daemon_is_upgraded_and_is_clean_again(
     booted.run(*run, "sleep", "infinity")
 
     pid = booted.main_pid(f"{PLUGIN}.service")
-    booted.run("dpkg", "--install", "/root/graphdriver.deb")
+    booted.run("dpkg", "--install", f"/root/{deb.name}")
     assert booted.main_pid(f"{PLUGIN}.service") not in (0, pid)
     assert "busybox" in booted.run("docker", "exec", "one", "busybox", "ls", "/bin").stdout
     assert not is_active("py-vfs.socket")

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from packaging.utils import canonicalize_name
 
 import graphdriver
 from graphdriver.docker.client import Client
-from tests.support.documented import ROOT
+from tests.support.documented import ROOT, block
 from tests.support.waiting import wait_until
 
 NAMED = f"graphdriver-{graphdriver.__version__}"
@@ -28,6 +27,10 @@ WHEEL = f"{NAMED}-py3-none-any.whl"
 SDIST = f"{NAMED}.tar.gz"
 SBOM = f"{NAMED}.cdx.json"
 EXTRAS = "[containerd,metrics,tables]"
+FROM_REPOSITORY = block("docs/how-to/install.md", "sh", "pip install '.[")
+FROM_WHEEL = block("docs/how-to/install.md", "sh", "graphdriver-*.whl")
+WITHOUT_EXTRAS = FROM_WHEEL.replace(EXTRAS, "")
+FROM_SDIST = FROM_WHEEL.replace(".whl", ".tar.gz")
 
 
 def make_dist(output: Path) -> Path:
@@ -109,13 +112,21 @@ def is_for_users(requirement: Requirement) -> bool:
 
 
 class Installed:
-    """A new environment with the package in it, as a user has it: nothing of the checkout."""
+    """A new environment with the package in it, as a user has it: nothing of the checkout.
 
-    def __init__(self, directory: Path, *what: str) -> None:
+    Args:
+        directory: where it is made, instead of /opt.
+        commands: what makes it in /opt/graphdriver.
+        source: the directory in which the commands run.
+    """
+
+    def __init__(self, directory: Path, commands: str, source: Path) -> None:
         self.directory = directory
-        self._bin = directory / "environment/bin"
-        subprocess.run([sys.executable, "-m", "venv", self._bin.parent], check=True)
-        self.run("pip", "install", "--quiet", *what)
+        self._bin = directory / "graphdriver/bin"
+        local = directory / "local"
+        local.mkdir()
+        here = commands.replace("/opt", str(directory)).replace("/usr/local/bin", str(local))
+        subprocess.run(["bash", "-euc", here], cwd=source, check=True)
 
     def run(self, program: str, *words: str, code: int = 0) -> str:
         """Run a program of the environment to its end; return what it printed."""
@@ -150,7 +161,7 @@ class Installed:
 
 @pytest.mark.root
 def test_an_installation_without_extras_serves_docker(dist: Path, tmp_path: Path) -> None:
-    installed = Installed(tmp_path, str(dist / WHEEL))
+    installed = Installed(tmp_path, WITHOUT_EXTRAS, dist)
     assert installed.run("graphdriver", "--version") == f"graphdriver {graphdriver.__version__}\n"
     packages = json.loads(installed.run("pip", "list", "--format=json"))
     assert {one["name"] for one in packages} - {"pip", "setuptools"} == {"graphdriver", "httptools"}
@@ -170,16 +181,22 @@ def test_an_installation_without_extras_serves_docker(dist: Path, tmp_path: Path
 
 @pytest.mark.root
 @pytest.mark.parametrize(
-    "source", ["repository", pytest.param("sdist", marks=pytest.mark.long)], ids=str
+    "commands",
+    [
+        FROM_REPOSITORY,
+        pytest.param(FROM_WHEEL, marks=pytest.mark.long),
+        pytest.param(FROM_SDIST, marks=pytest.mark.long),
+    ],
+    ids=["repository", "wheel", "sdist"],
 )
 def test_an_installation_with_extras_serves_containerd(
-    dist: Path, tmp_path: Path, source: str
+    dist: Path, tmp_path: Path, commands: str
 ) -> None:
-    what = dist / SDIST
-    if source == "repository":
-        what = tmp_path / "graphdriver"
-        subprocess.run(["git", "clone", "--quiet", ROOT, what], check=True)
-    installed = Installed(tmp_path, f"{what}{EXTRAS}")
+    source = dist
+    if commands == FROM_REPOSITORY:
+        source = tmp_path / "checkout"
+        subprocess.run(["git", "clone", "--quiet", ROOT, source], check=True)
+    installed = Installed(tmp_path, commands, source)
     socket = tmp_path / "snapshotter.sock"
     place = ("--address", str(socket), "--root", str(tmp_path / "root"))
     with installed.serving(socket, "snapshotter", "vfs", *place, "--metrics", "127.0.0.1:0"):
