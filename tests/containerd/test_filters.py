@@ -64,8 +64,10 @@ def test_of_several_filters_one_is_enough_and_none_lets_all_pass() -> None:
     assert not parse_all(["name==x", "kind==Active"])(SNAPSHOT)
 
 
-def test_a_snapshot_upon_nothing_has_no_parent() -> None:
-    assert not parse_all(["parent"])(fields_of("a", "", "Active", {}))
+def test_a_snapshot_upon_nothing_has_the_empty_parent() -> None:
+    for text in ("parent", 'parent==""', "parent!=sha256:ab"):
+        assert parse_all([text])(fields_of("a", "", "Active", {}))
+    assert not parse_all(['parent!=""'])(fields_of("a", "", "Active", {}))
 
 
 @pytest.mark.parametrize(

@@ -32,12 +32,25 @@ MAY_KNOW = {
     "serving": {"naive", "layer", "files", "linux", "locks", "returned"} | GROUND,
     "docker": {"serving", "naive", "layer", "files", "linux", "locks", "returned"} | GROUND,
     "blobs": GROUND,
-    "containerd": {"serving", "naive", "layer", "blobs", "files", "linux", "locks", "returned"}
+    "shared": {"layer", "files", "linux"} | GROUND,
+    "containerd": {
+        "serving",
+        "naive",
+        "shared",
+        "layer",
+        "blobs",
+        "files",
+        "linux",
+        "locks",
+        "returned",
+    }
     | GROUND,
     "care": {"serving", "drivers", "naive", "store", "layer", "files", "linux", "locks", "returned"}
     | GROUND,
+    "images": {"shared", "drivers", "blobs", "layer", "files", "linux"} | GROUND,
     "conformance": {"docker", "containerd", "naive", "layer", "linux"} | GROUND,
-    "cli": {"conformance", "docker", "containerd", "care", "serving", "drivers"} | GROUND,
+    "cli": {"conformance", "docker", "containerd", "care", "images", "shared", "serving", "drivers"}
+    | GROUND,
     "__main__": {"cli"},
     "__init__": {"driver", "errors", "naive", "docker"},
 }

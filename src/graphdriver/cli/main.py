@@ -25,6 +25,7 @@ from graphdriver.cli import (
     package,
     record,
     serve,
+    share,
     snapshotter,
     status,
     top,
@@ -45,6 +46,7 @@ GROUPS: Final[Mapping[str, tuple[Command, ...]]] = {
     ),
     "find and repair faults": (doctor.COMMAND, fsck.COMMAND, gc.COMMAND),
     "move to another driver": (migrate.COMMAND,),
+    "share layers between nodes": (share.COMMAND,),
     "try a plugin": (call.COMMAND, conform.COMMAND, record.COMMAND),
     "make a driver or a plugin": (new.COMMAND, package.COMMAND),
 }

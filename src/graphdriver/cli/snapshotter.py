@@ -24,6 +24,8 @@ from graphdriver.cli.serving import (
 from graphdriver.errors import MalformedRequestError, UnreachableError
 
 if TYPE_CHECKING:
+    from graphdriver.containerd.snapshots import Snapshots
+    from graphdriver.driver import ProtoDriver
     from graphdriver.serving.signals import Signals
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -55,6 +57,19 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         metavar="SOCKET",
         help="where containerd listens; the diff service reads and writes layers there"
         " (default: /run/containerd/containerd.sock)",
+    )
+    parser.add_argument(
+        "--shared",
+        metavar="DIR",
+        help="a directory with layers of all nodes (graphdriver share): a pull takes from there what is"
+        " there",
+    )
+    parser.add_argument(
+        "--shared-wait",
+        type=float,
+        default=2.0,
+        metavar="SECONDS",
+        help="how long a pull waits until the first bytes of a layer come from there (default: 2)",
     )
     parser.add_argument("--group", help="a group, by name or number, that may call it besides root")
     configure_options(parser)
@@ -146,7 +161,6 @@ def _serve(arguments: argparse.Namespace, name: str, address: str, root: str) ->
     give_up_privileges(load(driver.name), USER_NAMESPACES)
     try:
         from graphdriver.containerd.server import SnapshotterServer
-        from graphdriver.containerd.snapshots import Snapshots
     except ImportError as error:
         raise needs_grpc(error) from error
 
@@ -155,7 +169,7 @@ def _serve(arguments: argparse.Namespace, name: str, address: str, root: str) ->
     wake.setblocking(False)
     signals = Signals(wake.fileno())
     notifier = Notifier.wanted() if "NOTIFY_SOCKET" in os.environ else None
-    snapshots = Snapshots(make(driver.name), root, arguments.opt)
+    snapshots = _snapshots(make(driver.name), root, arguments)
     try:
         server = SnapshotterServer(snapshots, address, arguments.group, arguments.containerd_socket)
     except BaseException:
@@ -182,6 +196,20 @@ def _serve(arguments: argparse.Namespace, name: str, address: str, root: str) ->
         if notifier:
             notifier.stopping()
     return OK
+
+
+def _snapshots(driver: ProtoDriver, root: str, arguments: argparse.Namespace) -> Snapshots:
+    """Return the snapshots, with a shared store if there is one."""
+    from graphdriver.containerd.shared_layers import SharedSnapshots
+    from graphdriver.containerd.snapshots import Snapshots
+    from graphdriver.shared.directory import DirectoryStore
+    from graphdriver.shared.layers import SharedLayers
+
+    if not arguments.shared:
+        return Snapshots(driver, root, arguments.opt)
+    store = DirectoryStore(os.path.abspath(arguments.shared))
+    wait = arguments.shared_wait
+    return SharedSnapshots(driver, root, arguments.opt, shared=SharedLayers(store), wait=wait)
 
 
 def _is_stopped(signals: Signals, numbers: socket.socket) -> bool:

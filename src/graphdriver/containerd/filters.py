@@ -39,14 +39,17 @@ def parse_all(texts: Iterable[str]) -> Filter:
 
 
 def fields_of(name: str, parent: str, kind: str, labels: Mapping[str, str]) -> Fields:
-    """Return the fields of a snapshot."""
+    """Return the fields of a snapshot.
+
+    A snapshot upon nothing has the parent ``""``, as in containerd (``adaptSnapshot``): that is how it
+    looks for the first layer of an image.
+    """
     simple = {"name": name, "parent": parent, "kind": kind}
 
     def field(path: list[str]) -> str | None:
         if path[0] == "labels":
             return labels.get(".".join(path[1:])) if len(path) > 1 else None
-        value = simple.get(path[0], "") if len(path) == 1 else ""
-        return value or None
+        return simple.get(path[0]) if len(path) == 1 else None
 
     return field
 

@@ -1,0 +1,237 @@
+"""``graphdriver share``: the layers in a store for many nodes."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from graphdriver.cli.command import DAMAGED, OK, WARNED, Command
+from graphdriver.cli.quantities import period, several, size
+from graphdriver.cli.table import Column, Tone, Toned
+from graphdriver.errors import GraphDriverError
+
+if TYPE_CHECKING:
+    from graphdriver.images.pushing import Pushed
+    from graphdriver.shared.layers import SharedLayers
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_EXAMPLES = """\
+examples:
+  graphdriver share push /mnt/layers image.tar               put an image's layers into a store
+  graphdriver share ls /mnt/layers                           list what is there
+  graphdriver share verify /mnt/layers                       read and check all of it
+  graphdriver share gc --unused-for 30d --remove /mnt/layers remove what nobody used for 30 days
+  graphdriver snapshotter --address /run/gd/mine.sock --shared /mnt/layers
+"""
+_NOTES = """\
+A store is a directory that all nodes mount. Nothing of it is believed: a layer is used only if its tar
+has the SHA-256 that the image's configuration names.
+
+The code is 14 if verify finds damage, and 13 if gc finds unused objects and does not remove them.
+"""
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    push = actions.add_parser("push", help="put the layers of images into a store")
+    _add_store(push)
+    push.add_argument(
+        "sources", nargs="+", metavar="ARCHIVE", help="as docker save writes it, or an OCI layout"
+    )
+    push.add_argument(
+        "--work",
+        metavar="DIR",
+        default=tempfile.gettempdir(),
+        help="where the layers are made; it takes their uncompressed size (default: %(default)s)",
+    )
+    _add_store(actions.add_parser("ls", help="list the layers in a store"))
+    verify = actions.add_parser("verify", help="read and check the layers in a store")
+    _add_store(verify)
+    verify.add_argument("--remove", action="store_true", help="remove what is wrong")
+    gc = actions.add_parser("gc", help="find what nobody has used for long")
+    _add_store(gc)
+    gc.add_argument(
+        "--unused-for", type=_time, required=True, metavar="TIME", help="such as 30d, 12h or 90m"
+    )
+    gc.add_argument("--remove", action="store_true", help="remove it")
+
+
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("store", metavar="STORE", help="the store's directory")
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def _time(text: str) -> float:
+    found = re.fullmatch(r"(\d{1,6})([smhd])", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 30d, 12h, 90m or 5s")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from graphdriver.shared.directory import DirectoryStore
+    from graphdriver.shared.layers import SharedLayers
+
+    with contextlib.closing(DirectoryStore(os.path.abspath(arguments.store))) as store:
+        shared = SharedLayers(store)
+        try:
+            match arguments.action:
+                case "push":
+                    return _push(arguments, shared)
+                case "ls":
+                    return _ls(arguments, shared)
+                case "verify":
+                    return _verify(arguments, shared)
+                case _:
+                    return _gc(arguments, shared)
+        except OSError as error:
+            raise GraphDriverError(f"the store {store.address} failed: {error}") from error
+
+
+# --- the actions ----------------------------------------------------------------------------------
+
+
+def _push(arguments: argparse.Namespace, shared: SharedLayers) -> int:
+    from graphdriver.cli import screen
+    from graphdriver.serving import process
+
+    process.prepare()
+    done: list[Pushed] = []
+    for one in _pushed(arguments, shared):
+        done.append(one)
+        if not arguments.json:
+            page = screen.page()
+            page.line(f"{one.link.diff_id}: {_outcome(one)}")
+            screen.show(page)
+    new = [one for one in done if one.outcome == "new"]
+    if arguments.json:
+        rows = [{**_named(one), "size": one.size, "outcome": one.outcome} for one in done]
+        screen.print_json({"store": shared.store.address, "layers": rows})
+    else:
+        total = size(sum(one.size for one in new))
+        print(f"{shared.store.address}: {several(len(done), 'layer')}, {len(new)} new, {total}")
+    return OK
+
+
+def _pushed(arguments: argparse.Namespace, shared: SharedLayers) -> Iterator[Pushed]:
+    from graphdriver.images.archive import ImageArchive
+    from graphdriver.images.pushing import Pusher
+
+    work = os.path.join(os.path.abspath(arguments.work), f"graphdriver-{secrets.token_hex(8)}")
+    with Pusher(shared, work) as pusher:
+        for source in arguments.sources:
+            with ImageArchive(source) as archive:
+                for layers in archive.images():
+                    yield from pusher.push(layers)
+
+
+def _named(one: Pushed) -> dict[str, object]:
+    return {"diff_id": one.link.diff_id, "chain_id": one.link.chain_id}
+
+
+def _outcome(one: Pushed) -> str:
+    match one.outcome:
+        case "new":
+            return f"new, {size(one.size)}"
+        case "there":
+            return "there already"
+        case _:
+            return "not shared: no image can hold it, and nodes pull it as usual"
+
+
+def _ls(arguments: argparse.Namespace, shared: SharedLayers) -> int:
+    from graphdriver.cli import screen
+    from graphdriver.shared.keys import CHAINED, digest_of
+    from graphdriver.shared.layers import IMAGE
+
+    found = sorted(
+        (one for one in shared.store.stored() if one.key.endswith(IMAGE) and digest_of(one.key)),
+        key=lambda one: one.key,
+    )
+    if arguments.json:
+        rows = [
+            {
+                "digest": digest_of(one.key),
+                "chained": one.key.startswith(CHAINED),
+                "size": one.size,
+                "unused_seconds": round(max(one.unused, 0)),
+            }
+            for one in found
+        ]
+        screen.print_json({"store": shared.store.address, "layers": rows})
+        return OK
+    page = screen.page()
+    columns = (
+        Column("DIFF ID OR CHAIN ID", shrinks=True),
+        Column("SIZE", right=True),
+        Column("UNUSED FOR", right=True),
+    )
+    page.table(columns, ((digest_of(o.key), size(o.size), period(o.unused)) for o in found))
+    total = size(sum(one.size for one in found))
+    page.line(f"{shared.store.address}: {several(len(found), 'layer')}, {total}")
+    screen.show(page)
+    return OK
+
+
+def _verify(arguments: argparse.Namespace, shared: SharedLayers) -> int:
+    from graphdriver.cli import screen
+    from graphdriver.shared.layers import IMAGE, RECORD
+    from graphdriver.shared.store import NotStoredError
+
+    images = [one for one in shared.store.stored() if one.key.endswith(IMAGE)]
+    wrong: dict[str, str] = {}
+    with screen.progress("checking layers", len(images)) as done:
+        for one in images:
+            with contextlib.suppress(NotStoredError):  # removed meanwhile
+                if problem := shared.wrong(one):
+                    wrong[one.key] = problem
+            done(1)
+    if arguments.remove:
+        for key in wrong:
+            shared.store.remove(key)
+            shared.store.remove(f"{key.removesuffix(IMAGE)}{RECORD}")
+    if arguments.json:
+        rows = [{"key": key, "problem": problem} for key, problem in wrong.items()]
+        screen.print_json({"store": shared.store.address, "layers": len(images), "damaged": rows})
+    else:
+        page = screen.page()
+        for key, problem in wrong.items():
+            page.line(Toned(f"{key}: {problem}", Tone.BAD))
+        verdict = f"{len(wrong)} damaged" if wrong else "sound"
+        removed = ", removed" if wrong and arguments.remove else ""
+        page.line(f"{shared.store.address}: {several(len(images), 'layer')}, {verdict}{removed}")
+        screen.show(page)
+    return DAMAGED if wrong and not arguments.remove else OK
+
+
+def _gc(arguments: argparse.Namespace, shared: SharedLayers) -> int:
+    from graphdriver.cli import screen
+
+    found = list(shared.unused(arguments.unused_for))
+    if arguments.remove:
+        for one in found:
+            shared.store.remove(one.key)
+    if arguments.json:
+        rows = [{"key": one.key, "size": one.size} for one in found]
+        screen.print_json({"store": shared.store.address, "unused": rows})
+    else:
+        freed = size(sum(one.size for one in found))
+        did = "removed" if arguments.remove else "unused; --remove: remove them"
+        print(f"{shared.store.address}: {several(len(found), 'object')}, {freed}, {did}")
+    return WARNED if found and not arguments.remove else OK
+
+
+COMMAND: Final = Command(
+    name="share",
+    summary="layers in a store for many nodes: put them there, list, check and remove them",
+    examples=_EXAMPLES,
+    configure=_configure,
+    run=_run,
+    notes=_NOTES,
+)

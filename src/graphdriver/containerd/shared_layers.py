@@ -1,0 +1,233 @@
+"""Layers that a pull need not fetch from its registry, since a shared store has them.
+
+containerd names the chain ID of the layer that a snapshot is for, in the label `REF`. An answer of
+"exists already" means to it that the layer is here: it looks for a committed snapshot with this label
+and this parent, and neither fetches nor unpacks the layer (containerd's docs/remote-snapshotter.md). It
+checks no digest of such a layer. `graphdriver.shared` does.
+
+Whatever is wrong with the store is a miss, and containerd pulls the layer as it always does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import queue
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from graphdriver import returned
+from graphdriver.containerd.metadata import SnapshotKind
+from graphdriver.containerd.snapshots import Snapshots
+from graphdriver.driver import ClosableStream, Driver, Mount, ProtoDriver
+from graphdriver.errors import BrokenStreamError, GraphDriverError, LayerExistsError
+from graphdriver.naive import NaiveDiffDriver
+from graphdriver.shared.keys import Link, is_digest
+from graphdriver.shared.layers import SharedLayers
+from graphdriver.shared.store import NotStoredError
+
+REF: Final = "containerd.io/snapshot.ref"
+"""The chain ID of the layer that a snapshot is for."""
+
+DIFF_ID: Final = "containerd.io/snapshot/diff-id"
+"""Its diff ID; from containerd 2.3 on."""
+
+WAIT: Final = 2.0
+"""How long a Prepare waits for the first bytes of a layer, in seconds: containerd holds a lock."""
+
+STALLED: Final = 30.0
+"""How long it waits for the next bytes, in seconds."""
+
+_PIECE: Final = 256 << 10
+_PIECES: Final = 16
+"""How many pieces are read ahead at most."""
+
+_log = logging.getLogger(__name__)
+
+
+class SharedSnapshots(Snapshots):
+    """Snapshots whose layers are fetched from a shared store, if it has them.
+
+    Args:
+        driver: keeps the layers.
+        root: an absolute path.
+        options: for the driver and the framework, as of `Snapshots`.
+        shared: the layers in the store.
+        wait: how long to wait for the first bytes of a layer, in seconds.
+    """
+
+    def __init__(
+        self,
+        driver: ProtoDriver,
+        root: str,
+        options: Sequence[str] = (),
+        *,
+        shared: SharedLayers,
+        wait: float = WAIT,
+    ) -> None:
+        super().__init__(driver, root, options)
+        self._shared = shared
+        self._wait = wait
+        self._differ = driver if isinstance(driver, Driver) else NaiveDiffDriver(driver)
+
+    def prepare(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
+        """Create an active snapshot; return its mounts.
+
+        Raises:
+            LayerExistsError: also if the label `REF` names a layer that is here now.
+            GraphDriverError: as for `Snapshots.prepare`.
+        """
+        chain_id = labels.get(REF, "")
+        if is_digest(chain_id) and self._is_here_now(key, parent, labels, chain_id):
+            raise LayerExistsError(f"the layer {chain_id} is here: no need to fetch it")
+        return super().prepare(key, parent, labels)
+
+    def _is_here_now(self, key: str, parent: str, labels: Mapping[str, str], chain_id: str) -> bool:
+        """Fetch a layer, unless it is here; return whether it is; log what went wrong."""
+        # Pulls of one layer at a time: the second one finds what the first one fetched.
+        with self.served.locks.held(f"shared-{chain_id}", exclusive=True):
+            if self._has(parent, chain_id):
+                return True
+            try:
+                below = self._chain_id_of(parent)
+                if below is None:
+                    return False
+                fetch = _Fetch(self._shared, chain_id, below, labels.get(DIFF_ID, ""))
+                with contextlib.closing(fetch):
+                    if not fetch.begins_within(self._wait):
+                        return False
+                    self._fill(key, parent, labels, fetch)
+            except (GraphDriverError, OSError) as error:
+                _log.warning("the layer %s is not taken from the store: %s", chain_id, error)
+                return False
+        return True
+
+    def _has(self, parent: str, chain_id: str) -> bool:
+        filters = [f'labels."{REF}"=={chain_id},kind==committed']
+        return any(one.parent == parent for one in self.find(filters))
+
+    def _chain_id_of(self, parent: str) -> str | None:
+        """Return the chain ID of a parent's layers; None if it is not known."""
+        if not parent:
+            return ""
+        snapshot = self.stat(parent)
+        # A layer that containerd has unpacked is named by it, behind its namespace and a number.
+        chain_id = snapshot.labels.get(REF) or snapshot.key.rpartition("/")[2]
+        is_known = snapshot.kind is SnapshotKind.COMMITTED and is_digest(chain_id)
+        return chain_id if is_known else None
+
+    def _fill(self, key: str, parent: str, labels: Mapping[str, str], tar: ClosableStream) -> None:
+        """Make a committed snapshot of a tar; nothing is left of it if that fails."""
+        served = self.served
+        # In the namespace of the key. The first is never seen by containerd.
+        making, made = f"{key} (fetched)", f"{key} (shared)"
+        super().prepare(making, parent, labels)
+        try:
+            snapshot = self.stat(making)
+            layer, below = snapshot.layer, snapshot.parent_layer
+            with served.locks.held(layer, below or None, exclusive=True):
+                served.expect_fillable(layer, below)
+                with served.filling(layer, tar) as archive:
+                    returned.size("apply_diff", self._differ.apply_diff(layer, below, archive))
+            self.commit(made, making, labels)
+        except BaseException:
+            with contextlib.suppress(GraphDriverError):
+                self.remove(making)
+            raise
+
+
+class _Fetch:
+    """A layer's tar, looked for and read in a thread, which is abandoned if the store does not answer.
+
+    Args:
+        shared: the layers in the store.
+        chain_id: the layer's chain ID.
+        below: that of the layers below it.
+        diff_id: its diff ID; ``""`` if the store has to tell it.
+    """
+
+    def __init__(self, shared: SharedLayers, chain_id: str, below: str, diff_id: str) -> None:
+        self._shared = shared
+        self._chain_id = chain_id
+        self._below = below
+        self._diff_id = diff_id
+        self._pieces: queue.Queue[bytes | Exception | None] = queue.Queue(_PIECES)
+        self._piece = memoryview(b"")
+        self._is_over = False
+        self._is_closed = threading.Event()
+        threading.Thread(target=self._run, name="shared", daemon=True).start()
+
+    def begins_within(self, seconds: float) -> bool:
+        """Wait for the first bytes; return whether the store has the layer.
+
+        Raises:
+            OSError: it did not answer in this time, or failed.
+        """
+        first = self._next(seconds)
+        self._piece = memoryview(first or b"")
+        return first is not None
+
+    def read(self, n: int, /) -> bytes:
+        """Return up to ``n`` bytes, ``b""`` at the end.
+
+        Raises:
+            BadArchiveError: it is at its end, and another tar.
+            BrokenStreamError: the store has less of it, does not answer any more, or failed.
+        """
+        if not self._piece and not self._is_over:
+            try:
+                piece = self._next(STALLED)
+            except OSError as error:  # a driver would take it for one of its own disk
+                raise BrokenStreamError(f"the store failed: {error}") from error
+            self._is_over = not piece
+            self._piece = memoryview(piece or b"")
+        part = bytes(self._piece[:n])
+        self._piece = self._piece[n:]
+        return part
+
+    def close(self) -> None:
+        """Abandon what was not read."""
+        self._is_closed.set()
+        with contextlib.suppress(queue.Empty):
+            self._pieces.get_nowait()  # its thread may wait for room
+
+    def _next(self, seconds: float) -> bytes | None:
+        try:
+            got = self._pieces.get(timeout=seconds)
+        except queue.Empty:
+            raise TimeoutError(
+                errno.ETIMEDOUT, f"no answer in {seconds:g} s", self._shared.store.address
+            ) from None
+        if isinstance(got, Exception):
+            raise got
+        return got
+
+    def _run(self) -> None:
+        try:
+            tar = self._open()
+            if tar is None:
+                self._pieces.put(None)
+                return
+            with contextlib.closing(tar):
+                while not self._is_closed.is_set():
+                    piece = tar.read(_PIECE)
+                    self._pieces.put(piece)
+                    if not piece:
+                        return
+        except (GraphDriverError, OSError) as error:
+            self._pieces.put(error)
+
+    def _open(self) -> ClosableStream | None:
+        if is_digest(self._diff_id):
+            link: Link | None = Link(self._below, self._diff_id)
+        else:
+            link = self._shared.link_of(self._chain_id)
+        if link is None or (link.chain_id, link.parent) != (self._chain_id, self._below):
+            return None
+        layer = self._shared.find(link)
+        try:
+            return self._shared.tar(layer) if layer else None
+        except NotStoredError:  # removed meanwhile
+            return None

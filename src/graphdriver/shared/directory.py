@@ -1,0 +1,173 @@
+"""A store in a directory, which all nodes mount: NFS, CephFS, Lustre, or one machine's own disk.
+
+An object is written under another name in ``.new`` first, and synced. Its own name is a hard link then,
+which fails if there is one already; where there are no hard links (some FUSE filesystems), it is
+renamed, which replaces an equal one at most.
+
+Whoever may write to the directory may replace anything in it. So nothing is followed out of it, and
+nothing but regular files is opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from typing import Final
+
+from graphdriver.driver import ClosableStream, ReadStream
+from graphdriver.errors import UnsupportedError
+from graphdriver.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
+from graphdriver.shared.store import NotStoredError, Stored
+
+_NEW: Final = ".new"
+_PIECE: Final = 1 << 20
+_INSIDE: Final = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY
+_NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+
+
+class DirectoryStore:
+    """A `graphdriver.shared.store.Store` in a directory.
+
+    Args:
+        path: an absolute path of a directory that exists: that of a mount which is missing must not
+            become a store of its own.
+
+    Raises:
+        UnsupportedError: it is not a directory.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.address = path
+        try:
+            self._root = os.open(path, _DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise UnsupportedError(
+                f"the store {path} cannot be opened: {error.strerror}",
+                hint="mount it, or make the directory",
+            ) from error
+
+    def close(self) -> None:
+        """Close the directory."""
+        os.close(self._root)
+
+    def size(self, key: str) -> int:
+        """See `graphdriver.shared.store.Store`."""
+        fd = self.open(key)
+        try:
+            return os.fstat(fd).st_size
+        finally:
+            os.close(fd)
+
+    def read(self, key: str, start: int = 0) -> ClosableStream:
+        """See `graphdriver.shared.store.Store`. The object counts as used now."""
+        fd = self.open(key)
+        with contextlib.suppress(OSError):  # a store that is read-only here
+            os.utime(fd)
+        file = os.fdopen(fd, "rb", buffering=0)
+        file.seek(start)
+        return file
+
+    def open(self, key: str) -> int:
+        """Open an object's file for reading; the caller closes the descriptor.
+
+        Raises:
+            NotStoredError: there is no such object.
+        """
+        try:
+            fd = openat2(
+                self._root, key.encode(), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, 0, _INSIDE
+            )
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise NotStoredError(key) from error
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "it is not a regular file", key)
+        return fd
+
+    def put(self, key: str, content: ReadStream) -> bool:
+        """See `graphdriver.shared.store.Store`."""
+        head, _, name = key.rpartition("/")
+        with self._made(_NEW) as new, self._made(head) as directory:
+            fresh = f"{secrets.token_hex(16)}.{name}"
+            try:
+                _write(new, fresh, content)
+                try:
+                    os.link(fresh, name, src_dir_fd=new, dst_dir_fd=directory)
+                except FileExistsError:
+                    return False
+                except OSError as error:
+                    if error.errno not in _NO_LINKS:
+                        raise
+                    os.rename(fresh, name, src_dir_fd=new, dst_dir_fd=directory)
+                os.fsync(directory)
+            finally:
+                with contextlib.suppress(OSError):
+                    os.unlink(fresh, dir_fd=new)
+        return True
+
+    def stored(self) -> Iterator[Stored]:
+        """See `graphdriver.shared.store.Store`. What was never finished is among them."""
+        now = self._now()
+        waiting = [""]
+        for above in waiting:  # it grows meanwhile
+            with self._opened(above) as directory, os.scandir(directory) as entries:
+                for entry in entries:
+                    path = f"{above}/{entry.name}".lstrip("/")
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(path)
+                    elif entry.is_file(follow_symlinks=False):
+                        with contextlib.suppress(FileNotFoundError):
+                            found = entry.stat(follow_symlinks=False)
+                            yield Stored(path, found.st_size, now - found.st_mtime)
+
+    def remove(self, key: str) -> None:
+        """See `graphdriver.shared.store.Store`."""
+        head, _, name = key.rpartition("/")
+        with contextlib.suppress(FileNotFoundError), self._opened(head) as directory:
+            os.unlink(name, dir_fd=directory)
+
+    def _now(self) -> float:
+        """Return the time by the store's own clock, in seconds since 1970."""
+        with self._made(_NEW) as new:
+            name = f"{secrets.token_hex(16)}.clock"
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600, dir_fd=new))
+            try:
+                return os.stat(name, dir_fd=new).st_mtime
+            finally:
+                os.unlink(name, dir_fd=new)
+
+    @contextlib.contextmanager
+    def _opened(self, path: str) -> Iterator[int]:
+        fd = openat2(self._root, path.encode() or b".", _DIRECTORY | os.O_NOFOLLOW, 0, _INSIDE)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def _made(self, path: str) -> Iterator[int]:
+        """Open a directory, and make those of it that do not exist."""
+        parts = path.split("/")
+        for count in range(1, len(parts) + 1):
+            head = self._opened("/".join(parts[: count - 1]))
+            with head as above, contextlib.suppress(FileExistsError):
+                os.mkdir(parts[count - 1], 0o755, dir_fd=above)
+                os.fsync(above)
+        with self._opened(path) as fd:
+            yield fd
+
+
+def _write(directory: int, name: str, content: ReadStream) -> None:
+    """Write a new file, and sync it."""
+    fd = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=directory)
+    with os.fdopen(fd, "wb", buffering=0) as file:
+        while piece := content.read(_PIECE):
+            left = memoryview(piece)
+            while left:
+                left = left[file.write(left) :]
+        os.fsync(fd)

@@ -1,0 +1,77 @@
+"""What a store can do: five calls, which are all that a kind of store must have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from graphdriver.driver import ClosableStream, ReadStream
+
+
+class NotStoredError(Exception):
+    """A store has no such object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object in a store.
+
+    Attributes:
+        key: its key.
+        size: its length in bytes.
+        unused: how long nobody has used it, in seconds, by the store's own clock.
+    """
+
+    key: str
+    size: int
+    unused: float
+
+
+class Store(Protocol):
+    """Objects under keys: relative paths of letters, digits, dots and slashes.
+
+    What a store returns is not trusted by its callers. All calls raise `OSError` if the store does not
+    answer, or cannot do it.
+
+    Attributes:
+        address: the store as its user names it.
+    """
+
+    address: str
+
+    def size(self, key: str) -> int:
+        """Return an object's length in bytes.
+
+        Raises:
+            NotStoredError: there is no such object.
+        """
+        ...
+
+    def read(self, key: str, start: int = 0) -> ClosableStream:
+        """Read an object.
+
+        Args:
+            key: its key.
+            start: from where on, in bytes.
+
+        Raises:
+            NotStoredError: there is no such object.
+        """
+        ...
+
+    def put(self, key: str, content: ReadStream) -> bool:
+        """Put a new object into the store: whole, or not at all.
+
+        Returns:
+            False if there was one, which is left as it is.
+        """
+        ...
+
+    def stored(self) -> Iterator[Stored]:
+        """Yield all objects, in any order."""
+        ...
+
+    def remove(self, key: str) -> None:
+        """Remove an object; succeed if there is none."""
+        ...

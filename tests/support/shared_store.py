@@ -1,0 +1,38 @@
+"""A shared store with the layers of an image in it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from graphdriver.images.archive import ImageArchive
+from graphdriver.images.pushing import Pusher
+from graphdriver.shared.directory import DirectoryStore
+from graphdriver.shared.keys import Link
+from graphdriver.shared.layers import SharedLayers
+from tests.support.containerd_images import write_image
+
+
+def links_of(layers: Sequence[bytes]) -> list[Link]:
+    """Return the chain IDs and diff IDs of an image's layers."""
+    links: list[Link] = []
+    for layer in layers:
+        diff_id = f"sha256:{hashlib.sha256(layer).hexdigest()}"
+        links.append(Link(links[-1].chain_id if links else "", diff_id))
+    return links
+
+
+def store_with(folder: Path, layers: Sequence[bytes]) -> SharedLayers:
+    """Return a store in ``folder`` that has the layers of an image."""
+    place = folder / "store"
+    place.mkdir(exist_ok=True)
+    shared = SharedLayers(DirectoryStore(str(place)))
+    write_image(folder / "image.tar", "docker.io/library/ten:1", layers)
+    with (
+        Pusher(shared, str(folder / "work")) as pusher,
+        ImageArchive(str(folder / "image.tar")) as archive,
+    ):
+        for image in archive.images():
+            list(pusher.push(image))
+    return shared
