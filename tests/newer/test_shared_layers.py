@@ -1,0 +1,77 @@
+"""A node whose layers come from a shared store: containerd fetches none of them from the registry."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from graphdriver.conformance.plugin import tars
+from tests.support.containerd_images import busybox
+from tests.support.kubernetes import Node
+from tests.support.leftovers import mounts_below
+from tests.support.registry import push, registry
+from tests.support.shared_store import store_with
+from tests.support.snapshotter import Snapshotter
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.root
+
+LAYERS = [
+    busybox(),
+    tars.tar(tars.directory(b"data"), tars.file(b"data/kept", b"kept"), tars.file(b"data/old")),
+    tars.tar(tars.whiteout(b"data/.wh.old"), tars.file(b"data/new", b"new")),
+]
+
+
+def fetched(folder: Path, image: str) -> set[str]:
+    """Return the digests of the blobs of an image that were fetched from the registry."""
+    log = (folder / "registry.log").read_text()
+    return set(re.findall(rf'"GET /v2/{image}/blobs/(sha256:[0-9a-f]{{64}})', log))
+
+
+@pytest.mark.parametrize("driver", ["overlay2", "erofs"])
+def test_a_pod_runs_with_no_byte_of_its_layers_from_the_registry(driver: str, folder: Path) -> None:
+    with registry(folder) as address:
+        sandbox = push(address, "sandbox", [busybox()], ("/bin/busybox", "sleep", "1000000"))
+        web = push(address, "web", LAYERS)
+        shared = store_with(folder, LAYERS)
+        snapshotter = Snapshotter(folder, driver, "--shared", shared.store.address)
+        with snapshotter, Node(folder, snapshotter, sandbox).running() as node:
+            id = node.pull(web)
+            assert fetched(folder, "web") == {id}  # the configuration
+            pod = node.pod()
+            container = pod.run(id, "/bin/sh", "-c", "cat /data/*; echo; sleep 1000000")
+            container.expect_prints("keptnew")
+            container.remove()
+            pod.remove()
+            for image in (web, sandbox):
+                node.remove_image(image)
+            wait_until(lambda: not snapshotter.layers())
+        for point in mounts_below(snapshotter.root):
+            subprocess.run(["umount", "--lazy", point], check=True)
+
+
+def test_a_layer_that_is_damaged_in_the_store_is_pulled(folder: Path) -> None:
+    with registry(folder) as address:
+        sandbox = push(address, "sandbox", [busybox()], ("/bin/busybox", "sleep", "1000000"))
+        web = push(address, "web", LAYERS)
+        shared = store_with(folder, LAYERS)
+        damaged = hashlib.sha256(LAYERS[0]).hexdigest()
+        (image,) = Path(shared.store.address).rglob(f"{damaged}.erofs")
+        content = bytearray(image.read_bytes())
+        content[4096 + len(LAYERS[0]) // 2] ^= 1
+        image.write_bytes(content)
+        snapshotter = Snapshotter(folder, "overlay2", "--shared", shared.store.address)
+        with snapshotter, Node(folder, snapshotter, sandbox).running() as node:
+            id = node.pull(web)
+            assert len(fetched(folder, "web")) > 1
+            pod = node.pod()
+            container = pod.run(id, "/bin/sh", "-c", "cat /data/*; echo; sleep 1000000")
+            container.expect_prints("keptnew")
+            container.remove()
+            pod.remove()
+        assert f"not sha256:{damaged}" in snapshotter.log.read_text()
