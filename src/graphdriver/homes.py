@@ -173,6 +173,35 @@ class ChecksContent(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """A layer as an EROFS image in a file.
+
+    Attributes:
+        fd: the file, open for reading; the caller closes it.
+        record: the text of the image's record, as `graphdriver.layer.erofs.record.parse` takes it.
+    """
+
+    fd: int
+    record: str
+
+
+class StoresImages(Protocol):
+    """A driver *class* that keeps layers as EROFS images."""
+
+    def stored_image(self, home: str, id: str) -> StoredImage | None:
+        """Open the image of a layer; a class method.
+
+        Returns:
+            The image; None if the layer is kept in another way.
+
+        Raises:
+            LayerDamagedError: the image or its record was lost.
+            OSError: they cannot be read now.
+        """
+        ...
+
+
 class RestoresParent(Protocol):
     """A driver *class* that can note a layer's parent again, if its files do not tell it any more."""
 

@@ -105,6 +105,11 @@ def test_a_person_reads_one_line_for_each_layer(store: Path) -> None:
     [
         (("ls", "/nowhere"), 7, "mount it"),
         (("gc", "--unused-for", "soon", "/"), 2, "is not a time"),
+        (("gc", "/"), 2, "needs --unused-for"),
+        (("ls", "/", "image.tar"), 2, "takes no archives"),
+        (("push", "/"), 2, "push takes archives"),
+        (("push", "/", "image.tar", "--remove"), 2, "belongs to verify and gc"),
+        (("verify", "/", "--unused-for", "3d"), 2, "belongs to gc"),
         (("push", "/tmp", "/nowhere.tar"), 7, "cannot be opened"),
     ],
 )

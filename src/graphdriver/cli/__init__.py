@@ -16,6 +16,7 @@
 - `package`: ``graphdriver package``.
 - `record`: ``graphdriver record``.
 - `serve`: ``graphdriver serve``.
+- `share`: ``graphdriver share``.
 - `snapshotter`: ``graphdriver snapshotter``.
 - `status`: ``graphdriver status``.
 - `top`: ``graphdriver top``.

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Final
 from graphdriver.cli.command import DAMAGED, OK, WARNED, Command
 from graphdriver.cli.quantities import period, several, size
 from graphdriver.cli.table import Column, Tone, Toned
-from graphdriver.errors import GraphDriverError
+from graphdriver.errors import GraphDriverError, MalformedRequestError
 
 if TYPE_CHECKING:
     from graphdriver.images.pushing import Pushed
     from graphdriver.shared.layers import SharedLayers
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_ACTIONS: Final = ("push", "ls", "verify", "gc")
 _EXAMPLES = """\
 examples:
   graphdriver share push /mnt/layers image.tar               put an image's layers into a store
@@ -38,33 +39,47 @@ The code is 14 if verify finds damage, and 13 if gc finds unused objects and doe
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    push = actions.add_parser("push", help="put the layers of images into a store")
-    _add_store(push)
-    push.add_argument(
-        "sources", nargs="+", metavar="ARCHIVE", help="as docker save writes it, or an OCI layout"
+    parser.add_argument(
+        "action",
+        choices=_ACTIONS,
+        help="put the layers of images into a store, list what is there, check it, or find what nobody"
+        " has used for long",
     )
-    push.add_argument(
+    parser.add_argument("store", metavar="STORE", help="the store's directory")
+    parser.add_argument(
+        "sources",
+        nargs="*",
+        metavar="ARCHIVE",
+        help="push: images as docker save writes them, or as OCI layouts",
+    )
+    parser.add_argument(
         "--work",
         metavar="DIR",
         default=tempfile.gettempdir(),
-        help="where the layers are made; it takes their uncompressed size (default: %(default)s)",
+        help="push: where the layers are made; it takes their uncompressed size (default: %(default)s)",
     )
-    _add_store(actions.add_parser("ls", help="list the layers in a store"))
-    verify = actions.add_parser("verify", help="read and check the layers in a store")
-    _add_store(verify)
-    verify.add_argument("--remove", action="store_true", help="remove what is wrong")
-    gc = actions.add_parser("gc", help="find what nobody has used for long")
-    _add_store(gc)
-    gc.add_argument(
-        "--unused-for", type=_time, required=True, metavar="TIME", help="such as 30d, 12h or 90m"
+    parser.add_argument(
+        "--unused-for", type=_time, metavar="TIME", help="gc: such as 30d, 12h or 90m"
     )
-    gc.add_argument("--remove", action="store_true", help="remove it")
-
-
-def _add_store(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", metavar="STORE", help="the store's directory")
+    parser.add_argument(
+        "--remove", action="store_true", help="verify, gc: remove what is wrong, or unused"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse arguments that do not belong to the action, or lack what it needs."""
+    action = arguments.action
+    if bool(arguments.sources) != (action == "push"):
+        raise MalformedRequestError(
+            "push takes archives" if action == "push" else f"{action} takes no archives"
+        )
+    if (arguments.unused_for is not None) != (action == "gc"):
+        raise MalformedRequestError(
+            "gc needs --unused-for TIME" if action == "gc" else "--unused-for belongs to gc"
+        )
+    if arguments.remove and action not in ("verify", "gc"):
+        raise MalformedRequestError("--remove belongs to verify and gc")
 
 
 def _time(text: str) -> float:
@@ -78,6 +93,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from graphdriver.shared.directory import DirectoryStore
     from graphdriver.shared.layers import SharedLayers
 
+    _check(arguments)
     with contextlib.closing(DirectoryStore(os.path.abspath(arguments.store))) as store:
         shared = SharedLayers(store)
         try:

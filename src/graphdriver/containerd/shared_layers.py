@@ -2,7 +2,7 @@
 
 containerd names the chain ID of the layer that a snapshot is for, in the label `REF`. An answer of
 "exists already" means to it that the layer is here: it looks for a committed snapshot with this label
-and this parent, and neither fetches nor unpacks the layer (containerd's docs/remote-snapshotter.md). It
+and this parent, and neither fetches nor unpacks the layer (containerd: remote snapshotters). It
 checks no digest of such a layer. `graphdriver.shared` does.
 
 Whatever is wrong with the store is a miss, and containerd pulls the layer as it always does.

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from graphdriver.blobs.digests import Digested
-from graphdriver.drivers.erofs.driver import ErofsDriver
-from graphdriver.drivers.erofs.layout import ImageLayout
+from graphdriver.driver import Driver, ability
+from graphdriver.drivers.loading import make
+from graphdriver.files.directories import opened
+from graphdriver.homes import StoresImages
 from graphdriver.images.archive import ArchivedLayer
-from graphdriver.layer.erofs.record import Kind
+from graphdriver.layer.erofs.record import parse
+from graphdriver.layer.tree.remove import remove_tree
 from graphdriver.shared.keys import Link
 from graphdriver.shared.layers import SharedLayers
 
@@ -46,21 +48,26 @@ class Pusher:
     def __init__(self, shared: SharedLayers, home: str) -> None:
         self._shared = shared
         self._home = home
-        self._driver = ErofsDriver()
+        self._driver = _erofs()
+        self._sizes: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         os.mkdir(self._home, 0o700)
         try:
-            # Nothing of it is needed after a crash.
             self._driver.init(self._home, [], [], [])
         except BaseException:
-            shutil.rmtree(self._home)
+            self._remove()
             raise
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._driver.cleanup()
-        shutil.rmtree(self._home)
+        self._remove()
+
+    def _remove(self) -> None:
+        above, name = os.path.split(self._home)
+        with opened(above) as directory:
+            remove_tree(directory, os.fsencode(name))
 
     def push(self, layers: Sequence[ArchivedLayer]) -> Iterator[Pushed]:
         """Put the layers of an image into the store, unless all of them are there.
@@ -81,11 +88,12 @@ class Pusher:
             return
         for one in layers:
             id, parent = _name(one.link.chain_id), _name(one.link.parent)
-            if not self._driver.exists(id):
-                self._make(id, parent, one)
-            yield self._put(id, one.link)
+            if id not in self._sizes:
+                self._sizes[id] = self._make(id, parent, one)
+            yield self._put(id, one.link, self._sizes[id])
 
-    def _make(self, id: str, parent: str, layer: ArchivedLayer) -> None:
+    def _make(self, id: str, parent: str, layer: ArchivedLayer) -> int:
+        """Make a layer; return the length of its tar in bytes."""
         self._driver.create(id, parent, "", {})
         try:
             with layer.opened() as stream:
@@ -93,22 +101,28 @@ class Pusher:
                 self._driver.apply_diff(id, parent, tar)
                 while tar.read(1 << 20):  # its digest is checked at its end
                     pass
+                return tar.size
         except BaseException:
             with contextlib.suppress(Exception):
                 self._driver.remove(id)
             raise
 
-    def _put(self, id: str, link: Link) -> Pushed:
-        layout = ImageLayout(self._home)
-        record = layout.record(id)
-        if record.kind is not Kind.IMAGE:
-            return Pushed(link, record.tar_size, "not held")
-        fd = layout.open_image(id)
+    def _put(self, id: str, link: Link, size: int) -> Pushed:
+        stores = ability(type(self._driver), StoresImages)
+        image = stores.stored_image(self._home, id) if stores else None
+        if image is None:
+            return Pushed(link, size, "not held")
         try:
-            is_new = self._shared.put(link, fd, record)
+            is_new = self._shared.put(link, image.fd, parse(image.record))
         finally:
-            os.close(fd)
-        return Pushed(link, record.tar_size, "new" if is_new else "there")
+            os.close(image.fd)
+        return Pushed(link, size, "new" if is_new else "there")
+
+
+def _erofs() -> Driver:
+    driver = make("erofs")
+    assert isinstance(driver, Driver)
+    return driver
 
 
 def _name(chain_id: str) -> str:

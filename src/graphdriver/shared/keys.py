@@ -7,7 +7,7 @@
     chains/sha256/ab/abcd….json              the link of a chain ID
 
 The first form is that of the directories in ``layer_content_caches`` of containerd's own EROFS
-snapshotter (from containerd 2.4 on, docs/snapshotters/erofs.md there).
+snapshotter, from containerd 2.4 on.
 """
 
 from __future__ import annotations

@@ -29,9 +29,10 @@ from graphdriver.drivers.overlay.mounter import Mounter
 from graphdriver.drivers.overlay.options import MOUNTOPT, SIZE, VOLATILE, XINO, HomeOptions
 from graphdriver.drivers.overlay.probe import expect_overlayfs
 from graphdriver.drivers.probe_record import probe_or_recall
-from graphdriver.homes import SizedChange, StoredLayer
+from graphdriver.homes import SizedChange, StoredImage, StoredLayer
 from graphdriver.layer.change_list import ChangeList, changed_size
 from graphdriver.layer.changes import compare
+from graphdriver.layer.erofs.record import Kind
 from graphdriver.layer.overlay.changes import compare_upper
 
 _WITHOUT_XINO: Final = (
@@ -112,6 +113,14 @@ class ErofsDriver(OverlayDriver):
     def wrong_content(cls, home: str, id: str) -> str | None:
         """Compare a layer's tar with its record (`graphdriver.homes.ChecksContent`)."""
         return wrong_content(ImageLayout(home), id)
+
+    @classmethod
+    def stored_image(cls, home: str, id: str) -> StoredImage | None:
+        """Open the image of a layer (`graphdriver.homes.StoresImages`)."""
+        layout = ImageLayout(home)
+        if not layout.is_applied(id) or (record := layout.record(id)).kind is not Kind.IMAGE:
+            return None
+        return StoredImage(layout.open_image(id), record.text())
 
     def mounts(self, id: str, *, read_only: bool) -> Sequence[Mount]:
         """Return the layer's mount without making it, with the images below it mounted."""
