@@ -83,8 +83,9 @@ class Change:
     def script(self, tree: Tree) -> str:
         """Return the change of a tree as commands of a shell."""
         lines = ["set -e", "umask 022", "cd /"]
-        lines += [f"rm {path}" for path in self.removed]
-        lines += [f"rm -r {path}; mkdir {path}" for path in self.emptied]
+        # With -f, since rm looks up what a link leads to otherwise: see `_below`.
+        lines += [f"rm -f {path}" for path in self.removed]
+        lines += [f"rm -rf {path}; mkdir {path}" for path in self.emptied]
         for path in (*self.linked, *self.written):
             lines.append(f"mkdir -p {os.path.dirname(path)}; rm -f {path}")
         lines += [f"ln -s {target} {path}" for path, target in self.linked.items()]
