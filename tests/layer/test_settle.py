@@ -233,7 +233,7 @@ BELOW = st.lists(
         st.builds(
             lambda above, name: b"/".join([*above, name]),
             NAMES,
-            st.sampled_from([b"a", b"b", b"c", b"l"]),
+            st.sampled_from([b"a", b"b", b"c", b"d", b"l"]),
         ),
         st.sampled_from(["directory", "directory", "file", "link"]),
         st.integers(0, 2),
@@ -256,11 +256,12 @@ def layers(draw: st.DrawFn) -> bytes:
         start = above + b"/" if above else b""
         name = b"new%d" % number
         entries.append(tars.file(start + name, name, mtime=2000))
-        if draw(st.booleans()):
-            entries.append(tars.whiteout(start + b".wh.c"))
-        if draw(st.booleans()):
-            target = draw(st.sampled_from([start + name, b"c", b"a/c", b"l/c"]))
-            entries.append(tars.hard_link(start + b"hard%d" % number, target))
+        match draw(st.sampled_from(["deletes", "links", "neither"])):
+            case "deletes":
+                entries.append(tars.whiteout(start + b".wh.d"))
+            case "links":
+                target = draw(st.sampled_from([start + name, b"c", b"a/c", b"l/c"]))
+                entries.append(tars.hard_link(start + b"hard%d" % number, target))
     return tars.tar(*entries)
 
 
