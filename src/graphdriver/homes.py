@@ -175,7 +175,7 @@ class ChecksContent(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """A layer as an EROFS image in a file.
+    """A layer as an EROFS image in one file, its tar and its index.
 
     Attributes:
         fd: the file, open for reading; the caller closes it.

@@ -12,6 +12,7 @@ import pytest
 
 from graphdriver.blobs.formats import TAR
 from graphdriver.conformance.plugin import tars
+from graphdriver.drivers.erofs.driver import ErofsDriver
 from tests.containerd.test_diff_service import Diffs
 from tests.support.containerd import Containerd
 from tests.support.filesystems import loop
@@ -171,3 +172,12 @@ def test_a_blob_on_another_filesystem_is_stored(folder: Path, disk: Path) -> Non
             assert len(os.listdir(root / "d")) == 1000
     for point in mounts_below(disk):
         subprocess.run(["umount", "--lazy", point], check=True)
+
+
+def test_such_a_layer_is_not_one_file_that_other_nodes_could_use(
+    diffs: Diffs, snapshotter: Snapshotter, disk: Path
+) -> None:
+    applied(diffs, snapshotter, LAYER)
+    (layer,) = snapshotter.layers()
+    assert os.path.exists(snapshotter.root / layer / "layer.tar")
+    assert ErofsDriver.stored_image(str(snapshotter.root), layer) is None

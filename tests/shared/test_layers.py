@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from graphdriver.conformance.plugin import tars
+from graphdriver.driver import IDMap
 from graphdriver.errors import BadArchiveError, BrokenStreamError
+from graphdriver.layer.erofs.record import Kind
 from graphdriver.shared.keys import chained_key, layer_key, link_key
 from graphdriver.shared.layers import SharedLayers
 from tests.support.shared_store import links_of, store_with
@@ -139,3 +144,25 @@ def test_an_image_of_another_chain_is_found(shared: SharedLayers) -> None:
 def test_what_nobody_has_used_is_found(shared: SharedLayers) -> None:
     os.utime(Path(shared.store.address, IMAGE), (0, 0))
     assert [one.key for one in shared.unused(3600)] == [IMAGE]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"sha256": b"\1" * 32}, "another layer"),
+        ({"kind": Kind.TREE}, "an image in one file"),
+        ({"tar_offset": 0}, "an image in one file"),
+        ({"uid_maps": (IDMap(0, 1000, 1),)}, "without maps"),
+        ({"gid_maps": (IDMap(0, 1000, 1),)}, "without maps"),
+    ],
+)
+def test_only_a_whole_image_that_suits_every_node_is_taken(
+    change: Mapping[str, Any], problem: str, shared: SharedLayers
+) -> None:
+    found = shared.find(FIRST)
+    assert found
+    with (
+        open(Path(shared.store.address, IMAGE), "rb") as file,
+        pytest.raises(ValueError, match=problem),
+    ):
+        shared.put(FIRST, file.fileno(), replace(found.record, **change))

@@ -83,7 +83,9 @@ class SharedLayers:
         """
         if f"sha256:{record.sha256.hex()}" != link.diff_id:
             raise ValueError("the record is that of another layer")
-        if record.kind is not Kind.IMAGE or record.uid_maps or record.gid_maps:
+        if record.kind is not Kind.IMAGE or record.has_own_tar:
+            raise ValueError("only an image in one file can be shared")
+        if record.uid_maps or record.gid_maps:
             raise ValueError("only an image without maps of owners can be shared")
         key = chained_key(link.chain_id) if record.facts else layer_key(link.diff_id)
         # In this order: what a link leads to is there, and an image has its record.

@@ -118,7 +118,10 @@ class ErofsDriver(OverlayDriver):
     def stored_image(cls, home: str, id: str) -> StoredImage | None:
         """Open the image of a layer (`graphdriver.homes.StoresImages`)."""
         layout = ImageLayout(home)
-        if not layout.is_applied(id) or (record := layout.record(id)).kind is not Kind.IMAGE:
+        if not layout.is_applied(id):
+            return None
+        record = layout.record(id)
+        if record.kind is not Kind.IMAGE or record.has_own_tar:
             return None
         return StoredImage(layout.open_image(id), record.text())
 
