@@ -71,6 +71,11 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long a pull waits until the first bytes of a layer come from there (default: 2)",
     )
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help="put layers that are pulled from elsewhere into the directory of --shared",
+    )
     parser.add_argument("--group", help="a group, by name or number, that may call it besides root")
     configure_options(parser)
     configuration = parser.add_mutually_exclusive_group()
@@ -206,10 +211,18 @@ def _snapshots(driver: ProtoDriver, root: str, arguments: argparse.Namespace) ->
     from graphdriver.shared.layers import SharedLayers
 
     if not arguments.shared:
+        if arguments.publish:
+            raise MalformedRequestError("--publish needs --shared DIR")
         return Snapshots(driver, root, arguments.opt)
     store = DirectoryStore(os.path.abspath(arguments.shared))
-    wait = arguments.shared_wait
-    return SharedSnapshots(driver, root, arguments.opt, shared=SharedLayers(store), wait=wait)
+    return SharedSnapshots(
+        driver,
+        root,
+        arguments.opt,
+        shared=SharedLayers(store),
+        wait=arguments.shared_wait,
+        publishes=arguments.publish,
+    )
 
 
 def _is_stopped(signals: Signals, numbers: socket.socket) -> bool:

@@ -20,9 +20,15 @@ from typing import Final
 
 from graphdriver import returned
 from graphdriver.containerd.metadata import SnapshotKind
+from graphdriver.containerd.publishing import Publisher
 from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.driver import ClosableStream, Driver, Mount, ProtoDriver
-from graphdriver.errors import BrokenStreamError, GraphDriverError, LayerExistsError
+from graphdriver.errors import (
+    BrokenStreamError,
+    GraphDriverError,
+    LayerExistsError,
+    LayerNotFoundError,
+)
 from graphdriver.naive import NaiveDiffDriver
 from graphdriver.shared.keys import Link, is_digest
 from graphdriver.shared.layers import SharedLayers
@@ -56,6 +62,7 @@ class SharedSnapshots(Snapshots):
         options: for the driver and the framework, as of `Snapshots`.
         shared: the layers in the store.
         wait: how long to wait for the first bytes of a layer, in seconds.
+        publishes: whether layers that are pulled from elsewhere are put into the store.
     """
 
     def __init__(
@@ -66,8 +73,10 @@ class SharedSnapshots(Snapshots):
         *,
         shared: SharedLayers,
         wait: float = WAIT,
+        publishes: bool = False,
     ) -> None:
         super().__init__(driver, root, options)
+        self._publisher = Publisher(self.served, shared) if publishes else None
         self._shared = shared
         self._wait = wait
         self._differ = driver if isinstance(driver, Driver) else NaiveDiffDriver(driver)
@@ -83,6 +92,25 @@ class SharedSnapshots(Snapshots):
         if is_digest(chain_id) and self._is_here_now(key, parent, labels, chain_id):
             raise LayerExistsError(f"the layer {chain_id} is here: no need to fetch it")
         return super().prepare(key, parent, labels)
+
+    def commit(self, name: str, key: str, labels: Mapping[str, str], parent: str = "") -> None:
+        """Commit an active snapshot; see `Snapshots.commit`."""
+        super().commit(name, key, labels, parent)
+        if self._publisher:
+            self._publish(name, self._publisher)
+
+    def close(self) -> None:
+        """Release the root; mounts and layers stay as they are."""
+        if self._publisher:
+            self._publisher.close()
+        super().close()
+
+    def _publish(self, name: str, publisher: Publisher) -> None:
+        with contextlib.suppress(LayerNotFoundError):  # removed at once
+            snapshot = self.stat(name)
+            below, chain_id = self._chain_id_of(snapshot.parent), self._chain_id_of(name)
+            if below is not None and chain_id:
+                publisher.publish(snapshot.layer, below, chain_id)
 
     def _is_here_now(self, key: str, parent: str, labels: Mapping[str, str], chain_id: str) -> bool:
         """Fetch a layer, unless it is here; return whether it is; log what went wrong."""
@@ -108,11 +136,11 @@ class SharedSnapshots(Snapshots):
         filters = [f'labels."{REF}"=={chain_id},kind==committed']
         return any(one.parent == parent for one in self.find(filters))
 
-    def _chain_id_of(self, parent: str) -> str | None:
-        """Return the chain ID of a parent's layers; None if it is not known."""
-        if not parent:
+    def _chain_id_of(self, key: str) -> str | None:
+        """Return the chain ID of a committed snapshot's layers; None if it is not known."""
+        if not key:
             return ""
-        snapshot = self.stat(parent)
+        snapshot = self.stat(key)
         # A layer that containerd has unpacked is named by it, behind its namespace and a number.
         chain_id = snapshot.labels.get(REF) or snapshot.key.rpartition("/")[2]
         is_known = snapshot.kind is SnapshotKind.COMMITTED and is_digest(chain_id)
@@ -131,7 +159,7 @@ class SharedSnapshots(Snapshots):
                 served.expect_fillable(layer, below)
                 with served.filling(layer, tar) as archive:
                     returned.size("apply_diff", self._differ.apply_diff(layer, below, archive))
-            self.commit(made, making, labels)
+            super().commit(made, making, labels)
         except BaseException:
             with contextlib.suppress(GraphDriverError):
                 self.remove(making)

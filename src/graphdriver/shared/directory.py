@@ -91,6 +91,9 @@ class DirectoryStore:
 
     def put(self, key: str, content: ReadStream) -> bool:
         """See `graphdriver.shared.store.Store`."""
+        with contextlib.suppress(NotStoredError):
+            self.size(key)
+            return False
         head, _, name = key.rpartition("/")
         with self._made(_NEW) as new, self._made(head) as directory:
             fresh = f"{secrets.token_hex(16)}.{name}"
