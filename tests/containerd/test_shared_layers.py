@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -139,6 +140,33 @@ def test_a_layer_upon_one_that_containerd_unpacked_comes_from_the_store(
         with pytest.raises(LayerExistsError):
             snapshots.prepare("default/3/extract", below, {REF: LINKS[1].chain_id})
         assert found(snapshots, below, LINKS[1]).parent == below
+
+
+def test_a_layer_of_no_bytes_comes_from_the_store(folder: Path) -> None:
+    layers = [b"", LAYERS[0]]
+    with node(folder, store_with(folder, layers)) as snapshots:
+        assert pulled(snapshots, links_of(layers)) == 2
+
+
+def test_a_snapshot_that_a_kill_left_is_not_taken_for_the_layer(
+    folder: Path, shared: SharedLayers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise KilledError
+
+    with node(folder, shared) as snapshots:
+        with monkeypatch.context() as patched, pytest.raises(KilledError):
+            patched.setattr(snapshots, "_differ", SimpleNamespace(apply_diff=killed))
+            patched.setattr(snapshots, "remove", lambda _: None)
+            pulled(snapshots, LINKS[:1])
+        assert [one.kind for one in snapshots.find([])] == [SnapshotKind.ACTIVE]
+    with node(folder, shared) as snapshots:
+        with pytest.raises(LayerExistsError):
+            snapshots.prepare("default/9/extract", "", {REF: LINKS[0].chain_id})
+        assert found(snapshots, "", LINKS[0]).kind is SnapshotKind.COMMITTED
 
 
 def test_without_a_label_nothing_is_fetched(folder: Path, shared: SharedLayers) -> None:

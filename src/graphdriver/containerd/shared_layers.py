@@ -149,9 +149,10 @@ class SharedSnapshots(Snapshots):
     def _fill(self, key: str, parent: str, labels: Mapping[str, str], tar: ClosableStream) -> None:
         """Make a committed snapshot of a tar; nothing is left of it if that fails."""
         served = self.served
-        # In the namespace of the key. The first is never seen by containerd.
+        # In the namespace of the key. containerd does not look for the first, without `REF`: a kill
+        # leaves it until containerd's garbage collection.
         making, made = f"{key} (fetched)", f"{key} (shared)"
-        super().prepare(making, parent, labels)
+        super().prepare(making, parent, {name: labels[name] for name in labels.keys() - {REF}})
         try:
             snapshot = self.stat(making)
             layer, below = snapshot.layer, snapshot.parent_layer
@@ -195,6 +196,7 @@ class _Fetch:
         """
         first = self._next(seconds)
         self._piece = memoryview(first or b"")
+        self._is_over = not first
         return first is not None
 
     def read(self, n: int, /) -> bytes:
