@@ -354,7 +354,8 @@ def test_an_example_runs(example: Block, ground: Ground) -> None:
 SESSIONS = [
     (one.page, command, output)
     for one in blocks()
-    if not one.page.startswith("docs/how-to/")  # test_how_to.py compares what they print
+    # test_how_to.py and test_first_driver.py compare what these print.
+    if not one.page.startswith(("docs/how-to/", "docs/tutorial/"))
     for command, output in re.findall(
         r"^\$ (graphdriver (?:status|layers|inspect|du) .*)\n((?:(?!\$ ).*\n)+)",
         one.text,
@@ -396,12 +397,17 @@ def commands() -> list[str]:
     """Return all commands of ours that are shown: in blocks, in lines of text, and by ``--help``."""
     helps = [command.examples for command in main.COMMANDS] + [main._DESCRIPTION]
     texts = [one.text.replace("\\\n", " ") for one in blocks()] + helps
-    lines = [line.strip().removeprefix("$ ") for text in texts for line in text.splitlines()]
-    found = [line for line in lines if line.startswith("graphdriver ")]
+    found = [line for text in texts for line in typed(text) if line.startswith("graphdriver ")]
     for text in pages().values():
         prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
         found += re.findall(r"`(graphdriver [^`…]+)`", prose)
     return sorted(set(found))
+
+
+def typed(text: str) -> Sequence[str]:
+    """Return the lines of a block that a user types: all, unless some have a prompt."""
+    lines = [line.strip() for line in text.splitlines()]
+    return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")] or lines
 
 
 def words(command: str) -> Sequence[str]:

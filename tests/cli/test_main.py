@@ -20,6 +20,7 @@ NEEDED = {
     "fsck": ["/nowhere"],
     "gc": ["/nowhere"],
     "migrate": ["/nowhere", "--from=vfs", "--to=py-vfs"],
+    "share": ["ls", "/nowhere"],
     "units": ["plugin", "vfs"],
     "package": ["vfs", "--name=example/vfs:1"],
     "new": ["name"],

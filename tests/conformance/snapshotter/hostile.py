@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from graphdriver.containerd.metadata import Snapshot, SnapshotKind
 from graphdriver.driver import Mount
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from graphdriver.linux.mount import MS_BIND, mount
@@ -184,40 +185,26 @@ class _FirstLayerHasAHardLink(Hostile):
         return mounts
 
 
-class _Endless(Sequence[Any]):
-    """A list of snapshots without an end."""
+class _LongList(Hostile):
+    """Lists more snapshots than anybody has."""
 
-    def __init__(self, one: object) -> None:
-        self._one = one
-
-    def __len__(self) -> int:
-        return 1 << 40
-
-    def __getitem__(self, at: Any) -> Any:
-        return [self._one] * (at.stop - at.start) if isinstance(at, slice) else self._one
-
-    def __iter__(self) -> Iterator[Any]:
-        while True:
-            yield self._one
-
-
-class _EndlessList(Hostile):
     def changed(self, mounts: Sequence[Mount]) -> Sequence[Mount]:
         return mounts
 
-    def find(self, filters: Iterable[str]) -> Any:
-        return _Endless(super().find([])[0])
+    def find(self, filters: Iterable[str]) -> list[Snapshot]:
+        one = Snapshot(1, "x" * 100, SnapshotKind.ACTIVE, "", "", "1", {}, 0, 0, None)
+        return [one] * 100_001
 
 
 class _HugeAnswer(Hostile):
     def changed(self, mounts: Sequence[Mount]) -> Sequence[Mount]:
-        return [replace(mounts[0], options=("x" * (8 << 20),))]
+        return [replace(mounts[0], options=("x" * (17 << 20),))]
 
 
 ATTACKS += [
     Attack("a link in a child", WRITES_TO_A_CHILD, "Too many levels", _Link),
     Attack("a hard link", LOOKS_AT_A_NEW_SNAPSHOT, "is new", _FirstLayerHasAHardLink),
-    Attack("a list without an end", "metadata/list-returns-all", "over 100000", _EndlessList),
+    Attack("a list that is too long", "metadata/list-returns-all", "over 100000", _LongList),
     Attack("a huge answer", WRITES_TO_A_NEW_SNAPSHOT, "", _HugeAnswer),
 ]
 
