@@ -151,8 +151,7 @@ class OverlayLayers(ProtoDriver):
                     self._make_diff(os.path.join(directory, DIFF), parent)
                     self._layout.write(directory, link, lowers, volatile=volatile)
                     if lowers:
-                        os.mkdir(os.path.join(directory, WORK), 0o700)
-                        os.chown(os.path.join(directory, WORK), *self._owner)
+                        self._make_work(os.path.join(directory, WORK))
                     if size:
                         limit_tree([os.path.join(directory, name) for name in names], size)
                     # Link and mark come before the rename that makes the layer appear: a layer
@@ -211,10 +210,12 @@ class OverlayLayers(ProtoDriver):
 
     def make_work(self, id: str) -> None:
         """Make the work directory of a layer, unless it exists; its list of lower layers is there."""
-        work = self._layout.path(id, WORK)
         with contextlib.suppress(FileExistsError):
-            os.mkdir(work, 0o700)
-            os.chown(work, *self._owner)
+            self._make_work(self._layout.path(id, WORK))
+
+    def _make_work(self, path: str) -> None:
+        os.mkdir(path, 0o700)
+        os.chown(path, *self._owner)
 
     def _make_diff(self, path: str, parent: str) -> None:
         """Make a layer's ``diff``, with the metadata of the parent's: it is the root of the tree."""
