@@ -12,7 +12,7 @@ import errno
 import functools
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from graphdriver.driver import IDMap, ReadStream, Usage
@@ -89,21 +89,12 @@ class AppliedParts:
             BrokenStreamError: it broke off.
             OSError: it cannot be written.
         """
-        with self._new_files(id, archive) as (fd, tar_fd):
-            try:
-                record = store_layer(
-                    archive,
-                    fd,
-                    uid_maps=uid_maps,
-                    gid_maps=gid_maps,
-                    below=below,
-                    tar_fd=tar_fd,
-                )
-            except NotHeldError as error:
-                _log.info("layer %s is unpacked: %s", id, error)
-                record = self._unpack(id, error.record, below)
-        self._write_record(id, record)
-        return record.size
+
+        def unpacked(error: NotHeldError) -> Record:
+            _log.info("layer %s is unpacked: %s", id, error)
+            return self._unpack(id, error.record, below)
+
+        return self._store(id, archive, uid_maps, gid_maps, below, unpacked)
 
     def store_before_parent(
         self,
@@ -117,6 +108,23 @@ class AppliedParts:
         Arguments, result and errors are those of `store`. The image is that of a layer without a
         parent.
         """
+
+        def unpacked(error: NotHeldError) -> Record:
+            # A tar that an image cannot hold may be damaged: the unpacker tells.
+            return self._unpack_before_parent(id, error.record)
+
+        return self._store(id, archive, uid_maps, gid_maps, _nothing_below, unpacked)
+
+    def _store(
+        self,
+        id: str,
+        archive: ReadStream,
+        uid_maps: Sequence[IDMap],
+        gid_maps: Sequence[IDMap],
+        below: OpenBelow,
+        unpacked: Callable[[NotHeldError], Record],
+    ) -> int:
+        """Store a tar; ``unpacked`` unpacks what an image cannot hold."""
         with self._new_files(id, archive) as (fd, tar_fd):
             try:
                 record = store_layer(
@@ -124,12 +132,11 @@ class AppliedParts:
                     fd,
                     uid_maps=uid_maps,
                     gid_maps=gid_maps,
-                    below=_nothing_below,
+                    below=below,
                     tar_fd=tar_fd,
                 )
             except NotHeldError as error:
-                # A tar that an image cannot hold may be damaged: the unpacker tells.
-                record = self._unpack_before_parent(id, error.record)
+                record = unpacked(error)
         self._write_record(id, record)
         return record.size
 
@@ -164,8 +171,8 @@ class AppliedParts:
             OSError: it cannot be written.
         """
         record = self.record(id)
-        if record.kind is Kind.IMAGE and not record.facts:
-            return  # the image depends on its tar alone
+        if record.kind is Kind.IMAGE and not (record.facts and self._layout.lowers(id)):
+            return  # it depends on its tar alone, or there is nothing below, as when it was made
         with contextlib.ExitStack() as held:
             fd = self._layout.open_image(id, writable=True)
             held.callback(os.close, fd)
