@@ -159,7 +159,7 @@ def test_a_snapshot_that_a_kill_left_is_not_taken_for_the_layer(
 
     with node(folder, shared) as snapshots:
         with monkeypatch.context() as patched, pytest.raises(KilledError):
-            patched.setattr(snapshots, "_differ", SimpleNamespace(apply_diff=killed))
+            patched.setattr(snapshots, "_filler", SimpleNamespace(fill=killed))
             patched.setattr(snapshots, "remove", lambda _: None)
             pulled(snapshots, LINKS[:1])
         assert [one.kind for one in snapshots.find([])] == [SnapshotKind.ACTIVE]

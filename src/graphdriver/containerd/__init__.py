@@ -5,6 +5,7 @@
 - `listing`: snapshots as messages: the record of one, and the list of all.
 - `questions`: questions to a running snapshotter, both sides.
 - `snapshots`: snapshots as layers of a driver.
+- `filling`: layers' tars into them.
 - `shared_layers`: takes layers from a shared store. `publishing`: puts them there.
 - `metadata`: the records of snapshots.
 - `database`: the SQLite file that holds them.

@@ -18,18 +18,17 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from graphdriver import returned
-from graphdriver.containerd.metadata import SnapshotKind
+from graphdriver.containerd.filling import Filler
+from graphdriver.containerd.metadata import Snapshot, SnapshotKind
 from graphdriver.containerd.publishing import Publisher
 from graphdriver.containerd.snapshots import Snapshots
-from graphdriver.driver import ClosableStream, Driver, Mount, ProtoDriver
+from graphdriver.driver import ClosableStream, Mount, ProtoDriver
 from graphdriver.errors import (
     BrokenStreamError,
     GraphDriverError,
     LayerExistsError,
     LayerNotFoundError,
 )
-from graphdriver.naive import NaiveDiffDriver
 from graphdriver.shared.keys import Link, is_digest
 from graphdriver.shared.layers import SharedLayers
 from graphdriver.shared.store import NotStoredError
@@ -79,7 +78,7 @@ class SharedSnapshots(Snapshots):
         self._publisher = Publisher(self.served, shared) if publishes else None
         self._shared = shared
         self._wait = wait
-        self._differ = driver if isinstance(driver, Driver) else NaiveDiffDriver(driver)
+        self._filler = Filler(self.served)
 
     def prepare(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
         """Create an active snapshot; return its mounts.
@@ -108,7 +107,7 @@ class SharedSnapshots(Snapshots):
     def _publish(self, name: str, publisher: Publisher) -> None:
         with contextlib.suppress(LayerNotFoundError):  # removed at once
             snapshot = self.stat(name)
-            below, chain_id = self._chain_id_of(snapshot.parent), self._chain_id_of(name)
+            below, chain_id = self._chain_id_below(snapshot.parent), _chain_id_of(snapshot)
             if below is not None and chain_id:
                 publisher.publish(snapshot.layer, below, chain_id)
 
@@ -119,7 +118,7 @@ class SharedSnapshots(Snapshots):
             if self._has(parent, chain_id):
                 return True
             try:
-                below = self._chain_id_of(parent)
+                below = self._chain_id_below(parent)
                 if below is None:
                     return False
                 fetch = _Fetch(self._shared, chain_id, below, labels.get(DIFF_ID, ""))
@@ -136,15 +135,9 @@ class SharedSnapshots(Snapshots):
         filters = [f'labels."{REF}"=={chain_id},kind==committed']
         return any(one.parent == parent for one in self.find(filters))
 
-    def _chain_id_of(self, key: str) -> str | None:
-        """Return the chain ID of a committed snapshot's layers; None if it is not known."""
-        if not key:
-            return ""
-        snapshot = self.stat(key)
-        # A layer that containerd has unpacked is named by it, behind its namespace and a number.
-        chain_id = snapshot.labels.get(REF) or snapshot.key.rpartition("/")[2]
-        is_known = snapshot.kind is SnapshotKind.COMMITTED and is_digest(chain_id)
-        return chain_id if is_known else None
+    def _chain_id_below(self, parent: str) -> str | None:
+        """Return the chain ID of a parent's layers; ``""`` for no parent; None if it is not known."""
+        return _chain_id_of(self.stat(parent)) if parent else ""
 
     def _fill(self, key: str, parent: str, labels: Mapping[str, str], tar: ClosableStream) -> None:
         """Make a committed snapshot of a tar; nothing is left of it if that fails."""
@@ -158,13 +151,20 @@ class SharedSnapshots(Snapshots):
             layer, below = snapshot.layer, snapshot.parent_layer
             with served.locks.held(layer, below or None, exclusive=True):
                 served.expect_fillable(layer, below)
-                with served.filling(layer, tar) as archive:
-                    returned.size("apply_diff", self._differ.apply_diff(layer, below, archive))
+                self._filler.fill(layer, below, tar)
             super().commit(made, making, labels)
         except BaseException:
             with contextlib.suppress(GraphDriverError):
                 self.remove(making)
             raise
+
+
+def _chain_id_of(snapshot: Snapshot) -> str | None:
+    """Return the chain ID of a committed snapshot's layers; None if it is not known."""
+    # A layer that containerd has unpacked is named by it, behind its namespace and a number.
+    chain_id = snapshot.labels.get(REF) or snapshot.key.rpartition("/")[2]
+    is_known = snapshot.kind is SnapshotKind.COMMITTED and is_digest(chain_id)
+    return chain_id if is_known else None
 
 
 class _Fetch:

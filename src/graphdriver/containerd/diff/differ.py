@@ -19,12 +19,12 @@ from graphdriver.blobs.formats import (
 )
 from graphdriver.blobs.read_ahead import ReadAhead
 from graphdriver.containerd.diff.content import UNCOMPRESSED, Caller, ContentStore
+from graphdriver.containerd.filling import Filler
 from graphdriver.containerd.metadata import Snapshot, SnapshotKind
 from graphdriver.containerd.snapshots import Snapshots
-from graphdriver.driver import Driver, Mount, ReadStream
+from graphdriver.driver import Mount
 from graphdriver.errors import UnknownCallError, UnsupportedError
 from graphdriver.locks import HeldLock
-from graphdriver.naive import NaiveDiffDriver
 from graphdriver.serving.call_log import current_call
 
 _PIECE: Final = 256 << 10
@@ -53,8 +53,7 @@ class Differ:
     def __init__(self, snapshots: Snapshots, content: ContentStore) -> None:
         self._snapshots = snapshots
         self._content = content
-        driver = snapshots.served.driver
-        self._driver = driver if isinstance(driver, Driver) else NaiveDiffDriver(driver)
+        self._filler = Filler(snapshots.served)
 
     def apply(self, blob: Descriptor, mounts: Sequence[Mount], caller: Caller) -> Descriptor:
         """Fill an active snapshot with a layer.
@@ -87,17 +86,9 @@ class Differ:
             link = file.link if file else None
             with contextlib.closing(stream):
                 tar = Digested(decompressed(Digested(stream, blob.digest), compression))
-                with ReadAhead(tar) as body, served.filling(layer, body, link=link) as archive:
-                    self._fill(layer, parent, archive)
+                with ReadAhead(tar) as body:
+                    self._filler.fill(layer, parent, body, link)
         return Descriptor(TAR, tar.digest, tar.size)
-
-    def _fill(self, layer: str, parent: str, archive: ReadStream) -> None:
-        """Write a layer's tar; a snapshot without a parent may get one from Commit."""
-        later = self._snapshots.served.takes_parent_later
-        if later and not parent:
-            returned.size("apply_before_parent", later.apply_before_parent(layer, archive))
-        else:
-            returned.size("apply_diff", self._driver.apply_diff(layer, parent, archive))
 
     def diff(
         self,
@@ -130,7 +121,7 @@ class Differ:
         layer = snapshot.layer
         with (
             self._held(layer, below),
-            contextlib.closing(returned.stream(self._driver.diff(layer, below))) as stream,
+            contextlib.closing(returned.stream(self._filler.driver.diff(layer, below))) as stream,
         ):
             tar = Digested(stream)
             with ReadAhead(tar) as body:
