@@ -174,6 +174,11 @@ class Metadata:
         """Return all snapshots, by number: a parent that came with the commit may follow its child."""
         return self._find("ORDER BY s.number")
 
+    def labelled(self, name: str, value: str) -> list[Snapshot]:
+        """Return the snapshots that have this label."""
+        found = self._find("WHERE instr(s.labels, ?) ORDER BY s.number", json.dumps(value))
+        return [one for one in found if one.labels.get(name) == value]
+
     def orphans(self) -> list[str]:
         """Return the layers that may exist and belong to no snapshot."""
         with self._guard:

@@ -132,8 +132,10 @@ class SharedSnapshots(Snapshots):
         return True
 
     def _has(self, parent: str, chain_id: str) -> bool:
-        filters = [f'labels."{REF}"=={chain_id},kind==committed']
-        return any(one.parent == parent for one in self.find(filters))
+        return any(
+            one.parent == parent and one.kind is SnapshotKind.COMMITTED
+            for one in self._metadata.labelled(REF, chain_id)
+        )
 
     def _chain_id_below(self, parent: str) -> str | None:
         """Return the chain ID of a parent's layers; ``""`` for no parent; None if it is not known."""

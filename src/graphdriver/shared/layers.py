@@ -125,7 +125,7 @@ class SharedLayers:
         """
         for key in (layer_key(link.diff_id), chained_key(link.chain_id)):
             try:
-                record = parse(_whole(self.store, f"{key}{RECORD}", LIMIT).decode())
+                record = self._record(key)
                 size = self.store.size(f"{key}{IMAGE}")
             except NotStoredError:
                 continue
@@ -139,6 +139,10 @@ class SharedLayers:
                 continue
             return FoundLayer(link, key, record)
         return None
+
+    def _record(self, key: str) -> Record:
+        """Return an image's record, as the store says it; `ValueError` if it is damaged."""
+        return parse(_whole(self.store, f"{key}{RECORD}", LIMIT).decode())
 
     def tar(self, layer: FoundLayer) -> ClosableStream:
         """Return a layer's tar.
@@ -168,7 +172,7 @@ class SharedLayers:
         """
         key = stored.key.removesuffix(IMAGE)
         try:
-            record = parse(_whole(self.store, f"{key}{RECORD}", LIMIT).decode())
+            record = self._record(key)
         except NotStoredError:
             return "its record is missing"
         except ValueError as error:
