@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.soak.engines.content import Tree, base, difference, some_change
 from tests.soak.engines.disk import Disk
@@ -349,14 +350,17 @@ class Side(ABC):
 
     def note_calls(self) -> None:
         """Count the calls in the log of the process under test, and judge its errors."""
-        for line in self.log.read_text(errors="replace").splitlines():
-            if not line.startswith("{"):
-                continue
-            told = json.loads(line)
+        for told in self.told():
             if "ms" in told:
                 self.figures.calls[told["call"]] += 1
             if told["level"] in ("warning", "error"):
                 self.errors.judge_log(told["message"])
+
+    def told(self) -> Iterator[dict[str, Any]]:
+        """Read the log of the process under test, record by record."""
+        for line in self.log.read_text(errors="replace").splitlines():
+            if line.startswith("{"):
+                yield json.loads(line)
 
     def complaints(self) -> list[str]:
         """Return the lines of the log that tell of more than calls and starts."""
