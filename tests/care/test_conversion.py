@@ -1,4 +1,4 @@
-"""Layers that are brought from one driver to another."""
+"""Layers that are transferred from one driver to another."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def test_what_is_done_is_not_done_again(root: Path) -> None:
             raise Killed
 
     with pytest.raises(Killed):
-        Conversion(old.side, new).bring(old.side.home, new.home, old.layers, kill)
+        Conversion(old.side, new).transfer(old.side.home, new.home, old.layers, kill)
     image = Path(new.home, "top/layer.erofs").stat().st_ino
     with driving(old.side) as driver, mounted(driver, "build") as path:
         Path(path, "built").write_bytes(b"changed")
@@ -255,7 +255,7 @@ def test_layers_that_are_gone_meanwhile_are_removed(root: Path) -> None:
             raise Killed
 
     with pytest.raises(Killed):
-        Conversion(old.side, new).bring(old.side.home, new.home, old.layers, kill)
+        Conversion(old.side, new).transfer(old.side.home, new.home, old.layers, kill)
     convert(old.side, new, old.layers[:1])
     assert shown(new, old.layers).keys() == {"base"}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver.care.migration.migration import migrate
-from graphdriver.care.migration.new_home import BROUGHT
+from graphdriver.care.migration.new_home import TRANSFERRED
 from graphdriver.care.migration.plan import LayerKind, PlannedLayer, Side, Way
 from graphdriver.care.migration.planning import make_plan
 from graphdriver.care.migration.ways import transfer_by
@@ -55,7 +55,7 @@ def mark(root: Path) -> None:
 def test_the_driver_stays_and_nothing_is_copied(root: Path) -> None:
     plan = make_plan(dockers(root, "overlay2"), side(root, "overlay2"), keeps=False)
     assert plan.transfer.way is Way.MOVE
-    assert "2 layers have no record, and are brought over as well" in plan.notes
+    assert "2 layers have no record, and are transferred as well" in plan.notes
     plan = make_plan(dockers(root, "overlay2"), side(root, "overlay2"), keeps=True)
     assert plan.transfer.way is Way.COPY
 
@@ -151,16 +151,16 @@ def test_a_kill_between_the_new_home_and_the_journal(
 
 
 @pytest.mark.parametrize("name", ["overlay2", "vfs"])
-def test_no_daemon_starts_on_a_side_that_was_brought_over(
+def test_no_daemon_starts_on_a_side_that_was_transferred(
     root: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """What it changed there would be lost: the next run does not bring it over again."""
+    """What it changed there would be lost: the next run does not transfer it again."""
     source, target = dockers(root, "overlay2"), side(root, name)
     with killed_before(monkeypatch, Stage.SWITCHING), pytest.raises(KilledError):
         migrate(make_plan(source, target, keeps=False))
     assert is_blocked(source.home)
     # Layers that are whole are still known as such.
-    assert os.path.exists(os.path.join(Workplace(str(root)).new, BROUGHT)) == (name == "vfs")
+    assert os.path.exists(os.path.join(Workplace(str(root)).new, TRANSFERRED)) == (name == "vfs")
     migrate(make_plan(source, target, keeps=False))
     assert os.path.isdir(target.home)
-    assert not os.path.exists(os.path.join(target.home, BROUGHT))
+    assert not os.path.exists(os.path.join(target.home, TRANSFERRED))

@@ -85,9 +85,9 @@ class OldSide:
 
 
 def convert(old: Side, new: Side, layers: list[PlannedLayer]) -> list[str]:
-    """Bring all layers over; return the IDs that were told to be there."""
+    """Transfer all layers; return the IDs that were told to be there."""
     done: list[str] = []
-    Conversion(old, new).bring(old.home, new.home, layers, lambda one: done.append(one.id))
+    Conversion(old, new).transfer(old.home, new.home, layers, lambda one: done.append(one.id))
     return done
 
 

@@ -4,7 +4,7 @@ A *side* is a storage driver with its layers and the daemon's records of them. T
 until the new one has all layers; from then on no daemon can start on either until all records name the
 new side. A migration that was killed is continued by the next one.
 
-- `plan`: the two sides, the layers, what it costs, and the interface of one way to bring layers over.
+- `plan`: the two sides, the layers, what it costs, and the interface of one way to transfer layers.
 - `planning`: makes the plan.
 - `ways`: chooses the way. `moving`: by renames. `copying`: the old side stays.
 - `conversion`: the way between two drivers, by tars. `homes`: the homes of both, served in this

@@ -41,7 +41,7 @@ _STORES: Final = "erofs"
 
 
 class Conversion:
-    """Brings layers to another driver.
+    """Transfers layers to another driver.
 
     Args:
         source: the old side.
@@ -97,17 +97,17 @@ class Conversion:
 
     # --- the work ---------------------------------------------------------------------------------
 
-    def bring(
+    def transfer(
         self,
         source: str,
         target: str,
         layers: Sequence[PlannedLayer],
         done: Callable[[PlannedLayer], None],
     ) -> None:
-        """Bring layers over; see `graphdriver.care.migration.plan.Transfer`."""
+        """Transfer layers; see `graphdriver.care.migration.plan.Transfer`."""
         parents = {one.parent for one in layers}
         with self._reading(source) as old, self._writing(target) as new:
-            # Another layer may have changed since it was brought, if a daemon ran meanwhile.
+            # Another layer may have changed since it was transferred, if a daemon ran meanwhile.
             new.keep_only({one.id for one in layers if one.kind is LayerKind.IMAGE})
             for layer in layers:
                 if layer.kind is not LayerKind.UNRECORDED and layer.id not in new:

@@ -59,14 +59,14 @@ class CopyTransfer:
         written = sum(layer.size or 0 for layer in copied)
         return Estimate(how, quick + written / _RATE, written)
 
-    def bring(
+    def transfer(
         self,
         source: str,
         target: str,
         layers: Sequence[PlannedLayer],
         done: Callable[[PlannedLayer], None],
     ) -> None:
-        """Copy all layers; see `Transfer.bring`."""
+        """Copy all layers; see `Transfer.transfer`."""
         own, is_dockers = self._own, self._target.is_built_in
         group = group_of(self._target.data_root)
         # A daemon may have run after a kill: it may have removed layers, and written to all that are

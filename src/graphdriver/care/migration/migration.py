@@ -3,10 +3,10 @@
 The order of steps, each on disk before the next:
 
 1. The journal, and a block in the place of the new home.
-2. The layers are brought into a home that nobody uses yet. A transfer that takes them out of the old
-   home first puts that one aside, so that no daemon starts on a part of it.
+2. The layers are transferred into a home that nobody uses yet. A transfer that takes them out of the
+   old home first puts that one aside, so that no daemon starts on a part of it.
 3. The old home is put aside. Before the next step: a daemon that ran on it later would change layers
-   that are not brought over again.
+   that are not transferred again.
 4. The journal says that all layers are there.
 5. The new home gets what its driver expects besides layers.
 6. The records get the new side's name.
@@ -43,7 +43,7 @@ def migrate(plan: Plan, done: Callable[[PlannedLayer], None] = lambda layer: Non
         done: called with each layer that is in the new home.
 
     Raises:
-        GraphDriverError: a layer cannot be brought over, or a record cannot be read.
+        GraphDriverError: a layer cannot be transferred, or a record cannot be read.
         OSError: something cannot be read or written.
     """
     source, target, transfer = plan.source, plan.target, plan.transfer
@@ -53,13 +53,13 @@ def migrate(plan: Plan, done: Callable[[PlannedLayer], None] = lambda layer: Non
         place.expect_exchanges()
         journal = Journal(source, target, transfer.way, plan.keeps)
         place.write(journal)
-    if journal.stage is Stage.BRINGING:
+    if journal.stage is Stage.TRANSFERRING:
         with _syncing(source.data_root, source.records) as sync:
             place.block(target.home)
             if transfer.way is Way.MOVE:
                 place.put_aside(source.home)
             old = place.old if is_blocked(source.home) else source.home
-            transfer.bring(old, place.new, plan.layers, done)
+            transfer.transfer(old, place.new, plan.layers, done)
             sync()
         place.put_aside(source.home)
         journal = replace(journal, stage=Stage.SWITCHING)

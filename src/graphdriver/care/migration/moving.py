@@ -41,14 +41,14 @@ class MoveTransfer:
         """Return what it costs; see `Transfer.estimate`."""
         return Estimate("renamed; no data is copied", _SYNC + _RENAME * len(layers), 0)
 
-    def bring(
+    def transfer(
         self,
         source: str,
         target: str,
         layers: Sequence[PlannedLayer],
         done: Callable[[PlannedLayer], None],
     ) -> None:
-        """Rename all layers; see `Transfer.bring`. What else is in the old home stays there."""
+        """Rename all layers; see `Transfer.transfer`. What else is in the old home stays there."""
         is_between = self._source.is_built_in != self._target.is_built_in
         if self._own and is_between and has_another_layout(self._own):
             parents = {layer.id: layer.parent for layer in layers}

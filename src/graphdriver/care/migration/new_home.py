@@ -1,7 +1,7 @@
 """A home that is being filled by a migration: each layer in it is whole and on disk, or made again.
 
-``HOME/.graphdriver/brought`` has the layers that are whole, one in each line. A line is written after
-its layer is on disk. `finish` removes the file when the journal of the migration says that all
+``HOME/.graphdriver/transferred`` has the layers that are whole, one in each line. A line is written
+after its layer is on disk. `finish` removes the file when the journal of the migration says that all
 layers are there: a migration that was killed before does not do them again.
 """
 
@@ -28,7 +28,7 @@ from graphdriver.linux import xattr
 from graphdriver.serving.home_contents import OWN
 from graphdriver.serving.served_home import ServedHome, read_to_end
 
-BROUGHT: Final = f"{OWN}/brought"
+TRANSFERRED: Final = f"{OWN}/transferred"
 
 _LIST_LIMIT: Final = 64 << 20
 """The most bytes of the list that are read."""
@@ -71,11 +71,11 @@ class NewHome:
     def __init__(self, served: ServedHome) -> None:
         self.driver = driver_in(served)
         self._served = served
-        self._list = os.path.join(served.path, BROUGHT)
-        self._brought = self._read()
+        self._list = os.path.join(served.path, TRANSFERRED)
+        self._transferred = self._read()
 
     def __contains__(self, id: str) -> bool:
-        return id in self._brought
+        return id in self._transferred
 
     def _read(self) -> set[str]:
         try:
@@ -91,9 +91,9 @@ class NewHome:
             GraphDriverError: one cannot be removed.
             OSError: likewise.
         """
-        kept = {id for id in self._brought.intersection(ids) if self.driver.exists(id)}
+        kept = {id for id in self._transferred.intersection(ids) if self.driver.exists(id)}
         # Before the removals: no line may name a layer of which only half is there.
-        self._brought = kept
+        self._transferred = kept
         write_whole(self._list, "".join(f"{id}\n" for id in sorted(kept)), 0o600)
         for id in unneeded(self._parents(), kept):
             self._served.remove(id)
@@ -169,13 +169,13 @@ class NewHome:
             os.fsync(fd)
         finally:
             os.close(fd)
-        self._brought.add(id)
+        self._transferred.add(id)
 
 
 def finish(home: str) -> None:
     """Remove what tells which layers are whole, since all are; succeed if that was done before."""
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(os.path.join(home, BROUGHT))
+        os.unlink(os.path.join(home, TRANSFERRED))
 
 
 def _copy_root(old: str, new: str) -> None:

@@ -1,4 +1,4 @@
-"""The plan of a migration: two sides, the layers between them, and one way to bring these over."""
+"""The plan of a migration: two sides, the layers between them, and one way to transfer these."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class LayerKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class PlannedLayer:
-    """A layer that is brought over. It keeps its ID.
+    """A layer that is transferred. It keeps its ID.
 
     Attributes:
         id: the layer.
@@ -76,7 +76,7 @@ class PlannedLayer:
 
 
 class Way(enum.Enum):
-    """How layers are brought over."""
+    """How layers are transferred."""
 
     MOVE = "move"
     """The driver stays, and layers are taken out of the old home."""
@@ -88,7 +88,7 @@ class Way(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What it costs to bring the layers over.
+    """What it costs to transfer the layers.
 
     Attributes:
         how: in words, for people: ``renamed``, ``copied, sharing unchanged blocks``.
@@ -103,7 +103,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A layer that cannot be brought over.
+    """A layer that cannot be transferred.
 
     Attributes:
         layer: the layer.
@@ -115,7 +115,7 @@ class Refusal:
 
 
 class Transfer(Protocol):
-    """One way to bring layers from one home into another."""
+    """One way to transfer layers from one home into another."""
 
     @property
     def way(self) -> Way:
@@ -123,21 +123,21 @@ class Transfer(Protocol):
         ...
 
     def refused(self, layers: Sequence[PlannedLayer]) -> Iterable[Refusal]:
-        """Yield the layers that it cannot bring over; nothing is written."""
+        """Yield the layers that it cannot transfer; nothing is written."""
         ...
 
     def estimate(self, layers: Sequence[PlannedLayer]) -> Estimate:
         """Return what it costs; nothing is written."""
         ...
 
-    def bring(
+    def transfer(
         self,
         source: str,
         target: str,
         layers: Sequence[PlannedLayer],
         done: Callable[[PlannedLayer], None],
     ) -> None:
-        """Bring layers over. No daemon runs, and nothing is mounted in either home.
+        """Transfer layers. No daemon runs, and nothing is mounted in either home.
 
         It may be killed at any call, and is called again then, with the same homes. Except with
         `Way.MOVE` a daemon may have run on the old home meanwhile: a layer that is not
@@ -153,7 +153,7 @@ class Transfer(Protocol):
             done: called with each layer that is there, for the progress.
 
         Raises:
-            GraphDriverError: a layer cannot be brought over.
+            GraphDriverError: a layer cannot be transferred.
             OSError: the homes cannot be read or written.
         """
         ...
@@ -171,8 +171,8 @@ class Plan:
         layers: all layers of the old side, parents before their children.
         images: how many images the old side has.
         containers: the IDs of its containers.
-        estimate: what it costs to bring the layers over.
-        refused: layers that cannot be brought over; if there are any, nothing is done.
+        estimate: what it costs to transfer the layers.
+        refused: layers that cannot be transferred; if there are any, nothing is done.
         notes: what people should know first, one sentence each.
     """
 

@@ -81,15 +81,15 @@ def make_plan(
     _expect_idle(source, records, containers)
     journal = place.journal()
     layers: list[PlannedLayer] = []
-    if journal is None or journal.stage is Stage.BRINGING:
+    if journal is None or journal.stage is Stage.TRANSFERRING:
         layers = [*_layers(source, target, records, place)]
         if not is_blocked(source.home):
             layers = [*_surveyed(source, layers, looked)]
     way = journal.way if journal else way_over(source, target, layers, keeps=keeps)
     transfer = transfer_by(way, source, target)
-    brought = layers
+    transferred = layers
     if way is Way.CONVERT:
-        brought = [one for one in layers if one.kind is not LayerKind.UNRECORDED]
+        transferred = [one for one in layers if one.kind is not LayerKind.UNRECORDED]
     return Plan(
         source,
         target,
@@ -106,8 +106,8 @@ def make_plan(
         ),
         tuple(one.id for one in containers),
         transfer.estimate(layers),
-        (*_incomplete(source, brought), *transfer.refused(layers)),
-        (*_notes(source, target, layers, brought, records, keeps=keeps),),
+        (*_incomplete(source, transferred), *transfer.refused(layers)),
+        (*_notes(source, target, layers, transferred, records, keeps=keeps),),
     )
 
 
@@ -277,7 +277,7 @@ def _notes(
     source: Side,
     target: Side,
     layers: Sequence[PlannedLayer],
-    brought: Sequence[PlannedLayer],
+    transferred: Sequence[PlannedLayer],
     records: EngineRecords,
     *,
     keeps: bool,
@@ -311,7 +311,7 @@ def _notes(
             " from then on, since a container is on one storage driver"
         )
     if strangers := [layer for layer in layers if layer.kind is LayerKind.UNRECORDED]:
-        and_they = "are brought over as well" if strangers[0] in brought else "are left behind"
+        and_they = "are transferred as well" if strangers[0] in transferred else "are left behind"
         yield f"{len(strangers)} layers have no record, and {and_they}"
     if marked := sum(1 for layer in layers if layer.unfollowed):
         yield (

@@ -1,4 +1,4 @@
-"""The choice of the way in which the layers of one side are brought to the other."""
+"""The choice of the way in which the layers of one side are transferred to the other."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def way_over(source: Side, target: Side, layers: Sequence[PlannedLayer], *, keep
 
 
 def transfer_by(way: Way, source: Side, target: Side) -> Transfer:
-    """Return what brings layers over in one way.
+    """Return what transfers layers in one way.
 
     Raises:
         UnsupportedError: there is no such way between these sides.

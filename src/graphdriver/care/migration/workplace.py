@@ -35,8 +35,8 @@ _BLOCK: Final = "/dev/null/interrupted-migration-run-graphdriver-migrate-again"
 class Stage(enum.Enum):
     """How far a migration is."""
 
-    BRINGING = "bringing"
-    """Layers are brought over; the daemon's records name the old side."""
+    TRANSFERRING = "transferring"
+    """Layers are transferred; the daemon's records name the old side."""
     SWITCHING = "switching"
     """The new home has all layers and is on disk; the records are changed."""
     ENDING = "ending"
@@ -50,7 +50,7 @@ class Journal:
     Attributes:
         source: the old side.
         target: the new side.
-        way: how layers are brought over.
+        way: how layers are transferred.
         keeps: whether the old side's layers stay.
         stage: how far it is.
     """
@@ -59,7 +59,7 @@ class Journal:
     target: Side
     way: Way
     keeps: bool
-    stage: Stage = Stage.BRINGING
+    stage: Stage = Stage.TRANSFERRING
 
 
 class Workplace:
