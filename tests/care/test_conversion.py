@@ -7,6 +7,9 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +25,9 @@ from graphdriver.conformance.plugin import tars
 from graphdriver.driver import IDMap, mounted
 from graphdriver.drivers.docker_homes import docker_home
 from graphdriver.errors import GraphDriverError, LayerDamagedError
+from graphdriver.files.runtime_directory import RUNTIME
 from graphdriver.layer.pack import pack
+from tests.support.command import environment
 from tests.support.long import times
 from tests.support.overlays import mounted_overlay, opened
 from tests.support.sides import OldSide, convert, driving, seen, shown, side
@@ -201,7 +206,7 @@ def test_nothing_in_a_home_of_dockers_own_is_written(root: Path) -> None:
     assert seen(docker.home) == expected
 
 
-def test_a_renamed_directory_that_our_mounts_do_not_show_is_brought_over(root: Path) -> None:
+def test_a_renamed_directory_that_our_mounts_do_not_show_is_transferred(root: Path) -> None:
     """The marks of ``redirect_dir`` and ``metacopy`` are followed, and are gone in the new home."""
     old = old_side(root, "overlay2")
     home = Path(old.side.home)
@@ -218,6 +223,29 @@ def test_a_renamed_directory_that_our_mounts_do_not_show_is_brought_over(root: P
     new = old.beside(root / "new", "overlay2")
     convert(docker, new, old.layers)
     assert shown(new, old.layers)["c"] == before
+
+
+def test_a_killed_reader_of_dockers_own_home_leaves_nothing_after_the_next(root: Path) -> None:
+    docker = without_our_files(old_side(root, "overlay2"))
+
+    def points() -> list[Path]:
+        return [*Path(RUNTIME, "read").glob(f"*{root.name}*")]
+
+    reader = f"""
+import os
+from graphdriver.drivers.docker_homes import docker_home
+from graphdriver.linux.namespaces import unshare_mounts
+
+unshare_mounts()
+docker_home("overlay2", {docker.home!r}).get("c", "")
+os.kill(os.getpid(), 9)
+"""
+    killed = subprocess.run([sys.executable, "-c", reader], env=environment())
+    assert killed.returncode == -signal.SIGKILL
+    assert len(points()) == 1
+    with mounted(docker_home("overlay2", docker.home), "c") as tree:
+        assert os.listdir(tree)
+    assert points() == []
 
 
 # --- interruptions --------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Homes of Docker's own storage drivers, only read: each layer as Docker shows it.
 
-Nothing in such a home is written, not even by a mount: an overlay is mounted elsewhere, read-only.
+Nothing in such a home is written, not even by a mount: an overlay is mounted below
+``/run/graphdriver/read``, read-only.
 
 - overlay2: ``ID/diff`` on the layers that ``ID/lower`` lists. Docker leaves ``redirect_dir`` and
   ``metacopy`` to the kernel, whose defaults a distribution or an administrator may have changed. So an
@@ -14,7 +15,6 @@ The source of these rules is moby's ``daemon/graphdriver/{overlay2,vfs,btrfs}``.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -24,12 +24,16 @@ from graphdriver.drivers.overlay.kernel_mounter import KernelMounter
 from graphdriver.drivers.overlay.layout import DIFF, Layout
 from graphdriver.drivers.overlay.mounter import Overlay
 from graphdriver.errors import LayerNotFoundError, UnsupportedError
-from graphdriver.files.directories import opened
+from graphdriver.files.directories import make_directories, make_own, opened
+from graphdriver.files.runtime_directory import RUNTIME, file_name
 from graphdriver.layer.overlay.pack import UpperPacker
 from graphdriver.layer.overlay.unfollowed import survey
 from graphdriver.layer.overlay.whiteout import USER
 from graphdriver.linux.mount import unmount
 from graphdriver.naive import NaiveDiffDriver
+
+_POINTS: Final = f"{RUNTIME}/read"
+"""Where layers are mounted."""
 
 _FOLLOWING: Final = ("redirect_dir=on", "metacopy=on")
 
@@ -109,7 +113,10 @@ class OverlayTrees(_Unchangeable):
 
     def _mount(self, id: str, lowers: list[str]) -> str:
         """Mount a layer, and return where."""
-        point = tempfile.mkdtemp(prefix="graphdriver-")
+        # The same one each time: what a killed process left is used again, and removed.
+        point = os.path.join(_POINTS, file_name(self._layout.path(id)))
+        make_directories(_POINTS, 0o700)
+        make_own(point, 0o700)
         target = os.path.relpath(os.path.realpath(point), self._layout.home)
         # In a user namespace overlayfs follows neither, and its layers have no such marks.
         following = () if self._mounter.marks == USER else _FOLLOWING
