@@ -90,11 +90,11 @@ def _time(text: str) -> float:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from graphdriver.shared.directory import DirectoryStore
     from graphdriver.shared.layers import SharedLayers
+    from graphdriver.shared.opening import open_store
 
     _check(arguments)
-    with contextlib.closing(DirectoryStore(os.path.abspath(arguments.store))) as store:
+    with contextlib.closing(open_store(arguments.store)) as store:
         shared = SharedLayers(store)
         try:
             match arguments.action:

@@ -60,8 +60,8 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--shared",
-        metavar="DIR",
-        help="a directory with layers of all nodes (graphdriver share): a pull takes from there what is"
+        metavar="STORE",
+        help="a store with layers of all nodes (graphdriver share): a pull takes from there what is"
         " there",
     )
     parser.add_argument(
@@ -74,7 +74,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--publish",
         action="store_true",
-        help="put layers that are pulled from elsewhere into the directory of --shared",
+        help="put layers that are pulled from elsewhere into the store of --shared",
     )
     parser.add_argument("--group", help="a group, by name or number, that may call it besides root")
     configure_options(parser)
@@ -207,14 +207,14 @@ def _snapshots(driver: ProtoDriver, root: str, arguments: argparse.Namespace) ->
     """Return the snapshots, with a shared store if there is one."""
     from graphdriver.containerd.shared_layers import SharedSnapshots
     from graphdriver.containerd.snapshots import Snapshots
-    from graphdriver.shared.directory import DirectoryStore
     from graphdriver.shared.layers import SharedLayers
+    from graphdriver.shared.opening import open_store
 
     if not arguments.shared:
         if arguments.publish:
-            raise MalformedRequestError("--publish needs --shared DIR")
+            raise MalformedRequestError("--publish needs --shared STORE")
         return Snapshots(driver, root, arguments.opt)
-    store = DirectoryStore(os.path.abspath(arguments.shared))
+    store = open_store(arguments.shared)
     return SharedSnapshots(
         driver,
         root,

@@ -18,6 +18,7 @@ else writes to, costs time, and shows nobody another layer.
 
 - `keys`: the names of objects, and links.
 - `store`: what a store can do.
+- `opening`: which kind of store an address names.
 - `directory`: a store in a directory.
 - `layers`: puts layers into a store, finds them and checks them.
 """

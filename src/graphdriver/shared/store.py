@@ -75,3 +75,7 @@ class Store(Protocol):
     def remove(self, key: str) -> None:
         """Remove an object; succeed if there is none."""
         ...
+
+    def close(self) -> None:
+        """Close what the store holds open."""
+        ...
