@@ -18,13 +18,14 @@ UUID = bytes(range(16))
 
 
 def write_image(layer: Layer, place: Place, directory: Path) -> Index:
-    """Write a layer's image as ``image``, and its tar as ``tar`` if that is a file of its own."""
+    """Write a layer's image as ``image``, and its tar as ``tar`` if that is in another file."""
     fd = os.open(directory / "image", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        if place is Place.OWN_FILE:
-            (directory / "tar").write_bytes(layer.tar)
-        else:
+        if place is Place.BEHIND_TAR:
             os.pwrite(fd, layer.tar, HEAD)
+        else:
+            head = bytes(HEAD if place is Place.BEHIND_HEAD else 0)
+            (directory / "tar").write_bytes(head + layer.tar)
         os.pwrite(fd, layer.copied, copied_start(place, len(layer.tar)))
         done = write_index(
             layer.root,
@@ -45,7 +46,7 @@ def mounted(directory: Path, place: Place, *, by_loop: bool = True) -> Iterator[
     """Mount the image in a directory, by loop devices or from the files; yield the open root."""
     target = directory / "mounted"
     target.mkdir(exist_ok=True)
-    names = {"source": "image"} | ({"device": "tar"} if place is Place.OWN_FILE else {})
+    names = {"source": "image"} | ({} if place is Place.BEHIND_TAR else {"device": "tar"})
     with contextlib.ExitStack() as opened:
         settings: list[tuple[str, str | None]] = [("ro", None)]
         for setting, name in names.items():

@@ -19,7 +19,7 @@ from graphdriver.errors import BrokenStreamError, GraphDriverError
 from graphdriver.layer.erofs.copied import CopiedData
 from graphdriver.layer.erofs.index import HEAD
 from graphdriver.layer.erofs.record import Kind, Record
-from graphdriver.layer.erofs.store import NotHeldError, store_layer, stored_tar
+from graphdriver.layer.erofs.store import NotHeldError, index_beside, store_layer, stored_tar
 from tests.layer.erofs.both_ways import BothWays
 from tests.support.filesystems import loop
 from tests.support.pieces import Pieces
@@ -354,3 +354,76 @@ def test_a_real_tree_is_shown_as_it_is_unpacked(both: BothWays, dialect: str) ->
     assert both.apply(done.stdout) == "held"
     both.same()
     assert both.records[0].inodes > 1000
+
+
+# --- the index of a tar that is in another image ---------------------------------------------------
+
+
+class Reads:
+    """Counts the bytes that are read from files."""
+
+    def __init__(self, patched: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self._pread = os.pread
+        patched.setattr(os, "pread", self.read)
+
+    def read(self, fd: int, n: int, at: int) -> bytes:
+        piece = self._pread(fd, n, at)
+        self.count += len(piece)
+        return piece
+
+
+def beside(record: Record, image: int, tmp_path: Path) -> tuple[Record, bytes]:
+    """Return the record and the bytes of an index of its own for the tar of an image."""
+    fd = os.open(tmp_path, os.O_RDWR | os.O_TMPFILE)
+    try:
+        return index_beside(record, fd, below=nothing_below, image_fd=image), content(fd)
+    finally:
+        os.close(fd)
+
+
+def test_of_a_tar_in_another_image_only_headers_are_read(
+    file: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = [tars.file(b"small%d" % number, b"s" * number) for number in range(40)]
+    record = held(tars.tar(ROOT, *small, tars.file(b"large", bytes(20 << 20) + b"!")), file)
+    reads = Reads(monkeypatch)
+    found, _ = beside(record, file, tmp_path)
+    assert found == record
+    assert reads.count < 1 << 20
+
+
+@pytest.mark.parametrize("more", [b"", b"behind the end"], ids=["whole", "more behind its end"])
+def test_an_index_beside_is_the_same_wherever_the_tar_is(
+    more: bytes, file: int, tmp_path: Path
+) -> None:
+    sparse = tars.tar(ROOT, tars.file(b"a", b"a" * 700), tars.directory(b"d"), tars.file(b"d/b"))
+    record = held(sparse + more, file)
+    _, index = beside(record, file, tmp_path)
+    own = os.open(tmp_path, os.O_RDWR | os.O_TMPFILE)
+    (tmp_path / "tar").write_bytes(sparse + more)
+    with open(tmp_path / "tar", "rb") as tar:
+        store_layer(tar, own, below=nothing_below, tar_fd=tar.fileno())
+    assert index[HEAD:] == content(own)[HEAD:]
+    os.close(own)
+
+
+@pytest.mark.parametrize("cut", [700, 5000, 9000])
+def test_a_tar_in_another_image_that_is_cut_is_an_error(
+    cut: int, file: int, tmp_path: Path
+) -> None:
+    record = held(tars.tar(ROOT, tars.file(b"a", b"a" * 9000), tars.file(b"b")), file)
+    os.ftruncate(file, cut)
+    with pytest.raises(BrokenStreamError):
+        beside(record, file, tmp_path)
+
+
+def test_a_tar_in_another_image_with_hidden_bytes_behind_a_file_is_not_held(
+    file: int, tmp_path: Path
+) -> None:
+    tar = tars.tar(ROOT, tars.file(b"a", b"a" * 9000), tars.file(b"b"))
+    record = held(tar, file)
+    end = tar.rindex(b"a" * 100) + 101
+    os.pwrite(file, b"!", HEAD + end)
+    with pytest.raises(NotHeldError, match="padding"):
+        beside(record, file, tmp_path)

@@ -18,7 +18,8 @@ An image is one file (`index.Place.BEHIND_TAR`)::
 Or the index is in a file of its own, the same without the tar (`index.Place.OWN_FILE`). The tar is
 then the image's device 1: the device table, behind the superblock, says that its blocks are numbered
 from 2^31, behind those of any index. The data of one file are never in both: Linux 6.18 reads such
-files wrong (`index`).
+files wrong (`index`). The second file may also be another image with this tar
+(`index.Place.BEHIND_HEAD`): nothing of its index is used then, and the device begins 8 blocks earlier.
 
 The format is in the kernel's fs/erofs/erofs_fs.h and Documentation/filesystems/erofs.rst. This is what
 we write of it:

@@ -32,6 +32,8 @@ class Place(enum.Enum):
     """In one file: head, tar, copied data, index."""
     OWN_FILE = "own file"
     """Head, copied data, index; the tar is a second file, the image's device 1."""
+    BEHIND_HEAD = "behind the head of another image"
+    """The same, and the tar is where `BEHIND_TAR` has it: the second file is another image."""
 
 
 class Index(NamedTuple):
@@ -96,6 +98,7 @@ class _Writer:
         copied = copied_start(place, tar_size)
         tar = HEAD // BLOCK if place is Place.BEHIND_TAR else _TAR_AS_DEVICE
         self._first_blocks = {Area.TAR: tar, Area.COPIED: copied // BLOCK}
+        self._before_tar = HEAD // BLOCK if place is Place.BEHIND_HEAD else 0
         self._start = copied + _rounded(copied_size)
         self._numbers_from = self._start - BLOCK
         self._shared: dict[int, int] = {}
@@ -123,8 +126,9 @@ class _Writer:
     def _check_numbers(self, size: int) -> None:
         """Check that blocks can be numbered; raise UnsupportedError otherwise."""
         most = [(size, structures.BLOCKS_MAX)]
-        if self._place is Place.OWN_FILE:
-            most = [(size, _TAR_AS_DEVICE), (self._sizes[Area.TAR], _TAR_AS_DEVICE - 1)]
+        if self._place is not Place.BEHIND_TAR:
+            device = _TAR_AS_DEVICE - self._before_tar
+            most = [(size, device), (self._sizes[Area.TAR], _TAR_AS_DEVICE - 1)]
         for found, blocks in most:
             if found > blocks * BLOCK:
                 raise UnsupportedError(
@@ -133,9 +137,10 @@ class _Writer:
 
     def _write_head(self, size: int, uuid: bytes) -> None:
         device = None
-        if self._place is Place.OWN_FILE:
-            tar_blocks = _rounded(self._sizes[Area.TAR]) // BLOCK
-            device = structures.Device(tar_blocks, _TAR_AS_DEVICE)
+        if self._place is not Place.BEHIND_TAR:
+            # So the tar's own blocks have the same numbers, whatever is before them in the device.
+            blocks = self._before_tar + _rounded(self._sizes[Area.TAR]) // BLOCK
+            device = structures.Device(blocks, _TAR_AS_DEVICE - self._before_tar)
         head = structures.head(
             root=_ROOT,
             inodes=self._count,

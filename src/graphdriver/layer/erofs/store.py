@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from graphdriver.driver import IDMap, ReadStream
 from graphdriver.errors import BrokenStreamError, GraphDriverError
@@ -18,7 +19,7 @@ from graphdriver.layer.erofs.bounds import Budget, CannotHoldError
 from graphdriver.layer.erofs.builder import LayerBuilder
 from graphdriver.layer.erofs.index import HEAD, Place, copied_start, write_index
 from graphdriver.layer.erofs.record import Kind, Record, image_uuid
-from graphdriver.layer.erofs.stored_tar import StoredTar, TarSums
+from graphdriver.layer.erofs.stored_tar import StoredHeaders, StoredTar, TarSums
 from graphdriver.layer.erofs.storing_stream import StoringStream
 from graphdriver.layer.tar.reader import TarReader
 from graphdriver.layer.write.refusals import Losses
@@ -73,8 +74,9 @@ def store_layer(
     """
     try:
         os.lseek(file_fd, HEAD, os.SEEK_SET)
+        tar = _TarFile(Place.BEHIND_TAR, file_fd) if tar_fd is None else _own_file(tar_fd)
         with StoringStream(archive, file_fd if tar_fd is None else None) as stream:
-            return _store(stream, file_fd, tar_fd, tuple(uid_maps), tuple(gid_maps), below)
+            return _store(stream, file_fd, tar, tuple(uid_maps), tuple(gid_maps), below)
     except OSError as error:
         raise GraphDriverError(
             f"the layer's tar cannot be stored: {error_text(error, file_fd)}"
@@ -108,7 +110,7 @@ def index_again(
             return _store(
                 _StoredStream(stream, sums),
                 file_fd,
-                tar_fd,
+                _TarFile(Place.BEHIND_TAR, file_fd) if tar_fd is None else _own_file(tar_fd),
                 record.uid_maps,
                 record.gid_maps,
                 below,
@@ -116,6 +118,39 @@ def index_again(
     except OSError as error:
         raise GraphDriverError(
             f"the layer's tar cannot be stored: {error_text(error, file_fd)}"
+        ) from error
+
+
+def index_beside(record: Record, file_fd: int, *, below: OpenBelow, image_fd: int) -> Record:
+    """Write the index alone of a tar that is in another image; of the tar, read the headers only.
+
+    So the record's checksums are taken as they are. Whoever needs to know that the tar has them reads
+    all of it.
+
+    Args:
+        record: the record of the other image; its maps of owners are those of the new index.
+        file_fd: an empty file for the index, open for reading and writing; borrowed.
+        below: opens the layers below; as for `store_layer`.
+        image_fd: the other image; only read; borrowed.
+
+    Returns:
+        The record of the index, which says where the tar is in the other image.
+
+    Raises:
+        NotHeldError: an image cannot hold the layer; see `store_layer`.
+        BrokenStreamError: the other image is cut off.
+        GraphDriverError: the file cannot be written, or the other image cannot be read.
+    """
+    tar = _TarFile(Place.BEHIND_HEAD, image_fd)
+    sums = TarSums(record.tar_size, record.sha256, record.pieces)
+    stream = StoredHeaders(image_fd, HEAD, record.tar_size)
+    try:
+        return _store(
+            _StoredHeaders(stream, sums), file_fd, tar, record.uid_maps, record.gid_maps, below
+        )
+    except OSError as error:
+        raise GraphDriverError(
+            f"the layer's index cannot be made: {error_text(error, file_fd)}"
         ) from error
 
 
@@ -132,7 +167,7 @@ def stored_tar(record: Record, file_fd: int) -> StoredTar:
 def _store(
     stream: StoringStream | _StoredStream,
     fd: int,
-    tar_fd: int | None,
+    tar: _TarFile,
     uid_maps: tuple[IDMap, ...],
     gid_maps: tuple[IDMap, ...],
     open_below: OpenBelow,
@@ -153,7 +188,7 @@ def _store(
                 raise CannotHoldError("the padding behind a file is not zeros")
             builder.finish()
             sums = stream.finish()
-            inodes = _write_image(fd, tar_fd, builder, below, sums)
+            inodes = _write_image(fd, tar, builder, below, sums)
             changed_size = builder.changed_size()
             root_opaque, facts = builder.root.is_opaque, below.facts
     except BrokenStreamError:
@@ -162,11 +197,11 @@ def _store(
     except (CannotHoldError, GraphDriverError) as error:
         kind, reason, size, facts = Kind.TREE, str(error), 0, {}
         sums = stream.finish()
-        os.ftruncate(fd, HEAD + sums.size if tar_fd is None else 0)
+        os.ftruncate(fd, HEAD + sums.size if tar.place is Place.BEHIND_TAR else 0)
     record = Record(
         uid_maps=uid_maps,
         gid_maps=gid_maps,
-        tar_offset=HEAD if tar_fd is None else 0,
+        tar_offset=tar.start,
         tar_size=sums.size,
         sha256=sums.sha256,
         pieces=sums.pieces,
@@ -184,18 +219,15 @@ def _store(
 
 
 def _write_image(
-    fd: int, tar_fd: int | None, builder: LayerBuilder, below: LayersBelow, sums: TarSums
+    fd: int, tar: _TarFile, builder: LayerBuilder, below: LayersBelow, sums: TarSums
 ) -> int:
     """Write copied data and index; return how many inodes there are."""
-    place, tar, tar_start = Place.BEHIND_TAR, fd, HEAD
-    if tar_fd is not None:
-        place, tar, tar_start = Place.OWN_FILE, tar_fd, 0
-    start = copied_start(place, sums.size)
-    copied_size = builder.write_copied(fd, start, tar, tar_start)
+    start = copied_start(tar.place, sums.size)
+    copied_size = builder.write_copied(fd, start, tar.fd, tar.start)
     index = write_index(
         builder.root,
         fd,
-        place,
+        tar.place,
         tar_size=sums.size,
         copied_size=copied_size,
         uuid=image_uuid(sums.sha256),
@@ -203,16 +235,40 @@ def _write_image(
     return index.inodes
 
 
+class _TarFile(NamedTuple):
+    """The file with the tar, and where it is in it."""
+
+    place: Place
+    fd: int
+
+    @property
+    def start(self) -> int:
+        """Where the tar begins in the file, in bytes."""
+        return 0 if self.place is Place.OWN_FILE else HEAD
+
+
+def _own_file(fd: int) -> _TarFile:
+    return _TarFile(Place.OWN_FILE, fd)
+
+
 class _StoredStream:
     """A stored tar in the place of one that is stored while it is read."""
 
-    def __init__(self, stream: StoredTar, sums: TarSums) -> None:
+    def __init__(self, stream: ReadStream, sums: TarSums) -> None:
         self.read = stream.read
         self._sums = sums
 
     def finish(self) -> TarSums:
         """Return the checksums of the tar, which was read to its end when it was stored."""
         return self._sums
+
+
+class _StoredHeaders(_StoredStream):
+    """The same, of a tar of which only the headers are read."""
+
+    def __init__(self, stream: StoredHeaders, sums: TarSums) -> None:
+        super().__init__(stream, sums)
+        self.skip = stream.skip
 
 
 class _DelayedLosses(Losses):

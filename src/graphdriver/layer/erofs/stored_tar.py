@@ -25,6 +25,9 @@ from graphdriver.errors import BrokenStreamError
 PIECE: Final = 256 << 10
 """How many bytes of a tar have one checksum; the last piece may have fewer."""
 
+_LEAST_AHEAD: Final = 4096
+"""How many bytes are read at once where headers and data alternate."""
+
 _SUM: Final = 4
 """Bytes of a checksum, big-endian."""
 
@@ -126,3 +129,41 @@ class StoredTar:
             )
         self._done += size
         return piece
+
+
+class StoredHeaders:
+    """A stored tar whose reader passes over the files' data (`SkippableStream`); nothing is checked.
+
+    Args:
+        fd: the file that holds it; borrowed.
+        offset: where it begins in the file, in bytes.
+        size: its length in bytes.
+    """
+
+    def __init__(self, fd: int, offset: int, size: int) -> None:
+        self._fd = fd
+        self._at = offset
+        self._end = offset + size
+        self._ahead = _LEAST_AHEAD
+
+    def read(self, n: int, /) -> bytes:
+        """Return up to ``n`` bytes, ``b""`` at the end.
+
+        Raises:
+            BrokenStreamError: the file is shorter.
+            OSError: they cannot be read.
+        """
+        # Little behind a gap, since a file's data may follow at once; more if they do not.
+        piece = os.pread(self._fd, min(n, self._ahead, self._end - self._at), self._at)
+        if not piece and self._at < self._end:
+            raise BrokenStreamError(f"the layer's tar ends {self._end - self._at} bytes early")
+        self._at += len(piece)
+        self._ahead = min(self._ahead * 2, PIECE)
+        return piece
+
+    def skip(self, n: int) -> int:
+        """Pass over the next ``n`` bytes; return how many there were."""
+        passed = min(n, self._end - self._at)
+        self._at += passed
+        self._ahead = _LEAST_AHEAD
+        return passed

@@ -133,10 +133,17 @@ def head(
 
 
 class Head(NamedTuple):
-    """What the beginning of an image says of it: how many blocks it has, and its UUID."""
+    """What the beginning of an image says of it.
+
+    Attributes:
+        blocks: how many its own file has.
+        uuid: its UUID.
+        has_device: whether a second file belongs to it.
+    """
 
     blocks: int
     uuid: bytes
+    has_device: bool
 
 
 def parse_head(data: bytes) -> Head | None:
@@ -144,8 +151,8 @@ def parse_head(data: bytes) -> Head | None:
     if len(data) < _SUPERBLOCK_AT + _SUPERBLOCK_SIZE:
         return None
     fields = _SUPERBLOCK.unpack_from(data, _SUPERBLOCK_AT)
-    magic, blocks, uuid = fields[0], fields[9], fields[12]
-    return Head(blocks, uuid) if magic == _MAGIC else None
+    magic, blocks, uuid, features = fields[0], fields[9], fields[12], fields[14]
+    return Head(blocks, uuid, bool(features & _HAS_DEVICES)) if magic == _MAGIC else None
 
 
 def inode(

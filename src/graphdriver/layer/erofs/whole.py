@@ -30,8 +30,14 @@ def why_not_whole(file_fd: int, record: Record) -> str:
             return "it is no image any more"
         if head.uuid != image_uuid(record.sha256):
             return "it is the image of another layer"
-        least = max(least, head.blocks * BLOCK)
+        least = max(0 if head.has_device else least, head.blocks * BLOCK)
     return f"it has {size} bytes, and should have {least}" if size < least else ""
+
+
+def has_device(file_fd: int) -> bool:
+    """Tell whether the tar of an image is in a second file; errors as for `why_not_whole`."""
+    head = parse_head(os.pread(file_fd, HEAD, 0))
+    return head is not None and head.has_device
 
 
 def why_no_tar(tar_fd: int, record: Record) -> str:

@@ -8,12 +8,22 @@ does not depend on what a tar claims to hold.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
 
 from graphdriver.driver import ReadStream
 from graphdriver.errors import BadArchiveError
 
 _PIECE = 1 << 20
 """The size in bytes of one read from the sender."""
+
+
+@runtime_checkable
+class SkippableStream(ReadStream, Protocol):
+    """A stream that can pass over bytes without reading them."""
+
+    def skip(self, n: int) -> int:
+        """Pass over the next ``n`` bytes; return how many there were."""
+        ...
 
 
 class ExactStream:
@@ -76,6 +86,12 @@ class ExactStream:
         end = self._at + n
         if end <= len(self._buffer):
             self._at = end
+        elif isinstance(self._archive, SkippableStream):
+            missing = end - len(self._buffer)
+            self._dropped += end
+            self._buffer, self._at = b"", 0
+            if self._archive.skip(missing) < missing:
+                raise BadArchiveError("the tar ends in the middle of this entry")
         else:
             for _ in self.pieces(n):
                 pass
