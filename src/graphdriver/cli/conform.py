@@ -69,6 +69,12 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "SOCKET, where the snapshotter must expect containerd's (--containerd-socket)",
     )
     parser.add_argument(
+        "--rebase",
+        action="store_true",
+        help="with --content: check layers that get their parents with Commit, too, which containerd "
+        "makes if the snapshotter's configuration has the capability rebase",
+    )
+    parser.add_argument(
         "--only",
         default="",
         metavar="CASES",
@@ -107,6 +113,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return OK
     if arguments.content and not arguments.snapshotter:
         raise MalformedRequestError("--content needs --snapshotter: plugins have no diff service")
+    if arguments.rebase and not arguments.content:
+        raise MalformedRequestError("--rebase needs --content: the diff service fills such layers")
     if arguments.plugin_log and not arguments.exec:
         raise MalformedRequestError(
             "--plugin-log needs --exec: the kit reads only the output of a plugin that it started"
@@ -158,9 +166,11 @@ def _examine_a_snapshotter(arguments: argparse.Namespace, directory: Path) -> in
         )
     address, home = os.path.abspath(arguments.snapshotter), os.path.abspath(arguments.home)
     content = os.path.abspath(arguments.content) if arguments.content else ""
-    return _examine(
-        arguments, GROUPS, FIRST, lambda: SocketSubject(address, directory, home, content=content)
-    )
+
+    def subject() -> SocketSubject:
+        return SocketSubject(address, directory, home, content=content, rebase=arguments.rebase)
+
+    return _examine(arguments, GROUPS, FIRST, subject)
 
 
 def _examine_a_plugin(arguments: argparse.Namespace, directory: Path) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from graphdriver.conformance.kit.scratch import scratch_directory
 from graphdriver.conformance.snapshotter.subject import SocketSubject
 from graphdriver.containerd import server
+from graphdriver.driver import TakesParentLater, ability
 from tests.conformance.snapshotter.faults.fault import Broken
 
 
@@ -20,6 +21,12 @@ def served(planted: type[Broken]) -> Iterator[SocketSubject]:
         with (
             unittest.mock.patch.object(server, "Differ", planted.differ),
             server.SnapshotterServer(planted(home), socket, containerd=content),
-            SocketSubject(socket, directory, home, content=content) as subject,
+            SocketSubject(
+                socket,
+                directory,
+                home,
+                content=content,
+                rebase=ability(planted.good, TakesParentLater) is not None,
+            ) as subject,
         ):
             yield subject

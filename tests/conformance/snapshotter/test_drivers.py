@@ -14,6 +14,8 @@ from graphdriver.conformance.kit.process import Process
 from graphdriver.conformance.kit.scratch import scratch_directory
 from graphdriver.conformance.pytest_plugin import SnapshotCheck
 from graphdriver.conformance.snapshotter.subject import SocketSubject
+from graphdriver.driver import TakesParentLater, ability
+from graphdriver.drivers.loading import load
 from tests.support.filesystems import loop
 
 pytestmark = pytest.mark.root
@@ -36,7 +38,10 @@ def snapshotter(request: pytest.FixtureRequest) -> Iterator[SocketSubject]:
             shlex.join([*words, "--address", "{socket}", "--containerd-socket", content]), directory
         )
         held.callback(process.end, signal.SIGTERM)
-        yield held.enter_context(SocketSubject(process.socket, directory, root, content=content))
+        rebase = ability(load(request.param), TakesParentLater) is not None
+        yield held.enter_context(
+            SocketSubject(process.socket, directory, root, content=content, rebase=rebase)
+        )
 
 
 @pytest.mark.parametrize("snapshotter", ["overlay2"], indirect=True)
@@ -48,4 +53,12 @@ def test_our_snapshotter_conforms(snapshot_case: SnapshotCheck, snapshotter: Soc
 @pytest.mark.parametrize("snapshotter", ["vfs", "erofs", "btrfs", "fuse-overlayfs"], indirect=True)
 @pytest.mark.conformance(only=BY_THE_DRIVER, strict=True)
 def test_it_does_on_every_driver(snapshot_case: SnapshotCheck, snapshotter: SocketSubject) -> None:
+    snapshot_case(snapshotter)
+
+
+@pytest.mark.parametrize("snapshotter", ["erofs", "fuse-overlayfs"], indirect=True)
+@pytest.mark.conformance(only="rebase", strict=True)
+def test_layers_get_their_parents_later(
+    snapshot_case: SnapshotCheck, snapshotter: SocketSubject
+) -> None:
     snapshot_case(snapshotter)

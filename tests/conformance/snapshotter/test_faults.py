@@ -14,6 +14,7 @@ from graphdriver.conformance.snapshotter.subject import SocketSubject
 from tests.conformance.kit.fault import Fault
 from tests.conformance.snapshotter.faults import FAULTS
 from tests.conformance.snapshotter.faults.fault import Broken
+from tests.conformance.snapshotter.faults.rebase import Able
 from tests.conformance.snapshotter.served import served
 
 pytestmark = pytest.mark.root
@@ -25,11 +26,24 @@ def without_a_fault() -> Iterator[SocketSubject]:
         yield subject
 
 
-@pytest.mark.conformance(strict=True)
+@pytest.fixture(scope="module")
+def able_without_a_fault() -> Iterator[SocketSubject]:
+    with served(Able) as subject:
+        yield subject
+
+
+@pytest.mark.conformance(only="!rebase", strict=True)
 def test_the_snapshotter_without_a_fault_conforms(
     snapshot_case: SnapshotCheck, without_a_fault: SocketSubject
 ) -> None:
     snapshot_case(without_a_fault)
+
+
+@pytest.mark.conformance(only="rebase", strict=True)
+def test_so_does_one_that_gives_parents_later(
+    snapshot_case: SnapshotCheck, able_without_a_fault: SocketSubject
+) -> None:
+    snapshot_case(able_without_a_fault)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)

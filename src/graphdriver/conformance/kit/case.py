@@ -28,6 +28,8 @@ class Need(enum.Enum):
     """A second plugin with another home, options or ID maps."""
     CONTENT = "--content"
     """The kit serves the content store that a snapshotter's diff service asks."""
+    REBASE = "--rebase"
+    """The snapshotter can give a snapshot its parent with Commit."""
 
 
 @dataclass(frozen=True, slots=True)

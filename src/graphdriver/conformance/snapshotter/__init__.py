@@ -8,5 +8,6 @@ It needs the extra ``graphdriver[containerd]``.
 - `references`: the sources of the rules.
 - `calls`: the gRPC calls that containerd makes.
 - `content`: a content store for the diff service.
+- `layers`: small layers, as tars.
 - `mounting`: mounts what a snapshotter names.
 """

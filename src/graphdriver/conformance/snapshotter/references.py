@@ -21,6 +21,7 @@ DIFF: Final = (
     "https://github.com/containerd/containerd/blob/v2.0.0/core/diff/diff.go",
     "https://github.com/containerd/containerd/blob/v2.0.0/core/diff/proxy/differ.go",
 )
+REBASE: Final = ("https://github.com/containerd/containerd/blob/v2.2.0/core/unpack/unpacker.go",)
 EXPORTS: Final = (
     "https://github.com/containerd/containerd/blob/v2.0.0/docs/remote-snapshotter.md",
 )

@@ -28,6 +28,7 @@ class SocketSubject:
         calls: the class of its calls, if it is not a proxy snapshotter.
         content: the socket where its diff service looks for containerd's content store, and where the
             kit serves one; ``""``: its diff service is not checked.
+        rebase: whether it can give a snapshot its parent with Commit.
 
     Raises:
         UnreachableError: no process listens there.
@@ -41,6 +42,8 @@ class SocketSubject:
         home: str,
         calls: type[Calls] = Calls,
         content: str = "",
+        *,
+        rebase: bool = False,
     ) -> None:
         refuse_other(address)
         with socket.socket(socket.AF_UNIX) as probe:
@@ -60,7 +63,8 @@ class SocketSubject:
             refuse_other(content)
             diffs = self._held.enter_context(contextlib.closing(DiffCalls(address)))
             self._service = (self._held.enter_context(Content(content)), diffs)
-        self.offers = frozenset({Need.CONTENT} if content else ())
+        offered = ((Need.CONTENT, bool(content)), (Need.REBASE, rebase))
+        self.offers = frozenset(need for need, is_there in offered if is_there)
 
     def __enter__(self) -> Self:
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.conformance.snapshotter.faults import content, diff, metadata, mounts, refusals
+from tests.conformance.snapshotter.faults import content, diff, metadata, mounts, rebase, refusals
 from tests.conformance.snapshotter.faults.fault import FAULTS
 
-__all__ = ["FAULTS", "content", "diff", "metadata", "mounts", "refusals"]
+__all__ = ["FAULTS", "content", "diff", "metadata", "mounts", "rebase", "refusals"]

@@ -11,6 +11,7 @@ from graphdriver.conformance.snapshotter.cases import (
     exports,
     metadata,
     mounts,
+    rebase,
     refusals,
 )
 from graphdriver.conformance.snapshotter.kit import Kit
@@ -21,6 +22,7 @@ GROUPS: Final[tuple[Group[Kit], ...]] = (
     mounts.GROUP,
     content.GROUP,
     diff.GROUP,
+    rebase.GROUP,
     exports.GROUP,
 )
 """All groups."""

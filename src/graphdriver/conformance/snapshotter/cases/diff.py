@@ -16,29 +16,15 @@ from graphdriver.conformance.kit.expect import Mismatch, expect
 from graphdriver.conformance.snapshotter import references
 from graphdriver.conformance.snapshotter.calls import GZIP, TAR, expect_code
 from graphdriver.conformance.snapshotter.kit import Kit
+from graphdriver.conformance.snapshotter.layers import directory, file, layer
 from graphdriver.containerd import _messages_pb2 as pb
 from graphdriver.containerd.diff.content import UNCOMPRESSED
 
 GROUP: Group[Kit] = Group("diff", "the diff service: layers as blobs of a content store")
 
 _OTHERS: Final = grpc.StatusCode.UNIMPLEMENTED
-
-
-def _layer() -> bytes:
-    """Return a layer with a file in a directory, and the deletion of another file."""
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as archive:
-        directory = tarfile.TarInfo("d")
-        directory.type, directory.mode = tarfile.DIRTYPE, 0o755
-        file = tarfile.TarInfo("d/new")
-        file.size = 3
-        archive.addfile(directory)
-        archive.addfile(file, io.BytesIO(b"new"))
-        archive.addfile(tarfile.TarInfo(".wh.gone"))
-    return made.getvalue()
-
-
-_LAYER: Final = _layer()
+_LAYER: Final = layer(directory("d"), file("d/new", b"new"), file(".wh.gone"))
+"""A layer with a file in a directory, and the deletion of another file."""
 
 
 def _below(kit: Kit) -> str:
