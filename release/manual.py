@@ -15,7 +15,9 @@ from pathlib import Path
 
 import graphdriver
 from graphdriver.cli import main
-from graphdriver.cli.command import CODES_HELP, Command
+from graphdriver.cli.command import Command
+from release import command_line
+from release.command_line import Argument
 
 _WIDTH = 72
 _CHARACTERS = {
@@ -30,11 +32,10 @@ _CHARACTERS = {
 
 def pages() -> dict[str, str]:
     """Return all man pages: their files' names, and what they hold."""
-    parser = main.make_parser()
-    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    found = {"graphdriver.1": "\n".join([*_overview(parser), ""])}
+    of = command_line.parsers()
+    found = {"graphdriver.1": "\n".join([*_overview(main.make_parser()), ""])}
     for command in main.COMMANDS:
-        lines = _command(command, commands.choices[command.name])
+        lines = _command(command, of[command.name])
         found[f"graphdriver-{command.name}.1"] = "\n".join([*lines, ""])
     return found
 
@@ -47,7 +48,7 @@ def _overview(parser: argparse.ArgumentParser) -> Iterator[str]:
     yield _plain("graphdriver [-h] [--version] COMMAND ...")
     yield ".SH DESCRIPTION"
     yield _plain(description)
-    yield from _examples(examples)
+    yield from _examples("\n".join(line.removeprefix("  ") for line in examples.splitlines()))
     yield ".SH COMMANDS"
     yield _plain(last.strip())
     for title, group in main.GROUPS.items():
@@ -60,14 +61,12 @@ def _overview(parser: argparse.ArgumentParser) -> Iterator[str]:
 def _command(command: Command, parser: argparse.ArgumentParser) -> Iterator[str]:
     yield from _head(f"graphdriver-{command.name}", command.summary)
     yield ".SH SYNOPSIS"
-    yield from _as_it_is(_usage(parser))
-    yield from _examples(command.examples.partition("\n")[2])
-    for group in parser._action_groups:
-        shown = [one for one in group._group_actions if one.help is not argparse.SUPPRESS]
-        if shown:
-            yield f".SH {_plain(_title(group.title or ''))}"
-        for action in shown:
-            yield from _term(_written(action), parser._get_formatter()._expand_help(action))
+    yield from _as_it_is(command_line.usage(parser, _WIDTH))
+    yield from _examples(command_line.examples(command))
+    for title, arguments in command_line.groups(parser):
+        yield f".SH {_plain(_title(title))}"
+        for argument in arguments:
+            yield from _term(_written(argument), argument.help)
     if command.notes:
         yield ".SH NOTES"
         yield from _paragraphs(command.notes)
@@ -86,37 +85,27 @@ def _head(name: str, summary: str) -> Iterator[str]:
     yield rf"{_plain(name)} \- {_plain(summary)}"
 
 
-def _usage(parser: argparse.ArgumentParser) -> str:
-    formatter = argparse.HelpFormatter(parser.prog, width=_WIDTH)  # not as wide as this terminal
-    formatter.add_usage(parser.usage, parser._actions, parser._mutually_exclusive_groups, prefix="")
-    return formatter.format_help()
-
-
 def _title(title: str) -> str:
     return {"positional arguments": "ARGUMENTS"}.get(title, title.upper())
 
 
-def _written(action: argparse.Action) -> str:
-    if action.choices is not None:
-        value = f"{{{','.join(map(str, action.choices))}}}"
-    else:
-        value = str(action.metavar or action.dest.upper())
-    if not action.option_strings:
-        return rf"\fI{_plain(value)}\fR"
-    takes = "" if action.nargs == 0 else rf" \fI{_plain(value)}\fR"
-    return ", ".join(rf"\fB{_plain(option)}\fR{takes}" for option in action.option_strings)
+def _written(argument: Argument) -> str:
+    value = rf"\fI{_plain(argument.value)}\fR"
+    if not argument.options:
+        return value
+    takes = f" {value}" if argument.value else ""
+    return ", ".join(rf"\fB{_plain(option)}\fR{takes}" for option in argument.options)
 
 
 def _examples(text: str) -> Iterator[str]:
     yield ".SH EXAMPLES"
-    yield from _as_it_is("\n".join(line.removeprefix("  ") for line in text.splitlines()))
+    yield from _as_it_is(text)
 
 
 def _exit_status() -> Iterator[str]:
     yield ".SH EXIT STATUS"
-    for line in CODES_HELP.splitlines()[1:]:
-        number, meaning = line.split(maxsplit=1)
-        yield from _term(number, meaning)
+    for code, meaning in command_line.exit_codes():
+        yield from _term(code, meaning)
 
 
 def _reference(command: str) -> str:

@@ -6,7 +6,9 @@ import argparse
 from collections.abc import Iterator
 
 from graphdriver.cli import main
-from graphdriver.cli.command import CODES_HELP, Command
+from graphdriver.cli.command import Command
+from release import command_line
+from release.command_line import Argument
 from website.reference.markdown import block, code, docstring, plain, table
 
 _WIDTH = 96
@@ -20,60 +22,39 @@ def page() -> str:
 def _pieces() -> Iterator[str]:
     yield "# Command line\n"
     yield "Each command shows the same with `--help`. [Exit codes](#exit-codes) are at the end.\n"
-    parser = main.make_parser()
-    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     for title, group in main.GROUPS.items():
         yield f"{title[0].upper()}{title[1:]}:\n"
         yield table(
             ("command", "what it does"),
             ((f"[{code(one.name)}](#{one.name})", plain(one.summary)) for one in group),
         )
+    parsers = command_line.parsers()
     for command in main.COMMANDS:
-        yield from _command(command, commands.choices[command.name])
+        yield from _command(command, parsers[command.name])
     yield "## Exit codes\n"
-    rows = (line.split(maxsplit=1) for line in CODES_HELP.splitlines()[1:])
-    yield table(("code", "meaning"), ((code(number), plain(text)) for number, text in rows))
+    rows = ((code(number), plain(meaning)) for number, meaning in command_line.exit_codes())
+    yield table(("code", "meaning"), rows)
 
 
 def _command(command: Command, parser: argparse.ArgumentParser) -> Iterator[str]:
     yield f"## {command.name}\n"
     yield f"{plain(command.summary[0].upper() + command.summary[1:])}.\n"
-    lines = command.examples.splitlines()[1:]  # the first one says that these are examples
-    yield block("\n".join(line.removeprefix("  ") for line in lines))
-    yield block(_usage(parser))
-    for group in parser._action_groups:
+    yield block(command_line.examples(command))
+    yield block(command_line.usage(parser, _WIDTH))
+    for title, arguments in command_line.groups(parser):
         rows = [
-            (_written(action), plain(_help(action, parser)))
-            for action in group._group_actions
-            if action.help is not argparse.SUPPRESS and not isinstance(action, argparse._HelpAction)
+            (_written(one), plain(one.help)) for one in arguments if "--help" not in one.options
         ]
-        yield table((_title(group), "meaning"), rows)
+        yield table((_title(title), "meaning"), rows)
     yield docstring(plain(command.notes))
 
 
-def _title(group: argparse._ArgumentGroup) -> str:
-    return (
-        (group.title or "").replace("positional arguments", "argument").replace("options", "option")
-    )
+def _title(title: str) -> str:
+    return title.replace("positional arguments", "argument").replace("options", "option")
 
 
-def _usage(parser: argparse.ArgumentParser) -> str:
-    formatter = argparse.HelpFormatter(parser.prog, width=_WIDTH)  # not as wide as this terminal
-    formatter.add_usage(parser.usage, parser._actions, parser._mutually_exclusive_groups, prefix="")
-    return formatter.format_help()
-
-
-def _written(action: argparse.Action) -> str:
-    """Return an option as a user writes it."""
-    if action.choices is not None:
-        value = f"{{{','.join(map(str, action.choices))}}}"
-    else:
-        value = str(action.metavar or action.dest.upper())
-    if not action.option_strings:
-        return code(value)
-    takes = "" if action.nargs == 0 else f" {value}"
-    return ", ".join(code(f"{option}{takes}") for option in action.option_strings)
-
-
-def _help(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
-    return parser._get_formatter()._expand_help(action)
+def _written(argument: Argument) -> str:
+    """Return an argument or an option as a user writes it."""
+    if not argument.options:
+        return code(argument.value)
+    return ", ".join(code(f"{option} {argument.value}".rstrip()) for option in argument.options)
