@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from graphdriver import Client
+from graphdriver.care.engine_locks import DOCKER
 from graphdriver.cli import target
 from graphdriver.cli.main import main
 from graphdriver.conformance.plugin import wire
@@ -495,6 +496,24 @@ def test_without_a_name_the_only_home_is_looked_at(
     assert "no plugin and no home" in error("layers", code=2)
     monkeypatch.setattr(target, "_plugins", lambda: iter(("py-one", "py-two")))
     assert "--plugin py-one, --plugin py-two" in error("layers", code=2)
+
+
+@pytest.mark.parametrize("command", ["fsck", "gc"])
+def test_without_a_home_the_only_one_is_checked(
+    command: str, root: DockerRoot, home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root.path / DOCKER[0]).parent.mkdir()  # gc locks it, so that no daemon starts
+    (root.path / DOCKER[0]).touch()
+    monkeypatch.setattr(target, "DATA_ROOT", os.path.dirname(home))
+    monkeypatch.setattr(target, "CONTAINERD_ROOT", "/nowhere")
+    monkeypatch.setattr(target, "_plugins", lambda: iter(("py-one", "py-two")))
+    assert answered(command)["home"] == home
+    other = shutil.copytree(home, tmp_path / "z-other")
+    assert f"there are 2 homes; choose one: {home}, {other}" in error(command, code=2)
+    monkeypatch.setattr(target, "_plugins", lambda: iter((os.path.basename(home),)))
+    assert answered(command)["home"] == home
+    monkeypatch.setattr(target, "DATA_ROOT", "/nowhere")
+    assert "no plugin and no home" in error(command, code=2)
 
 
 def test_a_snapshotters_database_that_is_damaged_is_told_once(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Final
 
+from graphdriver.cli import target
 from graphdriver.cli.command import DAMAGED, OK, WARNED, Command
 from graphdriver.cli.layer_words import owner_json
 from graphdriver.cli.quantities import several
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
 examples:
-  graphdriver fsck /var/lib/docker/py-overlay2             check, also while the plugin runs
+  graphdriver fsck                                         the only home of this machine
+  graphdriver fsck /var/lib/docker/py-overlay2             also while the plugin runs
   graphdriver fsck --repair /var/lib/docker/py-overlay2    stop the daemon and the plugin before
   graphdriver fsck --deep /var/lib/docker/py-overlay2      read all files, and compare them
   graphdriver fsck --json /var/lib/graphdriver | jq -r '.found[].layer'
@@ -36,11 +38,7 @@ An interrupted repair, or check with --deep, is continued by the next one.
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "home",
-        metavar="HOME",
-        help="the directory that a plugin or a snapshotter serves, such as DATA-ROOT/PLUGIN",
-    )
+    target.configure_home(parser)
     parser.add_argument(
         "--repair", action="store_true", help="repair what can be repaired; no plugin may run"
     )
@@ -58,7 +56,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from graphdriver.serving import process
 
     process.expect_root()
-    home = fsck.check(arguments.home)
+    home = fsck.check(target.home_of(arguments))
     if arguments.deep:
         _check_content(home)
     if arguments.repair:

@@ -6,6 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Final
 
+from graphdriver.cli import target
 from graphdriver.cli.command import OK, WARNED, Command
 from graphdriver.cli.quantities import UNKNOWN, several, size
 from graphdriver.cli.table import Column, Tone, Toned
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
 examples:
-  graphdriver gc /var/lib/docker/py-overlay2             list what would be removed
-  graphdriver gc --remove /var/lib/docker/py-overlay2    remove it
+  graphdriver gc                                         list what would be removed
+  graphdriver gc --remove                                remove it
+  graphdriver gc --remove /var/lib/docker/py-overlay2    if the machine has several homes
   graphdriver gc --json /var/lib/containerd/io.containerd.snapshotter.v1.mine | jq '.layers[].size'
 """
 
@@ -33,11 +35,7 @@ The code is 13 if there are such layers, and they were not removed.
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "home",
-        metavar="HOME",
-        help="the directory that a plugin or a snapshotter serves, such as DATA-ROOT/PLUGIN",
-    )
+    target.configure_home(parser)
     parser.add_argument("--remove", action="store_true", help="remove what is found")
     parser.add_argument(
         "--containerd-root",
@@ -57,7 +55,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from graphdriver.serving.home import identity_of, servers_of
 
     process.expect_root()
-    home = os.path.realpath(arguments.home)
+    home = os.path.realpath(target.home_of(arguments))
     identity = identity_of(home)
     if identity is None:
         raise fsck.not_a_home(home, "it has no record of its engine and driver")

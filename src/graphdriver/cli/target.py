@@ -11,7 +11,7 @@ import argparse
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -54,6 +54,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a running plugin or snapshotter: its socket, or tcp://HOST:PORT",
     )
     where.add_argument("--home", metavar="DIR", help="a directory with layers, served or not")
+
+
+def configure_home(parser: argparse.ArgumentParser) -> None:
+    """Add the argument of the commands that take a home, for `home_of`."""
+    parser.add_argument(
+        "home",
+        nargs="?",
+        metavar="HOME",
+        help="the directory that a plugin or a snapshotter serves, such as DATA-ROOT/PLUGIN"
+        " (default: the only one of this machine)",
+    )
+
+
+def home_of(arguments: argparse.Namespace) -> str:
+    """Return the home that is named, or else that of the only plugin, or else the only home.
+
+    No plugin is asked: systemd would start one that was stopped.
+
+    Raises:
+        MalformedRequestError: nothing is named, and there are several homes, or none.
+    """
+    if arguments.home is not None:
+        named: str = arguments.home
+        return named
+    plugins, homes = list(_plugins()), _homes()
+    if len(plugins) == 1 and (home := _remembered_home(plugins[0])):
+        return home
+    if len(homes) == 1:
+        return homes[0]
+    raise _not_one(homes, "homes", "name the directory that the plugin serves")
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,21 +304,26 @@ def _home(home: str) -> Target:
 
 def _only_one() -> Target:
     """Return the only plugin, or else the only home, that is at one of the usual places."""
-    plugins = list(_plugins())
-    homes = [home for root in (DATA_ROOT, CONTAINERD_ROOT) for home in homes_in(root)]
+    plugins, homes = list(_plugins()), _homes()
     if len(plugins) == 1:
         return _plugin(plugins[0])
     if not plugins and len(homes) == 1:
         return _home(homes[0])
     choices = [f"--plugin {name}" for name in plugins] + [f"--home {home}" for home in homes]
+    raise _not_one(choices, "plugins and homes", "name one with --plugin, --socket or --home")
+
+
+def _not_one(choices: Sequence[str], kind: str, naming: str) -> MalformedRequestError:
     if not choices:
-        raise MalformedRequestError(
-            "no plugin and no home was found at the usual places",
-            hint="name one with --plugin, --socket or --home",
-        )
-    raise MalformedRequestError(
-        f"there are {len(choices)} plugins and homes", hint=f"choose one: {', '.join(choices)}"
+        text = "no plugin and no home was found at the usual places"
+        return MalformedRequestError(text, hint=naming)
+    return MalformedRequestError(
+        f"there are {len(choices)} {kind}", hint=f"choose one: {', '.join(choices)}"
     )
+
+
+def _homes() -> list[str]:
+    return [home for root in (DATA_ROOT, CONTAINERD_ROOT) for home in homes_in(root)]
 
 
 def _plugins() -> Iterator[str]:
