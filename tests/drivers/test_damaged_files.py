@@ -33,12 +33,12 @@ from graphdriver.serving.home import Home
 from tests.drivers.damage import damaged
 from tests.drivers.every import OVERLAYS, serving
 from tests.drivers.layers import layer, read_diff
-from tests.support.long import times
+from tests.support.long import LONG, times
 from tests.support.tarbox import TarBox
 
 pytestmark = pytest.mark.root
 
-SEED = os.environ.get("GRAPHDRIVER_DAMAGE_SEED") or secrets.token_hex(4)
+SEED = os.environ.get("GRAPHDRIVER_DAMAGE_SEED") or (secrets.token_hex(4) if LONG else "gate")
 TIMES = times(gate=40, long=1000)
 
 
@@ -243,6 +243,27 @@ def test_a_layer_whose_list_of_layers_is_missing_is_no_first_layer(home: Path, n
         ):
             driver.get("layer", "")
         driver.remove("layer")
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_a_list_that_names_a_layer_twice(home: Path, name: str) -> None:
+    with serving(name, home) as driver:
+        driver.create("base", "", "", {})
+        driver.create("layer", "base", "", {})
+        base = (home / "layer/lower").read_text()
+        (home / "layer/lower").write_text(f"{base}:{base}")
+        with pytest.raises(LayerDamagedError, match="layer/lower is damaged or missing"):
+            driver.get("layer", "")
+
+
+@pytest.mark.parametrize("name", ["overlay2", "erofs"])  # fuse-overlayfs mounts it
+def test_a_list_that_names_the_layer_itself(home: Path, name: str) -> None:
+    with serving(name, home) as driver:
+        driver.create("base", "", "", {})
+        driver.create("layer", "base", "", {})
+        (home / "layer/lower").write_text(f"l/{(home / 'layer/link').read_text()}")
+        with pytest.raises(LayerDamagedError, match="layer/lower is damaged or missing"):
+            driver.get("layer", "")
 
 
 def test_what_vfs_notes_of_a_copy(home: Path, caplog: pytest.LogCaptureFixture) -> None:

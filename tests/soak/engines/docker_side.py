@@ -103,6 +103,9 @@ class DockerSide(Side):
 
     def start_engine(self) -> None:
         self.daemon.start()
+        # A daemon that is killed in a commit leaves the container paused.
+        for container in self.docker("ps", "--quiet", "--filter=status=paused").split():
+            self.docker("unpause", container)
 
     def stop_engine(self) -> None:
         self.daemon.stop()

@@ -269,7 +269,8 @@ class Layout:
             raise self.lost(_LOWERS, id, path) from error
         if names == [_FIRST]:
             return []
-        if not all(map(self.link_name.fullmatch, names)):
+        # overlayfs refuses a directory that it is given twice (ELOOP).
+        if not all(map(self.link_name.fullmatch, names)) or len({*names}) < len(names):
             raise self.lost(_LOWERS, id, path)
         return names
 
@@ -385,6 +386,8 @@ class Layout:
             raise LayerDamagedError.of(id, damage.text, self.home)
         for link in self.lowers(id):
             layer, _ = self.target(link, id)
+            if layer == id:
+                raise self.lost(_LOWERS, id, self.path(id, LOWER))
             if self._is_of_another(link, layer):
                 raise self._lost_link(link, id)
             if wrong := why_no_directory(self.path(layer)):
