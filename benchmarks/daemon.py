@@ -18,15 +18,15 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.ground import add_options, ground
 from benchmarks.tars import mixed_files
 
 from tests.e2e.debian import root_filesystem
 from tests.e2e.engines import Engines
 from tests.support.daemon import Daemon
-from tests.support.filesystems import loop
 from tests.support.ground import find_docker
 from tests.support.images import image_archive
 
@@ -78,19 +78,6 @@ def make_image(path: Path, files: int) -> None:
     image_archive(path, "debian:made", layers)
 
 
-@contextlib.contextmanager
-def ground(arguments: argparse.Namespace) -> Iterator[str]:
-    """Make the filesystem in memory, or return what was named."""
-    if not arguments.memory:
-        yield arguments.dir
-        return
-    with (
-        tempfile.TemporaryDirectory(dir="/dev/shm", prefix="gd-") as name,
-        loop("ext4", Path(name), 10 << 30) as memory,
-    ):
-        yield str(memory)
-
-
 def main() -> None:
     """Start all, take turns, print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -101,9 +88,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--files", type=int, default=83_000, help="in the image's second layer")
     parser.add_argument("--opt", default="", help="for our plugins: sync=none")
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--dir", default="/var/tmp", help="for the layers (default: %(default)s)")
-    where.add_argument("--memory", action="store_true", help="keep the layers on an ext4 in memory")
+    add_options(parser)
     parser.add_argument("--json", metavar="FILE")
     arguments = parser.parse_args()
     built_in = f"Docker's {arguments.built_in}"

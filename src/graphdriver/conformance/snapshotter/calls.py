@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -41,8 +41,8 @@ class Calls:
         metadata: gRPC's, sent with each call.
     """
 
-    snapshotter: ClassVar[str] = ""
-    metadata: ClassVar[tuple[tuple[str, str], ...]] = ()
+    snapshotter: str = ""
+    metadata: tuple[tuple[str, str], ...] = ()
 
     def __init__(self, address: str) -> None:
         self._channel = grpc.insecure_channel(
@@ -130,7 +130,12 @@ class DiffCalls:
 
     Args:
         address: the absolute path of the snapshotter's socket.
+
+    Attributes:
+        metadata: gRPC's, sent with each call.
     """
+
+    metadata: tuple[tuple[str, str], ...] = (("containerd-namespace", "conform"),)
 
     def __init__(self, address: str) -> None:
         self._channel = grpc.insecure_channel(f"unix:{address}")
@@ -159,8 +164,7 @@ class DiffCalls:
         call = self._channel.unary_unary(
             f"/{DIFF_SERVICE}/{name}", type(request).SerializeToString, answer.FromString
         )
-        metadata = (("containerd-namespace", "conform"),)
-        return call(request, metadata=metadata, timeout=_ANSWER_IN, wait_for_ready=True)
+        return call(request, metadata=self.metadata, timeout=_ANSWER_IN, wait_for_ready=True)
 
 
 def expect_code(what: str, code: grpc.StatusCode, call: Callable[[], object]) -> None:
