@@ -428,6 +428,13 @@ class TakesParentLater(Protocol):
         ...
 
 
+class OpensLayersBelow(Protocol):
+    """A driver that keeps what each layer changed in a directory of its own, and can open these."""
+
+    def opened_below(self, id: str) -> contextlib.AbstractContextManager[Sequence[int]]:
+        """Open the directories of the layers below ``id`` for a ``with`` block, the nearest first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """The disk usage of a layer: ``size`` in bytes, in whole blocks, and ``inodes``."""

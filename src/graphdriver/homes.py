@@ -6,6 +6,7 @@ or by none.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -175,15 +176,23 @@ class ChecksContent(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """A layer as an EROFS image in one file, its tar and its index.
+    """A layer as an EROFS image: its tar and its index.
 
     Attributes:
-        fd: the file, open for reading; the caller closes it.
+        fd: the file with the index, open for reading.
         record: the text of the image's record, as `graphdriver.layer.erofs.record.parse` takes it.
+        tar_fd: the file with the tar, open for reading, if it is another one.
     """
 
     fd: int
     record: str
+    tar_fd: int | None = None
+
+    def close(self) -> None:
+        """Close the files."""
+        os.close(self.fd)
+        if self.tar_fd is not None:
+            os.close(self.tar_fd)
 
 
 class StoresImages(Protocol):
@@ -193,7 +202,7 @@ class StoresImages(Protocol):
         """Open the image of a layer; a class method.
 
         Returns:
-            The image; None if the layer is kept in another way.
+            The image, to be closed by the caller; None if the layer is kept in another way.
 
         Raises:
             LayerDamagedError: the image or its record was lost.

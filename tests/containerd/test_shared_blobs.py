@@ -12,14 +12,17 @@ import pytest
 
 from graphdriver.blobs.formats import TAR
 from graphdriver.conformance.plugin import tars
-from graphdriver.drivers.erofs.driver import ErofsDriver
+from graphdriver.shared.directory import DirectoryStore
+from graphdriver.shared.layers import SharedLayers
 from tests.containerd.test_diff_service import Diffs
 from tests.support.command import graphdriver
 from tests.support.containerd import Containerd
 from tests.support.filesystems import loop
 from tests.support.leftovers import mounts_below
 from tests.support.mounting import mounted
+from tests.support.shared_store import links_of, store_with
 from tests.support.snapshotter import Snapshotter
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.root
 
@@ -174,10 +177,34 @@ def test_a_blob_on_another_filesystem_is_stored(folder: Path, disk: Path) -> Non
         subprocess.run(["umount", "--lazy", point], check=True)
 
 
-def test_such_a_layer_is_not_one_file_that_other_nodes_could_use(
-    diffs: Diffs, snapshotter: Snapshotter, disk: Path
-) -> None:
-    applied(diffs, snapshotter, LAYER)
-    (layer,) = snapshotter.layers()
-    assert os.path.exists(snapshotter.root / layer / "layer.tar")
-    assert ErofsDriver.stored_image(str(snapshotter.root), layer) is None
+def test_such_a_layer_is_published_as_an_image_in_one_file(disk: Path, folder: Path) -> None:
+    first = tars.tar(tars.directory(b"d", mode=0o1777), tars.file(b"d/one", b"one"))
+    second = tars.tar(tars.file(b"d/two", b"two"), tars.hard_link(b"d/again", b"d/one"))
+    store = folder / "store"
+    store.mkdir()
+    with (
+        Snapshotter(disk, "erofs", "--shared", str(store), "--publish") as snapshotter,
+        Containerd(disk, snapshotter.address).running() as containerd,
+    ):
+        diffs, calls = Diffs(snapshotter, containerd), snapshotter.calls
+        shared = SharedLayers(DirectoryStore(str(store)))
+        parent = ""
+        for number, (layer, link) in enumerate(
+            zip((first, second), links_of([first, second]), strict=True), start=1
+        ):
+            mounts = calls.prepare(f"default/{number}/extract", parent)
+            diffs.apply(diffs.ingest(layer), mounts).result()
+            parent = f"default/{number}/{link.chain_id}"
+            calls.commit(parent, f"default/{number}/extract")
+            assert (snapshotter.root / f"{number}/layer.tar").exists()
+            wait_until(lambda: shared.is_there(link))  # noqa: B023
+        images = [one for one in shared.store.stored() if one.key.endswith(".erofs")]
+        assert [shared.wrong(one) for one in images] == [None, None]
+        # The same bytes as of a node that has each layer in one file.
+        (folder / "other").mkdir()
+        other = store_with(folder / "other", [first, second])
+        for one in images:
+            assert (store / one.key).read_bytes() == Path(other.store.address, one.key).read_bytes()
+        assert not {name for name in os.listdir(snapshotter.root) if name.startswith("tmp")}
+    for point in mounts_below(disk):
+        subprocess.run(["umount", "--lazy", point], check=True)

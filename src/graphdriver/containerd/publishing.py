@@ -2,6 +2,10 @@
 
 Only what proves itself is published: the layer's tar, stored as it came, has a diff ID that gives the
 chain ID by which containerd committed the snapshot. So containers never are, whatever they are called.
+
+A layer whose tar is containerd's own blob has its index in a file of its own, which is of no use
+elsewhere. An image in one file is made of it first, which takes the layer's size on disk until it is
+stored.
 """
 
 from __future__ import annotations
@@ -9,12 +13,15 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import tempfile
 import threading
+from contextlib import closing
 
-from graphdriver.driver import ability
-from graphdriver.errors import GraphDriverError
+from graphdriver.driver import OpensLayersBelow, ability
+from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.homes import StoresImages
-from graphdriver.layer.erofs.record import parse
+from graphdriver.layer.erofs.record import Record, parse
+from graphdriver.layer.erofs.store import NotHeldError, store_layer, stored_tar
 from graphdriver.serving.served_home import ServedHome
 from graphdriver.shared.keys import Link
 from graphdriver.shared.layers import SharedLayers
@@ -58,18 +65,33 @@ class Publisher:
             try:
                 if self._publish(layer, below, chain_id):
                     _log.info("the layer %s is in %s", chain_id, self._shared.store.address)
-            except (GraphDriverError, OSError, ValueError) as error:
+            except (GraphDriverError, NotHeldError, OSError, ValueError) as error:
                 _log.warning("the layer %s was not published: %s", chain_id, error)
 
     def _publish(self, layer: str, below: str, chain_id: str) -> bool:
-        image = self._stores and self._stores.stored_image(self._served.home.path, layer)
+        home = self._served.home.path
+        image = self._stores and self._stores.stored_image(home, layer)
         if not image:
             return False
-        try:
+        with closing(image):
             record = parse(image.record)
             link = Link(below, f"sha256:{record.sha256.hex()}")
             if link.chain_id != chain_id or record.uid_maps or record.gid_maps:
                 return False
-            return self._shared.put(link, image.fd, record)
-        finally:
-            os.close(image.fd)
+            if image.tar_fd is None:
+                return self._shared.put(link, image.fd, record)
+            with tempfile.TemporaryFile(dir=home) as file:
+                whole = self._in_one_file(layer, record, image.tar_fd, file.fileno())
+                return self._shared.put(link, file.fileno(), whole)
+
+    def _in_one_file(self, layer: str, record: Record, tar: int, file: int) -> Record:
+        """Make an image in an empty file of a layer's tar; return the record of that image."""
+        opens = ability(self._served.driver, OpensLayersBelow)
+        if not opens:
+            raise UnsupportedError("the driver cannot open the layers below")
+        # The lock: nobody removes the layer, nor those below it.
+        with (
+            self._served.locks.held(layer),
+            closing(stored_tar(record, os.dup(tar))) as stream,
+        ):
+            return store_layer(stream, file, below=lambda: opens.opened_below(layer))

@@ -115,7 +115,7 @@ class Pusher:
         try:
             is_new = self._shared.put(link, image.fd, parse(image.record))
         finally:
-            os.close(image.fd)
+            image.close()
         return Pushed(link, size, "new" if is_new else "there")
 
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import ClassVar, Final
 
 from graphdriver.driver import Change, ClosableStream, Mount, Needs, ReadStream, Suitability
@@ -121,9 +123,19 @@ class ErofsDriver(OverlayDriver):
         if not layout.is_applied(id):
             return None
         record = layout.record(id)
-        if record.kind is not Kind.IMAGE or record.has_own_tar:
+        if record.kind is not Kind.IMAGE:
             return None
-        return StoredImage(layout.open_image(id), record.text())
+        tar = layout.open_tar(id, record) if record.has_own_tar else None
+        try:
+            return StoredImage(layout.open_image(id), record.text(), tar)
+        except BaseException:
+            if tar is not None:
+                os.close(tar)
+            raise
+
+    def opened_below(self, id: str) -> AbstractContextManager[Sequence[int]]:
+        """Open the directories of the layers below a layer (`graphdriver.driver.OpensLayersBelow`)."""
+        return self._layers.opened_below(id)
 
     def mounts(self, id: str, *, read_only: bool) -> Sequence[Mount]:
         """Return the layer's mount without making it, with the images below it mounted."""
