@@ -15,6 +15,7 @@ from tests.support.containerd_images import write_image
 from tests.support.filesystems import unmount
 from tests.support.ground import engine, tool
 from tests.support.mounting import mount
+from tests.support.network import Host
 from tests.support.pairings import Pairing, noted
 
 TIMEOUT = 120.0
@@ -68,6 +69,7 @@ class Containerd:
         our_differ: whether layers are applied and made by the snapshotter's diff service; needs
             containerd 1.7.20.
         config: its whole configuration; the usual one, without the CRI plugin, if it is empty.
+        host: the machine that it runs on; this one, if it is None.
     """
 
     def __init__(
@@ -79,8 +81,10 @@ class Containerd:
         *,
         our_differ: bool = False,
         config: str = "",
+        host: Host | None = None,
     ) -> None:
         self.folder = folder
+        self._program = (*(host.program if host else ()), *engine("containerd"))
         self._namespace = namespace
         self._snapshotter = address
         self._pairing: Pairing | None = None
@@ -116,7 +120,7 @@ class Containerd:
         """Start it, and wait until it answers."""
         with open(self.folder / "c.log", "ab") as log:
             self._process = subprocess.Popen(
-                [*engine("containerd"), "-c", str(self._config)], stdout=log, stderr=log
+                [*self._program, "-c", str(self._config)], stdout=log, stderr=log
             )
         deadline = time.monotonic() + TIMEOUT
         while self.run("version").returncode:

@@ -15,6 +15,7 @@ import grpc
 from tests.support.containerd import Containerd
 from tests.support.cri import calls
 from tests.support.ground import engine
+from tests.support.network import Host
 from tests.support.snapshotter import Snapshotter
 from tests.support.waiting import wait_until
 
@@ -48,10 +49,15 @@ _CRI: Final = {
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "{folder}/cni"
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "{folder}/certs.d"
 """,
     3: """
 [plugins."io.containerd.cri.v1.images".pinned_images]
   sandbox = "{sandbox}"
+
+[plugins."io.containerd.cri.v1.images".registry]
+  config_path = "{folder}/certs.d"
 
 [plugins."io.containerd.cri.v1.runtime"]
   netns_mounts_under_state_dir = true
@@ -235,6 +241,7 @@ class Node:
         sandbox: the image that holds a pod's namespaces.
         capabilities: a line of the printed configuration that is switched on.
         is_class: whether only pods of the runtime class ``ours`` are on the snapshotter.
+        host: the machine that it runs on; this one, if it is None.
     """
 
     def __init__(
@@ -245,9 +252,17 @@ class Node:
         capabilities: str = "",
         *,
         is_class: bool = False,
+        host: Host | None = None,
     ) -> None:
         self.sandbox = sandbox
         folder.chmod(0o711)  # the root of a user namespace goes through it, as through /run
+        if host:
+            registry = sandbox.partition("/")[
+                0
+            ]  # of another machine: it must be told to use no TLS
+            hosts = folder / "certs.d" / registry
+            hosts.mkdir(parents=True)
+            (hosts / "hosts.toml").write_text(f'[host."http://{registry}"]\n')
         networks = folder / "cni"
         networks.mkdir()
         (networks / "pods.conflist").write_text(json.dumps(_NETWORK))
@@ -255,7 +270,7 @@ class Node:
         self.logs.mkdir()
         config = _config(folder, snapshotter, sandbox, capabilities, is_class=is_class)
         self.containerd = Containerd(
-            folder, snapshotter.address, namespace=NAMESPACE, config=config
+            folder, snapshotter.address, namespace=NAMESPACE, config=config, host=host
         )
         self._channel = grpc.insecure_channel(f"unix:{folder}/c.sock")
         self.runtime = calls("RuntimeService", self._channel)

@@ -23,11 +23,11 @@ _KIND: Final = "application/vnd.oci.image"
 
 
 @contextlib.contextmanager
-def registry(folder: Path) -> Iterator[str]:
-    """Run a registry; yield its address."""
+def registry(folder: Path, host: str = "127.0.0.1") -> Iterator[str]:
+    """Run a registry at an IP address of this machine; yield its address with the port."""
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+        free.bind((host, 0))
+        address = f"{host}:{free.getsockname()[1]}"
     config = folder / "registry.json"
     config.write_text(
         json.dumps(
