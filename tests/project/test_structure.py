@@ -14,11 +14,12 @@ SOURCE = Path(graphdriver.__file__).parent
 TESTS = SOURCE.parents[1] / "tests"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-GROUND = {"driver", "errors", "homes", "printable", "steps"}
+GROUND = {"driver", "errors", "homes", "in_place", "printable", "steps"}
 MAY_KNOW = {
     "driver": set[str](),
     "errors": set[str](),
     "homes": {"driver"},
+    "in_place": set[str](),
     "printable": set[str](),
     "steps": set[str](),
     "locks": set[str](),

@@ -17,6 +17,7 @@ import os
 import stat
 
 from graphdriver.linux.mount import MOUNT_ATTR_NODEV, mount_copy
+from graphdriver.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 
 _HOLD = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _AT_ONCE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -56,6 +57,24 @@ def open_and_stat(dir_fd: int, name: bytes) -> tuple[int, os.stat_result]:
         return os.open(b"/proc/self/fd/%d" % held, os.O_RDONLY | os.O_CLOEXEC), found
     finally:
         os.close(held)
+
+
+def open_beneath(dir_fd: int, path: str) -> int:
+    """Open a regular file below a directory for reading; no link is followed on the way to it.
+
+    Returns:
+        Its descriptor, which the caller closes.
+
+    Raises:
+        NotRegularError: it is something else.
+        OSError: see openat2(2).
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW
+    fd = openat2(dir_fd, os.fsencode(path), flags, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise NotRegularError(errno.EINVAL, "it is not a regular file", path)
+    return fd
 
 
 def open_nodev(directory_fd: int) -> int | None:

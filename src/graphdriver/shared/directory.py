@@ -14,13 +14,13 @@ import contextlib
 import errno
 import os
 import secrets
-import stat
 from collections.abc import Iterator
 from typing import Final
 
 from graphdriver.driver import ClosableStream, ReadStream
 from graphdriver.errors import UnsupportedError
 from graphdriver.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
+from graphdriver.linux.regular_file import open_beneath
 from graphdriver.shared.store import NotStoredError, Stored
 
 _NEW: Final = ".new"
@@ -79,15 +79,9 @@ class DirectoryStore:
             NotStoredError: there is no such object.
         """
         try:
-            fd = openat2(
-                self._root, key.encode(), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, 0, _INSIDE
-            )
+            return open_beneath(self._root, key)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise NotStoredError(key) from error
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise OSError(errno.EINVAL, "it is not a regular file", key)
-        return fd
 
     def put(self, key: str, content: ReadStream) -> bool:
         """See `graphdriver.shared.store.Store`."""

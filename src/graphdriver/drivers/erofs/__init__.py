@@ -9,7 +9,8 @@ Each file is one subject:
   directory. `probe`: in which way images can be mounted in a home.
 - `reading`: the layers of a home that need not be served, and what they changed. `names`: the names in
   a layer, without a mount.
-- `layout`: the names on disk. `checking`: the check of a home and its repair.
+- `layout`: the names on disk. `place`: where a tar in a store is. `checking`: the check of a home and
+  its repair.
 
 A layer is what was applied to it, and an upper directory above that, since daemons and BuildKit may
 write into every layer that has no child. Either may be missing. While nobody has written into the upper
@@ -27,6 +28,10 @@ directory, the layer is exactly the tar that was applied.
     more name (a hard link) of that file, which is only read. ``layer.erofs`` is the index alone then,
     and the tar is a device of the image. Made by ApplyDiff; lost, or of another length: the layer is
     lost, and only Remove works.
+``ID/layer.place``
+    The tar is in a store (`graphdriver.in_place`), and this says in which one, and whether its bytes
+    were proved or found to be wrong. ``layer.erofs`` is then the index alone, and the store's image is
+    its device; or it still holds the tar, if a kill came between the two. Made before ``layer.json``.
 ``ID/layer.json``
     The record (`graphdriver.layer.erofs.record`): where the tar is in the file, its checksums, what
     the image was made with. Made by ApplyDiff, last, by a rename. Damaged, or missing though

@@ -18,18 +18,32 @@ from typing import Final
 from graphdriver.driver import IDMap, ReadStream, Usage
 from graphdriver.drivers.erofs.layout import APPLIED, IMAGE, RECORD, TAR, ImageLayout
 from graphdriver.drivers.erofs.mounting import Way, mount_image
+from graphdriver.drivers.erofs.place import Place
 from graphdriver.drivers.overlay.layout import DIFF
-from graphdriver.errors import BrokenStreamError, GraphDriverError, LayerDamagedError
+from graphdriver.errors import (
+    BrokenStreamError,
+    GraphDriverError,
+    LayerDamagedError,
+    UnsupportedError,
+)
 from graphdriver.files.directories import opened, why_no_directory
 from graphdriver.files.file_stream import FileStream
 from graphdriver.files.small_files import write_whole
+from graphdriver.in_place import SharedImage, TarInPlace
 from graphdriver.layer.change_list import changed_size
 from graphdriver.layer.erofs.below import OpenBelow
-from graphdriver.layer.erofs.record import Kind, Record
-from graphdriver.layer.erofs.store import NotHeldError, index_again, store_layer, stored_tar
+from graphdriver.layer.erofs.index import HEAD
+from graphdriver.layer.erofs.record import Kind, Record, parse
+from graphdriver.layer.erofs.store import (
+    NotHeldError,
+    index_again,
+    index_beside,
+    store_layer,
+    stored_tar,
+)
 from graphdriver.layer.erofs.stored_tar import StoredTar
 from graphdriver.layer.erofs.structures import BLOCK
-from graphdriver.layer.erofs.whole import why_no_tar, why_not_whole
+from graphdriver.layer.erofs.whole import has_device, why_no_tar, why_not_whole
 from graphdriver.layer.overlay.changes import compare_upper
 from graphdriver.layer.overlay.form import UpperDirectory
 from graphdriver.layer.overlay.parentless import ParentlessDirectory
@@ -223,6 +237,85 @@ class AppliedParts:
                 held.callback(os.close, tar_fd)
             yield fd, tar_fd
 
+    # --- tars in a store --------------------------------------------------------------------------
+
+    def store_in_place(
+        self,
+        id: str,
+        image: SharedImage,
+        uid_maps: Sequence[IDMap],
+        gid_maps: Sequence[IDMap],
+        below: OpenBelow,
+    ) -> int:
+        """Make the tree that a tar in a store shows; see `graphdriver.in_place.ReadsInPlace`."""
+        place = Place(image.directory, image.name)
+        wanted = dataclasses.replace(
+            _record_of(image), uid_maps=tuple(uid_maps), gid_maps=tuple(gid_maps)
+        )
+        os.mkdir(self._layout.path(id, APPLIED), 0o755)
+        record = self._index(self._layout.path(id, IMAGE), place, wanted, below)
+        self._layout.write_place(id, place)
+        self._write_record(id, record)
+        return record.size
+
+    def leave_in_place(self, id: str, image: SharedImage, below: OpenBelow) -> None:
+        """Give up the tar of a layer for one in a store; see `graphdriver.in_place.ReadsInPlace`."""
+        record, other = self.record(id), _record_of(image)
+        if record.kind is not Kind.IMAGE or record.has_own_tar:
+            raise UnsupportedError(f"leave layer {id} in place: its tar is in no image")
+        if (record.sha256, record.tar_size) != (other.sha256, other.tar_size):
+            raise UnsupportedError(f"leave layer {id} in place: the store has another tar")
+        place = Place(image.directory, image.name, is_proved=True)
+        path = self._layout.path(id, IMAGE)
+        fresh = self._layout.path(id, f".{IMAGE}.new")
+        with contextlib.suppress(FileNotFoundError):  # left by a kill
+            os.unlink(fresh)
+        try:
+            self._index(fresh, place, record, below)
+            with opened(self._layout.path(id)) as layer:
+                # In this order: an image that holds its tar needs no place, and works with one.
+                self._layout.write_place(id, place)
+                os.fsync(layer)
+                os.rename(fresh, path)
+                os.fsync(layer)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(fresh)
+            raise
+
+    def _index(self, path: str, place: Place, record: Record, below: OpenBelow) -> Record:
+        """Write a new index for a tar in a store; return its record."""
+        with contextlib.ExitStack() as held:
+            try:
+                image = place.open()
+            except OSError as error:
+                raise GraphDriverError(place.why_not_there(record)) from error
+            held.callback(os.close, image)
+            fd = os.open(path, _NEW, 0o600)
+            held.callback(os.close, fd)
+            try:
+                made = index_beside(record, fd, below=below, image_fd=image)
+            except NotHeldError as error:
+                raise UnsupportedError(f"the tar cannot be read in place: {error}") from error
+            os.fsync(fd)
+            return made
+
+    def tar_in_place(self, id: str) -> TarInPlace | None:
+        """Return what is known of a layer's tar in a store; None if it is in the home."""
+        place = self._layout.place(id)
+        if place is None:
+            return None
+        image = SharedImage(place.directory, place.name, self.record(id).text())
+        return TarInPlace(id, image, place.is_proved, place.wrong)
+
+    def judge_tar(self, id: str, wrong: str) -> None:
+        """Note what is known of a layer's tar; see `graphdriver.in_place.ReadsInPlace`."""
+        if place := self._layout.place(id):
+            judged = dataclasses.replace(place, is_proved=not wrong, wrong=wrong)
+            self._layout.write_place(id, judged)
+
+    # ----------------------------------------------------------------------------------------------
+
     def _write_record(self, id: str, record: Record) -> None:
         # Last: with the record the layer has an applied part. It is not synced here: the framework
         # syncs the layer as a whole.
@@ -285,8 +378,8 @@ class AppliedParts:
         with contextlib.ExitStack() as held:
             image = self._whole_image(id, record)
             held.callback(os.close, image)
-            tar = self._own_tar(id, record, held)
-            if tar is not None and why_no_tar(tar, record):
+            tar = self._device(id, record, image, held)
+            if tar is not None and record.has_own_tar and why_no_tar(tar, record):
                 self._expect_sound(id)
             try:
                 target = os.open(point, _TARGET)
@@ -316,6 +409,18 @@ class AppliedParts:
         except BaseException:
             os.close(fd)
             raise
+        return fd
+
+    def _device(
+        self, id: str, record: Record, image: int, held: contextlib.ExitStack
+    ) -> int | None:
+        """Open the second file of a layer's image, if it has one, until a stack is closed."""
+        if not has_device(image):
+            return None
+        if not record.has_own_tar and self._layout.place(id) is None:
+            self._expect_sound(id)  # it would be mounted upon itself
+        fd = self._layout.open_tar(id, record)
+        held.callback(os.close, fd)
         return fd
 
     def _own_tar(self, id: str, record: Record, held: contextlib.ExitStack) -> int | None:
@@ -358,6 +463,17 @@ class AppliedParts:
             return Usage(os.fstat(fd).st_blocks * _BLOCK, 1)
         finally:
             os.close(fd)
+
+
+def _record_of(image: SharedImage) -> Record:
+    """Return the record of an image in a store, which was checked when it was found."""
+    try:
+        record = parse(image.record)
+    except ValueError as error:
+        raise UnsupportedError(f"the record of {image.name} is damaged: {error}") from error
+    if record.kind is not Kind.IMAGE or record.tar_offset != HEAD:
+        raise UnsupportedError(f"{image.name} is no image that holds its tar")
+    return record
 
 
 @contextlib.contextmanager

@@ -31,7 +31,9 @@ from graphdriver.drivers.overlay.mounter import Mounter
 from graphdriver.drivers.overlay.options import MOUNTOPT, SIZE, VOLATILE, XINO, HomeOptions
 from graphdriver.drivers.overlay.probe import expect_overlayfs
 from graphdriver.drivers.probe_record import probe_or_recall
+from graphdriver.errors import UnsupportedError
 from graphdriver.homes import SizedChange, StoredImage, StoredLayer
+from graphdriver.in_place import SharedImage, TarInPlace
 from graphdriver.layer.change_list import ChangeList, changed_size
 from graphdriver.layer.changes import compare
 from graphdriver.layer.erofs.record import Kind
@@ -123,7 +125,7 @@ class ErofsDriver(OverlayDriver):
         if not layout.is_applied(id):
             return None
         record = layout.record(id)
-        if record.kind is not Kind.IMAGE:
+        if record.kind is not Kind.IMAGE or layout.place(id):
             return None
         tar = layout.open_tar(id, record) if record.has_own_tar else None
         try:
@@ -185,6 +187,25 @@ class ErofsDriver(OverlayDriver):
         if self._layers.can_store(id):
             return self._layers.store(id, archive, self._uid_maps, self._gid_maps)
         return super().apply_diff(id, parent, archive)
+
+    def apply_in_place(self, id: str, parent: str, image: SharedImage) -> int:
+        """Fill a layer with a tar that stays in a store (`graphdriver.in_place.ReadsInPlace`)."""
+        self._layers.refuse_if_parent(id)
+        if not self._layers.can_store(id):
+            raise UnsupportedError(f"layer {id} is not empty: its tar cannot be read in place")
+        return self._layers.store_in_place(id, image, self._uid_maps, self._gid_maps)
+
+    def leave_in_place(self, id: str, image: SharedImage) -> None:
+        """Give up a layer's tar for one in a store (`graphdriver.in_place.ReadsInPlace`)."""
+        self._layers.leave_in_place(id, image)
+
+    def tars_in_place(self) -> Iterator[TarInPlace]:
+        """Yield the layers whose tars are in a store (`graphdriver.in_place.ReadsInPlace`)."""
+        return self._layers.tars_in_place()
+
+    def judge_tar(self, id: str, wrong: str) -> None:
+        """Note what is known of a tar in a store (`graphdriver.in_place.ReadsInPlace`)."""
+        self._layers.judge_tar(id, wrong)
 
     def _is_as_applied(self, id: str, parent: str) -> bool:
         """Tell whether a diff is exactly what was applied to the layer."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,8 +24,9 @@ from graphdriver.drivers.overlay.layout import DIFF, Layout
 from graphdriver.drivers.overlay.mounter import MAX_LOWERS, Mounter
 from graphdriver.drivers.overlay.mounts import LayerMounts
 from graphdriver.drivers.overlay.reference_counts import ReferenceCounts
-from graphdriver.errors import GraphDriverError
+from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.files.directories import opened
+from graphdriver.in_place import SharedImage, TarInPlace
 from graphdriver.layer.erofs.record import Record
 from graphdriver.layer.erofs.stored_tar import StoredTar
 from graphdriver.layer.tree.copy import copy_metadata
@@ -66,7 +68,9 @@ class ImageLayerMounts(LayerMounts):
 
     def hold_lowers(self, id: str, lowers: Sequence[str]) -> None:
         """Mount the images among the lower directories, until `release_lowers`."""
-        self._images.hold(_user(id), self._image_layout.images_in(lowers, id))
+        images = self._image_layout.images_in(lowers, id)
+        self._image_layout.expect_trusted(images)
+        self._images.hold(_user(id), images)
 
     def release_lowers(self, id: str) -> None:
         """Let the images go."""
@@ -204,6 +208,33 @@ class ErofsLayers(OverlayLayers):
         self._applied.settle(id, lambda: self.opened_below(id))
         self._show_applied_root(id)
 
+    def store_in_place(
+        self, id: str, image: SharedImage, uid_maps: Sequence[IDMap], gid_maps: Sequence[IDMap]
+    ) -> int:
+        """Show a tar that stays in a store; see `graphdriver.in_place.ReadsInPlace`."""
+        self._make_mountable(id)
+        below = functools.partial(self.opened_below, id)
+        size = self._applied.store_in_place(id, image, uid_maps, gid_maps, below)
+        self._show_applied_root(id)
+        return size
+
+    def leave_in_place(self, id: str, image: SharedImage) -> None:
+        """Give up a layer's tar for one in a store; see `graphdriver.in_place.ReadsInPlace`."""
+        if not self._layout.is_applied(id):
+            raise UnsupportedError(f"leave layer {id} in place: no tar was applied to it")
+        self._applied.leave_in_place(id, image, functools.partial(self.opened_below, id))
+
+    def tars_in_place(self) -> Iterator[TarInPlace]:
+        """Yield the layers whose tars are in a store; see `graphdriver.in_place.ReadsInPlace`."""
+        for id in self._store.layers():
+            with contextlib.suppress(GraphDriverError, OSError):  # damaged, or just removed
+                if found := self._applied.tar_in_place(id):
+                    yield found
+
+    def judge_tar(self, id: str, wrong: str) -> None:
+        """Note what is known of a tar in a store; see `graphdriver.in_place.ReadsInPlace`."""
+        self._applied.judge_tar(id, wrong)
+
     def _make_mountable(self, id: str) -> None:
         """Make the link to a layer's applied part, and what the mount of a first layer needs."""
         if not self._layout.lowers(id):
@@ -256,10 +287,12 @@ class ErofsLayers(OverlayLayers):
         """Return lines for ``docker info``: those of overlay2, and how images are mounted."""
         found = self.setup.found
         inodes = "unchanged by copy-up" if found.has_xino else "changed by copy-up (no xino)"
+        stores = collections.Counter(one.image.directory for one in self.tars_in_place())
         return (
             *super().status(),
             ("Images", str(found)),
             ("Inode Numbers", inodes),
+            *(("Layers in Place", f"{stores[store]} in {store}") for store in sorted(stores)),
         )
 
     def get_metadata(self, id: str) -> Mapping[str, str]:
@@ -267,7 +300,9 @@ class ErofsLayers(OverlayLayers):
         metadata = super().get_metadata(id)
         if not self._layout.is_applied(id):
             return metadata
-        return {**metadata, "ImageFile": self._layout.path(id, IMAGE)}
+        place = self._layout.place(id)
+        tar = {"TarFile": f"{place.directory}/{place.name}"} if place else {}
+        return {**metadata, "ImageFile": self._layout.path(id, IMAGE), **tar}
 
     # --- get and put ------------------------------------------------------------------------------
 
@@ -302,7 +337,9 @@ class ErofsLayers(OverlayLayers):
     @contextlib.contextmanager
     def images_mounted(self, id: str) -> Iterator[None]:
         """Mount the images that a layer shows, for the length of a ``with`` block at least."""
-        with self._images.held(self._images_of(id)):
+        images = self._images_of(id)
+        self._layout.expect_trusted(images)
+        with self._images.held(images):
             yield
 
     # --- the end ----------------------------------------------------------------------------------

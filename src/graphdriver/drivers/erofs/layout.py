@@ -13,22 +13,28 @@ import stat
 from collections.abc import Collection, Iterator, Sequence
 from typing import ClassVar, Final
 
+from graphdriver.drivers.erofs.place import Place
+from graphdriver.drivers.erofs.place import parse as parse_place
 from graphdriver.drivers.overlay.layout import DIFF, Layout
 from graphdriver.errors import GraphDriverError, LayerDamagedError
 from graphdriver.files.directories import why_no_directory
-from graphdriver.files.small_files import read_text
+from graphdriver.files.small_files import read_text, write_whole
 from graphdriver.homes import Damage
 from graphdriver.layer.erofs.record import LIMIT, Kind, Record, parse
-from graphdriver.layer.erofs.whole import why_no_tar, why_not_whole
+from graphdriver.layer.erofs.whole import has_device, why_no_tar, why_not_whole
 
 APPLIED: Final = "applied"
 IMAGE: Final = "layer.erofs"
 TAR: Final = "layer.tar"
 RECORD: Final = "layer.json"
+PLACE: Final = "layer.place"
 
 LOST_RECORD: Final = "lost-record"
 LOST_IMAGE: Final = "lost-image"
 DAMAGED_IMAGE: Final = "damaged-image"
+LOST_PLACE: Final = "lost-place"
+NOT_IN_STORE: Final = "not-in-store"
+WRONG_IN_STORE: Final = "wrong-in-store"
 LOST_TREE: Final = "lost-tree"
 LOST_MOUNT_POINT: Final = "lost-mount-point"
 
@@ -44,7 +50,7 @@ class ImageLayout(Layout):
 
     link_name: ClassVar[re.Pattern[str]] = re.compile(rf"l/[A-Z0-9]{{26}}(?:{_APPLIED_LINK})?")
     parts: ClassVar[Sequence[str]] = (DIFF, APPLIED)
-    more_files: ClassVar[Sequence[str]] = (APPLIED, IMAGE, TAR, RECORD)
+    more_files: ClassVar[Sequence[str]] = (APPLIED, IMAGE, TAR, RECORD, PLACE)
 
     def is_applied(self, id: str) -> bool:
         """Tell whether a layer has an applied part, whole or not.
@@ -129,6 +135,40 @@ class ImageLayout(Layout):
         except (FileNotFoundError, NotADirectoryError, ValueError) as error:
             raise self.lost("the record of what was applied to it", id, path) from error
 
+    def place(self, id: str) -> Place | None:
+        """Return where in a store a layer's tar is; None: it is in the home.
+
+        Raises:
+            LayerDamagedError: the file that says it is damaged.
+            OSError: it cannot be read now.
+        """
+        path = self.path(id, PLACE)
+        try:
+            return parse_place(read_text(path))
+        except FileNotFoundError:
+            return None
+        except (NotADirectoryError, ValueError) as error:
+            raise self.lost("the record of where its tar is", id, path) from error
+
+    def write_place(self, id: str, place: Place) -> None:
+        """Write where in a store a layer's tar is.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        write_whole(self.path(id, PLACE), place.text(), 0o600)
+
+    def expect_trusted(self, images: Sequence[str]) -> None:
+        """Check that no tar of these layers was found to be wrong in a store.
+
+        Raises:
+            LayerDamagedError: one was.
+        """
+        for id in images:
+            place = self.place(id)
+            if place and place.wrong:
+                raise LayerDamagedError.of(id, _wrong(place), self.home)
+
     def open_image(self, id: str, *, writable: bool = False) -> int:
         """Open the file with a layer's index for reading; the caller closes the descriptor.
 
@@ -143,12 +183,23 @@ class ImageLayout(Layout):
         return self._open(id, self.path(id, IMAGE), writable=writable)
 
     def open_tar(self, id: str, record: Record) -> int:
-        """Open the file with a layer's tar for reading; the same as for `open_image` applies."""
-        return self._open(id, self.tar_path(id, record))
+        """Open the file with a layer's tar for reading; the same as for `open_image` applies.
 
-    def tar_path(self, id: str, record: Record) -> str:
-        """Return the path of the file with a layer's tar."""
+        A tar in a store that cannot be read there is damage, too: the text names the store.
+        """
+        place = self.place(id)
+        if place is None:
+            return self._open(id, self._tar_path(id, record))
+        if wrong := place.why_not_there(record):
+            raise LayerDamagedError.of(id, wrong, self.home)
+        return place.open()
+
+    def _tar_path(self, id: str, record: Record) -> str:
         return self.path(id, TAR if record.has_own_tar else IMAGE)
+
+    def files_of(self, id: str, record: Record) -> Sequence[str]:
+        """Return the paths of the files in the home with a layer's index and its tar."""
+        return sorted({self.path(id, IMAGE), self._tar_path(id, record)})
 
     def _open(self, id: str, path: str, *, writable: bool = False) -> int:
         try:
@@ -186,7 +237,8 @@ class ImageLayout(Layout):
                 yield Damage(LOST_MOUNT_POINT, id, text, "replace it by a directory", path=tree)
 
     def _damage_of_image(self, id: str, record: Record) -> Iterator[Damage]:
-        for path in {self.path(id, IMAGE), self.tar_path(id, record)}:
+        place = self.place(id)
+        for path in self.files_of(id, record):
             try:
                 fd = self._open(id, path)
             except LayerDamagedError as error:
@@ -194,12 +246,19 @@ class ImageLayout(Layout):
                 yield Damage(LOST_IMAGE, id, text, loses=True, path=path)
                 continue
             try:
-                is_tar = record.has_own_tar and path == self.tar_path(id, record)
+                is_tar = record.has_own_tar and path == self._tar_path(id, record)
                 if wrong := (why_no_tar if is_tar else why_not_whole)(fd, record):
                     text = f"the file with its tar is damaged: {path}: {wrong}"
                     yield Damage(DAMAGED_IMAGE, id, text, loses=True, path=path)
+                elif not (is_tar or record.has_own_tar or place) and has_device(fd):
+                    text = "the record of where its tar is was lost"
+                    yield Damage(LOST_PLACE, id, text, loses=True, path=self.path(id, PLACE))
             finally:
                 os.close(fd)
+        if place and place.wrong:
+            yield Damage(WRONG_IN_STORE, id, _wrong(place), loses=True)
+        elif place and (wrong := place.why_not_there(record)):
+            yield Damage(NOT_IN_STORE, id, wrong, loses=True)
 
     def remove_link(self, link: str) -> None:
         """Remove a layer's links, given its own one; succeed if they do not exist."""
@@ -212,6 +271,10 @@ class ImageLayout(Layout):
         for id in filter(self.is_applied, layers):
             with contextlib.suppress(GraphDriverError, OSError):
                 self.make_applied_link(id)
+
+
+def _wrong(place: Place) -> str:
+    return f"its tar in the store {place.directory} is wrong: {place.name}: {place.wrong}"
 
 
 def _applied(link: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from graphdriver.driver import ChangeKind
-from graphdriver.drivers.erofs.layout import IMAGE, TAR
+from graphdriver.drivers.erofs.layout import ImageLayout
 from graphdriver.errors import GraphDriverError
 from graphdriver.files.small_files import read_text
 from graphdriver.homes import SizedChange
@@ -133,7 +133,8 @@ def _read_applied(layer: str, record: str, _changed: int) -> Names:
         known = parse(read_text(record, LIMIT))
     except ValueError as error:
         raise GraphDriverError(f"{record} is damaged: {error}") from error
-    stream = stored_tar(known, os.open(f"{layer}/{TAR if known.has_own_tar else IMAGE}", _READ))
+    home, id = os.path.split(layer)
+    stream = stored_tar(known, ImageLayout(home).open_tar(id, known))
     names = Names()
     try:
         for entry in TarReader(stream):

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from graphdriver.driver import Usage
-from graphdriver.drivers.erofs.layout import APPLIED, IMAGE, RECORD, ImageLayout
+from graphdriver.drivers.erofs.layout import APPLIED, RECORD, ImageLayout
 from graphdriver.drivers.erofs.names import Names, applied_names, changes, expect_few, written_names
 from graphdriver.drivers.overlay.layout import DIFF, LINKS
 from graphdriver.drivers.overlay.mounter import MAX_LOWERS
@@ -54,10 +54,9 @@ def _stored(layout: ImageLayout, id: str) -> StoredLayer:
     parent = parent_in(layout, id)
     if not layout.is_applied(id):
         return StoredLayer(id, parent, path)
-    image = layout.path(id, IMAGE)
     try:
         record = parse(read_text(layout.path(id, RECORD), LIMIT))
-        files = tuple(sorted({image, layout.tar_path(id, record)}))
+        files = tuple(layout.files_of(id, record))
         blocks = sum(os.lstat(file).st_blocks for file in files)
         if record.kind is Kind.TREE:
             return StoredLayer(id, parent, path, beside=(*files, layout.path(id, APPLIED)))
