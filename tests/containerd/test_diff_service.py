@@ -17,7 +17,8 @@ from backports import zstd
 from graphdriver.blobs.formats import FORMATS
 from graphdriver.conformance.kit.tree import record
 from graphdriver.conformance.plugin import tars
-from graphdriver.conformance.snapshotter.calls import code_of
+from graphdriver.conformance.snapshotter.calls import DiffCalls, code_of
+from graphdriver.conformance.snapshotter.content import Content
 from graphdriver.containerd import _messages_pb2 as pb
 from graphdriver.containerd.diff.content import Caller, ContentStore
 from graphdriver.containerd.diff.service import SERVICE
@@ -117,6 +118,19 @@ def test_layers_of_each_media_type_are_applied(
             assert (root / "g").read_bytes() == b"content"
             assert record(str(root))[b"g"].file == b"d/f"
         calls.remove("default/3/look")
+
+
+def test_the_answer_is_a_sha256_whatever_the_digest_of_the_blob_is(
+    snapshotter: Snapshotter, folder: Path
+) -> None:
+    digest = f"sha512:{hashlib.sha512(LAYER).hexdigest()}"
+    with (
+        Content(f"{folder}/c.sock") as content,
+        contextlib.closing(DiffCalls(snapshotter.address)) as diffs,
+    ):
+        content.add(LAYER, digest)
+        applied = diffs.apply(digest, snapshotter.calls.prepare("default/1/one"))
+    assert applied.digest == f"sha256:{hashlib.sha256(LAYER).hexdigest()}"
 
 
 DAMAGED = [

@@ -85,7 +85,10 @@ class Differ:
             stream = file or self._content.read(blob.digest, caller)
             link = file.link if file else None
             with contextlib.closing(stream):
-                tar = Digested(decompressed(Digested(stream, blob.digest), compression))
+                content = Digested(stream, blob.digest)
+                # The digest of a plain blob is that of its tar, unless it is of another algorithm.
+                is_tars = not compression and blob.digest.startswith("sha256:")
+                tar = content if is_tars else Digested(decompressed(content, compression))
                 with ReadAhead(tar) as body:
                     self._filler.fill(layer, parent, body, link)
         return Descriptor(TAR, tar.digest, tar.size)
