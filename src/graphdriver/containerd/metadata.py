@@ -1,7 +1,8 @@
-"""The records of snapshots, in SQLite; nothing about a snapshot is kept only in memory.
+"""The records of snapshots, in SQLite; nothing is kept only in memory that cannot be found again.
 
 - Each call is one transaction, which is on disk when the call is answered
-  (`graphdriver.containerd.database`).
+  (`graphdriver.containerd.database`). What is done behind a call, such as counting its disk usage, is
+  written with the next one: after a kill it is done again.
 - A layer is created before its snapshot's row, and removed after it. A crash between the two leaves a
   layer without a row. To find such layers, numbers are reserved a hundred at a time: those of the last
   hundred without a row are orphans. And when a row is deleted, its layer stays in the table ``doomed``
@@ -11,18 +12,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from graphdriver.containerd.database import Database, Layout, Run
 from graphdriver.driver import Usage
-from graphdriver.errors import InUseError, LayerExistsError, LayerNotFoundError
+from graphdriver.errors import GraphDriverError, InUseError, LayerExistsError, LayerNotFoundError
 
 AT_A_TIME: Final = 100
 """How many numbers are reserved at a time."""
@@ -110,12 +112,15 @@ class Metadata:
     def __init__(self, path: str, layers: Sequence[str] = ()) -> None:
         self._guard = threading.Lock()
         self._gone: set[str] = set()
+        self._counted: dict[int, Usage] = {}
         self._database = Database(path, _LAYOUT, layers)
         self._reserved = self._next = _reserved(self._database.read(_RESERVED))
 
     def close(self) -> None:
-        """Close the database."""
-        self._database.close()
+        """Close the database, and write first what was counted: the next start would count it again."""
+        with contextlib.closing(self._database), contextlib.suppress(GraphDriverError):
+            if self._counted:
+                self._write(lambda _run: None)
 
     def keep_reserve(self) -> None:
         """Reserve room for removals again, if it was used and there is room now."""
@@ -124,21 +129,29 @@ class Metadata:
     def _write(self, work: Callable[[Run], T], *, frees: bool = False) -> T:
         """Do some work in a transaction; see `Database.write`.
 
-        The transaction also deletes from ``doomed`` the layers that the driver has removed. They need
-        no transaction of their own, since removing a removed layer again does no harm.
+        The transaction also deletes from ``doomed`` the layers that the driver has removed, and records
+        the usage that was counted. They need no transaction of their own: it does no harm to remove a
+        removed layer again, or to count a snapshot again.
         """
 
-        def all_of_it(run: Run) -> tuple[T, set[str]]:
+        def all_of_it(run: Run) -> tuple[T, set[str], set[int]]:
             done = work(run)
             with self._guard:
-                gone = set(self._gone)
+                gone, counted = set(self._gone), dict(self._counted)
             for layer in gone:
                 run("DELETE FROM doomed WHERE layer = ?", (layer,))
-            return done, gone
+            for number, usage in counted.items():
+                run(
+                    "UPDATE snapshots SET size = ?, inodes = ? WHERE number = ?",
+                    (usage.size, usage.inodes, number),
+                )
+            return done, gone, {*counted}
 
-        done, gone = self._database.write(all_of_it, frees=frees)
+        done, gone, counted = self._database.write(all_of_it, frees=frees)
         with self._guard:
             self._gone -= gone
+            for number in counted:
+                self._counted.pop(number, None)
         return done
 
     # --- reading ----------------------------------------------------------------------------------
@@ -160,11 +173,16 @@ class Metadata:
         return found[0] if found else None
 
     def _find(self, which: str, *values: object) -> list[Snapshot]:
+        with self._guard:  # before the rows: what is written meanwhile is in them
+            counted = dict(self._counted)
         rows = self._database.read(f"{_SELECT} {which}", values)
         try:
-            return [_snapshot(row) for row in rows]
+            found = [_snapshot(row) for row in rows]
         except ValueError as error:
             raise self._database.damaged(str(error)) from error
+        if not counted:
+            return found
+        return [replace(one, usage=counted.get(one.number, one.usage)) for one in found]
 
     def exists(self, key: str) -> bool:
         """Tell whether a snapshot has this key."""
@@ -291,11 +309,9 @@ class Metadata:
         return self.stat(one.key)
 
     def count(self, one: Snapshot, usage: Usage) -> None:
-        """Record the disk usage of a snapshot."""
-        values = (usage.size, usage.inodes, one.number)
-        self._write(
-            lambda run: run("UPDATE snapshots SET size = ?, inodes = ? WHERE number = ?", values)
-        )
+        """Keep in mind the disk usage of a committed snapshot; the next transaction records it."""
+        with self._guard:
+            self._counted[one.number] = usage
 
     def remove(self, one: Snapshot) -> None:
         """Delete a snapshot's record, and note its layer as doomed; needs no room on disk.
