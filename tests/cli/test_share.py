@@ -116,3 +116,18 @@ def test_a_person_reads_one_line_for_each_layer(store: Path) -> None:
 def test_a_mistake_is_told(words: tuple[str, ...], code: int, problem: str) -> None:
     done = graphdriver("share", *words)
     assert (done.returncode, problem in done.stderr.decode()) == (code, True)
+
+
+def test_what_a_node_reads_in_place_is_not_removed(store: Path) -> None:
+    key = f"{chained_key(DIFF_IDS[0])}.erofs"
+    path = store / key
+    lease = store / "leases" / key / "node-1.lease"
+    lease.parent.mkdir(parents=True)
+    lease.touch()
+    os.utime(path, (0, 0))
+    assert asked("gc", "--unused-for", "1d", "--remove", str(store))["unused"] == []
+    os.truncate(path, 5000)
+    done = graphdriver("share", "verify", "--remove", str(store))
+    assert done.returncode == 14
+    assert b"not removed: a node reads it in place" in done.stdout
+    assert path.exists()

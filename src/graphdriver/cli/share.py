@@ -202,6 +202,7 @@ def _verify(arguments: argparse.Namespace, shared: SharedLayers) -> int:
 
     images = [one for one in shared.store.stored() if one.key.endswith(IMAGE)]
     wrong: dict[str, str] = {}
+    kept: list[str] = []
     with screen.progress("checking layers", len(images)) as done:
         for one in images:
             with contextlib.suppress(NotStoredError):  # removed meanwhile
@@ -210,8 +211,10 @@ def _verify(arguments: argparse.Namespace, shared: SharedLayers) -> int:
             done(1)
     if arguments.remove:
         for key in wrong:
-            shared.store.remove(key)
-            shared.store.remove(f"{key.removesuffix(IMAGE)}{RECORD}")
+            if shared.remove(key):
+                shared.store.remove(f"{key.removesuffix(IMAGE)}{RECORD}")
+            else:
+                kept.append(key)
     if arguments.json:
         rows = [{"key": key, "problem": problem} for key, problem in wrong.items()]
         screen.print_json({"store": shared.store.address, "layers": len(images), "damaged": rows})
@@ -220,10 +223,12 @@ def _verify(arguments: argparse.Namespace, shared: SharedLayers) -> int:
         for key, problem in wrong.items():
             page.line(Toned(f"{key}: {problem}", Tone.BAD))
         verdict = f"{len(wrong)} damaged" if wrong else "sound"
-        removed = ", removed" if wrong and arguments.remove else ""
+        for key in kept:
+            page.line(Toned(f"{key}: not removed: a node reads it in place", Tone.BAD))
+        removed = ", removed" if wrong and arguments.remove and not kept else ""
         page.line(f"{shared.store.address}: {several(len(images), 'layer')}, {verdict}{removed}")
         screen.show(page)
-    return DAMAGED if wrong and not arguments.remove else OK
+    return DAMAGED if kept or (wrong and not arguments.remove) else OK
 
 
 def _gc(arguments: argparse.Namespace, shared: SharedLayers) -> int:
@@ -231,8 +236,7 @@ def _gc(arguments: argparse.Namespace, shared: SharedLayers) -> int:
 
     found = list(shared.unused(arguments.unused_for))
     if arguments.remove:
-        for one in found:
-            shared.store.remove(one.key)
+        found = [one for one in found if shared.remove(one.key)]
     if arguments.json:
         rows = [{"key": one.key, "size": one.size} for one in found]
         screen.print_json({"store": shared.store.address, "unused": rows})

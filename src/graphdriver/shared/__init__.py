@@ -20,5 +20,6 @@ else writes to, costs time, and shows nobody another layer.
 - `store`: what a store can do.
 - `opening`: which kind of store an address names.
 - `directory`: a store in a directory.
+- `leases`: which nodes read which layers in place. `in_place`: what a node does for its own.
 - `layers`: puts layers into a store, finds them and checks them.
 """

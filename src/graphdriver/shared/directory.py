@@ -14,7 +14,7 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from graphdriver.driver import ClosableStream, ReadStream
@@ -107,10 +107,30 @@ class DirectoryStore:
                     os.unlink(fresh, dir_fd=new)
         return True
 
-    def stored(self) -> Iterator[Stored]:
-        """See `graphdriver.shared.store.Store`. What was never finished is among them."""
+    def touch(self, key: str) -> None:
+        """Count an object as used now.
+
+        Raises:
+            NotStoredError: there is no such object.
+            OSError: that cannot be noted.
+        """
+        fd = self.open(key)
+        try:
+            os.utime(fd)
+        finally:
+            os.close(fd)
+
+    def stored(self, below: str = "") -> Iterator[Stored]:
+        """See `graphdriver.shared.store.Store`. What was never finished is among them.
+
+        Args:
+            below: the beginning of keys, up to a slash; ``""``: all objects.
+
+        Raises:
+            FileNotFoundError: no key ever had this beginning.
+        """
         now = self._now()
-        waiting = [""]
+        waiting = [below]
         for above in waiting:  # it grows meanwhile
             with self._opened(above) as directory, os.scandir(directory) as entries:
                 for entry in entries:
@@ -127,6 +147,25 @@ class DirectoryStore:
         head, _, name = key.rpartition("/")
         with contextlib.suppress(FileNotFoundError), self._opened(head) as directory:
             os.unlink(name, dir_fd=directory)
+
+    def remove_unless(self, key: str, is_needed: Callable[[], bool]) -> bool:
+        """Remove an object that nobody needs; return whether nobody did.
+
+        Args:
+            key: its key; succeeds if there is no such object.
+            is_needed: asked when nobody can open the object any more. If it is needed, it gets its key
+                back. A kill in between leaves it among what was never finished.
+        """
+        head, _, name = key.rpartition("/")
+        aside = f"{secrets.token_hex(16)}.{name}"
+        with contextlib.suppress(FileNotFoundError), self._made(_NEW) as new:
+            with self._opened(head) as directory:
+                os.rename(name, aside, src_dir_fd=directory, dst_dir_fd=new)
+                if is_needed():
+                    os.rename(aside, name, src_dir_fd=new, dst_dir_fd=directory)
+                    return False
+            os.unlink(aside, dir_fd=new)
+        return True
 
     def _now(self) -> float:
         """Return the time by the store's own clock, in seconds since 1970."""

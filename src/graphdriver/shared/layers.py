@@ -31,6 +31,7 @@ from graphdriver.shared.keys import (
     link_key,
     parse_link,
 )
+from graphdriver.shared.leases import GRACE, is_lease, leased, remove_unless_leased
 from graphdriver.shared.store import NotStoredError, Store, Stored
 
 IMAGE: Final = ".erofs"
@@ -223,11 +224,23 @@ class SharedLayers:
     def unused(self, seconds: float) -> Iterator[Stored]:
         """Yield the objects that nobody has used for so long, and those that were never finished.
 
-        Links come with the others: a link to a layer that is gone is a miss.
+        Links come with the others: a link to a layer that is gone is a miss. Layers that a node reads
+        in place, and the leases for them, are used.
         """
-        for one in self.store.stored():
-            if one.unused >= seconds:
+        found = list(self.store.stored())
+        held = {image.removesuffix(IMAGE) for image in leased(found)}
+        for one in found:
+            least = max(seconds, GRACE) if is_lease(one.key) else seconds
+            if one.unused >= least and one.key.removesuffix(IMAGE).removesuffix(RECORD) not in held:
                 yield one
+
+    def remove(self, key: str) -> bool:
+        """Remove an object, unless a node reads it in place; return whether it was removed.
+
+        Raises:
+            OSError: the store does not answer.
+        """
+        return remove_unless_leased(self.store, key)
 
 
 class _File:

@@ -1,0 +1,167 @@
+"""What a node does for the layers that it reads in place: it takes leases, and proves their bytes.
+
+The index of such a layer is made here and its data are the store's, read each time. So the site must
+trust the store. Still each tar is read once to its end, in the background: bytes that do not have the
+layer's SHA-256 end its use.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from typing import Final
+
+from graphdriver.errors import GraphDriverError, UnsupportedError
+from graphdriver.files.small_files import read_text, write_whole
+from graphdriver.in_place import ReadsInPlace, SharedImage, TarInPlace
+from graphdriver.layer.erofs.index import HEAD
+from graphdriver.layer.erofs.record import Kind, parse
+from graphdriver.layer.erofs.stored_tar import PieceSums
+from graphdriver.shared.directory import DirectoryStore
+from graphdriver.shared.keys import Link
+from graphdriver.shared.layers import IMAGE, FoundLayer, SharedLayers
+from graphdriver.shared.leases import RENEWAL, take
+from graphdriver.shared.store import NotStoredError
+
+_PIECE: Final = 1 << 20
+
+_log = logging.getLogger(__name__)
+
+
+class InPlace:
+    """The layers that a node reads in place.
+
+    Args:
+        driver: keeps them.
+        store: the path of the store's directory.
+        node: the node's name in the store (`node_name`).
+        found_wrong: called in a thread of its own with a layer, and what is wrong with its tar.
+    """
+
+    def __init__(
+        self,
+        driver: ReadsInPlace,
+        store: str,
+        node: str,
+        found_wrong: Callable[[str, str], None],
+    ) -> None:
+        self.driver = driver
+        self._store = store
+        self._node = node
+        self._found_wrong = found_wrong
+        self._is_closed = False
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="in place", daemon=True)
+
+    def start(self) -> None:
+        """Renew the leases, and prove what is not proved, from now on."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End, without proving the rest; leases stay until they end by themselves."""
+        self._is_closed = True
+        self._wake.set()
+
+    def image(self, layer: FoundLayer) -> SharedImage:
+        """Return the image of a layer, for which this node has a lease now.
+
+        Raises:
+            NotStoredError: it was removed meanwhile.
+            UnsupportedError: it cannot be read in place.
+            OSError: the store gives no lease, or does not answer.
+        """
+        record, name = layer.record, f"{layer.key}{IMAGE}"
+        if f"sha256:{record.sha256.hex()}" != layer.link.diff_id:
+            raise UnsupportedError(f"{name} has the record of another layer")
+        if record.kind is not Kind.IMAGE or record.tar_offset != HEAD:
+            raise UnsupportedError(f"{name} is no image that holds its tar")
+        with closing(DirectoryStore(self._store)) as store:
+            take(store, name, self._node)
+            store.touch(name)  # after the lease: it is there, and stays
+        return SharedImage(self._store, name, record.text())
+
+    def prove_soon(self) -> None:
+        """Prove what is not proved yet, in the background."""
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._is_closed:
+            try:
+                self.look_after_all()
+            except (GraphDriverError, OSError) as error:
+                _log.error("the store %s of layers in place failed: %s", self._store, error)
+            self._wake.wait(RENEWAL)
+            self._wake.clear()
+
+    def look_after_all(self) -> None:
+        """Renew the lease of each layer, and prove those that are not proved.
+
+        Raises:
+            UnsupportedError: the store cannot be opened.
+        """
+        mine = [one for one in self.driver.tars_in_place() if one.image.directory == self._store]
+        if not mine:
+            return
+        with closing(DirectoryStore(self._store)) as store:
+            for name in {one.image.name for one in mine}:
+                try:
+                    take(store, name, self._node)
+                except OSError as error:
+                    _log.error("%s: no lease for %s: %s", self._store, name, error)
+            for one in mine:
+                if not (one.is_proved or one.wrong or self._is_closed):
+                    self._prove(SharedLayers(store), one)
+
+    def _prove(self, shared: SharedLayers, one: TarInPlace) -> None:
+        try:
+            wrong = self._why_wrong(shared, one)
+        except (NotStoredError, OSError) as error:
+            _log.error(
+                "the tar of layer %s cannot be read in the store %s, and is not proved: %s",
+                one.id,
+                self._store,
+                error,
+            )
+            return
+        if self._is_closed:
+            return
+        self.driver.judge_tar(one.id, wrong)
+        if wrong:
+            self._found_wrong(one.id, f"{self._store}: {wrong}")
+
+    def _why_wrong(self, shared: SharedLayers, one: TarInPlace) -> str:
+        """Read a tar to its end; return what is wrong with it, or ``""``."""
+        record = parse(one.image.record)
+        link = Link("", f"sha256:{record.sha256.hex()}")
+        sums = PieceSums()
+        layer = FoundLayer(link, one.image.name.removesuffix(IMAGE), record)
+        try:
+            with closing(shared.tar(layer)) as tar:
+                while (piece := tar.read(_PIECE)) and not self._is_closed:
+                    sums.add(piece)
+        except GraphDriverError as error:
+            return error.problem
+        # Else a diff of the layer would fail, whose pieces are checked by these.
+        return "" if sums.sums() == record.pieces else "the checksums in its record are others"
+
+
+def node_name(path: str) -> str:
+    """Return a node's name in stores, which is kept in a file of its home.
+
+    Args:
+        path: the file; it is made if it does not exist.
+
+    Raises:
+        OSError: it cannot be read or made.
+    """
+    try:
+        return read_text(path)
+    except (FileNotFoundError, ValueError):
+        host = "".join(c for c in socket.gethostname() if c.isascii() and (c.isalnum() or c == "-"))
+        name = f"{host[:40]}-{secrets.token_hex(8)}"
+        write_whole(path, name, 0o600)
+        return name

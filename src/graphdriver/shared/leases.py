@@ -1,0 +1,84 @@
+"""Leases: which nodes read which images of a store in place, so that nobody removes these.
+
+A lease is an empty object, ``leases/IMAGE/NODE.lease``. Its age is that of its last renewal, by the
+store's own clock. It ends by itself after `GRACE`: so does that of a node that died, or was off for so
+long.
+
+A node takes a lease first, and opens the image then. Whoever removes an image takes its name away
+first, and looks for leases then: one of the two sees the other.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Final
+
+from graphdriver.shared.directory import DirectoryStore
+from graphdriver.shared.store import NotStoredError, Store, Stored
+
+GRACE: Final = 7 * 86_400.0
+"""How long a lease lasts after its last renewal, in seconds. A store may be away for some days."""
+
+RENEWAL: Final = 3600.0
+"""How often a node renews its leases, in seconds."""
+
+LEASES: Final = "leases/"
+_LEASE: Final = ".lease"
+
+
+def take(store: DirectoryStore, image: str, node: str) -> None:
+    """Take a node's lease for an image, or renew it.
+
+    Args:
+        store: the store.
+        image: the key of the image.
+        node: letters, digits, dots and dashes.
+
+    Raises:
+        OSError: the store cannot be written to; there may be no lease then.
+    """
+    key = f"{_directory(image)}/{node}{_LEASE}"
+    try:
+        store.touch(key)
+    except NotStoredError:
+        store.put(key, io.BytesIO())
+
+
+def leased(found: list[Stored]) -> set[str]:
+    """Return the keys of the images that have a lease, given all objects of a store."""
+    names = (one.key.removeprefix(LEASES) for one in found if _holds(one))
+    return {name.rpartition("/")[0] for name in names}
+
+
+def is_lease(key: str) -> bool:
+    """Tell whether an object is a lease."""
+    return key.startswith(LEASES)
+
+
+def nodes(store: DirectoryStore, image: str) -> list[str]:
+    """Return the nodes that have a lease for an image."""
+    try:
+        found = [one for one in store.stored(_directory(image)) if _holds(one)]
+    except FileNotFoundError:  # nobody ever had one
+        return []
+    return sorted(one.key.rpartition("/")[2].removesuffix(_LEASE) for one in found)
+
+
+def remove_unless_leased(store: Store, key: str) -> bool:
+    """Remove an object, unless it is an image that a node has a lease for; return whether it was.
+
+    Raises:
+        OSError: the store does not answer.
+    """
+    if not isinstance(store, DirectoryStore):  # nobody can read others in place
+        store.remove(key)
+        return True
+    return store.remove_unless(key, lambda: bool(nodes(store, key)))
+
+
+def _directory(image: str) -> str:
+    return f"{LEASES}{image}"
+
+
+def _holds(one: Stored) -> bool:
+    return is_lease(one.key) and one.key.endswith(_LEASE) and one.unused < GRACE

@@ -1,0 +1,134 @@
+"""What a node reads in place stays in the store, for as long as the node renews its lease."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from graphdriver.shared import leases
+from graphdriver.shared.directory import DirectoryStore
+from graphdriver.shared.layers import IMAGE, RECORD, SharedLayers
+from graphdriver.shared.store import NotStoredError
+from tests.support.containerd_images import ten_layers
+from tests.support.shared_store import store_with
+
+pytestmark = pytest.mark.root
+
+OLD = 100 * 86_400
+DAY = 86_400.0
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[SharedLayers]:
+    shared = store_with(tmp_path, ten_layers(5)[:2])
+    with closing(shared.store):
+        age(shared)
+        yield shared
+
+
+def store_of(shared: SharedLayers) -> DirectoryStore:
+    assert isinstance(shared.store, DirectoryStore)
+    return shared.store
+
+
+def age(shared: SharedLayers, seconds: float = OLD, below: str = "") -> None:
+    """Make objects older by so many seconds."""
+    for one in store_of(shared).stored(below):
+        path = Path(store_of(shared).address, one.key)
+        then = path.stat().st_mtime - seconds
+        os.utime(path, (then, then))
+
+
+def images(shared: SharedLayers) -> list[str]:
+    return sorted(one.key for one in shared.store.stored() if one.key.endswith(IMAGE))
+
+
+def unused(shared: SharedLayers) -> set[str]:
+    return {one.key for one in shared.unused(DAY)}
+
+
+def test_image_and_record_are_used_as_long_as_a_node_has_a_lease(shared: SharedLayers) -> None:
+    one, other = images(shared)
+    leases.take(store_of(shared), one, "a")
+    age(shared, below="chained/")
+    left = unused(shared)
+    assert one not in left
+    assert one.replace(IMAGE, RECORD) not in left
+    assert {other, other.replace(IMAGE, RECORD)} <= left
+    assert leases.nodes(store_of(shared), one) == ["a"]
+
+
+def test_a_lease_is_renewed(shared: SharedLayers) -> None:
+    one, _ = images(shared)
+    for _ in range(3):
+        leases.take(store_of(shared), one, "a")
+        age(shared, leases.GRACE - 60, leases.LEASES)
+        assert one not in unused(shared)
+
+
+def test_a_node_that_died_loses_its_lease_after_the_grace_time(shared: SharedLayers) -> None:
+    one, _ = images(shared)
+    leases.take(store_of(shared), one, "a")
+    age(shared, leases.GRACE + 60, leases.LEASES)
+    left = unused(shared)
+    assert one in left
+    assert any(map(leases.is_lease, left))  # it is removed with the others
+    assert shared.remove(one)
+
+
+def test_each_node_has_its_own_lease(shared: SharedLayers) -> None:
+    one, _ = images(shared)
+    for node in ("a", "b"):
+        leases.take(store_of(shared), one, node)
+    age(shared, leases.GRACE + 60, leases.LEASES)
+    leases.take(store_of(shared), one, "b")
+    assert leases.nodes(store_of(shared), one) == ["b"]
+    assert one not in unused(shared)
+
+
+def test_a_lease_that_is_taken_at_the_last_moment_saves_the_image(shared: SharedLayers) -> None:
+    one, _ = images(shared)
+    found = unused(shared)
+    assert one in found
+    leases.take(store_of(shared), one, "a")
+    assert not shared.remove(one)
+    assert shared.store.size(one) > 0
+
+
+def test_a_node_opens_nothing_whose_removal_did_not_see_its_lease(shared: SharedLayers) -> None:
+    one, _ = images(shared)
+    store, is_away, may_ask = store_of(shared), threading.Event(), threading.Event()
+
+    def is_needed() -> bool:
+        is_away.set()
+        may_ask.wait(60)
+        return bool(leases.nodes(store, one))
+
+    removing = threading.Thread(target=store.remove_unless, args=(one, is_needed))
+    removing.start()
+    is_away.wait(60)
+    leases.take(store, one, "a")
+    with pytest.raises(NotStoredError):
+        store.touch(one)
+    may_ask.set()
+    removing.join()
+    store.touch(one)  # the lease was seen
+
+
+def test_without_a_writable_store_there_is_no_lease(
+    shared: SharedLayers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = images(shared)
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="Read-only"):
+        patched.setattr(os, "mkdir", read_only)
+        leases.take(store_of(shared), one, "a")
+    assert leases.nodes(store_of(shared), one) == []
