@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from graphdriver.containerd.daemon_client import _fields, ask_containerd
-from graphdriver.errors import UnreachableError
+from graphdriver.containerd.daemon_client import ask_containerd
+from graphdriver.errors import BadAnswerError, UnreachableError
 from tests.support.command import graphdriver
 from tests.support.containerd import Containerd
 from tests.support.snapshotter import Snapshotter
@@ -38,10 +38,21 @@ def test_what_does_not_speak_grpc_or_is_not_there_is_unreachable(folder: Path) -
         ask_containerd(f"{folder}/none", 0.5)
 
 
-@given(st.binary(max_size=200))
-def test_any_bytes_are_fields_or_an_error(message: bytes) -> None:
-    try:
-        found = list(_fields(message))
-    except (ValueError, IndexError):
-        return
-    assert sum(len(value) for _, value in found) <= len(message)
+@pytest.mark.parametrize("answer", [b"\x0a\xff", b"\x0a\x01\xff", b"not a message"])
+def test_what_answers_something_else_is_no_containerd(folder: Path, answer: bytes) -> None:
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
+        lambda _request, _context: answer
+    )
+    service = grpc.method_handlers_generic_handler(
+        "containerd.services.version.v1.Version", {"Version": handler}
+    )
+    with ThreadPoolExecutor(1) as threads:
+        server = grpc.server(threads)
+        server.add_generic_rpc_handlers((service,))
+        server.add_insecure_port(f"unix:{folder}/c.sock")
+        server.start()
+        try:
+            with pytest.raises(BadAnswerError, match="no message of containerd's"):
+                ask_containerd(f"{folder}/c.sock")
+        finally:
+            server.stop(0).wait()

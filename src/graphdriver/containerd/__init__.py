@@ -16,7 +16,7 @@
 - `remap`: snapshots for user namespaces.
 - `diff`: the diff service.
 - `callers`: which processes are connected.
-- `daemon_client`: asks containerd for its version and its snapshotters.
+- `daemon_client`: asks containerd for its version and its plugins.
 - `config`: containerd's configuration, printed.
 - `compile`: makes ``_messages_pb2`` from ``messages.proto``.
 """

@@ -1,29 +1,26 @@
-"""Asks containerd for its version and its snapshotters.
-
-The messages are tiny and have been the same since containerd 1.0, so their fields are read here, by
-number (protobuf.dev, "Encoding"), instead of by generated code.
-"""
+"""Asks containerd for its version and its plugins."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import grpc
+from google.protobuf.message import DecodeError
 
+from graphdriver.containerd import _messages_pb2 as pb
 from graphdriver.errors import BadAnswerError, UnreachableError
 
 SOCKET: Final = "/run/containerd/containerd.sock"
 """Where containerd listens by default."""
 
 _VERSION: Final = "/containerd.services.version.v1.Version/Version"
-PLUGINS: Final = "/containerd.services.introspection.v1.Introspection/Plugins"
-"""The call that lists containerd's plugins, to which an empty request is sent."""
+_PLUGINS: Final = "/containerd.services.introspection.v1.Introspection/Plugins"
 
-_CONTENT: Final = "io.containerd.content.v1"
-_EXPORTS: Final = 5
-_KIND: Final = b"io.containerd.snapshotter.v1"
+_SNAPSHOTTER: Final = "io.containerd.snapshotter.v1"
 _LIMIT: Final = 4 << 20
+_LONGEST: Final = 200
+"""How many characters of a name are kept: somebody else's program may listen there."""
 
 
 class Containerd(NamedTuple):
@@ -51,86 +48,29 @@ def ask_containerd(path: str, seconds: float = 5.0) -> Containerd:
     """
     options = [("grpc.max_receive_message_length", _LIMIT)]
     with grpc.insecure_channel(f"unix:{path}", options) as channel:
-
-        def ask(method: str) -> bytes:
-            call: Callable[..., bytes] = channel.unary_unary(method)
-            return call(b"", timeout=seconds)
-
+        call: Callable[..., bytes] = channel.unary_unary(_VERSION)
         try:
-            version, plugins = ask(_VERSION), ask(PLUGINS)
+            version = pb.VersionResponse.FromString(call(b"", timeout=seconds)).version
+            plugins = plugins_of(channel, seconds)
         except grpc.RpcError as error:
             reason = str(getattr(error, "details", str)()) or "no answer"
             raise UnreachableError(f"containerd at {path} does not answer: {reason}") from error
-    try:
-        return Containerd(
-            _text(version, 1),
-            frozenset(
-                _text(plugin, 2)
-                for number, plugin in _fields(plugins)
-                if number == 1 and _text(plugin, 1).encode() == _KIND
-            ),
-        )
-    except (ValueError, IndexError) as error:
-        raise BadAnswerError(f"the answer of {path} is no message of containerd's") from error
+        except DecodeError as error:
+            raise BadAnswerError(f"the answer of {path} is no message of containerd's") from error
+    names = (one.id[:_LONGEST] for one in plugins if one.type == _SNAPSHOTTER)
+    return Containerd(version[:_LONGEST], frozenset(names))
 
 
-def content_root(plugins: bytes) -> str:
-    """Return the directory of containerd's content store; ``""`` if it is not in an answer.
+def plugins_of(channel: grpc.Channel, seconds: float) -> Sequence[pb.Plugin]:
+    """Return the plugins of a containerd.
 
     Args:
-        plugins: the answer of `PLUGINS`.
+        channel: a connection to it.
+        seconds: how long the answer may take.
 
     Raises:
-        ValueError, IndexError: it is no message of containerd's.
+        grpc.RpcError: no answer came.
+        DecodeError: what came is no answer of containerd's.
     """
-    for number, plugin in _fields(plugins):
-        if number == 1 and _text(plugin, 1) == _CONTENT:
-            for field, entry in _fields(plugin):
-                if field == _EXPORTS and _text(entry, 1) == "root":
-                    return _text(entry, 2)
-    return ""
-
-
-def _text(message: bytes, wanted: int) -> str:
-    """Return a field with text; empty if the message does not have it."""
-    found = [value for number, value in _fields(message) if number == wanted]
-    return found[-1][:200].decode("utf-8", "replace") if found else ""
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield number and bytes of each field that has a length; skip the others.
-
-    Raises:
-        ValueError: it is no message.
-        IndexError: it is cut off.
-    """
-    at = 0
-    while at < len(message):
-        tag, at = _number(message, at)
-        match tag & 7:
-            case 0:
-                _, at = _number(message, at)
-            case 1:
-                at += 8
-            case 2:
-                length, at = _number(message, at)
-                if at + length > len(message):
-                    raise ValueError("a field is cut off")
-                yield tag >> 3, message[at : at + length]
-                at += length
-            case 5:
-                at += 4
-            case _:
-                raise ValueError("a field has an unknown type")
-
-
-def _number(message: bytes, at: int) -> tuple[int, int]:
-    """Return a number of 64 bits at most, and where it ends."""
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise ValueError("a number is too long")
+    call: Callable[..., bytes] = channel.unary_unary(_PLUGINS)
+    return pb.PluginsResponse.FromString(call(b"", timeout=seconds)).plugins

@@ -17,10 +17,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from graphdriver.blobs.digests import Digested, is_digest
 from graphdriver.containerd import _messages_pb2 as pb
-from graphdriver.containerd.daemon_client import PLUGINS, content_root
+from graphdriver.containerd.daemon_client import plugins_of
 from graphdriver.containerd.diff.blob_files import BlobFile, open_blob
 from graphdriver.errors import (
     BadAnswerError,
@@ -40,6 +41,7 @@ LEASE: Final = "containerd-lease"
 _EXPIRES: Final = "containerd.io/gc.expire"
 _LEASED_FOR: Final = timedelta(hours=1)
 
+_PLUGIN: Final = "io.containerd.content.v1"
 _LEASES: Final = "/containerd.services.leases.v1.Leases/"
 _SERVICE: Final = "/containerd.services.content.v1.Content/"
 _LARGEST_MESSAGE: Final = 16 << 20
@@ -130,9 +132,9 @@ class ContentStore:
     def _directory(self) -> str:
         """Return the directory of the store, as containerd tells it; ``""`` if it does not."""
         if not self._root:
-            ask: Callable[..., bytes] = self._channel.unary_unary(PLUGINS)
-            with contextlib.suppress(grpc.RpcError, ValueError, IndexError):
-                self._root = content_root(ask(b"", timeout=60))
+            with contextlib.suppress(grpc.RpcError, DecodeError):
+                found = (one for one in plugins_of(self._channel, 60) if one.type == _PLUGIN)
+                self._root = next((one.exports.get("root", "") for one in found), "")
         return self._root
 
     def write(
