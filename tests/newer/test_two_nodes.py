@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,11 @@ import pytest
 from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.layers import SharedLayers
 from tests.support.containerd_images import busybox, ten_layers
-from tests.support.kubernetes import Node
-from tests.support.leftovers import mounts_below
+from tests.support.kubernetes import node_on
 from tests.support.long import times
 from tests.support.network import Host, network
 from tests.support.registry import push, registry
 from tests.support.shared_store import links_of
-from tests.support.snapshotter import Snapshotter
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.root
@@ -31,19 +28,6 @@ def asked(folder: Path, host: Host) -> list[str]:
     """Return what a machine asked the registry for."""
     log = (folder / "registry.log").read_text()
     return re.findall(rf'{re.escape(host.address)}:?\S* .*"GET (/v2/\S+)', log)
-
-
-@contextlib.contextmanager
-def node(
-    folder: Path, driver: str, sandbox: str, host: Host, *options: str
-) -> Iterator[tuple[Node, Snapshotter]]:
-    """Run a node on a machine."""
-    folder.mkdir()
-    snapshotter = Snapshotter(folder, driver, *options)
-    with snapshotter, Node(folder, snapshotter, sandbox, host=host).running() as one:
-        yield one, snapshotter
-    for point in mounts_below(snapshotter.root):
-        subprocess.run(["umount", "--lazy", point], check=True)
 
 
 @pytest.mark.parametrize("driver", [pytest.param("overlay2", marks=pytest.mark.long), "erofs"])
@@ -59,12 +43,12 @@ def test_the_second_node_fetches_no_byte_of_a_layer_from_the_registry(
         store = ["--shared", str(folder / "store")]
         first, second = site.hosts
 
-        with node(folder / "a", "erofs", sandbox, first, *store, "--publish") as (one, _):
+        with node_on(first, folder / "a", "erofs", sandbox, *store, "--publish") as (one, _):
             one.pull(web)
             expect_published(folder / "store", layers)
         assert len(blobs(asked(folder, first), "web")) == len(layers) + 1
 
-        with node(folder / "b", driver, sandbox, second, *store) as (one, snapshotter):
+        with node_on(second, folder / "b", driver, sandbox, *store) as (one, snapshotter):
             id = one.pull(web)
             assert blobs(asked(folder, second), "web") == {id}  # the configuration
             assert second.received < 100_000

@@ -15,6 +15,7 @@ import grpc
 from tests.support.containerd import Containerd
 from tests.support.cri import calls
 from tests.support.ground import engine
+from tests.support.leftovers import mounts_below
 from tests.support.network import Host
 from tests.support.snapshotter import Snapshotter
 from tests.support.waiting import wait_until
@@ -349,3 +350,25 @@ class Node:
         }
         id = self.runtime.RunPodSandbox(config=config, runtime_handler=runtime_class).pod_sandbox_id
         return Pod(self, id, config)
+
+
+@contextlib.contextmanager
+def node_on(
+    host: Host, folder: Path, driver: str, sandbox: str, *options: str
+) -> Iterator[tuple[Node, Snapshotter]]:
+    """Run a node on a machine of a network, in a new directory.
+
+    Args:
+        host: the machine.
+        folder: the directory; the path must be short.
+        driver: keeps the layers.
+        sandbox: the image that holds a pod's namespaces, of the registry that all images come from.
+        options: more options of ``graphdriver snapshotter``.
+    """
+    folder.mkdir()
+    program = (*host.program, sys.executable, "-m", "graphdriver")
+    snapshotter = Snapshotter(folder, driver, *options, program=program)
+    with snapshotter, Node(folder, snapshotter, sandbox, host=host).running() as node:
+        yield node, snapshotter
+    for point in mounts_below(snapshotter.root):
+        subprocess.run(["umount", "--lazy", point], check=True)

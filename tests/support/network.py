@@ -55,7 +55,8 @@ def network(hosts: int, rate: str = "") -> Iterator[Network]:
 
     Args:
         hosts: how many machines it has, beside this one.
-        rate: how fast each receives, as tc(8) writes it: ``1gbit``; ``""``: without a limit.
+        rate: how fast this machine sends to all of them together, as tc(8) writes it: ``1gbit``;
+            ``""``: without a limit.
     """
     number = random.randrange(1 << 9)  # of those for measuring networks (RFC 2544)
     prefix = f"198.{18 + (number >> 8)}.{number & 255}"
@@ -65,16 +66,15 @@ def network(hosts: int, rate: str = "") -> Iterator[Network]:
         held.callback(_ip, "link", "del", bridge)
         _ip("addr", "add", f"{prefix}.1/24", "dev", bridge)
         _ip("link", "set", bridge, "up")
+        if rate:
+            limit = ["tbf", "rate", rate, "burst", "256kb", "latency", "50ms"]
+            subprocess.run([tool("tc"), "qdisc", "add", "dev", bridge, "root", *limit], check=True)
         found = []
         for each in range(2, hosts + 2):
             one = Host(f"{bridge}-{each}", f"{prefix}.{each}")
             _ip("netns", "add", one.namespace)
             held.callback(_ip, "netns", "del", one.namespace)
             _connect(one, bridge)
-            if rate:
-                limit = ["tbf", "rate", rate, "burst", "256kb", "latency", "50ms"]
-                command = [tool("tc"), "qdisc", "add", "dev", one.namespace, "root", *limit]
-                subprocess.run(command, check=True)
             found.append(one)
         yield Network(f"{prefix}.1", found)
 

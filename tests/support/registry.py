@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import json
 import socket
@@ -10,7 +11,7 @@ import subprocess
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,10 @@ from tests.support.ground import tool
 from tests.support.waiting import wait_until
 
 _KIND: Final = "application/vnd.oci.image"
+_COMPRESS: Final[Mapping[str, Callable[[bytes], bytes]]] = {
+    "gzip": gzip.compress,
+    "zstd": zstd.compress,
+}
 
 
 @contextlib.contextmanager
@@ -59,15 +64,20 @@ def _answers(address: str) -> bool:
 
 
 def push(
-    address: str, name: str, layers: Sequence[bytes], command: Sequence[str] = ("/bin/sh",)
+    address: str,
+    name: str,
+    layers: Sequence[bytes],
+    command: Sequence[str] = ("/bin/sh",),
+    compression: str = "zstd",
 ) -> str:
-    """Push an image whose layers are compressed with zstd; return its reference.
+    """Push an image; return its reference.
 
     Args:
         address: the registry's.
         name: the image's, without a tag.
         layers: tars.
         command: the program of its containers.
+        compression: of the layers, ``gzip`` or ``zstd``.
     """
     ids = [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers]
     config = {
@@ -83,7 +93,8 @@ def push(
         "mediaType": f"{_KIND}.manifest.v1+json",
         "config": _push_blob(base, kind, json.dumps(config).encode()),
         "layers": [
-            _push_blob(base, f"{_KIND}.layer.v1.tar+zstd", zstd.compress(layer)) for layer in layers
+            _push_blob(base, f"{_KIND}.layer.v1.tar+{compression}", _COMPRESS[compression](layer))
+            for layer in layers
         ],
     }
     _send("PUT", f"{base}/manifests/1", json.dumps(manifest).encode(), str(manifest["mediaType"]))
