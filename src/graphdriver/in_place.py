@@ -34,7 +34,8 @@ class TarInPlace:
         id: the layer.
         image: the image with the tar.
         is_proved: whether all bytes of the tar were read and have the layer's SHA-256.
-        wrong: what is wrong with them, in one sentence without a full stop; ``""``: nothing is known.
+        wrong: what is wrong with them, in one sentence without a full stop that names store and image;
+            ``""``: nothing is known.
     """
 
     id: str

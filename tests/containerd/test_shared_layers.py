@@ -154,7 +154,7 @@ def test_a_snapshot_that_a_kill_left_is_not_taken_for_the_layer(
     class KilledError(BaseException):
         pass
 
-    def killed(*_: object) -> None:
+    def killed(*_: object, **__: object) -> None:
         raise KilledError
 
     with node(folder, shared) as snapshots:

@@ -171,7 +171,7 @@ def test_a_wrong_tar_is_used_no_more_and_its_layer_can_be_removed(
     driver.create("container", "a", "", {})
     driver.judge_tar("a", "it has another SHA-256")
     for id in ("a", "container"):
-        with pytest.raises(LayerDamagedError, match=r"layer a .*it has another SHA-256"):
+        with pytest.raises(LayerDamagedError, match=r"layer a .*wrong: it has another SHA-256"):
             driver.get(id, "")
     assert [one.wrong for one in stored().tars_in_place()] == ["it has another SHA-256"]
     (damage,) = ErofsDriver.checks_of(str(tmp_path)).check()

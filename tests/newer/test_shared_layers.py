@@ -33,19 +33,26 @@ def fetched(folder: Path, image: str) -> set[str]:
     return set(re.findall(rf'"GET /v2/{image}/blobs/(sha256:[0-9a-f]{{64}})', log))
 
 
-@pytest.mark.parametrize("driver", ["overlay2", "erofs"])
-def test_a_pod_runs_with_no_byte_of_its_layers_from_the_registry(driver: str, folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("driver", "option"), [("overlay2", ""), ("erofs", ""), ("erofs", "--in-place")]
+)
+def test_a_pod_runs_with_no_byte_of_its_layers_from_the_registry(
+    driver: str, option: str, folder: Path
+) -> None:
     with registry(folder) as address:
         sandbox = push(address, "sandbox", [busybox()], ("/bin/busybox", "sleep", "1000000"))
         web = push(address, "web", LAYERS)
         shared = store_with(folder, LAYERS)
-        snapshotter = Snapshotter(folder, driver, "--shared", shared.store.address)
+        options = ["--shared", shared.store.address, *filter(None, [option])]
+        snapshotter = Snapshotter(folder, driver, *options)
         with snapshotter, Node(folder, snapshotter, sandbox).running() as node:
             id = node.pull(web)
             assert fetched(folder, "web") == {id}  # the configuration
             pod = node.pod()
             container = pod.run(id, "/bin/sh", "-c", "cat /data/*; echo; sleep 1000000")
             container.expect_prints("keptnew")
+            places = list(snapshotter.root.glob("*/layer.place"))
+            assert len(places) == (len(LAYERS) if option else 0)
             container.remove()
             pod.remove()
             for image in (web, sandbox):

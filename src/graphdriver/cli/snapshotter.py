@@ -76,6 +76,12 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="put layers that are pulled from elsewhere into the store of --shared",
     )
+    parser.add_argument(
+        "--in-place",
+        action="store_true",
+        help="leave the tars of layers in the directory of --shared, and read them there each time; for"
+        " stores that are mounted and trusted, with the driver erofs",
+    )
     parser.add_argument("--group", help="a group, by name or number, that may call it besides root")
     configure_options(parser)
     configuration = parser.add_mutually_exclusive_group()
@@ -207,14 +213,21 @@ def _snapshots(driver: ProtoDriver, root: str, arguments: argparse.Namespace) ->
     """Return the snapshots, with a shared store if there is one."""
     from graphdriver.containerd.shared_layers import SharedSnapshots
     from graphdriver.containerd.snapshots import Snapshots
+    from graphdriver.shared.directory import DirectoryStore
     from graphdriver.shared.layers import SharedLayers
     from graphdriver.shared.opening import open_store
 
     if not arguments.shared:
-        if arguments.publish:
-            raise MalformedRequestError("--publish needs --shared STORE")
+        for option in ("publish", "in_place"):
+            if getattr(arguments, option):
+                name = option.replace("_", "-")
+                raise MalformedRequestError(f"--{name} needs --shared STORE")
         return Snapshots(driver, root, arguments.opt)
     store = open_store(arguments.shared)
+    if arguments.in_place and not isinstance(store, DirectoryStore):
+        raise MalformedRequestError(
+            f"--in-place needs a store that is a directory, and {store.address} is none"
+        )
     return SharedSnapshots(
         driver,
         root,
@@ -222,6 +235,7 @@ def _snapshots(driver: ProtoDriver, root: str, arguments: argparse.Namespace) ->
         shared=SharedLayers(store),
         wait=arguments.shared_wait,
         publishes=arguments.publish,
+        in_place=arguments.in_place,
     )
 
 

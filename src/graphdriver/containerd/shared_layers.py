@@ -6,31 +6,41 @@ and this parent, and neither fetches nor unpacks the layer (containerd: remote s
 checks no digest of such a layer. `graphdriver.shared` does.
 
 Whatever is wrong with the store is a miss, and containerd pulls the layer as it always does.
+
+A layer is fetched, or read *in place* where that was asked for: then its tar stays in the store
+(`graphdriver.in_place`). What cannot be read in place is fetched.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import logging
+import os
 import queue
 import threading
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar, cast
 
 from graphdriver.containerd.filling import Filler
 from graphdriver.containerd.metadata import Snapshot, SnapshotKind
 from graphdriver.containerd.publishing import Publisher
 from graphdriver.containerd.snapshots import Snapshots
-from graphdriver.driver import ClosableStream, Mount, ProtoDriver
+from graphdriver.driver import ClosableStream, Mount, ProtoDriver, ability
 from graphdriver.errors import (
     BrokenStreamError,
     GraphDriverError,
     LayerExistsError,
     LayerNotFoundError,
+    UnsupportedError,
 )
+from graphdriver.in_place import ReadsInPlace, SharedImage
+from graphdriver.serving.home_contents import OWN
+from graphdriver.shared.in_place import InPlace, node_name
 from graphdriver.shared.keys import Link, is_digest
-from graphdriver.shared.layers import SharedLayers
+from graphdriver.shared.layers import FoundLayer, SharedLayers
 from graphdriver.shared.store import NotStoredError
 
 REF: Final = "containerd.io/snapshot.ref"
@@ -49,6 +59,8 @@ _PIECE: Final = 256 << 10
 _PIECES: Final = 16
 """How many pieces are read ahead at most."""
 
+_T = TypeVar("_T")
+
 _log = logging.getLogger(__name__)
 
 
@@ -62,6 +74,10 @@ class SharedSnapshots(Snapshots):
         shared: the layers in the store.
         wait: how long to wait for the first bytes of a layer, in seconds.
         publishes: whether layers that are pulled from elsewhere are put into the store.
+        in_place: whether the tars of layers stay in the store, which is a directory.
+
+    Raises:
+        UnsupportedError: also if the driver cannot read layers in place.
     """
 
     def __init__(
@@ -73,12 +89,24 @@ class SharedSnapshots(Snapshots):
         shared: SharedLayers,
         wait: float = WAIT,
         publishes: bool = False,
+        in_place: bool = False,
     ) -> None:
+        reads_in_place = ability(driver, ReadsInPlace) if in_place else None
+        if in_place and not reads_in_place:
+            raise UnsupportedError(
+                f"read layers in place: the driver {driver.driver_name} cannot do that",
+                hint="use the driver erofs, or leave out --in-place",
+            )
         super().__init__(driver, root, options)
         self._publisher = Publisher(self.served, shared) if publishes else None
         self._shared = shared
         self._wait = wait
         self._filler = Filler(self.served)
+        self._in_place: InPlace | None = None
+        if reads_in_place:
+            node = node_name(os.path.join(self.served.home.path, OWN, "node"))
+            self._in_place = InPlace(reads_in_place, shared.store.address, node, self._found_wrong)
+            self._in_place.start()
 
     def prepare(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
         """Create an active snapshot; return its mounts.
@@ -102,6 +130,8 @@ class SharedSnapshots(Snapshots):
         """Release the root; mounts and layers stay as they are."""
         if self._publisher:
             self._publisher.close()
+        if self._in_place:
+            self._in_place.close()
         super().close()
 
     def _publish(self, name: str, publisher: Publisher) -> None:
@@ -121,11 +151,15 @@ class SharedSnapshots(Snapshots):
                 below = self._chain_id_below(parent)
                 if below is None:
                     return False
-                fetch = _Fetch(self._shared, chain_id, below, labels.get(DIFF_ID, ""))
+                wanted = _Wanted(self._shared, chain_id, below, labels.get(DIFF_ID, ""))
+                if self._in_place and self._shows(key, parent, labels, wanted, self._in_place):
+                    return True
+                fetch = _Fetch(wanted)
                 with contextlib.closing(fetch):
                     if not fetch.begins_within(self._wait):
                         return False
-                    self._fill(key, parent, labels, fetch)
+                    fill = functools.partial(self._filler.fill, tar=fetch)
+                    self._make_shared(key, parent, labels, fill)
             except (GraphDriverError, OSError) as error:
                 _log.warning("the layer %s is not taken from the store: %s", chain_id, error)
                 return False
@@ -141,8 +175,69 @@ class SharedSnapshots(Snapshots):
         """Return the chain ID of a parent's layers; ``""`` for no parent; None if it is not known."""
         return _chain_id_of(self.stat(parent)) if parent else ""
 
-    def _fill(self, key: str, parent: str, labels: Mapping[str, str], tar: ClosableStream) -> None:
-        """Make a committed snapshot of a tar; nothing is left of it if that fails."""
+    def _shows(
+        self,
+        key: str,
+        parent: str,
+        labels: Mapping[str, str],
+        wanted: _Wanted,
+        in_place: InPlace,
+    ) -> bool:
+        """Make a snapshot that shows a layer in place, if that is possible; return whether it was."""
+
+        def image() -> SharedImage | None:
+            found = wanted.find()
+            return in_place.image(found) if found else None
+
+        try:
+            found = _answer_within(self._wait, image, self._shared.store.address)
+            if found is None:
+                return False
+            fill = functools.partial(self._fill_in_place, driver=in_place.driver, image=found)
+            self._make_shared(key, parent, labels, fill)
+        except (GraphDriverError, NotStoredError, OSError) as error:
+            _log.warning("the layer %s is not read in place: %s", wanted.chain_id, error)
+            return False
+        in_place.prove_soon()
+        return True
+
+    def _fill_in_place(
+        self, layer: str, below: str, driver: ReadsInPlace, image: SharedImage
+    ) -> None:
+        self.served.created.discard(layer)
+        with self.served.settling(layer):
+            driver.apply_in_place(layer, below, image)
+
+    def _found_wrong(self, layer: str, wrong: str) -> None:
+        """Tell about a layer whose tar in the store is not the one that it was taken for."""
+        snapshot = self.of_layer(layer)
+        shown = [snapshot.key] if snapshot else []
+        all_of_them = self._metadata.all()
+        for above in shown:  # it grows meanwhile
+            shown += (one.key for one in all_of_them if one.parent == above)
+        _log.error(
+            "a layer that is read in place is wrong: %s. Nothing more is mounted with it. These"
+            " snapshots show it; end their containers, remove the image and pull it again: %s",
+            wrong,
+            ", ".join(map(repr, shown)),
+            extra={"graphdriver": {"layer": layer}},
+        )
+
+    def _make_shared(
+        self,
+        key: str,
+        parent: str,
+        labels: Mapping[str, str],
+        fill: Callable[[str, str], None],
+    ) -> None:
+        """Make a committed snapshot of a layer; nothing is left of it if that fails.
+
+        Args:
+            key: the one that containerd asks for.
+            parent: its parent.
+            labels: its labels.
+            fill: fills a locked layer, given its parent.
+        """
         served = self.served
         # In the namespace of the key. containerd does not look for the first, without `REF`: a kill
         # leaves it until containerd's garbage collection.
@@ -153,7 +248,7 @@ class SharedSnapshots(Snapshots):
             layer, below = snapshot.layer, snapshot.parent_layer
             with served.locks.held(layer, below or None, exclusive=True):
                 served.expect_fillable(layer, below)
-                self._filler.fill(layer, below, tar)
+                fill(layer, below)
             super().commit(made, making, labels)
         except BaseException:
             with contextlib.suppress(GraphDriverError):
@@ -169,21 +264,74 @@ def _chain_id_of(snapshot: Snapshot) -> str | None:
     return chain_id if is_known else None
 
 
-class _Fetch:
-    """A layer's tar, looked for and read in a thread, which is abandoned if the store does not answer.
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A layer that is looked for in a store.
 
-    Args:
+    Attributes:
         shared: the layers in the store.
         chain_id: the layer's chain ID.
         below: that of the layers below it.
         diff_id: its diff ID; ``""`` if the store has to tell it.
     """
 
-    def __init__(self, shared: SharedLayers, chain_id: str, below: str, diff_id: str) -> None:
-        self._shared = shared
-        self._chain_id = chain_id
-        self._below = below
-        self._diff_id = diff_id
+    shared: SharedLayers
+    chain_id: str
+    below: str
+    diff_id: str
+
+    def find(self) -> FoundLayer | None:
+        """Return the layer, if the store has it.
+
+        Raises:
+            OSError: the store does not answer.
+        """
+        if is_digest(self.diff_id):
+            link: Link | None = Link(self.below, self.diff_id)
+        else:
+            link = self.shared.link_of(self.chain_id)
+        if link is None or (link.chain_id, link.parent) != (self.chain_id, self.below):
+            return None
+        return self.shared.find(link)
+
+
+def _answer_within(seconds: float, ask: Callable[[], _T], address: str) -> _T:
+    """Ask a store in a thread, which is abandoned if it does not answer.
+
+    Raises:
+        OSError: no answer came in this time; and whatever asking raised.
+    """
+    answers: queue.SimpleQueue[tuple[_T, None] | tuple[None, Exception]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            answers.put((ask(), None))
+        except Exception as error:
+            answers.put((None, error))
+
+    threading.Thread(target=run, name="shared", daemon=True).start()
+    try:
+        answer, error = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise _no_answer(seconds, address) from None
+    if error:
+        raise error
+    return cast(_T, answer)
+
+
+def _no_answer(seconds: float, address: str) -> TimeoutError:
+    return TimeoutError(errno.ETIMEDOUT, f"no answer in {seconds:g} s", address)
+
+
+class _Fetch:
+    """A layer's tar, looked for and read in a thread, which is abandoned if the store does not answer.
+
+    Args:
+        wanted: the layer.
+    """
+
+    def __init__(self, wanted: _Wanted) -> None:
+        self._wanted = wanted
         self._pieces: queue.Queue[bytes | Exception | None] = queue.Queue(_PIECES)
         self._piece = memoryview(b"")
         self._is_over = False
@@ -229,9 +377,7 @@ class _Fetch:
         try:
             got = self._pieces.get(timeout=seconds)
         except queue.Empty:
-            raise TimeoutError(
-                errno.ETIMEDOUT, f"no answer in {seconds:g} s", self._shared.store.address
-            ) from None
+            raise _no_answer(seconds, self._wanted.shared.store.address) from None
         if isinstance(got, Exception):
             raise got
         return got
@@ -252,14 +398,8 @@ class _Fetch:
             self._pieces.put(error)
 
     def _open(self) -> ClosableStream | None:
-        if is_digest(self._diff_id):
-            link: Link | None = Link(self._below, self._diff_id)
-        else:
-            link = self._shared.link_of(self._chain_id)
-        if link is None or (link.chain_id, link.parent) != (self._chain_id, self._below):
-            return None
-        layer = self._shared.find(link)
+        layer = self._wanted.find()
         try:
-            return self._shared.tar(layer) if layer else None
+            return self._wanted.shared.tar(layer) if layer else None
         except NotStoredError:  # removed meanwhile
             return None

@@ -109,8 +109,11 @@ class InPlace:
         with closing(DirectoryStore(self._store)) as store:
             for name in {one.image.name for one in mine}:
                 try:
+                    store.size(
+                        name
+                    )  # first: in the place of a mount that is missing nothing is made
                     take(store, name, self._node)
-                except OSError as error:
+                except (NotStoredError, OSError) as error:
                     _log.error("%s: no lease for %s: %s", self._store, name, error)
             for one in mine:
                 if not (one.is_proved or one.wrong or self._is_closed):
@@ -131,7 +134,7 @@ class InPlace:
             return
         self.driver.judge_tar(one.id, wrong)
         if wrong:
-            self._found_wrong(one.id, f"{self._store}: {wrong}")
+            self._found_wrong(one.id, wrong)
 
     def _why_wrong(self, shared: SharedLayers, one: TarInPlace) -> str:
         """Read a tar to its end; return what is wrong with it, or ``""``."""
@@ -146,7 +149,9 @@ class InPlace:
         except GraphDriverError as error:
             return error.problem
         # Else a diff of the layer would fail, whose pieces are checked by these.
-        return "" if sums.sums() == record.pieces else "the checksums in its record are others"
+        if sums.sums() != record.pieces:
+            return f"{self._store}: {one.image.name} has not the checksums of its record"
+        return ""
 
 
 def node_name(path: str) -> str:

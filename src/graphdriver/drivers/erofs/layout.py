@@ -274,7 +274,7 @@ class ImageLayout(Layout):
 
 
 def _wrong(place: Place) -> str:
-    return f"its tar in the store {place.directory} is wrong: {place.name}: {place.wrong}"
+    return f"its tar in a store is wrong: {place.wrong}"
 
 
 def _applied(link: str) -> str:
