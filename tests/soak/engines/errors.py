@@ -54,11 +54,12 @@ PLUGIN_ENDED: Final = (
     r": (connection closed|transport is closing|error reading from server: EOF): unavailable",
     r"(Post|Get) \"\S+\.sock/\S+\": .*(EOF|closed|refused|reset by peer|no such file)",
     r"dial unix /\S+\.sock: connect: (connection refused|no such file or directory)",
-    r"^ctr: CANCELLED: context canceled$",
+    r"(^|\.\.\.)ctr: (failed to prepare extraction snapshot \"[^\"]+\": )?CANCELLED: context canceled$",
 )
 """Errors of an engine while the plugin is started again: they name its socket, and most the call.
 
-gRPC cancels a call that reaches a server which stops, before the snapshotter knows of it.
+gRPC cancels a call that reaches a server which stops, before the snapshotter knows of it: the error
+names the call at most.
 """
 
 _BARE: Final = re.compile(
