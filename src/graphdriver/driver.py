@@ -449,6 +449,8 @@ class CountsUsage(Protocol):
     def usage(self, id: str) -> Usage:
         """Return the disk usage of a layer, without the layers below.
 
+        What is not on disk yet may be left out.
+
         Raises:
             LayerNotFoundError: ``id`` does not exist.
         """

@@ -94,13 +94,14 @@ def test_usage_is_that_of_the_snapshot_alone(snapshotter: Snapshotter, folder: P
     place = folder / "place"
     written(calls.prepare("a"), place, lambda root: (root / "file").write_bytes(bytes(100_000)))
     written(calls.mounts("a"), place, lambda root: os.link(root / "file", root / "again"))
+    os.sync()  # btrfs counts what is on disk
     assert 100_000 <= calls.usage("a").size <= 130_000
     assert calls.usage("a").inodes == 2
     calls.commit("one", "a")
     wait_until(lambda: calls.usage("one").size)
     assert 100_000 <= calls.usage("one").size <= 130_000
     calls.prepare("b", "one")
-    if snapshotter.driver in ("overlay2", "erofs", "fuse-overlayfs"):
+    if snapshotter.driver != "vfs":  # which copies the parent
         assert calls.usage("b").size < 100_000
     calls.view("v", "one")
     assert (calls.usage("v").size, calls.usage("v").inodes) == (0, 0)

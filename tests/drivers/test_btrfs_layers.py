@@ -210,6 +210,48 @@ def free(place: Path) -> int:
     return shutil.disk_usage(place).free
 
 
+# Usage.
+
+
+def test_usage_is_what_a_layer_does_not_share_with_its_parent(home: Path) -> None:
+    driver = taken_up(home)
+    driver.create("image", "", "", {})
+    image = root(driver, "image")
+    (image / "small").write_bytes(bytes(100))
+    (image / "big").write_bytes(os.urandom(4 * MB))
+    (image / "directory").mkdir()
+    for number in range(100):
+        (image / "directory" / f"{number}").touch()
+    own = nest(image)
+    os.sync()
+    assert driver.usage("image").size == 100 + 4 * MB + sum(len(path.name) for path in own)
+    assert driver.usage("image").inodes == 1 + 2 + 101 + 1 + 2 * len(own)
+    driver.create("a", "image", "", {})
+    assert driver.usage("a").size == 0
+    before = driver.usage("a").inodes
+    (root(driver, "a") / "new").write_bytes(bytes(MB))
+    os.link(root(driver, "a") / "new", root(driver, "a") / "again")
+    with open(root(driver, "a") / "big", "r+b") as file:
+        file.write(bytes(8192))
+    (root(driver, "a") / "one" / "file").write_text("within")
+    with open(root(driver, "a") / "hole", "wb") as file:
+        file.truncate(MB)
+    os.sync()
+    assert driver.usage("a").size == MB + 8192 + len("within")
+    assert driver.usage("a").inodes - before <= 5  # new, big, hole, file, and the root
+    assert driver.usage("image").size == 100 + 4 * MB + sum(len(path.name) for path in own)
+
+
+def test_usage_is_counted_without_a_walk(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = taken_up(home)
+    driver.create("a", "", "", {})
+    (root(driver, "a") / "file").write_bytes(bytes(MB))
+    os.sync()
+    monkeypatch.setattr(os, "scandir", None)
+    monkeypatch.setattr(os, "listdir", None)
+    assert driver.usage("a").size == MB
+
+
 # Limits of size.
 
 

@@ -23,6 +23,7 @@ ROOT_TREE_OBJECTID: Final = 1
 INODE_ITEM_KEY: Final = 1
 INODE_REF_KEY: Final = 12
 INODE_EXTREF_KEY: Final = 13
+EXTENT_DATA_KEY: Final = 108
 ROOT_REF_KEY: Final = 156
 
 SUBVOL_RDONLY: Final = 1 << 1
@@ -53,6 +54,9 @@ _SEARCH_BUFFER: Final = 256 << 10
 _MOST: Final = (1 << 64) - 1
 
 _INODE_ITEM: Final = struct.Struct("<QQ24xI")
+_EXTENT: Final = struct.Struct("<QQ4xB")
+_EXTENT_ON_DISK: Final = struct.Struct("<QQQQ")
+_INLINE: Final = 0
 _INODE_REF: Final = struct.Struct("<8xH")
 _INODE_EXTREF: Final = struct.Struct("<Q8xH")
 _ROOT_REF: Final = struct.Struct("<Q8xH")
@@ -230,6 +234,28 @@ class Inode:
     def parse(cls, item: Item) -> Inode:
         """Read an item of type `INODE_ITEM_KEY`."""
         return cls(*_INODE_ITEM.unpack_from(item.data))
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A piece of a file.
+
+    Attributes:
+        made_in: the transaction that wrote it.
+        size: in bytes, before compression; 0 for a hole.
+    """
+
+    made_in: int
+    size: int
+
+    @classmethod
+    def parse(cls, item: Item) -> Extent:
+        """Read an item of type `EXTENT_DATA_KEY` (struct btrfs_file_extent_item)."""
+        made_in, size, kind = _EXTENT.unpack_from(item.data)
+        if kind == _INLINE:
+            return cls(made_in, size)
+        address, _, _, size = _EXTENT_ON_DISK.unpack_from(item.data, _EXTENT.size)
+        return cls(made_in, size if address else 0)
 
 
 def names_of(item: Item) -> Iterator[Name]:

@@ -22,6 +22,7 @@ Nothing is mounted, so nothing is counted. A layer does not need its parent once
 
 - `driver`: the driver class. `checking`: the check of a home and its repair.
 - `dockers_own`: the layout of Docker's own btrfs.
+- `own_usage`: the disk usage of a layer without its parent.
 - `reading`: the layers of a home that need not be served.
 - `probe`: whether a directory suits.
 - `subvolumes`: snapshots and removal of nested subvolumes.

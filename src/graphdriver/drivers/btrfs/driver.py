@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
-from graphdriver.driver import IDMap, Needs, ProtoDriver, Suitability, Touched, host_root
+from graphdriver.driver import IDMap, Needs, ProtoDriver, Suitability, Touched, Usage, host_root
 from graphdriver.drivers.btrfs import checking, reading, subvolumes
 from graphdriver.drivers.btrfs.dockers_own import DockersBtrfs
+from graphdriver.drivers.btrfs.own_usage import own_usage
 from graphdriver.drivers.btrfs.probe import expect_btrfs, expect_kernel, probe_subvolumes
 from graphdriver.drivers.btrfs.subvolumes import ROOT, delete_layer
 from graphdriver.drivers.btrfs.touched import made_since, touched_since
@@ -157,6 +158,11 @@ class BtrfsDriver(ProtoDriver):
         with opened(self.get(id, "")) as fd:
             quota = btrfs_quota.quota_of(fd, btrfs.subvolume_of(fd).id)
         return {"Size": str(quota.limit), "Used": str(quota.used)} if quota else {}
+
+    def usage(self, id: str) -> Usage:
+        """Count what a layer does not share with its parent (`graphdriver.driver.CountsUsage`)."""
+        with opened(self.get(id, "")) as fd:
+            return own_usage(fd)
 
     def cleanup(self) -> None:
         """Wait until removed layers are deleted, so that the filesystem can be unmounted."""
