@@ -447,9 +447,7 @@ class CountsUsage(Protocol):
     """A driver that knows the disk usage of a layer without a walk through its tree."""
 
     def usage(self, id: str) -> Usage:
-        """Return the disk usage of a layer, without the layers below.
-
-        What is not on disk yet may be left out.
+        """Return the disk usage of a layer, without the layers below and what is not on disk yet.
 
         Raises:
             LayerNotFoundError: ``id`` does not exist.

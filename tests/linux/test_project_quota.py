@@ -1,4 +1,5 @@
-"""What the kernel is given for a limit; that it then holds is untried: no filesystem here has quotas.
+"""What the kernel is given for a limit and for a usage; that the limit holds is untried: no filesystem
+here has quotas.
 
 The numbers are those that a C program prints which fills the structs of ``linux/dqblk_xfs.h`` and
 ``linux/fs.h`` by their members' names.
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from graphdriver.driver import Usage
 from graphdriver.errors import UnsupportedError
 from graphdriver.linux import project_quota
 
@@ -73,6 +75,51 @@ def test_folders_join_a_project_and_keep_their_other_attributes(
     ((number, _, command, id, limit),) = called
     assert (number, command.value, id) == (443, 5_768_194, project)
     assert limit.raw[:-1] == project_quota.limit_of(project, 1 << 30)
+
+
+class Counting:
+    """A kernel with quotas: each project has 40 blocks of 512 bytes, and 3 inodes."""
+
+    def __init__(self, refused: bool) -> None:
+        self._refused = refused
+        self.asked: list[tuple[int, int]] = []
+
+    def syscall(self, number: int, _fd: int, command: Any, project: int, quota: Any) -> int:
+        assert number == 443
+        self.asked.append((command.value, project))
+        quota[24 + 16 : 24 + 32] = (40).to_bytes(8, "little") + (3).to_bytes(8, "little")
+        return -1 if self._refused else 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_own", "refused", "counted"),
+    [
+        ("80020000", True, False, Usage(40 * 512, 3)),
+        ("80000000", True, False, None),  # new files are in no project
+        ("80020000", False, False, None),  # of an operator, for more than this directory
+        ("80020000", True, True, None),
+    ],
+)
+def test_what_the_filesystem_counted_is_told_of_its_own_project_only(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: str,
+    is_own: bool,
+    refused: bool,
+    counted: Usage | None,
+) -> None:
+    project = tmp_path.stat().st_ino & 0xFFFFFFFF if is_own else PROJECT
+    found = bytes.fromhex(flags) + bytes(8) + project.to_bytes(4, "little") + bytes(12)
+    kernel = Counting(refused)
+    monkeypatch.setattr(fcntl, "ioctl", lambda *_: found)
+    monkeypatch.setattr(project_quota, "libc", kernel)
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert project_quota.usage_of(fd) == counted
+    finally:
+        os.close(fd)
+    # QCMD(Q_XGETQUOTA, PRJQUOTA)
+    assert kernel.asked == ([(5_767_938, project)] if counted or refused else [])
 
 
 @pytest.mark.parametrize("above", ["/dev/shm", ""])

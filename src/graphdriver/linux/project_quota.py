@@ -13,12 +13,14 @@ import os
 import struct
 from collections.abc import Sequence
 
+from graphdriver.driver import Usage
 from graphdriver.errors import UnsupportedError
-from graphdriver.linux.libc import libc
+from graphdriver.linux.libc import libc, raise_errno
 from graphdriver.linux.projects import attributes_of, set_attributes
 
 _SYS_QUOTACTL_FD = 443
 _PRJQUOTA = 2
+_Q_XGETQUOTA = 0x5803
 _Q_XSETQLIM = 0x5804
 _SUBCMD_SHIFT = 8
 _BLOCK = 512  # the unit of XFS's commands
@@ -60,7 +62,7 @@ def limit_tree(directories: Sequence[str], size: int) -> None:
         UnsupportedError: the filesystem has no project quotas.
         OSError: the limit cannot be set.
     """
-    project = os.stat(directories[0]).st_ino & 0xFFFFFFFF
+    project = _project_of(os.stat(directories[0]))
     try:
         for directory in directories:
             _join_project(directory, project)
@@ -81,6 +83,32 @@ def limit_tree(directories: Sequence[str], size: int) -> None:
         ) from error
 
 
+def usage_of(fd: int) -> Usage | None:
+    """Return the usage that the filesystem has counted for directories that `limit_tree` has limited.
+
+    Args:
+        fd: the first of the directories, open.
+
+    Returns:
+        None if it has no limit, or the filesystem does not tell.
+    """
+    project = _project_of(os.fstat(fd))
+    try:
+        joined = attributes_of(fd)
+        if not joined.is_inherited or joined.project != project:
+            return None
+        quota = ctypes.create_string_buffer(_LIMIT.size)
+        _call(fd, _Q_XGETQUOTA, project, quota)
+    except OSError:
+        return None
+    _, _, _, _, _, _, _, _, blocks, inodes, *_ = _LIMIT.unpack_from(quota)
+    return Usage(blocks * _BLOCK, inodes)
+
+
+def _project_of(directory: os.stat_result) -> int:
+    return directory.st_ino & 0xFFFFFFFF
+
+
 def _join_project(directory: str, project: int) -> None:
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -92,10 +120,12 @@ def _join_project(directory: str, project: int) -> None:
 def _set_limit(directory: str, project: int, size: int) -> None:
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        limit = ctypes.create_string_buffer(limit_of(project, size))
-        command = ctypes.c_uint(command_of(_Q_XSETQLIM))
-        if libc.syscall(_SYS_QUOTACTL_FD, fd, command, project, limit):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), directory)
+        _call(fd, _Q_XSETQLIM, project, ctypes.create_string_buffer(limit_of(project, size)))
     finally:
         os.close(fd)
+
+
+def _call(fd: int, subcommand: int, project: int, quota: ctypes.Array[ctypes.c_char]) -> None:
+    command = ctypes.c_uint(command_of(subcommand))
+    if libc.syscall(_SYS_QUOTACTL_FD, fd, command, project, quota):
+        raise_errno(f"project {project}")

@@ -28,7 +28,7 @@ from graphdriver.layer.tree.copy import copy_metadata
 from graphdriver.layer.tree.inodes import disk_usage
 from graphdriver.layer.tree.remove import remove_small_tree
 from graphdriver.linux import xattr
-from graphdriver.linux.project_quota import limit_tree
+from graphdriver.linux.project_quota import limit_tree, usage_of
 from graphdriver.store import Store
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -384,7 +384,7 @@ class OverlayLayers(ProtoDriver):
     def usage(self, id: str) -> Usage:
         """Count the layer's own directory (`graphdriver.driver.CountsUsage`)."""
         with self.opened(id) as fd:
-            return disk_usage(fd)
+            return usage_of(fd) or disk_usage(fd)
 
     def parent_of(self, id: str) -> str:
         """Return a layer's parent, ``""`` if it has none.
