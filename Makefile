@@ -5,6 +5,7 @@
 PYTHON ?= python3
 VENV   := .venv
 SERVES := $(VENV)/.serves
+PACKS  := $(VENV)/.packs
 READY  := $(VENV)/.ready
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
@@ -76,10 +77,10 @@ soak: SECONDS ?= 600
 soak: $(READY)
 	GRAPHDRIVER_SOAK_SECONDS=$(SECONDS) $(VENV)/bin/pytest -m "" -s tests/soak/test_engines.py $(ARGS)
 
-dist: $(READY)
+dist: $(PACKS)
 	release/dist
 
-deb: $(READY)
+deb: $(PACKS)
 	release/deb
 
 # The tests of tests/release install what `make dist` makes and compare the tables with the records.
@@ -100,6 +101,10 @@ $(SERVES): pyproject.toml
 		fi
 	$(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(PACKS): $(SERVES)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[dist]'
 	touch $@
 
 $(READY): $(SERVES)

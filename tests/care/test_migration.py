@@ -12,6 +12,7 @@ from graphdriver.care.migration import workplace
 from graphdriver.care.migration.migration import migrate
 from graphdriver.care.migration.plan import Side
 from graphdriver.care.migration.planning import make_plan
+from graphdriver.errors import LayerExistsError
 from graphdriver.linux.rename import exchange
 from tests.support.docker_root import DRIVER, DockerRoot
 
@@ -70,6 +71,15 @@ def trees(root: Path, side: Side) -> dict[str, str]:
         path.relative_to(side.home).parts[1 if side.is_built_in else 0]: path.read_text()
         for path in Path(side.home).glob(pattern)
     }
+
+
+def test_a_new_side_that_exists_is_refused_with_all_that_is_in_the_way(root: DockerRoot) -> None:
+    ours = Side(str(root.path), DRIVER, "vfs", is_built_in=False)
+    theirs = Side(str(root.path), "vfs", "vfs", is_built_in=True)
+    os.mkdir(theirs.home)
+    os.mkdir(theirs.records)
+    with pytest.raises(LayerExistsError, match=f"{theirs.home} and {theirs.records}"):
+        make_plan(ours, theirs, keeps=False)
 
 
 @pytest.mark.parametrize("keeps", [False, True])

@@ -306,10 +306,6 @@ RUN: dict[str, Callable[[str, Ground], None]] = {
 NOT_RUN = {
     ("docs/performance.md", "PYTHONPATH=. .venv/bin/python benchmarks/layers.py overlay2"),
     ("docs/tutorial/first-driver.md", "apt install docker.io busybox-static python3-venv"),
-    (
-        "docs/how-to/install.md",
-        "apt-get install bash-completion build-essential debhelper git python3-pip python3-venv",
-    ),
 }
 """The examples that nothing runs, by page and first line; a comment in the page says why."""
 

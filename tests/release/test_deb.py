@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from graphdriver.conformance.plugin import tars
 from tests.support.containerd_images import write_image
 from tests.support.documented import ROOT, block
 from tests.support.ground import tool
+from tests.support.overlays import mounted_overlay
 from tests.support.small_image import static_busybox
 from tests.support.systemd import MAKES_CGROUPS, RUNS_CONTAINERS, Machine, machine
 
@@ -25,6 +27,23 @@ PLUGIN = "py-overlay2"
 OF_THE_ROOT = "ca-certificates,containerd,dbus,docker.io,iptables,procps,python3,runc,systemd"
 INSTALLS = block("docs/how-to/install.md", "sh", "apt-get install ./")
 ENABLES = block("docs/how-to/install.md", "sh", "systemctl enable")
+BUILDS = block("docs/how-to/install.md", "sh", "make deb")
+PURGES = block("docs/how-to/install.md", "sh", "apt-get purge")
+ASKS_NOTHING = 'APT::Get::Assume-Yes "true";'
+DEBIAN_13 = f"""
+export DEBIAN_FRONTEND=noninteractive
+apt-get update --quiet=2
+apt-get install lintian
+cd /root/graphdriver
+{BUILDS}
+lintian --fail-on=error,warning dist/graphdriver_*.deb >&2
+cd dist
+{INSTALLS}
+graphdriver --version >&2
+graphdriver drivers >&2
+{PURGES}
+test ! -e /usr/lib/graphdriver
+"""
 DAEMON = {
     "experimental": True,
     "storage-driver": PLUGIN,
@@ -57,10 +76,16 @@ def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         str(root),
     ]
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    ask_nothing(root)
     with machine(tmp_path_factory.mktemp("machine"), *RUNS_CONTAINERS, base=root) as one:
         one.run("bash", "-euc", MAKES_CGROUPS)
         yield one
     shutil.rmtree(root)
+
+
+def ask_nothing(root: Path) -> None:
+    """Let the lines of the page run without a terminal."""
+    (root / "etc/apt/apt.conf.d/ask-nothing").write_text(ASKS_NOTHING)
 
 
 def test_the_package_is_one_that_debian_would_take(deb: Path) -> None:
@@ -110,10 +135,32 @@ def test_a_clean_debian_serves_a_daemon_is_upgraded_and_is_clean_again(
 
     booted.run("docker", "rm", "--force", "one")
     booted.systemctl("stop", "docker.socket", "docker.service")
-    booted.run("dpkg", "--purge", "graphdriver")
+    booted.run("bash", "-euc", PURGES)
     assert not is_active(f"{PLUGIN}.socket")
     assert not is_active(f"{PLUGIN}.service")
     assert everything(booted) - before == set()
+
+
+@pytest.mark.timeout(1800)
+def test_debian_13_builds_and_takes_its_own_package(tmp_path: Path) -> None:
+    """By the lines of the page, in a checkout."""
+    found = subprocess.run(
+        [ROOT / "tests/debian_root", "trixie"], stdout=subprocess.PIPE, text=True, check=True
+    )
+    (tmp_path / "upper").mkdir()
+    with mounted_overlay(tmp_path, [Path(found.stdout.strip())], tmp_path / "upper") as root:
+        ask_nothing(root)
+        subprocess.run(["git", "clone", "--quiet", ROOT, root / "root/graphdriver"], check=True)
+        enter = [
+            *(tool("systemd-nspawn"), "--quiet", "--register=no", "--keep-unit", "--pipe"),
+            *(f"--directory={root}", "--resolv-conf=copy-host", "--bind-ro=/etc/ssl/certs"),
+            # The package index is the one that is used here.
+            *(f"--setenv={name}" for name in os.environ if name.startswith("PIP_")),
+        ]
+        done = subprocess.run([*enter, "bash", "-euc", DEBIAN_13], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert f"graphdriver {graphdriver.__version__}" in done.stderr
+    assert "overlay2 " in done.stderr
 
 
 def everything(booted: Machine) -> set[str]:

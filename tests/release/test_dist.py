@@ -30,6 +30,7 @@ EXTRAS = "[containerd,metrics,tables]"
 FROM_REPOSITORY = block("docs/how-to/install.md", "sh", "pip install '.[")
 FROM_WHEEL = block("docs/how-to/install.md", "sh", "graphdriver-*.whl")
 WITHOUT_EXTRAS = FROM_WHEEL.replace(EXTRAS, "")
+UNINSTALLS = block("docs/how-to/install.md", "sh", "rm -r /opt/graphdriver")
 FROM_SDIST = FROM_WHEEL.replace(".whl", ".tar.gz")
 
 
@@ -123,10 +124,20 @@ class Installed:
     def __init__(self, directory: Path, commands: str, source: Path) -> None:
         self.directory = directory
         self._bin = directory / "graphdriver/bin"
-        local = directory / "local"
-        local.mkdir()
-        here = commands.replace("/opt", str(directory)).replace("/usr/local/bin", str(local))
-        subprocess.run(["bash", "-euc", here], cwd=source, check=True)
+        self._local = directory / "local"
+        self._local.mkdir()
+        self._follow(commands, source)
+
+    def uninstall(self) -> None:
+        """Follow the page once more."""
+        self._follow(UNINSTALLS, self.directory)
+        assert not self._bin.exists()
+        assert not os.listdir(self._local)
+
+    def _follow(self, commands: str, at: Path) -> None:
+        here = commands.replace("/opt", str(self.directory))
+        here = here.replace("/usr/local/bin", str(self._local))
+        subprocess.run(["bash", "-euc", here], cwd=at, check=True)
 
     def run(self, program: str, *words: str, code: int = 0) -> str:
         """Run a program of the environment to its end; return what it printed."""
@@ -177,6 +188,7 @@ def test_an_installation_without_extras_serves_docker(dist: Path, tmp_path: Path
     words = ("snapshotter", "vfs", "--address", str(socket))
     said = installed.run("graphdriver", *words, code=7)
     assert "pip install 'graphdriver[containerd]'" in said
+    installed.uninstall()
 
 
 @pytest.mark.root

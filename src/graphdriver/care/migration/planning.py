@@ -123,12 +123,11 @@ def _expect_sides(source: Side, target: Side, place: Workplace) -> None:
     if journal is None:
         if not os.path.isdir(source.home):
             raise LayerNotFoundError(f"{source.home} does not exist", hint=_there(source))
-        for path in (target.home, target.records):
-            if os.path.lexists(path):
-                raise LayerExistsError(
-                    f"{path} exists already",
-                    hint="if nothing in it is needed, remove it first; or name another target",
-                )
+        if existing := [one for one in (target.home, target.records) if os.path.lexists(one)]:
+            raise LayerExistsError(
+                f"the new side exists already: {' and '.join(existing)}",
+                hint="if nothing in it is needed, remove it first; or name another target",
+            )
     for side in (source, target):
         for path in (side.home, side.records):
             if os.path.islink(path) and not is_blocked(path):
