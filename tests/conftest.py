@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import fnmatch
 import os
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ settings.register_profile(
     derandomize=os.environ.get("GRAPHDRIVER_LONG") != "1",
 )
 settings.load_profile("any machine")
+
+# A shell lets what it starts in the background ignore SIGINT; programs of the tests would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ALLOWED = Path(__file__).with_name("allowed_skips.txt")
 
