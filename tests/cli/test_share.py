@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from graphdriver.containerd.shared_layers import REF, SharedSnapshots
+from graphdriver.driver import mounted
+from graphdriver.drivers.loading import make
+from graphdriver.errors import LayerExistsError
+from graphdriver.serving.served_home import ServedHome
 from graphdriver.shared.keys import chained_key
+from graphdriver.shared.layers import SharedLayers
+from graphdriver.shared.opening import open_store
 from tests.support.command import graphdriver
 from tests.support.containerd_images import ten_layers, write_image
+from tests.support.leftovers import mounts_below
 from tests.support.shared_store import links_of
 
 pytestmark = pytest.mark.root
@@ -100,14 +110,96 @@ def test_a_person_reads_one_line_for_each_layer(store: Path) -> None:
     assert f"{store}: {len(LAYERS)} layers, sound" in text
 
 
+def other(store: Path, name: str = "other") -> Path:
+    """Make another store."""
+    place = store.parent / name
+    place.mkdir()
+    return place
+
+
+def objects(store: Path) -> dict[str, bytes]:
+    return {
+        str(one.relative_to(store)): one.read_bytes() for one in store.rglob("*") if one.is_file()
+    }
+
+
+def test_a_copy_of_a_store_is_the_same_and_is_made_once(store: Path) -> None:
+    copy = other(store)
+    words = ("pull", str(store), "--to", str(copy), "--work", str(store.parent))
+    assert {one["outcome"] for one in asked(*words)["layers"]} == {"new"}
+    assert objects(copy) == objects(store)
+    assert {one["outcome"] for one in asked(*words)["layers"]} == {"there"}
+
+
+def test_some_layers_are_copied_with_those_below_them(store: Path) -> None:
+    links = links_of(LAYERS)
+    for name, digest in (("by-chain", links[2].chain_id), ("by-diff", links[2].diff_id)):
+        copy = other(store, name)
+        words = ("pull", str(store), digest, "--to", str(copy), "--work", str(store.parent))
+        assert [one["diff_id"] for one in asked(*words)["layers"]] == DIFF_IDS[:3]
+
+
+def test_a_copy_of_a_damaged_layer_is_not_made(store: Path) -> None:
+    path = store / f"{chained_key(DIFF_IDS[0])}.erofs"
+    content = bytearray(path.read_bytes())
+    content[5000] ^= 1
+    path.write_bytes(content)
+    copy = other(store)
+    words = ("pull", str(store), "--to", str(copy), "--work", str(store.parent))
+    done = graphdriver("share", *words)
+    assert done.returncode
+    assert f"not {DIFF_IDS[0]}" in done.stderr.decode()
+    assert not objects(copy)
+
+
+def test_what_is_not_in_a_store_cannot_be_copied(store: Path) -> None:
+    digest = f"sha256:{'0' * 64}"
+    done = graphdriver("share", "pull", str(store), digest, "--to", str(other(store)))
+    assert done.returncode
+    assert f"{digest} is not in {store}; list" in done.stderr.decode()
+
+
+def test_what_a_node_has_is_pushed_from_its_home(store: Path) -> None:
+    root, shared = store.parent / "root", SharedLayers(open_store(str(store)))
+    snapshots = SharedSnapshots(make("erofs"), str(root), ["sync=none"], shared=shared, wait=20)
+    with contextlib.closing(snapshots):  # the home is served meanwhile
+        parent = ""
+        for number, link in enumerate(links_of(LAYERS)):
+            with pytest.raises(LayerExistsError):
+                snapshots.prepare(f"default/{number}/extract", parent, {REF: link.chain_id})
+            (layer,) = snapshots.find([f'labels."{REF}"=={link.chain_id}'])
+            parent = layer.key
+        snapshots.prepare("default/9/container", parent, {})
+        container = snapshots.stat("default/9/container").layer
+        with mounted(snapshots.served.driver, container) as tree:
+            Path(tree, "secret").write_text("secret")
+        copy = other(store)
+        pushed = asked("push", str(copy), str(root), "--work", str(store.parent))["layers"]
+    for point in mounts_below(root):
+        subprocess.run(["umount", "--lazy", point], check=True)
+    assert [one["diff_id"] for one in pushed] == DIFF_IDS
+    assert objects(copy) == objects(store)
+
+
+def test_a_home_of_a_driver_that_keeps_no_tars_is_refused(store: Path) -> None:
+    home = store.parent / "home"
+    with contextlib.closing(ServedHome(make("vfs"), "Docker")) as served:
+        served.claim(str(home), [])
+    done = graphdriver("share", "push", str(store), str(home), "--work", str(store.parent))
+    assert done.returncode == 7
+    assert b"the driver vfs does not keep their tars" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "code", "problem"),
     [
         (("ls", "/nowhere"), 7, "mount it"),
         (("gc", "--unused-for", "soon", "/"), 2, "is not a time"),
         (("gc", "/"), 2, "needs --unused-for"),
-        (("ls", "/", "image.tar"), 2, "takes no archives"),
+        (("ls", "/", "image.tar"), 2, "takes no sources"),
         (("push", "/"), 2, "push takes archives"),
+        (("pull", "/"), 2, "needs --to"),
+        (("verify", "/", "--to", "/"), 2, "belongs to pull"),
         (("push", "/", "image.tar", "--remove"), 2, "belongs to verify and gc"),
         (("verify", "/", "--unused-for", "3d"), 2, "belongs to gc"),
         (("push", "/tmp", "/nowhere.tar"), 7, "cannot be opened"),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
+import itertools
 import os
 import re
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from graphdriver.cli.command import DAMAGED, OK, WARNED, Command
@@ -17,14 +19,17 @@ from graphdriver.cli.table import Column, Tone, Toned
 from graphdriver.errors import GraphDriverError, MalformedRequestError
 
 if TYPE_CHECKING:
+    from graphdriver.images.archive import ArchivedLayer
     from graphdriver.images.pushing import Pushed
     from graphdriver.shared.layers import SharedLayers
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_ACTIONS: Final = ("push", "ls", "verify", "gc")
+_ACTIONS: Final = ("push", "pull", "ls", "verify", "gc")
 _EXAMPLES = """\
 examples:
   graphdriver share push /mnt/layers image.tar               put an image's layers into a store
+  graphdriver share push /mnt/layers /var/lib/docker/erofs   those that a node has pulled or built
+  graphdriver share pull /mnt/layers --to /srv/copy          copy a store, or some layers of it
   graphdriver share ls /mnt/layers                           list what is there
   graphdriver share verify /mnt/layers                       read and check all of it
   graphdriver share gc --unused-for 30d --remove /mnt/layers remove what nobody used for 30 days
@@ -42,21 +47,24 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "action",
         choices=_ACTIONS,
-        help="put the layers of images into a store, list what is there, check it, or find what nobody"
-        " has used for long",
+        help="put the layers of images into a store, copy layers to another one, list what is there,"
+        " check it, or find what nobody has used for long",
     )
     parser.add_argument("store", metavar="STORE", help="the store's directory")
     parser.add_argument(
         "sources",
         nargs="*",
-        metavar="ARCHIVE",
-        help="push: images as docker save writes them, or as OCI layouts",
+        metavar="SOURCE",
+        help="push: images as docker save writes them, OCI layouts, or homes of the driver erofs;"
+        " pull: chain IDs or diff IDs of images' last layers (default: all)",
     )
+    parser.add_argument("--to", metavar="STORE", help="pull: the store that gets the layers")
     parser.add_argument(
         "--work",
         metavar="DIR",
         default=tempfile.gettempdir(),
-        help="push: where the layers are made; it takes their uncompressed size (default: %(default)s)",
+        help="push, pull: where the layers are made; it takes their uncompressed size (default:"
+        " %(default)s)",
     )
     parser.add_argument(
         "--unused-for", type=_time, metavar="TIME", help="gc: such as 30d, 12h or 90m"
@@ -70,9 +78,13 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     """Refuse arguments that do not belong to the action, or lack what it needs."""
     action = arguments.action
-    if bool(arguments.sources) != (action == "push"):
+    if action == "push" and not arguments.sources:
+        raise MalformedRequestError("push takes archives or homes")
+    if arguments.sources and action not in ("push", "pull"):
+        raise MalformedRequestError(f"{action} takes no sources")
+    if bool(arguments.to) != (action == "pull"):
         raise MalformedRequestError(
-            "push takes archives" if action == "push" else f"{action} takes no archives"
+            "pull needs --to STORE" if action == "pull" else "--to belongs to pull"
         )
     if (arguments.unused_for is not None) != (action == "gc"):
         raise MalformedRequestError(
@@ -90,6 +102,7 @@ def _time(text: str) -> float:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from graphdriver.images.stored import StoredImages
     from graphdriver.shared.layers import SharedLayers
     from graphdriver.shared.opening import open_store
 
@@ -99,7 +112,11 @@ def _run(arguments: argparse.Namespace) -> int:
         try:
             match arguments.action:
                 case "push":
-                    return _push(arguments, shared)
+                    return _put(arguments, shared, _of_sources(arguments.sources))
+                case "pull":
+                    images = StoredImages(shared).images(arguments.sources)
+                    with contextlib.closing(open_store(arguments.to)) as other:
+                        return _put(arguments, SharedLayers(other), images)
                 case "ls":
                     return _ls(arguments, shared)
                 case "verify":
@@ -113,21 +130,31 @@ def _run(arguments: argparse.Namespace) -> int:
 # --- the actions ----------------------------------------------------------------------------------
 
 
-def _push(arguments: argparse.Namespace, shared: SharedLayers) -> int:
+def _put(
+    arguments: argparse.Namespace,
+    shared: SharedLayers,
+    images: Iterator[Sequence[ArchivedLayer]],
+) -> int:
+    """Put the layers of images into a store, and tell what became of each."""
     from graphdriver.cli import screen
+    from graphdriver.images.pushing import Pusher
     from graphdriver.serving import process
 
     process.prepare()
-    done: list[Pushed] = []
-    for one in _pushed(arguments, shared):
-        done.append(one)
-        if not arguments.json:
-            page = screen.page()
-            page.line(f"{one.link.diff_id}: {_outcome(one)}")
-            screen.show(page)
-    new = [one for one in done if one.outcome == "new"]
+    work = os.path.join(os.path.abspath(arguments.work), f"graphdriver-{secrets.token_hex(8)}")
+    done: dict[str, Pushed] = {}
+    with Pusher(shared, work) as pusher:
+        for one in itertools.chain.from_iterable(map(pusher.push, images)):
+            if one.link.chain_id in done:  # another image has it, too
+                continue
+            done[one.link.chain_id] = one
+            if not arguments.json:
+                page = screen.page()
+                page.line(f"{one.link.diff_id}: {_outcome(one)}")
+                screen.show(page)
+    new = [one for one in done.values() if one.outcome == "new"]
     if arguments.json:
-        rows = [{**_named(one), "size": one.size, "outcome": one.outcome} for one in done]
+        rows = [{**_named(one), "size": one.size, "outcome": one.outcome} for one in done.values()]
         screen.print_json({"store": shared.store.address, "layers": rows})
     else:
         total = size(sum(one.size for one in new))
@@ -135,16 +162,25 @@ def _push(arguments: argparse.Namespace, shared: SharedLayers) -> int:
     return OK
 
 
-def _pushed(arguments: argparse.Namespace, shared: SharedLayers) -> Iterator[Pushed]:
+def _of_sources(sources: Sequence[str]) -> Iterator[Sequence[ArchivedLayer]]:
+    """Yield the layers of each image in archives and homes."""
     from graphdriver.images.archive import ImageArchive
-    from graphdriver.images.pushing import Pusher
+    from graphdriver.images.home import HomeImages
+    from graphdriver.serving.home import MARKS, identity_of
 
-    work = os.path.join(os.path.abspath(arguments.work), f"graphdriver-{secrets.token_hex(8)}")
-    with Pusher(shared, work) as pusher:
-        for source in arguments.sources:
-            with ImageArchive(source) as archive:
-                for layers in archive.images():
-                    yield from pusher.push(layers)
+    for source in sources:
+        home = os.path.abspath(source)
+        if os.path.isdir(home) and (identity := identity_of(home)):
+            marks = os.path.join(home, MARKS)
+            is_unfinished = functools.partial(_has, marks)
+            yield from HomeImages(home, identity.driver, is_unfinished).images()
+            continue
+        with ImageArchive(source) as archive:
+            yield from archive.images()
+
+
+def _has(directory: str, name: str) -> bool:
+    return os.path.lexists(os.path.join(directory, name))
 
 
 def _named(one: Pushed) -> dict[str, object]:
