@@ -31,7 +31,8 @@ MAY_KNOW = {
     "naive": {"layer", "linux", "locks", "returned"} | GROUND,
     "drivers": {"naive", "store", "layer", "files", "linux"} | GROUND,
     "serving": {"naive", "layer", "files", "linux", "locks", "returned"} | GROUND,
-    "docker": {"serving", "naive", "layer", "files", "linux", "locks", "returned"} | GROUND,
+    "docker": {"serving", "naive", "shared", "layer", "files", "linux", "locks", "returned"}
+    | GROUND,
     "blobs": GROUND,
     "shared": {"layer", "files", "linux"} | GROUND,
     "containerd": {

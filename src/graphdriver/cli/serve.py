@@ -23,6 +23,7 @@ from graphdriver.cli.serving import (
     run_logged,
     set_up_log,
 )
+from graphdriver.errors import MalformedRequestError
 from graphdriver.serving import process
 from graphdriver.serving.signals import raise_until_served
 
@@ -55,6 +56,17 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         help="the daemon's data root: the best driver for it is chosen, and a driver that does not work"
         f" there is refused (default: {DATA_ROOT}, for which a driver that does not work is a warning)",
     )
+    parser.add_argument(
+        "--shared",
+        metavar="DIR",
+        help="a directory with layers of all nodes (graphdriver share), with --in-place",
+    )
+    parser.add_argument(
+        "--in-place",
+        action="store_true",
+        help="leave the tars of layers that are in the directory of --shared there, and read them there"
+        " each time; for stores that are mounted and trusted, with the driver erofs",
+    )
     watching.configure(parser)
     configure_log(parser)
 
@@ -64,6 +76,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _run_plugin(arguments: argparse.Namespace) -> int:
+    if arguments.in_place != bool(arguments.shared):
+        # A daemon sends each layer anyway: a store can only spare the space.
+        raise MalformedRequestError("--shared DIR and --in-place need each other")
     process.prepare()
     # A signal during the imports must end them, and still remove the socket.
     raise_until_served()
@@ -108,7 +123,12 @@ def _serve(
     state_dir = make_state_directory(place.state)
     if arguments.driver and (arguments.data_root or not is_remembered(state_dir)):
         _look_at_home(driver.name, arguments.data_root)
-    handler = Handler(make(driver.name), state_dir=state_dir, options=arguments.opt)
+    handler = Handler(
+        make(driver.name),
+        state_dir=state_dir,
+        options=arguments.opt,
+        in_place=os.path.abspath(arguments.shared) if arguments.in_place else "",
+    )
     is_read_by_people = not (notifier or place.is_inherited or arguments.log_format == "json")
     with place.announced(), watching.watched(arguments, handler.served):
         run(handler, [place.listener], notifier, announce if is_read_by_people else lambda: None)

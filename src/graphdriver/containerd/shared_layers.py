@@ -38,7 +38,7 @@ from graphdriver.errors import (
 )
 from graphdriver.in_place import ReadsInPlace, SharedImage
 from graphdriver.serving.home_contents import OWN
-from graphdriver.shared.in_place import InPlace, node_name
+from graphdriver.shared.in_place import InPlace
 from graphdriver.shared.keys import Link, is_digest
 from graphdriver.shared.layers import FoundLayer, SharedLayers
 from graphdriver.shared.store import NotStoredError
@@ -104,8 +104,12 @@ class SharedSnapshots(Snapshots):
         self._filler = Filler(self.served)
         self._in_place: InPlace | None = None
         if reads_in_place:
-            node = node_name(os.path.join(self.served.home.path, OWN, "node"))
-            self._in_place = InPlace(reads_in_place, shared.store.address, node, self._found_wrong)
+            self._in_place = InPlace(
+                reads_in_place,
+                shared.store.address,
+                self._own_directory,
+                self._found_wrong,
+            )
             self._in_place.start()
 
     def prepare(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
@@ -207,6 +211,10 @@ class SharedSnapshots(Snapshots):
         self.served.created.discard(layer)
         with self.served.settling(layer):
             driver.apply_in_place(layer, below, image)
+
+    def _own_directory(self) -> str | None:
+        home = self.served.initialised_home
+        return os.path.join(home.path, OWN) if home else None
 
     def _found_wrong(self, layer: str, wrong: str) -> None:
         """Tell about a layer whose tar in the store is not the one that it was taken for."""

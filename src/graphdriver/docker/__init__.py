@@ -8,6 +8,7 @@
 - `session`: from a daemon's Init to its Cleanup.
 - `daemon`: the record of a daemon's process and its Init.
 - `state`: the directories in which Init is remembered.
+- `left_in_place`: tars that are left in a shared store.
 - `diffs`: Diffs that are being sent.
 - `serve`: serve a driver in one line.
 - `client`: a remote plugin as a driver.

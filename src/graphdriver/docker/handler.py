@@ -23,7 +23,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import graphdriver
 from graphdriver.docker import protocol
@@ -45,6 +45,9 @@ from graphdriver.serving.call_log import Call, described
 from graphdriver.serving.questions import QUESTIONS, answer
 from graphdriver.serving.served_home import read_to_end
 from graphdriver.steps import step
+
+if TYPE_CHECKING:
+    from graphdriver.docker.left_in_place import LeftInPlace
 
 _QUESTIONS: Final = {f"{protocol.QUESTION_PATH}{name}": name for name in QUESTIONS}
 
@@ -83,6 +86,8 @@ class Handler:
         state_dir: the directory that keeps Init for a restarted plugin; None: nothing is kept.
         options: options for the driver (``key=value``); the daemon's options take precedence.
             ``sync=none`` leaves layers unsynced: a power cut may lose them.
+        in_place: the directory of a shared store; the tars of layers that it has, too, are left there,
+            and read there from then on. ``""``: none.
 
     Attributes:
         driver: the driver, wrapped if it was not a `Driver`.
@@ -95,12 +100,18 @@ class Handler:
         *,
         state_dir: str | None = None,
         options: Sequence[str] = (),
+        in_place: str = "",
     ) -> None:
         expect_driver(driver)
         self.driver: Driver = driver if isinstance(driver, Driver) else NaiveDiffDriver(driver)
         self._session = DaemonSession(self.driver, state_dir, tuple(options))
         self.served = self._session.served
         self._diffs = OpenDiffs()
+        self._left: LeftInPlace | None = None
+        if in_place:
+            from graphdriver.docker.left_in_place import LeftInPlace  # slow, and rarely needed
+
+            self._left = LeftInPlace(self.served, in_place)
 
     def resume(self) -> None:
         """Serve the home of the remembered Init again, if there is one."""
@@ -108,6 +119,8 @@ class Handler:
 
     def close(self) -> None:
         """Release the home; layers and mounts stay as they are."""
+        if self._left:
+            self._left.close()
         self._session.close()
 
     def running(self) -> list[str]:
@@ -258,6 +271,8 @@ class Handler:
         ):
             applied: Any = parsed.kind.make(self.driver, parsed.message, archive)
         self.served.layers.applied(id, applied.size)
+        if self._left:
+            self._left.applied(id)
         return applied
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Final
 
-from graphdriver.errors import GraphDriverError, UnsupportedError
+from graphdriver.errors import GraphDriverError, NotReadyError, UnsupportedError
 from graphdriver.files.small_files import read_text, write_whole
 from graphdriver.in_place import ReadsInPlace, SharedImage, TarInPlace
 from graphdriver.layer.erofs.index import HEAD
@@ -38,7 +38,7 @@ class InPlace:
     Args:
         driver: keeps them.
         store: the path of the store's directory.
-        node: the node's name in the store (`node_name`).
+        home: returns the directory of the framework's own files in the home; None while none is served.
         found_wrong: called in a thread of its own with a layer, and what is wrong with its tar.
     """
 
@@ -46,12 +46,12 @@ class InPlace:
         self,
         driver: ReadsInPlace,
         store: str,
-        node: str,
+        home: Callable[[], str | None],
         found_wrong: Callable[[str, str], None],
     ) -> None:
         self.driver = driver
         self._store = store
-        self._node = node
+        self._home = home
         self._found_wrong = found_wrong
         self._is_closed = False
         self._wake = threading.Event()
@@ -72,21 +72,29 @@ class InPlace:
         Raises:
             NotStoredError: it was removed meanwhile.
             UnsupportedError: it cannot be read in place.
+            NotReadyError: no home is served.
             OSError: the store gives no lease, or does not answer.
         """
+        if not (node := self._node()):
+            raise NotReadyError("no home is served")
         record, name = layer.record, f"{layer.key}{IMAGE}"
         if f"sha256:{record.sha256.hex()}" != layer.link.diff_id:
             raise UnsupportedError(f"{name} has the record of another layer")
         if record.kind is not Kind.IMAGE or record.tar_offset != HEAD:
             raise UnsupportedError(f"{name} is no image that holds its tar")
         with closing(DirectoryStore(self._store)) as store:
-            take(store, name, self._node)
+            take(store, name, node)
             store.touch(name)  # after the lease: it is there, and stays
         return SharedImage(self._store, name, record.text())
 
     def prove_soon(self) -> None:
         """Prove what is not proved yet, in the background."""
         self._wake.set()
+
+    def _node(self) -> str:
+        """Return this node's name in stores, which a home keeps; ``""`` while none is served."""
+        home = self._home()
+        return _name_in(f"{home}/node") if home else ""
 
     def _run(self) -> None:
         while not self._is_closed:
@@ -103,6 +111,8 @@ class InPlace:
         Raises:
             UnsupportedError: the store cannot be opened.
         """
+        if not (node := self._node()):
+            return
         mine = [one for one in self.driver.tars_in_place() if one.image.directory == self._store]
         if not mine:
             return
@@ -112,7 +122,7 @@ class InPlace:
                     store.size(
                         name
                     )  # first: in the place of a mount that is missing nothing is made
-                    take(store, name, self._node)
+                    take(store, name, node)
                 except (NotStoredError, OSError) as error:
                     _log.error("%s: no lease for %s: %s", self._store, name, error)
             for one in mine:
@@ -154,15 +164,8 @@ class InPlace:
         return ""
 
 
-def node_name(path: str) -> str:
-    """Return a node's name in stores, which is kept in a file of its home.
-
-    Args:
-        path: the file; it is made if it does not exist.
-
-    Raises:
-        OSError: it cannot be read or made.
-    """
+def _name_in(path: str) -> str:
+    """Return a node's name, which is kept in a file; one that does not exist is made."""
     try:
         return read_text(path)
     except (FileNotFoundError, ValueError):

@@ -1,0 +1,31 @@
+"""``--in-place`` on the command line: what it needs, and who cannot do it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import graphdriver
+
+pytestmark = pytest.mark.root
+
+
+@pytest.mark.parametrize("options", [["--in-place"], ["--shared", "/"]])
+def test_one_option_needs_the_other(options: list[str]) -> None:
+    done = graphdriver("serve", "erofs", *options)
+    assert done.returncode == 2
+    assert b"--shared DIR and --in-place need each other" in done.stderr
+
+
+def test_a_driver_that_cannot_do_it_is_refused(tmp_path: Path) -> None:
+    options = ["--socket", str(tmp_path / "s.sock"), "--shared", str(tmp_path), "--in-place"]
+    done = graphdriver("serve", "vfs", *options)
+    assert done.returncode != 0
+    assert b"the driver vfs cannot do that" in done.stderr
+
+
+def test_a_snapshotter_needs_a_store_for_it(tmp_path: Path) -> None:
+    done = graphdriver("snapshotter", "erofs", "--address", str(tmp_path / "s"), "--in-place")
+    assert done.returncode == 2
+    assert b"--in-place needs --shared STORE" in done.stderr
