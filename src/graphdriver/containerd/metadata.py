@@ -95,6 +95,11 @@ class Snapshot:
     updated: int
     usage: Usage | None
 
+    @property
+    def shown_layer(self) -> str:
+        """The layer that its mounts show."""
+        return self.layer or self.parent_layer
+
 
 class Metadata:
     """The records of the snapshots of a root.
@@ -191,6 +196,10 @@ class Metadata:
     def all(self) -> list[Snapshot]:
         """Return all snapshots, by number: a parent that came with the commit may follow its child."""
         return self._find("ORDER BY s.number")
+
+    def uncommitted(self) -> list[Snapshot]:
+        """Return the active snapshots and the views: those that have mounts."""
+        return self._find("WHERE s.kind != ? ORDER BY s.number", int(SnapshotKind.COMMITTED))
 
     def labelled(self, name: str, value: str) -> list[Snapshot]:
         """Return the snapshots that have this label."""

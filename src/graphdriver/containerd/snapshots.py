@@ -27,7 +27,7 @@ from graphdriver.containerd.diff.given_mounts import GivenMounts
 from graphdriver.containerd.filters import fields_of, parse_all
 from graphdriver.containerd.held_gets import HeldGets
 from graphdriver.containerd.metadata import Metadata, Snapshot, SnapshotKind
-from graphdriver.containerd.remap import remap_of
+from graphdriver.containerd.remap import Remap, remap_of
 from graphdriver.containerd.usage import UsageCounter
 from graphdriver.containerd.visibility import warn_unless_visible
 from graphdriver.driver import Mount, ProtoDriver, Usage
@@ -97,13 +97,10 @@ class Snapshots:
         """Tell the driver which layers' mounts are in use, or can be made at any time."""
         if self.served.keeps_mounts:
             warn_unless_visible(self.served.home.path)
-        for snapshot in self._metadata.all():
-            if snapshot.kind is SnapshotKind.COMMITTED:
-                continue
-            layer = snapshot.layer or snapshot.parent_layer
-            self._use(snapshot.number, layer)
+        for snapshot in self._metadata.uncommitted():
+            self._use(snapshot.number, snapshot.shown_layer)
             try:
-                self._keep(snapshot.number, layer)
+                self._keep(snapshot.number, snapshot.shown_layer)
             except (GraphDriverError, OSError) as error:
                 _log.warning("the snapshot %r cannot be mounted: %s", snapshot.key, error)
 
@@ -112,11 +109,11 @@ class Snapshots:
         if self.served.keeps_mounts:
             self.served.keeps_mounts.keep_mounts(layer, str(number))
 
-    def _held(self, id: str, parent: str | None = None, *, exclusive: bool = False) -> HeldLock:
+    def held(self, id: str, parent: str = "", *, exclusive: bool = False) -> HeldLock:
         """Lock a layer for a ``with`` block; the call's lines in the log name it from then on."""
         if call := current_call():
             call.layer = parent if id.startswith("view-") else id
-        return self.served.locks.held(id, parent, exclusive=exclusive)
+        return self.served.locks.held(id, parent or None, exclusive=exclusive)
 
     def _use(self, number: int, layer: str) -> None:
         """Record that a snapshot's mounts show a layer, until `_release_mounts`."""
@@ -177,14 +174,11 @@ class Snapshots:
         number = self._metadata.next_number()
         layer = "" if kind is SnapshotKind.VIEW and below else str(number)
         below_layer = below.layer if below else ""
-        with self._held(layer or f"view-{number}", below_layer or None):
+        with self.held(layer or f"view-{number}", below_layer):
             if layer:
                 self._create(layer, below_layer, labels)
             try:
-                mounts = self._mounts(number, layer or below_layer, kind)
-                if remap:
-                    mounts = [remap.applied(mount, is_new=True) for mount in mounts]
-                self._given.add(number, layer or below_layer, mounts)
+                mounts = self._mounts(number, layer or below_layer, kind, remap, is_new=True)
                 self._metadata.add(number, key, kind, below, layer, labels)
             except BaseException:
                 self._release(number)
@@ -220,14 +214,11 @@ class Snapshots:
         snapshot = self._metadata.stat(key)
         if snapshot.kind is SnapshotKind.COMMITTED:
             raise UnsupportedError(f"the snapshot {key!r} is committed, and has no mounts")
-        with self._held(snapshot.layer or f"view-{snapshot.number}", snapshot.parent_layer or None):
-            mounts = self._mounts(
-                snapshot.number, snapshot.layer or snapshot.parent_layer, snapshot.kind
+        with self.held(snapshot.layer or f"view-{snapshot.number}", snapshot.parent_layer):
+            remap = remap_of(snapshot.labels)
+            return self._mounts(
+                snapshot.number, snapshot.shown_layer, snapshot.kind, remap, is_new=False
             )
-            if remap := remap_of(snapshot.labels):
-                mounts = [remap.applied(mount, is_new=False) for mount in mounts]
-            self._given.add(snapshot.number, snapshot.layer or snapshot.parent_layer, mounts)
-            return mounts
 
     def shown_by(self, mounts: Sequence[Mount]) -> Snapshot | None:
         """Return the snapshot whose layer mounts show, if they are exactly as they were given out."""
@@ -236,10 +227,8 @@ class Snapshots:
 
     def _given_before(self, mounts: Sequence[Mount]) -> str:
         """Look among mounts that an earlier process may have given out."""
-        for snapshot in self._metadata.all():
-            if snapshot.kind is not SnapshotKind.COMMITTED and not self._given.knows(
-                snapshot.number
-            ):
+        for snapshot in self._metadata.uncommitted():
+            if not self._given.knows(snapshot.number):
                 with contextlib.suppress(GraphDriverError, OSError):
                     self.mounts(snapshot.key)
         return self._given.layer_of(mounts)
@@ -248,15 +237,23 @@ class Snapshots:
         """Return the snapshot that has a layer of its own of this name, if there is one."""
         return self._metadata.numbered(int(layer))
 
-    def _mounts(self, number: int, layer: str, kind: SnapshotKind) -> Sequence[Mount]:
+    def _mounts(
+        self, number: int, layer: str, kind: SnapshotKind, remap: Remap | None, *, is_new: bool
+    ) -> Sequence[Mount]:
+        """Return the mounts that show a layer for a snapshot, and note that they are given out."""
         read_only = kind is SnapshotKind.VIEW
         self._use(number, layer)
         self.served.layers.got(layer, references=0)
         if self.served.names_mounts:
             self._keep(number, layer)
-            return returned.mounts(self.served.names_mounts.mounts(layer, read_only=read_only))
-        path = self._gets.hold(number, layer)
-        return (Mount("bind", path, ("ro" if read_only else "rw", "rbind")),)
+            mounts = returned.mounts(self.served.names_mounts.mounts(layer, read_only=read_only))
+        else:
+            path = self._gets.hold(number, layer)
+            mounts = (Mount("bind", path, ("ro" if read_only else "rw", "rbind")),)
+        if remap:
+            mounts = tuple(remap.applied(mount, is_new=is_new) for mount in mounts)
+        self._given.add(number, layer, mounts)
+        return mounts
 
     def commit(self, name: str, key: str, labels: Mapping[str, str], parent: str = "") -> None:
         """Commit an active snapshot; it is on disk when this returns, unless with ``sync=none``.
@@ -283,7 +280,7 @@ class Snapshots:
         if self._metadata.exists(name):
             raise LayerExistsError(f"the snapshot {name!r} exists already")
         below = self._later_parent(snapshot, parent)
-        with self._held(snapshot.layer, below.layer if below else None):
+        with self.held(snapshot.layer, below.layer if below else ""):
             self.served.expect_finished(snapshot.layer, *([below.layer] if below else []))
             # In this order: after a crash, each snapshot that the database calls committed is on disk.
             if not self._settle(snapshot, below):
@@ -331,11 +328,11 @@ class Snapshots:
         """
         snapshot = self._metadata.stat(key)
         if not snapshot.layer:
-            with self._held(f"view-{snapshot.number}", snapshot.parent_layer):
+            with self.held(f"view-{snapshot.number}", snapshot.parent_layer):
                 self._metadata.remove(snapshot)
                 self._release(snapshot.number)
             return
-        with self._held(snapshot.layer, exclusive=True):
+        with self.held(snapshot.layer, exclusive=True):
             self._metadata.remove(snapshot)
             self._release(snapshot.number)
             self._remove_layer(snapshot.layer)
@@ -413,16 +410,16 @@ class Snapshots:
             return snapshot.usage
         if not snapshot.layer:
             return Usage(0, 0)
-        with self._held(snapshot.layer):
+        with self.held(snapshot.layer):
             return self._usage.count(snapshot.layer)
 
     def cleanup(self) -> list[str]:
         """Remove the layers that belong to no snapshot; return them."""
         freed = []
         for layer in self._metadata.orphans():
-            with self._held(layer, exclusive=True):
+            with self.held(layer, exclusive=True):
                 # Again under the lock: it may have become a snapshot's layer meanwhile.
-                if layer in self._metadata.orphans() and self._remove_layer(layer):
+                if self.of_layer(layer) is None and self._remove_layer(layer):
                     freed.append(layer)
         self._metadata.keep_reserve()  # the removals may have made room
         if freed:

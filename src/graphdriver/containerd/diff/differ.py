@@ -24,8 +24,6 @@ from graphdriver.containerd.metadata import Snapshot, SnapshotKind
 from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.driver import Mount
 from graphdriver.errors import UnknownCallError, UnsupportedError
-from graphdriver.locks import HeldLock
-from graphdriver.serving.call_log import current_call
 
 _PIECE: Final = 256 << 10
 
@@ -78,7 +76,7 @@ class Differ:
         caller = _in_namespace(caller, snapshot)
         served = self._snapshots.served
         layer, parent = snapshot.layer, snapshot.parent_layer
-        with self._held(layer, parent, exclusive=True):
+        with self._snapshots.held(layer, parent, exclusive=True):
             self._expect_active(layer)
             served.expect_fillable(layer, parent)
             file = None if compression else self._content.file(blob.digest, caller)
@@ -123,7 +121,7 @@ class Differ:
         caller = _in_namespace(caller, snapshot)
         layer = snapshot.layer
         with (
-            self._held(layer, below),
+            self._snapshots.held(layer, below),
             contextlib.closing(returned.stream(self._filler.driver.diff(layer, below))) as stream,
         ):
             tar = Digested(stream)
@@ -135,12 +133,6 @@ class Differ:
                     caller,
                 )
         return Descriptor(media_type, digest, size)
-
-    def _held(self, layer: str, parent: str, *, exclusive: bool = False) -> HeldLock:
-        """Lock a layer for a ``with`` block; the call's lines in the log name it from then on."""
-        if call := current_call():
-            call.layer = layer
-        return self._snapshots.served.locks.held(layer, parent or None, exclusive=exclusive)
 
     def _shown(self, mounts: Sequence[Mount]) -> Snapshot:
         found = self._snapshots.shown_by(mounts)
