@@ -21,7 +21,9 @@ from graphdriver.shared.layers import SharedLayers
 from graphdriver.shared.opening import open_store
 from tests.support.command import graphdriver
 from tests.support.containerd_images import ten_layers, write_image
+from tests.support.documented import block
 from tests.support.leftovers import mounts_below
+from tests.support.registry import registry
 from tests.support.shared_store import links_of
 
 pytestmark = pytest.mark.root
@@ -190,10 +192,34 @@ def test_a_home_of_a_driver_that_keeps_no_tars_is_refused(store: Path) -> None:
     assert b"the driver vfs does not keep their tars" in done.stderr
 
 
+def test_a_registry_is_filled_checked_and_tidied_up(tmp_path: Path) -> None:
+    write_image(tmp_path / "image.tar", "a:b", LAYERS)
+    with registry(tmp_path) as address:
+        store = f"oci+http://{address}/site/layers"
+        line = next(
+            line
+            for line in block("docs/shared-layers.md", "sh", "share push oci://").splitlines()
+            if " push " in line
+        )
+        words = line.replace("oci://registry.example:5000/site/layers", store).split()
+        assert words[1:4] == ["share", "push", store]
+        words[-1] = str(tmp_path / "image.tar")
+        for outcome in ("new", "there"):
+            pushed = asked(*words[2:], "--work", str(tmp_path))
+            assert {one["outcome"] for one in pushed["layers"]} == {outcome}
+        assert len(asked("ls", store)["layers"]) == len(LAYERS)
+        assert asked("verify", store)["damaged"] == []
+        assert asked("gc", "--unused-for", "1d", store)["unused"] == []
+        asked("gc", "--unused-for", "0s", "--remove", store)
+        assert asked("ls", store)["layers"] == []
+
+
 @pytest.mark.parametrize(
     ("words", "code", "problem"),
     [
         (("ls", "/nowhere"), 7, "mount it"),
+        (("ls", "oci://127.0.0.1:1/layers"), 1, "/v2/layers/tags/list: "),
+        (("ls", "oci://127.0.0.1:1"), 2, "oci://HOST/REPOSITORY"),
         (("gc", "--unused-for", "soon", "/"), 2, "is not a time"),
         (("gc", "/"), 2, "needs --unused-for"),
         (("ls", "/", "image.tar"), 2, "takes no sources"),

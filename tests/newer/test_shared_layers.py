@@ -34,15 +34,22 @@ def fetched(folder: Path, image: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("driver", "option"), [("overlay2", ""), ("erofs", ""), ("erofs", "--in-place")]
+    ("driver", "kind", "option"),
+    [
+        ("overlay2", "directory", ""),
+        ("erofs", "directory", ""),
+        ("erofs", "directory", "--in-place"),
+        ("overlay2", "registry", ""),
+    ],
 )
 def test_a_pod_runs_with_no_byte_of_its_layers_from_the_registry(
-    driver: str, option: str, folder: Path
+    driver: str, kind: str, option: str, folder: Path
 ) -> None:
     with registry(folder) as address:
         sandbox = push(address, "sandbox", [busybox()], ("/bin/busybox", "sleep", "1000000"))
         web = push(address, "web", LAYERS)
-        shared = store_with(folder, LAYERS)
+        place = f"oci+http://{address}/layers" if kind == "registry" else ""
+        shared = store_with(folder, LAYERS, place)
         options = ["--shared", shared.store.address, *filter(None, [option])]
         snapshotter = Snapshotter(folder, driver, *options)
         with snapshotter, Node(folder, snapshotter, sandbox).running() as node:

@@ -38,7 +38,10 @@ def registry(folder: Path, host: str = "127.0.0.1") -> Iterator[str]:
         json.dumps(
             {
                 "version": 0.1,
-                "storage": {"filesystem": {"rootdirectory": str(folder / "registry")}},
+                "storage": {
+                    "filesystem": {"rootdirectory": str(folder / "registry")},
+                    "delete": {"enabled": True},
+                },
                 "http": {"addr": address},
             }
         )

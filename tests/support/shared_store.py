@@ -8,9 +8,9 @@ from pathlib import Path
 
 from graphdriver.images.archive import ImageArchive
 from graphdriver.images.pushing import Pusher
-from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.keys import Link
 from graphdriver.shared.layers import SharedLayers
+from graphdriver.shared.opening import open_store
 from tests.support.containerd_images import write_image
 
 
@@ -23,11 +23,17 @@ def links_of(layers: Sequence[bytes]) -> list[Link]:
     return links
 
 
-def store_with(folder: Path, layers: Sequence[bytes]) -> SharedLayers:
-    """Return a store in ``folder`` that has the layers of an image."""
+def store_with(folder: Path, layers: Sequence[bytes], address: str = "") -> SharedLayers:
+    """Return a store that has the layers of an image.
+
+    Args:
+        folder: the image is made there, and the store if it has no address.
+        layers: tars.
+        address: the store's; a directory of its own otherwise.
+    """
     place = folder / "store"
     place.mkdir(exist_ok=True)
-    shared = SharedLayers(DirectoryStore(str(place)))
+    shared = SharedLayers(open_store(address or str(place)))
     write_image(folder / "image.tar", "docker.io/library/ten:1", layers)
     with (
         Pusher(shared, str(folder / "work")) as pusher,

@@ -33,11 +33,12 @@ examples:
   graphdriver share ls /mnt/layers                           list what is there
   graphdriver share verify /mnt/layers                       read and check all of it
   graphdriver share gc --unused-for 30d --remove /mnt/layers remove what nobody used for 30 days
+  graphdriver share push oci://registry.example/layers image.tar into a repository of a registry
   graphdriver snapshotter --address /run/gd/mine.sock --shared /mnt/layers
 """
 _NOTES = """\
-A store is a directory that all nodes mount. Nothing of it is believed: a layer is used only if its tar
-has the SHA-256 that the image's configuration names.
+A store is a directory that all nodes mount, or oci://HOST[:PORT]/REPOSITORY. Nothing of it is believed:
+a layer is used only if its tar has the SHA-256 that the image's configuration names.
 
 The code is 14 if verify finds damage, and 13 if gc finds unused objects and does not remove them.
 """
@@ -50,7 +51,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         help="put the layers of images into a store, copy layers to another one, list what is there,"
         " check it, or find what nobody has used for long",
     )
-    parser.add_argument("store", metavar="STORE", help="the store's directory")
+    parser.add_argument("store", metavar="STORE", help="a directory, or oci://HOST/REPOSITORY")
     parser.add_argument(
         "sources",
         nargs="*",

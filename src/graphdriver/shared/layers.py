@@ -106,7 +106,7 @@ class SharedLayers:
             return parse_link(_whole(self.store, key, LINK_LIMIT), chain_id)
         except NotStoredError:
             return None
-        except ValueError as error:
+        except (ValueError, BadArchiveError) as error:
             _log.warning("%s: %s is not used: %s", self.store.address, key, error)
             return None
 
@@ -130,8 +130,8 @@ class SharedLayers:
                 size = self.store.size(f"{key}{IMAGE}")
             except NotStoredError:
                 continue
-            except ValueError as error:
-                _log.warning("%s: %s%s is not used: %s", self.store.address, key, RECORD, error)
+            except (ValueError, BadArchiveError) as error:
+                _log.warning("%s: %s is not used: %s", self.store.address, key, error)
                 continue
             if record.tar_offset + record.tar_size > size:
                 _log.warning(
@@ -176,7 +176,7 @@ class SharedLayers:
             record = self._record(key)
         except NotStoredError:
             return "its record is missing"
-        except ValueError as error:
+        except (ValueError, BadArchiveError) as error:
             return f"its record is damaged: {error}"
         digest = f"sha256:{record.sha256.hex()}"
         expected = digest_of(stored.key)

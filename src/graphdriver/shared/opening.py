@@ -1,39 +1,65 @@
-"""Which kind of store an address names."""
+"""Which kind of store an address names.
+
+::
+
+    /mnt/layers, file:///mnt/layers    a directory
+    oci://HOST[:PORT]/REPOSITORY       a repository of a registry
+    oci+http://HOST[:PORT]/REPOSITORY  the same over plain HTTP
+
+Images are compressed in a registry, and are as they are in a directory.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import urllib.parse
+from typing import Final
 
-from graphdriver.errors import MalformedRequestError
+from graphdriver.errors import MalformedRequestError, UnsupportedError
 from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.store import Store
+
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?")
+_REPOSITORY: Final = re.compile(r"[a-z0-9]+(?:(?:[._/]|__|-+)[a-z0-9]+)*")
 
 
 def open_store(address: str) -> Store:
     """Open a store.
 
     Args:
-        address: a path of a directory, or such a path as a URL: ``file:///mnt/layers``.
+        address: see above.
 
     Raises:
         MalformedRequestError: it is no address of a store.
-        UnsupportedError: the store cannot be opened.
+        UnsupportedError: the store cannot be opened, or what it needs is not installed.
     """
     if "://" not in address:
         return DirectoryStore(os.path.abspath(address))
-    url = urllib.parse.urlsplit(address)
-    match url.scheme:
-        case "file" if not url.netloc and os.path.isabs(url.path):
-            return DirectoryStore(urllib.parse.unquote(url.path))
+    scheme, _, rest = address.partition("://")
+    place, _, name = rest.partition("/")
+    match scheme:
+        case "file" if name and not place:
+            return DirectoryStore(os.path.abspath(f"/{urllib.parse.unquote(name)}"))
+        case "oci" | "oci+http" if _HOST.fullmatch(place) and _REPOSITORY.fullmatch(name):
+            return _registry(address, place, name, is_plain=scheme == "oci+http")
         case _:
             raise MalformedRequestError(
-                f"{_printed(address)} is no address of a store",
-                hint="give a directory, or file:///DIRECTORY",
+                # Without what may be a password.
+                f"{scheme}://{rest.rpartition('@')[2]} is no address of a store",
+                hint="give a directory, or oci://HOST/REPOSITORY",
             )
 
 
-def _printed(address: str) -> str:
-    """Return an address without what may be a password."""
-    scheme, _, rest = address.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
+def _registry(address: str, host: str, name: str, *, is_plain: bool) -> Store:
+    try:
+        from graphdriver.shared.compressed import CompressedStore
+        from graphdriver.shared.registry import RegistryStore
+        from graphdriver.shared.repository import Repository
+    except ImportError as error:
+        raise UnsupportedError(
+            f"a store in a registry needs {error.name}, which is not installed",
+            hint="pip install 'graphdriver[registry]'",
+        ) from error
+    repository = Repository(host, name, is_plain=is_plain)
+    return CompressedStore(RegistryStore(address, repository))

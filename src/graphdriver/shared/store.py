@@ -19,8 +19,9 @@ class Stored:
 
     Attributes:
         key: its key.
-        size: its length in bytes.
-        unused: how long nobody has used it, in seconds, by the store's own clock.
+        size: how many bytes of the store it takes.
+        unused: how long nobody has used it, in seconds, by the store's own clock; how long it has been
+            there, if the store does not know more.
     """
 
     key: str
@@ -32,7 +33,8 @@ class Store(Protocol):
     """Objects under keys: relative paths of letters, digits, dots and slashes.
 
     What a store returns is not trusted by its callers. All calls raise `OSError` if the store does not
-    answer, or cannot do it.
+    answer, or cannot do it; `size` and `read` raise `BadArchiveError` if they see that an object is
+    damaged.
 
     Attributes:
         address: the store as its user names it.
@@ -64,7 +66,8 @@ class Store(Protocol):
         """Put a new object into the store: whole, or not at all.
 
         Returns:
-            False if there was one, which is left as it is.
+            False if there was one, which is left as it is. If two put it there at once, both may get
+            True, and one object is left.
         """
         ...
 
