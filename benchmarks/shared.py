@@ -8,9 +8,10 @@ has the image, too. Registry and SeaweedFS run on this machine and send 1 Gbit/s
 SeaweedFS compresses what it keeps. A node is a network namespace with a containerd and a snapshotter on
 the driver erofs.
 
-*A node*: the seconds until all layers are there, until a container prints a line, and until it has read
-all files; the bytes that came over the network, and those on the node's disk; the processor time of the
-whole machine, with that of the servers. The ways take turns, and medians are printed.
+*A node*: a pull onto containerd's overlayfs, a pull onto the driver erofs, and from the stores. Printed
+are the seconds until all layers are there, until a container prints a line, and until it has read all
+files; the bytes that came over the network, and those on the node's disk; the processor time of the
+whole machine, with that of the servers. The ways take turns, and all figures are medians.
 
 *Publishing*: the same pull on a node that publishes; *published*: the last layer is in the store.
 
@@ -37,9 +38,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.containerd_beside import make_layers, used
+from benchmarks.containerd_beside import used
 from benchmarks.ground import add_options, ground
 
+from graphdriver.conformance.plugin import tars
 from graphdriver.shared.layers import SharedLayers
 from graphdriver.shared.opening import open_store
 from tests.support.containerd_images import busybox, write_image
@@ -51,13 +53,36 @@ from tests.support.shared_store import links_of
 from tests.support.waiting import wait_until
 
 RATE = "1gbit"
+LAYERS = 10
+SMALLER = "smaller"
+"""The image of the nodes at once, and its stores."""
+
 PUBLISHING = ("published to the directory", "published to the registry")
-WAYS = ("pull", "fetched from the directory", "fetched from the registry")
+BESIDE = "pull onto overlayfs"
+WAYS = (BESIDE, "pull", "fetched from the directory", "fetched from the registry", "in place")
 AIMS = {"fetched from the directory": 0.35, "in place": 0.1}
 """At most so many times the seconds of a pull, until the first container prints."""
 
 READ_ALL = "echo first; cat /[1-9]/*/* > /dev/null; echo all; sleep 1000000"
 """Where `make_layers` puts its files."""
+
+
+def make_layers(files: int, average: int) -> list[bytes]:
+    """Return ten layers: a shell, and so many files from empty to twice an average size."""
+    # Three random bits in each byte: compressed it has two fifths of its size, as programs have.
+    pool = os.urandom(64 << 20).translate(bytes(value & 7 for value in range(256)))
+    layers, at = [busybox()], 0
+    for layer in range(1, LAYERS):
+        entries = [tars.directory(b"%d" % layer)]
+        for number in range(files // (LAYERS - 1)):
+            if number % 100 == 0:
+                entries.append(tars.directory(b"%d/%d" % (layer, number // 100)))
+            size = number * 7919 % (2 * average)
+            at = at + size if at + 2 * size < len(pool) else 0
+            name = b"%d/%d/%d" % (layer, number // 100, number % 100)
+            entries.append(tars.file(name, pool[at : at + size]))
+        layers.append(tars.tar(*entries))
+    return layers
 
 
 @dataclass
@@ -98,22 +123,24 @@ def processor() -> float:
 
 
 @contextlib.contextmanager
-def store_on(site: Site, host: Host, way: str) -> Iterator[str]:
-    """Yield the address of a store as a machine sees it: of the kind that a way's last word names."""
-    if way.endswith("directory") or way == "in place":
-        with mounted_weed(site.filer, site.place / f"mnt-{host.address}", host.program) as mount:
-            yield str(mount)
-    else:
-        yield f"oci+http://{site.registry}/layers"
+def store_on(site: Site, host: Host, way: str, name: str) -> Iterator[str]:
+    """Yield the address of a store of this name as a machine sees it; a way's last word is its kind."""
+    if way.endswith("registry"):
+        yield f"oci+http://{site.registry}/{name}"
+        return
+    with mounted_weed(site.filer, site.place / f"mnt-{host.address}", host.program) as mount:
+        (mount / name).mkdir(exist_ok=True)
+        yield str(mount / name)
 
 
-def run_node(site: Site, host: Host, way: str, layers: Sequence[bytes]) -> Figures:
+def run_node(site: Site, host: Host, way: str, name: str, layers: Sequence[bytes]) -> Figures:
     """Run a node; pull, and run a container.
 
     Args:
         site: where.
         host: the machine.
-        way: ``pull``, ``published to the …``, ``fetched from the …`` or ``in place``.
+        way: `BESIDE`, ``pull``, ``published to the …``, ``fetched from the …`` or ``in place``.
+        name: the store's.
         layers: those of the image.
     """
     sandbox = f"{site.registry}/sandbox:1"
@@ -121,13 +148,15 @@ def run_node(site: Site, host: Host, way: str, layers: Sequence[bytes]) -> Figur
     found = Figures()
     with contextlib.ExitStack() as held:
         options: list[str] = []
-        if way != "pull":
-            options = ["--shared", held.enter_context(store_on(site, host, way))]
+        if not way.startswith("pull"):
+            options = ["--shared", held.enter_context(store_on(site, host, way, name))]
         if way.startswith("published"):
             options.append("--publish")
         if way == "in place":
             options.append("--in-place")
-        node, snapshotter = held.enter_context(node_on(host, folder, "erofs", sandbox, *options))
+        node, snapshotter = held.enter_context(
+            node_on(host, folder, "erofs", sandbox, *options, is_class=way == BESIDE)
+        )
         pod = node.pod()
         os.sync()
         received, worked, stored = host.received, processor(), used(folder)
@@ -172,7 +201,7 @@ def digests(base: str) -> list[str]:
 
 def run_at_once(site: Site, count: int, way: str, layers: Sequence[bytes]) -> dict[str, float]:
     """Let so many processes get an image at once; return when the middle and the last one had it."""
-    base = f"http://{site.registry}/v2/smaller"
+    base = f"http://{site.registry}/v2/{SMALLER}"
     with contextlib.ExitStack() as held:
         homes = Path(held.enter_context(tempfile.TemporaryDirectory(dir=site.place)))
         nodes = []
@@ -180,7 +209,7 @@ def run_at_once(site: Site, count: int, way: str, layers: Sequence[bytes]) -> di
             if way == "pull":
                 address, wanted = base, json.dumps(digests(base))
             else:
-                address = held.enter_context(store_on(site, host, way))
+                address = held.enter_context(store_on(site, host, way, SMALLER))
                 wanted = json.dumps([(one.parent, one.diff_id) for one in links_of(layers)])
             script = [sys.executable, "-m", "benchmarks.one_node"]
             command = [*host.program, *script, str(homes / host.namespace), address]
@@ -212,7 +241,7 @@ def run_at_once(site: Site, count: int, way: str, layers: Sequence[bytes]) -> di
 def fill(site: Site, layers: Sequence[bytes]) -> None:
     """Put the layers of the smaller image into both stores."""
     for way in PUBLISHING:
-        with store_on(site, site.hosts[0], way) as address:
+        with store_on(site, site.hosts[0], way, SMALLER) as address:
             command = [sys.executable, "-m", "graphdriver", "share", "push", "--json"]
             archive = site.place / "smaller.tar"
             work = ["--work", str(site.place)]
@@ -242,27 +271,30 @@ def measure(arguments: argparse.Namespace, site: Site) -> dict[str, object]:
     push(site.registry, "image", layers, compression="gzip")
     host = site.hosts[0]
     done: dict[str, list[Figures]] = defaultdict(list)
-    for way in PUBLISHING:
-        done[way] = [run_node(site, host, way, layers)]
-    for _ in range(arguments.rounds):
-        for way in WAYS:
-            done[way].append(run_node(site, host, way, layers))
+    for number in range(arguments.rounds):
+        for way in (*PUBLISHING, *WAYS):
+            done[way].append(run_node(site, host, way, f"layers{number}", layers))
     nodes = {way: median(runs) for way, runs in done.items()}
-    pull = nodes["pull"]
     for way, row in nodes.items():
         show(row, way)
-    for way, row in nodes.items():
+    for way in WAYS[1:]:
+        ratios = [nodes[way]["first_s"] / nodes[one]["first_s"] for one in WAYS[:2]]
         aim = f" (aim {AIMS[way]})" if way in AIMS else ""
-        print(f"{way:28} first container {row['first_s'] / pull['first_s']:.2f} x a pull{aim}")
+        print(
+            f"{way:28} first container after {ratios[0]:.2f} x {BESIDE}{aim}, {ratios[1]:.2f} x pull"
+        )
+    row, plain = nodes[PUBLISHING[0]], nodes["pull"]
+    for name in ("pulled_s", "processor_s"):
+        print(f"publishing: {name} {row[name] / plain[name]:.2f} x pull (aim 1.1)")
     del layers
 
     smaller = make_layers(arguments.files // 3, arguments.average)
-    push(site.registry, "smaller", smaller, compression="gzip")
+    push(site.registry, SMALLER, smaller, compression="gzip")
     write_image(site.place / "smaller.tar", "smaller:1", smaller)
     fill(site, smaller)
     print(f"an image of {sum(map(len, smaller)) / 1e6:.0f} MB", flush=True)
     at_once = {}
-    for way in WAYS[:3]:
+    for way in WAYS[1:4]:
         for count in arguments.nodes:
             row = at_once[f"{count}, {way}"] = run_at_once(site, count, way, smaller)
             show(row, f"{count}, {way}")

@@ -354,7 +354,7 @@ class Node:
 
 @contextlib.contextmanager
 def node_on(
-    host: Host, folder: Path, driver: str, sandbox: str, *options: str
+    host: Host, folder: Path, driver: str, sandbox: str, *options: str, is_class: bool = False
 ) -> Iterator[tuple[Node, Snapshotter]]:
     """Run a node on a machine of a network, in a new directory.
 
@@ -364,11 +364,13 @@ def node_on(
         driver: keeps the layers.
         sandbox: the image that holds a pod's namespaces, of the registry that all images come from.
         options: more options of ``graphdriver snapshotter``.
+        is_class: as for `Node`.
     """
     folder.mkdir()
     program = (*host.program, sys.executable, "-m", "graphdriver")
     snapshotter = Snapshotter(folder, driver, *options, program=program)
-    with snapshotter, Node(folder, snapshotter, sandbox, host=host).running() as node:
+    node = Node(folder, snapshotter, sandbox, is_class=is_class, host=host)
+    with snapshotter, node.running():
         yield node, snapshotter
     for point in mounts_below(snapshotter.root):
         subprocess.run(["umount", "--lazy", point], check=True)
