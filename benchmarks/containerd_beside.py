@@ -1,7 +1,7 @@
 """Our snapshotters beside containerd's own, overlayfs and erofs, in one run.
 
     PYTHONPATH=. tests/with_engines_of sid .venv/bin/python benchmarks/containerd_beside.py
-        [--dir DIR | --memory] [--files N] [--average BYTES] [--rounds N] [--json FILE]
+        [--dir DIR | --memory] [--files N] [--root-files N] [--average BYTES] [--rounds N] [--json FILE]
 
 One containerd has all four: overlay2 and erofs of ours with their diff service, and its own with its
 differs. An image of ten layers is imported, its layers plain, compressed by gzip and by zstd. Each time
@@ -12,10 +12,10 @@ it is printed
 - how much disk is used, by blobs and snapshots;
 - how long the first container takes that does nothing.
 
-Then ten files are changed in a snapshot on the image, and the calls of a commit are made: *diff* is the
-layer of what was changed, *commit* that and a snapshot of it, as nerdctl makes it. The snapshotters
-take turns; printed are medians, and their ratio to overlayfs. Needs containerd 2.1 or later, with
-erofs-utils.
+Then ten files are changed in a snapshot on a larger image, and the calls of a commit are made: *diff*
+is the layer of what was changed, *commit* that and a snapshot of it, as nerdctl makes it. The
+snapshotters take turns; printed are medians, and their ratio to overlayfs. Needs containerd 2.1 or
+later, with erofs-utils.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from tests.support.snapshotter import on_driver
 LAYERS = 10
 CHANGED = 10
 OURS = ("overlay2", "erofs")
-BESIDE = "containerd's overlayfs"
+BESIDE = "overlayfs"
 FORMATS = {"plain": "", "gzip": "gzip", "zstd": "zstd"}
 
 _CONFIG = """\
@@ -79,9 +79,6 @@ snapshotter = "{name}"
 differ = "{differ}"
 """
 
-Figures = dict[str, list[float]]
-"""The figures of one snapshotter, by what was measured."""
-
 
 def make_layers(files: int, average: int) -> list[bytes]:
     """Return ten layers: a shell, and so many files from empty to twice an average size."""
@@ -114,37 +111,45 @@ class Side:
 
     Args:
         containerd: the daemon.
-        name: the snapshotter's, in containerd.
+        name: the snapshotter's; those of ours begin with ``our-``.
         place: the directory of all snapshots and blobs.
+
+    Attributes:
+        name: as given.
+        figures: seconds, and megabytes of disk, by what was measured.
     """
 
     def __init__(self, containerd: Containerd, name: str, place: Path) -> None:
         self._containerd = containerd
         self._socket = f"{place}/c.sock"
-        self._name = name
+        self.name = name
         self._place = place
+        self.figures: dict[str, list[float]] = defaultdict(list)
 
-    def import_image(self, archive: Path, figures: Figures, what: str) -> None:
+    def import_image(self, archive: Path) -> None:
+        """Import an image."""
+        self._containerd.ctr("image", "import", "--snapshotter", self.name, str(archive))
+
+    def measure_import(self, archive: Path, what: str) -> None:
         """Import an image, and run its first container."""
         self._all_is_written()
         before = used(self._place)
         started = time.perf_counter()
-        self._containerd.ctr("image", "import", "--snapshotter", self._name, str(archive))
-        figures[f"import, {what}"].append(time.perf_counter() - started)
+        self.import_image(archive)
+        self.figures[f"import, {what}"].append(time.perf_counter() - started)
         self._all_is_written()
-        figures[f"import and sync, {what}"].append(time.perf_counter() - started)
-        figures[f"disk, {what}"].append((used(self._place) - before) / 1e6)
+        self.figures[f"import and sync, {what}"].append(time.perf_counter() - started)
+        self.figures[f"disk, {what}"].append((used(self._place) - before) / 1e6)
         started = time.perf_counter()
-        words = ("run", "--rm", "--snapshotter", self._name, IMAGE, "one", "/bin/sh", "-c", ":")
+        words = ("run", "--rm", "--snapshotter", self.name, IMAGE, "one", "/bin/sh", "-c", ":")
         self._containerd.ctr(*words)
-        figures["first container"].append(time.perf_counter() - started)
+        self.figures["first container"].append(time.perf_counter() - started)
 
-    def commit_changes(self, top: str, figures: Figures) -> None:
-        """Change files in a snapshot on the image, and make the calls of a commit.
+    def measure_commit(self, top: str) -> None:
+        """Change files in a snapshot, and make the calls of a commit.
 
         Args:
-            top: the image's highest snapshot.
-            figures: where the seconds are noted.
+            top: the committed snapshot below it.
         """
         lease = self._containerd.ctr("leases", "create").strip()
         headers = ((NAMESPACE, "default"), (LEASE, lease))
@@ -152,7 +157,7 @@ class Side:
             contextlib.closing(Calls(self._socket)) as calls,
             contextlib.closing(DiffCalls(self._socket)) as diffs,
         ):
-            calls.snapshotter, calls.metadata, diffs.metadata = self._name, headers, headers
+            calls.snapshotter, calls.metadata, diffs.metadata = self.name, headers, headers
             with mounted(calls.prepare("changed", top), self._place / "changed") as tree:
                 for number in range(CHANGED):
                     with open(tree / f"{1 + number % (LAYERS - 1)}/0/{number}", "ab") as file:
@@ -161,10 +166,10 @@ class Side:
             started = time.perf_counter()
             layer = diffs.diff(calls.view("lower", top), calls.mounts("changed"))
             calls.remove("lower")
-            figures["diff"].append(time.perf_counter() - started)
+            self.figures["diff"].append(time.perf_counter() - started)
             diffs.apply(layer.digest, calls.prepare("made", top), GZIP)
             calls.commit("committed", "made")
-            figures["commit"].append(time.perf_counter() - started)
+            self.figures["commit"].append(time.perf_counter() - started)
             for key in ("changed", "committed"):
                 calls.remove(key)
 
@@ -183,8 +188,8 @@ class Side:
 
 
 @contextlib.contextmanager
-def all_sides(place: Path) -> Iterator[dict[str, Side]]:
-    """Run a containerd with all snapshotters; return these by the names that are printed."""
+def all_sides(place: Path) -> Iterator[list[Side]]:
+    """Run a containerd with all snapshotters."""
     with contextlib.ExitStack() as held:
         differs = [f"our-{driver}-diff" for driver in OURS]
         config = _CONFIG.format(place=place, differs=json.dumps([*differs, "erofs", "walking"]))
@@ -198,39 +203,49 @@ def all_sides(place: Path) -> Iterator[dict[str, Side]]:
         for name, differ in (("overlayfs", "walking"), ("erofs", "erofs")):
             config += _UNPACK.format(name=name, differ=differ)
         containerd = held.enter_context(Containerd(place, "", config=config).running())
-        names = {"overlayfs": BESIDE, "erofs": "containerd's erofs"}
-        names |= {f"our-{driver}": f"our {driver}" for driver in OURS}
-        yield {printed: Side(containerd, name, place) for name, printed in names.items()}
+        names = ["overlayfs", "erofs", *(f"our-{driver}" for driver in OURS)]
+        yield [Side(containerd, name, place) for name in names]
 
 
-def measure(place: Path, files: int, average: int, rounds: int) -> dict[str, Figures]:
-    """Let all snapshotters work in turn; return the figures of each."""
-    layers = make_layers(files, average)
+def measure(place: Path, files: int, root_files: int, average: int, rounds: int) -> list[Side]:
+    """Let all snapshotters work in turn; return them with their figures.
+
+    Args:
+        place: the directory of all files.
+        files: how many the image has that is imported.
+        root_files: how many the image has in which files are changed.
+        average: the average size of a file, in bytes.
+        rounds: how often all is done.
+    """
+    layers, root_layers = make_layers(files, average), make_layers(root_files, average)
     archives = {what: place / f"{what}.tar" for what in FORMATS}
     for what, compression in FORMATS.items():
         write_oci_image(archives[what], IMAGE, layers, compression)
-    top = chain_id(layers)
+    root = place / "root.tar"
+    write_oci_image(root, IMAGE, root_layers)
     work = place / "work"
     work.mkdir()
     with all_sides(work) as sides:
-        figures: dict[str, Figures] = {name: defaultdict(list) for name in sides}
-        turns = list(sides.items())
         for _ in range(rounds):
             for what, archive in archives.items():
-                for name, side in turns:
-                    side.import_image(archive, figures[name], what)
-                    if archive == archives["plain"]:
-                        side.commit_changes(top, figures[name])
+                for side in sides:
+                    side.measure_import(archive, what)
                     side.remove_image()
-                turns.reverse()
-    return figures
+                sides.reverse()
+            for side in sides:
+                side.import_image(root)
+                side.measure_commit(chain_id(root_layers))
+                side.remove_image()
+            sides.reverse()
+    return sides
 
 
 def main() -> None:
     """Measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add_options(parser)
-    parser.add_argument("--files", type=int, default=66_000, help="in the image")
+    parser.add_argument("--files", type=int, default=20_000, help="in the image for imports")
+    parser.add_argument("--root-files", type=int, default=66_000, help="in the image for commits")
     parser.add_argument("--average", type=int, default=4000, help="size of a file in bytes")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--json", metavar="FILE")
@@ -239,17 +254,17 @@ def main() -> None:
         ground(arguments) as base,
         tempfile.TemporaryDirectory(prefix="gdb-", dir=base) as name,
     ):
-        how = arguments.files, arguments.average, arguments.rounds
-        figures = measure(Path(name), *how)
+        how = arguments.files, arguments.root_files, arguments.average, arguments.rounds
+        sides = measure(Path(name), *how)
     rows = []
-    for what in figures[BESIDE]:
+    for what in sides[0].figures:
         print(what)
         unit = "MB" if what.startswith("disk") else "s"
-        median = {name: statistics.median(of[what]) for name, of in figures.items()}
-        for name, figure in median.items():
-            ratio = figure / median[BESIDE]
-            rows.append({"what": what, "snapshotter": name, unit: figure, "ratio": ratio})
-            print(f"    {name:<24}{figure:9.3f} {unit:<2}   {ratio:6.3f} x")
+        medians = {side.name: statistics.median(side.figures[what]) for side in sides}
+        for name, median in medians.items():
+            ratio = median / medians[BESIDE]
+            rows.append({"what": what, "snapshotter": name, unit: median, "ratio": ratio})
+            print(f"    {name:<14}{median:9.3f} {unit:<2}   {ratio:6.3f} x")
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
             json.dump(rows, file, indent=2)
