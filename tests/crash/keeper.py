@@ -17,9 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from graphdriver.containerd.shared_layers import SharedSnapshots
 from graphdriver.containerd.snapshots import Snapshots
+from graphdriver.driver import ProtoDriver
 from graphdriver.drivers.loading import load
 from graphdriver.errors import GraphDriverError
+from graphdriver.shared.directory import DirectoryStore
+from graphdriver.shared.layers import SharedLayers
 
 TIMEOUT = 60.0
 
@@ -37,6 +41,7 @@ class Keeper:
         sync: whether Commit waits until all is on disk.
         log: its log; beside the root if not given.
         first: the words before its command, of a program that starts it.
+        shared: the directory of a store whose layers are read in place.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class Keeper:
         sync: bool = True,
         log: Path | None = None,
         first: Sequence[str] = (),
+        shared: Path | None = None,
     ) -> None:
         self.log = log or root.with_suffix(".log")
         with open(self.log, "ab") as said:
@@ -59,6 +65,7 @@ class Keeper:
                     driver,
                     str(root),
                     "layer" if sync else "none",
+                    *([str(shared)] if shared else []),
                 ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -110,8 +117,8 @@ class Keeper:
         return self.answer()
 
 
-def _keep(driver: str, root: str, sync: str) -> None:
-    snapshots = Snapshots(load(driver)(), root, [f"sync={sync}"])
+def _keep(driver: str, root: str, sync: str, store: str = "") -> None:
+    snapshots = _snapshots(load(driver)(), root, [f"sync={sync}"], store)
     _say("", None)
     for line in sys.stdin:
         call, arguments = json.loads(line)
@@ -119,6 +126,13 @@ def _keep(driver: str, root: str, sync: str) -> None:
             _say("", _answered(snapshots, call, arguments))
         except GraphDriverError as error:
             _say(str(error), None)
+
+
+def _snapshots(driver: ProtoDriver, root: str, options: list[str], store: str) -> Snapshots:
+    if not store:
+        return Snapshots(driver, root, options)
+    shared = SharedLayers(DirectoryStore(store))
+    return SharedSnapshots(driver, root, options, shared=shared, wait=TIMEOUT, in_place=True)
 
 
 def _answered(snapshots: Snapshots, call: str, arguments: list[Any]) -> object:
