@@ -1,0 +1,157 @@
+"""Kills with -9 just before each call by which a layer is published into a store, or fetched from it.
+
+After a kill while it was published, the store has each of its objects whole or not at all, and
+publishing again completes them. After one while it was fetched, the next pull has all layers, with
+their content, and nothing is left when its snapshots are removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from graphdriver.conformance.plugin import tars
+from graphdriver.containerd.shared_layers import REF, SharedSnapshots
+from graphdriver.driver import mounted
+from graphdriver.drivers.loading import make
+from graphdriver.errors import LayerExistsError
+from graphdriver.shared.directory import DirectoryStore
+from graphdriver.shared.layers import SharedLayers
+from tests.crash import strace
+from tests.crash.sharer import BEGUN
+from tests.crash.test_kills import chosen, ground
+from tests.support import inspection
+from tests.support.shared_store import links_of, store_with
+
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(3600)]
+
+LAYERS = [
+    tars.tar(tars.directory(b"./"), tars.directory(b"d"), tars.file(b"d/one", b"one")),
+    tars.tar(tars.file(b"d/two", b"two")),  # its index depends on the layer below
+]
+LINKS = links_of(LAYERS)
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> SharedLayers:
+    """A store with all layers."""
+    return store_with(tmp_path, LAYERS)
+
+
+def objects(store: Path) -> dict[str, bytes]:
+    """Return the objects of a store; uploads are none."""
+    files = (one for one in store.rglob("*") if one.is_file())
+    found = {str(one.relative_to(store)): one.read_bytes() for one in files}
+    return {name: content for name, content in found.items() if not name.startswith(".new/")}
+
+
+def run(first: Sequence[str], *words: str) -> int:
+    """Run the program, perhaps by another one; return how it ended."""
+    command = [*first, sys.executable, "-m", "tests.crash.sharer", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, -9, 137), done.stderr
+    return done.returncode
+
+
+def points(place: Path, *words: str) -> list[strace.Call]:
+    """Return the calls of the program that change something; of those alike, the gate takes two."""
+    trace = strace.Trace()
+    with tempfile.TemporaryDirectory() as folder:
+        assert run(strace.start_traced(folder), *words) == 0
+        trace.read(folder, place)
+    calls = trace.calls[min(trace.calls)]
+    (begun,) = (at for at, call in enumerate(calls) if BEGUN in call.line)
+    return chosen(calls[begun + 1 :], lambda call: call.name)
+
+
+@contextlib.contextmanager
+def place_in(folder: Path) -> Iterator[Path]:
+    """Make a new directory; nothing is mounted below it afterwards."""
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        yield Path(name)
+        assert not inspection.mounted(Path(name))
+
+
+def test_a_kill_while_a_layer_is_published_leaves_each_object_whole_or_absent(
+    full: SharedLayers, tmp_path: Path
+) -> None:
+    source = full.store.address
+    with place_in(tmp_path) as place:
+        (place / "store").mkdir()
+        calls = points(place, "publish", f"{place}/store", source)
+    assert {call.name for call in calls} >= {"fsync", "linkat", "unlinkat", "write"}
+    for call in calls:
+        with place_in(tmp_path) as place:
+            store = place / "store"
+            store.mkdir()
+            words = ("publish", str(store), source)
+            assert run(strace.killed_at(call), *words), f"not reached: {call}"
+            left = objects(store)
+            assert left.items() <= objects(Path(source)).items(), str(call)
+            (place / BEGUN).rmdir()
+            assert run([], *words) == 0
+            assert objects(store) == objects(Path(source)), str(call)
+
+
+@pytest.mark.parametrize("driver", ["overlay2", "erofs"])
+def test_a_kill_while_a_layer_is_fetched_stops_no_later_pull(
+    driver: str, full: SharedLayers
+) -> None:
+    ids = [link.chain_id for link in LINKS]
+    with ground(driver) as folder:
+        for _ in range(2):  # in the first run other calls come before: it makes what others find
+            with place_in(folder) as place:
+                root = place / "root"
+                calls = points(place, "fetch", full.store.address, str(root), driver, *ids)
+                remove_all(root, full, driver)
+        assert {call.name for call in calls} >= {"mkdir", "write", "fsync"}
+        reached = 0
+        for call in calls:
+            with place_in(folder) as place:
+                root = place / "root"
+                words = ("fetch", full.store.address, str(root), driver, *ids)
+                reached += run(strace.killed_at(call), *words) != 0
+                expect_pulled(root, full, driver)
+                remove_all(root, full, driver)
+        assert reached > len(calls) * 0.8  # a start looks at what else runs on this machine
+
+
+def expect_pulled(root: Path, full: SharedLayers, driver: str) -> None:
+    """Pull, and see that all came from the store and is right."""
+    with node(root, full, driver) as snapshots:
+        below = ""
+        for number, link in enumerate(LINKS):
+            with pytest.raises(LayerExistsError):
+                snapshots.prepare(f"default/{number + 10}/extract", below, {REF: link.chain_id})
+            (one,) = snapshots.find([f'labels."{REF}"=={link.chain_id},parent=="{below}"'])
+            below = one.key
+        with mounted(snapshots.served.driver, one.layer) as tree:
+            assert (Path(tree) / "d/one").read_text() == "one"
+            assert (Path(tree) / "d/two").read_text() == "two"
+
+
+def remove_all(root: Path, full: SharedLayers, driver: str) -> None:
+    """Remove all snapshots as a garbage collection does; see that nothing is left."""
+    with node(root, full, driver) as snapshots:
+        while found := snapshots.find([]):
+            parents = {one.parent for one in found}
+            for one in found:
+                if one.key not in parents:
+                    snapshots.remove(one.key)
+        snapshots.cleanup()
+    assert not [one for one in root.iterdir() if one.name.isdecimal()]
+
+
+@contextlib.contextmanager
+def node(root: Path, full: SharedLayers, driver: str) -> Iterator[SharedSnapshots]:
+    """Serve the snapshots of a root in this process."""
+    shared = SharedLayers(DirectoryStore(full.store.address))
+    snapshots = SharedSnapshots(make(driver), str(root), ["sync=none"], shared=shared, wait=60)
+    with contextlib.closing(snapshots):
+        yield snapshots
