@@ -14,6 +14,7 @@ import contextlib
 import errno
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -27,6 +28,7 @@ _NEW: Final = ".new"
 _PIECE: Final = 1 << 20
 _INSIDE: Final = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY
+_READ_ONLY: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
 _NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -169,13 +171,18 @@ class DirectoryStore:
 
     def _now(self) -> float:
         """Return the time by the store's own clock, in seconds since 1970."""
-        with self._made(_NEW) as new:
-            name = f"{secrets.token_hex(16)}.clock"
-            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600, dir_fd=new))
-            try:
-                return os.stat(name, dir_fd=new).st_mtime
-            finally:
-                os.unlink(name, dir_fd=new)
+        try:
+            with self._made(_NEW) as new:
+                name = f"{secrets.token_hex(16)}.clock"
+                os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600, dir_fd=new))
+                try:
+                    return os.stat(name, dir_fd=new).st_mtime
+                finally:
+                    os.unlink(name, dir_fd=new)
+        except OSError as error:
+            if error.errno not in _READ_ONLY:
+                raise
+            return time.time()  # nothing is removed by it here
 
     @contextlib.contextmanager
     def _opened(self, path: str) -> Iterator[int]:
