@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import errno
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,7 @@ from graphdriver.in_place import SharedImage
 from tests.drivers.conftest import TakeUpErofs
 from tests.drivers.layers import apply, read_diff
 from tests.support.two_layers import TAR_A, TAR_B
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.root
 
@@ -122,6 +127,54 @@ def test_without_the_store_its_layers_say_so_and_others_go_on(
     assert shown(again, "own", "noted") == b"noted"
     away.rename(store.path)
     assert shown(again, "a", "noted") == b"noted"
+
+
+@contextlib.contextmanager
+def on_fuse(path: Path, mount: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Mount a copy of a directory by a program, which can die."""
+    beside = path.with_name(f"{path.name}-fuse")
+    for name in ("upper", "work"):
+        (beside / name).mkdir(parents=True, exist_ok=True)
+    mount.mkdir()
+    options = f"lowerdir={path},upperdir={beside}/upper,workdir={beside}/work"
+    program = subprocess.Popen(["fuse-overlayfs", "-f", "-o", options, str(mount)])
+    try:
+        wait_until(lambda: os.path.ismount(mount))
+        yield program
+    finally:
+        program.kill()
+        program.wait()
+        subprocess.run(["umount", "--lazy", str(mount)], check=True)
+        mount.rmdir()
+
+
+def test_a_store_that_dies_is_an_error_of_reads_and_of_nothing_else(
+    store: Store, stored: TakeUpErofs, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    driver = stored()
+    size = 64 << 20
+    tar = tars.tar(tars.directory(b"./", 0o755), tars.file(b"large", b"x" * size))
+    image = store.image("a", "", tar)
+    mount = tmp_path_factory.mktemp("mounted") / "store"
+    with on_fuse(store.path, mount) as program:
+        in_place(driver, "a", "", dataclasses.replace(image, directory=str(mount)))
+        apply(driver, "own", "", TAR_A)
+        driver.create("container", "a", "", {})
+        with mounted(driver, "container") as root, open(Path(root, "large"), "rb") as large:
+            assert large.read(10) == b"x" * 10
+            program.kill()
+            program.wait()
+            large.seek(size - 10)
+            with pytest.raises(OSError, match="Input/output error") as raised:
+                large.read()
+            assert raised.value.errno == errno.EIO
+            assert shown(driver, "own", "noted") == b"noted"
+            Path(root, "written").write_text("a container can still write")
+        forget(driver)
+        with pytest.raises(LayerDamagedError, match=f"in the store {mount}.*mount the store"):
+            driver.get("a", "")
+    with on_fuse(store.path, mount):
+        assert shown(driver, "a", "large") == b"x" * size
 
 
 def cut(path: Path) -> None:
