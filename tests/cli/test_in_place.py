@@ -11,6 +11,16 @@ from tests.support.command import graphdriver
 pytestmark = pytest.mark.root
 
 
+def test_only_a_directory_can_be_read_in_place(tmp_path: Path) -> None:
+    for command in (
+        ["serve", "erofs", "--shared", "oci://localhost/layers"],
+        ["snapshotter", "erofs", "--address", str(tmp_path / "s"), "--shared", "oci://[::1]/a"],
+    ):
+        done = graphdriver(*command, "--in-place")
+        assert done.returncode == 2
+        assert b"--in-place needs a store that is a directory" in done.stderr
+
+
 @pytest.mark.parametrize("options", [["--in-place"], ["--shared", "/"]])
 def test_one_option_needs_the_other(options: list[str]) -> None:
     done = graphdriver("serve", "erofs", *options)

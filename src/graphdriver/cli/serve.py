@@ -79,6 +79,10 @@ def _run_plugin(arguments: argparse.Namespace) -> int:
     if arguments.in_place != bool(arguments.shared):
         # A daemon sends each layer anyway: a store can only spare the space.
         raise MalformedRequestError("--shared DIR and --in-place need each other")
+    if "://" in (arguments.shared or ""):
+        raise MalformedRequestError(
+            "--in-place needs a store that is a directory", hint="give its path"
+        )
     process.prepare()
     # A signal during the imports must end them, and still remove the socket.
     raise_until_served()
