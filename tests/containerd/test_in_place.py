@@ -243,8 +243,7 @@ def test_a_store_that_does_not_answer_is_an_ordinary_pull_after_the_wait(
 
     with node(folder, SharedLayers(Slow(shared.store.address)), wait=0.1) as snapshots:
         assert pulled(snapshots) == 0
-    assert "is not read in place" in caplog.text
-    assert "no answer in 0.1 s" in caplog.text
+    assert caplog.text.count("no answer in 0.1 s") == 1  # it is not asked a second time
 
 
 def test_a_driver_that_cannot_do_it_is_refused(folder: Path, shared: SharedLayers) -> None:

@@ -13,6 +13,7 @@ A layer is fetched, or read *in place* where that was asked for: then its tar st
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import errno
 import functools
@@ -187,7 +188,11 @@ class SharedSnapshots(Snapshots):
         wanted: _Wanted,
         in_place: InPlace,
     ) -> bool:
-        """Make a snapshot that shows a layer in place, if that is possible; return whether it was."""
+        """Make a snapshot that shows a layer in place, if that is possible; return whether it was.
+
+        Raises:
+            TimeoutError: the store does not answer: then it would not for fetching either.
+        """
 
         def image() -> SharedImage | None:
             found = wanted.find()
@@ -199,6 +204,8 @@ class SharedSnapshots(Snapshots):
                 return False
             fill = functools.partial(self._fill_in_place, driver=in_place.driver, image=found)
             self._make_shared(key, parent, labels, fill)
+        except TimeoutError:
+            raise
         except (GraphDriverError, NotStoredError, OSError) as error:
             _log.warning("the layer %s is not read in place: %s", wanted.chain_id, error)
             return False
@@ -220,9 +227,11 @@ class SharedSnapshots(Snapshots):
         """Tell about a layer whose tar in the store is not the one that it was taken for."""
         snapshot = self.of_layer(layer)
         shown = [snapshot.key] if snapshot else []
-        all_of_them = self._metadata.all()
-        for above in shown:  # it grows meanwhile
-            shown += (one.key for one in all_of_them if one.parent == above)
+        upon = collections.defaultdict[str, list[str]](list)
+        for one in self._metadata.all():
+            upon[one.parent].append(one.key)
+        for key in shown:  # it grows meanwhile
+            shown += upon[key]
         _log.error(
             "a layer that is read in place is wrong: %s. Nothing more is mounted with it. These"
             " snapshots show it; end their containers, remove the image and pull it again: %s",
