@@ -10,6 +10,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,19 @@ def test_layers_stay_in_the_store_and_are_proved(folder: Path, shared: SharedLay
         assert shown(snapshots, len(LAYERS) - 1, "many/0/7") == b"7"
         assert shown(snapshots, len(LAYERS) - 1, "srv/again") == b"another"
         wait_until(lambda: all(one.is_proved for one in in_place(snapshots)))
+
+
+def test_a_node_has_one_name_however_many_pulls_begin_at_once(
+    folder: Path, shared: SharedLayers
+) -> None:
+    with node(folder, shared) as snapshots:
+        keeper = snapshots._in_place
+        assert keeper
+        for _ in range(20):
+            (folder / "root" / ".graphdriver" / "node").unlink(missing_ok=True)
+            with ThreadPoolExecutor(4) as pool:
+                names = [pool.submit(keeper._node) for _ in range(4)]
+            assert len({one.result() for one in names}) == 1
 
 
 def test_each_layer_in_place_has_a_lease(folder: Path, shared: SharedLayers) -> None:

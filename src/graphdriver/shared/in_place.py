@@ -54,6 +54,7 @@ class InPlace:
         self._home = home
         self._found_wrong = found_wrong
         self._is_closed = False
+        self._naming = threading.Lock()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="in place", daemon=True)
 
@@ -94,7 +95,10 @@ class InPlace:
     def _node(self) -> str:
         """Return this node's name in stores, which a home keeps; ``""`` while none is served."""
         home = self._home()
-        return _name_in(f"{home}/node") if home else ""
+        with (
+            self._naming
+        ):  # a pull and the thread of this object may make the name at the same time
+            return _name_in(f"{home}/node") if home else ""
 
     def _run(self) -> None:
         while not self._is_closed:
