@@ -31,6 +31,8 @@ class ExactStream:
 
     def __init__(self, archive: ReadStream) -> None:
         self._archive = archive
+        # Once: the check takes longer than most skips.
+        self._skip = archive.skip if isinstance(archive, SkippableStream) else None
         self._buffer = b""
         self._at = 0
         self._dropped = 0
@@ -86,11 +88,11 @@ class ExactStream:
         end = self._at + n
         if end <= len(self._buffer):
             self._at = end
-        elif isinstance(self._archive, SkippableStream):
+        elif self._skip:
             missing = end - len(self._buffer)
             self._dropped += end
             self._buffer, self._at = b"", 0
-            if self._archive.skip(missing) < missing:
+            if self._skip(missing) < missing:
                 raise BadArchiveError("the tar ends in the middle of this entry")
         else:
             for _ in self.pieces(n):
