@@ -6,6 +6,7 @@ The calls are those of containerd's unpacker with remote snapshots, as in `test_
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import subprocess
 import time
@@ -147,6 +148,22 @@ def have_lease(shared: SharedLayers, number: int) -> list[str]:
     assert isinstance(shared.store, DirectoryStore)
     key = image_of(shared, number).relative_to(shared.store.address)
     return leases.nodes(shared.store, str(key))
+
+
+def test_a_node_needs_to_write_nothing_but_leases(
+    folder: Path, shared: SharedLayers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch = DirectoryStore.touch
+
+    def of_leases(store: DirectoryStore, key: str) -> None:
+        if not leases.is_lease(key):
+            raise PermissionError(errno.EPERM, "not the owner", key)
+        touch(store, key)
+
+    monkeypatch.setattr(DirectoryStore, "touch", of_leases)
+    with node(folder, shared) as snapshots:
+        assert pulled(snapshots, 2) == 2
+        assert len(in_place(snapshots)) == 2
 
 
 def test_without_a_lease_a_layer_is_fetched(

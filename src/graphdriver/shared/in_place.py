@@ -85,7 +85,7 @@ class InPlace:
             raise UnsupportedError(f"{name} is no image that holds its tar")
         with closing(DirectoryStore(self._store)) as store:
             take(store, name, node)
-            store.touch(name)  # after the lease: it is there, and stays
+            store.size(name)  # after the lease: it is there, and stays
         return SharedImage(self._store, name, record.text())
 
     def prove_soon(self) -> None:
