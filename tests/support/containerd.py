@@ -132,6 +132,11 @@ class Containerd:
                 self.ctr("version"), f"{self.folder}/c.sock", self._snapshotter
             )
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def stop(self) -> None:
         """Stop it in good order; containers live on."""
         self._process.send_signal(signal.SIGTERM)
