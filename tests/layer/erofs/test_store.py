@@ -19,7 +19,13 @@ from graphdriver.errors import BrokenStreamError, GraphDriverError
 from graphdriver.layer.erofs.copied import CopiedData
 from graphdriver.layer.erofs.index import HEAD
 from graphdriver.layer.erofs.record import Kind, Record
-from graphdriver.layer.erofs.store import NotHeldError, index_beside, store_layer, stored_tar
+from graphdriver.layer.erofs.store import (
+    NotHeldError,
+    index_again,
+    index_beside,
+    store_layer,
+    stored_tar,
+)
 from tests.layer.erofs.both_ways import BothWays
 from tests.support.filesystems import loop
 from tests.support.pieces import Pieces
@@ -356,7 +362,7 @@ def test_a_real_tree_is_shown_as_it_is_unpacked(both: BothWays, dialect: str) ->
     assert both.records[0].inodes > 1000
 
 
-# --- the index of a tar that is in another image ---------------------------------------------------
+# --- the index of a tar that is stored already -----------------------------------------------------
 
 
 class Reads:
@@ -391,6 +397,29 @@ def test_of_a_tar_in_another_image_only_headers_are_read(
     found, _ = beside(record, file, tmp_path)
     assert found == record
     assert reads.count < 1 << 20
+
+
+def test_an_index_that_is_made_again_reads_only_headers_and_is_as_made_at_first(
+    file: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "below" / "d").mkdir(parents=True, mode=0o751)
+
+    @contextlib.contextmanager
+    def below() -> Iterator[Sequence[int]]:
+        fd = os.open(tmp_path / "below", os.O_RDONLY)
+        yield [fd]
+        os.close(fd)
+
+    data = tars.tar(tars.file(b"d/small", b"s" * 700), tars.file(b"large", bytes(20 << 20) + b"!"))
+    once = os.open(tmp_path, os.O_RDWR | os.O_TMPFILE)
+    expected = store_layer(io.BytesIO(data), once, below=below)
+    record = held(data, file)
+    assert record != expected
+    reads = Reads(monkeypatch)
+    assert index_again(record, file, below=below) == expected
+    assert reads.count < 1 << 20
+    assert content(file) == content(once)
+    os.close(once)
 
 
 @pytest.mark.parametrize("more", [b"", b"behind the end"], ids=["whole", "more behind its end"])

@@ -7,7 +7,6 @@ of the tar is stored all the same, and the caller unpacks it from there (`stored
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -86,7 +85,7 @@ def store_layer(
 def index_again(
     record: Record, file_fd: int, *, below: OpenBelow, tar_fd: int | None = None
 ) -> Record:
-    """Make the index of a stored tar again, with other layers below.
+    """Make the index of a stored tar again, with other layers below; of the tar, read the headers only.
 
     Args:
         record: the layer's record.
@@ -99,22 +98,15 @@ def index_again(
 
     Raises:
         NotHeldError: an image cannot hold the layer; see `store_layer`.
-        BrokenStreamError: the stored tar is damaged.
+        BrokenStreamError: the stored tar is cut off.
         GraphDriverError: the file cannot be written.
     """
+    tar = _TarFile(Place.BEHIND_TAR, file_fd) if tar_fd is None else _own_file(tar_fd)
     try:
-        tar = os.dup(file_fd if tar_fd is None else tar_fd)
-        with contextlib.closing(stored_tar(record, tar)) as stream:
-            os.ftruncate(file_fd, record.tar_offset + record.tar_size if tar_fd is None else 0)
-            sums = TarSums(record.tar_size, record.sha256, record.pieces)
-            return _store(
-                _StoredStream(stream, sums),
-                file_fd,
-                _TarFile(Place.BEHIND_TAR, file_fd) if tar_fd is None else _own_file(tar_fd),
-                record.uid_maps,
-                record.gid_maps,
-                below,
-            )
+        os.ftruncate(file_fd, record.tar_offset + record.tar_size if tar_fd is None else 0)
+        return _store(
+            _stored_headers(record, tar), file_fd, tar, record.uid_maps, record.gid_maps, below
+        )
     except OSError as error:
         raise GraphDriverError(
             f"the layer's tar cannot be stored: {error_text(error, file_fd)}"
@@ -142,11 +134,9 @@ def index_beside(record: Record, file_fd: int, *, below: OpenBelow, image_fd: in
         GraphDriverError: the file cannot be written, or the other image cannot be read.
     """
     tar = _TarFile(Place.BEHIND_HEAD, image_fd)
-    sums = TarSums(record.tar_size, record.sha256, record.pieces)
-    stream = StoredHeaders(image_fd, HEAD, record.tar_size)
     try:
         return _store(
-            _StoredHeaders(stream, sums), file_fd, tar, record.uid_maps, record.gid_maps, below
+            _stored_headers(record, tar), file_fd, tar, record.uid_maps, record.gid_maps, below
         )
     except OSError as error:
         raise GraphDriverError(
@@ -165,7 +155,7 @@ def stored_tar(record: Record, file_fd: int) -> StoredTar:
 
 
 def _store(
-    stream: StoringStream | _StoredStream,
+    stream: StoringStream | _StoredHeaders,
     fd: int,
     tar: _TarFile,
     uid_maps: tuple[IDMap, ...],
@@ -251,11 +241,12 @@ def _own_file(fd: int) -> _TarFile:
     return _TarFile(Place.OWN_FILE, fd)
 
 
-class _StoredStream:
-    """A stored tar in the place of one that is stored while it is read."""
+class _StoredHeaders:
+    """The headers of a stored tar, in the place of a tar that is stored while it is read."""
 
-    def __init__(self, stream: ReadStream, sums: TarSums) -> None:
+    def __init__(self, stream: StoredHeaders, sums: TarSums) -> None:
         self.read = stream.read
+        self.skip = stream.skip
         self._sums = sums
 
     def finish(self) -> TarSums:
@@ -263,12 +254,9 @@ class _StoredStream:
         return self._sums
 
 
-class _StoredHeaders(_StoredStream):
-    """The same, of a tar of which only the headers are read."""
-
-    def __init__(self, stream: StoredHeaders, sums: TarSums) -> None:
-        super().__init__(stream, sums)
-        self.skip = stream.skip
+def _stored_headers(record: Record, tar: _TarFile) -> _StoredHeaders:
+    sums = TarSums(record.tar_size, record.sha256, record.pieces)
+    return _StoredHeaders(StoredHeaders(tar.fd, tar.start, record.tar_size), sums)
 
 
 class _DelayedLosses(Losses):

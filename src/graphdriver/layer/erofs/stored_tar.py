@@ -165,5 +165,6 @@ class StoredHeaders:
         """Pass over the next ``n`` bytes; return how many there were."""
         passed = min(n, self._end - self._at)
         self._at += passed
-        self._ahead = _LEAST_AHEAD
+        if n > self._ahead:  # a call for each of many small files takes longer than their data
+            self._ahead = _LEAST_AHEAD
         return passed
