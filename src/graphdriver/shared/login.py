@@ -71,7 +71,10 @@ class Login:
 
     def _token(self, asked: Mapping[str, str]) -> str:
         """Return a token of the server that a registry names."""
-        realm = urllib.parse.urlsplit(asked["realm"])
+        try:
+            realm = urllib.parse.urlsplit(asked["realm"])
+        except ValueError:
+            raise OSError(f"{self._host} wants a token of a server that has no address") from None
         if realm.scheme != "https" and not (self._is_plain and realm.scheme == "http"):
             raise OSError(f"{self._host} wants a token of a server that does not speak https")
         credentials = credentials_for(self._host, self._repository)

@@ -187,8 +187,12 @@ class Repository:
 
     def _location(self, url: str, answer: Answer) -> str:
         """Return where an answer sends its client."""
-        location = urllib.parse.urljoin(url, answer.headers.get("Location", ""))
-        if urllib.parse.urlsplit(location).scheme not in self._schemes:
+        try:
+            location = urllib.parse.urljoin(url, answer.headers.get("Location", ""))
+            is_allowed = urllib.parse.urlsplit(location).scheme in self._schemes
+        except ValueError:
+            is_allowed = False  # it is no address
+        if not is_allowed:
             raise OSError("the registry sends its clients to an address that is not https")
         return location
 
