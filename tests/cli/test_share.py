@@ -24,6 +24,7 @@ from tests.support.containerd_images import ten_layers, write_image
 from tests.support.documented import block
 from tests.support.leftovers import mounts_below
 from tests.support.registry import registry
+from tests.support.seaweedfs import seaweedfs_s3
 from tests.support.shared_store import links_of
 
 pytestmark = pytest.mark.root
@@ -193,25 +194,36 @@ def test_a_home_of_a_driver_that_keeps_no_tars_is_refused(store: Path) -> None:
 
 
 def test_a_registry_is_filled_checked_and_tidied_up(tmp_path: Path) -> None:
-    write_image(tmp_path / "image.tar", "a:b", LAYERS)
     with registry(tmp_path) as address:
-        store = f"oci+http://{address}/site/layers"
-        line = next(
-            line
-            for line in block("docs/shared-layers.md", "sh", "share push oci://").splitlines()
-            if " push " in line
-        )
-        words = line.replace("oci://registry.example:5000/site/layers", store).split()
-        assert words[1:4] == ["share", "push", store]
-        words[-1] = str(tmp_path / "image.tar")
-        for outcome in ("new", "there"):
-            pushed = asked(*words[2:], "--work", str(tmp_path))
-            assert {one["outcome"] for one in pushed["layers"]} == {outcome}
-        assert len(asked("ls", store)["layers"]) == len(LAYERS)
-        assert asked("verify", store)["damaged"] == []
-        assert asked("gc", "--unused-for", "1d", store)["unused"] == []
-        asked("gc", "--unused-for", "0s", "--remove", store)
-        assert asked("ls", store)["layers"] == []
+        documented = "oci://registry.example:5000/site/layers"
+        fill_and_tidy_up(tmp_path, documented, f"oci+http://{address}/site/layers")
+
+
+@pytest.mark.long
+def test_a_bucket_is_filled_checked_and_tidied_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with seaweedfs_s3(tmp_path, "127.77.0.2", "layers") as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        fill_and_tidy_up(tmp_path, "s3://layers/site", "s3://layers/site")
+
+
+def fill_and_tidy_up(folder: Path, documented: str, store: str) -> None:
+    """Do with a store what the documentation shows."""
+    write_image(folder / "image.tar", "a:b", LAYERS)
+    lines = block("docs/shared-layers.md", "sh", f"share push {documented}").splitlines()
+    (line,) = (line for line in lines if " share push " in line)
+    words = line.replace(documented, store).split()[2:]
+    words[-1] = str(folder / "image.tar")
+    for outcome in ("new", "there"):
+        pushed = asked(*words, "--work", str(folder))
+        assert {one["outcome"] for one in pushed["layers"]} == {outcome}
+    assert len(asked("ls", store)["layers"]) == len(LAYERS)
+    assert asked("verify", store)["damaged"] == []
+    assert asked("gc", "--unused-for", "1d", store)["unused"] == []
+    asked("gc", "--unused-for", "0s", "--remove", store)
+    assert asked("ls", store)["layers"] == []
 
 
 @pytest.mark.parametrize(

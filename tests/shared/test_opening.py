@@ -20,7 +20,10 @@ def test_a_directory_is_named_by_its_path_or_as_a_url(address: str, tmp_path: Pa
         assert store.address == f"{tmp_path}/a%20b"
 
 
-@pytest.mark.parametrize("address", ["ftp://user:secret@host/a", "file://host/a", "file://", "://"])
+@pytest.mark.parametrize(
+    "address",
+    ["ftp://user:secret@host/a", "file://host/a", "file://", "s3://", "oci://host/A", "://"],
+)
 def test_an_address_of_no_store_is_refused_without_its_password(address: str) -> None:
     with pytest.raises(MalformedRequestError, match="no address of a store") as caught:
         open_store(address)

@@ -8,6 +8,7 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,10 @@ from graphdriver.shared.keys import chained_key, layer_key, link_key
 from graphdriver.shared.opening import open_store
 from graphdriver.shared.store import NotStoredError, Store
 from tests.support.registry import registry
+from tests.support.seaweedfs import mounted_weed, seaweedfs, seaweedfs_s3
+
+WEED = "127.77.0.1"
+"""An address of this machine that no other server of SeaweedFS has."""
 
 DIGEST = f"sha256:{'ab' * 32}"
 IMAGE = f"{layer_key(DIGEST)}.erofs"
@@ -30,24 +35,41 @@ KEYS = [
 LONG = random.Random(1).randbytes(FRAME + 4096) + b"\0" * FRAME  # three frames
 
 
-@pytest.fixture(scope="module", params=["directory", "registry"])
+def directories(folder: Path) -> Iterator[str]:
+    for number in itertools.count():
+        os.mkdir(folder / str(number))
+        yield str(folder / str(number))
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        "directory",
+        "registry",
+        pytest.param("s3", marks=pytest.mark.long),
+        pytest.param("mounted", marks=[pytest.mark.long, pytest.mark.root]),
+    ],
+)
 def addresses(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Iterator[str]]:
     """Addresses of empty stores of one kind."""
     folder = tmp_path_factory.mktemp("stores")
-    numbers = itertools.count()
-    if request.param == "directory":
-
-        def directories() -> Iterator[str]:
-            for number in numbers:
-                os.mkdir(folder / str(number))
-                yield str(folder / str(number))
-
-        yield directories()
-    else:
-        with registry(folder) as address:
-            yield (f"oci+http://{address}/layers/of-all_{number}" for number in numbers)
+    match request.param:
+        case "directory":
+            yield directories(folder)
+        case "registry":
+            with registry(folder) as address:
+                yield (f"oci+http://{address}/layers/of-all_{n}" for n in itertools.count())
+        case "s3":
+            server = seaweedfs_s3(folder, WEED, "layers")
+            with server as environment, pytest.MonkeyPatch.context() as patch:
+                for name, value in environment.items():
+                    patch.setenv(name, value)
+                yield (f"s3://layers/{number}/of-all" for number in itertools.count())
+        case "mounted":
+            with seaweedfs(folder, WEED) as filer, mounted_weed(filer, folder / "mount") as place:
+                yield directories(place)
 
 
 @pytest.fixture
@@ -76,6 +98,14 @@ def test_a_long_object_is_read_back_from_any_place(store: Store) -> None:
         assert content(store, IMAGE, start) == LONG[start:]
 
 
+@pytest.mark.long
+def test_an_object_is_uploaded_in_many_parts(store: Store) -> None:
+    whole = random.Random(3).randbytes(40 << 20)
+    assert store.put(IMAGE, io.BytesIO(whole))
+    assert content(store, IMAGE) == whole
+    assert not store.put(IMAGE, io.BytesIO(whole))
+
+
 def test_an_object_is_never_replaced(store: Store) -> None:
     store.put(IMAGE, io.BytesIO(b"first"))
     second = io.BytesIO(b"second")
@@ -83,7 +113,7 @@ def test_an_object_is_never_replaced(store: Store) -> None:
     assert (content(store, IMAGE), second.tell()) == (b"first", 0)  # nor written for nothing
 
 
-@pytest.mark.parametrize("whole", [0, 2 * FRAME])
+@pytest.mark.parametrize("whole", [0, 2 * FRAME, pytest.param(40 << 20, marks=pytest.mark.long)])
 def test_nothing_of_an_object_is_there_if_its_content_breaks_off(whole: int, store: Store) -> None:
     class Broken:
         def __init__(self, stream: ReadStream) -> None:
@@ -95,7 +125,7 @@ def test_nothing_of_an_object_is_there_if_its_content_breaks_off(whole: int, sto
             raise ConnectionResetError("the source broke off")
 
     with pytest.raises(ConnectionError, match="the source broke off"):
-        store.put(IMAGE, Broken(io.BytesIO(LONG[:whole])))
+        store.put(IMAGE, Broken(io.BytesIO(random.Random(4).randbytes(whole))))
     with pytest.raises(NotStoredError):
         store.size(IMAGE)
     assert list(store.stored()) == []

@@ -37,8 +37,9 @@ examples:
   graphdriver snapshotter --address /run/gd/mine.sock --shared /mnt/layers
 """
 _NOTES = """\
-A store is a directory that all nodes mount, or oci://HOST[:PORT]/REPOSITORY. Nothing of it is believed:
-a layer is used only if its tar has the SHA-256 that the image's configuration names.
+A store is a directory that all nodes mount, oci://HOST[:PORT]/REPOSITORY, or s3://BUCKET[/PREFIX].
+Nothing of it is believed: a layer is used only if its tar has the SHA-256 that the image's
+configuration names.
 
 The code is 14 if verify finds damage, and 13 if gc finds unused objects and does not remove them.
 """
@@ -51,7 +52,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         help="put the layers of images into a store, copy layers to another one, list what is there,"
         " check it, or find what nobody has used for long",
     )
-    parser.add_argument("store", metavar="STORE", help="a directory, or oci://HOST/REPOSITORY")
+    parser.add_argument(
+        "store", metavar="STORE", help="a directory, oci://HOST/REPOSITORY, or s3://BUCKET/PREFIX"
+    )
     parser.add_argument(
         "sources",
         nargs="*",

@@ -5,8 +5,9 @@
     /mnt/layers, file:///mnt/layers    a directory
     oci://HOST[:PORT]/REPOSITORY       a repository of a registry
     oci+http://HOST[:PORT]/REPOSITORY  the same over plain HTTP
+    s3://BUCKET[/PREFIX]               a bucket of S3; the server is named in the environment
 
-Images are compressed in a registry, and are as they are in a directory.
+Images are compressed in a registry and in a bucket, and are as they are in a directory.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.store import Store
 
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?")
+_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_PREFIX: Final = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/?)*")
 _REPOSITORY: Final = re.compile(r"[a-z0-9]+(?:(?:[._/]|__|-+)[a-z0-9]+)*")
 
 
@@ -43,11 +46,13 @@ def open_store(address: str) -> Store:
             return DirectoryStore(os.path.abspath(f"/{urllib.parse.unquote(name)}"))
         case "oci" | "oci+http" if _HOST.fullmatch(place) and _REPOSITORY.fullmatch(name):
             return _registry(address, place, name, is_plain=scheme == "oci+http")
+        case "s3" if _BUCKET.fullmatch(place) and _PREFIX.fullmatch(name):
+            return _bucket(address, place, name.rstrip("/"))
         case _:
             raise MalformedRequestError(
                 # Without what may be a password.
                 f"{scheme}://{rest.rpartition('@')[2]} is no address of a store",
-                hint="give a directory, or oci://HOST/REPOSITORY",
+                hint="give a directory, oci://HOST/REPOSITORY, or s3://BUCKET/PREFIX",
             )
 
 
@@ -57,9 +62,22 @@ def _registry(address: str, host: str, name: str, *, is_plain: bool) -> Store:
         from graphdriver.shared.registry import RegistryStore
         from graphdriver.shared.repository import Repository
     except ImportError as error:
-        raise UnsupportedError(
-            f"a store in a registry needs {error.name}, which is not installed",
-            hint="pip install 'graphdriver[registry]'",
-        ) from error
+        raise _needs(error, "registry") from error
     repository = Repository(host, name, is_plain=is_plain)
     return CompressedStore(RegistryStore(address, repository))
+
+
+def _bucket(address: str, name: str, prefix: str) -> Store:
+    try:
+        from graphdriver.shared.compressed import CompressedStore
+        from graphdriver.shared.s3 import S3Store
+    except ImportError as error:
+        raise _needs(error, "s3") from error
+    return CompressedStore(S3Store(address, name, prefix))
+
+
+def _needs(error: ImportError, extra: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"such a store needs {error.name}, which is not installed",
+        hint=f"pip install 'graphdriver[{extra}]'",
+    )
