@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from tests.support.containerd_images import busybox
 from tests.support.kubernetes import Node
 from tests.support.leftovers import mounts_below
 from tests.support.registry import push, registry
+from tests.support.seaweedfs import mounted_weed, seaweedfs, seaweedfs_s3
 from tests.support.shared_store import store_with
 from tests.support.snapshotter import Snapshotter
 from tests.support.waiting import wait_until
@@ -33,6 +36,28 @@ def fetched(folder: Path, image: str) -> set[str]:
     return set(re.findall(rf'"GET /v2/{image}/blobs/(sha256:[0-9a-f]{{64}})', log))
 
 
+@contextlib.contextmanager
+def placed(kind: str, folder: Path, registry: str) -> Iterator[str]:
+    """Yield the address of an empty store of a kind; ``""`` for a local directory."""
+    match kind:
+        case "registry":
+            yield f"oci+http://{registry}/layers"
+        case "s3":
+            server = seaweedfs_s3(folder, "127.77.0.3", "layers")
+            with server as environment, pytest.MonkeyPatch.context() as patch:
+                for name, value in environment.items():
+                    patch.setenv(name, value)
+                yield "s3://layers"
+        case "mount":
+            with (
+                seaweedfs(folder, "127.77.0.3") as filer,
+                mounted_weed(filer, folder / "mount") as mount,
+            ):
+                yield str(mount)
+        case _:
+            yield ""
+
+
 @pytest.mark.parametrize(
     ("driver", "kind", "option"),
     [
@@ -40,15 +65,16 @@ def fetched(folder: Path, image: str) -> set[str]:
         ("erofs", "directory", ""),
         ("erofs", "directory", "--in-place"),
         ("overlay2", "registry", ""),
+        pytest.param("erofs", "s3", "", marks=pytest.mark.long),
+        pytest.param("erofs", "mount", "", marks=pytest.mark.long),
     ],
 )
 def test_a_pod_runs_with_no_byte_of_its_layers_from_the_registry(
     driver: str, kind: str, option: str, folder: Path
 ) -> None:
-    with registry(folder) as address:
+    with registry(folder) as address, placed(kind, folder, address) as place:
         sandbox = push(address, "sandbox", [busybox()], ("/bin/busybox", "sleep", "1000000"))
         web = push(address, "web", LAYERS)
-        place = f"oci+http://{address}/layers" if kind == "registry" else ""
         shared = store_with(folder, LAYERS, place)
         options = ["--shared", shared.store.address, *filter(None, [option])]
         snapshotter = Snapshotter(folder, driver, *options)
