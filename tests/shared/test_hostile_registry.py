@@ -7,8 +7,10 @@ import contextlib
 import hashlib
 import json
 import re
+import ssl
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,6 +24,7 @@ from graphdriver.shared.layers import SharedLayers
 from graphdriver.shared.login import Login
 from graphdriver.shared.opening import open_store
 from graphdriver.shared.store import NotStoredError, Store
+from tests.support import certificates
 
 DIGEST = f"sha256:{'ab' * 32}"
 KEY = f"{layer_key(DIGEST)}.json"
@@ -45,6 +48,9 @@ class Request(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         with contextlib.suppress(ConnectionError):
             self.server.answers.get(path, not_found)(self)
+
+    def do_POST(self) -> None:
+        self.do_GET()
 
     def log_message(self, *_: object) -> None:
         """Print nothing."""
@@ -70,8 +76,10 @@ class Request(BaseHTTPRequestHandler):
 class Server(ThreadingHTTPServer):
     """A server, and what it was asked: paths and the header Authorization."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), Request)
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_side=True)
         self.answers: dict[str, Answering] = {}
         self.asked: list[tuple[str, str]] = []
         self.is_closing = threading.Event()
@@ -83,8 +91,8 @@ class Server(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[Server]:
-    server = Server()
+def serving(tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+    server = Server(tls)
     try:
         yield server
     finally:
@@ -122,8 +130,8 @@ def registry() -> Iterator[Server]:
 def store(registry: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Store]:
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     monkeypatch.delenv("REGISTRY_AUTH_FILE", raising=False)
-    entry = {"auth": base64.b64encode(f"me:{PASSWORD}".encode()).decode()}
-    (tmp_path / "config.json").write_text(json.dumps({"auths": {registry.host: entry}}))
+    entries = {registry.host: {"auth": encoded()}}
+    (tmp_path / "config.json").write_text(json.dumps({"auths": entries}))
     with contextlib.closing(open_store(f"oci+http://{registry.host}/layers")) as opened:
         yield opened
 
@@ -133,7 +141,11 @@ def content(store: Store, start: int = 0) -> bytes:
         return b"".join(iter(lambda: stream.read(70_000), b""))
 
 
-BASIC = f"Basic {base64.b64encode(f'me:{PASSWORD}'.encode()).decode()}"
+def encoded() -> str:
+    return base64.b64encode(f"me:{PASSWORD}".encode()).decode()
+
+
+BASIC = f"Basic {encoded()}"
 
 
 def unless(authorization: str, challenge: str, then: Answering) -> Answering:
@@ -192,6 +204,58 @@ def test_where_a_registry_redirects_to_gets_no_credentials(registry: Server, sto
         registry.answers[BLOB_PATH] = lambda request: request.answer(307, Location=place)
         assert content(store, 17) == CONTENT[17:]
         assert storage.asked == [("/bucket?signature=s", "")]
+
+
+def test_a_token_that_stands_for_the_password_is_exchanged(
+    registry: Server, store: Store, tmp_path: Path
+) -> None:
+    entry = {"auth": "", "identitytoken": "long-lived"}
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {registry.host: entry}}))
+    challenge = f'Bearer realm="http://{registry.host}/token",service="s"'
+    registry.answers[TAG] = unless("Bearer abc", challenge, manifest())
+
+    def exchange(request: Request) -> None:
+        form = request.rfile.read(int(request.headers["Content-Length"])).decode()
+        asked = urllib.parse.parse_qs(form)
+        assert asked["grant_type"] == ["refresh_token"]
+        assert (asked["refresh_token"], asked["service"]) == (["long-lived"], ["s"])
+        request.answer(200, b'{"access_token": "abc"}')
+
+    registry.answers["/token"] = exchange
+    assert store.size(KEY) == len(CONTENT)
+
+
+def test_the_entry_for_a_repository_comes_before_its_registrys(
+    registry: Server, store: Store, tmp_path: Path
+) -> None:
+    entries = {registry.host: {"auth": "eDp5"}, f"{registry.host}/layers": {"auth": encoded()}}
+    file = tmp_path / "auth.json"
+    file.write_text(json.dumps({"auths": entries}))
+    registry.answers[TAG] = unless(BASIC, "Basic", manifest())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REGISTRY_AUTH_FILE", str(file))
+        assert store.size(KEY) == len(CONTENT)
+
+
+def test_a_server_that_proves_nothing_is_told_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = certificates.make(tmp_path / "tls")
+    _, certificate, key = made.plugin
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    with serving(context) as server:
+        server.answers = {TAG: manifest(), BLOB_PATH: blob}
+        address = f"oci://{server.host}/layers"
+        with (
+            contextlib.closing(open_store(address)) as store,
+            pytest.raises(ConnectionError, match="certificate verify failed"),
+        ):
+            store.size(KEY)
+        assert not server.asked
+        monkeypatch.setenv("SSL_CERT_FILE", made["ca"])
+        with contextlib.closing(open_store(address)) as store:
+            assert content(store) == CONTENT
 
 
 def test_tokens_are_not_asked_for_without_encryption(registry: Server) -> None:
