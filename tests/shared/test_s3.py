@@ -18,6 +18,12 @@ from graphdriver.shared.store import NotStoredError, Store
 KEY = f"{layer_key('sha256:' + 'ab' * 32)}.json"
 CONTENT = b"0123456789" * 1000
 SECRET = "secret-key"
+LISTED = b"".join(
+    b"<Contents><Key>%s</Key><Size>7</Size><LastModified>2026-11-01T00:00:00.000Z</LastModified>"
+    b"<ETag>a</ETag></Contents>" % name
+    for name in (b"site/" + KEY.encode(), b"site/somebody/elses")
+)
+LISTED = b"<ListBucketResult><IsTruncated>false</IsTruncated>%s</ListBucketResult>" % LISTED
 
 
 class Request(BaseHTTPRequestHandler):
@@ -30,6 +36,10 @@ class Request(BaseHTTPRequestHandler):
         self.begin(200 if self.server.is_there else 404, len(CONTENT))
 
     def do_GET(self) -> None:
+        if "list-type" in self.path:
+            self.begin(200, len(LISTED))
+            self.wfile.write(LISTED)
+            return
         self.server.asked.append(dict(self.headers))
         first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
         content = CONTENT[int(first) : int(last) + 1]
@@ -57,7 +67,7 @@ class Request(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         self.server.asked.append(dict(self.headers))
         self.rfile.read(int(self.headers["Content-Length"]))
-        self.begin(412 if self.server.fault == "faster" else 200, 0)
+        self.begin({"faster": 412, "read-only": 403}.get(self.server.fault, 200), 0)
 
     def begin(self, status: int, length: int, place: str = "") -> None:
         self.send_response(status)
@@ -140,6 +150,12 @@ def test_what_is_not_there_is_a_miss(server: Server, store: Store) -> None:
     for call in (store.size, store.read):
         with pytest.raises(NotStoredError):
             call(KEY)
+
+
+def test_who_can_only_read_can_list_what_is_ours(server: Server, store: Store) -> None:
+    server.fault = "read-only"
+    (found,) = store.stored()
+    assert (found.key, found.size) == (KEY, 7)
 
 
 def test_nobody_reads_more_than_was_announced(server: Server, store: Store) -> None:
