@@ -312,15 +312,23 @@ def _killed_at_directory(killed: Callable[[], None]) -> Callable[[int], None]:
     return fsync
 
 
+@pytest.mark.parametrize("text", [None, "", "{}", '{"directory": "relative"}', "[1]"])
 def test_an_index_whose_place_was_lost_is_damage(
-    store: Store, stored: TakeUpErofs, tmp_path: Path
+    text: str | None, store: Store, stored: TakeUpErofs, tmp_path: Path
 ) -> None:
     driver = stored()
     in_place(driver, "a", "", store.image("a", "", TAR_A))
     forget(driver)
-    (tmp_path / "a" / PLACE).unlink()
+    place = tmp_path / "a" / PLACE
+    if text is None:
+        place.unlink()
+    else:
+        place.write_text(text)
     with pytest.raises(LayerDamagedError, match="record of where its tar is was lost"):
         driver.get("a", "")
+    assert [one.code for one in ErofsDriver.checks_of(str(tmp_path)).check()] == ["lost-place"]
+    assert list(stored().tars_in_place()) == []
+    driver.remove("a")
 
 
 def test_a_record_of_an_index_alone_has_the_tar_where_the_store_has_it(

@@ -237,7 +237,12 @@ class ImageLayout(Layout):
                 yield Damage(LOST_MOUNT_POINT, id, text, "replace it by a directory", path=tree)
 
     def _damage_of_image(self, id: str, record: Record) -> Iterator[Damage]:
-        place = self.place(id)
+        try:
+            place = self.place(id)
+        except LayerDamagedError as error:
+            text = error.problem.partition(": ")[2]
+            yield Damage(LOST_PLACE, id, text, loses=True, path=self.path(id, PLACE))
+            return
         for path in self.files_of(id, record):
             try:
                 fd = self._open(id, path)
