@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import hashlib
 import json
@@ -22,7 +23,7 @@ from tests.support.waiting import wait_until
 
 _KIND: Final = "application/vnd.oci.image"
 _COMPRESS: Final[Mapping[str, Callable[[bytes], bytes]]] = {
-    "gzip": gzip.compress,
+    "gzip": functools.partial(gzip.compress, compresslevel=6),  # as Docker does
     "zstd": zstd.compress,
 }
 
