@@ -9,6 +9,7 @@ it is printed
 
 - when ``ctr image import`` ended, and when all was on disk: containerd's own snapshotters leave that to
   the kernel, ours do not answer before;
+- how much processor time the daemons took until then, which other work on the machine changes less;
 - how much disk is used, by blobs and snapshots;
 - how long the first container takes that does nothing.
 
@@ -29,7 +30,7 @@ import subprocess
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.ground import add_options, ground
@@ -106,6 +107,15 @@ def used(place: Path) -> int:
     return int(done.stdout.split()[0])
 
 
+def processor_time(pids: Iterable[int]) -> float:
+    """Return the seconds of processor time of processes, and of their children that have ended."""
+    ticks = 0
+    for pid in pids:
+        _, _, fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
+        ticks += sum(map(int, fields.split()[11:15]))  # utime to cstime (proc_pid_stat(5))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 class Side:
     """A snapshotter of the containerd, whose work is measured.
 
@@ -113,17 +123,19 @@ class Side:
         containerd: the daemon.
         name: the snapshotter's; those of ours begin with ``our-``.
         place: the directory of all snapshots and blobs.
+        pids: the processes of the daemon and of all snapshotters.
 
     Attributes:
         name: as given.
         figures: seconds, and megabytes of disk, by what was measured.
     """
 
-    def __init__(self, containerd: Containerd, name: str, place: Path) -> None:
+    def __init__(self, containerd: Containerd, name: str, place: Path, pids: Sequence[int]) -> None:
         self._containerd = containerd
         self._socket = f"{place}/c.sock"
         self.name = name
         self._place = place
+        self._pids = pids
         self.figures: dict[str, list[float]] = defaultdict(list)
 
     def import_image(self, archive: Path) -> None:
@@ -133,12 +145,13 @@ class Side:
     def measure_import(self, archive: Path, what: str) -> None:
         """Import an image, and run its first container."""
         self._all_is_written()
-        before = used(self._place)
+        before, busy = used(self._place), processor_time(self._pids)
         started = time.perf_counter()
         self.import_image(archive)
         self.figures[f"import, {what}"].append(time.perf_counter() - started)
         self._all_is_written()
         self.figures[f"import and sync, {what}"].append(time.perf_counter() - started)
+        self.figures[f"processor, {what}"].append(processor_time(self._pids) - busy)
         self.figures[f"disk, {what}"].append((used(self._place) - before) / 1e6)
         started = time.perf_counter()
         words = ("run", "--rm", "--snapshotter", self.name, IMAGE, "one", "/bin/sh", "-c", ":")
@@ -191,6 +204,7 @@ class Side:
 def all_sides(place: Path) -> Iterator[list[Side]]:
     """Run a containerd with all snapshotters."""
     with contextlib.ExitStack() as held:
+        pids: list[int] = []
         differs = [f"our-{driver}-diff" for driver in OURS]
         config = _CONFIG.format(place=place, differs=json.dumps([*differs, "erofs", "walking"]))
         for driver in OURS:
@@ -198,13 +212,16 @@ def all_sides(place: Path) -> Iterator[list[Side]]:
             directory.mkdir()
             (directory / "c.sock").symlink_to(place / "c.sock")  # where it looks for containerd
             snapshotter = held.enter_context(on_driver(driver, directory))
+            assert snapshotter.process
+            pids.append(snapshotter.process.pid)
             config += _PROXY.format(name=f"our-{driver}", address=snapshotter.address)
             config += _UNPACK.format(name=f"our-{driver}", differ=f"our-{driver}-diff")
         for name, differ in (("overlayfs", "walking"), ("erofs", "erofs")):
             config += _UNPACK.format(name=name, differ=differ)
         containerd = held.enter_context(Containerd(place, "", config=config).running())
+        pids.append(containerd.pid)
         names = ["overlayfs", "erofs", *(f"our-{driver}" for driver in OURS)]
-        yield [Side(containerd, name, place) for name in names]
+        yield [Side(containerd, name, place, pids) for name in names]
 
 
 def measure(place: Path, files: int, root_files: int, average: int, rounds: int) -> list[Side]:
