@@ -20,7 +20,7 @@ from graphdriver.drivers.erofs.layout import IMAGE, PLACE, RECORD
 from graphdriver.errors import GraphDriverError, LayerDamagedError, UnsupportedError
 from graphdriver.in_place import SharedImage
 from tests.drivers.conftest import TakeUpErofs
-from tests.drivers.layers import apply, read_diff
+from tests.drivers.layers import apply, read_diff, taking_up
 from tests.support.two_layers import TAR_A, TAR_B
 from tests.support.waiting import wait_until
 
@@ -49,12 +49,11 @@ class Store:
 
 
 @pytest.fixture
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     path = tmp_path_factory.mktemp("store")
-    other = ErofsDriver()
     (path / "home").mkdir()
-    other.init(str(path / "home"), [], [], [])
-    return Store(path, other)
+    with taking_up(ErofsDriver, path / "home") as take_up:
+        yield Store(path, take_up())
 
 
 def in_place(driver: ErofsDriver, id: str, parent: str, image: SharedImage) -> None:
