@@ -355,7 +355,7 @@ def test_our_drivers_have_these_abilities(name: str) -> None:
         "overlay2": {CountsGets, FindsLeftovers, NamesMounts, CountsUsage},
         "erofs": {CountsGets, FindsLeftovers, NamesMounts, KeepsMounts, CountsUsage},
         "fuse-overlayfs": {CountsGets, FindsLeftovers, NamesMounts, CountsUsage},
-        "btrfs": {FindsLeftovers, TellsUntouched, TellsTouched},
+        "btrfs": {FindsLeftovers, TellsUntouched, TellsTouched, CountsUsage},
         "vfs": {FindsLeftovers, TellsUntouched},
     }
     driver = NaiveDiffDriver(make(name))
