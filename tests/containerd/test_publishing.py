@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import gzip
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from graphdriver.conformance.plugin import tars
+from graphdriver.containerd.publishing import QUIET
 from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.keys import Link
 from graphdriver.shared.layers import SharedLayers
@@ -112,6 +114,17 @@ def test_a_store_that_takes_nothing_fails_no_pull(
     subprocess.run(["rm", "-r", shared.store.address], check=True)
     assert unpack(diffs, publisher, LAYERS[0], "", LINKS[0].chain_id)
     wait_until(lambda: "was not published" in publisher.log.read_text())
+
+
+def test_nothing_is_published_while_layers_come(
+    diffs: Diffs, publisher: Snapshotter, shared: SharedLayers
+) -> None:
+    parent = ""
+    for layer, link in zip(LAYERS[:4], LINKS, strict=False):
+        parent = unpack(diffs, publisher, layer, parent, link.chain_id)
+        time.sleep(QUIET / 3)
+    assert stored(shared) == []
+    wait_until(lambda: all(shared.is_there(link) for link in LINKS[:4]))
 
 
 def test_an_empty_layer_is_published_too(

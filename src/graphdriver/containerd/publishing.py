@@ -15,7 +15,9 @@ import os
 import queue
 import tempfile
 import threading
+import time
 from contextlib import closing
+from typing import Final
 
 from graphdriver.driver import OpensLayersBelow, ability
 from graphdriver.errors import GraphDriverError, UnsupportedError
@@ -26,11 +28,17 @@ from graphdriver.serving.served_home import ServedHome
 from graphdriver.shared.keys import Link
 from graphdriver.shared.layers import SharedLayers
 
+QUIET: Final = 2.0
+"""How long no layer may have come before one is published, in seconds: pulls go first."""
+
+LONGEST: Final = 60.0
+"""How long a layer waits for that at most, in seconds."""
+
 _log = logging.getLogger(__name__)
 
 
 class Publisher:
-    """Puts layers into a store, one after the other, in a thread of its own.
+    """Puts layers into a store, one after the other, in a thread of its own, when no pull goes on.
 
     Args:
         served: the driver and its home.
@@ -42,31 +50,46 @@ class Publisher:
         self._shared = shared
         self._stores = ability(type(served.driver), StoresImages)
         self._waiting: queue.SimpleQueue[tuple[str, str, str] | None] = queue.SimpleQueue()
+        self._is_closed = threading.Event()
+        self._last = 0.0
+        """When the last layer came, by the monotonic clock."""
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._thread.start()
 
     def publish(self, layer: str, below: str, chain_id: str) -> None:
-        """Publish a committed layer soon.
+        """Publish a committed layer when no other one has come for a while.
 
         Args:
             layer: the layer.
             below: the chain ID of the layers below it, or ``""``.
             chain_id: the chain ID of all of them.
         """
+        self._last = time.monotonic()
         self._waiting.put((layer, below, chain_id))
 
     def close(self) -> None:
         """End without publishing what waits; what is being written is left, and is swept by ``gc``."""
+        self._is_closed.set()
         self._waiting.put(None)
 
     def _run(self) -> None:
         while one := self._waiting.get():
+            self._await_quiet()
+            if self._is_closed.is_set():
+                return
             layer, below, chain_id = one
             try:
                 if self._publish(layer, below, chain_id):
                     _log.info("the layer %s is in %s", chain_id, self._shared.store.address)
             except (GraphDriverError, NotHeldError, OSError, ValueError) as error:
                 _log.warning("the layer %s was not published: %s", chain_id, error)
+
+    def _await_quiet(self) -> None:
+        """Wait until no layer has come for a while, or this was closed."""
+        latest = time.monotonic() + LONGEST
+        while (left := min(self._last + QUIET, latest) - time.monotonic()) > 0:
+            if self._is_closed.wait(left):
+                return
 
     def _publish(self, layer: str, below: str, chain_id: str) -> bool:
         home = self._served.home.path
