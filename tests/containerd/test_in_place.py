@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,7 +39,8 @@ LINKS = links_of(LAYERS)
 
 
 @pytest.fixture
-def shared(folder: Path) -> SharedLayers:
+def shared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> SharedLayers:
+    monkeypatch.setattr(node_of_a_store, "QUIET", 0.01)
     return store_with(folder, LAYERS)
 
 
@@ -116,6 +118,34 @@ def test_layers_stay_in_the_store_and_are_proved(folder: Path, shared: SharedLay
         assert shown(snapshots, len(LAYERS) - 1, "many/0/7") == b"7"
         assert shown(snapshots, len(LAYERS) - 1, "srv/again") == b"another"
         wait_until(lambda: all(one.is_proved for one in in_place(snapshots)))
+
+
+class Wakes:
+    """An event that is set so many times, at times of a clock of its own."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.now = 0.0
+
+    def wait(self, seconds: float) -> bool:
+        self.times -= 1
+        self.now += 6.0 if self.times >= 0 else seconds
+        return self.times >= 0
+
+    def clear(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("made", "begins"), [(0, 10.0), (5, 40.0), (1000, 300.0)])
+def test_a_proof_waits_until_the_node_is_quiet_but_not_for_ever(
+    made: int, begins: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = node_of_a_store.InPlace(None, "", lambda: None, lambda *_: None)  # type: ignore[arg-type]
+    wakes = Wakes(made)
+    keeper._wake = wakes  # type: ignore[assignment]
+    monkeypatch.setattr(node_of_a_store, "time", SimpleNamespace(monotonic=lambda: wakes.now))
+    keeper._wait_until_quiet()
+    assert wakes.now == begins
 
 
 def test_a_node_has_one_name_however_many_pulls_begin_at_once(

@@ -11,6 +11,7 @@ import logging
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from typing import Final
@@ -26,6 +27,15 @@ from graphdriver.shared.keys import Link
 from graphdriver.shared.layers import IMAGE, FoundLayer, SharedLayers
 from graphdriver.shared.leases import RENEWAL, take
 from graphdriver.shared.store import NotStoredError
+
+QUIET: Final = 10.0
+"""How long no layer was made before tars are read to their ends, in seconds.
+
+The first container of an image reads from the store meanwhile, and shall not wait for the rest.
+"""
+
+LONGEST_WAIT: Final = 300.0
+"""How long tars wait for that at most, in seconds."""
 
 _PIECE: Final = 1 << 20
 
@@ -89,7 +99,7 @@ class InPlace:
         return SharedImage(self._store, name, record.text())
 
     def prove_soon(self) -> None:
-        """Prove what is not proved yet, in the background."""
+        """Prove what is not proved yet, in the background, soon after the last layer was made."""
         self._wake.set()
 
     def _node(self) -> str:
@@ -106,7 +116,15 @@ class InPlace:
                 self.look_after_all()
             except (GraphDriverError, OSError) as error:
                 _log.error("the store %s of layers in place failed: %s", self._store, error)
-            self._wake.wait(RENEWAL)
+            if self._wake.wait(RENEWAL):
+                self._wait_until_quiet()
+
+    def _wait_until_quiet(self) -> None:
+        end = time.monotonic() + LONGEST_WAIT
+        self._wake.clear()
+        while not self._is_closed and (left := end - time.monotonic()) > 0:
+            if not self._wake.wait(min(QUIET, left)):
+                return
             self._wake.clear()
 
     def look_after_all(self) -> None:
