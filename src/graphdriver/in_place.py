@@ -19,11 +19,14 @@ class SharedImage:
         directory: the store: an absolute path.
         name: the image's path below it; no link is followed there.
         record: the text of its record, as `graphdriver.layer.erofs.record.parse` takes it.
+        headers: the tar's headers, as the store says them and
+            `graphdriver.layer.erofs.tar_headers.inflated` returned them; ``b""``: they are in the tar.
     """
 
     directory: str
     name: str
     record: str
+    headers: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,15 @@ class TarInPlace:
         is_proved: whether all bytes of the tar were read and have the layer's SHA-256.
         wrong: what is wrong with them, in one sentence without a full stop that names store and image;
             ``""``: nothing is known.
+        headers: the SHA-256 of `SharedImage.headers` from which the index was made, in hexadecimal
+            digits; ``""``: it was made from the tar.
     """
 
     id: str
     image: SharedImage
     is_proved: bool
     wrong: str
+    headers: str
 
 
 class ReadsInPlace(Protocol):
@@ -50,7 +56,8 @@ class ReadsInPlace(Protocol):
     def apply_in_place(self, id: str, parent: str, image: SharedImage) -> int:
         """Fill the new layer ``id`` with a tar that stays in a store; as `Driver.apply_diff`.
 
-        Only the tar's headers are read. Its bytes are not proved, until `judge_tar` says so.
+        Only the tar's headers are read, or taken from ``image``. Neither they nor the tar are proved,
+        until `judge_tar` says so.
 
         Raises:
             UnsupportedError: the layer cannot be shown so; it is incomplete, and can only be removed.
@@ -61,7 +68,8 @@ class ReadsInPlace(Protocol):
     def leave_in_place(self, id: str, image: SharedImage) -> None:
         """Give up the home's copy of a layer's tar for one in a store, whose bytes are proved.
 
-        A kill leaves one or the other. Whoever has the layer mounted keeps the copy until the unmount.
+        The headers are read from the tar. A kill leaves one or the other. Whoever has the layer
+        mounted keeps the copy until the unmount.
 
         Raises:
             UnsupportedError: the layer has no such copy, or the image has another tar; it is unchanged.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import subprocess
 import time
@@ -22,6 +23,7 @@ from graphdriver.containerd.shared_layers import REF, SharedSnapshots
 from graphdriver.drivers.loading import make
 from graphdriver.errors import LayerDamagedError, LayerExistsError, UnsupportedError
 from graphdriver.in_place import TarInPlace
+from graphdriver.layer.erofs.tar_headers import compressed, headers_of
 from graphdriver.shared import in_place as node_of_a_store
 from graphdriver.shared import leases
 from graphdriver.shared.directory import DirectoryStore
@@ -256,6 +258,79 @@ def test_a_flipped_bit_ends_the_use_of_the_layer_and_names_the_snapshots(
         for key in keys:
             snapshots.remove(key)
         assert in_place(snapshots) == []
+
+
+def headers_file(shared: SharedLayers, number: int) -> Path:
+    return image_of(shared, number).with_suffix(".headers")
+
+
+def mode_of_busybox(snapshots: SharedSnapshots) -> int:
+    layer, driver = found(snapshots, 0).layer, snapshots.served.driver
+    try:
+        return Path(driver.get(layer, ""), "bin/busybox").stat().st_mode & 0o7777
+    finally:
+        driver.put(layer)
+
+
+def test_the_headers_are_those_beside_the_image_and_the_tar_is_not_read(
+    folder: Path, shared: SharedLayers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = image_of(shared, 0).read_bytes()
+    image_of(shared, 0).write_bytes(content[:4096] + bytes(1024) + content[4096 + 1024 :])
+    with node(folder, shared) as snapshots:
+        monkeypatch.setattr(snapshots._in_place, "prove_soon", lambda: None)
+        assert pulled(snapshots, 1) == 1
+        assert len(in_place(snapshots)) == 1
+        assert mode_of_busybox(snapshots) == 0o755
+
+
+def test_forged_headers_of_a_right_tar_end_the_use_of_the_layer(
+    folder: Path, shared: SharedLayers, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The sum of the digits stays, and with it the checksum of each header.
+    forged = headers_of(io.BytesIO(LAYERS[0].replace(b"0000755", b"0000575")), size=len(LAYERS[0]))
+    assert forged
+    headers_file(shared, 0).write_bytes(compressed(forged))
+    with node(folder, shared) as snapshots:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(snapshots._in_place, "prove_soon", lambda: None)
+            assert pulled(snapshots, 2) == 2
+            assert mode_of_busybox(snapshots) == 0o575
+        snapshots._in_place.prove_soon()  # type: ignore[union-attr]
+        wait_until(lambda: "a layer that is read in place is wrong" in caplog.text)
+        assert "has a tar with other headers than those in the store" in caplog.text
+        for number in (0, 1):
+            assert repr(found(snapshots, number).key) in caplog.text
+            with pytest.raises(LayerDamagedError, match="its tar in a store is wrong"):
+                snapshots.prepare(f"default/{number}/container", found(snapshots, number).key, {})
+
+
+@pytest.mark.parametrize("content", [None, b"damaged"])
+def test_without_headers_beside_the_image_they_are_read_from_the_tar(
+    content: bytes | None, folder: Path, shared: SharedLayers, caplog: pytest.LogCaptureFixture
+) -> None:
+    headers_file(shared, 0).unlink()
+    if content:
+        headers_file(shared, 0).write_bytes(content)
+    with node(folder, shared) as snapshots:
+        assert pulled(snapshots, 1) == 1
+        assert [one.headers for one in in_place(snapshots)] == [""]
+        assert mode_of_busybox(snapshots) == 0o755
+        wait_until(lambda: all(one.is_proved for one in in_place(snapshots)))
+    assert ("is not used" in caplog.text) == bool(content)
+
+
+def test_forged_headers_that_no_image_holds_are_no_layer_in_place(
+    folder: Path, shared: SharedLayers
+) -> None:
+    tar = LAYERS[0]
+    forged = headers_of(io.BytesIO(tar), len(tar))
+    assert forged
+    headers_file(shared, 0).write_bytes(compressed(forged.replace(b"0000755", b"0000777")))
+    with node(folder, shared) as snapshots:
+        assert pulled(snapshots, 1) == 1  # it is fetched
+        assert in_place(snapshots) == []
+        assert mode_of_busybox(snapshots) == 0o755
 
 
 def test_the_next_process_finds_its_layers_and_proves_the_rest(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Mapping
 from contextlib import closing
@@ -16,6 +17,7 @@ from graphdriver.conformance.plugin import tars
 from graphdriver.driver import IDMap
 from graphdriver.errors import BadArchiveError, BrokenStreamError
 from graphdriver.layer.erofs.record import Kind
+from graphdriver.layer.erofs.tar_headers import compressed, headers_of
 from graphdriver.shared.keys import chained_key, layer_key, link_key
 from graphdriver.shared.layers import SharedLayers
 from tests.support.shared_store import links_of, store_with
@@ -27,6 +29,8 @@ ABOVE = tars.tar(tars.file(b"a/c", b"above"))
 FIRST, SECOND = links_of([BELOW, ABOVE])
 IMAGE = f"{layer_key(FIRST.diff_id)}.erofs"
 RECORD = f"{layer_key(FIRST.diff_id)}.json"
+HEADERS = f"{layer_key(FIRST.diff_id)}.headers"
+CHAINED_HEADERS = f"{chained_key(SECOND.chain_id)}.headers"
 
 
 @pytest.fixture
@@ -139,6 +143,60 @@ def test_an_image_of_another_chain_is_found(shared: SharedLayers) -> None:
     assert "its record names" in damaged(shared)[f"{chained}.erofs"]
     Path(shared.store.address, link_key(SECOND.chain_id)).unlink()
     assert "no link" in damaged(shared)[f"{chained}.erofs"]
+
+
+def headers_of_first(shared: SharedLayers) -> bytes:
+    found = shared.find(FIRST)
+    assert found
+    return shared.headers(found)
+
+
+def test_the_headers_of_each_tar_are_beside_its_image(shared: SharedLayers) -> None:
+    kept = {one.key for one in shared.store.stored() if one.key.endswith(".headers")}
+    assert kept == {HEADERS, CHAINED_HEADERS}
+    assert headers_of_first(shared) == headers_of(io.BytesIO(BELOW), len(BELOW))
+
+
+def test_headers_that_are_missing_or_damaged_are_not_used(
+    shared: SharedLayers, caplog: pytest.LogCaptureFixture
+) -> None:
+    flip(shared, HEADERS, 30)
+    assert headers_of_first(shared) == b""
+    assert f"{HEADERS} is not used" in caplog.text
+    Path(shared.store.address, HEADERS).unlink()
+    assert headers_of_first(shared) == b""
+    assert damaged(shared) == {}  # a store that older versions have filled has none
+
+
+def test_headers_that_are_too_long_are_not_used(
+    shared: SharedLayers, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open(Path(shared.store.address, HEADERS), "wb") as file:
+        file.truncate((64 << 20) + 1)
+    assert headers_of_first(shared) == b""
+    assert f"{HEADERS} is not used: it has more than" in caplog.text
+
+
+@pytest.mark.parametrize("key", [HEADERS, CHAINED_HEADERS])
+def test_headers_of_another_tar_are_found_by_a_check(key: str, shared: SharedLayers) -> None:
+    tar = BELOW if key == HEADERS else ABOVE
+    forged = tar.replace(b"0000644", b"0000446")  # the header's checksum is the same
+    headers = headers_of(io.BytesIO(forged), len(tar))
+    assert headers
+    assert headers != headers_of(io.BytesIO(tar), len(tar))
+    Path(shared.store.address, key).write_bytes(compressed(headers))
+    (problem,) = damaged(shared).values()
+    assert problem == "its headers are not those of its tar"
+    flip(shared, key, 0)
+    (problem,) = damaged(shared).values()
+    assert "its headers are damaged" in problem
+
+
+def test_headers_are_used_as_long_as_their_image(shared: SharedLayers) -> None:
+    os.utime(Path(shared.store.address, HEADERS), (0, 0))
+    assert list(shared.unused(3600)) == []
+    os.utime(Path(shared.store.address, IMAGE), (0, 0))
+    assert {one.key for one in shared.unused(3600)} == {IMAGE, HEADERS}
 
 
 def test_what_nobody_has_used_is_found(shared: SharedLayers) -> None:

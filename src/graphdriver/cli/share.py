@@ -237,7 +237,7 @@ def _ls(arguments: argparse.Namespace, shared: SharedLayers) -> int:
 
 def _verify(arguments: argparse.Namespace, shared: SharedLayers) -> int:
     from graphdriver.cli import screen
-    from graphdriver.shared.layers import IMAGE, RECORD
+    from graphdriver.shared.layers import HEADERS, IMAGE, RECORD
     from graphdriver.shared.store import NotStoredError
 
     images = [one for one in shared.store.stored() if one.key.endswith(IMAGE)]
@@ -252,7 +252,8 @@ def _verify(arguments: argparse.Namespace, shared: SharedLayers) -> int:
     if arguments.remove:
         for key in wrong:
             if shared.remove(key):
-                shared.store.remove(f"{key.removesuffix(IMAGE)}{RECORD}")
+                for beside in (RECORD, HEADERS):
+                    shared.store.remove(f"{key.removesuffix(IMAGE)}{beside}")
             else:
                 kept.append(key)
     if arguments.json:

@@ -22,7 +22,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar, cast
 
 from graphdriver.containerd.filling import Filler
@@ -193,16 +193,20 @@ class SharedSnapshots(Snapshots):
         Raises:
             TimeoutError: the store does not answer: then it would not for fetching either.
         """
+        address = self._shared.store.address
 
-        def image() -> SharedImage | None:
+        def leased() -> tuple[FoundLayer, SharedImage] | None:
             found = wanted.find()
-            return in_place.image(found) if found else None
+            return (found, in_place.image(found)) if found else None
 
         try:
-            found = _answer_within(self._wait, image, self._shared.store.address)
-            if found is None:
+            answer = _answer_within(self._wait, leased, address)
+            if answer is None:
                 return False
-            fill = functools.partial(self._fill_in_place, driver=in_place.driver, image=found)
+            layer, image = answer
+            headers = _answer_within(STALLED, lambda: self._shared.headers(layer), address)
+            image = replace(image, headers=headers)
+            fill = functools.partial(self._fill_in_place, driver=in_place.driver, image=image)
             self._make_shared(key, parent, labels, fill)
         except TimeoutError:
             raise

@@ -14,7 +14,8 @@ named by its chain ID. Objects are never changed. What was interrupted left none
 **What is believed.** Nothing that a store says. The SHA-256 of a layer's tar must be the diff ID, and
 the chain ID must be the SHA-256 of the chain ID below, a space, and the diff ID (OCI image-spec,
 "Layer ChainID"). The index is not used: it is made again here. So a store that lies, or that somebody
-else writes to, costs time, and shows nobody another layer.
+else writes to, costs time, and shows nobody another layer. Layers in place are the exception
+(`in_place`): the tar's headers and data are believed until all of the tar was read.
 
 - `keys`: the names of objects, and links.
 - `store`: what a store can do.

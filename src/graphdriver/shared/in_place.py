@@ -2,11 +2,12 @@
 
 The index of such a layer is made here and its data are the store's, read each time. So the site must
 trust the store. Still each tar is read once to its end, in the background: bytes that do not have the
-layer's SHA-256 end its use.
+layer's SHA-256 end its use, and so do other headers than those that its index was made from.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import secrets
 import socket
@@ -16,12 +17,14 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Final
 
+from graphdriver.driver import ReadStream
 from graphdriver.errors import GraphDriverError, NotReadyError, UnsupportedError
 from graphdriver.files.small_files import read_text, write_whole
 from graphdriver.in_place import ReadsInPlace, SharedImage, TarInPlace
 from graphdriver.layer.erofs.index import HEAD
 from graphdriver.layer.erofs.record import Kind, parse
 from graphdriver.layer.erofs.stored_tar import PieceSums
+from graphdriver.layer.erofs.tar_headers import headers_of
 from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.keys import Link
 from graphdriver.shared.layers import IMAGE, FoundLayer, SharedLayers
@@ -172,18 +175,36 @@ class InPlace:
         """Read a tar to its end; return what is wrong with it, or ``""``."""
         record = parse(one.image.record)
         link = Link("", f"sha256:{record.sha256.hex()}")
-        sums = PieceSums()
         layer = FoundLayer(link, one.image.name.removesuffix(IMAGE), record)
         try:
             with closing(shared.tar(layer)) as tar:
-                while (piece := tar.read(_PIECE)) and not self._is_closed:
-                    sums.add(piece)
+                proof = _Proof(tar, lambda: self._is_closed)
+                headers = headers_of(proof, record.tar_size) if one.headers else None
+                while proof.read(_PIECE):
+                    pass
         except GraphDriverError as error:
             return error.problem
+        named = f"{self._store}: {one.image.name}"
+        if one.headers != (hashlib.sha256(headers).hexdigest() if headers else ""):
+            return f"{named} has a tar with other headers than those in the store"
         # Else a diff of the layer would fail, whose pieces are checked by these.
-        if sums.sums() != record.pieces:
-            return f"{self._store}: {one.image.name} has not the checksums of its record"
+        if proof.sums.sums() != record.pieces:
+            return f"{named} has not the checksums of its record"
         return ""
+
+
+class _Proof:
+    """A tar that is read to its end, or until this process ends, and its checksums."""
+
+    def __init__(self, tar: ReadStream, is_over: Callable[[], bool]) -> None:
+        self._tar = tar
+        self._is_over = is_over
+        self.sums = PieceSums()
+
+    def read(self, n: int, /) -> bytes:
+        piece = b"" if self._is_over() else self._tar.read(n)
+        self.sums.add(piece)
+        return piece
 
 
 def _name_in(path: str) -> str:

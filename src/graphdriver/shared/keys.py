@@ -2,9 +2,11 @@
 
 ::
 
-    sha256/ab/abcd….erofs, .json             image and record of a diff ID
-    chained/sha256/ab/abcd….erofs, .json     those of a chain ID: the index depends on the layers below
+    sha256/ab/abcd….erofs, .json, .headers   image and record of a diff ID, and the headers of its tar
+    chained/sha256/ab/abcd….erofs, …         those of a chain ID: the index depends on the layers below
     chains/sha256/ab/abcd….json              the link of a chain ID
+
+Only a directory has the headers: they are for nodes that read images in place.
 
 The first form is that of the directories in ``layer_content_caches`` of containerd's own EROFS
 snapshotter, from containerd 2.4 on.
@@ -51,7 +53,7 @@ def link_key(chain_id: str) -> str:
 def digest_of(key: str) -> str:
     """Return the digest that a key names; ``""`` if it is none of ours."""
     found = re.fullmatch(
-        rf"(?:{CHAINS}|{CHAINED})?sha256/([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})(?:\.v\d+)?\.(?:erofs|json)",
+        rf"(?:{CHAINS}|{CHAINED})?sha256/([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})(?:\.v\d+)?\.(?:erofs|json|headers)",
         key,
     )
     return f"sha256:{found[2]}" if found else ""

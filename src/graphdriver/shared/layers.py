@@ -21,6 +21,10 @@ from graphdriver.driver import ClosableStream, ReadStream
 from graphdriver.errors import BadArchiveError, BrokenStreamError, GraphDriverError
 from graphdriver.layer.erofs.record import LIMIT, Kind, Record, parse
 from graphdriver.layer.erofs.store import NotHeldError, store_layer
+from graphdriver.layer.erofs.stored_tar import StoredHeaders
+from graphdriver.layer.erofs.tar_headers import LIMIT as HEADERS_LIMIT
+from graphdriver.layer.erofs.tar_headers import compressed, headers_of, inflated
+from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.keys import (
     CHAINED,
     LINK_LIMIT,
@@ -36,6 +40,7 @@ from graphdriver.shared.store import NotStoredError, Store, Stored
 
 IMAGE: Final = ".erofs"
 RECORD: Final = ".json"
+HEADERS: Final = ".headers"
 
 _PIECE: Final = 1 << 20
 
@@ -91,9 +96,19 @@ class SharedLayers:
         key = chained_key(link.chain_id) if record.facts else layer_key(link.diff_id)
         # In this order: what a link leads to is there, and an image has its record.
         is_new = self.store.put(f"{key}{RECORD}", io.BytesIO(record.text().encode()))
+        if isinstance(self.store, DirectoryStore):  # nobody can read others in place
+            self._put_headers(f"{key}{HEADERS}", image, record)
         is_new |= self.store.put(f"{key}{IMAGE}", _File(image))
         self.store.put(link_key(link.chain_id), io.BytesIO(link.text().encode()))
         return is_new
+
+    def _put_headers(self, key: str, image: int, record: Record) -> None:
+        try:
+            self.store.size(key)
+        except NotStoredError:
+            headers = _headers_in(image, record)
+            if headers:
+                self.store.put(key, io.BytesIO(compressed(headers)))
 
     def link_of(self, chain_id: str) -> Link | None:
         """Return the link of a chain ID; None, and a line in the log, if what the store says is wrong.
@@ -145,6 +160,23 @@ class SharedLayers:
         """Return an image's record, as the store says it; `ValueError` if it is damaged."""
         return parse(_whole(self.store, f"{key}{RECORD}", LIMIT).decode())
 
+    def headers(self, layer: FoundLayer) -> bytes:
+        """Return the headers of a layer's tar, as the store says them; ``b""`` if it does not.
+
+        Raises:
+            OSError: the store does not answer.
+        """
+        key = f"{layer.key}{HEADERS}"
+        try:
+            return inflated(_whole(self.store, key, HEADERS_LIMIT), layer.record.tar_size)
+        except NotStoredError:
+            _log.info(
+                "%s: there is no %s: the headers are read from the tar", self.store.address, key
+            )
+        except (ValueError, BadArchiveError) as error:
+            _log.warning("%s: %s is not used: %s", self.store.address, key, error)
+        return b""
+
     def tar(self, layer: FoundLayer) -> ClosableStream:
         """Return a layer's tar.
 
@@ -162,7 +194,8 @@ class SharedLayers:
     def wrong(self, stored: Stored) -> str | None:
         """Return what is wrong with an image, or None: its tar is read, and its index is made again.
 
-        An index that depends on the layers below is not compared: these are not known here.
+        An index that depends on the layers below is not compared: these are not known here. The tar's
+        headers in the store are compared.
 
         Args:
             stored: an object whose key ends in `IMAGE`.
@@ -194,11 +227,9 @@ class SharedLayers:
             with closing(self.tar(layer)) as tar:
                 if not record.facts:
                     return self._difference(stored, record, tar)
-                while tar.read(_PIECE):
-                    pass
+                return self._wrong_headers(key, record, headers_of(tar, record.tar_size))
         except GraphDriverError as error:
             return str(error)
-        return None
 
     def _difference(self, stored: Stored, record: Record, tar: ReadStream) -> str | None:
         with tempfile.TemporaryFile() as again:
@@ -208,7 +239,22 @@ class SharedLayers:
                 return f"no image can hold it: {error}"
             if made != record:
                 return "its record is not that of its tar"
-            return self._first_difference(stored, again.fileno())
+            if problem := self._first_difference(stored, again.fileno()):
+                return problem
+            headers = _headers_in(again.fileno(), record)
+            return self._wrong_headers(stored.key.removesuffix(IMAGE), record, headers)
+
+    def _wrong_headers(self, key: str, record: Record, headers: bytes | None) -> str | None:
+        """Return what is wrong with the headers in the store, given those of the tar."""
+        try:
+            found = _whole(self.store, f"{key}{HEADERS}", HEADERS_LIMIT)
+            if inflated(found, record.tar_size) != headers:
+                return "its headers are not those of its tar"
+        except NotStoredError:
+            pass
+        except ValueError as error:
+            return f"its headers are damaged: {error}"
+        return None
 
     def _first_difference(self, stored: Stored, fd: int) -> str | None:
         at = 0
@@ -229,9 +275,13 @@ class SharedLayers:
         """
         found = list(self.store.stored())
         held = {image.removesuffix(IMAGE) for image in leased(found)}
+        ages = {one.key: one.unused for one in found}
         for one in found:
             least = max(seconds, GRACE) if is_lease(one.key) else seconds
-            if one.unused >= least and one.key.removesuffix(IMAGE).removesuffix(RECORD) not in held:
+            key = one.key.removesuffix(IMAGE).removesuffix(RECORD).removesuffix(HEADERS)
+            # Who fetches an image does not read the headers, and others may need them.
+            image = f"{key}{IMAGE}" if one.key.endswith(HEADERS) else one.key
+            if min(one.unused, ages.get(image, one.unused)) >= least and key not in held:
                 yield one
 
     def remove(self, key: str) -> bool:
@@ -282,6 +332,11 @@ class _Tar:
 
     def close(self) -> None:
         self._stream.close()
+
+
+def _headers_in(image: int, record: Record) -> bytes | None:
+    """Return the headers of the tar in an image; None if they are too long."""
+    return headers_of(StoredHeaders(image, record.tar_offset, record.tar_size), record.tar_size)
 
 
 def _no_layers() -> contextlib.AbstractContextManager[Sequence[int]]:

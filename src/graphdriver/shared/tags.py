@@ -16,7 +16,7 @@ import re
 from typing import Final
 
 from graphdriver.shared.keys import digest_of
-from graphdriver.shared.layers import IMAGE, RECORD
+from graphdriver.shared.layers import HEADERS, IMAGE, RECORD
 
 _KEY: Final = re.compile(r"((?:[a-z]+/)?)sha256/[0-9a-f]{2}/(.+)")
 _TAG: Final = re.compile(r"((?:[a-z]+-)?)sha256-(([0-9a-f]{2}).+)")
@@ -39,6 +39,6 @@ def key_of(tag: str) -> str:
     found = _TAG.fullmatch(tag)
     if not found:
         return ""
-    ending = "" if tag.endswith(RECORD) else IMAGE
+    ending = "" if tag.endswith((RECORD, HEADERS)) else IMAGE
     key = f"{found[1].replace('-', '/')}sha256/{found[3]}/{found[2]}{ending}"
     return key if digest_of(key) else ""

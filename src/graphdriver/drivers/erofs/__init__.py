@@ -29,9 +29,10 @@ directory, the layer is exactly the tar that was applied.
     and the tar is a device of the image. Made by ApplyDiff; lost, or of another length: the layer is
     lost, and only Remove works.
 ``ID/layer.place``
-    The tar is in a store (`graphdriver.in_place`), and this says in which one, and whether its bytes
-    were proved or found to be wrong. ``layer.erofs`` is then the index alone, and the store's image is
-    its device; or it still holds the tar, if a kill came between the two. Made before ``layer.json``.
+    The tar is in a store (`graphdriver.in_place`), and this says in which one, whether its bytes
+    were proved or found to be wrong, and from which headers the index was made. ``layer.erofs`` is
+    then the index alone, and the store's image is its device; or it still holds the tar, if a kill
+    came between the two. Made before ``layer.json``.
 ``ID/layer.json``
     The record (`graphdriver.layer.erofs.record`): where the tar is in the file, its checksums, what
     the image was made with. Made by ApplyDiff, last, by a rename. Damaged, or missing though

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import errno
 import functools
+import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -248,12 +249,14 @@ class AppliedParts:
         below: OpenBelow,
     ) -> int:
         """Make the tree that a tar in a store shows; see `graphdriver.in_place.ReadsInPlace`."""
-        place = Place(image.directory, image.name)
+        headers = hashlib.sha256(image.headers).hexdigest() if image.headers else ""
+        place = Place(image.directory, image.name, headers=headers)
         wanted = dataclasses.replace(
             _record_of(image), uid_maps=tuple(uid_maps), gid_maps=tuple(gid_maps)
         )
         os.mkdir(self._layout.path(id, APPLIED), 0o755)
-        record = self._index(self._layout.path(id, IMAGE), place, wanted, below)
+        path = self._layout.path(id, IMAGE)
+        record = self._index(path, place, wanted, below, image.headers)
         self._layout.write_place(id, place)
         self._write_record(id, record)
         return record.size
@@ -283,7 +286,9 @@ class AppliedParts:
                 os.unlink(fresh)
             raise
 
-    def _index(self, path: str, place: Place, record: Record, below: OpenBelow) -> Record:
+    def _index(
+        self, path: str, place: Place, record: Record, below: OpenBelow, headers: bytes = b""
+    ) -> Record:
         """Write a new index for a tar in a store; return its record."""
         with contextlib.ExitStack() as held:
             try:
@@ -294,7 +299,7 @@ class AppliedParts:
             fd = os.open(path, _NEW, 0o600)
             held.callback(os.close, fd)
             try:
-                made = index_beside(record, fd, below=below, image_fd=image)
+                made = index_beside(record, fd, below=below, image_fd=image, headers=headers)
             except NotHeldError as error:
                 raise UnsupportedError(f"the tar cannot be read in place: {error}") from error
             os.fsync(fd)
@@ -306,7 +311,7 @@ class AppliedParts:
         if place is None:
             return None
         image = SharedImage(place.directory, place.name, self.record(id).text())
-        return TarInPlace(id, image, place.is_proved, place.wrong)
+        return TarInPlace(id, image, place.is_proved, place.wrong, place.headers)
 
     def judge_tar(self, id: str, wrong: str) -> None:
         """Note what is known of a layer's tar; see `graphdriver.in_place.ReadsInPlace`."""

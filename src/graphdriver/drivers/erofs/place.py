@@ -21,13 +21,14 @@ class Place:
     Attributes:
         directory: the store: an absolute path.
         name: the path below it of the image with the tar.
-        is_proved: as for `graphdriver.in_place.TarInPlace`; likewise ``wrong``.
+        is_proved: as for `graphdriver.in_place.TarInPlace`; likewise ``wrong`` and ``headers``.
     """
 
     directory: str
     name: str
     is_proved: bool = False
     wrong: str = ""
+    headers: str = ""
 
     def open(self) -> int:
         """Open the image for reading; the caller closes the descriptor.
@@ -84,7 +85,8 @@ def parse(text: str) -> Place:
             "name": str(name),
             "is_proved": bool(is_proved),
             "wrong": str(wrong),
+            "headers": str(headers),
         } if len(members) == len(Place.__slots__) and os.path.isabs(directory):
-            return Place(directory, name, is_proved, wrong)
+            return Place(directory, name, is_proved, wrong, headers)
         case _:
             raise ValueError("it is not a place of a tar")

@@ -68,4 +68,5 @@ a device 1 TiB. A layer over a limit is refused (`UnsupportedError`), and unpack
 - `record`: the record beside an image.
 - `whole`: a quick check of a layer's file.
 - `stored_tar`: the checksums of a stored tar, and a stream that checks it while it is read back.
+- `tar_headers`: the headers of a tar apart from it, for nodes that reach the tar over a network.
 """

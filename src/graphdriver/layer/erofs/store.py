@@ -20,7 +20,9 @@ from graphdriver.layer.erofs.index import HEAD, Place, copied_start, write_index
 from graphdriver.layer.erofs.record import Kind, Record, image_uuid
 from graphdriver.layer.erofs.stored_tar import StoredHeaders, StoredTar, TarSums
 from graphdriver.layer.erofs.storing_stream import StoringStream
+from graphdriver.layer.erofs.tar_headers import KeptHeaders
 from graphdriver.layer.tar.reader import TarReader
+from graphdriver.layer.tar.stream import SkippableStream
 from graphdriver.layer.write.refusals import Losses
 from graphdriver.linux.resources import error_text
 
@@ -113,7 +115,9 @@ def index_again(
         ) from error
 
 
-def index_beside(record: Record, file_fd: int, *, below: OpenBelow, image_fd: int) -> Record:
+def index_beside(
+    record: Record, file_fd: int, *, below: OpenBelow, image_fd: int, headers: bytes = b""
+) -> Record:
     """Write the index alone of a tar that is in another image; of the tar, read the headers only.
 
     So the record's checksums are taken as they are. Whoever needs to know that the tar has them reads
@@ -124,6 +128,8 @@ def index_beside(record: Record, file_fd: int, *, below: OpenBelow, image_fd: in
         file_fd: an empty file for the index, open for reading and writing; borrowed.
         below: opens the layers below; as for `store_layer`.
         image_fd: the other image; only read; borrowed.
+        headers: those of the tar (`graphdriver.layer.erofs.tar_headers`), which are believed; ``b""``:
+            they are read from the other image.
 
     Returns:
         The record of the index, which says where the tar is in the other image.
@@ -135,9 +141,8 @@ def index_beside(record: Record, file_fd: int, *, below: OpenBelow, image_fd: in
     """
     tar = _TarFile(Place.BEHIND_HEAD, image_fd)
     try:
-        return _store(
-            _stored_headers(record, tar), file_fd, tar, record.uid_maps, record.gid_maps, below
-        )
+        stream = _stored_headers(record, tar, headers)
+        return _store(stream, file_fd, tar, record.uid_maps, record.gid_maps, below)
     except OSError as error:
         raise GraphDriverError(
             f"the layer's index cannot be made: {error_text(error, file_fd)}"
@@ -244,7 +249,7 @@ def _own_file(fd: int) -> _TarFile:
 class _StoredHeaders:
     """The headers of a stored tar, in the place of a tar that is stored while it is read."""
 
-    def __init__(self, stream: StoredHeaders, sums: TarSums) -> None:
+    def __init__(self, stream: SkippableStream, sums: TarSums) -> None:
         self.read = stream.read
         self.skip = stream.skip
         self._sums = sums
@@ -254,9 +259,10 @@ class _StoredHeaders:
         return self._sums
 
 
-def _stored_headers(record: Record, tar: _TarFile) -> _StoredHeaders:
+def _stored_headers(record: Record, tar: _TarFile, headers: bytes = b"") -> _StoredHeaders:
     sums = TarSums(record.tar_size, record.sha256, record.pieces)
-    return _StoredHeaders(StoredHeaders(tar.fd, tar.start, record.tar_size), sums)
+    stored = StoredHeaders(tar.fd, tar.start, record.tar_size)
+    return _StoredHeaders(KeptHeaders(headers, stored) if headers else stored, sums)
 
 
 class _DelayedLosses(Losses):

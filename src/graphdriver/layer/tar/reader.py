@@ -72,6 +72,11 @@ class TarReader:
         """Where in the tar the rest of the current entry's data begins, in bytes."""
         return self._stream.tell()
 
+    @property
+    def data_end(self) -> int:
+        """Where in the tar the current entry's data end, in bytes."""
+        return self._data_end
+
     def data(self, n: int | None = None) -> Iterator[memoryview]:
         """Yield the next ``n`` bytes of the current entry's data as they arrive; None: all the rest.
 
