@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -52,6 +53,9 @@ class Differ:
         self._snapshots = snapshots
         self._content = content
         self._filler = Filler(snapshots.served)
+        # Python runs one thread at a time: two layers that are unpacked in turns take longer than one
+        # after the other (benchmarks/parallel.py). What waits here is inflated ahead meanwhile.
+        self._filling = threading.Lock()
 
     def apply(self, blob: Descriptor, mounts: Sequence[Mount], caller: Caller) -> Descriptor:
         """Fill an active snapshot with a layer.
@@ -87,7 +91,7 @@ class Differ:
                 # The digest of a plain blob is that of its tar, unless it is of another algorithm.
                 is_tars = not compression and blob.digest.startswith("sha256:")
                 tar = content if is_tars else Digested(decompressed(content, compression))
-                with ReadAhead(tar) as body:
+                with ReadAhead(tar) as body, self._filling:
                     self._filler.fill(layer, parent, body, link)
         return Descriptor(TAR, tar.digest, tar.size)
 
