@@ -12,6 +12,7 @@ import pytest
 
 from graphdriver import Client
 from tests.drivers.booted import SERVICE, Booted, booted
+from tests.support.traces import forget, socket_in
 from tests.support.waiting import wait_until
 
 PROGRAM = "fuse-overlayfs"
@@ -21,14 +22,22 @@ PROGRAM = "fuse-overlayfs"
 def directory() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(dir="/dev/shm", prefix="gd-"))
     yield path
+    forget(socket_in(path))
     shutil.rmtree(path)
 
 
 @pytest.fixture
 def machine(directory: Path) -> Iterator[Booted]:
-    serve = [sys.executable, "-m", "graphdriver", "serve", PROGRAM, f"--socket={directory}/s"]
+    serve = [
+        sys.executable,
+        "-m",
+        "graphdriver",
+        "serve",
+        PROGRAM,
+        f"--socket={socket_in(directory)}",
+    ]
     with booted(directory, serve) as machine:
-        wait_until((directory / "s").exists)
+        wait_until(Path(socket_in(directory)).exists)
         yield machine
 
 
@@ -37,7 +46,7 @@ def test_helpers_are_in_scopes_of_their_own_and_outlive_the_plugins_service(
     machine: Booted, directory: Path
 ) -> None:
     home = directory / "home"
-    with Client(str(directory / "s")) as client:
+    with Client(socket_in(directory)) as client:
         client.init(str(home), [], [], [])
         client.create("lower", "", "", {})
         client.create_read_write("upper", "lower", "", {})
@@ -50,8 +59,8 @@ def test_helpers_are_in_scopes_of_their_own_and_outlive_the_plugins_service(
     assert (mounted / "file").read_text() == "written"
 
     machine.systemctl("start", SERVICE)
-    wait_until((directory / "s").exists)
-    with Client(str(directory / "s")) as client:
+    wait_until(Path(socket_in(directory)).exists)
+    with Client(socket_in(directory)) as client:
         client.put("upper")
         assert not (mounted / "file").exists()
         wait_until(lambda: PROGRAM not in machine.groups())
