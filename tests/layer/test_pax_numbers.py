@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
-import tarfile
+import subprocess
 
 import pytest
 from hypothesis import example, given
@@ -39,8 +39,8 @@ def test_the_length_of_a_record_may_have_leading_zeros(layer: Layer) -> None:
     padded = b"%032d" % (32 + len(text)) + text
     header = tars.header(b"x", b"x", size=len(padded))
     data = header + padded + bytes(-len(padded) % 512) + tars.file(b"short") + bytes(1024)
-    with tarfile.open(fileobj=io.BytesIO(data)) as other:
-        assert other.getnames() == ["long"]
+    listed = subprocess.run(["tar", "-t"], input=data, check=True, stdout=subprocess.PIPE)
+    assert listed.stdout == b"long\n"  # Python's tarfile refuses it from 3.13 on
     layer.unpack(data)
     assert layer.names() == [b"long"]
 
