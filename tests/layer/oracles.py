@@ -116,7 +116,7 @@ def bsdtar(data: bytes) -> Read:
         source.write(data)
         source.seek(0)
         with subprocess.Popen(
-            ["bsdtar", "-cf", "-", "--format=pax", "@-"],
+            ["bsdtar", "-cf", "-", "-P", "--format=pax", "@-"],
             stdin=source,
             stdout=subprocess.PIPE,
             stderr=errors,
