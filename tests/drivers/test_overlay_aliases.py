@@ -74,7 +74,8 @@ def test_what_is_mounted_in_one_place_does_not_appear_in_the_other(
     (home / "folder").mkdir()
     subprocess.run(["mount", "--bind", home, home], check=True)
     try:
-        subprocess.run(["mount", "--make-shared", home], check=True)
+        # First private: it would be a peer of what it was made of, if that is shared.
+        subprocess.run(["mount", "--make-private", "--make-shared", home], check=True)
         shown.mount()
         for one in (str(home), shown.path):
             subprocess.run(["mount", "-t", "tmpfs", "none", f"{one}/folder"], check=True)
