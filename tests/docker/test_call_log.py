@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -43,8 +43,11 @@ def facts(line: logging.LogRecord) -> tuple[object, ...]:
     return found["call"], found.get("layer"), found.get("parent"), found.get("status")
 
 
-def watchers() -> int:
-    return sum(one.name == "slow calls" for one in threading.enumerate())
+@pytest.fixture
+def watchers() -> Callable[[], int]:
+    """Count the threads that look for slow calls, but for those of other tests in this process."""
+    others = {*threading.enumerate()}
+    return lambda: sum(one.name == "slow calls" for one in {*threading.enumerate()} - others)
 
 
 # --- slow calls -----------------------------------------------------------------------------------
@@ -94,7 +97,9 @@ def test_a_call_that_waits_for_its_caller_or_for_another_is_a_slow_one_too(
         one.close()
 
 
-def test_many_slow_calls_are_watched_by_one_thread(impatient: Plugin, lines: Lines) -> None:
+def test_many_slow_calls_are_watched_by_one_thread(
+    watchers: Callable[[], int], impatient: Plugin, lines: Lines
+) -> None:
     impatient.box.pause.clear()
     names = [f"a{number}" for number in range(20)]
     callers = [impatient.wire() for _ in names]
@@ -116,7 +121,9 @@ def test_a_quick_call_is_never_warned_of(impatient: Plugin, lines: Lines) -> Non
     assert {line.levelno for line in lines} == {logging.DEBUG}
 
 
-def test_a_slow_call_after_a_long_rest_is_warned_of(impatient: Plugin, lines: Lines) -> None:
+def test_a_slow_call_after_a_long_rest_is_warned_of(
+    watchers: Callable[[], int], impatient: Plugin, lines: Lines
+) -> None:
     with impatient.wire() as daemon:
         for _ in range(3):
             daemon.ask(wire.call("Exists", ID="a"))
@@ -129,7 +136,9 @@ def test_a_slow_call_after_a_long_rest_is_warned_of(impatient: Plugin, lines: Li
     assert watchers() == 1
 
 
-def test_the_thread_is_there_from_the_first_call_to_the_end(plugin: Plugin) -> None:
+def test_the_thread_is_there_from_the_first_call_to_the_end(
+    watchers: Callable[[], int], plugin: Plugin
+) -> None:
     assert watchers() == 0
     with plugin.client() as client:
         client.activate()
@@ -151,6 +160,13 @@ def test_a_call_that_finds_no_thread_for_its_watch_is_served(
     log.begin("Get").done(200)
     assert log.running() == []
     log.close()
+
+
+def test_a_call_that_comes_after_the_end_starts_no_thread(watchers: Callable[[], int]) -> None:
+    log = CallLog()
+    log.close()
+    log.begin("Get").done(200)
+    assert watchers() == 0
 
 
 # --- a line for each, at its end ------------------------------------------------------------------

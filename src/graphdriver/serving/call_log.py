@@ -94,8 +94,8 @@ class CallLog:
         """Stop looking for slow calls. May be repeated."""
         with self._guard:
             watcher, self._watcher = self._watcher, None
+            self._closed.set()  # also if there is none: a call that is still on its way starts none
         if watcher:
-            self._closed.set()
             self._busy.set()
             watcher.join()
 
