@@ -14,7 +14,7 @@ import pytest
 
 from graphdriver.conformance.plugin import tars
 from graphdriver.layer.erofs import tar_headers
-from graphdriver.layer.erofs.store import NotHeldError, index_beside, store_layer
+from graphdriver.layer.erofs.store import index_beside, store_layer
 from graphdriver.layer.erofs.stored_tar import StoredHeaders
 from graphdriver.layer.erofs.tar_headers import KeptHeaders, compressed, headers_of, inflated
 from graphdriver.layer.tar.reader import TarReader
@@ -29,6 +29,8 @@ TAR = tars.tar(
 )
 SMALL = tars.tar(tars.directory(b"./"), tars.file(b"a", b"z" * 5000), tars.file(b"b", b"z" * 513))
 TARS = {**honest(), "many": TAR, "few": SMALL, "junk behind": TAR + b"\1" * 5000}
+UNPACKED = ("gnu", "names that are not UTF-8")
+"""Those that no image holds, for a time and for an entry in a file: layers of them are unpacked."""
 
 
 class Portions:
@@ -85,7 +87,7 @@ def nothing_below() -> Iterator[Sequence[int]]:
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("name", TARS)
+@pytest.mark.parametrize("name", [name for name in TARS if name not in UNPACKED])
 def test_an_index_made_from_them_is_that_of_the_tar(name: str, tmp_path: Path) -> None:
     tar = TARS[name]
     with (
@@ -93,10 +95,7 @@ def test_an_index_made_from_them_is_that_of_the_tar(name: str, tmp_path: Path) -
         open(tmp_path / "one", "w+b") as one,
         open(tmp_path / "other", "w+b") as other,
     ):
-        try:
-            record = store_layer(io.BytesIO(tar), image.fileno(), below=nothing_below)
-        except NotHeldError:
-            pytest.skip("no image holds it")
+        record = store_layer(io.BytesIO(tar), image.fileno(), below=nothing_below)
         headers = headers_of(io.BytesIO(tar), len(tar))
         assert headers
         made = [
