@@ -94,7 +94,7 @@ class CallLog:
         """Stop looking for slow calls. May be repeated."""
         with self._guard:
             watcher, self._watcher = self._watcher, None
-            self._closed.set()  # also if there is none: a call that is still on its way starts none
+            self._closed.set()  # even without a thread: a call still on its way must start none
         if watcher:
             self._busy.set()
             watcher.join()

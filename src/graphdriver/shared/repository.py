@@ -89,7 +89,7 @@ class Repository:
             _expect(answer, 201)
 
     def remove_manifest(self, manifest: bytes) -> None:
-        """Remove a manifest, and its tags; succeed if there is none."""
+        """Remove a manifest, and its tags; succeed if it does not exist."""
         digest = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
         with self._ask("DELETE", f"manifests/{digest}") as answer:
             if answer.status == 405:

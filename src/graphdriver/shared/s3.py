@@ -1,6 +1,6 @@
 """A store in a bucket of S3, or of what speaks its protocol: Ceph RGW, SeaweedFS, the clouds.
 
-An object of one part is put there only if there is none: the server decides between two writers. S3
+An object of one part is put there only if none exists: the server decides between two writers. S3
 cannot promise that for an object of more parts on all servers: a longer one is looked for first, and
 replaces an equal one at most. Either appears whole, or not at all.
 

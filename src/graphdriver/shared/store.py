@@ -76,7 +76,7 @@ class Store(Protocol):
         ...
 
     def remove(self, key: str) -> None:
-        """Remove an object; succeed if there is none."""
+        """Remove an object; succeed if it does not exist."""
         ...
 
     def close(self) -> None:
