@@ -27,11 +27,11 @@ from graphdriver.layer.erofs.tar_headers import compressed, headers_of
 from graphdriver.shared import in_place as node_of_a_store
 from graphdriver.shared import leases
 from graphdriver.shared.directory import DirectoryStore
-from graphdriver.shared.keys import chained_key, layer_key, link_key
+from graphdriver.shared.keys import link_key
 from graphdriver.shared.layers import SharedLayers
 from tests.support.containerd_images import ten_layers
 from tests.support.leftovers import mounts_below
-from tests.support.shared_store import links_of, store_with
+from tests.support.shared_store import image_of, links_of, store_with
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.root
@@ -91,15 +91,6 @@ def shown(snapshots: SharedSnapshots, number: int, name: str) -> bytes:
         return Path(driver.get(layer, ""), name).read_bytes()
     finally:
         driver.put(layer)
-
-
-def image_of(shared: SharedLayers, number: int) -> Path:
-    link = LINKS[number]
-    for key in (layer_key(link.diff_id), chained_key(link.chain_id)):
-        path = Path(shared.store.address, f"{key}.erofs")
-        if path.exists():
-            return path
-    raise AssertionError(f"layer {number} is not in the store")
 
 
 def flip(path: Path, at: int) -> None:
@@ -178,7 +169,7 @@ def test_each_layer_in_place_has_a_lease(folder: Path, shared: SharedLayers) -> 
 def have_lease(shared: SharedLayers, number: int) -> list[str]:
     """Return the nodes that have a lease for a layer."""
     assert isinstance(shared.store, DirectoryStore)
-    key = image_of(shared, number).relative_to(shared.store.address)
+    key = image_of(shared, LINKS[number]).relative_to(shared.store.address)
     return leases.nodes(shared.store, str(key))
 
 
@@ -216,7 +207,7 @@ def test_what_the_store_lacks_is_an_ordinary_pull(folder: Path, shared: SharedLa
 
 
 def test_a_layer_that_is_cut_off_is_an_ordinary_pull(folder: Path, shared: SharedLayers) -> None:
-    path = image_of(shared, 1)
+    path = image_of(shared, LINKS[1])
     os.truncate(path, path.stat().st_size // 2)
     with node(folder, shared) as snapshots:
         assert pulled(snapshots) == 1
@@ -226,7 +217,7 @@ def test_a_layer_that_is_cut_off_is_an_ordinary_pull(folder: Path, shared: Share
 
 
 def test_a_forged_index_is_never_mounted(folder: Path, shared: SharedLayers) -> None:
-    path = image_of(shared, 0)
+    path = image_of(shared, LINKS[0])
     content = path.read_bytes()
     end = 4096 + len(LAYERS[0])
     path.write_bytes(b"\0" * 4096 + content[4096:end] + b"\xff" * (len(content) - end))
@@ -242,7 +233,7 @@ def test_a_flipped_bit_ends_the_use_of_the_layer_and_names_the_snapshots(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    flip(image_of(shared, 0), 4096 + len(LAYERS[0]) // 2)  # in a file's content
+    flip(image_of(shared, LINKS[0]), 4096 + len(LAYERS[0]) // 2)  # in a file's content
     with node(folder, shared) as snapshots:
         with monkeypatch.context() as patched:
             patched.setattr(snapshots._in_place, "prove_soon", lambda: None)
@@ -261,7 +252,7 @@ def test_a_flipped_bit_ends_the_use_of_the_layer_and_names_the_snapshots(
 
 
 def headers_file(shared: SharedLayers, number: int) -> Path:
-    return image_of(shared, number).with_suffix(".headers")
+    return image_of(shared, LINKS[number]).with_suffix(".headers")
 
 
 def mode_of_busybox(snapshots: SharedSnapshots) -> int:
@@ -275,8 +266,8 @@ def mode_of_busybox(snapshots: SharedSnapshots) -> int:
 def test_the_headers_are_those_beside_the_image_and_the_tar_is_not_read(
     folder: Path, shared: SharedLayers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content = image_of(shared, 0).read_bytes()
-    image_of(shared, 0).write_bytes(content[:4096] + bytes(1024) + content[4096 + 1024 :])
+    content = image_of(shared, LINKS[0]).read_bytes()
+    image_of(shared, LINKS[0]).write_bytes(content[:4096] + bytes(1024) + content[4096 + 1024 :])
     with node(folder, shared) as snapshots:
         monkeypatch.setattr(snapshots._in_place, "prove_soon", lambda: None)
         assert pulled(snapshots, 1) == 1

@@ -24,11 +24,11 @@ from graphdriver.driver import ClosableStream
 from graphdriver.drivers.loading import make
 from graphdriver.errors import LayerExistsError
 from graphdriver.shared.directory import DirectoryStore
-from graphdriver.shared.keys import Link, chained_key, layer_key, link_key
+from graphdriver.shared.keys import Link, link_key
 from graphdriver.shared.layers import SharedLayers
 from tests.support.containerd_images import ten_layers
 from tests.support.leftovers import mounts_below
-from tests.support.shared_store import links_of, store_with
+from tests.support.shared_store import image_of, links_of, store_with
 
 pytestmark = pytest.mark.root
 
@@ -186,15 +186,6 @@ def missed(folder: Path, shared: SharedLayers, number: int, wait: float = 20) ->
         assert len(layers) == number + 1
 
 
-def image_of(shared: SharedLayers, number: int) -> Path:
-    link = LINKS[number]
-    for key in (layer_key(link.diff_id), chained_key(link.chain_id)):
-        path = Path(shared.store.address, f"{key}.erofs")
-        if path.exists():
-            return path
-    raise AssertionError(f"layer {number} is not in the store")
-
-
 def test_a_store_without_the_layer_is_a_miss(folder: Path, shared: SharedLayers) -> None:
     Path(shared.store.address, link_key(LINKS[2].chain_id)).unlink()
     missed(folder, shared, 2)
@@ -203,7 +194,7 @@ def test_a_store_without_the_layer_is_a_miss(folder: Path, shared: SharedLayers)
 def test_a_flipped_bit_is_a_miss(
     folder: Path, shared: SharedLayers, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = image_of(shared, 0)
+    path = image_of(shared, LINKS[0])
     content = bytearray(path.read_bytes())
     content[4096 + len(LAYERS[0]) // 2] ^= 1  # in a file's content
     path.write_bytes(content)
@@ -218,13 +209,13 @@ def test_a_lying_link_is_a_miss(folder: Path, shared: SharedLayers) -> None:
 
 
 def test_a_layer_cut_off_is_a_miss(folder: Path, shared: SharedLayers) -> None:
-    path = image_of(shared, 1)
+    path = image_of(shared, LINKS[1])
     os.truncate(path, path.stat().st_size // 2)
     missed(folder, shared, 1)
 
 
 def test_a_forged_index_is_never_mounted(folder: Path, shared: SharedLayers) -> None:
-    path = image_of(shared, 0)
+    path = image_of(shared, LINKS[0])
     content = path.read_bytes()
     tar_end = 4096 + len(LAYERS[0])
     path.write_bytes(b"\0" * 4096 + content[4096:tar_end] + b"\xff" * (len(content) - tar_end))

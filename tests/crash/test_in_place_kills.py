@@ -59,7 +59,7 @@ class Node:
             self.keeper.ask("prepare", f"{number}", self.key(LINKS[number - 1], number), labels)
 
     def key(self, link: Link, number: int = 1) -> str:
-        """Return the committed snapshot of a layer; ``""`` below the first one, or if there is none."""
+        """Return the committed snapshot of a layer; ``""`` below the first, or if none exists."""
         found = [
             key for key, kind, _, _, labels, _ in self.all() if labels.get(REF) == link.chain_id
         ]

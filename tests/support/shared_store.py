@@ -8,7 +8,7 @@ from pathlib import Path
 
 from graphdriver.images.archive import ImageArchive
 from graphdriver.images.pushing import Pusher
-from graphdriver.shared.keys import Link
+from graphdriver.shared.keys import Link, chained_key, layer_key
 from graphdriver.shared.layers import SharedLayers
 from graphdriver.shared.opening import open_store
 from tests.support.containerd_images import write_image
@@ -21,6 +21,15 @@ def links_of(layers: Sequence[bytes]) -> list[Link]:
         diff_id = f"sha256:{hashlib.sha256(layer).hexdigest()}"
         links.append(Link(links[-1].chain_id if links else "", diff_id))
     return links
+
+
+def image_of(shared: SharedLayers, link: Link) -> Path:
+    """Return the file with a layer's image in a store that is a directory."""
+    for key in (layer_key(link.diff_id), chained_key(link.chain_id)):
+        path = Path(shared.store.address, f"{key}.erofs")
+        if path.exists():
+            return path
+    raise AssertionError(f"the layer {link.chain_id} is not in the store")
 
 
 def store_with(folder: Path, layers: Sequence[bytes], address: str = "") -> SharedLayers:
