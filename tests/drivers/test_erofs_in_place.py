@@ -10,15 +10,18 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from graphdriver.conformance.plugin import tars
 from graphdriver.driver import mounted
+from graphdriver.drivers.erofs import in_place as in_place_parts
 from graphdriver.drivers.erofs.driver import ErofsDriver
 from graphdriver.drivers.erofs.layout import IMAGE, PLACE, RECORD
 from graphdriver.errors import GraphDriverError, LayerDamagedError, UnsupportedError
 from graphdriver.in_place import SharedImage
+from graphdriver.layer.erofs.record import Kind, parse
 from tests.drivers.conftest import TakeUpErofs
 from tests.drivers.layers import apply, read_diff, taking_up
 from tests.support.two_layers import TAR_A, TAR_B
@@ -215,6 +218,31 @@ def test_an_image_that_is_no_good_is_not_read_in_place(
     assert list(driver.tars_in_place()) == []
 
 
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"tar_offset": 0}, "a is no image that holds its tar"),
+        ({"tar_offset": 512}, "a is no image that holds its tar"),
+        ({"kind": Kind.TREE}, "a is no image that holds its tar"),
+        (None, "the record of a is damaged"),
+    ],
+)
+def test_a_record_whose_tar_is_not_behind_the_head_is_refused(
+    change: dict[str, Any] | None, problem: str, store: Store, stored: TakeUpErofs
+) -> None:
+    driver = stored()
+    image = store.image("a", "", TAR_A)
+    text = dataclasses.replace(parse(image.record), **change).text() if change else "{}"
+    forged = dataclasses.replace(image, record=text)
+    with pytest.raises(UnsupportedError, match=problem):
+        in_place(driver, "a", "", forged)
+    driver.remove("a")
+    apply(driver, "b", "", TAR_A)
+    with pytest.raises(UnsupportedError, match=problem):
+        driver.leave_in_place("b", forged)
+    assert read_diff(driver, "b") == TAR_A
+
+
 def test_a_wrong_tar_is_used_no_more_and_its_layer_can_be_removed(
     store: Store, stored: TakeUpErofs, tmp_path: Path
 ) -> None:
@@ -284,7 +312,7 @@ def test_a_kill_while_a_tar_is_given_up_leaves_one_or_the_other(
     with monkeypatch.context() as patched, pytest.raises(KilledError):
         patched.setattr(os, "unlink", lambda *_, **__: None)  # a kill cleans nothing up
         if step == "index":
-            patched.setattr(driver._layers._applied, "_index", killed)
+            patched.setattr(in_place_parts, "_write_index", killed)
         elif step == "place":
             patched.setattr(driver._layers._layout, "write_place", killed)
         else:

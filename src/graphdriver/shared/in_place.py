@@ -21,8 +21,7 @@ from graphdriver.driver import ReadStream
 from graphdriver.errors import GraphDriverError, NotReadyError, UnsupportedError
 from graphdriver.files.small_files import read_text, write_whole
 from graphdriver.in_place import ReadsInPlace, SharedImage, TarInPlace
-from graphdriver.layer.erofs.index import HEAD
-from graphdriver.layer.erofs.record import Kind, parse
+from graphdriver.layer.erofs.record import parse
 from graphdriver.layer.erofs.stored_tar import PieceSums
 from graphdriver.layer.erofs.tar_headers import headers_of
 from graphdriver.shared.directory import DirectoryStore
@@ -85,7 +84,7 @@ class InPlace:
 
         Raises:
             NotStoredError: it was removed meanwhile.
-            UnsupportedError: it cannot be read in place.
+            UnsupportedError: its record is that of another layer.
             NotReadyError: no home is served.
             OSError: the store gives no lease, or does not answer.
         """
@@ -94,8 +93,6 @@ class InPlace:
         record, name = layer.record, f"{layer.key}{IMAGE}"
         if f"sha256:{record.sha256.hex()}" != layer.link.diff_id:
             raise UnsupportedError(f"{name} has the record of another layer")
-        if record.kind is not Kind.IMAGE or record.tar_offset != HEAD:
-            raise UnsupportedError(f"{name} is no image that holds its tar")
         with closing(DirectoryStore(self._store)) as store:
             take(store, name, node)
             store.size(name)  # after the lease: it is there, and stays

@@ -5,12 +5,12 @@ Each file is one subject:
 - `driver`: the driver class, with the diffs. `layers`: the layers, based on
   `graphdriver.drivers.overlay`.
 - `applied`: what was applied to a layer: its tar, its record, and the tree that they show.
+- `in_place`: the same of tars that stay in a store. `place`: where such a tar is.
 - `image_mounts`: which images are mounted, and who uses them. `mounting`: the mount of one image on a
   directory. `probe`: in which way images can be mounted in a home.
 - `reading`: the layers of a home that need not be served, and what they changed. `names`: the names in
   a layer, without a mount.
-- `layout`: the names on disk. `place`: where a tar in a store is. `checking`: the check of a home and
-  its repair.
+- `layout`: the names on disk. `checking`: the check of a home and its repair.
 
 A layer is what was applied to it, and an upper directory above that, since daemons and BuildKit may
 write into every layer that has no child. Either may be missing. While nobody has written into the upper

@@ -1,47 +1,31 @@
 """The applied part of a layer: the stored tar, its record, and the tree that they show.
 
 Usually the tar is part of an image, which is mounted on ``applied``. A layer that an image cannot hold
-is unpacked there, from the stored tar.
+is unpacked there, from the stored tar. Of a tar that stays in a store
+`graphdriver.drivers.erofs.in_place` makes the image, and this module mounts it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import functools
-import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from graphdriver.driver import IDMap, ReadStream, Usage
-from graphdriver.drivers.erofs.layout import APPLIED, IMAGE, RECORD, TAR, ImageLayout
+from graphdriver.drivers.erofs.layout import APPLIED, IMAGE, TAR, ImageLayout
 from graphdriver.drivers.erofs.mounting import Way, mount_image
-from graphdriver.drivers.erofs.place import Place
 from graphdriver.drivers.overlay.layout import DIFF
-from graphdriver.errors import (
-    BrokenStreamError,
-    GraphDriverError,
-    LayerDamagedError,
-    UnsupportedError,
-)
+from graphdriver.errors import BrokenStreamError, GraphDriverError, LayerDamagedError
 from graphdriver.files.directories import opened, why_no_directory
 from graphdriver.files.file_stream import FileStream
-from graphdriver.files.small_files import write_whole
-from graphdriver.in_place import SharedImage, TarInPlace
 from graphdriver.layer.change_list import changed_size
 from graphdriver.layer.erofs.below import OpenBelow
-from graphdriver.layer.erofs.index import HEAD
-from graphdriver.layer.erofs.record import Kind, Record, parse
-from graphdriver.layer.erofs.store import (
-    NotHeldError,
-    index_again,
-    index_beside,
-    store_layer,
-    stored_tar,
-)
+from graphdriver.layer.erofs.record import Kind, Record
+from graphdriver.layer.erofs.store import NotHeldError, index_again, store_layer, stored_tar
 from graphdriver.layer.erofs.stored_tar import StoredTar
 from graphdriver.layer.erofs.structures import BLOCK
 from graphdriver.layer.erofs.whole import has_device, why_no_tar, why_not_whole
@@ -59,7 +43,6 @@ from graphdriver.steps import step
 _IMAGE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _TARGET: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NO_FILE: Final = (errno.ENOENT, errno.ELOOP, errno.ENXIO)
 _BLOCK: Final = 512  # the unit of st_blocks (inode(7))
 
 _log = logging.getLogger(__name__)
@@ -152,7 +135,7 @@ class AppliedParts:
                 )
             except NotHeldError as error:
                 record = unpacked(error)
-        self._write_record(id, record)
+        self._layout.write_record(id, record)
         return record.size
 
     def _unpack_before_parent(self, id: str, stored: Record) -> Record:
@@ -202,7 +185,7 @@ class AppliedParts:
                     settled = self._settle_tree(id, record, below)
                 else:
                     settled = self._unpack(id, error.record, below)
-        self._write_record(id, settled)
+        self._layout.write_record(id, settled)
         self._layout.remove_unsettled(id)
 
     def _remove_tree(self, id: str) -> None:
@@ -237,94 +220,6 @@ class AppliedParts:
             if tar_fd is not None:
                 held.callback(os.close, tar_fd)
             yield fd, tar_fd
-
-    # --- tars in a store --------------------------------------------------------------------------
-
-    def store_in_place(
-        self,
-        id: str,
-        image: SharedImage,
-        uid_maps: Sequence[IDMap],
-        gid_maps: Sequence[IDMap],
-        below: OpenBelow,
-    ) -> int:
-        """Make the tree that a tar in a store shows; see `graphdriver.in_place.ReadsInPlace`."""
-        headers = hashlib.sha256(image.headers).hexdigest() if image.headers else ""
-        place = Place(image.directory, image.name, headers=headers)
-        wanted = dataclasses.replace(
-            _record_of(image), uid_maps=tuple(uid_maps), gid_maps=tuple(gid_maps)
-        )
-        os.mkdir(self._layout.path(id, APPLIED), 0o755)
-        path = self._layout.path(id, IMAGE)
-        record = self._index(path, place, wanted, below, image.headers)
-        self._layout.write_place(id, place)
-        self._write_record(id, record)
-        return record.size
-
-    def leave_in_place(self, id: str, image: SharedImage, below: OpenBelow) -> None:
-        """Give up the tar of a layer for one in a store; see `graphdriver.in_place.ReadsInPlace`."""
-        record, other = self.record(id), _record_of(image)
-        if record.kind is not Kind.IMAGE or record.has_own_tar:
-            raise UnsupportedError(f"leave layer {id} in place: its tar is in no image")
-        if (record.sha256, record.tar_size) != (other.sha256, other.tar_size):
-            raise UnsupportedError(f"leave layer {id} in place: the store has another tar")
-        place = Place(image.directory, image.name, is_proved=True)
-        path = self._layout.path(id, IMAGE)
-        fresh = self._layout.path(id, f".{IMAGE}.new")
-        with contextlib.suppress(FileNotFoundError):  # left by a kill
-            os.unlink(fresh)
-        try:
-            self._index(fresh, place, record, below)
-            with opened(self._layout.path(id)) as layer:
-                # In this order: an image that holds its tar needs no place, and works with one.
-                self._layout.write_place(id, place)
-                os.fsync(layer)
-                os.rename(fresh, path)
-                os.fsync(layer)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(fresh)
-            raise
-
-    def _index(
-        self, path: str, place: Place, record: Record, below: OpenBelow, headers: bytes = b""
-    ) -> Record:
-        """Write a new index for a tar in a store; return its record."""
-        with contextlib.ExitStack() as held:
-            try:
-                image = place.open()
-            except OSError as error:
-                raise GraphDriverError(place.why_not_there(record)) from error
-            held.callback(os.close, image)
-            fd = os.open(path, _NEW, 0o600)
-            held.callback(os.close, fd)
-            try:
-                made = index_beside(record, fd, below=below, image_fd=image, headers=headers)
-            except NotHeldError as error:
-                raise UnsupportedError(f"the tar cannot be read in place: {error}") from error
-            os.fsync(fd)
-            return made
-
-    def tar_in_place(self, id: str) -> TarInPlace | None:
-        """Return what is known of a layer's tar in a store; None if it is in the home."""
-        place = self._layout.place(id)
-        if place is None:
-            return None
-        image = SharedImage(place.directory, place.name, self.record(id).text())
-        return TarInPlace(id, image, place.is_proved, place.wrong, place.headers)
-
-    def judge_tar(self, id: str, wrong: str) -> None:
-        """Note what is known of a layer's tar; see `graphdriver.in_place.ReadsInPlace`."""
-        if place := self._layout.place(id):
-            judged = dataclasses.replace(place, is_proved=not wrong, wrong=wrong)
-            self._layout.write_place(id, judged)
-
-    # ----------------------------------------------------------------------------------------------
-
-    def _write_record(self, id: str, record: Record) -> None:
-        # Last: with the record the layer has an applied part. It is not synced here: the framework
-        # syncs the layer as a whole.
-        write_whole(self._layout.path(id, RECORD), record.text(), 0o600, sync=False)
 
     def _shared_tar(self, id: str, archive: ReadStream) -> int | None:
         """Open a layer's tar by a name of our own, if it is a file that need not be copied."""
@@ -468,17 +363,6 @@ class AppliedParts:
             return Usage(os.fstat(fd).st_blocks * _BLOCK, 1)
         finally:
             os.close(fd)
-
-
-def _record_of(image: SharedImage) -> Record:
-    """Return the record of an image in a store, which was checked when it was found."""
-    try:
-        record = parse(image.record)
-    except ValueError as error:
-        raise UnsupportedError(f"the record of {image.name} is damaged: {error}") from error
-    if record.kind is not Kind.IMAGE or record.tar_offset != HEAD:
-        raise UnsupportedError(f"{image.name} is no image that holds its tar")
-    return record
 
 
 @contextlib.contextmanager

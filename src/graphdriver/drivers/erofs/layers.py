@@ -17,6 +17,7 @@ from typing import ClassVar
 from graphdriver.driver import IDMap, ReadStream, Usage
 from graphdriver.drivers.erofs.applied import AppliedParts
 from graphdriver.drivers.erofs.image_mounts import ImageMounts
+from graphdriver.drivers.erofs.in_place import PartsInPlace
 from graphdriver.drivers.erofs.layout import APPLIED, IMAGE, ImageLayout
 from graphdriver.drivers.erofs.probe import Found
 from graphdriver.drivers.overlay.layers import HomeSetup, OverlayLayers
@@ -116,6 +117,7 @@ class ErofsLayers(OverlayLayers):
     def make_mounts(self) -> LayerMounts:
         """Return the mounts of the layers, with those of the images below them."""
         self._applied = AppliedParts(self._layout, self.setup.found.way)
+        self._in_place = PartsInPlace(self._layout)
         # After a second Init the streams of the first go on, and hold images.
         self._images = self._images_of_homes.setdefault(
             self._layout.home, ImageMounts(self._layout, self._mount_image)
@@ -214,7 +216,7 @@ class ErofsLayers(OverlayLayers):
         """Show a tar that stays in a store; see `graphdriver.in_place.ReadsInPlace`."""
         self._make_mountable(id)
         below = functools.partial(self.opened_below, id)
-        size = self._applied.store_in_place(id, image, uid_maps, gid_maps, below)
+        size = self._in_place.store(id, image, uid_maps, gid_maps, below)
         self._show_applied_root(id)
         return size
 
@@ -222,18 +224,18 @@ class ErofsLayers(OverlayLayers):
         """Give up a layer's tar for one in a store; see `graphdriver.in_place.ReadsInPlace`."""
         if not self._layout.is_applied(id):
             raise UnsupportedError(f"leave layer {id} in place: no tar was applied to it")
-        self._applied.leave_in_place(id, image, functools.partial(self.opened_below, id))
+        self._in_place.leave(id, image, functools.partial(self.opened_below, id))
 
     def tars_in_place(self) -> Iterator[TarInPlace]:
         """Yield the layers whose tars are in a store; see `graphdriver.in_place.ReadsInPlace`."""
         for id in self._store.layers():
             with contextlib.suppress(GraphDriverError, OSError):  # damaged, or just removed
-                if found := self._applied.tar_in_place(id):
+                if found := self._in_place.find(id):
                     yield found
 
     def judge_tar(self, id: str, wrong: str) -> None:
         """Note what is known of a tar in a store; see `graphdriver.in_place.ReadsInPlace`."""
-        self._applied.judge_tar(id, wrong)
+        self._in_place.judge(id, wrong)
 
     def _make_mountable(self, id: str) -> None:
         """Make the link to a layer's applied part, and what the mount of a first layer needs."""

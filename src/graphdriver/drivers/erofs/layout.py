@@ -135,6 +135,16 @@ class ImageLayout(Layout):
         except (FileNotFoundError, NotADirectoryError, ValueError) as error:
             raise self.lost("the record of what was applied to it", id, path) from error
 
+    def write_record(self, id: str, record: Record) -> None:
+        """Write the record of a layer's applied part, as its last file: from now on the part is whole.
+
+        It is not synced: the framework syncs the layer as a whole.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        write_whole(self.path(id, RECORD), record.text(), 0o600, sync=False)
+
     def place(self, id: str) -> Place | None:
         """Return where in a store a layer's tar is; None: it is in the home.
 

@@ -52,15 +52,16 @@ class Place:
         try:
             fd = self.open()
         except OSError as error:
-            return self._unreadable(error.strerror or str(error))
+            return self.unreadable(error.strerror or str(error))
         try:
             size = os.fstat(fd).st_size
         finally:
             os.close(fd)
         short = f"it has {size} bytes, and should have {end} at least"
-        return self._unreadable(short) if size < end else ""
+        return self.unreadable(short) if size < end else ""
 
-    def _unreadable(self, reason: str) -> str:
+    def unreadable(self, reason: str) -> str:
+        """Return a sentence that says that the image cannot be read, why, and what to do."""
         return (
             f"its tar is in the store {self.directory}, and {self.name} cannot be read there:"
             f" {reason}; mount the store"
