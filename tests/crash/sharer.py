@@ -2,9 +2,13 @@
 
     python -m tests.crash.sharer publish STORE FOLDER
     python -m tests.crash.sharer fetch STORE ROOT DRIVER CHAIN-ID...
+    python -m tests.crash.sharer verify STORE
+    python -m tests.crash.sharer gc STORE IMAGE
 
 ``publish`` puts the layers of a folder, which has the files of another store, into a store. ``fetch``
-makes snapshots of a store's layers. The directory called `BEGUN` is made when the imports are over.
+makes snapshots of a store's layers. ``verify`` removes damaged layers, and ``gc`` those that nobody has
+used for a day; a node takes a lease for an image after it has looked for leases. The directory called
+`BEGUN` is made when the imports are over.
 """
 
 from __future__ import annotations
@@ -12,15 +16,21 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
+from unittest import mock
 
+from graphdriver.cli.command import OK
+from graphdriver.cli.main import main
 from graphdriver.containerd.shared_layers import REF, SharedSnapshots
 from graphdriver.drivers.loading import make
 from graphdriver.errors import LayerExistsError
+from graphdriver.shared import leases
 from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.keys import CHAINS, digest_of
 from graphdriver.shared.layers import IMAGE, SharedLayers
+from graphdriver.shared.store import Stored
 
 BEGUN: Final = "begun"
 
@@ -51,5 +61,37 @@ def fetch(store: str, root: str, driver: str, *chain_ids: str) -> None:
             below = f"default/{number}/extract (shared)"
 
 
+def verify(store: str) -> None:
+    """Remove what is damaged."""
+    share("verify", "--remove", store)
+
+
+def gc(store: str, image: str) -> None:
+    """Remove what is unused; a node takes a lease for one image at the last moment."""
+    unused = SharedLayers.unused
+
+    def and_then_leased(shared: SharedLayers, seconds: float) -> Iterator[Stored]:
+        found = list(unused(shared, seconds))
+        assert isinstance(shared.store, DirectoryStore)
+        leases.take(shared.store, image, "late")
+        return iter(found)
+
+    with mock.patch.object(SharedLayers, "unused", and_then_leased):
+        share("gc", "--unused-for", "1d", "--remove", store)
+
+
+def share(*words: str) -> None:
+    """Run ``graphdriver share``."""
+    os.mkdir(Path(words[-1]).with_name(BEGUN))
+    assert main(["share", *words]) == OK
+
+
+ACTIONS: Final[dict[str, Callable[..., None]]] = {
+    "publish": publish,
+    "fetch": fetch,
+    "verify": verify,
+    "gc": gc,
+}
+
 if __name__ == "__main__":
-    (publish if sys.argv[1] == "publish" else fetch)(*sys.argv[2:])
+    ACTIONS[sys.argv[1]](*sys.argv[2:])

@@ -1,17 +1,20 @@
-"""Kills with -9 just before each call by which a layer is published into a store, or fetched from it.
+"""Kills with -9 just before each call by which a layer gets into a store, out of it, or is removed.
 
 After a kill while it was published, the store has each of its objects whole or not at all, and
 publishing again completes them. After one while it was fetched, the next pull has all layers, with
-their content, and nothing is left when its snapshots are removed.
+their content, and nothing is left when its snapshots are removed. After one while layers were removed
+from it, all others are there, and the same command removes the rest.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,12 +25,13 @@ from graphdriver.driver import mounted
 from graphdriver.drivers.loading import make
 from graphdriver.errors import LayerExistsError
 from graphdriver.shared.directory import DirectoryStore
+from graphdriver.shared.keys import Link
 from graphdriver.shared.layers import SharedLayers
 from tests.crash import strace
 from tests.crash.sharer import BEGUN
 from tests.crash.test_kills import chosen, ground
 from tests.support import inspection
-from tests.support.shared_store import links_of, store_with
+from tests.support.shared_store import image_of, links_of, store_with
 
 pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(3600)]
 
@@ -36,6 +40,8 @@ LAYERS = [
     tars.tar(tars.file(b"d/two", b"two")),  # its index depends on the layer below
 ]
 LINKS = links_of(LAYERS)
+TAR_AT = 4096
+FIVE = [*LAYERS, *(tars.tar(tars.file(b"%d" % number, b"content")) for number in range(3))]
 
 
 @pytest.fixture
@@ -51,7 +57,7 @@ def objects(store: Path) -> dict[str, bytes]:
     return {name: content for name, content in found.items() if not name.startswith(".new/")}
 
 
-def run(first: Sequence[str], *words: str) -> int:
+def run(first: Sequence[str], *words: str | Path) -> int:
     """Run the program, perhaps by another one; return how it ended."""
     command = [*first, sys.executable, "-m", "tests.crash.sharer", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -59,7 +65,7 @@ def run(first: Sequence[str], *words: str) -> int:
     return done.returncode
 
 
-def points(place: Path, *words: str) -> list[strace.Call]:
+def points(place: Path, *words: str | Path) -> list[strace.Call]:
     """Return the calls of the program that change something; of those alike, the gate takes two."""
     trace = strace.Trace()
     with tempfile.TemporaryDirectory() as folder:
@@ -97,6 +103,82 @@ def test_a_kill_while_a_layer_is_published_leaves_each_object_whole_or_absent(
             (place / BEGUN).rmdir()
             assert run([], *words) == 0
             assert objects(store) == objects(Path(source)), str(call)
+
+
+@pytest.fixture
+def five(tmp_path: Path) -> SharedLayers:
+    """A store with five layers."""
+    return store_with(tmp_path, FIVE)
+
+
+def layer_files(shared: SharedLayers, link: Link) -> list[Path]:
+    """Return the image of a layer, its record and its headers."""
+    return [image_of(shared, link).with_suffix(end) for end in (".erofs", ".json", ".headers")]
+
+
+def without(all_of: dict[str, bytes], store: str, files: Iterable[Path]) -> dict[str, bytes]:
+    gone = {str(one.relative_to(store)) for one in files}
+    return {name: content for name, content in all_of.items() if name not in gone}
+
+
+def test_a_kill_while_damaged_layers_are_removed_leaves_nothing_damaged_unseen(
+    five: SharedLayers, tmp_path: Path
+) -> None:
+    whole, damaged = tmp_path / "whole", five.store.address
+    shutil.copytree(damaged, whole)
+    links = links_of(FIVE)[2:]
+    for link, file in zip(links, range(3), strict=True):  # an image, a record, headers
+        path = layer_files(five, link)[file]
+        content = bytearray(path.read_bytes())
+        content[TAR_AT if file == 0 else 40] ^= 1
+        path.write_bytes(content)
+    sound = without(objects(whole), damaged, (f for one in links for f in layer_files(five, one)))
+    with place_in(tmp_path) as place:
+        calls = points(place, "verify", shutil.copytree(damaged, place / "store"))
+        assert objects(place / "store") == sound
+    assert {call.name for call in calls} >= {"unlinkat", "renameat"}
+    for call in calls:
+        with place_in(tmp_path) as place:
+            store = shutil.copytree(damaged, place / "store")
+            assert run(strace.killed_at(call), "verify", store), f"not reached: {call}"
+            assert sound.items() <= objects(store).items(), str(call)
+            (place / BEGUN).rmdir()
+            assert run([], "verify", store) == 0
+            left = objects(store)
+            assert sound.items() <= left.items(), str(call)
+            (place / BEGUN).rmdir()
+            assert run([], "publish", str(store), str(whole)) == 0
+            assert objects(store).items() >= objects(whole).items(), str(call)
+
+
+def test_a_kill_while_unused_layers_are_removed_loses_none_that_is_used(
+    five: SharedLayers, tmp_path: Path
+) -> None:
+    whole, source = objects(Path(five.store.address)), five.store.address
+    late, *unused = links_of(FIVE)[2:]
+    for link in (late, *unused):
+        for path in layer_files(five, link):
+            os.utime(path, (0, 0))
+    image = str(image_of(five, late).relative_to(source))
+    kept = without(whole, source, (f for one in unused for f in layer_files(five, one)))
+    with place_in(tmp_path) as place:
+        calls = points(place, "gc", shutil.copytree(source, place / "store"), image)
+        assert without_leases(place / "store") == kept
+    assert {call.name for call in calls} >= {"unlinkat", "renameat", "linkat"}
+    for call in calls:
+        with place_in(tmp_path) as place:
+            store = shutil.copytree(source, place / "store")
+            assert run(strace.killed_at(call), "gc", store, image), f"not reached: {call}"
+            left = objects(store)
+            assert kept[image] in (left.get(image), left.get(f"{image}.removed")), str(call)
+            assert kept.keys() - left.keys() <= {image}, str(call)
+            (place / BEGUN).rmdir()
+            assert run([], "gc", store, image) == 0
+            assert without_leases(store) == kept, str(call)
+
+
+def without_leases(store: Path) -> dict[str, bytes]:
+    return {name: content for name, content in objects(store).items() if "leases/" not in name}
 
 
 @pytest.mark.parametrize("driver", ["overlay2", "erofs"])

@@ -78,7 +78,7 @@ def test_a_node_that_died_loses_its_lease_after_the_grace_time(shared: SharedLay
     left = unused(shared)
     assert one in left
     assert any(map(leases.is_lease, left))  # it is removed with the others
-    assert shared.remove(one)
+    assert leases.remove_unless_leased(shared.store, one)
 
 
 def test_each_node_has_its_own_lease(shared: SharedLayers) -> None:
@@ -96,8 +96,45 @@ def test_a_lease_that_is_taken_at_the_last_moment_saves_the_image(shared: Shared
     found = unused(shared)
     assert one in found
     leases.take(store_of(shared), one, "a")
-    assert not shared.remove(one)
+    assert not leases.remove_unless_leased(shared.store, one)
     assert shared.store.size(one) > 0
+
+
+class KilledError(BaseException):
+    """What a kill is to the code that it ends."""
+
+
+def test_a_removal_that_was_killed_gives_a_leased_image_its_key_back(shared: SharedLayers) -> None:
+    one, other = images(shared)
+    store = store_of(shared)
+
+    def killed() -> bool:
+        raise KilledError
+
+    for image in (one, other):
+        with pytest.raises(KilledError):
+            store.remove_unless(image, killed)
+    leases.take(store, one, "a")
+    assert images(shared) == []
+    removed = {found.key for found in shared.remove_unused(list(shared.unused(2 * OLD)))}
+    assert images(shared) == [one]
+    assert removed == {f"{other}.removed"}
+    assert not list(Path(store.address).rglob("*.removed"))
+
+
+def test_nothing_of_a_layer_is_removed_whose_lease_was_taken_at_the_last_moment(
+    shared: SharedLayers,
+) -> None:
+    one, other = images(shared)
+    leases.take(store_of(shared), one, "gone")
+    age(shared, below=leases.LEASES)
+    found = list(shared.unused(DAY))
+    leases.take(store_of(shared), one, "gone")
+    removed = {found.key for found in shared.remove_unused(found)}
+    assert other in removed
+    assert not [key for key in removed if one.removesuffix(IMAGE) in key]
+    assert leases.nodes(store_of(shared), one) == ["gone"]
+    assert shared.store.size(one.replace(IMAGE, RECORD)) > 0
 
 
 def test_a_node_opens_nothing_whose_removal_did_not_see_its_lease(shared: SharedLayers) -> None:

@@ -237,7 +237,7 @@ def _ls(arguments: argparse.Namespace, shared: SharedLayers) -> int:
 
 def _verify(arguments: argparse.Namespace, shared: SharedLayers) -> int:
     from graphdriver.cli import screen
-    from graphdriver.shared.layers import HEADERS, IMAGE, RECORD
+    from graphdriver.shared.layers import IMAGE
     from graphdriver.shared.store import NotStoredError
 
     images = [one for one in shared.store.stored() if one.key.endswith(IMAGE)]
@@ -248,14 +248,10 @@ def _verify(arguments: argparse.Namespace, shared: SharedLayers) -> int:
             with contextlib.suppress(NotStoredError):  # removed meanwhile
                 if problem := shared.wrong(one):
                     wrong[one.key] = problem
+                    # At once: later it may be another one, which was pushed in its place.
+                    if arguments.remove and not shared.remove_wrong(one.key):
+                        kept.append(one.key)
             done(1)
-    if arguments.remove:
-        for key in wrong:
-            if shared.remove(key):
-                for beside in (RECORD, HEADERS):
-                    shared.store.remove(f"{key.removesuffix(IMAGE)}{beside}")
-            else:
-                kept.append(key)
     if arguments.json:
         rows = [{"key": key, "problem": problem} for key, problem in wrong.items()]
         screen.print_json({"store": shared.store.address, "layers": len(images), "damaged": rows})
@@ -277,7 +273,7 @@ def _gc(arguments: argparse.Namespace, shared: SharedLayers) -> int:
 
     found = list(shared.unused(arguments.unused_for))
     if arguments.remove:
-        found = [one for one in found if shared.remove(one.key)]
+        found = shared.remove_unused(found)
     if arguments.json:
         rows = [{"key": one.key, "size": one.size} for one in found]
         screen.print_json({"store": shared.store.address, "unused": rows})

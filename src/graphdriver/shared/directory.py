@@ -24,6 +24,9 @@ from graphdriver.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, open
 from graphdriver.linux.regular_file import open_beneath
 from graphdriver.shared.store import NotStoredError, Stored
 
+REMOVED: Final = ".removed"
+"""The end of an object's name while it is removed."""
+
 _NEW: Final = ".new"
 _PIECE: Final = 1 << 20
 _INSIDE: Final = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
@@ -95,14 +98,8 @@ class DirectoryStore:
             fresh = f"{secrets.token_hex(16)}.{name}"
             try:
                 _write(new, fresh, content)
-                try:
-                    os.link(fresh, name, src_dir_fd=new, dst_dir_fd=directory)
-                except FileExistsError:
+                if not _name(new, fresh, directory, name):
                     return False
-                except OSError as error:
-                    if error.errno not in _NO_LINKS:
-                        raise
-                    os.rename(fresh, name, src_dir_fd=new, dst_dir_fd=directory)
                 os.fsync(directory)
             finally:
                 with contextlib.suppress(OSError):
@@ -154,19 +151,23 @@ class DirectoryStore:
         """Remove an object that nobody needs; return whether nobody did.
 
         Args:
-            key: its key; succeeds if there is no such object.
+            key: its key; succeeds if there is no such object. That of an object whose removal a kill
+                has ended continues it.
             is_needed: asked when nobody can open the object any more. If it is needed, it gets its key
-                back. A kill in between leaves it among what was never finished.
+                back. A kill in between leaves it with `REMOVED` behind its key.
         """
-        head, _, name = key.rpartition("/")
-        aside = f"{secrets.token_hex(16)}.{name}"
-        with contextlib.suppress(FileNotFoundError), self._made(_NEW) as new:
-            with self._opened(head) as directory:
-                os.rename(name, aside, src_dir_fd=directory, dst_dir_fd=new)
-                if is_needed():
-                    os.rename(aside, name, src_dir_fd=new, dst_dir_fd=directory)
-                    return False
-            os.unlink(aside, dir_fd=new)
+        head, _, name = key.removesuffix(REMOVED).rpartition("/")
+        aside = f"{name}{REMOVED}"
+        with contextlib.suppress(FileNotFoundError), self._opened(head) as directory:
+            if not key.endswith(REMOVED):
+                os.rename(name, aside, src_dir_fd=directory, dst_dir_fd=directory)
+            if is_needed():
+                _name(directory, aside, directory, name)
+                os.fsync(directory)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(aside, dir_fd=directory)
+                return False
+            os.unlink(aside, dir_fd=directory)
         return True
 
     def _now(self) -> float:
@@ -203,6 +204,22 @@ class DirectoryStore:
                 os.fsync(above)
         with self._opened(path) as fd:
             yield fd
+
+
+def _name(new: int, fresh: str, directory: int, name: str) -> bool:
+    """Give a finished file its own name, if that is free; return whether it was.
+
+    Where there are no hard links the name is replaced, and the other one is gone.
+    """
+    try:
+        os.link(fresh, name, src_dir_fd=new, dst_dir_fd=directory)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        os.rename(fresh, name, src_dir_fd=new, dst_dir_fd=directory)
+    return True
 
 
 def _write(directory: int, name: str, content: ReadStream) -> None:

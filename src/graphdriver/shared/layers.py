@@ -24,7 +24,7 @@ from graphdriver.layer.erofs.store import NotHeldError, store_layer
 from graphdriver.layer.erofs.stored_tar import StoredHeaders
 from graphdriver.layer.erofs.tar_headers import LIMIT as HEADERS_LIMIT
 from graphdriver.layer.erofs.tar_headers import compressed, headers_of, inflated
-from graphdriver.shared.directory import DirectoryStore
+from graphdriver.shared.directory import REMOVED, DirectoryStore
 from graphdriver.shared.keys import (
     CHAINED,
     LINK_LIMIT,
@@ -35,7 +35,14 @@ from graphdriver.shared.keys import (
     link_key,
     parse_link,
 )
-from graphdriver.shared.leases import GRACE, is_lease, leased, remove_unless_leased
+from graphdriver.shared.leases import (
+    GRACE,
+    image_of,
+    is_lease,
+    is_leased,
+    leased,
+    remove_unless_leased,
+)
 from graphdriver.shared.store import NotStoredError, Store, Stored
 
 IMAGE: Final = ".erofs"
@@ -271,26 +278,66 @@ class SharedLayers:
         """Yield the objects that nobody has used for so long, and those that were never finished.
 
         Links come with the others: a link to a layer that is gone is a miss. Layers that a node reads
-        in place, and the leases for them, are used.
+        in place, and the leases for them, are used. What a killed removal left is unused at once.
         """
         found = list(self.store.stored())
         held = {image.removesuffix(IMAGE) for image in leased(found)}
         ages = {one.key: one.unused for one in found}
         for one in found:
+            if one.key.endswith(REMOVED):
+                yield one
+                continue
             least = max(seconds, GRACE) if is_lease(one.key) else seconds
-            key = one.key.removesuffix(IMAGE).removesuffix(RECORD).removesuffix(HEADERS)
+            key = _layer_of(one.key)
             # Who fetches an image does not read the headers, and others may need them.
             image = f"{key}{IMAGE}" if one.key.endswith(HEADERS) else one.key
             if min(one.unused, ages.get(image, one.unused)) >= least and key not in held:
                 yield one
 
-    def remove(self, key: str) -> bool:
-        """Remove an object, unless a node reads it in place; return whether it was removed.
+    def remove_unused(self, found: Sequence[Stored]) -> list[Stored]:
+        """Remove objects that `unused` found; return those that were removed.
+
+        Layers for which a node has taken a lease meanwhile are kept. A kill leaves no image without
+        its record: the image goes first.
 
         Raises:
             OSError: the store does not answer.
         """
-        return remove_unless_leased(self.store, key)
+        removed: list[Stored] = []
+        kept: set[str] = set()
+        for one in sorted(found, key=lambda one: not one.key.removesuffix(REMOVED).endswith(IMAGE)):
+            key = _layer_of(image_of(one.key) if is_lease(one.key) else one.key)
+            if key in kept:
+                continue
+            if remove_unless_leased(self.store, one.key):
+                removed.append(one)
+            else:
+                kept.add(key)
+        return removed
+
+    def remove_wrong(self, image: str) -> bool:
+        """Remove a layer with which something is wrong; return whether no node reads it in place.
+
+        After a kill something is still wrong with what is left: the record goes first, since pushing
+        the layer again does not replace it.
+
+        Args:
+            image: the key of its image.
+
+        Raises:
+            OSError: the store does not answer.
+        """
+        if is_leased(self.store, image):
+            return False
+        for beside in (RECORD, HEADERS):
+            self.store.remove(f"{_layer_of(image)}{beside}")
+        return remove_unless_leased(self.store, image)
+
+
+def _layer_of(key: str) -> str:
+    """Return the key of an image, its record or its headers without the ending."""
+    key = key.removesuffix(REMOVED)
+    return key.removesuffix(IMAGE).removesuffix(RECORD).removesuffix(HEADERS)
 
 
 class _File:

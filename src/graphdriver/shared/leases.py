@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 from typing import Final
 
-from graphdriver.shared.directory import DirectoryStore
+from graphdriver.shared.directory import REMOVED, DirectoryStore
 from graphdriver.shared.store import NotStoredError, Store, Stored
 
 GRACE: Final = 7 * 86_400.0
@@ -46,13 +46,17 @@ def take(store: DirectoryStore, image: str, node: str) -> None:
 
 def leased(found: list[Stored]) -> set[str]:
     """Return the keys of the images that have a lease, given all objects of a store."""
-    names = (one.key.removeprefix(LEASES) for one in found if _holds(one))
-    return {name.rpartition("/")[0] for name in names}
+    return {image_of(one.key) for one in found if _holds(one)}
 
 
 def is_lease(key: str) -> bool:
     """Tell whether an object is a lease."""
     return key.startswith(LEASES)
+
+
+def image_of(lease: str) -> str:
+    """Return the key of the image that a lease is for."""
+    return lease.removeprefix(LEASES).rpartition("/")[0]
 
 
 def nodes(store: DirectoryStore, image: str) -> list[str]:
@@ -64,8 +68,21 @@ def nodes(store: DirectoryStore, image: str) -> list[str]:
     return sorted(one.key.rpartition("/")[2].removesuffix(_LEASE) for one in found)
 
 
+def is_leased(store: Store, image: str) -> bool:
+    """Tell whether a node has a lease for an image.
+
+    Raises:
+        OSError: the store does not answer.
+    """
+    return isinstance(store, DirectoryStore) and bool(nodes(store, image))
+
+
 def remove_unless_leased(store: Store, key: str) -> bool:
     """Remove an object, unless it is an image that a node has a lease for; return whether it was.
+
+    Args:
+        store: the store.
+        key: the object's key; also what a killed removal left of an image (`REMOVED`).
 
     Raises:
         OSError: the store does not answer.
@@ -73,7 +90,7 @@ def remove_unless_leased(store: Store, key: str) -> bool:
     if not isinstance(store, DirectoryStore):  # nobody can read others in place
         store.remove(key)
         return True
-    return store.remove_unless(key, lambda: bool(nodes(store, key)))
+    return store.remove_unless(key, lambda: is_leased(store, key.removesuffix(REMOVED)))
 
 
 def _directory(image: str) -> str:
