@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import io
 import os
 import random
+import sys
 import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from isal import isal_zlib
 
 from graphdriver.errors import BrokenStreamError
+from graphdriver.layer.erofs import stored_tar
 from graphdriver.layer.erofs.stored_tar import PIECE, PieceSums, StoredTar, TarSums
 from graphdriver.layer.erofs.storing_stream import StoringStream
 
@@ -76,6 +80,22 @@ def test_the_checksums_are_those_of_the_whole_and_of_each_piece(tmp_path: Path, 
     crcs = [zlib.crc32(data[at : at + PIECE]) for at in range(0, size, PIECE)]
     pieces = b"".join(crc.to_bytes(4, "big") for crc in crcs)
     assert store(tmp_path / "file", data) == TarSums(size, hashlib.sha256(data).digest(), pieces)
+
+
+def test_the_package_isal_is_used_and_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert vars(stored_tar)["crc32"] is isal_zlib.crc32
+    monkeypatch.setitem(sys.modules, "isal.isal_zlib", None)
+    spec = importlib.util.spec_from_file_location("without_isal", stored_tar.__file__)
+    assert spec and spec.loader
+    without = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "without_isal", without)
+    spec.loader.exec_module(without)
+    assert without.crc32 is zlib.crc32
+    sums, others = PieceSums(), without.PieceSums()
+    for portion in (some_bytes(PIECE + 5), some_bytes(PIECE)):
+        sums.add(portion)
+        others.add(portion)
+    assert others.sums() == sums.sums()
 
 
 @pytest.mark.parametrize("damaged", range(4))

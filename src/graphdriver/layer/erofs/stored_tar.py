@@ -4,10 +4,12 @@ Nothing on the way from the disk checks content. So the tar is checked when it i
 a disk has damaged is a broken stream, and never another tar.
 
 The check is a CRC-32 of each piece, before any of the piece is given out. The SHA-256 of the whole tar
-is known only at its end, and takes three times as long: over a unix socket 1.6 to 1.9 GB/s were
-measured with SHA-256 in a second thread, 2.4 to 3.3 GB/s with CRC-32. A CRC-32 detects every change of
-up to 32 adjacent bits, and others all but once in 2^32. It is not meant against attackers: whoever can
-write to the file is root, and can write to its record as well.
+is known only at its end, and takes three times as long as zlib's CRC-32. A CRC-32 detects every change
+of up to 32 adjacent bits, and others all but once in 2^32. It is not meant against attackers: whoever
+can write to the file is root, and can write to its record as well.
+
+If the package isal is installed, it computes the CRC-32: for a tar of 211 MB in 4 ms of a processor,
+where zlib takes 50 ms, twice as long as reading it from memory. Both give the same numbers.
 
 A piece is sent from the memory in which it was checked. sendfile(2) was some 10 % faster, but may read
 it from the disk again after the check.
@@ -16,11 +18,15 @@ it from the disk again after the check.
 from __future__ import annotations
 
 import os
-import zlib
 from dataclasses import dataclass
 from typing import Final
 
 from graphdriver.errors import BrokenStreamError
+
+try:
+    from isal.isal_zlib import crc32
+except ImportError:
+    from zlib import crc32
 
 PIECE: Final = 256 << 10
 """How many bytes of a tar have one checksum; the last piece may have fewer."""
@@ -60,7 +66,7 @@ class PieceSums:
         left = memoryview(portion)
         while left:
             part = left[: PIECE - self._size % PIECE]
-            self._crc = zlib.crc32(part, self._crc)
+            self._crc = crc32(part, self._crc)
             self._size += len(part)
             left = left[len(part) :]
             if self._size % PIECE == 0:
@@ -116,7 +122,7 @@ class StoredTar:
         """Return the next piece, checked; ``b""`` at the end."""
         size = min(PIECE, self.size - self._done)
         piece = os.pread(self._fd, size, self._offset + self._done)
-        found = zlib.crc32(piece).to_bytes(_SUM, "big") if size else b""
+        found = crc32(piece).to_bytes(_SUM, "big") if size else b""
         start = -(-self._done // PIECE) * _SUM
         # Behind the last piece no checksum may be left: a recorded size may be damaged, too. That is
         # seen before the last bytes are given out: who knows the length reads no further.
