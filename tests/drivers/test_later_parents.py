@@ -12,6 +12,7 @@ from graphdriver import Driver, mounted
 from graphdriver.conformance.kit.tree import record
 from graphdriver.conformance.plugin import tars
 from graphdriver.driver import TakesParentLater, ability
+from graphdriver.drivers.erofs import applied
 from graphdriver.errors import BadArchiveError, LayerDamagedError
 from tests.drivers.every import EVERY, OVERLAYS, serving
 
@@ -134,6 +135,21 @@ def test_the_layers_are_the_same_as_those_that_were_made_in_order(
         assert driver.diff_size(*names[1]) == driver.diff_size(*names[0])
 
 
+def test_a_tar_that_describes_all_but_its_root_is_indexed_once(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = tars.tar(tars.directory(b"etc", mtime=9000), tars.file(b"etc/new", mtime=9000))
+    with serving("erofs", home) as driver:
+        first = in_order(driver, (BASE, usual))
+        monkeypatch.setattr(applied, "index_again", None)
+        other = afterwards(driver, (BASE, usual))
+        assert seen(driver, other) == seen(driver, first)
+        names = "layer.erofs", "layer.json"
+        for name in names:
+            assert (home / other / name).read_bytes() == (home / first / name).read_bytes()
+        assert not (home / other / ".unsettled").exists()
+
+
 def test_an_empty_layer_can_get_a_parent_as_well(driver: Driver) -> None:
     in_order(driver, (BASE,))
     driver.create("empty", "", "", {})
@@ -152,6 +168,17 @@ def test_a_layer_that_was_filled_otherwise_cannot_get_one(driver: Driver) -> Non
     assert not later(driver).awaits_parent("o0")
     driver.create("child", "o0", "", {})
     assert not later(driver).awaits_parent("child")
+
+
+@pytest.mark.parametrize("tar", [BASE, NOT_HELD_FIRST], ids=["image", "tree"])
+def test_a_stored_layer_that_was_written_to_cannot_get_one(home: Path, tar: bytes) -> None:
+    with serving("erofs", home) as driver:
+        driver.create("a", "", "", {})
+        later(driver).apply_before_parent("a", io.BytesIO(tar))
+        with mounted(driver, "a") as path:
+            assert not later(driver).awaits_parent("a")
+            (Path(path) / "new").write_text("by hand")
+        assert not later(driver).awaits_parent("a")
 
 
 def test_a_hard_link_to_nothing_is_refused_by_its_name(driver: Driver) -> None:

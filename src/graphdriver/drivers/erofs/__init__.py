@@ -33,6 +33,9 @@ directory, the layer is exactly the tar that was applied.
     were proved or found to be wrong, and from which headers the index was made. ``layer.erofs`` is
     then the index alone, and the store's image is its device; or it still holds the tar, if a kill
     came between the two. Made before ``layer.json``.
+``ID/.unsettled``
+    As in the overlay family, of a tree. Beside an image it is empty, and says that of the layers below
+    nothing but the metadata of their root matters.
 ``ID/layer.json``
     The record (`graphdriver.layer.erofs.record`): where the tar is in the file, its checksums, what
     the image was made with. Made by ApplyDiff, last, by a rename. Damaged, or missing though

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from graphdriver.driver import IDMap, ReadStream, Usage
@@ -25,13 +25,20 @@ from graphdriver.files.file_stream import FileStream
 from graphdriver.layer.change_list import changed_size
 from graphdriver.layer.erofs.below import OpenBelow
 from graphdriver.layer.erofs.record import Kind, Record
-from graphdriver.layer.erofs.store import NotHeldError, index_again, store_layer, stored_tar
+from graphdriver.layer.erofs.store import (
+    NotHeldError,
+    describe_root,
+    index_again,
+    store_alone,
+    store_layer,
+    stored_tar,
+)
 from graphdriver.layer.erofs.stored_tar import StoredTar
 from graphdriver.layer.erofs.structures import BLOCK
 from graphdriver.layer.erofs.whole import has_device, why_no_tar, why_not_whole
 from graphdriver.layer.overlay.changes import compare_upper
 from graphdriver.layer.overlay.form import UpperDirectory
-from graphdriver.layer.overlay.parentless import ParentlessDirectory
+from graphdriver.layer.overlay.parentless import ParentlessDirectory, Unsettled
 from graphdriver.layer.overlay.settle import settle
 from graphdriver.layer.tree.copy import copy_metadata
 from graphdriver.layer.tree.inodes import disk_usage
@@ -87,12 +94,16 @@ class AppliedParts:
             BrokenStreamError: it broke off.
             OSError: it cannot be written.
         """
-
-        def unpacked(error: NotHeldError) -> Record:
-            _log.info("layer %s is unpacked: %s", id, error)
-            return self._unpack(id, error.record, below)
-
-        return self._store(id, archive, uid_maps, gid_maps, below, unpacked)
+        with self._new_files(id, archive) as (fd, tar_fd):
+            try:
+                record = store_layer(
+                    archive, fd, uid_maps=uid_maps, gid_maps=gid_maps, below=below, tar_fd=tar_fd
+                )
+            except NotHeldError as error:
+                _log.info("layer %s is unpacked: %s", id, error)
+                record = self._unpack(id, error.record, below)
+        self._layout.write_record(id, record)
+        return record.size
 
     def store_before_parent(
         self,
@@ -106,35 +117,16 @@ class AppliedParts:
         Arguments, result and errors are those of `store`. The image is that of a layer without a
         parent.
         """
-
-        def unpacked(error: NotHeldError) -> Record:
-            # A tar that an image cannot hold may be damaged: the unpacker tells.
-            return self._unpack_before_parent(id, error.record)
-
-        return self._store(id, archive, uid_maps, gid_maps, _nothing_below, unpacked)
-
-    def _store(
-        self,
-        id: str,
-        archive: ReadStream,
-        uid_maps: Sequence[IDMap],
-        gid_maps: Sequence[IDMap],
-        below: OpenBelow,
-        unpacked: Callable[[NotHeldError], Record],
-    ) -> int:
-        """Store a tar; ``unpacked`` unpacks what an image cannot hold."""
         with self._new_files(id, archive) as (fd, tar_fd):
             try:
-                record = store_layer(
-                    archive,
-                    fd,
-                    uid_maps=uid_maps,
-                    gid_maps=gid_maps,
-                    below=below,
-                    tar_fd=tar_fd,
+                record, names_matter = store_alone(
+                    archive, fd, uid_maps=uid_maps, gid_maps=gid_maps, tar_fd=tar_fd
                 )
+                if record.facts and not names_matter:
+                    self._layout.write_unsettled(id, Unsettled())
             except NotHeldError as error:
-                record = unpacked(error)
+                # A tar that an image cannot hold may be damaged: the unpacker tells.
+                record = self._unpack_before_parent(id, error.record)
         self._layout.write_record(id, record)
         return record.size
 
@@ -169,24 +161,31 @@ class AppliedParts:
             OSError: it cannot be written.
         """
         record = self.record(id)
-        if record.kind is Kind.IMAGE and not (record.facts and self._layout.lowers(id)):
-            return  # it depends on its tar alone, or there is nothing below, as when it was made
+        # Without facts it depends on its tar alone; with nothing below it is right as it was made.
+        if record.kind is Kind.TREE or (record.facts and self._layout.lowers(id)):
+            self._layout.write_record(id, self._settled(id, record, below))
+        self._layout.remove_unsettled(id)
+
+    def _settled(self, id: str, record: Record, below: OpenBelow) -> Record:
         with contextlib.ExitStack() as held:
             fd = self._layout.open_image(id, writable=True)
             held.callback(os.close, fd)
+            # Of an image it is noted that no names below matter.
+            if record.kind is Kind.IMAGE and self._layout.is_unsettled(id):
+                described = describe_root(record, fd, below=below)
+                if described:
+                    return described
             tar_fd = self._own_tar(id, record, held)
             try:
                 settled = index_again(record, fd, below=below, tar_fd=tar_fd)
-                if record.kind is Kind.TREE:
-                    self._remove_tree(id)
             except NotHeldError as error:
                 _log.info("layer %s is unpacked: %s", id, error)
                 if record.kind is Kind.TREE:
-                    settled = self._settle_tree(id, record, below)
-                else:
-                    settled = self._unpack(id, error.record, below)
-        self._layout.write_record(id, settled)
-        self._layout.remove_unsettled(id)
+                    return self._settle_tree(id, record, below)
+                return self._unpack(id, error.record, below)
+        if record.kind is Kind.TREE:
+            self._remove_tree(id)
+        return settled
 
     def _remove_tree(self, id: str) -> None:
         """Empty ``applied``: an image is mounted there."""
@@ -363,12 +362,6 @@ class AppliedParts:
             return Usage(os.fstat(fd).st_blocks * _BLOCK, 1)
         finally:
             os.close(fd)
-
-
-@contextlib.contextmanager
-def _nothing_below() -> Iterator[Sequence[int]]:
-    """Open no layers: those below are not known yet."""
-    yield ()
 
 
 class _LayerTar(StoredTar):

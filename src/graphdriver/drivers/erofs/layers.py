@@ -199,10 +199,10 @@ class ErofsLayers(OverlayLayers):
 
     def awaits_parent(self, id: str) -> bool:
         """Tell whether a layer without a parent can get one."""
-        if super().awaits_parent(id):
-            return True
-        is_stored = self._layout.is_applied(id) and self._layout.is_unwritten(id)
-        return is_stored and not self._layout.lowers(id) and not self._mounts.point(id)
+        if not self._layout.is_applied(id):
+            return super().awaits_parent(id)
+        is_used = self._layout.lowers(id) or self._mounts.point(id)
+        return self._layout.is_unwritten(id) and not is_used
 
     def settle(self, id: str) -> None:
         """Make the tree of a stored tar again, if it depends on the layers below."""

@@ -37,10 +37,12 @@ class LayersBelow:
 
     Attributes:
         facts: what was looked up: paths to `graphdriver.layer.erofs.facts`.
+        names_matter: whether more was looked up than the metadata of the root.
     """
 
     def __init__(self, open_below: OpenBelow, budget: Budget) -> None:
         self.facts: dict[bytes, str] = {}
+        self.names_matter = False
         self._facts_size = 0
         self._open = open_below
         self._budget = budget
@@ -140,6 +142,7 @@ class LayersBelow:
 
     def _go_to(self, path: list[bytes]) -> None:
         """Open a directory in all layers that are merged in it; a directory below costs less."""
+        self.names_matter = True
         if self._path is None or path[: len(self._path)] != self._path:
             self._path = None
             roots = enumerate(self._opened())

@@ -81,6 +81,31 @@ def write_index(
     return _Writer(root, fd, place, tar_size, copied_size).write(uuid)
 
 
+def set_root(root: Directory, fd: int) -> bool:
+    """Give the root of an index the metadata of a directory without attributes; all else stays.
+
+    The result is what `write_index` makes of the same tree with this root, byte for byte.
+
+    Args:
+        root: the directory.
+        fd: the file with the index, open for reading and writing.
+
+    Returns:
+        False, and nothing was changed, if there is no index.
+
+    Raises:
+        OSError: the file cannot be read or written.
+    """
+    head = structures.parse_head(os.pread(fd, HEAD, 0))
+    found = os.pread(fd, INODE_SIZE, head.root) if head else b""
+    if not head or len(found) < INODE_SIZE:
+        return False
+    stream = PartWriter(fd, head.root)
+    stream.write(structures.described_again(found, root.mode, root.uid, root.gid, root.mtime_ns))
+    stream.flush()
+    return True
+
+
 class _Writer:
     """Writes one index, in four parts at the same time.
 

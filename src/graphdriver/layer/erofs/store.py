@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import NamedTuple
 
 from graphdriver.driver import IDMap, ReadStream
@@ -16,7 +18,7 @@ from graphdriver.errors import BrokenStreamError, GraphDriverError
 from graphdriver.layer.erofs.below import LayersBelow, OpenBelow
 from graphdriver.layer.erofs.bounds import Budget, CannotHoldError
 from graphdriver.layer.erofs.builder import LayerBuilder
-from graphdriver.layer.erofs.index import HEAD, Place, copied_start, write_index
+from graphdriver.layer.erofs.index import HEAD, Place, copied_start, set_root, write_index
 from graphdriver.layer.erofs.record import Kind, Record, image_uuid
 from graphdriver.layer.erofs.stored_tar import StoredHeaders, StoredTar, TarSums
 from graphdriver.layer.erofs.storing_stream import StoringStream
@@ -38,6 +40,19 @@ class NotHeldError(Exception):
     def __init__(self, reason: str, record: Record) -> None:
         super().__init__(reason)
         self.record = record
+
+
+class StoredLayer(NamedTuple):
+    """A layer that an image holds.
+
+    Attributes:
+        record: its record.
+        names_matter: whether the image depends on names in the layers below; what it may need besides
+            is the metadata of their root.
+    """
+
+    record: Record
+    names_matter: bool
 
 
 def store_layer(
@@ -73,14 +88,51 @@ def store_layer(
         BrokenStreamError: the stream broke off.
         GraphDriverError: the file cannot be written.
     """
+    return _store_tar(archive, file_fd, uid_maps, gid_maps, below, tar_fd).record
+
+
+def store_alone(
+    archive: ReadStream,
+    file_fd: int,
+    *,
+    uid_maps: Sequence[IDMap] = (),
+    gid_maps: Sequence[IDMap] = (),
+    tar_fd: int | None = None,
+) -> StoredLayer:
+    """Store the tar of a layer before the layers below it are known, as if there were none.
+
+    All else is as for `store_layer`. What follows is `describe_root`, or `index_again`.
+    """
+    return _store_tar(archive, file_fd, uid_maps, gid_maps, _nothing_below, tar_fd)
+
+
+def describe_root(record: Record, file_fd: int, *, below: OpenBelow) -> Record | None:
+    """Do what `index_again` does for a layer that needs the metadata of the root below, and no names.
+
+    Record and index are the same afterwards, byte for byte, and the tar is not read.
+
+    Args:
+        record: the layer's record, made by `store_alone`.
+        file_fd: its file, open for reading and writing; borrowed.
+        below: opens the layers below.
+
+    Returns:
+        The new record; None, and nothing was changed, if the root below has extended attributes, which
+        take place in an index, or if the file has no index.
+
+    Raises:
+        GraphDriverError: the layers below cannot be read, or the file cannot be written.
+    """
     try:
-        os.lseek(file_fd, HEAD, os.SEEK_SET)
-        tar = _TarFile(Place.BEHIND_TAR, file_fd) if tar_fd is None else _own_file(tar_fd)
-        with StoringStream(archive, file_fd if tar_fd is None else None) as stream:
-            return _store(stream, file_fd, tar, tuple(uid_maps), tuple(gid_maps), below)
+        with LayersBelow(below, Budget()) as layers:
+            root = layers.root()
+        if root is None:
+            return record
+        is_done = not root.xattrs and set_root(root, file_fd)
+        return replace(record, facts=layers.facts) if is_done else None
     except OSError as error:
         raise GraphDriverError(
-            f"the layer's tar cannot be stored: {error_text(error, file_fd)}"
+            f"the layer's index cannot be changed: {error_text(error, file_fd)}"
         ) from error
 
 
@@ -106,9 +158,8 @@ def index_again(
     tar = _TarFile(Place.BEHIND_TAR, file_fd) if tar_fd is None else _own_file(tar_fd)
     try:
         os.ftruncate(file_fd, record.tar_offset + record.tar_size if tar_fd is None else 0)
-        return _store(
-            _stored_headers(record, tar), file_fd, tar, record.uid_maps, record.gid_maps, below
-        )
+        headers = _stored_headers(record, tar)
+        return _store(headers, file_fd, tar, record.uid_maps, record.gid_maps, below).record
     except OSError as error:
         raise GraphDriverError(
             f"the layer's tar cannot be stored: {error_text(error, file_fd)}"
@@ -142,7 +193,7 @@ def index_beside(
     tar = _TarFile(Place.BEHIND_HEAD, image_fd)
     try:
         stream = _stored_headers(record, tar, headers)
-        return _store(stream, file_fd, tar, record.uid_maps, record.gid_maps, below)
+        return _store(stream, file_fd, tar, record.uid_maps, record.gid_maps, below).record
     except OSError as error:
         raise GraphDriverError(
             f"the layer's index cannot be made: {error_text(error, file_fd)}"
@@ -159,6 +210,29 @@ def stored_tar(record: Record, file_fd: int) -> StoredTar:
     return StoredTar(file_fd, record.tar_offset, record.tar_size, record.pieces)
 
 
+def _store_tar(
+    archive: ReadStream,
+    file_fd: int,
+    uid_maps: Sequence[IDMap],
+    gid_maps: Sequence[IDMap],
+    below: OpenBelow,
+    tar_fd: int | None,
+) -> StoredLayer:
+    try:
+        os.lseek(file_fd, HEAD, os.SEEK_SET)
+        tar = _TarFile(Place.BEHIND_TAR, file_fd) if tar_fd is None else _own_file(tar_fd)
+        with StoringStream(archive, file_fd if tar_fd is None else None) as stream:
+            return _store(stream, file_fd, tar, tuple(uid_maps), tuple(gid_maps), below)
+    except OSError as error:
+        raise GraphDriverError(
+            f"the layer's tar cannot be stored: {error_text(error, file_fd)}"
+        ) from error
+
+
+def _nothing_below() -> AbstractContextManager[Sequence[int]]:
+    return nullcontext(())
+
+
 def _store(
     stream: StoringStream | _StoredHeaders,
     fd: int,
@@ -166,10 +240,10 @@ def _store(
     uid_maps: tuple[IDMap, ...],
     gid_maps: tuple[IDMap, ...],
     open_below: OpenBelow,
-) -> Record:
+) -> StoredLayer:
     losses = _DelayedLosses()
     size = changed_size = inodes = 0
-    kind, root_opaque, facts, reason = Kind.IMAGE, False, {}, ""
+    kind, root_opaque, facts, names_matter, reason = Kind.IMAGE, False, {}, False, ""
     budget = Budget()
     try:
         with LayersBelow(open_below, budget) as below:
@@ -185,7 +259,8 @@ def _store(
             sums = stream.finish()
             inodes = _write_image(fd, tar, builder, below, sums)
             changed_size = builder.changed_size()
-            root_opaque, facts = builder.root.is_opaque, below.facts
+            root_opaque = builder.root.is_opaque
+            facts, names_matter = below.facts, below.names_matter
     except BrokenStreamError:
         raise
     # Damaged and hostile tars too: the unpacker finds the same, and has the words for it.
@@ -210,7 +285,7 @@ def _store(
     if kind is Kind.TREE:
         raise NotHeldError(reason, record)
     losses.tell()
-    return record
+    return StoredLayer(record, names_matter)
 
 
 def _write_image(

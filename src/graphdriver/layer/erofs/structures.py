@@ -137,11 +137,13 @@ class Head(NamedTuple):
 
     Attributes:
         blocks: how many its own file has.
+        root: where its root's inode begins, in bytes.
         uuid: its UUID.
         has_device: whether a second file belongs to it.
     """
 
     blocks: int
+    root: int
     uuid: bytes
     has_device: bool
 
@@ -152,7 +154,8 @@ def parse_head(data: bytes) -> Head | None:
         return None
     fields = _SUPERBLOCK.unpack_from(data, _SUPERBLOCK_AT)
     magic, blocks, uuid, features = fields[0], fields[9], fields[12], fields[14]
-    return Head(blocks, uuid, bool(features & _HAS_DEVICES)) if magic == _MAGIC else None
+    root = fields[10] * BLOCK + fields[5] * SLOT
+    return Head(blocks, root, uuid, bool(features & _HAS_DEVICES)) if magic == _MAGIC else None
 
 
 def inode(
@@ -206,6 +209,22 @@ def inode(
             f"EROFS cannot hold a file of {size} bytes, owner {uid}, group {gid}, time {seconds} and"
             f" {links} links at {place}: {error}"
         ) from error
+
+
+def described_again(found: bytes, mode: int, uid: int, gid: int, mtime_ns: int) -> bytes:
+    """Return an inode with another mode, owner, group and time; all else stays.
+
+    Args:
+        found: the inode, `INODE_SIZE` bytes.
+        mode: type and permissions.
+        uid: the owner.
+        gid: the group.
+        mtime_ns: nanoseconds since 1970.
+    """
+    fields = list(_INODE.unpack(found))
+    fields[2], fields[7:9] = mode, (uid, gid)
+    fields[9:11] = divmod(mtime_ns, 1_000_000_000)
+    return _INODE.pack(*fields)
 
 
 def device_number(major: int, minor: int) -> int:
