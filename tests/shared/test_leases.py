@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.conformance.plugin import tars
 from graphdriver.shared import leases
 from graphdriver.shared.directory import DirectoryStore
+from graphdriver.shared.keys import link_key
 from graphdriver.shared.layers import IMAGE, RECORD, SharedLayers
 from graphdriver.shared.store import NotStoredError
 from tests.support.containerd_images import ten_layers
-from tests.support.shared_store import store_with
+from tests.support.fuse_store import fuse_store
+from tests.support.shared_store import image_of, links_of, store_with
 
 pytestmark = pytest.mark.root
 
@@ -61,6 +64,22 @@ def test_image_and_record_are_used_as_long_as_a_node_has_a_lease(shared: SharedL
     assert one.replace(IMAGE, RECORD) not in left
     assert {other, other.replace(IMAGE, RECORD)} <= left
     assert leases.nodes(store_of(shared), one) == ["a"]
+
+
+@pytest.mark.parametrize("number", [0, 1])  # by its diff ID, and by its chain ID
+def test_the_link_to_a_layer_with_a_lease_is_kept(number: int, tmp_path: Path) -> None:
+    tree = tars.tar(tars.directory(b"./"))
+    layers = [tree, tars.tar(tars.file(b"a"))]
+    shared = store_with(tmp_path, layers)
+    age(shared)
+    links = links_of(layers)
+    leases.take(
+        store_of(shared), str(image_of(shared, links[number]).relative_to(tmp_path / "store")), "a"
+    )
+    for _ in range(2):  # to look does not count as use
+        left = unused(shared)
+        assert link_key(links[number].chain_id) not in left
+        assert link_key(links[1 - number].chain_id) in left
 
 
 def test_a_lease_is_renewed(shared: SharedLayers) -> None:
@@ -169,3 +188,29 @@ def test_without_a_writable_store_there_is_no_lease(
         patched.setattr(os, "mkdir", read_only)
         leases.take(store_of(shared), one, "a")
     assert leases.nodes(store_of(shared), one) == []
+
+
+@pytest.mark.parametrize("ahead", [-30 * 86_400, 30 * 86_400])
+def test_a_lease_ends_by_the_clock_of_the_store_and_not_of_a_node(
+    ahead: int, tmp_path: Path
+) -> None:
+    backing = Path(store_with(tmp_path, ten_layers(5)[:1]).store.address)
+    with (
+        fuse_store(backing, tmp_path / "mount", ahead) as mount,
+        closing(DirectoryStore(str(mount.point))) as store,
+    ):
+        shared = SharedLayers(store)
+        (image,) = images(shared)
+        assert unused(shared) == set()
+        age(shared)
+        leases.take(store, image, "a")
+        assert leases.nodes(store, image) == ["a"]
+        assert not {image, image.replace(IMAGE, RECORD)} & unused(shared)
+        age(shared, leases.GRACE - 60, leases.LEASES)
+        assert leases.nodes(store, image) == ["a"]
+        leases.take(store, image, "a")  # it is renewed
+        age(shared, leases.GRACE - 60, leases.LEASES)
+        assert leases.nodes(store, image) == ["a"]
+        age(shared, 120, leases.LEASES)
+        assert leases.nodes(store, image) == []
+        assert image in unused(shared)

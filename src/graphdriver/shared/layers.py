@@ -12,7 +12,7 @@ import io
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
@@ -27,6 +27,7 @@ from graphdriver.layer.erofs.tar_headers import compressed, headers_of, inflated
 from graphdriver.shared.directory import REMOVED, DirectoryStore
 from graphdriver.shared.keys import (
     CHAINED,
+    CHAINS,
     LINK_LIMIT,
     Link,
     chained_key,
@@ -278,7 +279,8 @@ class SharedLayers:
         """Yield the objects that nobody has used for so long, and those that were never finished.
 
         Links come with the others: a link to a layer that is gone is a miss. Layers that a node reads
-        in place, and the leases for them, are used. What a killed removal left is unused at once.
+        in place, the links to them, and the leases for them, are used. What a killed removal left is
+        unused at once.
         """
         found = list(self.store.stored())
         held = {image.removesuffix(IMAGE) for image in leased(found)}
@@ -291,8 +293,23 @@ class SharedLayers:
             key = _layer_of(one.key)
             # Who fetches an image does not read the headers, and others may need them.
             image = f"{key}{IMAGE}" if one.key.endswith(HEADERS) else one.key
-            if min(one.unused, ages.get(image, one.unused)) >= least and key not in held:
-                yield one
+            if min(one.unused, ages.get(image, one.unused)) < least or key in held:
+                continue
+            if held and one.key.startswith(CHAINS) and self._leads_to(one.key, held):
+                continue
+            yield one
+
+    def _leads_to(self, key: str, layers: Container[str]) -> bool:
+        """Tell whether a link leads to one of these layers; it does not count as used by that."""
+        chain_id = digest_of(key)
+        if not chain_id or not isinstance(self.store, DirectoryStore):
+            return False
+        try:
+            with open(self.store.open(key), "rb") as file:
+                link = parse_link(file.read(LINK_LIMIT), chain_id)
+        except (NotStoredError, ValueError, OSError):  # removed meanwhile, or useless
+            return False
+        return layer_key(link.diff_id) in layers or chained_key(chain_id) in layers
 
     def remove_unused(self, found: Sequence[Stored]) -> list[Stored]:
         """Remove objects that `unused` found; return those that were removed.
