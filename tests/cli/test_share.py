@@ -229,7 +229,9 @@ def fill_and_tidy_up(folder: Path, documented: str, store: str) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "problem"),
     [
-        (("ls", "/nowhere"), 7, "mount it"),
+        (("ls", "/nowhere"), 1, "mount it"),
+        (("ls", "/proc"), 1, "has no directory chains, so it is no store"),
+        (("ls", "/etc/passwd"), 7, "is not a directory"),
         (("ls", "oci://127.0.0.1:1/layers"), 1, "/v2/layers/tags/list: "),
         (("ls", "oci://127.0.0.1:1"), 2, "oci://HOST/REPOSITORY"),
         (("gc", "--unused-for", "soon", "/"), 2, "is not a time"),

@@ -35,7 +35,7 @@ LINKS = links_of(LAYERS)
 
 @pytest.fixture
 def shared(folder: Path) -> Iterator[SharedLayers]:
-    (folder / "store").mkdir()
+    (folder / "store" / "chains").mkdir(parents=True)
     with contextlib.closing(DirectoryStore(str(folder / "store"))) as store:
         yield SharedLayers(store)
 
@@ -111,7 +111,8 @@ def test_a_layer_under_a_chain_id_that_is_not_its_own_is_not_published(
 def test_a_store_that_takes_nothing_fails_no_pull(
     diffs: Diffs, publisher: Snapshotter, shared: SharedLayers
 ) -> None:
-    subprocess.run(["rm", "-r", shared.store.address], check=True)
+    for name in ("sha256", "chained"):
+        Path(shared.store.address, name).write_text("in the way")
     assert unpack(diffs, publisher, LAYERS[0], "", LINKS[0].chain_id)
     wait_until(lambda: "was not published" in publisher.log.read_text())
 

@@ -181,7 +181,7 @@ def test_such_a_layer_is_published_as_an_image_in_one_file(disk: Path, folder: P
     first = tars.tar(tars.directory(b"d", mode=0o1777), tars.file(b"d/one", b"one"))
     second = tars.tar(tars.file(b"d/two", b"two"), tars.hard_link(b"d/again", b"d/one"))
     store = folder / "store"
-    store.mkdir()
+    (store / "chains").mkdir(parents=True)
     with (
         Snapshotter(disk, "erofs", "--shared", str(store), "--publish") as snapshotter,
         Containerd(disk, snapshotter.address).running() as containerd,

@@ -30,6 +30,7 @@ from graphdriver.shared import leases
 from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.keys import CHAINS, digest_of
 from graphdriver.shared.layers import IMAGE, SharedLayers
+from graphdriver.shared.opening import open_store
 from graphdriver.shared.store import Stored
 
 BEGUN: Final = "begun"
@@ -37,7 +38,8 @@ BEGUN: Final = "begun"
 
 def publish(store: str, folder: str) -> None:
     """Put the layers of a folder into a store, with their images open as a driver gives them out."""
-    source, target = SharedLayers(DirectoryStore(folder)), SharedLayers(DirectoryStore(store))
+    source = SharedLayers(DirectoryStore(folder))
+    target = SharedLayers(open_store(store, may_be_new=True))
     keys = sorted(one.key for one in source.store.stored() if one.key.startswith(CHAINS))
     os.mkdir(Path(store).with_name(BEGUN))
     for key in keys:

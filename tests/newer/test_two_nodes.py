@@ -39,7 +39,7 @@ def test_the_second_node_fetches_no_byte_of_a_layer_from_the_registry(
         folder.chmod(0o711)
         sandbox = push(address, "sandbox", [busybox()], ("/bin/busybox", "sleep", "1000000"))
         web = push(address, "web", layers)
-        (folder / "store").mkdir()
+        (folder / "store" / "chains").mkdir(parents=True)
         store = ["--shared", str(folder / "store")]
         first, second = site.hosts
 

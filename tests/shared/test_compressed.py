@@ -23,7 +23,7 @@ CONTENT = random.Random(2).randbytes(5000) + b"\0" * FRAME
 
 @pytest.fixture
 def store(tmp_path: Path) -> CompressedStore:
-    made = CompressedStore(DirectoryStore(str(tmp_path)))
+    made = CompressedStore(DirectoryStore(str(tmp_path), may_be_new=True))
     made.put(KEY, io.BytesIO(CONTENT))
     return made
 

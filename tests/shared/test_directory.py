@@ -1,12 +1,13 @@
-"""A store in a directory: nothing outside of it; one of two writers; what a kernel lacks."""
+"""A store in a directory: nothing outside of it; one of two writers; what is no store."""
 
 from __future__ import annotations
 
 import errno
 import io
 import os
+import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import pytest
 
 from graphdriver.errors import UnsupportedError
 from graphdriver.shared.directory import DirectoryStore
+from graphdriver.shared.opening import open_store
+from graphdriver.shared.store import AwayError, NotStoredError
 
 KEY = f"sha256/ab/{'ab' * 32}.erofs"
 
@@ -21,7 +24,7 @@ KEY = f"sha256/ab/{'ab' * 32}.erofs"
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[DirectoryStore]:
     (tmp_path / "store").mkdir()
-    with closing(DirectoryStore(str(tmp_path / "store"))) as made:
+    with closing(DirectoryStore(str(tmp_path / "store"), may_be_new=True)) as made:
         yield made
 
 
@@ -89,6 +92,69 @@ def test_what_is_not_a_file_is_not_opened(store: DirectoryStore) -> None:
         store.read("fifo")
 
 
-def test_a_store_must_be_there(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="mount it"):
-        DirectoryStore(str(tmp_path / "missing"))
+CALLS: list[Callable[[DirectoryStore], object]] = [
+    lambda store: store.size(KEY),
+    lambda store: store.read(KEY),
+    lambda store: store.put(KEY, io.BytesIO(b"content")),
+    lambda store: store.touch(KEY),
+    lambda store: list(store.stored()),
+    lambda store: store.remove(KEY),
+    lambda store: store.remove_unless(KEY, lambda: False),
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_in_the_place_of_a_mount_that_is_missing_nothing_is_written(
+    call: Callable[[DirectoryStore], object], tmp_path: Path
+) -> None:
+    place = tmp_path / "store"
+    store = DirectoryStore(str(place))
+    with pytest.raises(AwayError, match="mount it"):
+        call(store)
+    place.mkdir()
+    with pytest.raises(AwayError, match="mount the store there"):
+        call(store)
+    assert os.listdir(place) == []
+
+
+def test_a_directory_of_others_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "chains").write_text("a file")
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(AwayError, match="is no store"):
+        list(DirectoryStore(str(tmp_path)).stored())
+
+
+def test_a_directory_becomes_a_store_by_the_first_object(tmp_path: Path) -> None:
+    place = tmp_path / "store"
+    with closing(open_store(str(place), may_be_new=True)) as store:
+        with pytest.raises(AwayError, match="mount it, or make the directory"):
+            store.put(KEY, io.BytesIO(b"content"))
+        place.mkdir()
+        assert list(store.stored()) == []
+        with pytest.raises(NotStoredError):
+            store.read(KEY)
+        assert not (place / "chains").exists()
+        assert store.put(KEY, io.BytesIO(b"content"))
+    assert content(DirectoryStore(str(place))) == b"content"
+
+
+@pytest.mark.root
+def test_a_store_that_is_mounted_later_is_seen_and_can_be_unmounted(
+    store: DirectoryStore, tmp_path: Path
+) -> None:
+    store.put(KEY, io.BytesIO(b"content"))
+    place = tmp_path / "mounted"
+    place.mkdir()
+    other = DirectoryStore(str(place))
+    for _ in range(2):
+        with pytest.raises(AwayError):
+            other.size(KEY)
+        subprocess.run(["mount", "--bind", store.address, str(place)], check=True)
+        assert content(other) == b"content"
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_file_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UnsupportedError, match="is not a directory"):
+        DirectoryStore(str(tmp_path / "file"))

@@ -19,6 +19,7 @@ from graphdriver.images.archive import ImageArchive
 from graphdriver.images.pushing import Pusher
 from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.layers import IMAGE, SharedLayers
+from graphdriver.shared.opening import open_store
 from graphdriver.shared.store import NotStoredError
 from tests.support.command import graphdriver
 from tests.support.full import PAGE, tmpfs
@@ -43,7 +44,7 @@ def push(full: SharedLayers, place: Path, work: str = "work") -> list[str]:
     """Push the layers into another store; return what became of them."""
     above = Path(full.store.address).parent
     with (
-        closing(DirectoryStore(str(place))) as store,
+        closing(open_store(str(place), may_be_new=True)) as store,
         Pusher(SharedLayers(store), str(above / work)) as pusher,
         ImageArchive(str(above / "image.tar")) as archive,
     ):

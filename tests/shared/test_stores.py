@@ -37,7 +37,7 @@ LONG = random.Random(1).randbytes(FRAME + 4096) + b"\0" * FRAME  # three frames
 
 def directories(folder: Path) -> Iterator[str]:
     for number in itertools.count():
-        os.mkdir(folder / str(number))
+        os.makedirs(folder / str(number) / "chains")
         yield str(folder / str(number))
 
 

@@ -29,24 +29,30 @@ _COMPRESS: Final[Mapping[str, Callable[[bytes], bytes]]] = {
 
 
 @contextlib.contextmanager
-def registry(folder: Path, host: str = "127.0.0.1") -> Iterator[str]:
-    """Run a registry at an IP address of this machine; yield its address with the port."""
+def registry(folder: Path, host: str = "127.0.0.1", *, users: str = "") -> Iterator[str]:
+    """Run a registry; yield its address with the port.
+
+    Args:
+        folder: the directory of its files.
+        host: an IP address of this machine.
+        users: who may use it, as lines of a file of htpasswd; ``""``: everybody.
+    """
     with socket.socket() as free:
         free.bind((host, 0))
         address = f"{host}:{free.getsockname()[1]}"
     config = folder / "registry.json"
-    config.write_text(
-        json.dumps(
-            {
-                "version": 0.1,
-                "storage": {
-                    "filesystem": {"rootdirectory": str(folder / "registry")},
-                    "delete": {"enabled": True},
-                },
-                "http": {"addr": address},
-            }
-        )
-    )
+    settings: dict[str, object] = {
+        "version": 0.1,
+        "storage": {
+            "filesystem": {"rootdirectory": str(folder / "registry")},
+            "delete": {"enabled": True},
+        },
+        "http": {"addr": address},
+    }
+    if users:
+        (folder / "users").write_text(users)
+        settings["auth"] = {"htpasswd": {"realm": "test", "path": str(folder / "users")}}
+    config.write_text(json.dumps(settings))
     with open(folder / "registry.log", "wb") as log:
         process = subprocess.Popen(
             [tool("docker-registry"), "serve", str(config)], stdout=log, stderr=log
@@ -62,6 +68,8 @@ def registry(folder: Path, host: str = "127.0.0.1") -> Iterator[str]:
 def _answers(address: str) -> bool:
     try:
         urllib.request.urlopen(f"http://{address}/v2/").close()
+    except urllib.error.HTTPError:  # it asks who asks
+        return True
     except OSError:
         return False
     return True

@@ -42,7 +42,7 @@ def store_with(folder: Path, layers: Sequence[bytes], address: str = "") -> Shar
     """
     place = folder / "store"
     place.mkdir(exist_ok=True)
-    shared = SharedLayers(open_store(address or str(place)))
+    shared = SharedLayers(open_store(address or str(place), may_be_new=True))
     write_image(folder / "image.tar", "docker.io/library/ten:1", layers)
     with (
         Pusher(shared, str(folder / "work")) as pusher,

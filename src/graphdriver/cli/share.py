@@ -111,15 +111,19 @@ def _run(arguments: argparse.Namespace) -> int:
     from graphdriver.shared.opening import open_store
 
     _check(arguments)
-    with contextlib.closing(open_store(arguments.store)) as store:
-        shared = SharedLayers(store)
-        try:
+    failed = f"the store {arguments.store} failed"
+    if arguments.to:
+        failed = f"pull from {arguments.store} to {arguments.to}: a store failed"
+    may_be_new = arguments.action == "push"
+    try:
+        with contextlib.closing(open_store(arguments.store, may_be_new=may_be_new)) as store:
+            shared = SharedLayers(store)
             match arguments.action:
                 case "push":
                     return _put(arguments, shared, _of_sources(arguments.sources))
                 case "pull":
                     images = StoredImages(shared).images(arguments.sources)
-                    with contextlib.closing(open_store(arguments.to)) as other:
+                    with contextlib.closing(open_store(arguments.to, may_be_new=True)) as other:
                         return _put(arguments, SharedLayers(other), images)
                 case "ls":
                     return _ls(arguments, shared)
@@ -127,8 +131,8 @@ def _run(arguments: argparse.Namespace) -> int:
                     return _verify(arguments, shared)
                 case _:
                     return _gc(arguments, shared)
-        except OSError as error:
-            raise GraphDriverError(f"the store {store.address} failed: {error}") from error
+    except OSError as error:
+        raise GraphDriverError(f"{failed}: {error}") from error
 
 
 # --- the actions ----------------------------------------------------------------------------------

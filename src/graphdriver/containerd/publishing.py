@@ -6,6 +6,9 @@ chain ID by which containerd committed the snapshot. So containers never are, wh
 A layer whose tar is containerd's own blob has its index in a file of its own, which is of no use
 elsewhere. An image in one file is made of it first, which takes the layer's size on disk until it is
 stored.
+
+While the store is away, the layers wait for it; those of a process that ends meanwhile are not
+published.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import queue
 import tempfile
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Final
 
 from graphdriver.driver import OpensLayersBelow, ability
@@ -25,14 +28,19 @@ from graphdriver.homes import StoresImages
 from graphdriver.layer.erofs.record import Record, parse
 from graphdriver.layer.erofs.store import NotHeldError, store_layer, stored_tar
 from graphdriver.serving.served_home import ServedHome
+from graphdriver.shared.availability import Availability
 from graphdriver.shared.keys import Link
 from graphdriver.shared.layers import SharedLayers
+from graphdriver.shared.store import AwayError
 
 QUIET: Final = 2.0
 """How long no layer may have come before one is published, in seconds: pulls go first."""
 
 LONGEST: Final = 60.0
 """How long a layer waits for that at most, in seconds."""
+
+AGAIN: Final = 30.0
+"""How soon a store that is away is asked again, in seconds."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,11 +51,15 @@ class Publisher:
     Args:
         served: the driver and its home.
         shared: the layers in the store.
+        availability: whether the store answers.
     """
 
-    def __init__(self, served: ServedHome, shared: SharedLayers) -> None:
+    def __init__(
+        self, served: ServedHome, shared: SharedLayers, availability: Availability
+    ) -> None:
         self._served = served
         self._shared = shared
+        self._availability = availability
         self._stores = ability(type(served.driver), StoresImages)
         self._waiting: queue.SimpleQueue[tuple[str, str, str] | None] = queue.SimpleQueue()
         self._is_closed = threading.Event()
@@ -74,10 +86,11 @@ class Publisher:
 
     def _run(self) -> None:
         while one := self._waiting.get():
+            layer, below, chain_id = one
             self._await_quiet()
+            self._await_store(chain_id)
             if self._is_closed.is_set():
                 return
-            layer, below, chain_id = one
             try:
                 if self._publish(layer, below, chain_id):
                     _log.info("the layer %s is in %s", chain_id, self._shared.store.address)
@@ -90,6 +103,14 @@ class Publisher:
         while (left := min(self._last + QUIET, latest) - time.monotonic()) > 0:
             if self._is_closed.wait(left):
                 return
+
+    def _await_store(self, chain_id: str) -> None:
+        """Wait until the store answers whether it has a layer, or this was closed."""
+        while not self._is_closed.is_set():
+            with suppress(AwayError), self._availability.asking():
+                self._shared.link_of(chain_id)
+                return
+            self._is_closed.wait(AGAIN)
 
     def _publish(self, layer: str, below: str, chain_id: str) -> bool:
         home = self._served.home.path

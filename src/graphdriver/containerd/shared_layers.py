@@ -5,7 +5,8 @@ containerd names the chain ID of the layer that a snapshot is for, in the label 
 and this parent, and neither fetches nor unpacks the layer (containerd: remote snapshotters). It
 checks no digest of such a layer. `graphdriver.shared` does.
 
-Whatever is wrong with the store is a miss, and containerd pulls the layer as it always does.
+Whatever is wrong with the store is a miss, and containerd pulls the layer as it always does. So it is
+with a store that is away: it is used as soon as it is there.
 
 A layer is fetched, or read *in place* where that was asked for: then its tar stays in the store
 (`graphdriver.in_place`). What cannot be read in place is fetched.
@@ -21,6 +22,7 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar, cast
@@ -29,7 +31,7 @@ from graphdriver.containerd.filling import Filler
 from graphdriver.containerd.metadata import Snapshot, SnapshotKind
 from graphdriver.containerd.publishing import Publisher
 from graphdriver.containerd.snapshots import Snapshots
-from graphdriver.driver import ClosableStream, Mount, ProtoDriver, ability
+from graphdriver.driver import Mount, ProtoDriver, ability
 from graphdriver.errors import (
     BrokenStreamError,
     GraphDriverError,
@@ -39,10 +41,11 @@ from graphdriver.errors import (
 )
 from graphdriver.in_place import ReadsInPlace, SharedImage
 from graphdriver.serving.home_contents import OWN
+from graphdriver.shared.availability import Availability
 from graphdriver.shared.in_place import InPlace
 from graphdriver.shared.keys import Link, is_digest
 from graphdriver.shared.layers import FoundLayer, SharedLayers
-from graphdriver.shared.store import NotStoredError
+from graphdriver.shared.store import AwayError, NotStoredError
 
 REF: Final = "containerd.io/snapshot.ref"
 """The chain ID of the layer that a snapshot is for."""
@@ -99,7 +102,9 @@ class SharedSnapshots(Snapshots):
                 hint="use the driver erofs, or leave out --in-place",
             )
         super().__init__(driver, root, options)
-        self._publisher = Publisher(self.served, shared) if publishes else None
+        self._availability = Availability(shared.store)
+        self._availability.ask_once()
+        self._publisher = Publisher(self.served, shared, self._availability) if publishes else None
         self._shared = shared
         self._wait = wait
         self._filler = Filler(self.served)
@@ -152,23 +157,43 @@ class SharedSnapshots(Snapshots):
         with self.served.locks.held(f"shared-{chain_id}", exclusive=True):
             if self._has(parent, chain_id):
                 return True
+            if not self._availability.is_worth_asking:
+                return False
             try:
                 below = self._chain_id_below(parent)
                 if below is None:
                     return False
                 wanted = _Wanted(self._shared, chain_id, below, labels.get(DIFF_ID, ""))
-                if self._in_place and self._shows(key, parent, labels, wanted, self._in_place):
-                    return True
-                fetch = _Fetch(wanted)
-                with contextlib.closing(fetch):
-                    if not fetch.begins_within(self._wait):
-                        return False
-                    fill = functools.partial(self._filler.fill, tar=fetch)
-                    self._make_shared(key, parent, labels, fill)
+                return self._takes(key, parent, labels, wanted)
+            except AwayError:  # the log has it
+                return False
             except (GraphDriverError, OSError) as error:
                 _log.warning("the layer %s is not taken from the store: %s", chain_id, error)
                 return False
-        return True
+
+    def _takes(self, key: str, parent: str, labels: Mapping[str, str], wanted: _Wanted) -> bool:
+        """Make a snapshot of a layer in the store; return whether the store has the layer.
+
+        Raises:
+            AwayError: the store does not answer.
+            GraphDriverError, OSError: something else failed.
+        """
+        end = time.monotonic() + self._wait
+        with self._availability.asking():
+            layer = _answer_within(self._wait, wanted.find, self._shared.store.address)
+        if layer is None:
+            return False
+        if self._in_place:
+            if self._shows(key, parent, labels, layer, self._in_place, end):
+                return True
+            end = time.monotonic() + self._wait
+        with contextlib.closing(_Fetch(self._shared, layer)) as fetch:
+            with self._availability.asking():
+                has_begun = fetch.begins_within(max(end - time.monotonic(), 0))
+            if has_begun:
+                fill = functools.partial(self._filler.fill, tar=fetch)
+                self._make_shared(key, parent, labels, fill)
+            return has_begun
 
     def _has(self, parent: str, chain_id: str) -> bool:
         return any(
@@ -185,25 +210,21 @@ class SharedSnapshots(Snapshots):
         key: str,
         parent: str,
         labels: Mapping[str, str],
-        wanted: _Wanted,
+        layer: FoundLayer,
         in_place: InPlace,
+        end: float,
     ) -> bool:
         """Make a snapshot that shows a layer in place, if that is possible; return whether it was.
+
+        The store gives a lease until ``end``, by the monotonic clock.
 
         Raises:
             TimeoutError: the store does not answer: then it would not for fetching either.
         """
         address = self._shared.store.address
-
-        def leased() -> tuple[FoundLayer, SharedImage] | None:
-            found = wanted.find()
-            return (found, in_place.image(found)) if found else None
-
         try:
-            answer = _answer_within(self._wait, leased, address)
-            if answer is None:
-                return False
-            layer, image = answer
+            left = max(end - time.monotonic(), 0)
+            image = _answer_within(left, lambda: in_place.image(layer), address)
             headers = _answer_within(STALLED, lambda: self._shared.headers(layer), address)
             image = replace(image, headers=headers)
             fill = functools.partial(self._fill_in_place, driver=in_place.driver, image=image)
@@ -211,7 +232,7 @@ class SharedSnapshots(Snapshots):
         except TimeoutError:
             raise
         except (GraphDriverError, NotStoredError, OSError) as error:
-            _log.warning("the layer %s is not read in place: %s", wanted.chain_id, error)
+            _log.warning("the layer %s is not read in place: %s", layer.link.chain_id, error)
             return False
         in_place.prove_soon()
         return True
@@ -345,14 +366,16 @@ def _no_answer(seconds: float, address: str) -> TimeoutError:
 
 
 class _Fetch:
-    """A layer's tar, looked for and read in a thread, which is abandoned if the store does not answer.
+    """A layer's tar, read in a thread, which is abandoned if the store does not answer.
 
     Args:
-        wanted: the layer.
+        shared: the layers in the store.
+        layer: one of them.
     """
 
-    def __init__(self, wanted: _Wanted) -> None:
-        self._wanted = wanted
+    def __init__(self, shared: SharedLayers, layer: FoundLayer) -> None:
+        self._shared = shared
+        self._layer = layer
         self._pieces: queue.Queue[bytes | Exception | None] = queue.Queue(_PIECES)
         self._piece = memoryview(b"")
         self._is_over = False
@@ -360,7 +383,7 @@ class _Fetch:
         threading.Thread(target=self._run, name="shared", daemon=True).start()
 
     def begins_within(self, seconds: float) -> bool:
-        """Wait for the first bytes; return whether the store has the layer.
+        """Wait for the first bytes; return whether the store still has the layer.
 
         Raises:
             OSError: it did not answer in this time, or failed.
@@ -398,29 +421,20 @@ class _Fetch:
         try:
             got = self._pieces.get(timeout=seconds)
         except queue.Empty:
-            raise _no_answer(seconds, self._wanted.shared.store.address) from None
+            raise _no_answer(seconds, self._shared.store.address) from None
         if isinstance(got, Exception):
             raise got
         return got
 
     def _run(self) -> None:
         try:
-            tar = self._open()
-            if tar is None:
-                self._pieces.put(None)
-                return
-            with contextlib.closing(tar):
+            with contextlib.closing(self._shared.tar(self._layer)) as tar:
                 while not self._is_closed.is_set():
                     piece = tar.read(_PIECE)
                     self._pieces.put(piece)
                     if not piece:
                         return
+        except NotStoredError:  # removed meanwhile
+            self._pieces.put(None)
         except (GraphDriverError, OSError) as error:
             self._pieces.put(error)
-
-    def _open(self) -> ClosableStream | None:
-        layer = self._wanted.find()
-        try:
-            return self._wanted.shared.tar(layer) if layer else None
-        except NotStoredError:  # removed meanwhile
-            return None

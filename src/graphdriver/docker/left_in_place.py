@@ -2,7 +2,8 @@
 
 A daemon always sends a layer's tar, so a store spares no transfer. It spares the space: in the
 background the tar in the store is read to its end, and if it is the same, the layer's is left there
-(`graphdriver.in_place`).
+(`graphdriver.in_place`). While the store is away, the layers wait for it; those of a process that ends
+meanwhile keep their tars in the home.
 """
 
 from __future__ import annotations
@@ -21,11 +22,15 @@ from graphdriver.in_place import ReadsInPlace
 from graphdriver.layer.erofs.record import Record, parse
 from graphdriver.serving.home_contents import OWN
 from graphdriver.serving.served_home import ServedHome, read_to_end
+from graphdriver.shared.availability import Availability
 from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.in_place import InPlace
 from graphdriver.shared.keys import Link, chain_id
 from graphdriver.shared.layers import SharedLayers
-from graphdriver.shared.store import NotStoredError
+from graphdriver.shared.store import AwayError, NotStoredError
+
+AGAIN: Final = 30.0
+"""How soon a store that is away is asked again, in seconds."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +48,7 @@ class LeftInPlace:
         store: the path of the store's directory.
 
     Raises:
-        UnsupportedError: the driver cannot read layers in place.
+        UnsupportedError: the driver cannot read layers in place, or the store is not a directory.
     """
 
     def __init__(self, served: ServedHome, store: str) -> None:
@@ -57,6 +62,9 @@ class LeftInPlace:
             )
         self._served = served
         self._store = store
+        self._shared = SharedLayers(DirectoryStore(store))
+        self._availability = Availability(self._shared.store)
+        self._availability.ask_once()
         self._reads, self._stores, self._reads_home = reads, stores, reads_home
         self._in_place = InPlace(
             reads,
@@ -66,6 +74,7 @@ class LeftInPlace:
         )
         self._in_place.start()
         self._waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._is_closed = threading.Event()
         threading.Thread(target=self._run, name="left in place", daemon=True).start()
 
     def applied(self, id: str) -> None:
@@ -74,6 +83,7 @@ class LeftInPlace:
 
     def close(self) -> None:
         """End, without the layers that wait: their tars stay in the home."""
+        self._is_closed.set()
         self._waiting.put("")
         self._in_place.close()
 
@@ -84,25 +94,34 @@ class LeftInPlace:
     def _run(self) -> None:
         while id := self._waiting.get():
             try:
-                if self._leave(id):
+                if self._leaves(id):
                     _log.info("the tar of layer %s is left in %s", id, self._store)
             except (GraphDriverError, NotStoredError, OSError, ValueError) as error:
                 _log.warning("the tar of layer %s stays in the home: %s", id, error)
+
+    def _leaves(self, id: str) -> bool:
+        """Leave the tar of a layer in the store, when that is there; return whether it is left."""
+        while not self._is_closed.is_set():
+            try:
+                return self._leave(id)
+            except AwayError:  # the log has it
+                self._is_closed.wait(AGAIN)
+        return False
 
     def _leave(self, id: str) -> bool:
         record = self._record(id)
         if record is None:
             return False
         diff_id = _digest(record)
-        with closing(DirectoryStore(self._store)) as store:
-            shared = SharedLayers(store)
-            found = shared.find(Link(self._chain_below(id), diff_id))
-            if found is None:
-                return False
-            image = self._in_place.image(found)
-            # Without a lock: it takes as long as a transfer.
-            with closing(shared.tar(found)) as tar:
-                read_to_end(tar)
+        link = Link(self._chain_below(id), diff_id)
+        with self._availability.asking():
+            found = self._shared.find(link)
+        if found is None:
+            return False
+        image = self._in_place.image(found)
+        # Without a lock: it takes as long as a transfer.
+        with closing(self._shared.tar(found)) as tar:
+            read_to_end(tar)
         with self._served, self._served.locks.held(id, exclusive=True):
             self._served.expect_finished(id)
             self._reads.leave_in_place(id, image)

@@ -19,9 +19,8 @@ from typing import IO, Any, Final, Self
 from graphdriver.blobs.formats import FORMATS, Compression, decompressed
 from graphdriver.driver import ReadStream
 from graphdriver.errors import BadArchiveError, UnsupportedError
-from graphdriver.shared.directory import DirectoryStore
+from graphdriver.linux.regular_file import open_beneath
 from graphdriver.shared.keys import Link, is_digest
-from graphdriver.shared.store import NotStoredError
 
 _TEXT: Final = 4 << 20
 """The most bytes of a manifest or of a configuration."""
@@ -61,11 +60,11 @@ class ImageArchive:
     def __init__(self, path: str) -> None:
         self._path = path
         self._tar: tarfile.TarFile | None = None
-        self._directory: DirectoryStore | None = None
+        self._directory: int | None = None
 
     def __enter__(self) -> Self:
         if os.path.isdir(self._path):
-            self._directory = DirectoryStore(self._path)
+            self._directory = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             return self
         try:
             self._tar = tarfile.open(self._path, "r:")
@@ -76,8 +75,8 @@ class ImageArchive:
     def __exit__(self, *exc: object) -> None:
         if self._tar:
             self._tar.close()
-        if self._directory:
-            self._directory.close()
+        if self._directory is not None:
+            os.close(self._directory)
 
     def images(self) -> Iterator[Sequence[ArchivedLayer]]:
         """Yield the layers of each image, the lowest first.
@@ -161,7 +160,7 @@ class ImageArchive:
     def _opened(self, name: str) -> Iterator[IO[bytes]]:
         try:
             file = self._file(name)
-        except (OSError, KeyError, RecursionError, NotStoredError) as error:
+        except (OSError, KeyError, RecursionError) as error:
             raise BadArchiveError(f"{name:.200} is missing in the archive") from error
         if file is None:
             raise BadArchiveError(f"{name:.200} in the archive is not a file")
@@ -169,8 +168,8 @@ class ImageArchive:
             yield file
 
     def _file(self, name: str) -> IO[bytes] | None:
-        if self._directory:
-            return os.fdopen(self._directory.open(name), "rb")
+        if self._directory is not None:
+            return os.fdopen(open_beneath(self._directory, name), "rb")
         assert self._tar
         return self._tar.extractfile(name)
 

@@ -4,6 +4,11 @@ An object is written under another name in ``.new`` first, and synced. Its own n
 which fails if there is one already; where there are no hard links (some FUSE filesystems), it is
 renamed, which replaces an equal one at most.
 
+A directory on which nothing is mounted yet must not be taken for a store: a later mount would hide what
+a node writes there. So a directory is a store once it has the directory ``chains``, which the first
+``graphdriver share push`` makes. It is opened for each call: a store may be mounted, or come back, at
+any time, and nothing here keeps it from being unmounted.
+
 Whoever may write to the directory may replace anything in it. So nothing is followed out of it, and
 nothing but regular files is opened.
 """
@@ -14,6 +19,7 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -22,12 +28,14 @@ from graphdriver.driver import ClosableStream, ReadStream
 from graphdriver.errors import UnsupportedError
 from graphdriver.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from graphdriver.linux.regular_file import open_beneath
-from graphdriver.shared.store import NotStoredError, Stored
+from graphdriver.shared.keys import CHAINS
+from graphdriver.shared.store import AwayError, NotStoredError, Stored
 
 REMOVED: Final = ".removed"
 """The end of an object's name while it is removed."""
 
 _NEW: Final = ".new"
+_MARK: Final = CHAINS.rstrip("/")
 _PIECE: Final = 1 << 20
 _INSIDE: Final = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY
@@ -38,27 +46,27 @@ _NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 class DirectoryStore:
     """A `graphdriver.shared.store.Store` in a directory.
 
+    All calls raise `AwayError` while no store is there.
+
     Args:
-        path: an absolute path of a directory that exists: that of a mount which is missing must not
-            become a store of its own.
+        path: an absolute path.
+        may_be_new: whether a directory without ``chains`` is a new store. A directory that does not
+            exist is none: it may be that of a mount which is missing.
 
     Raises:
-        UnsupportedError: it is not a directory.
+        UnsupportedError: it is something else than a directory.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, may_be_new: bool = False) -> None:
         self.address = path
-        try:
-            self._root = os.open(path, _DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
+        self._may_be_new = may_be_new
+        if os.path.exists(path) and not os.path.isdir(path):
             raise UnsupportedError(
-                f"the store {path} cannot be opened: {error.strerror}",
-                hint="mount it, or make the directory",
-            ) from error
+                f"the store {path} is not a directory", hint="give the directory that nodes mount"
+            )
 
     def close(self) -> None:
-        """Close the directory."""
-        os.close(self._root)
+        """Do nothing: nothing is open between calls."""
 
     def size(self, key: str) -> int:
         """See `graphdriver.shared.store.Store`."""
@@ -83,10 +91,11 @@ class DirectoryStore:
         Raises:
             NotStoredError: there is no such object.
         """
-        try:
-            return open_beneath(self._root, key)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise NotStoredError(key) from error
+        with self._root() as root:
+            try:
+                return open_beneath(root, key)
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise NotStoredError(key) from error
 
     def put(self, key: str, content: ReadStream) -> bool:
         """See `graphdriver.shared.store.Store`."""
@@ -94,7 +103,12 @@ class DirectoryStore:
             self.size(key)
             return False
         head, _, name = key.rpartition("/")
-        with self._made(_NEW) as new, self._made(head) as directory:
+        with (
+            self._root() as root,
+            _made(root, _MARK),
+            _made(root, _NEW) as new,
+            _made(root, head) as directory,
+        ):
             fresh = f"{secrets.token_hex(16)}.{name}"
             try:
                 _write(new, fresh, content)
@@ -128,23 +142,28 @@ class DirectoryStore:
         Raises:
             FileNotFoundError: no key ever had this beginning.
         """
-        now = self._now()
-        waiting = [below]
-        for above in waiting:  # it grows meanwhile
-            with self._opened(above) as directory, os.scandir(directory) as entries:
-                for entry in entries:
-                    path = f"{above}/{entry.name}".lstrip("/")
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(path)
-                    elif entry.is_file(follow_symlinks=False):
-                        with contextlib.suppress(FileNotFoundError):
-                            found = entry.stat(follow_symlinks=False)
-                            yield Stored(path, found.st_size, now - found.st_mtime)
+        with self._root() as root:
+            now = _now(root)
+            waiting = [below]
+            for above in waiting:  # it grows meanwhile
+                with _opened(root, above) as directory, os.scandir(directory) as entries:
+                    for entry in entries:
+                        path = f"{above}/{entry.name}".lstrip("/")
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(path)
+                        elif entry.is_file(follow_symlinks=False):
+                            with contextlib.suppress(FileNotFoundError):
+                                found = entry.stat(follow_symlinks=False)
+                                yield Stored(path, found.st_size, now - found.st_mtime)
 
     def remove(self, key: str) -> None:
         """See `graphdriver.shared.store.Store`."""
         head, _, name = key.rpartition("/")
-        with contextlib.suppress(FileNotFoundError), self._opened(head) as directory:
+        with (
+            self._root() as root,
+            contextlib.suppress(FileNotFoundError),
+            _opened(root, head) as directory,
+        ):
             os.unlink(name, dir_fd=directory)
 
     def remove_unless(self, key: str, is_needed: Callable[[], bool]) -> bool:
@@ -158,7 +177,11 @@ class DirectoryStore:
         """
         head, _, name = key.removesuffix(REMOVED).rpartition("/")
         aside = f"{name}{REMOVED}"
-        with contextlib.suppress(FileNotFoundError), self._opened(head) as directory:
+        with (
+            self._root() as root,
+            contextlib.suppress(FileNotFoundError),
+            _opened(root, head) as directory,
+        ):
             if not key.endswith(REMOVED):
                 os.rename(name, aside, src_dir_fd=directory, dst_dir_fd=directory)
             if is_needed():
@@ -170,40 +193,68 @@ class DirectoryStore:
             os.unlink(aside, dir_fd=directory)
         return True
 
-    def _now(self) -> float:
-        """Return the time by the store's own clock, in seconds since 1970."""
+    @contextlib.contextmanager
+    def _root(self) -> Iterator[int]:
         try:
-            with self._made(_NEW) as new:
-                name = f"{secrets.token_hex(16)}.clock"
-                os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600, dir_fd=new))
-                try:
-                    return os.stat(name, dir_fd=new).st_mtime
-                finally:
-                    os.unlink(name, dir_fd=new)
+            root = os.open(self.address, _DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            if error.errno not in _READ_ONLY:
-                raise
-            return time.time()  # nothing is removed by it here
-
-    @contextlib.contextmanager
-    def _opened(self, path: str) -> Iterator[int]:
-        fd = openat2(self._root, path.encode() or b".", _DIRECTORY | os.O_NOFOLLOW, 0, _INSIDE)
+            raise AwayError(
+                f"{self.address} cannot be opened: {error.strerror}; mount it, or make the directory"
+            ) from error
         try:
-            yield fd
+            if not self._may_be_new and not _is_directory(root, _MARK):
+                raise AwayError(
+                    f"{self.address} has no directory {_MARK}, so it is no store; mount the store"
+                    f' there, or make a new one with "graphdriver share push" or mkdir {_MARK}'
+                )
+            yield root
         finally:
-            os.close(fd)
+            os.close(root)
 
-    @contextlib.contextmanager
-    def _made(self, path: str) -> Iterator[int]:
-        """Open a directory, and make those of it that do not exist."""
-        parts = path.split("/")
-        for count in range(1, len(parts) + 1):
-            head = self._opened("/".join(parts[: count - 1]))
-            with head as above, contextlib.suppress(FileExistsError):
-                os.mkdir(parts[count - 1], 0o755, dir_fd=above)
-                os.fsync(above)
-        with self._opened(path) as fd:
-            yield fd
+
+def _is_directory(root: int, name: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=root, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _now(root: int) -> float:
+    """Return the time by the store's own clock, in seconds since 1970."""
+    try:
+        with _made(root, _NEW) as new:
+            name = f"{secrets.token_hex(16)}.clock"
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600, dir_fd=new))
+            try:
+                return os.stat(name, dir_fd=new).st_mtime
+            finally:
+                os.unlink(name, dir_fd=new)
+    except OSError as error:
+        if error.errno not in _READ_ONLY:
+            raise
+        return time.time()  # nothing is removed by it here
+
+
+@contextlib.contextmanager
+def _opened(root: int, path: str) -> Iterator[int]:
+    fd = openat2(root, path.encode() or b".", _DIRECTORY | os.O_NOFOLLOW, 0, _INSIDE)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _made(root: int, path: str) -> Iterator[int]:
+    """Open a directory, and make those of it that do not exist."""
+    parts = path.split("/")
+    for count in range(1, len(parts) + 1):
+        head = _opened(root, "/".join(parts[: count - 1]))
+        with head as above, contextlib.suppress(FileExistsError):
+            os.mkdir(parts[count - 1], 0o755, dir_fd=above)
+            os.fsync(above)
+    with _opened(root, path) as fd:
+        yield fd
 
 
 def _name(new: int, fresh: str, directory: int, name: str) -> bool:

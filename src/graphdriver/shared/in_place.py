@@ -28,7 +28,7 @@ from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.keys import Link
 from graphdriver.shared.layers import IMAGE, FoundLayer, SharedLayers
 from graphdriver.shared.leases import RENEWAL, take
-from graphdriver.shared.store import NotStoredError
+from graphdriver.shared.store import AwayError, NotStoredError
 
 QUIET: Final = 10.0
 """How long no layer was made before tars are read to their ends, in seconds.
@@ -131,7 +131,7 @@ class InPlace:
         """Renew the lease of each layer, and prove those that are not proved.
 
         Raises:
-            UnsupportedError: the store cannot be opened.
+            AwayError: the store is not there.
         """
         if not (node := self._node()):
             return
@@ -141,10 +141,10 @@ class InPlace:
         with closing(DirectoryStore(self._store)) as store:
             for name in {one.image.name for one in mine}:
                 try:
-                    store.size(
-                        name
-                    )  # first: in the place of a mount that is missing nothing is made
+                    store.size(name)  # first: no lease for what is gone
                     take(store, name, node)
+                except AwayError:
+                    raise
                 except (NotStoredError, OSError) as error:
                     _log.error("%s: no lease for %s: %s", self._store, name, error)
             for one in mine:

@@ -27,23 +27,25 @@ _PREFIX: Final = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/?)*")
 _REPOSITORY: Final = re.compile(r"[a-z0-9]+(?:(?:[._/]|__|-+)[a-z0-9]+)*")
 
 
-def open_store(address: str) -> Store:
-    """Open a store.
+def open_store(address: str, *, may_be_new: bool = False) -> Store:
+    """Open a store, which need not be there yet.
 
     Args:
         address: see above.
+        may_be_new: whether a directory that is not a store becomes one when a layer is put there.
 
     Raises:
         MalformedRequestError: it is no address of a store.
-        UnsupportedError: the store cannot be opened, or what it needs is not installed.
+        UnsupportedError: it cannot be one, or what it needs is not installed.
     """
     if "://" not in address:
-        return DirectoryStore(os.path.abspath(address))
+        return DirectoryStore(os.path.abspath(address), may_be_new=may_be_new)
     scheme, _, rest = address.partition("://")
     place, _, name = rest.partition("/")
     match scheme:
         case "file" if name and not place:
-            return DirectoryStore(os.path.abspath(f"/{urllib.parse.unquote(name)}"))
+            path = os.path.abspath(f"/{urllib.parse.unquote(name)}")
+            return DirectoryStore(path, may_be_new=may_be_new)
         case "oci" | "oci+http" if _HOST.fullmatch(place) and _REPOSITORY.fullmatch(name):
             return _registry(address, place, name, is_plain=scheme == "oci+http")
         case "s3" if _BUCKET.fullmatch(place) and _PREFIX.fullmatch(name):

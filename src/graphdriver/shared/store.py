@@ -13,6 +13,10 @@ class NotStoredError(Exception):
     """A store has no such object."""
 
 
+class AwayError(OSError):
+    """A store is not there, or does not answer; it may be back later."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """An object in a store.
