@@ -80,6 +80,14 @@ def test_layers_are_unpacked_in_parallel_where_driver_and_containerd_can(
     assert transfer["unpack_config"][0]["differ"] == "x-diff"
 
 
+def test_with_a_shared_store_layers_are_unpacked_one_after_the_other() -> None:
+    words = ("overlay2", "--address=/run/x.sock", "--shared=/mnt/layers")
+    printed = tomllib.loads(printed_config(*words, containerd="2.4"))
+    assert "capabilities" not in printed["proxy_plugins"]["x"]
+    transfer = printed["plugins"]["io.containerd.transfer.v1.local"]
+    assert "max_concurrent_unpacks" not in transfer
+
+
 @pytest.mark.root
 def test_the_driver_of_a_root_is_known_from_its_record(folder: Path) -> None:
     with Snapshotter(folder, "overlay2") as one:

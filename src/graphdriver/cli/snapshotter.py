@@ -134,6 +134,8 @@ def _configuration(arguments: argparse.Namespace, name: str, address: str, root:
     identity = None if arguments.driver else identity_of(root)
     driver = arguments.driver or (identity.driver if identity else "")
     is_able = bool(driver) and ability(load(driver), TakesParentLater) is not None
+    if arguments.shared:  # under rebase only the first layer of an image would come from the store
+        is_able = False
     one = Snapshotter(name, address, root, os.uname().machine, is_able)
     if arguments.print_config:
         print(config(one, version), end="")

@@ -53,6 +53,9 @@ REF: Final = "containerd.io/snapshot.ref"
 DIFF_ID: Final = "containerd.io/snapshot/diff-id"
 """Its diff ID; from containerd 2.3 on."""
 
+PARENT: Final = "containerd.io/snapshot/parent-chain-id"
+"""The chain ID of the layers below it, which may not be here yet; from containerd 2.3 on."""
+
 WAIT: Final = 2.0
 """How long a Prepare waits for the first bytes of a layer, in seconds: containerd holds a lock."""
 
@@ -108,6 +111,7 @@ class SharedSnapshots(Snapshots):
         self._shared = shared
         self._wait = wait
         self._filler = Filler(self.served)
+        self._warned_of_rebase = False
         self._in_place: InPlace | None = None
         if reads_in_place:
             self._in_place = InPlace(
@@ -126,7 +130,9 @@ class SharedSnapshots(Snapshots):
             GraphDriverError: as for `Snapshots.prepare`.
         """
         chain_id = labels.get(REF, "")
-        if is_digest(chain_id) and self._is_here_now(key, parent, labels, chain_id):
+        if not parent and labels.get(PARENT):
+            self._warn_of_rebase()
+        elif is_digest(chain_id) and self._is_here_now(key, parent, labels, chain_id):
             raise LayerExistsError(f"the layer {chain_id} is here: no need to fetch it")
         return super().prepare(key, parent, labels)
 
@@ -143,6 +149,16 @@ class SharedSnapshots(Snapshots):
         if self._in_place:
             self._in_place.close()
         super().close()
+
+    def _warn_of_rebase(self) -> None:
+        """Warn, once, that layers are prepared without their parents."""
+        # containerd looks for a layer that exists already by its parent, and would find none below it.
+        if not self._warned_of_rebase:
+            self._warned_of_rebase = True
+            _log.warning(
+                "containerd unpacks the layers of an image at the same time, and takes only the first"
+                " one from the store; leave rebase out of the capabilities in its configuration"
+            )
 
     def _publish(self, name: str, publisher: Publisher) -> None:
         with contextlib.suppress(LayerNotFoundError):  # removed at once
