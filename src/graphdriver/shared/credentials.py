@@ -1,7 +1,8 @@
 """Who this node is to a registry: the credentials that ``docker login`` and ``podman login`` keep.
 
 They come from the file that ``REGISTRY_AUTH_FILE`` names, or else from ``config.json`` in
-``DOCKER_CONFIG``, or else in ``~/.docker``. They are never printed.
+``DOCKER_CONFIG``, or else in ``~/.docker``. A program that the file names comes first, as for Docker:
+that of the registry in ``credHelpers``, or else ``credsStore``. They are never printed.
 """
 
 from __future__ import annotations
@@ -11,8 +12,13 @@ import binascii
 import json
 import os
 from dataclasses import dataclass, field
+from typing import Final
 
 from graphdriver.errors import UnsupportedError
+from graphdriver.shared.credential_helper import ask_helper
+
+_IDENTITY: Final = "<token>"
+"""The user name that a helper gives with a token of the registry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +51,18 @@ def credentials_for(host: str, repository: str) -> Credentials | None:
         repository: the repository's name.
 
     Raises:
-        UnsupportedError: the file cannot be used; the text does not show its content.
+        UnsupportedError: the file or a helper cannot be used; the text does not show what is in it.
     """
     path = _file()
     try:
         with open(path, "rb") as file:
-            entries = json.load(file).get("auths", {})
+            config = json.load(file)
+        helper = (config.get("credHelpers") or {}).get(host) or config.get("credsStore")
+        if helper and (kept := ask_helper(helper, host)):
+            user, secret = kept
+            is_token = user == _IDENTITY
+            return Credentials("", "", secret) if is_token else Credentials(user, secret)
+        entries = config.get("auths") or {}
         names = f"{host}/{repository}".split("/")
         for count in range(len(names), 0, -1):
             name = "/".join(names[:count])
@@ -78,7 +90,7 @@ def _file() -> str:
     )
 
 
-def _credentials(entry: dict[str, str]) -> Credentials:
+def _credentials(entry: dict[str, str]) -> Credentials | None:
     user, password = entry.get("username", ""), entry.get("password", "")
     if encoded := entry.get("auth"):
         try:
@@ -86,4 +98,5 @@ def _credentials(entry: dict[str, str]) -> Credentials:
         except binascii.Error as error:
             raise ValueError from error
         user, _, password = decoded.partition(":")
-    return Credentials(user, password.strip("\0"), entry.get("identitytoken", ""))
+    token = entry.get("identitytoken", "")
+    return Credentials(user, password.strip("\0"), token) if user or token else None

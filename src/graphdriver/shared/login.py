@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from graphdriver.shared.credentials import credentials_for
+from graphdriver.shared.credentials import Credentials, credentials_for
 from graphdriver.shared.web import Web
 
 _TOKEN: Final = re.compile(r"[!-~]+")
@@ -51,7 +51,7 @@ class Login:
 
         Raises:
             OSError: the server of its tokens fails, or refuses.
-            UnsupportedError: the file with credentials cannot be used.
+            UnsupportedError: the file with credentials, or a helper, cannot be used.
         """
         credentials = credentials_for(self._host, self._repository)
         for challenge in challenges:
@@ -62,14 +62,14 @@ class Login:
                 continue
             match scheme.lower():
                 case "bearer" if "realm" in asked:
-                    self._authorization = f"Bearer {self._token(asked)}"
+                    self._authorization = f"Bearer {self._token(asked, credentials)}"
                     return True
                 case "basic" if credentials and self._authorization != credentials.basic:
                     self._authorization = credentials.basic
                     return True
         return False
 
-    def _token(self, asked: Mapping[str, str]) -> str:
+    def _token(self, asked: Mapping[str, str], credentials: Credentials | None) -> str:
         """Return a token of the server that a registry names."""
         try:
             realm = urllib.parse.urlsplit(asked["realm"])
@@ -77,7 +77,6 @@ class Login:
             raise OSError(f"{self._host} wants a token of a server that has no address") from None
         if realm.scheme != "https" and not (self._is_plain and realm.scheme == "http"):
             raise OSError(f"{self._host} wants a token of a server that does not speak https")
-        credentials = credentials_for(self._host, self._repository)
         form = {name: asked[name] for name in ("service", "scope") if name in asked}
         headers = {}
         if credentials and credentials.identity:
