@@ -119,6 +119,7 @@ class SharedSnapshots(Snapshots):
                 shared.store.address,
                 self._own_directory,
                 self._found_wrong,
+                lambda layer: f"layer {layer}, of {self._showing(layer)},",
             )
             self._in_place.start()
 
@@ -266,6 +267,16 @@ class SharedSnapshots(Snapshots):
 
     def _found_wrong(self, layer: str, wrong: str) -> None:
         """Tell about a layer whose tar in the store is not the one that it was taken for."""
+        _log.error(
+            "a layer that is read in place is wrong: %s. Nothing more is mounted with it. These"
+            " snapshots show it; end their containers, remove the image and pull it again: %s",
+            wrong,
+            self._showing(layer),
+            extra={"graphdriver": {"layer": layer}},
+        )
+
+    def _showing(self, layer: str) -> str:
+        """Return the keys of the snapshots that show a layer, in quotation marks."""
         snapshot = self.of_layer(layer)
         shown = [snapshot.key] if snapshot else []
         upon = collections.defaultdict[str, list[str]](list)
@@ -273,13 +284,7 @@ class SharedSnapshots(Snapshots):
             upon[one.parent].append(one.key)
         for key in shown:  # it grows meanwhile
             shown += upon[key]
-        _log.error(
-            "a layer that is read in place is wrong: %s. Nothing more is mounted with it. These"
-            " snapshots show it; end their containers, remove the image and pull it again: %s",
-            wrong,
-            ", ".join(map(repr, shown)),
-            extra={"graphdriver": {"layer": layer}},
-        )
+        return ", ".join(map(repr, shown))
 
     def _make_shared(
         self,

@@ -2,7 +2,8 @@
 
 The index of such a layer is made here and its data are the store's, read each time. So the site must
 trust the store. Still each tar is read once to its end, in the background: bytes that do not have the
-layer's SHA-256 end its use, and so do other headers than those that its index was made from.
+layer's SHA-256 end its use, and so do other headers than those that its index was made from. Later only
+the size of its file is looked at, when its lease is renewed.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class InPlace:
         store: the path of the store's directory.
         home: returns the directory of the framework's own files in the home; None while none is served.
         found_wrong: called in a thread of its own with a layer, and what is wrong with its tar.
+        described: returns how the log names a layer whose tar cannot be read.
     """
 
     def __init__(
@@ -60,11 +62,13 @@ class InPlace:
         store: str,
         home: Callable[[], str | None],
         found_wrong: Callable[[str, str], None],
+        described: Callable[[str], str] = "layer {}".format,
     ) -> None:
         self.driver = driver
         self._store = store
         self._home = home
         self._found_wrong = found_wrong
+        self._described = described
         self._is_closed = False
         self._naming = threading.Lock()
         self._wake = threading.Event()
@@ -139,31 +143,47 @@ class InPlace:
         if not mine:
             return
         with closing(DirectoryStore(self._store)) as store:
+            sizes: dict[str, int] = {}
             for name in {one.image.name for one in mine}:
                 try:
-                    store.size(name)  # first: no lease for what is gone
+                    sizes[name] = store.size(name)  # first: no lease for what is gone
                     take(store, name, node)
                 except AwayError:
                     raise
                 except (NotStoredError, OSError) as error:
                     _log.error("%s: no lease for %s: %s", self._store, name, error)
             for one in mine:
-                if not (one.is_proved or one.wrong or self._is_closed):
+                if one.wrong or self._is_closed:
+                    continue
+                if too_short := self._why_too_short(one, sizes.get(one.image.name)):
+                    self._judge(one, too_short)
+                elif not one.is_proved:
                     self._prove(SharedLayers(store), one)
+
+    def _why_too_short(self, one: TarInPlace, size: int | None) -> str:
+        """Return why an image of this size lacks bytes of its tar; ``""`` if it does not."""
+        record = parse(one.image.record)
+        end = record.tar_offset + record.tar_size
+        if size is None or size >= end:
+            return ""
+        # The kernel shows zeros in their place.
+        return f"{self._store}: {one.image.name} has {size} bytes, and should have {end} at least"
 
     def _prove(self, shared: SharedLayers, one: TarInPlace) -> None:
         try:
             wrong = self._why_wrong(shared, one)
         except (NotStoredError, OSError) as error:
             _log.error(
-                "the tar of layer %s cannot be read in the store %s, and is not proved: %s",
-                one.id,
+                "the tar of %s cannot be read in the store %s, and is not proved: %s",
+                self._described(one.id),
                 self._store,
                 error,
             )
             return
-        if self._is_closed:
-            return
+        if not self._is_closed:
+            self._judge(one, wrong)
+
+    def _judge(self, one: TarInPlace, wrong: str) -> None:
         self.driver.judge_tar(one.id, wrong)
         if wrong:
             self._found_wrong(one.id, wrong)
