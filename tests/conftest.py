@@ -10,6 +10,7 @@ import fcntl
 import fnmatch
 import os
 import signal
+import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,23 @@ def _its_turn(
     shared = tmp_path_factory.getbasetemp().parent
     with turn(shared, alone=request.node.get_closest_marker("alone") is not None):
         yield
+
+
+OURS = frozenset(
+    ("slow calls", "usage", "publisher", "in place", "left in place", "snapshotter", "questions")
+)
+"""Threads that run until something is closed, by the beginnings of their names up to ``_``."""
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_stays() -> Iterator[None]:
+    """Fail a test that leaves such a thread: something was not closed, and goes on working."""
+    before = set(threading.enumerate())
+    yield
+    for one in set(threading.enumerate()) - before:
+        if one.name.partition("_")[0] in OURS:
+            one.join(10)
+            assert not one.is_alive(), f"the thread {one.name!r} still runs"
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -100,6 +101,19 @@ def test_a_path_of_108_bytes_is_a_clear_error(folder: str) -> None:
 def test_an_unknown_group_is_a_clear_error(folder: str) -> None:
     with pytest.raises(UnsupportedError, match="no group nobody-here"):
         UnixListener(f"{folder}/p.sock", group="nobody-here")
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize("step", ["chown", "chmod"])
+def test_a_socket_that_cannot_be_set_up_is_not_left_there(
+    step: str, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: object, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
+
+    monkeypatch.setattr(os, step, refused)
+    with pytest.raises(PermissionError):
+        UnixListener(f"{folder}/p.sock")
     assert os.listdir(folder) == []
 
 

@@ -413,8 +413,8 @@ def test_a_stop_does_not_wait_for_a_driver_that_hangs_nor_gives_its_home_away(
         quick.stop()
         with Client(quick.path) as client, pytest.raises(Exception, match="does not answer"):
             client.activate()
-        other = Handler(TarBox())
-        answer = wire_init(other, quick.home)
+        with contextlib.closing(Handler(TarBox())) as other:
+            answer = wire_init(other, quick.home)
         assert f"is in use by process {os.getpid()}" in answer
     quick.box.pause.set()
     wait_until(lambda: connections() == 0)

@@ -64,38 +64,47 @@ class SnapshotterServer:
         containerd: str | None = None,
     ) -> None:
         self._snapshots = snapshots
-        self._content = ContentStore(os.path.abspath(containerd or daemon_client.SOCKET))
         self.address = os.path.abspath(address)
         gid = group_id(group)
-        directory = os.path.dirname(self.address)
         self._expect_short(self.address)
-        try:
-            make_directories(directory, 0o755)
-            self._lock = _locked(self.address)
-        except OSError as error:
-            raise _no_socket(self.address, error) from error
-        try:
-            self._pool = _Threads(THREADS, "snapshotter")
-            self._server = grpc.server(self._pool)
-            self._callers = Callers()
-            self._questions = _Threads(1, "questions")
-            self._lists = _Threads(LISTS, "lists")
-            self._server.add_generic_rpc_handlers(
-                (
-                    Handlers(snapshots, Listing(snapshots), self._callers, self._lists),
-                    diff_handlers(Differ(snapshots, self._content), snapshots.served),
-                    questions(snapshots.served, self._callers, self._questions),
-                )
+        with contextlib.ExitStack() as held:  # `close` ends the same, in the same order
+            try:
+                make_directories(os.path.dirname(self.address), 0o755)
+                self._lock = _locked(self.address)
+                held.callback(self._lock.release)
+                self._content = ContentStore(os.path.abspath(containerd or daemon_client.SOCKET))
+                held.callback(self._content.close)
+                self._start(held, gid)
+            except (OSError, RuntimeError) as error:
+                raise _no_socket(self.address, error) from error
+            held.pop_all()
+
+    def _start(self, held: contextlib.ExitStack, gid: int) -> None:
+        """Listen, and answer calls."""
+        served = self._snapshots.served
+        self._lists = self._threads(LISTS, "lists", held)
+        self._questions = self._threads(1, "questions", held)
+        self._pool = self._threads(THREADS, "snapshotter", held)
+        self._server = grpc.server(self._pool)
+        held.callback(self._stop)
+        self._callers = Callers()
+        self._server.add_generic_rpc_handlers(
+            (
+                Handlers(self._snapshots, Listing(self._snapshots), self._callers, self._lists),
+                diff_handlers(Differ(self._snapshots, self._content), served),
+                questions(served, self._callers, self._questions),
             )
-            self._bind(directory, gid)
-        except OSError as error:
-            self._lock.release()
-            raise _no_socket(self.address, error) from error
-        except BaseException:
-            self._lock.release()
-            raise
+        )
+        self._bind(os.path.dirname(self.address), gid)
         self._inode = os.stat(self.address).st_ino
-        snapshots.served.listens_at([f"unix://{urllib.parse.quote(os.fsencode(self.address))}"])
+        held.callback(self._remove_socket)
+        served.listens_at([f"unix://{urllib.parse.quote(os.fsencode(self.address))}"])
+
+    @staticmethod
+    def _threads(count: int, name: str, held: contextlib.ExitStack) -> _Threads:
+        pool = _Threads(count, name)
+        held.callback(pool.shutdown)
+        return pool
 
     def _bind(self, directory: str, gid: int) -> None:
         with tempfile.TemporaryDirectory(prefix=".", dir=directory) as private:
@@ -124,17 +133,24 @@ class SnapshotterServer:
 
     def close(self) -> None:
         """Let calls in progress end, and release the socket and the snapshots."""
-        # The socket first, so that no new caller connects; but not that of another process.
-        with contextlib.suppress(FileNotFoundError):
-            if os.stat(self.address).st_ino == self._inode:
-                os.unlink(self.address)
-        self._server.stop(GRACE).wait()
+        self._remove_socket()  # first, so that no new caller connects
+        self._stop()
         self._pool.shutdown()
         self._questions.shutdown()
         self._lists.shutdown()
         self._content.close()
         self._snapshots.close()
         self._lock.release()
+
+    def _remove_socket(self) -> None:
+        """Remove the socket, but not that of another process."""
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(self.address).st_ino == self._inode:
+                os.unlink(self.address)
+
+    def _stop(self) -> None:
+        """Let calls in progress end."""
+        self._server.stop(GRACE).wait()
 
 
 class _Threads(concurrent.futures.ThreadPoolExecutor):
@@ -176,7 +192,6 @@ def _locked(address: str) -> PathLock:
     return lock
 
 
-def _no_socket(address: str, error: OSError) -> UnsupportedError:
-    return UnsupportedError(
-        f"cannot listen on {address}: {error.strerror or error}", hint="choose another path"
-    )
+def _no_socket(address: str, error: OSError | RuntimeError) -> UnsupportedError:
+    reason = getattr(error, "strerror", None) or error
+    return UnsupportedError(f"cannot listen on {address}: {reason}", hint="choose another path")

@@ -105,23 +105,29 @@ class SharedSnapshots(Snapshots):
                 hint="use the driver erofs, or leave out --in-place",
             )
         super().__init__(driver, root, options)
-        self._availability = Availability(shared.store)
-        self._availability.ask_once()
-        self._publisher = Publisher(self.served, shared, self._availability) if publishes else None
         self._shared = shared
         self._wait = wait
         self._filler = Filler(self.served)
         self._warned_of_rebase = False
+        self._publisher: Publisher | None = None
         self._in_place: InPlace | None = None
-        if reads_in_place:
-            self._in_place = InPlace(
-                reads_in_place,
-                shared.store.address,
-                self._own_directory,
-                self._found_wrong,
-                lambda layer: f"layer {layer}, of {self._showing(layer)},",
-            )
-            self._in_place.start()
+        try:
+            self._availability = Availability(shared.store)
+            self._availability.ask_once()
+            if publishes:
+                self._publisher = Publisher(self.served, shared, self._availability)
+            if reads_in_place:
+                self._in_place = InPlace(
+                    reads_in_place,
+                    shared.store.address,
+                    self._own_directory,
+                    self._found_wrong,
+                    lambda layer: f"layer {layer}, of {self._showing(layer)},",
+                )
+                self._in_place.start()
+        except BaseException:  # no thread can be started
+            self.close()
+            raise
 
     def prepare(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
         """Create an active snapshot; return its mounts.

@@ -72,10 +72,14 @@ class LeftInPlace:
             self._own_directory,
             lambda layer, wrong: _log.error(_WRONG, layer, wrong),
         )
-        self._in_place.start()
         self._waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._is_closed = threading.Event()
         threading.Thread(target=self._run, name="left in place", daemon=True).start()
+        try:
+            self._in_place.start()
+        except BaseException:  # no thread can be started
+            self.close()
+            raise
 
     def applied(self, id: str) -> None:
         """Leave the tar of a layer in the store soon, if the store has it."""

@@ -94,12 +94,16 @@ class UnixListener:
             with locked(directory):
                 _clear_stale(self.path)
                 self.socket.bind(self.path)
-                made = os.lstat(self.path)
-                self._made = made.st_dev, made.st_ino
-                # Group and mode before listen(2): until then no process can connect.
-                os.chown(self.path, -1, gid, follow_symlinks=False)
-                os.chmod(self.path, mode)
-                self.socket.listen(_BACKLOG)
+                try:
+                    made = os.lstat(self.path)
+                    self._made = made.st_dev, made.st_ino
+                    # Group and mode before listen(2): until then no process can connect.
+                    os.chown(self.path, -1, gid, follow_symlinks=False)
+                    os.chmod(self.path, mode)
+                    self.socket.listen(_BACKLOG)
+                except BaseException:
+                    os.unlink(self.path)
+                    raise
         except BaseException:
             self.socket.close()
             raise
