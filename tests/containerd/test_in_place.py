@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -133,7 +134,8 @@ class Wakes:
 def test_a_proof_waits_until_the_node_is_quiet_but_not_for_ever(
     made: int, begins: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeper = node_of_a_store.InPlace(None, "", lambda: None, lambda *_: None)  # type: ignore[arg-type]
+    nothing: Any = SimpleNamespace(address="")
+    keeper = node_of_a_store.InPlace(nothing, nothing, lambda: None, lambda *_: None)
     wakes = Wakes(made)
     keeper._wake = wakes  # type: ignore[assignment]
     monkeypatch.setattr(node_of_a_store, "time", SimpleNamespace(monotonic=lambda: wakes.now))
@@ -168,9 +170,9 @@ def test_each_layer_in_place_has_a_lease(folder: Path, shared: SharedLayers) -> 
 
 def have_lease(shared: SharedLayers, number: int) -> list[str]:
     """Return the nodes that have a lease for a layer."""
-    assert isinstance(shared.store, DirectoryStore)
+    assert shared.store.in_place
     key = image_of(shared, LINKS[number]).relative_to(shared.store.address)
-    return leases.nodes(shared.store, str(key))
+    return leases.nodes(shared.store.in_place, str(key))
 
 
 def test_a_node_needs_to_write_nothing_but_leases(

@@ -74,8 +74,8 @@ def gc(store: str, image: str) -> None:
 
     def and_then_leased(shared: SharedLayers, seconds: float) -> Iterator[Stored]:
         found = list(unused(shared, seconds))
-        assert isinstance(shared.store, DirectoryStore)
-        leases.take(shared.store, image, "late")
+        assert shared.store.in_place
+        leases.take(shared.store.in_place, image, "late")
         return iter(found)
 
     with mock.patch.object(SharedLayers, "unused", and_then_leased):

@@ -15,7 +15,7 @@ from graphdriver.shared import leases
 from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.keys import link_key
 from graphdriver.shared.layers import IMAGE, RECORD, SharedLayers
-from graphdriver.shared.store import NotStoredError
+from graphdriver.shared.store import InPlaceStore, NotStoredError
 from tests.support.containerd_images import ten_layers
 from tests.support.fuse_store import fuse_store
 from tests.support.shared_store import image_of, links_of, store_with
@@ -34,9 +34,9 @@ def shared(tmp_path: Path) -> Iterator[SharedLayers]:
         yield shared
 
 
-def store_of(shared: SharedLayers) -> DirectoryStore:
-    assert isinstance(shared.store, DirectoryStore)
-    return shared.store
+def store_of(shared: SharedLayers) -> InPlaceStore:
+    assert shared.store.in_place
+    return shared.store.in_place
 
 
 def age(shared: SharedLayers, seconds: float = OLD, below: str = "") -> None:

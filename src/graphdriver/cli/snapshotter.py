@@ -215,7 +215,6 @@ def _snapshots(driver: ProtoDriver, root: str, arguments: argparse.Namespace) ->
     """Return the snapshots, with a shared store if there is one."""
     from graphdriver.containerd.shared_layers import SharedSnapshots
     from graphdriver.containerd.snapshots import Snapshots
-    from graphdriver.shared.directory import DirectoryStore
     from graphdriver.shared.layers import SharedLayers
     from graphdriver.shared.opening import open_store
 
@@ -226,7 +225,7 @@ def _snapshots(driver: ProtoDriver, root: str, arguments: argparse.Namespace) ->
                 raise MalformedRequestError(f"--{name} needs --shared STORE")
         return Snapshots(driver, root, arguments.opt)
     store = open_store(arguments.shared)
-    if arguments.in_place and not isinstance(store, DirectoryStore):
+    if arguments.in_place and not store.in_place:
         raise MalformedRequestError(
             f"--in-place needs a store that is a directory, and {store.address} is none"
         )

@@ -99,6 +99,7 @@ class SharedSnapshots(Snapshots):
         in_place: bool = False,
     ) -> None:
         reads_in_place = ability(driver, ReadsInPlace) if in_place else None
+        store = shared.store.in_place
         if in_place and not reads_in_place:
             raise UnsupportedError(
                 f"read layers in place: the driver {driver.driver_name} cannot do that",
@@ -116,10 +117,10 @@ class SharedSnapshots(Snapshots):
             self._availability.ask_once()
             if publishes:
                 self._publisher = Publisher(self.served, shared, self._availability)
-            if reads_in_place:
+            if reads_in_place and store:
                 self._in_place = InPlace(
                     reads_in_place,
-                    shared.store.address,
+                    store,
                     self._own_directory,
                     self._found_wrong,
                     lambda layer: f"layer {layer}, of {self._showing(layer)},",

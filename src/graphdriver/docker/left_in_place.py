@@ -61,14 +61,15 @@ class LeftInPlace:
                 hint="use the driver erofs, or leave out --in-place",
             )
         self._served = served
+        directory = DirectoryStore(store)
         self._store = store
-        self._shared = SharedLayers(DirectoryStore(store))
-        self._availability = Availability(self._shared.store)
+        self._shared = SharedLayers(directory)
+        self._availability = Availability(directory)
         self._availability.ask_once()
         self._reads, self._stores, self._reads_home = reads, stores, reads_home
         self._in_place = InPlace(
             reads,
-            store,
+            directory,
             self._own_directory,
             lambda layer, wrong: _log.error(_WRONG, layer, wrong),
         )

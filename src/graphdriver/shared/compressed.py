@@ -56,6 +56,8 @@ class CompressedStore:
         store: the other one; it is closed with this one.
     """
 
+    in_place: Final = None
+
     def __init__(self, store: Store) -> None:
         self._store = store
         self.address = store.address

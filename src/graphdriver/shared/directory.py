@@ -65,6 +65,11 @@ class DirectoryStore:
                 f"the store {path} is not a directory", hint="give the directory that nodes mount"
             )
 
+    @property
+    def in_place(self) -> DirectoryStore:
+        """See `graphdriver.shared.store.Store`."""
+        return self
+
     def close(self) -> None:
         """Do nothing: nothing is open between calls."""
 

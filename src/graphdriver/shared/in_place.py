@@ -25,11 +25,10 @@ from graphdriver.in_place import ReadsInPlace, SharedImage, TarInPlace
 from graphdriver.layer.erofs.record import parse
 from graphdriver.layer.erofs.stored_tar import PieceSums
 from graphdriver.layer.erofs.tar_headers import headers_of
-from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.keys import Link
 from graphdriver.shared.layers import IMAGE, FoundLayer, SharedLayers
 from graphdriver.shared.leases import RENEWAL, take
-from graphdriver.shared.store import AwayError, NotStoredError
+from graphdriver.shared.store import AwayError, InPlaceStore, NotStoredError
 
 QUIET: Final = 10.0
 """How long no layer was made before tars are read to their ends, in seconds.
@@ -50,7 +49,7 @@ class InPlace:
 
     Args:
         driver: keeps them.
-        store: the path of the store's directory.
+        store: the store.
         home: returns the directory of the framework's own files in the home; None while none is served.
         found_wrong: called in a thread of its own with a layer, and what is wrong with its tar.
         described: returns how the log names a layer whose tar cannot be read.
@@ -59,13 +58,14 @@ class InPlace:
     def __init__(
         self,
         driver: ReadsInPlace,
-        store: str,
+        store: InPlaceStore,
         home: Callable[[], str | None],
         found_wrong: Callable[[str, str], None],
         described: Callable[[str], str] = "layer {}".format,
     ) -> None:
         self.driver = driver
         self._store = store
+        self._address = store.address
         self._home = home
         self._found_wrong = found_wrong
         self._described = described
@@ -97,10 +97,9 @@ class InPlace:
         record, name = layer.record, f"{layer.key}{IMAGE}"
         if f"sha256:{record.sha256.hex()}" != layer.link.diff_id:
             raise UnsupportedError(f"{name} has the record of another layer")
-        with closing(DirectoryStore(self._store)) as store:
-            take(store, name, node)
-            store.size(name)  # after the lease: it is there, and stays
-        return SharedImage(self._store, name, record.text())
+        take(self._store, name, node)
+        self._store.size(name)  # after the lease: it is there, and stays
+        return SharedImage(self._address, name, record.text())
 
     def prove_soon(self) -> None:
         """Prove what is not proved yet, in the background, soon after the last layer was made."""
@@ -119,7 +118,7 @@ class InPlace:
             try:
                 self.look_after_all()
             except (GraphDriverError, OSError) as error:
-                _log.error("the store %s of layers in place failed: %s", self._store, error)
+                _log.error("the store %s of layers in place failed: %s", self._address, error)
             if self._wake.wait(RENEWAL):
                 self._wait_until_quiet()
 
@@ -139,26 +138,23 @@ class InPlace:
         """
         if not (node := self._node()):
             return
-        mine = [one for one in self.driver.tars_in_place() if one.image.directory == self._store]
-        if not mine:
-            return
-        with closing(DirectoryStore(self._store)) as store:
-            sizes: dict[str, int] = {}
-            for name in {one.image.name for one in mine}:
-                try:
-                    sizes[name] = store.size(name)  # first: no lease for what is gone
-                    take(store, name, node)
-                except AwayError:
-                    raise
-                except (NotStoredError, OSError) as error:
-                    _log.error("%s: no lease for %s: %s", self._store, name, error)
-            for one in mine:
-                if one.wrong or self._is_closed:
-                    continue
-                if too_short := self._why_too_short(one, sizes.get(one.image.name)):
-                    self._judge(one, too_short)
-                elif not one.is_proved:
-                    self._prove(SharedLayers(store), one)
+        mine = [one for one in self.driver.tars_in_place() if one.image.directory == self._address]
+        sizes: dict[str, int] = {}
+        for name in {one.image.name for one in mine}:
+            try:
+                sizes[name] = self._store.size(name)  # first: no lease for what is gone
+                take(self._store, name, node)
+            except AwayError:
+                raise
+            except (NotStoredError, OSError) as error:
+                _log.error("%s: no lease for %s: %s", self._address, name, error)
+        for one in mine:
+            if one.wrong or self._is_closed:
+                continue
+            if too_short := self._why_too_short(one, sizes.get(one.image.name)):
+                self._judge(one, too_short)
+            elif not one.is_proved:
+                self._prove(SharedLayers(self._store), one)
 
     def _why_too_short(self, one: TarInPlace, size: int | None) -> str:
         """Return why an image of this size lacks bytes of its tar; ``""`` if it does not."""
@@ -167,7 +163,7 @@ class InPlace:
         if size is None or size >= end:
             return ""
         # The kernel shows zeros in their place.
-        return f"{self._store}: {one.image.name} has {size} bytes, and should have {end} at least"
+        return f"{self._address}: {one.image.name} has {size} bytes, and should have {end} at least"
 
     def _prove(self, shared: SharedLayers, one: TarInPlace) -> None:
         try:
@@ -176,7 +172,7 @@ class InPlace:
             _log.error(
                 "the tar of %s cannot be read in the store %s, and is not proved: %s",
                 self._described(one.id),
-                self._store,
+                self._address,
                 error,
             )
             return
@@ -201,7 +197,7 @@ class InPlace:
                     pass
         except GraphDriverError as error:
             return error.problem
-        named = f"{self._store}: {one.image.name}"
+        named = f"{self._address}: {one.image.name}"
         if one.headers != (hashlib.sha256(headers).hexdigest() if headers else ""):
             return f"{named} has a tar with other headers than those in the store"
         # Else a diff of the layer would fail, whose pieces are checked by these.

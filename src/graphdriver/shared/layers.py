@@ -24,7 +24,7 @@ from graphdriver.layer.erofs.store import NotHeldError, store_layer
 from graphdriver.layer.erofs.stored_tar import StoredHeaders
 from graphdriver.layer.erofs.tar_headers import LIMIT as HEADERS_LIMIT
 from graphdriver.layer.erofs.tar_headers import compressed, headers_of, inflated
-from graphdriver.shared.directory import REMOVED, DirectoryStore
+from graphdriver.shared.directory import REMOVED
 from graphdriver.shared.keys import (
     CHAINED,
     CHAINS,
@@ -104,7 +104,7 @@ class SharedLayers:
         key = chained_key(link.chain_id) if record.facts else layer_key(link.diff_id)
         # In this order: what a link leads to is there, and an image has its record.
         is_new = self.store.put(f"{key}{RECORD}", io.BytesIO(record.text().encode()))
-        if isinstance(self.store, DirectoryStore):  # nobody can read others in place
+        if self.store.in_place:
             self._put_headers(f"{key}{HEADERS}", image, record)
         is_new |= self.store.put(f"{key}{IMAGE}", _File(image))
         self.store.put(link_key(link.chain_id), io.BytesIO(link.text().encode()))
@@ -301,11 +301,11 @@ class SharedLayers:
 
     def _leads_to(self, key: str, layers: Container[str]) -> bool:
         """Tell whether a link leads to one of these layers; it does not count as used by that."""
-        chain_id = digest_of(key)
-        if not chain_id or not isinstance(self.store, DirectoryStore):
+        chain_id, store = digest_of(key), self.store.in_place
+        if not chain_id or not store:
             return False
         try:
-            with open(self.store.open(key), "rb") as file:
+            with open(store.open(key), "rb") as file:
                 link = parse_link(file.read(LINK_LIMIT), chain_id)
         except (NotStoredError, ValueError, OSError):  # removed meanwhile, or useless
             return False

@@ -1,8 +1,8 @@
 """Leases: which nodes read which images of a store in place, so that nobody removes these.
 
 A lease is an empty object, ``leases/IMAGE/NODE.lease``. Its age is that of its last renewal, by the
-store's own clock. It ends by itself after `GRACE`: so does that of a node that died, or was off for so
-long.
+store's own clock. A node gives it back when no layer of the node needs it any more. It ends by itself
+after `GRACE`: so does that of a node that died, or was off for so long.
 
 A node takes a lease first, and opens the image then. Whoever removes an image takes its name away
 first, and looks for leases then: one of the two sees the other.
@@ -13,8 +13,8 @@ from __future__ import annotations
 import io
 from typing import Final
 
-from graphdriver.shared.directory import REMOVED, DirectoryStore
-from graphdriver.shared.store import NotStoredError, Store, Stored
+from graphdriver.shared.directory import REMOVED
+from graphdriver.shared.store import InPlaceStore, NotStoredError, Store, Stored
 
 GRACE: Final = 7 * 86_400.0
 """How long a lease lasts after its last renewal, in seconds. A store may be away for some days."""
@@ -26,7 +26,7 @@ LEASES: Final = "leases/"
 _LEASE: Final = ".lease"
 
 
-def take(store: DirectoryStore, image: str, node: str) -> None:
+def take(store: InPlaceStore, image: str, node: str) -> None:
     """Take a node's lease for an image, or renew it.
 
     Args:
@@ -37,11 +37,20 @@ def take(store: DirectoryStore, image: str, node: str) -> None:
     Raises:
         OSError: the store cannot be written to; there may be no lease then.
     """
-    key = f"{_directory(image)}/{node}{_LEASE}"
+    key = _key(image, node)
     try:
         store.touch(key)
     except NotStoredError:
         store.put(key, io.BytesIO())
+
+
+def give_back(store: InPlaceStore, image: str, node: str) -> None:
+    """End a node's lease for an image; succeed if there is none.
+
+    Raises:
+        OSError: the store does not answer, or cannot be written to.
+    """
+    store.remove(_key(image, node))
 
 
 def leased(found: list[Stored]) -> set[str]:
@@ -59,7 +68,7 @@ def image_of(lease: str) -> str:
     return lease.removeprefix(LEASES).rpartition("/")[0]
 
 
-def nodes(store: DirectoryStore, image: str) -> list[str]:
+def nodes(store: InPlaceStore, image: str) -> list[str]:
     """Return the nodes that have a lease for an image."""
     try:
         found = [one for one in store.stored(_directory(image)) if _holds(one)]
@@ -74,7 +83,7 @@ def is_leased(store: Store, image: str) -> bool:
     Raises:
         OSError: the store does not answer.
     """
-    return isinstance(store, DirectoryStore) and bool(nodes(store, image))
+    return store.in_place is not None and bool(nodes(store.in_place, image))
 
 
 def remove_unless_leased(store: Store, key: str) -> bool:
@@ -87,10 +96,14 @@ def remove_unless_leased(store: Store, key: str) -> bool:
     Raises:
         OSError: the store does not answer.
     """
-    if not isinstance(store, DirectoryStore):  # nobody can read others in place
+    if not store.in_place:
         store.remove(key)
         return True
-    return store.remove_unless(key, lambda: is_leased(store, key.removesuffix(REMOVED)))
+    return store.in_place.remove_unless(key, lambda: is_leased(store, key.removesuffix(REMOVED)))
+
+
+def _key(image: str, node: str) -> str:
+    return f"{_directory(image)}/{node}{_LEASE}"
 
 
 def _directory(image: str) -> str:

@@ -37,6 +37,8 @@ class RegistryStore:
         repository: the repository; it is closed with this store.
     """
 
+    in_place: Final = None
+
     def __init__(self, address: str, repository: Repository) -> None:
         self.address = address
         self._repository = repository

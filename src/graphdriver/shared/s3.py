@@ -50,6 +50,8 @@ class S3Store:
         OSError: the environment has settings that cannot be used.
     """
 
+    in_place: Final = None
+
     def __init__(self, address: str, bucket: str, prefix: str) -> None:
         self.address = address
         allows_http = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true")

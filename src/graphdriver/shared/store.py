@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,6 +46,11 @@ class Store(Protocol):
 
     address: str
 
+    @property
+    def in_place(self) -> InPlaceStore | None:
+        """The store itself if nodes can read its objects where they are, or else None."""
+        ...
+
     def size(self, key: str) -> int:
         """Return an object's length in bytes.
 
@@ -85,4 +90,40 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Close what the store holds open."""
+        ...
+
+
+class InPlaceStore(Store, Protocol):
+    """A store whose objects are files below the directory ``address``: nodes can read them there.
+
+    It keeps leases of those nodes, and removes nothing that they need.
+    """
+
+    def open(self, key: str) -> int:
+        """Open an object's file for reading, which counts as no use; the caller closes the descriptor.
+
+        Raises:
+            NotStoredError: there is no such object.
+        """
+        ...
+
+    def touch(self, key: str) -> None:
+        """Count an object as used now.
+
+        Raises:
+            NotStoredError: there is no such object.
+            OSError: that cannot be noted.
+        """
+        ...
+
+    def stored(self, below: str = "") -> Iterator[Stored]:
+        """Yield all objects, or those whose keys begin with ``below`` and a slash, in any order.
+
+        Raises:
+            FileNotFoundError: no key ever had this beginning.
+        """
+        ...
+
+    def remove_unless(self, key: str, is_needed: Callable[[], bool]) -> bool:
+        """Remove an object that nobody needs; return whether nobody did."""
         ...
