@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
 import signal
 import subprocess
 import time
@@ -95,6 +96,31 @@ def wait_until_gone(folder: Path, seconds: float) -> dict[int, str]:
     while (left := processes_of(folder)) and time.monotonic() < deadline:
         time.sleep(0.05)
     return left
+
+
+def end_starting(place: Path | str) -> list[int]:
+    """End the containers that were left while they started, given a directory of their runtime's.
+
+    Such a process waits at a FIFO there for its start, which nobody asks for any more. Its mounts keep
+    disks and loop devices in use.
+
+    Returns:
+        The processes that were ended.
+    """
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            is_init = Path("/proc", name, "cmdline").read_bytes() == b"runc\0init\0"
+            if is_init and any(one.startswith(f"{place}/") for one in _open_files(name)):
+                with open(os.pidfd_open(int(name)), "rb") as process:
+                    signal.pidfd_send_signal(process.fileno(), signal.SIGKILL)
+                    select.select([process], [], [], 10)
+                found.append(int(name))
+    return found
+
+
+def _open_files(process: str) -> list[str]:
+    return [os.readlink(one) for one in Path("/proc", process, "fd").iterdir()]
 
 
 def sweep(folder: Path) -> list[str]:

@@ -50,6 +50,7 @@ class ContainerdSide(Side):
         self.home = disk.place / "home"
         self.snapshotter = Snapshotter(folder, driver, "-v", "--log-format", "json", root=self.home)
         self._namespace = f"soak-{secrets.token_hex(4)}"
+        self._runtime = f"/run/containerd/runc/{self._namespace}"
         self.containerd = Containerd(folder, self.snapshotter.address, namespace=self._namespace)
         self._chains: dict[str, list[str]] = {}
         """The snapshots that each image and each container needs."""
@@ -97,6 +98,7 @@ class ContainerdSide(Side):
         self._kill_tasks()
         self.stop_engine()
         self.stop()
+        leftovers.end_starting(self._runtime)
         self.disk.mend()
         self.start()
         self.start_engine()
@@ -108,7 +110,8 @@ class ContainerdSide(Side):
             self.containerd.stop()
             self.snapshotter.__exit__()
             end_shims(self.folder)
-            shutil.rmtree(f"/run/containerd/runc/{self._namespace}", ignore_errors=True)
+            leftovers.end_starting(self._runtime)
+            shutil.rmtree(self._runtime, ignore_errors=True)
 
     def _kill_tasks(self) -> None:
         for task in self.ctr("task", "ls", "-q").split():

@@ -129,6 +129,7 @@ class DockerSide(Side):
         self._end_containers()
         self.stop_engine()
         self.plugin.stop()
+        leftovers.end_starting(self.daemon.folder)
         self.hide_home()
         self.disk.mend()
         self.show_home()

@@ -399,8 +399,4 @@ def end_shims(folder: Path) -> None:
         assert "containerd-shim" in line or "fuse-overlayfs" in line, line
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    for process in Path("/proc").glob("[0-9]*"):  # containers that were killed while they started
-        with contextlib.suppress(OSError):
-            is_init = (process / "cmdline").read_bytes() == b"runc\0init\0"
-            if is_init and str(folder) in (process / "mountinfo").read_text():
-                os.kill(int(process.name), signal.SIGKILL)
+    leftovers.end_starting(folder)
