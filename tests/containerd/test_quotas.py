@@ -97,3 +97,15 @@ def test_a_limit_that_cannot_be_set_is_an_error_and_leaves_nothing(
         assert snapshots.find(()) == []
         assert not [name for name in os.listdir(folder / "root") if name.isdecimal()]
         snapshots.prepare("a", "", {})
+
+
+def test_a_value_that_is_no_size_is_ignored_and_told_as_often_as_it_changes(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with contextlib.closing(Snapshots(Overlay2Driver(), str(folder / "root"))) as snapshots:
+        for number, size in enumerate(("much", "much", "more", "")):
+            snapshots.prepare(f"s{number}", "", {MAX_SIZE: size})
+        assert len(snapshots.find(())) == 4
+    told = [one for one in caplog.messages if f"ignoring label {MAX_SIZE}" in one]
+    wanted = ["'much' is not a size", "'more' is not a size", "'' is not a size"]
+    assert [one.partition(": ")[2].partition(";")[0] for one in told] == wanted

@@ -44,6 +44,7 @@ from graphdriver.serving.served_home import ServedHome
 
 ENGINE: Final = "containerd"
 MAX_SIZE: Final = "containerd.io/snapshot/max-size"
+"""A limit in bytes, for snapshotters that can set one; ignoring it is no failure (containerd#13520)."""
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +70,8 @@ class Snapshots:
     def __init__(self, driver: ProtoDriver, root: str, options: Sequence[str] = ()) -> None:
         self.served = ServedHome(driver, ENGINE)
         self._driver = driver
-        self._warned = False
+        self._warned = ""
+        """Why a size limit was ignored last."""
         self._given = GivenMounts()
         self._uses: dict[int, str] = {}
         """The layer that each uncommitted snapshot shows, for the record of it."""
@@ -194,13 +196,13 @@ class Snapshots:
                 self._driver.create(layer, below, "", {})
 
     def _create_limited(self, layer: str, below: str, size: str) -> bool:
-        """Create a layer with a size limit; return False if the driver does not support one."""
+        """Create a layer with a size limit; return False if it cannot have this one."""
         try:
             self._driver.create_read_write(layer, below, "", {"size": size})
         except UnsupportedError as error:
-            if not self._warned:
+            if str(error) != self._warned:
                 _log.warning("ignoring label %s: %s", MAX_SIZE, error)
-                self._warned = True
+                self._warned = str(error)
             return False
         return True
 
