@@ -68,7 +68,9 @@ def _made(*command: str) -> None:
     """Make a filesystem."""
     for _ in range(20):
         done = subprocess.run(command, capture_output=True, text=True)
-        # mkfs.btrfs looks into every loop device of the machine, and fails if one is just detached.
-        if done.returncode == 0 or "cannot check mount status" not in done.stderr:
+        # mkfs.btrfs looks into every loop device of the machine. Where one is just being detached, it
+        # fails, or calls a new image mounted.
+        misled = ("cannot check mount status", "is mounted")
+        if done.returncode == 0 or not any(what in done.stderr for what in misled):
             break
     assert done.returncode == 0, done.stderr
