@@ -20,13 +20,13 @@ from graphdriver.drivers.overlay.mounts import LayerMounts
 from graphdriver.drivers.overlay.options import XINO, HomeOptions, layer_size
 from graphdriver.drivers.overlay.parents import ParentIndex
 from graphdriver.drivers.overlay.reference_counts import ReferenceCounts
+from graphdriver.drivers.overlay.removal import remove_small_layer
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
 from graphdriver.files.directories import opened, why_no_directory
 from graphdriver.layer.overlay.parentless import Unsettled
 from graphdriver.layer.overlay.whiteout import Marks
 from graphdriver.layer.tree.copy import copy_metadata
 from graphdriver.layer.tree.inodes import disk_usage
-from graphdriver.layer.tree.remove import remove_small_tree
 from graphdriver.linux import xattr
 from graphdriver.linux.project_quota import limit_tree, usage_of
 from graphdriver.store import Store
@@ -80,7 +80,7 @@ class OverlayLayers(ProtoDriver):
         """Take up a home; see `graphdriver.ProtoDriver.init`."""
         self.setup = self._set_up(home, options)
         self._owner = host_root(uid_maps), host_root(gid_maps)
-        self._store = Store(home, self._owner[1], own=(LINKS,), delete_small=remove_small_tree)
+        self._store = Store(home, self._owner[1], own=(LINKS,), delete_small=remove_small_layer)
         self._counts = ReferenceCounts(home)
         self._layout = self.layout_type(home)
         self._layout.make()

@@ -57,8 +57,11 @@ class LayerMounts:
 
     def point(self, id: str) -> str:
         """Return the directory that a layer is mounted on; ``""`` if it is not mounted."""
-        points = (self._layout.path(id, name) for name in (MERGED, WORK))
-        return next(filter(is_mounted, points), "")
+        layer = self._layout.path(id)
+        for name in (MERGED, WORK):
+            if is_mounted(point := f"{layer}/{name}"):
+                return point
+        return ""
 
     def get(self, id: str, lowers: Sequence[str], mount_label: str) -> str:
         """Mount a layer unless it is mounted, count one more Get, and return where it is mounted.
@@ -204,23 +207,22 @@ class LayerMounts:
     def _remove_count(self, id: str) -> None:
         # On a read-only filesystem the kernel's mark stays. Then the count stays as well: it shows
         # that the mark is of this boot, and that nothing was lost.
-        if not self._has_volatile_mark(id):
+        if self._counts.is_kept(id) and not self._has_volatile_mark(id):
             self._counts.set(id, 0)
 
     def _unmount(self, id: str, point: str) -> None:
         """Unmount a mounted layer: at once if no process uses the mount, else lazily."""
-        for attempt in range(_BUSY_TRIES):
-            if _is_dead(point):
-                unmount(point, MNT_DETACH)
-                break
-            if attempt:
-                time.sleep(_BUSY_PAUSE)  # usually the process that uses it is about to end
+        for _ in range(_BUSY_TRIES):
             try:
                 unmount(point)
                 break
             except OSError as error:
                 if error.errno != errno.EBUSY:
                     raise
+            if _is_dead(point):
+                unmount(point, MNT_DETACH)
+                break
+            time.sleep(_BUSY_PAUSE)  # usually the process that uses it is about to end
         else:
             users = "; ".join(mount_holders(point)) or "no process that is visible here"
             _log.warning("%s is busy: %s; unmounted lazily", point, users)

@@ -53,6 +53,10 @@ class ReferenceCounts:
         self._directory = os.path.join(directory, file_name(home))
         self._boot = boot_id()
         self._counts: dict[str, int] = {}
+        self._kept: set[str] = set()
+        """The layers that may have a file, here and in no other process: the home is locked."""
+        with contextlib.suppress(FileNotFoundError):
+            self._kept.update(os.listdir(self._directory))
 
     def get(self, id: str, mounted: bool) -> int:
         """Return a layer's count, given whether the layer is mounted."""
@@ -62,18 +66,25 @@ class ReferenceCounts:
             self._counts[id] = self._stored(id) or 1
         return self._counts[id]
 
+    def is_kept(self, id: str) -> bool:
+        """Tell whether a layer may have a count on disk."""
+        return id in self._kept
+
     def set(self, id: str, count: int) -> None:
         """Set a layer's count; 0 removes it.
 
         Raises:
             OSError: it cannot be written; the old count stays.
         """
-        path = os.path.join(self._directory, id)
+        path = f"{self._directory}/{id}"
         if not count:
             self._counts.pop(id, None)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+            if id in self._kept:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+                self._kept.discard(id)
             return
+        self._kept.add(id)
         try:
             fd = os.open(path, _WRITE, 0o600)
         except FileNotFoundError:
@@ -84,7 +95,8 @@ class ReferenceCounts:
             # In place, not by rename: that needs no room, so a Put works on a full filesystem.
             if os.pwrite(fd, f"{self._boot} {count}".ljust(_LENGTH).encode(), 0) != _LENGTH:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-            os.ftruncate(fd, _LENGTH)  # a damaged file may be longer
+            if os.fstat(fd).st_size != _LENGTH:  # a damaged file may be longer
+                os.ftruncate(fd, _LENGTH)
         except BaseException:
             if os.fstat(fd).st_size != _LENGTH:  # it is new, and incomplete
                 os.unlink(path)
@@ -97,6 +109,7 @@ class ReferenceCounts:
         """Remove all counts: from now on each mounted layer counts 1."""
         self._counts.clear()
         _remove_all(self._directory)
+        self._kept.clear()
 
     def is_of_this_boot(self, id: str) -> bool:
         """Tell whether a layer has a count that was written since the machine started."""
