@@ -187,12 +187,6 @@ class Store:
             raise LayerExistsError("the layer exists already", hint="remove it first")
         if id in self._deleting:
             self.remove(id)
-        path = f"{self.home}/{id}"
-        if os.path.lexists(path) and not os.path.isdir(path):
-            raise UnsupportedError(
-                f"{path} is in the way: it is not a directory",
-                hint="move it away, or remove it",
-            )
         staged = f"{self.home}/{STAGING}/{id}"
         if id in self._unswept:
             self._discard(STAGING, id)
@@ -203,7 +197,7 @@ class Store:
             yield staged
             # Calls for one ID never overlap, so the layer still does not exist. If it did, rename(2)
             # would fail, since a layer's directory is never empty.
-            os.rename(staged, path)
+            self._show(staged, f"{self.home}/{id}")
         except BaseException:
             try:
                 self._discard(STAGING, id)
@@ -217,6 +211,15 @@ class Store:
             acl.inherit_nothing(fd, 0o710)
             os.fchown(fd, -1, self._group)
             projects.join_parent(fd, home)
+
+    def _show(self, staged: str, path: str) -> None:
+        try:
+            os.rename(staged, path)
+        except NotADirectoryError as error:
+            raise UnsupportedError(
+                f"{path} is in the way: it is not a directory",
+                hint="move it away, or remove it",
+            ) from error
 
     # --- the end of a layer -----------------------------------------------------------------------
 

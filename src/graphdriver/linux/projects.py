@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import struct
-from dataclasses import astuple, dataclass, replace
+from typing import NamedTuple
 
 FS_IOC_FSGETXATTR = 0x801C581F
 FS_IOC_FSSETXATTR = 0x401C5820
@@ -18,8 +18,7 @@ _FSXATTR = struct.Struct("=IIIII8x")
 _UNKNOWN = frozenset({errno.ENOTTY, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(NamedTuple):
     """``struct fsxattr`` (linux/fs.h)."""
 
     flags: int
@@ -35,7 +34,7 @@ class Attributes:
 
     def with_project(self, project: int) -> Attributes:
         """Return them with a project that new files inherit."""
-        return replace(self, flags=self.flags | FS_XFLAG_PROJINHERIT, project=project)
+        return self._replace(flags=self.flags | FS_XFLAG_PROJINHERIT, project=project)
 
 
 def attributes_of(fd: int) -> Attributes:
@@ -54,7 +53,7 @@ def set_attributes(fd: int, attributes: Attributes) -> None:
     Raises:
         OSError: they cannot be set.
     """
-    fcntl.ioctl(fd, FS_IOC_FSSETXATTR, _FSXATTR.pack(*astuple(attributes)))
+    fcntl.ioctl(fd, FS_IOC_FSSETXATTR, _FSXATTR.pack(*attributes))
 
 
 def join_parent(fd: int, above_fd: int) -> None:
@@ -79,7 +78,7 @@ def stop_inheriting(fd: int) -> None:
     """
     found = _known(fd)
     if found and found.is_inherited:
-        set_attributes(fd, replace(found, flags=found.flags & ~FS_XFLAG_PROJINHERIT))
+        set_attributes(fd, found._replace(flags=found.flags & ~FS_XFLAG_PROJINHERIT))
 
 
 def _known(fd: int) -> Attributes | None:

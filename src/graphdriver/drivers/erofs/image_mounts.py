@@ -144,7 +144,7 @@ class ImageMounts:
             self._unmount(image)
 
     def _is_mounted(self, image: str) -> bool:
-        return is_mounted(self._layout.path(image, APPLIED))
+        return is_mounted(self._layout.path(image, APPLIED), self._layout.path(image))
 
     def _note(self, user: str, images: tuple[str, ...]) -> None:
         before = self._used.get(user, ())
@@ -213,7 +213,7 @@ class ImageMounts:
     def _unmount(self, image: str) -> None:
         point = self._layout.path(image, APPLIED)
         for _ in range(_MOST_MOUNTS):
-            if not is_mounted(point):
+            if not self._is_mounted(image):
                 return
             try:
                 unmount(point)

@@ -157,7 +157,8 @@ class OverlayChecks:
                 yield Damage(WRONG_COUNT, id, text, "count one Get")
 
     def _is_mounted(self, id: str) -> bool:
-        return any(is_mounted(self.layout.path(id, name)) for name in (MERGED, WORK))
+        layer = self.layout.path(id)
+        return any(is_mounted(f"{layer}/{name}", layer) for name in (MERGED, WORK))
 
     def _lowers(self, id: str) -> Sequence[str]:
         with contextlib.suppress(LayerDamagedError, OSError):

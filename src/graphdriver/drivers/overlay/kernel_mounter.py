@@ -34,6 +34,9 @@ class KernelMounter(Mounter):
 
     def __init__(self, home: str, interface: str = "") -> None:
         self.home = home
+        encoded = os.fsencode(home)
+        self._longest = -1 if b"\\" in encoded else calls.VALUE_MAX - len(encoded) - 1
+        """The longest name below the home that fsconfig takes with the home's whole path, in bytes."""
         self._user_marks = in_user_namespace()
         self.interface = interface or ("fsopen" if _has_lowerdir_plus() else "mount")
 
@@ -75,9 +78,7 @@ class KernelMounter(Mounter):
 
     def _fits_whole_paths(self, overlay: Overlay) -> bool:
         names = (*overlay.lowers, overlay.upper, overlay.work)
-        longest = max(len(os.fsencode(name)) for name in names)
-        home = os.fsencode(self.home)
-        return b"\\" not in home and len(home) + 1 + longest <= calls.VALUE_MAX
+        return max(map(len, names)) <= self._longest  # IDs and links are ASCII
 
     def _mount_one_by_one(self, overlay: Overlay, place: Callable[[str], str]) -> None:
         settings = overlay.settings(place, one_by_one=True)

@@ -148,12 +148,12 @@ class OverlayLayers(ProtoDriver):
             try:
                 with self._store.staged(id) as directory:
                     names = (DIFF, WORK) if lowers else (DIFF,)
-                    self._make_diff(os.path.join(directory, DIFF), parent)
+                    self._make_diff(f"{directory}/{DIFF}", parent)
                     self._layout.write(directory, link, lowers, volatile=volatile)
                     if lowers:
-                        self._make_work(os.path.join(directory, WORK))
+                        self._make_work(f"{directory}/{WORK}")
                     if size:
-                        limit_tree([os.path.join(directory, name) for name in names], size)
+                        limit_tree([f"{directory}/{name}" for name in names], size)
                     # Link and mark come before the rename that makes the layer appear: a layer
                     # without them could not be mounted. A kill in between leaves a dangling link,
                     # swept at the next start, and a parent that is marked without a child, which is
@@ -223,7 +223,11 @@ class OverlayLayers(ProtoDriver):
         fd = os.open(path, _DIRECTORY)
         try:
             if parent:
-                with self.opened(parent) as lower:
+                # It exists: no parent is removed while a child is made.
+                with (
+                    self._layout.explaining(parent),
+                    opened(self._layout.path(parent, DIFF)) as lower,
+                ):
                     copy_metadata(fd, os.fstat(lower), xattr.get_all(lower))
             else:
                 os.fchown(fd, *self._owner)
@@ -278,17 +282,22 @@ class OverlayLayers(ProtoDriver):
             self._links_are_swept = False
         try:
             self._store.remove(id)
-        finally:
-            # The layer may be gone although that failed, if it was being deleted in place.
-            if not self._store.exists(id):
-                self._parents.discard(id)
-                with contextlib.suppress(OSError):
-                    self._counts.set(id, 0)
-                    if link:
-                        self._layout.remove_link(link)
-                    if not self._links_are_swept:
-                        self._layout.sweep_links(self._store.layers())
-                        self._links_are_swept = True
+        except BaseException:
+            if not self._store.exists(id):  # it was being deleted in place
+                self._removed(id, link)
+            raise
+        self._removed(id, link)
+
+    def _removed(self, id: str, link: str | None) -> None:
+        """Remove what is left of a layer when its directory is gone."""
+        self._parents.discard(id)
+        with contextlib.suppress(OSError):
+            self._counts.set(id, 0)
+            if link:
+                self._layout.remove_link(link)
+            if not self._links_are_swept:
+                self._layout.sweep_links(self._store.layers())
+                self._links_are_swept = True
 
     def refuse_if_parent(self, id: str) -> None:
         """Refuse a change to a layer that has a child.

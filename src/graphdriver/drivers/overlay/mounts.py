@@ -54,12 +54,14 @@ class LayerMounts:
         self._counts = counts
         self._mounter = mounter
         self._options = options
+        self._durable: set[str] = set()
+        """Layers that cannot have the kernel's mark of a volatile mount: this process mounted them."""
 
     def point(self, id: str) -> str:
         """Return the directory that a layer is mounted on; ``""`` if it is not mounted."""
         layer = self._layout.path(id)
         for name in (MERGED, WORK):
-            if is_mounted(point := f"{layer}/{name}"):
+            if is_mounted(point := f"{layer}/{name}", layer):
                 return point
         return ""
 
@@ -124,6 +126,7 @@ class LayerMounts:
         unmount(self.point(id))  # never lazily: a process may still use the mount
         self._unmounted(id)
         self._counts.set(id, 0)
+        self._durable.discard(id)
 
     def remove_stale_counts(self) -> None:
         """Remove the counts of layers that are not mounted.
@@ -166,7 +169,12 @@ class LayerMounts:
         if why_no_directory(self._layout.path(id, DIFF)):  # the kernel would follow a symlink
             self._layout.expect_sound(id)
         is_committed = self._layout.is_committed(id)
-        is_volatile = self._layout.is_volatile(id) and not is_committed
+        is_volatile = self._layout.is_volatile(id)
+        if is_volatile:
+            self._durable.discard(id)
+        else:
+            self._durable.add(id)
+        is_volatile = is_volatile and not is_committed
         if is_volatile:
             self._expect_whole(id)
         if is_read_only or is_committed:
@@ -203,6 +211,7 @@ class LayerMounts:
         if point:
             self._unmount(id, point)
         self._remove_count(id)
+        self._durable.discard(id)
 
     def _remove_count(self, id: str) -> None:
         # On a read-only filesystem the kernel's mark stays. Then the count stays as well: it shows
@@ -234,7 +243,7 @@ class LayerMounts:
         # At once: without the mount it is an empty directory, which somebody could take for the layer.
         self._remove_merged(id)
         self.release_lowers(id)
-        if self._layout.is_volatile(id):
+        if id not in self._durable and self._layout.is_volatile(id):
             self._clear_volatile_mark(id)
 
     def _remove_merged(self, id: str) -> None:
@@ -249,7 +258,7 @@ class LayerMounts:
         After a crash of the machine the mark means that content may be missing. Within one boot
         nothing was lost. (Linux documentation, filesystems/overlayfs, "Volatile mount".)
         """
-        return os.path.isdir(os.path.join(self._incompat(id), "volatile"))
+        return id not in self._durable and os.path.isdir(f"{self._incompat(id)}/volatile")
 
     def _expect_whole(self, id: str) -> None:
         if self._has_volatile_mark(id) and not self._counts.is_of_this_boot(id):
@@ -277,11 +286,16 @@ class LayerMounts:
         return self._layout.path(id, WORK, "work", "incompat")
 
 
-def is_mounted(directory: str) -> bool:
-    """Tell whether something is mounted on a directory; False if the directory does not exist."""
+def is_mounted(directory: str, above: str) -> bool:
+    """Tell whether something is mounted on a directory; False if the directory does not exist.
+
+    Args:
+        directory: its path.
+        above: the path of the directory that it is in.
+    """
     # By device numbers: an overlay always has its own, and a stat costs less than the mount table.
     try:
-        return os.stat(directory).st_dev != os.stat(os.path.dirname(directory)).st_dev
+        return os.stat(directory).st_dev != os.stat(above).st_dev
     except OSError as error:
         if error.errno == errno.ENOENT:
             return False
