@@ -44,7 +44,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final
 
 from graphdriver.errors import LayerExistsError, LayerNotFoundError, UnsupportedError
-from graphdriver.files.directories import make_own
+from graphdriver.files.directories import OpenDirectory, make_own
 from graphdriver.files.reserve import Reserve
 from graphdriver.layer.tree.remove import remove_tree
 from graphdriver.linux import acl, inode_flags, projects
@@ -417,10 +417,5 @@ def _reason(error: Exception) -> str:
     return error_text(error) if isinstance(error, OSError) else str(error)
 
 
-@contextlib.contextmanager
-def _opened(directory: str) -> Iterator[int]:
-    fd = os.open(directory, _DIRECTORY)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+def _opened(directory: str) -> OpenDirectory:
+    return OpenDirectory(os.open(directory, _DIRECTORY))

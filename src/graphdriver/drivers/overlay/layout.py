@@ -199,7 +199,8 @@ class Layout:
 
     def is_committed(self, id: str) -> bool:
         """Tell whether a layer has, or had, a child."""
-        return os.path.exists(self.path(id, _COMMITTED))
+        # Where nothing is, it takes a third of the time of os.path.exists.
+        return os.access(f"{self.home}/{id}/{_COMMITTED}", os.F_OK)
 
     def is_unwritten(self, id: str) -> bool:
         """Tell whether a layer's upper directory is empty."""
@@ -208,7 +209,7 @@ class Layout:
 
     def is_volatile(self, id: str) -> bool:
         """Tell whether a layer is mounted with ``volatile``."""
-        return os.path.exists(self.path(id, _VOLATILE))
+        return os.access(f"{self.home}/{id}/{_VOLATILE}", os.F_OK)
 
     def link_of(self, id: str) -> str:
         """Return the name of a layer's own link, relative to the home.
@@ -402,15 +403,9 @@ class Layout:
             return self.link_of(layer) != self.own_link(link)
         return False
 
-    @contextlib.contextmanager
-    def explaining(self, id: str) -> Iterator[None]:
+    def explaining(self, id: str) -> Explaining:
         """Replace an OSError in a ``with`` block by the damage of a layer that caused it."""
-        try:
-            yield
-        except OSError:
-            if os.path.isdir(self.path(id)):  # else it was removed
-                self.expect_sound(id)
-            raise
+        return Explaining(self, id)
 
     # --- the sweep at start -----------------------------------------------------------------------
 
@@ -431,6 +426,23 @@ class Layout:
         for id in layers:
             with contextlib.suppress(GraphDriverError, OSError):  # mostly FileExistsError
                 self.make_link(id, self.link_of(id))
+
+
+class Explaining:
+    """What `Layout.explaining` returns; a class, since a generator costs microseconds."""
+
+    __slots__ = ("_id", "_layout")
+
+    def __init__(self, layout: Layout, id: str) -> None:
+        self._layout = layout
+        self._id = id
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and os.path.isdir(self._layout.path(self._id)):
+            self._layout.expect_sound(self._id)  # else it was removed
 
 
 def _write(path: str, text: str) -> None:

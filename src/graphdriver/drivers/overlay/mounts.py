@@ -258,7 +258,7 @@ class LayerMounts:
         After a crash of the machine the mark means that content may be missing. Within one boot
         nothing was lost. (Linux documentation, filesystems/overlayfs, "Volatile mount".)
         """
-        return id not in self._durable and os.path.isdir(f"{self._incompat(id)}/volatile")
+        return id not in self._durable and os.access(f"{self._incompat(id)}/volatile/", os.F_OK)
 
     def _expect_whole(self, id: str) -> None:
         if self._has_volatile_mark(id) and not self._counts.is_of_this_boot(id):
