@@ -1,12 +1,17 @@
 """A real daemon's work on drivers of ours and on one of Docker's own, in one run.
 
     PYTHONPATH=. python benchmarks/daemon.py [DRIVER ...] [--built-in NAME] [--dir DIR | --memory]
+        [--load]
 
 Wall times of load, ten runs, a classic build and save of an image: a Debian made by debootstrap, and a
 layer of many files. The daemons take turns, and nothing waits to be written when a turn begins. Printed
 are medians, and their ratio to that of Docker's own driver; the aims are those of the driver erofs. DIR
 is on a disk, and its path is short: a daemon's sockets lie below it. With ``--memory`` the daemons use
 an ext4 in memory instead.
+
+A load is timed twice: until the answer, and until it is on the disk as well, since Docker's own driver
+leaves the writing to the kernel. *Floor* is a driver that keeps nothing (`benchmarks.floor`), and shows
+how long the daemon's own work takes. With ``--load`` nothing else is measured.
 """
 
 from __future__ import annotations
@@ -41,6 +46,8 @@ DRIVER = "erofs"
 AIMS = {"run x10": 1.1, "build": 1.1}
 """At most so many times the seconds of Docker's own driver; for load see `LOAD`."""
 
+FLOOR = "floor"
+
 LOAD = {"on a disk": 0.45, "in memory": 0.85}
 
 
@@ -52,9 +59,25 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def one_round(daemon: Daemon, image: Path, context: Path) -> dict[str, float]:
-    """Do everything once, and leave the daemon as it was."""
+def loaded(daemon: Daemon, image: Path, base: str) -> dict[str, float]:
+    """Load the image; return the seconds until the answer, and until all is on the disk."""
     times = {"load": timed(lambda: daemon.docker("load", "--input", str(image)))}
+    started = time.perf_counter()
+    subprocess.run(["sync", "--file-system", base], check=True)
+    times["load and sync"] = times["load"] + time.perf_counter() - started
+    return times
+
+
+def only_loaded(daemon: Daemon, image: Path, base: str) -> dict[str, float]:
+    """Load the image, and remove it."""
+    times = loaded(daemon, image, base)
+    daemon.docker("rmi", "debian:made")
+    return times
+
+
+def one_round(daemon: Daemon, image: Path, base: str, context: Path) -> dict[str, float]:
+    """Do everything once, and leave the daemon as it was."""
+    times = loaded(daemon, image, base)
 
     def run_ten() -> None:
         for _ in range(10):
@@ -87,6 +110,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--files", type=int, default=83_000, help="in the image's second layer")
+    parser.add_argument("--load", action="store_true", help="measure nothing else")
     parser.add_argument("--opt", default="", help="for our plugins: sync=none")
     add_options(parser)
     parser.add_argument("--json", metavar="FILE")
@@ -104,21 +128,32 @@ def main() -> None:
         (context / "Dockerfile").write_text(DOCKERFILE)
         image = directory / "image.tar"
         make_image(image, arguments.files)
-        engines = Engines(find_docker(), directory, base)
+        engines = Engines(find_docker(), directory, base, {})  # all on the same filesystem
         daemons = {built_in: stack.enter_context(engines.on_driver(arguments.built_in))}
         for driver in arguments.drivers:
             daemons[driver], _ = stack.enter_context(engines.on_plugin(driver, options=options))
+        # Without a sync, which would write the daemon's own files for it.
+        nothing = engines.on_plugin("benchmarks.floor:KeepsNothing", options=["--opt", "sync=none"])
+        daemons[FLOOR], _ = stack.enter_context(nothing)
         rounds: dict[str, list[dict[str, float]]] = {name: [] for name in daemons}
         turns = list(daemons.items())
         for _ in range(arguments.rounds):
             for side, daemon in turns:
-                rounds[side].append(one_round(daemon, image, context))
+                if arguments.load or side == FLOOR:
+                    times = only_loaded(daemon, image, base)
+                else:
+                    times = one_round(daemon, image, base, context)
+                rounds[side].append(times)
             turns.reverse()
     aims = {"load": LOAD["in memory" if arguments.memory else "on a disk"], **AIMS}
     rows = []
     for work in rounds[built_in][0]:
         print(work)
-        median = {name: statistics.median(one[work] for one in of) for name, of in rounds.items()}
+        median = {
+            name: statistics.median(one[work] for one in of)
+            for name, of in rounds.items()
+            if work in of[0]
+        }
         for name, seconds in median.items():
             ratio = seconds / median[built_in]
             rows.append({"work": work, "driver": name, "seconds": seconds, "ratio": ratio})

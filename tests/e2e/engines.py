@@ -35,12 +35,15 @@ class Engines:
         docker: the programs.
         logs: a folder for the logs, which outlive what they tell of.
         base: where the daemons' folders are made, see `new_folder`. Those of some drivers are on a
-            filesystem of their own (`FILESYSTEMS`), which is made when the first one needs it.
+            filesystem of their own (``filesystems``), in memory, which is made when the first one
+            needs it.
+        filesystems: which drivers, and which filesystem.
     """
 
     docker: Docker
     logs: Path
     base: str = ""
+    filesystems: Mapping[str, str] = field(default_factory=lambda: FILESYSTEMS)
     plugins: list[Plugin] = field(default_factory=list)
     _count: int = 0
     _held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
@@ -138,7 +141,7 @@ class Engines:
 
     def _base_for(self, storage_driver: str) -> str:
         served = {plugin.name: plugin.driver for plugin in self.plugins}
-        kind = FILESYSTEMS.get(served.get(storage_driver, storage_driver))
+        kind = self.filesystems.get(served.get(storage_driver, storage_driver))
         if not kind:
             return self.base
         if kind not in self._made:

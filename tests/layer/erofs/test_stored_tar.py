@@ -21,6 +21,7 @@ from graphdriver.errors import BrokenStreamError
 from graphdriver.layer.erofs import stored_tar
 from graphdriver.layer.erofs.stored_tar import PIECE, PieceSums, StoredTar, TarSums
 from graphdriver.layer.erofs.storing_stream import StoringStream
+from graphdriver.layer.write.inode import write_all
 
 OFFSET = 4096
 SIZES = (0, 1, 512, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE, 3 * PIECE + 512, 40 * PIECE + 1)
@@ -147,6 +148,27 @@ def test_the_sums_do_not_depend_on_the_portions() -> None:
     for at in range(0, len(data), 4099):
         portions.add(data[at : at + 4099])
     assert whole.sums() == portions.sums()
+
+
+def test_a_long_tar_passes_through_the_same_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[object] = []
+
+    def note(fd: int, piece: memoryview) -> None:
+        if not any(piece.obj is one for one in used):
+            used.append(piece.obj)
+        write_all(fd, piece)
+
+    monkeypatch.setattr("graphdriver.layer.erofs.storing_stream.write_all", note)
+    data = some_bytes(24 << 20)
+    with (
+        open(tmp_path / "file", "wb", buffering=0) as file,
+        StoringStream(Portions(data), file.fileno()) as stream,
+    ):
+        stream.finish()
+    assert (tmp_path / "file").read_bytes() == data
+    assert len(used) < 12
 
 
 def test_a_stream_that_breaks_leaves_no_thread(tmp_path: Path) -> None:

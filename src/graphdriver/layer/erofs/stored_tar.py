@@ -61,7 +61,7 @@ class PieceSums:
         self._pieces = bytearray()
         self._crc = 0
 
-    def add(self, portion: bytes) -> None:
+    def add(self, portion: bytes | memoryview) -> None:
         """Add the next bytes of the tar."""
         left = memoryview(portion)
         while left:

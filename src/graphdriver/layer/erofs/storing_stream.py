@@ -52,7 +52,10 @@ class StoringStream:
         self._pieces = PieceSums()
         self._sha256 = hashlib.sha256()
         self._thread: ThreadPoolExecutor | None = ThreadPoolExecutor(1, "sha256")
-        self._hashing: collections.deque[Future[None]] = collections.deque()
+        self._hashing: collections.deque[tuple[Future[None], bytearray]] = collections.deque()
+        """The batches that the other thread has yet to hash, in their order."""
+        self._free: list[bytearray] = []
+        """Memory for batches: the kernel would have to clear new memory for each of them."""
 
     def __enter__(self) -> Self:
         return self
@@ -72,8 +75,8 @@ class StoringStream:
         self._batch.append(piece)
         self._batch_size += len(piece)
         if self._batch_size >= _BATCH:
-            batch = self._take_batch()
-            self._hash(batch)
+            memory, batch = self._take_batch()
+            self._hash(memory, batch)
             self._write(batch)
         return piece
 
@@ -87,35 +90,50 @@ class StoringStream:
         while self.read(_READ):
             pass
         while self._hashing:
-            self._hashing.popleft().result()
+            self._hashed()
         # Not by the thread, which is not even started for a tar of one batch.
-        batch = self._take_batch()
+        _, batch = self._take_batch()
         self._sha256.update(batch)
         self._write(batch)
         return TarSums(self._size, self._sha256.digest(), self._pieces.sums())
 
-    def _hash(self, batch: bytes) -> None:
+    def _hash(self, memory: bytearray, batch: memoryview) -> None:
         """Let the other thread hash a batch; do it here if there cannot be another thread."""
         if self._thread is None:
             self._sha256.update(batch)
             return
         if len(self._hashing) == _AHEAD:
-            self._hashing.popleft().result()
+            self._hashed()
         try:
-            self._hashing.append(self._thread.submit(self._sha256.update, batch))
+            self._hashing.append((self._thread.submit(self._sha256.update, batch), memory))
         except (RuntimeError, MemoryError):
             if self._size:  # it has begun
                 raise
             self._thread = None  # it keeps the batch, and never starts
             self._sha256.update(batch)
 
-    def _take_batch(self) -> bytes:
-        # A copy, since hundreds of small writes would take longer.
-        batch = b"".join(self._batch)
-        self._batch, self._batch_size = [], 0
-        return batch
+    def _hashed(self) -> None:
+        """Wait until the first batch is hashed; it was written before, so its memory is free."""
+        hashing, memory = self._hashing.popleft()
+        hashing.result()
+        self._free.append(memory)
 
-    def _write(self, batch: bytes) -> None:
+    def _take_batch(self) -> tuple[bytearray, memoryview]:
+        """Return memory, and the part of it that holds the next batch."""
+        # A copy, since hundreds of small writes would take longer.
+        memory = self._free.pop() if self._free else bytearray()
+        if len(memory) < self._batch_size:
+            # The last piece of a batch goes beyond `_BATCH`; memory that is not used is not taken.
+            memory = bytearray(max(self._batch_size, _BATCH + _READ))
+        batch = memoryview(memory)[: self._batch_size]
+        at = 0
+        for piece in self._batch:
+            batch[at : at + len(piece)] = piece
+            at += len(piece)
+        self._batch, self._batch_size = [], 0
+        return memory, batch
+
+    def _write(self, batch: memoryview) -> None:
         self._pieces.add(batch)
         self._size += len(batch)
         if self._fd is None:
