@@ -1,4 +1,4 @@
-"""How many calls to the kernel a container's layer takes: each of them is time that a container waits."""
+"""How many calls to the kernel a container's layer takes: a container waits for each of them."""
 
 from __future__ import annotations
 
