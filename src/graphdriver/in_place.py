@@ -77,8 +77,16 @@ class ReadsInPlace(Protocol):
         """
         ...
 
-    def tars_in_place(self) -> Iterator[TarInPlace]:
-        """Yield the layers whose tars are in a store."""
+    def tars_in_place(self, *, strictly: bool = False) -> Iterator[TarInPlace]:
+        """Yield the layers whose tars are in a store.
+
+        Args:
+            strictly: whether a layer of which that cannot be told is an error, and not left out.
+
+        Raises:
+            GraphDriverError: the files of a layer are damaged, or it is being removed.
+            OSError: they cannot be read now.
+        """
         ...
 
     def judge_tar(self, id: str, wrong: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver.shared.layers import SharedLayers
+from graphdriver.shared.leases import is_lease
 from tests.e2e.engines import Engines
 from tests.support.command import graphdriver
 from tests.support.containerd_images import ten_layers
@@ -94,3 +95,20 @@ def test_another_tar_in_the_store_is_not_taken(
     wait_until(lambda: plugin.log.read_text().count("stays in the home") == len(LAYERS))
     assert in_place(home_of(daemon, plugin)) == []
     assert daemon.run("ten:1", "/bin/busybox", "cat", "/srv/again") == "another"
+
+
+@pytest.mark.long
+@pytest.mark.reaches("ApplyDiff", "Remove")
+def test_leases_go_with_the_image(
+    on_store: tuple[Daemon, Plugin], shared: SharedLayers, tmp_path: Path
+) -> None:
+    daemon, plugin = on_store
+    daemon.docker("load", "--input", str(tmp_path / "image.tar"))
+    wait_until(lambda: len(in_place(home_of(daemon, plugin))) == len(LAYERS))
+    assert leases_in(shared)
+    daemon.docker("rmi", "ten:1")
+    wait_until(lambda: not leases_in(shared))
+
+
+def leases_in(shared: SharedLayers) -> list[str]:
+    return [one.key for one in shared.store.stored() if is_lease(one.key)]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver.conformance.plugin import tars
+from graphdriver.errors import LayerDamagedError
 from graphdriver.shared import leases
 from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.keys import link_key
@@ -214,3 +215,79 @@ def test_a_lease_ends_by_the_clock_of_the_store_and_not_of_a_node(
         age(shared, 120, leases.LEASES)
         assert leases.nodes(store, image) == []
         assert image in unused(shared)
+
+
+# --- giving back ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mine(shared: SharedLayers) -> leases.NodeLeases:
+    return leases.NodeLeases(store_of(shared))
+
+
+def test_leases_that_no_layer_needs_are_given_back_and_those_of_others_are_not(
+    shared: SharedLayers, mine: leases.NodeLeases
+) -> None:
+    one, other = images(shared)
+    for image in (one, other):
+        mine.take(image, "a")
+        leases.take(store_of(shared), image, "b")
+    mine.give_back_rest("a", lambda: {other})
+    assert leases.nodes(store_of(shared), one) == ["b"]
+    assert leases.nodes(store_of(shared), other) == ["a", "b"]
+    assert mine.taken("a") == {other}
+    mine.give_back_rest("b", set)  # another home, of another process
+    assert leases.nodes(store_of(shared), one) == ["b"]
+
+
+def test_a_lease_stays_while_a_layer_is_made_that_needs_it(
+    shared: SharedLayers, mine: leases.NodeLeases
+) -> None:
+    one, _ = images(shared)
+    with mine.kept(one), mine.kept(one):
+        mine.take(one, "a")
+        mine.give_back_rest("a", set)
+        assert leases.nodes(store_of(shared), one) == ["a"]
+
+    def made_meanwhile() -> set[str]:  # behind the place where the list of layers has come
+        with mine.kept(one):
+            mine.take(one, "a")
+        return set()
+
+    mine.give_back_rest("a", made_meanwhile)
+    assert leases.nodes(store_of(shared), one) == ["a"]
+    mine.give_back_rest("a", set)
+    assert leases.nodes(store_of(shared), one) == []
+
+
+def test_a_lease_that_is_taken_while_it_is_given_back_is_there(
+    shared: SharedLayers, mine: leases.NodeLeases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = images(shared)
+    mine.take(one, "a")
+    give_back = leases.give_back
+    taker = threading.Thread(target=mine.take, args=(one, "a"))
+
+    def while_one_is_taken(store: InPlaceStore, image: str, node: str) -> None:
+        taker.start()
+        taker.join(0.2)  # it waits
+        give_back(store, image, node)
+
+    monkeypatch.setattr(leases, "give_back", while_one_is_taken)
+    mine.give_back_rest("a", set)
+    taker.join()
+    assert leases.nodes(store_of(shared), one) == ["a"]
+
+
+def test_nothing_is_given_back_if_the_layers_cannot_be_looked_at(
+    shared: SharedLayers, mine: leases.NodeLeases
+) -> None:
+    one, _ = images(shared)
+    mine.take(one, "a")
+
+    def damaged() -> set[str]:
+        raise LayerDamagedError("the record is damaged")
+
+    with pytest.raises(LayerDamagedError):
+        mine.give_back_rest("a", damaged)
+    assert leases.nodes(store_of(shared), one) == ["a"]

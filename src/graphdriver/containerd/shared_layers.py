@@ -105,13 +105,13 @@ class SharedSnapshots(Snapshots):
                 f"read layers in place: the driver {driver.driver_name} cannot do that",
                 hint="use the driver erofs, or leave out --in-place",
             )
-        super().__init__(driver, root, options)
+        self._publisher: Publisher | None = None
+        self._in_place: InPlace | None = None
+        super().__init__(driver, root, options)  # which may remove layers
         self._shared = shared
         self._wait = wait
         self._filler = Filler(self.served)
         self._warned_of_rebase = False
-        self._publisher: Publisher | None = None
-        self._in_place: InPlace | None = None
         try:
             self._availability = Availability(shared.store)
             self._availability.ask_once()
@@ -167,6 +167,12 @@ class SharedSnapshots(Snapshots):
                 "containerd unpacks the layers of an image at the same time, and takes only the first"
                 " one from the store; leave rebase out of the capabilities in its configuration"
             )
+
+    def _remove_layer(self, layer: str) -> bool:
+        existed = super()._remove_layer(layer)
+        if self._in_place:
+            self._in_place.removed(layer)
+        return existed
 
     def _publish(self, name: str, publisher: Publisher) -> None:
         with contextlib.suppress(LayerNotFoundError):  # removed at once
@@ -247,12 +253,13 @@ class SharedSnapshots(Snapshots):
         """
         address = self._shared.store.address
         try:
-            left = max(end - time.monotonic(), 0)
-            image = _answer_within(left, lambda: in_place.image(layer), address)
-            headers = _answer_within(STALLED, lambda: self._shared.headers(layer), address)
-            image = replace(image, headers=headers)
-            fill = functools.partial(self._fill_in_place, driver=in_place.driver, image=image)
-            self._make_shared(key, parent, labels, fill)
+            with in_place.kept(layer):
+                left = max(end - time.monotonic(), 0)
+                image = _answer_within(left, lambda: in_place.image(layer), address)
+                headers = _answer_within(STALLED, lambda: self._shared.headers(layer), address)
+                image = replace(image, headers=headers)
+                fill = functools.partial(self._fill_in_place, driver=in_place.driver, image=image)
+                self._make_shared(key, parent, labels, fill)
         except TimeoutError:
             raise
         except (GraphDriverError, NotStoredError, OSError) as error:

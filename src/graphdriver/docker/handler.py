@@ -244,6 +244,8 @@ class Handler:
         id = parsed.message.id
         with self._diffs.paused(id, "the layer was removed while it was read"):
             self.served.remove(id)
+        if self._left:
+            self._left.removed(id)
 
     def _get(self, parsed: _ParsedCall) -> Any:
         request, message = parsed.request, parsed.message

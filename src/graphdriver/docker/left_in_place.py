@@ -86,6 +86,10 @@ class LeftInPlace:
         """Leave the tar of a layer in the store soon, if the store has it."""
         self._waiting.put(id)
 
+    def removed(self, id: str) -> None:
+        """Note that a layer was removed."""
+        self._in_place.removed(id)
+
     def close(self) -> None:
         """End, without the layers that wait: their tars stay in the home."""
         self._is_closed.set()
@@ -123,13 +127,15 @@ class LeftInPlace:
             found = self._shared.find(link)
         if found is None:
             return False
-        image = self._in_place.image(found)
-        # Without a lock: it takes as long as a transfer.
-        with closing(self._shared.tar(found)) as tar:
-            read_to_end(tar)
-        with self._served, self._served.locks.held(id, exclusive=True):
-            self._served.expect_finished(id)
-            self._reads.leave_in_place(id, image)
+        with self._in_place.kept(found):
+            image = self._in_place.image(found)
+            # Without a lock: it takes as long as a transfer.
+            with closing(self._shared.tar(found)) as tar:
+                read_to_end(tar)
+            with self._served, self._served.locks.held(id, exclusive=True):
+                self._served.expect_finished(id)
+                self._reads.leave_in_place(id, image)
+        self._in_place.prove_soon()  # it notes the layer
         return True
 
     def _record(self, id: str) -> Record | None:

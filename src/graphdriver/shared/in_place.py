@@ -1,4 +1,4 @@
-"""What a node does for the layers that it reads in place: it takes leases, and proves their bytes.
+"""What a node does for the layers that it reads in place: it keeps leases, and proves their bytes.
 
 The index of such a layer is made here and its data are the store's, read each time. So the site must
 trust the store. Still each tar is read once to its end, in the background: bytes that do not have the
@@ -8,6 +8,7 @@ the size of its file is looked at, when its lease is renewed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import secrets
@@ -27,7 +28,7 @@ from graphdriver.layer.erofs.stored_tar import PieceSums
 from graphdriver.layer.erofs.tar_headers import headers_of
 from graphdriver.shared.keys import Link
 from graphdriver.shared.layers import IMAGE, FoundLayer, SharedLayers
-from graphdriver.shared.leases import RENEWAL, take
+from graphdriver.shared.leases import RENEWAL, NodeLeases
 from graphdriver.shared.store import AwayError, InPlaceStore, NotStoredError
 
 QUIET: Final = 10.0
@@ -69,6 +70,9 @@ class InPlace:
         self._home = home
         self._found_wrong = found_wrong
         self._described = described
+        self._leases = NodeLeases(store)
+        self._known: set[str] = set()
+        """The layers that were in place when all were looked at."""
         self._is_closed = False
         self._naming = threading.Lock()
         self._wake = threading.Event()
@@ -79,12 +83,12 @@ class InPlace:
         self._thread.start()
 
     def close(self) -> None:
-        """End, without proving the rest; leases stay until they end by themselves."""
+        """End, without proving the rest; leases stay."""
         self._is_closed = True
         self._wake.set()
 
     def image(self, layer: FoundLayer) -> SharedImage:
-        """Return the image of a layer, for which this node has a lease now.
+        """Return the image of a layer, for which this node has a lease now; call it inside of `kept`.
 
         Raises:
             NotStoredError: it was removed meanwhile.
@@ -97,9 +101,18 @@ class InPlace:
         record, name = layer.record, f"{layer.key}{IMAGE}"
         if f"sha256:{record.sha256.hex()}" != layer.link.diff_id:
             raise UnsupportedError(f"{name} has the record of another layer")
-        take(self._store, name, node)
+        self._leases.take(name, node)
         self._store.size(name)  # after the lease: it is there, and stays
         return SharedImage(self._address, name, record.text())
+
+    def kept(self, layer: FoundLayer) -> contextlib.AbstractContextManager[None]:
+        """Keep this node's lease for a layer while a layer in place is made of it."""
+        return self._leases.kept(f"{layer.key}{IMAGE}")
+
+    def removed(self, id: str) -> None:
+        """Note that a layer was removed: its lease is given back soon, if no other layer needs it."""
+        if id in self._known:
+            self._wake.set()
 
     def prove_soon(self) -> None:
         """Prove what is not proved yet, in the background, soon after the last layer was made."""
@@ -131,7 +144,7 @@ class InPlace:
             self._wake.clear()
 
     def look_after_all(self) -> None:
-        """Renew the lease of each layer, and prove those that are not proved.
+        """Renew the lease of each layer, give back those that are left, and prove what is not proved.
 
         Raises:
             AwayError: the store is not there.
@@ -139,15 +152,19 @@ class InPlace:
         if not (node := self._node()):
             return
         mine = [one for one in self.driver.tars_in_place() if one.image.directory == self._address]
+        self._known = {one.id for one in mine}
+        names = {one.image.name for one in mine}
         sizes: dict[str, int] = {}
-        for name in {one.image.name for one in mine}:
+        for name in names:
             try:
                 sizes[name] = self._store.size(name)  # first: no lease for what is gone
-                take(self._store, name, node)
+                self._leases.take(name, node)
             except AwayError:
                 raise
             except (NotStoredError, OSError) as error:
                 _log.error("%s: no lease for %s: %s", self._address, name, error)
+        if self._leases.taken(node) - names:
+            self._give_back(node)
         for one in mine:
             if one.wrong or self._is_closed:
                 continue
@@ -155,6 +172,20 @@ class InPlace:
                 self._judge(one, too_short)
             elif not one.is_proved:
                 self._prove(SharedLayers(self._store), one)
+
+    def _give_back(self, node: str) -> None:
+        """Give back the leases that no layer needs, if all layers can be read."""
+
+        def needed() -> set[str]:
+            found = [one.image for one in self.driver.tars_in_place(strictly=True)]
+            if self._node() != node:
+                raise NotReadyError("another home is served now")
+            return {image.name for image in found if image.directory == self._address}
+
+        try:
+            self._leases.give_back_rest(node, needed)
+        except (GraphDriverError, OSError) as error:
+            _log.info("%s: leases are not given back now: %s", self._address, error)
 
     def _why_too_short(self, one: TarInPlace, size: int | None) -> str:
         """Return why an image of this size lacks bytes of its tar; ``""`` if it does not."""

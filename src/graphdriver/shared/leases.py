@@ -10,7 +10,11 @@ first, and looks for leases then: one of the two sees the other.
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import io
+import threading
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from graphdriver.shared.directory import REMOVED
@@ -100,6 +104,72 @@ def remove_unless_leased(store: Store, key: str) -> bool:
         store.remove(key)
         return True
     return store.in_place.remove_unless(key, lambda: is_leased(store, key.removesuffix(REMOVED)))
+
+
+class NodeLeases:
+    """The leases that this process has taken for a node, some of which it can give back.
+
+    A lease is never given back too early: not while a layer is made that needs it, and not if one may
+    have been made since all layers were looked at. A process that ends leaves its leases.
+
+    Args:
+        store: the store.
+    """
+
+    def __init__(self, store: InPlaceStore) -> None:
+        self._store = store
+        self._taken: set[tuple[str, str]] = set()
+        self._making = collections.Counter[str]()
+        self._begun: set[str] = set()
+        """The images for which a layer is made, or was begun since all layers were looked at."""
+        self._guard = threading.Lock()
+        self._calls = threading.Lock()
+        """Held while a lease is taken or given back, which takes as long as the store needs."""
+
+    def take(self, image: str, node: str) -> None:
+        """Take a lease or renew it; see `take` above."""
+        with self._guard:
+            self._taken.add((image, node))
+        with self._calls:
+            take(self._store, image, node)
+
+    @contextlib.contextmanager
+    def kept(self, image: str) -> Iterator[None]:
+        """Keep leases for an image for the length of a ``with`` block, which makes a layer with it."""
+        with self._guard:
+            self._making[image] += 1
+            self._begun.add(image)
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._making[image] -= 1
+
+    def taken(self, node: str) -> set[str]:
+        """Return the images for which a node may have leases of this process."""
+        with self._guard:
+            return {image for image, owner in self._taken if owner == node}
+
+    def give_back_rest(self, node: str, needed: Callable[[], Collection[str]]) -> None:
+        """Give back the leases that no layer of a node needs.
+
+        Args:
+            node: the node.
+            needed: returns the images of all its layers, or raises if that cannot be told.
+
+        Raises:
+            OSError: the store does not answer, or takes nothing back.
+        """
+        with self._guard:
+            self._begun = set(+self._making)
+        for image in self.taken(node).difference(needed()):
+            with self._calls:
+                with self._guard:
+                    if image in self._begun:
+                        continue
+                give_back(self._store, image, node)
+            with self._guard:
+                self._taken.discard((image, node))
 
 
 def _key(image: str, node: str) -> str:

@@ -199,9 +199,9 @@ class ErofsDriver(OverlayDriver):
         """Give up a layer's tar for one in a store (`graphdriver.in_place.ReadsInPlace`)."""
         self._layers.leave_in_place(id, image)
 
-    def tars_in_place(self) -> Iterator[TarInPlace]:
+    def tars_in_place(self, *, strictly: bool = False) -> Iterator[TarInPlace]:
         """Yield the layers whose tars are in a store (`graphdriver.in_place.ReadsInPlace`)."""
-        return self._layers.tars_in_place()
+        return self._layers.tars_in_place(strictly=strictly)
 
     def judge_tar(self, id: str, wrong: str) -> None:
         """Note what is known of a tar in a store (`graphdriver.in_place.ReadsInPlace`)."""

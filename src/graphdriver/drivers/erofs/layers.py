@@ -226,10 +226,11 @@ class ErofsLayers(OverlayLayers):
             raise UnsupportedError(f"leave layer {id} in place: no tar was applied to it")
         self._in_place.leave(id, image, functools.partial(self.opened_below, id))
 
-    def tars_in_place(self) -> Iterator[TarInPlace]:
+    def tars_in_place(self, *, strictly: bool = False) -> Iterator[TarInPlace]:
         """Yield the layers whose tars are in a store; see `graphdriver.in_place.ReadsInPlace`."""
+        left_out = () if strictly else (GraphDriverError, OSError)  # damaged, or just removed
         for id in self._store.layers():
-            with contextlib.suppress(GraphDriverError, OSError):  # damaged, or just removed
+            with contextlib.suppress(*left_out):
                 if found := self._in_place.find(id):
                     yield found
 
