@@ -13,7 +13,13 @@ from pathlib import Path
 import pytest
 
 from graphdriver.linux.mountinfo import mount_points
-from graphdriver.linux.regular_file import open_and_stat_nodev, open_nodev, open_regular
+from graphdriver.linux.regular_file import (
+    NotRegularError,
+    open_and_stat_nodev,
+    open_beneath,
+    open_nodev,
+    open_regular,
+)
 from tests.support.opens import watched
 
 
@@ -52,6 +58,31 @@ def test_nothing_else_is_opened_not_even_to_see_what_it_is(folder: int, tmp_path
                 open_regular(folder, name.encode())
             assert error.value.errno == errno.EINVAL
     assert opened == []
+
+
+def test_the_same_at_the_end_of_a_path(folder: int, tmp_path: Path) -> None:
+    below = tmp_path / "below"
+    below.mkdir()
+    make_one_of_each(below)
+    os.mknod(below / "nobodys", stat.S_IFCHR | 0o600, os.makedev(4000, 1))
+    names = ("link", "target", "folder", "fifo", "device", "socket", "nobodys")
+    with watched(bytes(below / name) for name in names) as opened:
+        for name in set(names) - {"target"}:
+            with pytest.raises(NotRegularError):
+                open_beneath(folder, f"below/{name}")
+    assert opened == []
+    with open(open_beneath(folder, "below/target"), "rb") as file:
+        assert file.read() == b""
+        assert not os.get_inheritable(file.fileno())
+
+
+def test_no_link_is_followed_on_the_way(folder: int, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "file").touch()
+    (tmp_path / "way").symlink_to("real")
+    for path in ("way/file", "real/../real/../../file", "/real/file"):
+        with pytest.raises(OSError, match=r"symbolic links|cross-device|No such file"):
+            open_beneath(folder, path)
 
 
 def test_an_opened_device_would_have_been_noticed(tmp_path: Path) -> None:

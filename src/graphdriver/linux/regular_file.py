@@ -69,12 +69,13 @@ def open_beneath(dir_fd: int, path: str) -> int:
         NotRegularError: it is something else.
         OSError: see openat2(2).
     """
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW
-    fd = openat2(dir_fd, os.fsencode(path), flags, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise NotRegularError(errno.EINVAL, "it is not a regular file", path)
-    return fd
+    held = openat2(dir_fd, os.fsencode(path), _HOLD, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+    try:
+        if not stat.S_ISREG(os.fstat(held).st_mode):
+            raise NotRegularError(errno.EINVAL, "it is not a regular file", path)
+        return os.open(b"/proc/self/fd/%d" % held, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    finally:
+        os.close(held)
 
 
 def open_nodev(directory_fd: int) -> int | None:
