@@ -78,7 +78,7 @@ def test_links_lead_nowhere(store: DirectoryStore, tmp_path: Path) -> None:
     os.symlink("../secret", Path(store.address, "out"))
     os.symlink("../secret/file", Path(store.address, "file"))
     for key in ("out/file", "file", "../secret/file"):
-        with pytest.raises(OSError, match=r"symbolic links|cross-device"):
+        with pytest.raises(OSError, match=r"symbolic links|cross-device|not a regular file"):
             store.read(key)
     os.symlink("../secret", Path(store.address, "sha256"))
     with pytest.raises(OSError, match=r"symbolic links|Not a directory"):
@@ -90,6 +90,19 @@ def test_what_is_not_a_file_is_not_opened(store: DirectoryStore) -> None:
     os.mkfifo(Path(store.address, "fifo"))
     with pytest.raises(OSError, match="not a regular file"):
         store.read("fifo")
+
+
+def test_what_is_not_ours_is_not_listed(store: DirectoryStore) -> None:
+    store.put(KEY, io.BytesIO(b"content"))
+    place = os.fsencode(store.address)
+    ours = {KEY, f"{KEY}.removed", ".new/0123.clock", f"leases/{KEY}/node.lease"}
+    names = [b"README", b"\xff/\xfe.erofs", b"sha256/ab/notes.json", b"lost+found/#1"]
+    for name in (*names, *map(os.fsencode, ours)):
+        path = os.path.join(place, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "ab"):
+            pass
+    assert {one.key for one in store.stored()} == ours
 
 
 CALLS: list[Callable[[DirectoryStore], object]] = [

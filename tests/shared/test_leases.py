@@ -14,7 +14,7 @@ from graphdriver.conformance.plugin import tars
 from graphdriver.errors import LayerDamagedError
 from graphdriver.shared import leases
 from graphdriver.shared.directory import DirectoryStore
-from graphdriver.shared.keys import link_key
+from graphdriver.shared.keys import LEASES, link_key
 from graphdriver.shared.layers import IMAGE, RECORD, SharedLayers
 from graphdriver.shared.store import InPlaceStore, NotStoredError
 from tests.support.containerd_images import ten_layers
@@ -87,14 +87,14 @@ def test_a_lease_is_renewed(shared: SharedLayers) -> None:
     one, _ = images(shared)
     for _ in range(3):
         leases.take(store_of(shared), one, "a")
-        age(shared, leases.GRACE - 60, leases.LEASES)
+        age(shared, leases.GRACE - 60, LEASES)
         assert one not in unused(shared)
 
 
 def test_a_node_that_died_loses_its_lease_after_the_grace_time(shared: SharedLayers) -> None:
     one, _ = images(shared)
     leases.take(store_of(shared), one, "a")
-    age(shared, leases.GRACE + 60, leases.LEASES)
+    age(shared, leases.GRACE + 60, LEASES)
     left = unused(shared)
     assert one in left
     assert any(map(leases.is_lease, left))  # it is removed with the others
@@ -105,7 +105,7 @@ def test_each_node_has_its_own_lease(shared: SharedLayers) -> None:
     one, _ = images(shared)
     for node in ("a", "b"):
         leases.take(store_of(shared), one, node)
-    age(shared, leases.GRACE + 60, leases.LEASES)
+    age(shared, leases.GRACE + 60, LEASES)
     leases.take(store_of(shared), one, "b")
     assert leases.nodes(store_of(shared), one) == ["b"]
     assert one not in unused(shared)
@@ -147,7 +147,7 @@ def test_nothing_of_a_layer_is_removed_whose_lease_was_taken_at_the_last_moment(
 ) -> None:
     one, other = images(shared)
     leases.take(store_of(shared), one, "gone")
-    age(shared, below=leases.LEASES)
+    age(shared, below=LEASES)
     found = list(shared.unused(DAY))
     leases.take(store_of(shared), one, "gone")
     removed = {found.key for found in shared.remove_unused(found)}
@@ -207,12 +207,12 @@ def test_a_lease_ends_by_the_clock_of_the_store_and_not_of_a_node(
         leases.take(store, image, "a")
         assert leases.nodes(store, image) == ["a"]
         assert not {image, image.replace(IMAGE, RECORD)} & unused(shared)
-        age(shared, leases.GRACE - 60, leases.LEASES)
+        age(shared, leases.GRACE - 60, LEASES)
         assert leases.nodes(store, image) == ["a"]
         leases.take(store, image, "a")  # it is renewed
-        age(shared, leases.GRACE - 60, leases.LEASES)
+        age(shared, leases.GRACE - 60, LEASES)
         assert leases.nodes(store, image) == ["a"]
-        age(shared, 120, leases.LEASES)
+        age(shared, 120, LEASES)
         assert leases.nodes(store, image) == []
         assert image in unused(shared)
 

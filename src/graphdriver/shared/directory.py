@@ -28,7 +28,7 @@ from graphdriver.driver import ClosableStream, ReadStream
 from graphdriver.errors import UnsupportedError
 from graphdriver.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from graphdriver.linux.regular_file import open_beneath
-from graphdriver.shared.keys import CHAINS
+from graphdriver.shared.keys import CHAINS, LEASES, digest_of
 from graphdriver.shared.store import AwayError, NotStoredError, Stored
 
 REMOVED: Final = ".removed"
@@ -139,7 +139,9 @@ class DirectoryStore:
             os.close(fd)
 
     def stored(self, below: str = "") -> Iterator[Stored]:
-        """See `graphdriver.shared.store.Store`. What was never finished is among them.
+        """See `graphdriver.shared.store.Store`. What else is in the directory is left out.
+
+        What was never finished is among them, and what a killed removal left.
 
         Args:
             below: the beginning of keys, up to a slash; ``""``: all objects.
@@ -156,7 +158,7 @@ class DirectoryStore:
                         path = f"{above}/{entry.name}".lstrip("/")
                         if entry.is_dir(follow_symlinks=False):
                             waiting.append(path)
-                        elif entry.is_file(follow_symlinks=False):
+                        elif _is_ours(path) and entry.is_file(follow_symlinks=False):
                             with contextlib.suppress(FileNotFoundError):
                                 found = entry.stat(follow_symlinks=False)
                                 yield Stored(path, found.st_size, now - found.st_mtime)
@@ -217,6 +219,10 @@ class DirectoryStore:
             os.close(root)
 
 
+def _is_ours(key: str) -> bool:
+    return key.startswith((f"{_NEW}/", LEASES)) or bool(digest_of(key.removesuffix(REMOVED)))
+
+
 def _is_directory(root: int, name: str) -> bool:
     try:
         return stat.S_ISDIR(os.stat(name, dir_fd=root, follow_symlinks=False).st_mode)
@@ -242,7 +248,7 @@ def _now(root: int) -> float:
 
 @contextlib.contextmanager
 def _opened(root: int, path: str) -> Iterator[int]:
-    fd = openat2(root, path.encode() or b".", _DIRECTORY | os.O_NOFOLLOW, 0, _INSIDE)
+    fd = openat2(root, os.fsencode(path) or b".", _DIRECTORY | os.O_NOFOLLOW, 0, _INSIDE)
     try:
         yield fd
     finally:

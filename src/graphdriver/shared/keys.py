@@ -26,6 +26,7 @@ _SHA256: Final = re.compile(r"sha256:([0-9a-f]{64})")
 _FORMAT: Final = "" if VERSION == 1 else f".v{VERSION}"
 CHAINS: Final = "chains/"
 CHAINED: Final = "chained/"
+LEASES: Final = "leases/"
 LINK_LIMIT: Final = 4096
 """The most bytes of a link, more than any has."""
 

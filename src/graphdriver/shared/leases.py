@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from graphdriver.shared.directory import REMOVED
+from graphdriver.shared.keys import LEASES
 from graphdriver.shared.store import InPlaceStore, NotStoredError, Store, Stored
 
 GRACE: Final = 7 * 86_400.0
@@ -26,7 +27,6 @@ GRACE: Final = 7 * 86_400.0
 RENEWAL: Final = 3600.0
 """How often a node renews its leases, in seconds."""
 
-LEASES: Final = "leases/"
 _LEASE: Final = ".lease"
 
 
