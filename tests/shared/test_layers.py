@@ -72,6 +72,23 @@ def test_an_index_that_depends_on_the_layers_below_is_named_by_the_chain(
     assert images == {IMAGE, f"{chained_key(SECOND.chain_id)}.erofs"}
 
 
+@pytest.mark.parametrize("change", [{"tar_offset": 0}, {"tar_offset": 8192}, {"kind": Kind.TREE}])
+def test_a_record_whose_tar_is_elsewhere_is_none_of_ours(
+    change: dict[str, Any], shared: SharedLayers
+) -> None:
+    found = shared.find(FIRST)
+    assert found
+    forged = replace(found.record, **change)
+    Path(shared.store.address, RECORD).write_text(forged.text())
+    with open(Path(shared.store.address, IMAGE), "ab") as image:
+        image.truncate(1 << 20)
+    assert shared.find(FIRST) is None
+    assert (
+        damaged(shared)[IMAGE]
+        == "its record is damaged: its tar is not behind the head of an image"
+    )
+
+
 def test_the_store_tells_the_diff_id_of_a_chain_id(shared: SharedLayers) -> None:
     assert shared.link_of(SECOND.chain_id) == SECOND
     assert shared.link_of(f"sha256:{'0' * 64}") is None

@@ -19,6 +19,7 @@ from typing import Final
 
 from graphdriver.driver import ClosableStream, ReadStream
 from graphdriver.errors import BadArchiveError, BrokenStreamError, GraphDriverError
+from graphdriver.layer.erofs.index import HEAD
 from graphdriver.layer.erofs.record import LIMIT, Kind, Record, parse
 from graphdriver.layer.erofs.store import NotHeldError, store_layer
 from graphdriver.layer.erofs.stored_tar import StoredHeaders
@@ -97,7 +98,7 @@ class SharedLayers:
         """
         if f"sha256:{record.sha256.hex()}" != link.diff_id:
             raise ValueError("the record is that of another layer")
-        if record.kind is not Kind.IMAGE or record.has_own_tar:
+        if record.kind is not Kind.IMAGE or record.tar_offset != HEAD:
             raise ValueError("only an image in one file can be shared")
         if record.uid_maps or record.gid_maps:
             raise ValueError("only an image without maps of owners can be shared")
@@ -165,8 +166,13 @@ class SharedLayers:
         return None
 
     def _record(self, key: str) -> Record:
-        """Return an image's record, as the store says it; `ValueError` if it is damaged."""
-        return parse(_whole(self.store, f"{key}{RECORD}", LIMIT).decode())
+        """Return an image's record, as the store says it; `ValueError` if it cannot be one."""
+        record = parse(_whole(self.store, f"{key}{RECORD}", LIMIT).decode())
+        # All others are none of ours, and reading may begin at no other place: to get there could take
+        # any time in a compressed image.
+        if record.kind is not Kind.IMAGE or record.tar_offset != HEAD:
+            raise ValueError("its tar is not behind the head of an image")
+        return record
 
     def headers(self, layer: FoundLayer) -> bytes:
         """Return the headers of a layer's tar, as the store says them; ``b""`` if it does not.
