@@ -10,6 +10,7 @@ import errno
 import io
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -154,6 +155,39 @@ def test_a_node_has_one_name_however_many_pulls_begin_at_once(
             with ThreadPoolExecutor(4) as pool:
                 names = [pool.submit(keeper._node) for _ in range(4)]
             assert len({one.result() for one in names}) == 1
+
+
+@pytest.mark.parametrize("name", ["", "../../elsewhere", "a b", "n" * 200])
+def test_a_name_that_was_damaged_is_replaced(folder: Path, shared: SharedLayers, name: str) -> None:
+    with node(folder, shared) as snapshots:
+        keeper = snapshots._in_place
+        assert keeper
+        (folder / "root" / ".graphdriver" / "node").write_text(name)
+        made = keeper._node()
+        assert made not in ("", name)
+        assert keeper._node() == made
+        pulled(snapshots, 1)
+        assert have_lease(shared, 0) == [made]
+
+
+def test_leases_and_proofs_go_on_after_what_nobody_expects(
+    folder: Path, shared: SharedLayers, caplog: pytest.LogCaptureFixture
+) -> None:
+    look, failed = node_of_a_store.InPlace.look_after_all, threading.Event()
+
+    def fail_once(keeper: node_of_a_store.InPlace) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise KeyError("unexpected")
+        look(keeper)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(node_of_a_store.InPlace, "look_after_all", fail_once)
+        with node(folder, shared) as snapshots:
+            assert failed.wait(60)
+            pulled(snapshots, 1)
+            wait_until(lambda: all(one.is_proved for one in in_place(snapshots)))
+    assert "unexpected" in caplog.text
 
 
 def test_each_layer_in_place_has_a_lease(folder: Path, shared: SharedLayers) -> None:

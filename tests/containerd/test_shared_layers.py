@@ -270,3 +270,37 @@ def test_a_store_that_fails_in_the_middle_is_a_miss(
 ) -> None:
     missed(folder, SharedLayers(BrokenStore(shared.store.address)), 0)
     assert "the server is gone" in caplog.text
+
+
+class MadStore(DirectoryStore):
+    """A store whose code fails in a way that nobody expects."""
+
+    def __init__(self, path: str, where: str) -> None:
+        super().__init__(path)
+        self.where = where
+
+    def size(self, key: str) -> int:
+        if self.where == "size" and key.endswith(".erofs"):
+            raise KeyError("unexpected")
+        return super().size(key)
+
+    def read(self, key: str, start: int = 0) -> ClosableStream:
+        if key.endswith(".erofs"):
+            return _Mad()
+        return super().read(key, start)
+
+
+class _Mad(io.BytesIO):
+    def read(self, n: int | None = -1, /) -> bytes:
+        if self.tell():
+            raise KeyError("unexpected")
+        self.seek(1)
+        return bytes(700)
+
+
+@pytest.mark.parametrize("where", ["size", "middle"])
+def test_what_nobody_expects_is_a_miss(
+    where: str, folder: Path, shared: SharedLayers, caplog: pytest.LogCaptureFixture
+) -> None:
+    missed(folder, SharedLayers(MadStore(shared.store.address, where)), 0)
+    assert "unexpected" in caplog.text

@@ -269,6 +269,18 @@ def test_a_proof_is_remembered(store: Store, stored: TakeUpErofs) -> None:
     driver.judge_tar("gone", "")
 
 
+def test_a_layer_may_be_removed_while_its_tar_is_judged(
+    store: Store, stored: TakeUpErofs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = stored()
+    in_place(driver, "a", "", store.image("a", "", TAR_A))
+    place = driver._layers._layout.place("a")
+    driver.remove("a")
+    monkeypatch.setattr(driver._layers._layout, "place", lambda _: place)
+    driver.judge_tar("a", "")
+    assert list(driver.tars_in_place()) == []
+
+
 # --- a tar that was stored here, and is left in the store ------------------------------------------
 
 

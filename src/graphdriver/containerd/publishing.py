@@ -96,6 +96,8 @@ class Publisher:
                     _log.info("the layer %s is in %s", chain_id, self._shared.store.address)
             except (GraphDriverError, NotHeldError, OSError, ValueError) as error:
                 _log.warning("the layer %s was not published: %s", chain_id, error)
+            except Exception:  # of one layer; the next one may go well
+                _log.exception("the layer %s was not published", chain_id)
 
     def _await_quiet(self) -> None:
         """Wait until no layer has come for a while, or this was closed."""

@@ -200,6 +200,9 @@ class SharedSnapshots(Snapshots):
             except (GraphDriverError, OSError) as error:
                 _log.warning("the layer %s is not taken from the store: %s", chain_id, error)
                 return False
+            except Exception:  # whatever a store can make fail here, the pull goes on without it
+                _log.exception("the layer %s is not taken from the store", chain_id)
+                return False
 
     def _takes(self, key: str, parent: str, labels: Mapping[str, str], wanted: _Wanted) -> bool:
         """Make a snapshot of a layer in the store; return whether the store has the layer.
@@ -438,7 +441,11 @@ class _Fetch:
         if not self._piece and not self._is_over:
             try:
                 piece = self._next(STALLED)
-            except OSError as error:  # a driver would take it for one of its own disk
+            except GraphDriverError:
+                raise
+            except (
+                Exception
+            ) as error:  # of an OSError a driver would think that it is of its own disk
                 raise BrokenStreamError(f"the store failed: {error}") from error
             self._is_over = not piece
             self._piece = memoryview(piece or b"")
@@ -471,5 +478,5 @@ class _Fetch:
                         return
         except NotStoredError:  # removed meanwhile
             self._pieces.put(None)
-        except (GraphDriverError, OSError) as error:
+        except Exception as error:
             self._pieces.put(error)

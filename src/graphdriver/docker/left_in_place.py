@@ -107,6 +107,8 @@ class LeftInPlace:
                     _log.info("the tar of layer %s is left in %s", id, self._store)
             except (GraphDriverError, NotStoredError, OSError, ValueError) as error:
                 _log.warning("the tar of layer %s stays in the home: %s", id, error)
+            except Exception:  # of one layer; the next one may go well
+                _log.exception("the tar of layer %s stays in the home", id)
 
     def _leaves(self, id: str) -> bool:
         """Leave the tar of a layer in the store, when that is there; return whether it is left."""

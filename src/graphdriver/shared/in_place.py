@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import re
 import secrets
 import socket
 import threading
@@ -41,6 +42,7 @@ LONGEST_WAIT: Final = 300.0
 """How long tars wait for that at most, in seconds."""
 
 _PIECE: Final = 1 << 20
+_NODE: Final = re.compile(r"[A-Za-z0-9-]{1,60}")
 
 _log = logging.getLogger(__name__)
 
@@ -132,6 +134,8 @@ class InPlace:
                 self.look_after_all()
             except (GraphDriverError, OSError) as error:
                 _log.error("the store %s of layers in place failed: %s", self._address, error)
+            except Exception:  # whatever it is: without leases others remove what is used here
+                _log.exception("the store %s of layers in place failed", self._address)
             if self._wake.wait(RENEWAL):
                 self._wait_until_quiet()
 
@@ -252,11 +256,11 @@ class _Proof:
 
 
 def _name_in(path: str) -> str:
-    """Return a node's name, which is kept in a file; one that does not exist is made."""
-    try:
-        return read_text(path)
-    except (FileNotFoundError, ValueError):
-        host = "".join(c for c in socket.gethostname() if c.isascii() and (c.isalnum() or c == "-"))
-        name = f"{host[:40]}-{secrets.token_hex(8)}"
-        write_whole(path, name, 0o600)
-        return name
+    """Return a node's name, which is kept in a file; one that does not exist, or is none, is made."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        if _NODE.fullmatch(name := read_text(path)):
+            return name
+    host = "".join(c for c in socket.gethostname() if c.isascii() and (c.isalnum() or c == "-"))
+    name = f"{host[:40]}-{secrets.token_hex(8)}"
+    write_whole(path, name, 0o600)
+    return name

@@ -70,13 +70,13 @@ def open_blob(root: str, digest: str) -> BlobFile | None:
     """Open a blob's file.
 
     Args:
-        root: the content store's directory.
+        root: the content store's directory; ``""`` if it is not known.
         digest: the blob's.
 
     Returns:
         The file; None if it cannot be found or opened.
     """
-    if not is_digest(digest):
+    if not (root and is_digest(digest)):
         return None
     with contextlib.suppress(OSError):
         fd = os.open(f"{root}/blobs/{digest.replace(':', '/')}", _READ)

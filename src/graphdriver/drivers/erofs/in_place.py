@@ -115,7 +115,8 @@ class PartsInPlace:
         """Note what is known of a layer's tar; see `graphdriver.in_place.ReadsInPlace.judge_tar`."""
         if place := self._layout.place(id):
             judged = dataclasses.replace(place, is_proved=not wrong, wrong=wrong)
-            self._layout.write_place(id, judged)
+            with contextlib.suppress(FileNotFoundError):  # the layer was just removed
+                self._layout.write_place(id, judged)
 
 
 def _record_of(image: SharedImage) -> Record:
