@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.errors import UnsupportedError
+from graphdriver.errors import BadArchiveError, UnsupportedError
 from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.opening import open_store
 from graphdriver.shared.store import AwayError, NotStoredError
@@ -78,17 +78,19 @@ def test_links_lead_nowhere(store: DirectoryStore, tmp_path: Path) -> None:
     os.symlink("../secret", Path(store.address, "out"))
     os.symlink("../secret/file", Path(store.address, "file"))
     for key in ("out/file", "file", "../secret/file"):
-        with pytest.raises(OSError, match=r"symbolic links|cross-device|not a regular file"):
+        with pytest.raises(
+            BadArchiveError, match=r"symbolic links|cross-device|not a regular file"
+        ):
             store.read(key)
     os.symlink("../secret", Path(store.address, "sha256"))
-    with pytest.raises(OSError, match=r"symbolic links|Not a directory"):
+    with pytest.raises(BadArchiveError, match=r"symbolic links|Not a directory"):
         store.put(KEY, io.BytesIO(b"content"))
     assert os.listdir(secret) == ["file"]
 
 
 def test_what_is_not_a_file_is_not_opened(store: DirectoryStore) -> None:
     os.mkfifo(Path(store.address, "fifo"))
-    with pytest.raises(OSError, match="not a regular file"):
+    with pytest.raises(BadArchiveError, match="not a regular file"):
         store.read("fifo")
 
 

@@ -241,10 +241,12 @@ def _ls(arguments: argparse.Namespace, shared: SharedLayers) -> int:
 
 def _verify(arguments: argparse.Namespace, shared: SharedLayers) -> int:
     from graphdriver.cli import screen
+    from graphdriver.shared.keys import digest_of
     from graphdriver.shared.layers import IMAGE
     from graphdriver.shared.store import NotStoredError
 
-    images = [one for one in shared.store.stored() if one.key.endswith(IMAGE)]
+    stored = shared.store.stored()
+    images = [one for one in stored if one.key.endswith(IMAGE) and digest_of(one.key)]
     wrong: dict[str, str] = {}
     kept: list[str] = []
     with screen.progress("checking layers", len(images)) as done:

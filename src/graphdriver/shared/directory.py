@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import stat
 import time
@@ -25,7 +26,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from graphdriver.driver import ClosableStream, ReadStream
-from graphdriver.errors import UnsupportedError
+from graphdriver.errors import BadArchiveError, UnsupportedError
 from graphdriver.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from graphdriver.linux.regular_file import open_beneath
 from graphdriver.shared.keys import CHAINS, LEASES, digest_of
@@ -36,10 +37,16 @@ REMOVED: Final = ".removed"
 
 _NEW: Final = ".new"
 _MARK: Final = CHAINS.rstrip("/")
+_DIRECTORIES: Final = re.compile(
+    r"\.new|leases"
+    r"|(?:leases/)?(?:chained|chains|(?:(?:chained|chains)/)?sha256(?:/[0-9a-f]{2})?)"
+    r"|leases/(?:chained/)?sha256/[0-9a-f]{2}/[0-9a-f]{64}(?:\.v\d+)?\.erofs"
+)
 _PIECE: Final = 1 << 20
 _INSIDE: Final = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY
 _READ_ONLY: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
+_NO_OBJECT: Final = (errno.EINVAL, errno.ELOOP, errno.EXDEV)
 _NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -95,12 +102,20 @@ class DirectoryStore:
 
         Raises:
             NotStoredError: there is no such object.
+            BadArchiveError: it is not a regular file, or a link is on the way to it.
         """
         with self._root() as root:
             try:
                 return open_beneath(root, key)
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise NotStoredError(key) from error
+            except OSError as error:
+                if error.errno not in _NO_OBJECT:
+                    raise
+                raise BadArchiveError(
+                    f"{self.address}: {key} is no object of a store: {error.strerror}",
+                    hint="remove it there",
+                ) from error
 
     def put(self, key: str, content: ReadStream) -> bool:
         """See `graphdriver.shared.store.Store`."""
@@ -116,7 +131,7 @@ class DirectoryStore:
         ):
             fresh = f"{secrets.token_hex(16)}.{name}"
             try:
-                _write(new, fresh, content)
+                _write(new, fresh, content, key)
                 if not _name(new, fresh, directory, name):
                     return False
                 os.fsync(directory)
@@ -143,6 +158,8 @@ class DirectoryStore:
 
         What was never finished is among them, and what a killed removal left.
 
+        So is what lies in the place of an object: a link, a FIFO.
+
         Args:
             below: the beginning of keys, up to a slash; ``""``: all objects.
 
@@ -151,14 +168,14 @@ class DirectoryStore:
         """
         with self._root() as root:
             now = _now(root)
-            waiting = [below]
+            waiting = [below.rstrip("/")]
             for above in waiting:  # it grows meanwhile
                 with _opened(root, above) as directory, os.scandir(directory) as entries:
                     for entry in entries:
                         path = f"{above}/{entry.name}".lstrip("/")
-                        if entry.is_dir(follow_symlinks=False):
+                        if _DIRECTORIES.fullmatch(path) and entry.is_dir(follow_symlinks=False):
                             waiting.append(path)
-                        elif _is_ours(path) and entry.is_file(follow_symlinks=False):
+                        elif _is_ours(path):
                             with contextlib.suppress(FileNotFoundError):
                                 found = entry.stat(follow_symlinks=False)
                                 yield Stored(path, found.st_size, now - found.st_mtime)
@@ -171,7 +188,7 @@ class DirectoryStore:
             contextlib.suppress(FileNotFoundError),
             _opened(root, head) as directory,
         ):
-            os.unlink(name, dir_fd=directory)
+            _remove(directory, name)
 
     def remove_unless(self, key: str, is_needed: Callable[[], bool]) -> bool:
         """Remove an object that nobody needs; return whether nobody did.
@@ -191,13 +208,15 @@ class DirectoryStore:
         ):
             if not key.endswith(REMOVED):
                 os.rename(name, aside, src_dir_fd=directory, dst_dir_fd=directory)
-            if is_needed():
-                _name(directory, aside, directory, name)
-                os.fsync(directory)
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(aside, dir_fd=directory)
+            try:
+                needed = is_needed()
+            except Exception:
+                _put_back(directory, aside, name)
+                raise
+            if needed:
+                _put_back(directory, aside, name)
                 return False
-            os.unlink(aside, dir_fd=directory)
+            _remove(directory, aside)
         return True
 
     @contextlib.contextmanager
@@ -268,6 +287,22 @@ def _made(root: int, path: str) -> Iterator[int]:
         yield fd
 
 
+def _put_back(directory: int, aside: str, name: str) -> None:
+    """Give an object that was being removed its name back."""
+    _name(directory, aside, directory, name)
+    os.fsync(directory)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(aside, dir_fd=directory)
+
+
+def _remove(directory: int, name: str) -> None:
+    """Remove a file, or an empty directory in the place of one."""
+    try:
+        os.unlink(name, dir_fd=directory)
+    except IsADirectoryError:
+        os.rmdir(name, dir_fd=directory)
+
+
 def _name(new: int, fresh: str, directory: int, name: str) -> bool:
     """Give a finished file its own name, if that is free; return whether it was.
 
@@ -284,12 +319,23 @@ def _name(new: int, fresh: str, directory: int, name: str) -> bool:
     return True
 
 
-def _write(directory: int, name: str, content: ReadStream) -> None:
-    """Write a new file, and sync it."""
+def _write(directory: int, name: str, content: ReadStream, key: str) -> None:
+    """Write a new file, and sync it; errors of that name the object."""
     fd = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=directory)
     with os.fdopen(fd, "wb", buffering=0) as file:
         while piece := content.read(_PIECE):
-            left = memoryview(piece)
-            while left:
-                left = left[file.write(left) :]
-        os.fsync(fd)
+            with _named(key):
+                left = memoryview(piece)
+                while left:
+                    left = left[file.write(left) :]
+        with _named(key):
+            os.fsync(fd)
+
+
+@contextlib.contextmanager
+def _named(key: str) -> Iterator[None]:
+    """Let errors of a ``with`` block name an object."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, key) from error

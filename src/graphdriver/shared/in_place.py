@@ -165,7 +165,7 @@ class InPlace:
                 self._leases.take(name, node)
             except AwayError:
                 raise
-            except (NotStoredError, OSError) as error:
+            except (GraphDriverError, NotStoredError, OSError) as error:
                 _log.error("%s: no lease for %s: %s", self._address, name, error)
         if self._leases.taken(node) - names:
             self._give_back(node)
