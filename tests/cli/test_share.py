@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +245,10 @@ def fill_and_tidy_up(folder: Path, documented: str, store: str) -> None:
         (("push", "/", "image.tar", "--remove"), 2, "belongs to verify and gc"),
         (("verify", "/", "--unused-for", "3d"), 2, "belongs to gc"),
         (("push", "/tmp", "/nowhere.tar"), 7, "cannot be opened"),
+        (("push", "/tmp", "a.tar", "--work", "/nowhere"), 2, "--work /nowhere is not a directory"),
+        (("push", "/tmp", "a.tar", "--work", "/proc"), 7, "layers cannot be made in /proc"),
+        (("pull", "/tmp", "sha256:ab", "--to", "/tmp"), 2, "is no chain ID and no diff ID"),
+        (("ls", "oci://127.0.0.1:65536/layers"), 2, "oci://HOST/REPOSITORY"),
     ],
 )
 def test_a_mistake_is_told(words: tuple[str, ...], code: int, problem: str) -> None:
@@ -263,3 +269,57 @@ def test_what_a_node_reads_in_place_is_not_removed(store: Path) -> None:
     assert done.returncode == 14
     assert b"not removed: a node reads it in place" in done.stdout
     assert path.exists()
+
+
+def test_a_proxy_that_is_none_is_told_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "socks://me:correct-horse@127.0.0.1:1")
+    done = graphdriver("share", "ls", "oci://registry.invalid/layers")
+    assert done.returncode == 7
+    assert b"a proxy for https that cannot be used" in done.stderr
+    assert b"correct-horse" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
+)
+def test_a_push_that_is_stopped_leaves_nothing_half(number: int, tmp_path: Path) -> None:
+    for name in ("store", "work"):
+        (tmp_path / name).mkdir()
+    write_image(tmp_path / "image.tar", "a:b", LAYERS)
+    words = ["push", "--json", "--work", str(tmp_path / "work"), str(tmp_path / "store")]
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPPED, "share", *words, str(tmp_path / "image.tar")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr
+    assert process.stderr.readline() == b"in the middle\n"
+    process.send_signal(number)
+    out, errors = process.communicate(timeout=60)
+    assert (process.returncode, out, errors) == (130, b"", b"")
+    assert os.listdir(tmp_path / "work") == []
+    assert mounts_below(tmp_path) == []
+    assert {one["outcome"] for one in push(tmp_path)["layers"]} <= {"new", "there"}
+    assert asked("verify", str(tmp_path / "store"))["damaged"] == []
+
+
+STOPPED = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from graphdriver.cli.main import main
+from graphdriver.shared.layers import SharedLayers
+
+put = SharedLayers.put
+count = 0
+
+def stop(self, *arguments):
+    global count
+    count += 1
+    if count == 3:
+        print("in the middle", file=sys.stderr, flush=True)
+        time.sleep(60)
+    return put(self, *arguments)
+
+SharedLayers.put = stop
+sys.exit(main(sys.argv[1:]))
+"""

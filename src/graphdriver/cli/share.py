@@ -9,6 +9,7 @@ import itertools
 import os
 import re
 import secrets
+import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
@@ -149,6 +150,10 @@ def _put(
     from graphdriver.serving import process
 
     process.prepare()
+    # SIGTERM ends it as Ctrl-C does: it removes what it has made in the directory for work.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if not os.path.isdir(arguments.work):
+        raise MalformedRequestError(f"--work {arguments.work} is not a directory")
     work = os.path.join(os.path.abspath(arguments.work), f"graphdriver-{secrets.token_hex(8)}")
     done: dict[str, Pushed] = {}
     with Pusher(shared, work) as pusher:

@@ -11,6 +11,7 @@ from typing import Self
 from graphdriver.blobs.digests import Digested
 from graphdriver.driver import Driver, ability
 from graphdriver.drivers.loading import make
+from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.files.directories import opened
 from graphdriver.homes import StoresImages
 from graphdriver.images.archive import ArchivedLayer
@@ -52,7 +53,13 @@ class Pusher:
         self._sizes: dict[str, int] = {}
 
     def __enter__(self) -> Self:
-        os.mkdir(self._home, 0o700)
+        try:
+            os.mkdir(self._home, 0o700)
+        except OSError as error:
+            raise UnsupportedError(
+                f"layers cannot be made in {os.path.dirname(self._home)}: {error.strerror}",
+                hint="choose another directory with --work",
+            ) from error
         try:
             self._driver.init(self._home, [], [], [])
         except BaseException:
@@ -80,6 +87,7 @@ class Pusher:
 
         Raises:
             BadArchiveError: a layer is damaged, or not the one that its diff ID names.
+            GraphDriverError: a layer cannot be made.
             OSError: the store does not answer, or takes no layers.
         """
         if all(self._shared.is_there(one.link) for one in layers):
@@ -102,9 +110,13 @@ class Pusher:
                 while tar.read(1 << 20):  # its digest is checked at its end
                     pass
                 return tar.size
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(Exception):
                 self._driver.remove(id)
+            if isinstance(error, OSError):  # not of the store that gets the layers
+                raise GraphDriverError(
+                    f"the layer {layer.link.diff_id} cannot be made in {self._home}: {error}"
+                ) from error
             raise
 
     def _put(self, id: str, link: Link, size: int) -> Pushed:

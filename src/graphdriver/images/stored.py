@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 
 from graphdriver.driver import ReadStream
-from graphdriver.errors import LayerNotFoundError
+from graphdriver.errors import LayerNotFoundError, MalformedRequestError
 from graphdriver.images.archive import ArchivedLayer
-from graphdriver.shared.keys import CHAINS, Link, digest_of
+from graphdriver.shared.keys import CHAINS, Link, digest_of, is_digest
 from graphdriver.shared.layers import SharedLayers
 
 
@@ -33,6 +33,7 @@ class StoredImages:
             digests: chain IDs and diff IDs of the last layers; all chains, if there are none.
 
         Raises:
+            MalformedRequestError: a digest is none.
             LayerNotFoundError: the store has no such layer, or not all that are below it.
             OSError: the store does not answer.
         """
@@ -44,6 +45,11 @@ class StoredImages:
                     yield self._chain(one)
             return
         for digest in digests:
+            if not is_digest(digest):
+                raise MalformedRequestError(
+                    f"{digest!r:.80} is no chain ID and no diff ID",
+                    hint="give sha256: and 64 hexadecimal digits, as graphdriver share ls shows them",
+                )
             link = self._shared.link_of(digest)
             if link:
                 yield self._chain(link)

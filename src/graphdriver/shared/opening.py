@@ -21,7 +21,7 @@ from graphdriver.errors import MalformedRequestError, UnsupportedError
 from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.store import Store
 
-_HOST: Final = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?")
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9a-fA-F:.]+\])(?::(\d{1,5}))?")
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PREFIX: Final = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/?)*")
 _REPOSITORY: Final = re.compile(r"[a-z0-9]+(?:(?:[._/]|__|-+)[a-z0-9]+)*")
@@ -46,7 +46,7 @@ def open_store(address: str, *, may_be_new: bool = False) -> Store:
         case "file" if name and not place:
             path = os.path.abspath(f"/{urllib.parse.unquote(name)}")
             return DirectoryStore(path, may_be_new=may_be_new)
-        case "oci" | "oci+http" if _HOST.fullmatch(place) and _REPOSITORY.fullmatch(name):
+        case "oci" | "oci+http" if _is_host(place) and _REPOSITORY.fullmatch(name):
             return _registry(address, place, name, is_plain=scheme == "oci+http")
         case "s3" if _BUCKET.fullmatch(place) and _PREFIX.fullmatch(name):
             return _bucket(address, place, name.rstrip("/"))
@@ -56,6 +56,11 @@ def open_store(address: str, *, may_be_new: bool = False) -> Store:
                 f"{scheme}://{rest.rpartition('@')[2]} is no address of a store",
                 hint="give a directory, oci://HOST/REPOSITORY, or s3://BUCKET/PREFIX",
             )
+
+
+def _is_host(text: str) -> bool:
+    found = _HOST.fullmatch(text)
+    return found is not None and int(found[1] or 443) in range(1, 1 << 16)
 
 
 def _registry(address: str, host: str, name: str, *, is_plain: bool) -> Store:

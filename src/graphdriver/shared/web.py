@@ -22,6 +22,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as WebTimeoutError
 
+from graphdriver.errors import UnsupportedError
 from graphdriver.printable import printable
 
 SILENCE: Final = 20.0
@@ -108,6 +109,9 @@ class Web:
 
     Args:
         url: an address on the server; its proxy is the one that the environment names.
+
+    Raises:
+        UnsupportedError: that is no proxy.
     """
 
     def __init__(self, url: str) -> None:
@@ -117,9 +121,15 @@ class Web:
         context = ssl.create_default_context()
         self._pool: urllib3.PoolManager
         if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
-            self._pool = urllib3.ProxyManager(
-                proxy, maxsize=_CONNECTIONS, timeout=timeout, ssl_context=context
-            )
+            try:
+                self._pool = urllib3.ProxyManager(
+                    proxy, maxsize=_CONNECTIONS, timeout=timeout, ssl_context=context
+                )
+            except (HTTPError, ValueError) as error:
+                raise UnsupportedError(  # without the address, which may have a password
+                    f"the environment names a proxy for {parts.scheme} that cannot be used",
+                    hint=f"give {parts.scheme}_proxy an address with http:// or https://",
+                ) from error
         else:
             self._pool = urllib3.PoolManager(
                 maxsize=_CONNECTIONS, timeout=timeout, ssl_context=context
