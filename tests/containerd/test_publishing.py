@@ -21,6 +21,7 @@ from tests.containerd.test_shared_layers import node, pulled
 from tests.support.command import graphdriver
 from tests.support.containerd import Containerd
 from tests.support.containerd_images import ten_layers
+from tests.support.full import tmpfs
 from tests.support.leftovers import mounts_below
 from tests.support.mounting import mounted
 from tests.support.shared_store import links_of
@@ -115,6 +116,26 @@ def test_a_store_that_takes_nothing_fails_no_pull(
         Path(shared.store.address, name).write_text("in the way")
     assert unpack(diffs, publisher, LAYERS[0], "", LINKS[0].chain_id)
     wait_until(lambda: "was not published" in publisher.log.read_text())
+
+
+@pytest.mark.long
+def test_a_store_that_is_full_gets_no_half_layer_and_the_next_ones_when_there_is_room(
+    folder: Path,
+) -> None:
+    with tmpfs(folder / "full", 30) as place:
+        (place / "chains").mkdir()
+        one = Snapshotter(folder, "erofs", "--shared", str(place), "--publish")
+        with one, Containerd(folder, one.address).running() as containerd:
+            diffs = Diffs(one, containerd)
+            below = unpack(diffs, one, LAYERS[0], "", LINKS[0].chain_id)
+            wait_until(lambda: "was not published: [Errno 28] No space left" in one.log.read_text())
+            assert not list(place.rglob("*.erofs"))
+            subprocess.run(["mount", "-o", "remount,size=64m", str(place)], check=True)
+            shared = SharedLayers(DirectoryStore(str(place)))
+            unpack(diffs, one, LAYERS[1], below, LINKS[1].chain_id)
+            wait_until(lambda: shared.is_there(LINKS[1]))
+        for point in mounts_below(one.root):
+            subprocess.run(["umount", "--lazy", point], check=True)
 
 
 def test_nothing_is_published_while_layers_come(

@@ -27,6 +27,7 @@ from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.keys import Link, link_key
 from graphdriver.shared.layers import SharedLayers
 from tests.support.containerd_images import ten_layers
+from tests.support.full import PAGE, tmpfs
 from tests.support.leftovers import mounts_below
 from tests.support.shared_store import image_of, links_of, store_with
 
@@ -304,3 +305,25 @@ def test_what_nobody_expects_is_a_miss(
 ) -> None:
     missed(folder, SharedLayers(MadStore(shared.store.address, where)), 0)
     assert "unexpected" in caplog.text
+
+
+@pytest.mark.parametrize("driver", ["overlay2", pytest.param("erofs", marks=pytest.mark.long)])
+def test_a_node_without_room_has_no_half_layer_and_all_of_them_when_there_is_room(
+    driver: str, folder: Path, shared: SharedLayers, caplog: pytest.LogCaptureFixture
+) -> None:
+    with tmpfs(folder / "small", 250) as place:
+        with node(place, shared, driver) as snapshots:
+            count = pulled(snapshots, LINKS)
+            assert count < len(LINKS)
+            kinds = [one.kind for one in snapshots.find([])]
+            assert kinds.count(SnapshotKind.COMMITTED) == count
+            for one in snapshots.find([]):
+                if one.kind is SnapshotKind.ACTIVE:  # of the ordinary pull, which fails likewise
+                    snapshots.remove(one.key)
+        assert "is not taken from the store" in caplog.text
+        assert "no space" in caplog.text.lower()
+        size = f"remount,size={50_000 * PAGE}"
+        subprocess.run(["mount", "-o", size, str(place)], check=True)
+        with node(place, shared, driver) as snapshots:
+            assert pulled(snapshots, LINKS) == len(LINKS)
+            assert files(snapshots, LINKS[-1])["/srv/again"] == b"another"

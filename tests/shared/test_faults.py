@@ -15,14 +15,16 @@ from pathlib import Path
 import pytest
 
 from graphdriver.conformance.plugin import tars
-from graphdriver.images.archive import ImageArchive
+from graphdriver.errors import BrokenStreamError
+from graphdriver.images.archive import ArchivedLayer, ImageArchive
 from graphdriver.images.pushing import Pusher
 from graphdriver.shared.directory import DirectoryStore
+from graphdriver.shared.keys import layer_key
 from graphdriver.shared.layers import IMAGE, SharedLayers
 from graphdriver.shared.opening import open_store
 from graphdriver.shared.store import NotStoredError
 from tests.support.command import graphdriver
-from tests.support.full import PAGE, tmpfs
+from tests.support.full import PAGE, fill, tmpfs
 from tests.support.shared_store import links_of, store_with
 
 pytestmark = pytest.mark.root
@@ -89,6 +91,77 @@ def test_a_full_store_is_told(full: SharedLayers, tmp_path: Path) -> None:
         done = graphdriver("share", *words)
     assert done.returncode
     assert f"the store {place} failed: [Errno 28] No space left" in done.stderr.decode()
+
+
+def said(*words: str | Path) -> str:
+    """Run ``graphdriver share``, which must fail; return its error."""
+    done = graphdriver("share", *map(str, words))
+    assert done.returncode
+    return done.stderr.decode()
+
+
+@pytest.mark.long
+def test_a_directory_for_work_that_is_full_or_read_only_is_told(
+    full: SharedLayers, tmp_path: Path
+) -> None:
+    image, empty, work = tmp_path / "image.tar", tmp_path / "empty", tmp_path / "readonly"
+    empty.mkdir()
+    work.mkdir()
+    with tmpfs(tmp_path / "small", 60) as place:
+        error = said("push", "--work", place, empty, image)
+        assert (
+            f"layers cannot be made in {place}: the layer's tar cannot be stored: no space" in error
+        )
+        assert list(place.iterdir()) == []
+        fill(place)
+        error = said("pull", "--work", place, "--to", empty, full.store.address)
+        assert f"layers cannot be made in {place}: No space left" in error
+        assert "--work" in error
+    with read_only(work):
+        assert f"made in {work}: Read-only" in said(
+            "push", "--work", work, tmp_path / "empty2", image
+        )
+    assert objects(empty).items() <= objects(Path(full.store.address)).items()
+
+
+@pytest.mark.long
+def test_a_store_that_takes_nothing_is_told_with_the_object(
+    full: SharedLayers, tmp_path: Path
+) -> None:
+    image, place = tmp_path / "image.tar", Path(full.store.address)
+    some = layer_key(LINKS[0].diff_id)
+    (tmp_path / "empty" / "chains").mkdir(parents=True)
+    with read_only(tmp_path / "empty"):
+        error = said("push", "--work", tmp_path, tmp_path / "empty", image)
+        assert f"Read-only file system: '{some}.json'" in error
+    with tmpfs(tmp_path / "small", 20) as small:
+        (small / "chains").mkdir()
+        error = said("pull", "--work", tmp_path, "--to", small, place)
+        assert f"No space left on device: '{some}.erofs'" in error
+        assert objects(small).items() <= objects(place).items()
+    with read_only(place):
+        assert "Read-only file system: 'sha256/" in said("gc", "--unused-for=0s", "--remove", place)
+        assert graphdriver("share", "verify", str(place)).returncode == 0
+        done = graphdriver("share", "push", "--work", str(tmp_path), str(place), str(image))
+        assert done.returncode == 0  # all of it is there
+    assert list(DirectoryStore(str(place)).stored())
+
+
+def test_an_error_of_the_first_store_is_not_taken_for_one_of_the_work(
+    full: SharedLayers, tmp_path: Path
+) -> None:
+    class Failing(io.BytesIO):
+        def read(self, n: int | None = -1, /) -> bytes:
+            raise OSError(errno.EIO, "the disk fails")
+
+    layer = ArchivedLayer(LINKS[0], lambda: contextlib.nullcontext(Failing()))
+    (tmp_path / "other").mkdir()
+    other = SharedLayers(DirectoryStore(str(tmp_path / "other"), may_be_new=True))
+    with (
+        Pusher(other, str(tmp_path / "work")) as pusher,
+        pytest.raises(BrokenStreamError, match=r"a layer's source failed: .*the disk fails"),
+    ):
+        list(pusher.push([layer]))
 
 
 def test_a_store_that_is_read_only_here_is_read_and_listed(full: SharedLayers) -> None:

@@ -6,12 +6,12 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from graphdriver.blobs.digests import Digested
-from graphdriver.driver import Driver, ability
+from graphdriver.driver import Driver, ReadStream, ability
 from graphdriver.drivers.loading import make
-from graphdriver.errors import GraphDriverError, UnsupportedError
+from graphdriver.errors import BrokenStreamError, GraphDriverError, UnsupportedError
 from graphdriver.files.directories import opened
 from graphdriver.homes import StoresImages
 from graphdriver.images.archive import ArchivedLayer
@@ -19,6 +19,8 @@ from graphdriver.layer.erofs.record import parse
 from graphdriver.layer.tree.remove import remove_tree
 from graphdriver.shared.keys import Link
 from graphdriver.shared.layers import SharedLayers
+
+_ELSEWHERE: Final = "choose another directory with --work"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,19 @@ class Pushed:
     link: Link
     size: int
     outcome: str
+
+
+class _Source:
+    """A layer's tar from elsewhere, whose errors a driver does not take for those of its own disk."""
+
+    def __init__(self, stream: ReadStream) -> None:
+        self._stream = stream
+
+    def read(self, n: int, /) -> bytes:
+        try:
+            return self._stream.read(n)
+        except OSError as error:
+            raise BrokenStreamError(f"a layer's source failed: {error}") from error
 
 
 class Pusher:
@@ -58,10 +73,11 @@ class Pusher:
         except OSError as error:
             raise UnsupportedError(
                 f"layers cannot be made in {os.path.dirname(self._home)}: {error.strerror}",
-                hint="choose another directory with --work",
+                hint=_ELSEWHERE,
             ) from error
         try:
-            self._driver.init(self._home, [], [], [])
+            with self._making():
+                self._driver.init(self._home, [], [], [])
         except BaseException:
             self._remove()
             raise
@@ -70,6 +86,26 @@ class Pusher:
     def __exit__(self, *exc: object) -> None:
         self._driver.cleanup()
         self._remove()
+
+    @contextlib.contextmanager
+    def _making(self) -> Iterator[None]:
+        """Let errors of a ``with`` block name the directory where layers are made."""
+        try:
+            yield
+        except OSError as error:
+            raise self._not_made(error.strerror or str(error)) from error
+        except BrokenStreamError:
+            raise
+        except GraphDriverError as error:
+            if not isinstance(error.__cause__, OSError):
+                raise
+            raise self._not_made(error.problem) from error
+
+    def _not_made(self, problem: str) -> GraphDriverError:
+        return GraphDriverError(
+            f"layers cannot be made in {os.path.dirname(self._home)}: {problem}",
+            hint=_ELSEWHERE,
+        )
 
     def _remove(self) -> None:
         above, name = os.path.split(self._home)
@@ -87,6 +123,7 @@ class Pusher:
 
         Raises:
             BadArchiveError: a layer is damaged, or not the one that its diff ID names.
+            BrokenStreamError: a layer cannot be read where it comes from.
             GraphDriverError: a layer cannot be made.
             OSError: the store does not answer, or takes no layers.
         """
@@ -102,11 +139,13 @@ class Pusher:
 
     def _make(self, id: str, parent: str, layer: ArchivedLayer) -> int:
         """Make a layer; return the length of its tar in bytes."""
-        self._driver.create(id, parent, "", {})
+        with self._making():
+            self._driver.create(id, parent, "", {})
         try:
             with layer.opened() as stream:
-                tar = Digested(stream, layer.link.diff_id)
-                self._driver.apply_diff(id, parent, tar)
+                tar = Digested(_Source(stream), layer.link.diff_id)
+                with self._making():
+                    self._driver.apply_diff(id, parent, tar)
                 while tar.read(1 << 20):  # its digest is checked at its end
                     pass
                 return tar.size

@@ -123,18 +123,19 @@ class DirectoryStore:
             self.size(key)
             return False
         head, _, name = key.rpartition("/")
-        with (
-            self._root() as root,
-            _made(root, _MARK),
-            _made(root, _NEW) as new,
-            _made(root, head) as directory,
-        ):
-            fresh = f"{secrets.token_hex(16)}.{name}"
+        fresh = f"{secrets.token_hex(16)}.{name}"
+        with contextlib.ExitStack() as held:
+            with _named(key):
+                root = held.enter_context(self._root())
+                held.enter_context(_made(root, _MARK))
+                new = held.enter_context(_made(root, _NEW))
+                directory = held.enter_context(_made(root, head))
             try:
                 _write(new, fresh, content, key)
-                if not _name(new, fresh, directory, name):
-                    return False
-                os.fsync(directory)
+                with _named(key):
+                    if not _name(new, fresh, directory, name):
+                        return False
+                    os.fsync(directory)
             finally:
                 with contextlib.suppress(OSError):
                     os.unlink(fresh, dir_fd=new)
@@ -184,6 +185,7 @@ class DirectoryStore:
         """See `graphdriver.shared.store.Store`."""
         head, _, name = key.rpartition("/")
         with (
+            _named(key),
             self._root() as root,
             contextlib.suppress(FileNotFoundError),
             _opened(root, head) as directory,
@@ -202,6 +204,7 @@ class DirectoryStore:
         head, _, name = key.removesuffix(REMOVED).rpartition("/")
         aside = f"{name}{REMOVED}"
         with (
+            _named(key),
             self._root() as root,
             contextlib.suppress(FileNotFoundError),
             _opened(root, head) as directory,
@@ -321,7 +324,9 @@ def _name(new: int, fresh: str, directory: int, name: str) -> bool:
 
 def _write(directory: int, name: str, content: ReadStream, key: str) -> None:
     """Write a new file, and sync it; errors of that name the object."""
-    fd = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=directory)
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    with _named(key):
+        fd = os.open(name, flags, 0o644, dir_fd=directory)
     with os.fdopen(fd, "wb", buffering=0) as file:
         while piece := content.read(_PIECE):
             with _named(key):
@@ -337,5 +342,7 @@ def _named(key: str) -> Iterator[None]:
     """Let errors of a ``with`` block name an object."""
     try:
         yield
+    except AwayError:
+        raise
     except OSError as error:
         raise OSError(error.errno, error.strerror, key) from error
