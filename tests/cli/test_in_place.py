@@ -35,6 +35,16 @@ def test_a_driver_that_cannot_do_it_is_refused(tmp_path: Path) -> None:
     assert b"the driver vfs cannot do that" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["serve", "snapshotter"])
+def test_a_file_is_no_store(command: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    socket = "--socket" if command == "serve" else "--address"
+    options = [socket, str(tmp_path / "s.sock"), "--shared", str(tmp_path / "file"), "--in-place"]
+    done = graphdriver(command, "erofs", *options)
+    assert done.returncode == 7
+    assert b"file is not a directory" in done.stderr
+
+
 def test_a_snapshotter_needs_a_store_for_it(tmp_path: Path) -> None:
     done = graphdriver("snapshotter", "erofs", "--address", str(tmp_path / "s"), "--in-place")
     assert done.returncode == 2

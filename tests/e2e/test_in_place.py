@@ -98,6 +98,23 @@ def test_another_tar_in_the_store_is_not_taken(
 
 
 @pytest.mark.long
+@pytest.mark.reaches("ApplyDiff")
+def test_a_store_that_comes_later_is_used_then(
+    engines: Engines, shared: SharedLayers, tmp_path: Path
+) -> None:
+    place = Path(shared.store.address)
+    place.rename(tmp_path / "away")
+    options = ["--shared", str(place), "--in-place"]
+    with engines.on_plugin("erofs", options=options) as (daemon, plugin):
+        daemon.docker("load", "--input", str(tmp_path / "image.tar"))
+        assert daemon.run("ten:1", "/bin/busybox", "cat", "/srv/again") == "another"
+        assert in_place(home_of(daemon, plugin)) == []
+        (tmp_path / "away").rename(place)
+        wait_until(lambda: len(in_place(home_of(daemon, plugin))) == len(LAYERS))
+        assert daemon.run("ten:1", "/bin/busybox", "cat", "/srv/again") == "another"
+
+
+@pytest.mark.long
 @pytest.mark.reaches("ApplyDiff", "Remove")
 def test_leases_go_with_the_image(
     on_store: tuple[Daemon, Plugin], shared: SharedLayers, tmp_path: Path

@@ -154,7 +154,8 @@ class Pusher:
                 self._driver.remove(id)
             if isinstance(error, OSError):  # not of the store that gets the layers
                 raise GraphDriverError(
-                    f"the layer {layer.link.diff_id} cannot be made in {self._home}: {error}"
+                    f"the layer {layer.link.diff_id} cannot be read, or not be made in"
+                    f" {self._home}: {error}"
                 ) from error
             raise
 
