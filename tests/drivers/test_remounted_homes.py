@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,12 +86,16 @@ def ground(driver: str, tmp_path: Path) -> Iterator[Ground]:
 
 
 @contextlib.contextmanager
-def served(driver: str, directory: Path) -> Iterator[Client]:
-    directory.mkdir()
+def served(driver: str, folder: Path) -> Iterator[Client]:
+    # Its name is the plugin's, by which another run of these tests must not find it.
+    directory = Path(tempfile.mkdtemp(prefix="gd", dir=folder))
     plugin = Serving(directory, driver).ready()
     try:
         with Client(plugin.socket, timeout=60) as client:
             yield client
+            # Without it the alias of the home stays, for the containers (fuse-overlayfs).
+            with contextlib.suppress(GraphDriverError):  # no home is served, or it is gone
+                client.cleanup()
     finally:
         assert plugin.end() == 0
         forget(plugin.socket)
@@ -98,7 +103,7 @@ def served(driver: str, directory: Path) -> Iterator[Client]:
 
 @pytest.fixture
 def client(driver: str, ground: Ground, tmp_path: Path) -> Iterator[Client]:
-    with served(driver, tmp_path / "a") as client:
+    with served(driver, tmp_path) as client:
         yield client
 
 
@@ -143,7 +148,7 @@ def test_a_filesystem_that_is_mounted_anew_is_taken_up_anew(
         client.apply_diff("fresh", "", Pieces(iter([tars.END])))
     assert not client.exists("child")
     assert shown(client, "other") == ["of-the-second"]
-    with served(driver, tmp_path / "b") as another, pytest.raises(GraphDriverError) as refusal:
+    with served(driver, tmp_path) as another, pytest.raises(GraphDriverError) as refusal:
         another.init(ground.home, [], [], [])
     assert "in use by process" in str(refusal.value)
     ground.take_away("--lazy")
