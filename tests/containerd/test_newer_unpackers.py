@@ -177,9 +177,8 @@ def test_of_layers_at_the_same_time_only_the_first_one_comes_from_the_store(
     assert log.count("leave rebase out of the capabilities") == 1
 
 
-@pytest.mark.parametrize(
-    "driver", ["overlay2", *(pytest.param(one, marks=pytest.mark.long) for one in ("vfs", "erofs"))]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("driver", ["vfs", "overlay2", "erofs"])
 def test_a_snapshot_that_is_to_be_filled_never_looks_staged(driver: str, folder: Path) -> None:
     (folder / "store").mkdir()
     with unpacker(folder, driver, is_parallel=False) as one:

@@ -94,11 +94,6 @@ class FuseStore:
         fresh.write_text(json.dumps({"suffix": ".erofs", **faults}))
         fresh.rename(self._control)
 
-    def forget(self) -> None:
-        """Let the kernel forget all pages and names that it has of any filesystem."""
-        os.sync()
-        Path("/proc/sys/vm/drop_caches").write_text("3")
-
 
 def _is_dead(point: Path) -> bool:
     try:
