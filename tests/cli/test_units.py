@@ -191,7 +191,9 @@ def test_systemd_takes_the_units_of_each_driver(kind: str, driver: str, tmp_path
         capture_output=True,
         text=True,
     )
-    assert verified.stdout + verified.stderr == ""
+    lines = (verified.stdout + verified.stderr).splitlines()
+    of_others = "/usr/lib/systemd/"  # what a newer systemd dislikes of the units of other packages
+    assert [line for line in lines if not line.startswith(of_others)] == []
 
 
 def test_a_word_with_special_characters_arrives_as_it_is(booted: Machine) -> None:

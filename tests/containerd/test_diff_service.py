@@ -12,7 +12,6 @@ from typing import Any
 
 import grpc
 import pytest
-from backports import zstd
 
 from graphdriver.blobs.formats import FORMATS
 from graphdriver.conformance.kit.tree import record
@@ -26,6 +25,7 @@ from tests.support.containerd import Containerd
 from tests.support.mounting import mounted
 from tests.support.snapshotter import Snapshotter, on_driver
 from tests.support.waiting import wait_until
+from tests.support.zstd_module import zstd
 
 pytestmark = pytest.mark.root
 

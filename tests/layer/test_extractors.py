@@ -18,6 +18,7 @@ from tests.layer.extraction_differences import ALLOWED
 from tests.layer.extractors import EXTRACTORS, MAKERS, facts, made_by
 from tests.layer.hostile.ground import opened
 from tests.layer.oracle_tars import honest
+from tests.layer.oracles import require_known_bsdtar
 from tests.layer.test_round_trips import folders, packed
 from tests.support.trees import CAPABILITY
 
@@ -76,6 +77,7 @@ def differences_between(mine: Path, theirs: Path, tar: bytes) -> set[str]:
 @pytest.fixture(scope="module")
 def differences() -> dict[str, set[str]]:
     """What each program makes otherwise than we of each tar, and we otherwise than the tree was."""
+    require_known_bsdtar()
     found: dict[str, set[str]] = {}
     with folders("tree") as (tree,):
         make_one_of_each(os.fsencode(tree))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 from tests.layer.oracle_tars import every, honest
-from tests.layer.oracles import Read, bsdtar, gnu_tar, ours
+from tests.layer.oracles import Read, bsdtar, gnu_tar, ours, require_known_bsdtar
 from tests.layer.tar_differences import ALLOWED, Difference
 from tests.layer.test_round_trips import folders, packed
 from tests.support.long import times
@@ -38,6 +38,7 @@ def first_difference(mine: Read, theirs: Read) -> str | None:
 @pytest.fixture(scope="module")
 def differences() -> dict[str, list[str]]:
     """Every difference that is, each with the tars that show it."""
+    require_known_bsdtar()
     found: dict[str, list[str]] = {}
     for name, tar in every():
         mine = ours(tar)

@@ -10,12 +10,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from backports import zstd
 
 from graphdriver.errors import BadArchiveError, BrokenStreamError
 from graphdriver.shared.compressed import FRAME, CompressedStore
 from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.keys import layer_key
+from tests.support.zstd_module import zstd
 
 KEY = f"{layer_key('sha256:' + 'ab' * 32)}.erofs"
 CONTENT = random.Random(2).randbytes(5000) + b"\0" * FRAME

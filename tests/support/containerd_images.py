@@ -12,11 +12,10 @@ import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from backports import zstd
-
 from graphdriver.conformance.kit.tree import CAPABILITY
 from graphdriver.conformance.plugin import tars
 from tests.support.ground import tool
+from tests.support.zstd_module import zstd
 
 
 def chain_id(layers: Sequence[bytes]) -> str:

@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from backports import zstd
-
 from tests.support.ground import tool
 from tests.support.waiting import wait_until
+from tests.support.zstd_module import zstd
 
 _KIND: Final = "application/vnd.oci.image"
 _COMPRESS: Final[Mapping[str, Callable[[bytes], bytes]]] = {

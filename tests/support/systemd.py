@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.support.documented import ROOT
 from tests.support.filesystems import unmount
-from tests.support.ground import tool
+from tests.support.ground import require, tool
 from tests.support.waiting import wait_until
 
 PLACE = "/var/lib/docker"
@@ -122,7 +122,7 @@ def machine(folder: Path, *options: str, base: Path = Path("/")) -> Iterator[Mac
                 env={**os.environ, "SYSTEMD_NSPAWN_LOCK": "0"},
             )
         try:
-            leader = _leader(nspawn)
+            leader = _leader(nspawn, folder / "console")
             try:
                 booted = Machine(Path(f"/proc/{leader}/root"), leader)
                 wait_until(lambda: booted.systemctl("is-system-running", check=False) in _BOOTED)
@@ -142,12 +142,17 @@ def machine(folder: Path, *options: str, base: Path = Path("/")) -> Iterator[Mac
 _BOOTED = ("running", "degraded")
 
 
-def _leader(nspawn: subprocess.Popen[bytes]) -> int:
+def _leader(nspawn: subprocess.Popen[bytes], console: Path) -> int:
     """Wait for a container's first process; return its process ID."""
     children = Path(f"/proc/{nspawn.pid}/task/{nspawn.pid}/children")
 
     def found() -> int:
-        assert nspawn.poll() is None, "systemd-nspawn ended at its start"
+        if nspawn.poll() is not None:
+            printed = console.read_text()
+            require(
+                "legacy cgroup v1" not in printed, "this systemd needs cgroup v2"
+            )  # from 258 on
+            raise AssertionError(f"systemd-nspawn ended at its start: {printed}")
         for pid in children.read_text().split():
             with contextlib.suppress(OSError):
                 if Path(f"/proc/{pid}/comm").read_text() == "systemd\n":
