@@ -71,10 +71,10 @@ class StoringStream:
             BrokenStreamError: the sender broke off.
             OSError: they, or earlier ones, cannot be written.
         """
-        piece = self._archive.read(n)
+        piece = self._archive.read(min(n, _BATCH - self._batch_size))
         self._batch.append(piece)
         self._batch_size += len(piece)
-        if self._batch_size >= _BATCH:
+        if self._batch_size == _BATCH:
             memory, batch = self._take_batch()
             self._hash(memory, batch)
             self._write(batch)
@@ -120,11 +120,10 @@ class StoringStream:
 
     def _take_batch(self) -> tuple[bytearray, memoryview]:
         """Return memory, and the part of it that holds the next batch."""
+        while self._hashing and self._hashing[0][0].done():
+            self._hashed()
         # A copy, since hundreds of small writes would take longer.
-        memory = self._free.pop() if self._free else bytearray()
-        if len(memory) < self._batch_size:
-            # The last piece of a batch goes beyond `_BATCH`; memory that is not used is not taken.
-            memory = bytearray(max(self._batch_size, _BATCH + _READ))
+        memory = self._free.pop() if self._free else bytearray(self._batch_size)
         batch = memoryview(memory)[: self._batch_size]
         at = 0
         for piece in self._batch:
