@@ -27,6 +27,7 @@ from tests.layer.hostile.corpus import CORPUS, MODULES, Maker
 from tests.layer.hostile.ground import Ground, content_of, opened
 from tests.support.canary import SECRET
 from tests.support.documented import ROOT
+from tests.support.unfiltered_tars import unfiltered
 
 REFUSALS = (BadArchiveError, UnsupportedError)
 
@@ -132,8 +133,7 @@ def test_the_same_tars_harm_who_unpacks_them_without_care(folder: Path, maker: M
 
     def extract() -> None:
         with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
-            archive.extraction_filter = staticmethod(tarfile.fully_trusted_filter)
-            archive.extractall(ground.layer)
+            unfiltered(archive).extractall(ground.layer)
 
     with pytest.raises(AssertionError), ground.canary.unharmed():
         extract()

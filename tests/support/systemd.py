@@ -104,11 +104,13 @@ def machine(folder: Path, *options: str, base: Path = Path("/")) -> Iterator[Mac
     try:
         for wants in (root / "etc/systemd/system").glob("*.wants"):
             shutil.rmtree(wants)  # nothing that is installed here starts there
+        # The interpreter's own, unless it is the system's: then the machine has it.
+        bound = {ROOT, Path(sys.prefix), Path(sys.base_prefix)} - {Path("/usr")}
         command = [
             *(tool("systemd-nspawn"), "--quiet", "--boot", "--register=no", "--keep-unit"),
             *(f"--directory={root}", f"--machine=gd{secrets.token_hex(4)}", "--console=pipe"),
             *("--resolv-conf=off", "--timezone=off", "--link-journal=no", "--capability=all"),
-            *(f"--bind-ro={one}" for one in {ROOT, Path(sys.prefix), Path(sys.base_prefix)}),
+            *(f"--bind-ro={one}" for one in bound),
             f"--tmpfs={PLACE}:mode=0711",
             *options,
             "systemd.unit=multi-user.target",
