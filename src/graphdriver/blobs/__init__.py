@@ -2,5 +2,5 @@
 
 - `formats`: the media types of layers, and their compression.
 - `digests`: computes and checks digests of streams.
-- `read_ahead`: reads a stream in a second thread.
+- `read_ahead`: reads a stream in a second thread. `in_turn`: reads one tar at a time.
 """

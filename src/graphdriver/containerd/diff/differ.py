@@ -18,6 +18,7 @@ from graphdriver.blobs.formats import (
     compressed,
     decompressed,
 )
+from graphdriver.blobs.in_turn import InTurn
 from graphdriver.blobs.read_ahead import ReadAhead
 from graphdriver.containerd.diff.content import UNCOMPRESSED, Caller, ContentStore
 from graphdriver.containerd.filling import Filler
@@ -53,9 +54,7 @@ class Differ:
         self._snapshots = snapshots
         self._content = content
         self._filler = Filler(snapshots.served)
-        # Python runs one thread at a time: two layers that are unpacked in turns take longer than one
-        # after the other (benchmarks/parallel.py). What waits here is inflated ahead meanwhile.
-        self._filling = threading.Lock()
+        self._reading = threading.Lock()
 
     def apply(self, blob: Descriptor, mounts: Sequence[Mount], caller: Caller) -> Descriptor:
         """Fill an active snapshot with a layer.
@@ -91,7 +90,7 @@ class Differ:
                 # The digest of a plain blob is that of its tar, unless it is of another algorithm.
                 is_tars = not compression and blob.digest.startswith("sha256:")
                 tar = content if is_tars else Digested(decompressed(content, compression))
-                with ReadAhead(tar) as body, self._filling:
+                with ReadAhead(tar) as ahead, InTurn(ahead, self._reading) as body:
                     self._filler.fill(layer, parent, body, link)
         return Descriptor(TAR, tar.digest, tar.size)
 
