@@ -151,9 +151,8 @@ def _leader(nspawn: subprocess.Popen[bytes], console: Path) -> int:
     def found() -> int:
         if nspawn.poll() is not None:
             printed = console.read_text()
-            require(
-                "legacy cgroup v1" not in printed, "this systemd needs cgroup v2"
-            )  # from 258 on
+            # systemd needs it from 258 on.
+            require("legacy cgroup v1" not in printed, "this systemd needs cgroup v2")
             raise AssertionError(f"systemd-nspawn ended at its start: {printed}")
         for pid in children.read_text().split():
             with contextlib.suppress(OSError):

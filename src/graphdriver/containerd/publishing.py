@@ -28,7 +28,7 @@ from graphdriver.homes import StoresImages
 from graphdriver.layer.erofs.record import Record, parse
 from graphdriver.layer.erofs.store import NotHeldError, store_layer, stored_tar
 from graphdriver.serving.served_home import ServedHome
-from graphdriver.shared.availability import Availability
+from graphdriver.shared.availability import AGAIN, Availability
 from graphdriver.shared.keys import Link
 from graphdriver.shared.layers import SharedLayers
 from graphdriver.shared.store import AwayError
@@ -38,9 +38,6 @@ QUIET: Final = 2.0
 
 LONGEST: Final = 60.0
 """How long a layer waits for that at most, in seconds."""
-
-AGAIN: Final = 30.0
-"""How soon a store that is away is asked again, in seconds."""
 
 _log = logging.getLogger(__name__)
 

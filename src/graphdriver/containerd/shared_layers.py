@@ -443,9 +443,7 @@ class _Fetch:
                 piece = self._next(STALLED)
             except GraphDriverError:
                 raise
-            except (
-                Exception
-            ) as error:  # of an OSError a driver would think that it is of its own disk
+            except Exception as error:  # a driver would take an OSError for one of its own disk
                 raise BrokenStreamError(f"the store failed: {error}") from error
             self._is_over = not piece
             self._piece = memoryview(piece or b"")

@@ -22,15 +22,12 @@ from graphdriver.in_place import ReadsInPlace
 from graphdriver.layer.erofs.record import Record, parse
 from graphdriver.serving.home_contents import OWN
 from graphdriver.serving.served_home import ServedHome, read_to_end
-from graphdriver.shared.availability import Availability
+from graphdriver.shared.availability import AGAIN, Availability
 from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.in_place import InPlace
 from graphdriver.shared.keys import Link, chain_id
 from graphdriver.shared.layers import SharedLayers
 from graphdriver.shared.store import AwayError, NotStoredError
-
-AGAIN: Final = 30.0
-"""How soon a store that is away is asked again, in seconds."""
 
 _log = logging.getLogger(__name__)
 

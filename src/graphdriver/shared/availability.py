@@ -19,6 +19,9 @@ from graphdriver.shared.store import AwayError, NotStoredError, Store
 PAUSE: Final = 10.0
 """How long a store that gave no answer in time is left alone, in seconds: each layer would wait."""
 
+AGAIN: Final = 30.0
+"""How soon a store that is away is asked again, in seconds."""
+
 _NO_LAYER: Final = link_key(f"sha256:{'0' * 64}")
 
 _log = logging.getLogger(__name__)
