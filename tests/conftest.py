@@ -127,9 +127,12 @@ OURS = frozenset(
 """Threads that run until something is closed, by the beginnings of their names up to ``_``."""
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _no_thread_stays() -> Iterator[None]:
-    """Fail a test that leaves such a thread: something was not closed, and goes on working."""
+    """Fail the last test of a module that leaves such a thread: something was not closed.
+
+    For all tests of a module, since some share a server.
+    """
     before = set(threading.enumerate())
     yield
     for one in set(threading.enumerate()) - before:

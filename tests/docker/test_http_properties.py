@@ -144,7 +144,9 @@ class Bench:
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
     with tempfile.TemporaryDirectory(prefix="gd-", dir=_quick()) as folder:
-        yield Bench(folder)
+        one = Bench(folder)
+        yield one
+        one.handler.close()
 
 
 def _quick() -> str | None:
