@@ -16,16 +16,13 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import errno
 import functools
 import logging
 import os
-import queue
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar, cast
+from typing import Final
 
 from graphdriver.containerd.filling import Filler
 from graphdriver.containerd.metadata import Snapshot, SnapshotKind
@@ -33,7 +30,6 @@ from graphdriver.containerd.publishing import Publisher
 from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.driver import Mount, ProtoDriver, ability
 from graphdriver.errors import (
-    BrokenStreamError,
     GraphDriverError,
     LayerExistsError,
     LayerNotFoundError,
@@ -46,6 +42,7 @@ from graphdriver.shared.in_place import InPlace
 from graphdriver.shared.keys import Link, is_digest
 from graphdriver.shared.layers import FoundLayer, SharedLayers
 from graphdriver.shared.store import AwayError, NotStoredError
+from graphdriver.shared.waiting import STALLED, Fetch, answer_within
 
 REF: Final = "containerd.io/snapshot.ref"
 """The chain ID of the layer that a snapshot is for."""
@@ -58,15 +55,6 @@ PARENT: Final = "containerd.io/snapshot/parent-chain-id"
 
 WAIT: Final = 2.0
 """How long a Prepare waits for the first bytes of a layer, in seconds: containerd holds a lock."""
-
-STALLED: Final = 30.0
-"""How long it waits for the next bytes, in seconds."""
-
-_PIECE: Final = 256 << 10
-_PIECES: Final = 16
-"""How many pieces are read ahead at most."""
-
-_T = TypeVar("_T")
 
 _log = logging.getLogger(__name__)
 
@@ -213,14 +201,14 @@ class SharedSnapshots(Snapshots):
         """
         end = time.monotonic() + self._wait
         with self._availability.asking():
-            layer = _answer_within(self._wait, wanted.find, self._shared.store.address)
+            layer = answer_within(self._wait, wanted.find, self._shared.store.address)
         if layer is None:
             return False
         if self._in_place:
             if self._shows(key, parent, labels, layer, self._in_place, end):
                 return True
             end = time.monotonic() + self._wait
-        with contextlib.closing(_Fetch(self._shared, layer)) as fetch:
+        with contextlib.closing(Fetch(self._shared, layer)) as fetch:
             with self._availability.asking():
                 has_begun = fetch.begins_within(max(end - time.monotonic(), 0))
             if has_begun:
@@ -258,8 +246,8 @@ class SharedSnapshots(Snapshots):
         try:
             with in_place.kept(layer):
                 left = max(end - time.monotonic(), 0)
-                image = _answer_within(left, lambda: in_place.image(layer), address)
-                headers = _answer_within(STALLED, lambda: self._shared.headers(layer), address)
+                image = answer_within(left, lambda: in_place.image(layer), address)
+                headers = answer_within(STALLED, lambda: self._shared.headers(layer), address)
                 image = replace(image, headers=headers)
                 fill = functools.partial(self._fill_in_place, driver=in_place.driver, image=image)
                 self._make_shared(key, parent, labels, fill)
@@ -373,108 +361,3 @@ class _Wanted:
         if link is None or (link.chain_id, link.parent) != (self.chain_id, self.below):
             return None
         return self.shared.find(link)
-
-
-def _answer_within(seconds: float, ask: Callable[[], _T], address: str) -> _T:
-    """Ask a store in a thread, which is abandoned if it does not answer.
-
-    Raises:
-        OSError: no answer came in this time; and whatever asking raised.
-    """
-    answers: queue.SimpleQueue[tuple[_T, None] | tuple[None, Exception]] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            answers.put((ask(), None))
-        except Exception as error:
-            answers.put((None, error))
-
-    threading.Thread(target=run, name="shared", daemon=True).start()
-    try:
-        answer, error = answers.get(timeout=seconds)
-    except queue.Empty:
-        raise _no_answer(seconds, address) from None
-    if error:
-        raise error
-    return cast(_T, answer)
-
-
-def _no_answer(seconds: float, address: str) -> TimeoutError:
-    return TimeoutError(errno.ETIMEDOUT, f"no answer in {seconds:g} s", address)
-
-
-class _Fetch:
-    """A layer's tar, read in a thread, which is abandoned if the store does not answer.
-
-    Args:
-        shared: the layers in the store.
-        layer: one of them.
-    """
-
-    def __init__(self, shared: SharedLayers, layer: FoundLayer) -> None:
-        self._shared = shared
-        self._layer = layer
-        self._pieces: queue.Queue[bytes | Exception | None] = queue.Queue(_PIECES)
-        self._piece = memoryview(b"")
-        self._is_over = False
-        self._is_closed = threading.Event()
-        threading.Thread(target=self._run, name="shared", daemon=True).start()
-
-    def begins_within(self, seconds: float) -> bool:
-        """Wait for the first bytes; return whether the store still has the layer.
-
-        Raises:
-            OSError: it did not answer in this time, or failed.
-        """
-        first = self._next(seconds)
-        self._piece = memoryview(first or b"")
-        self._is_over = not first
-        return first is not None
-
-    def read(self, n: int, /) -> bytes:
-        """Return up to ``n`` bytes, ``b""`` at the end.
-
-        Raises:
-            BadArchiveError: it is at its end, and another tar.
-            BrokenStreamError: the store has less of it, does not answer any more, or failed.
-        """
-        if not self._piece and not self._is_over:
-            try:
-                piece = self._next(STALLED)
-            except GraphDriverError:
-                raise
-            except Exception as error:  # a driver would take an OSError for one of its own disk
-                raise BrokenStreamError(f"the store failed: {error}") from error
-            self._is_over = not piece
-            self._piece = memoryview(piece or b"")
-        part = bytes(self._piece[:n])
-        self._piece = self._piece[n:]
-        return part
-
-    def close(self) -> None:
-        """Abandon what was not read."""
-        self._is_closed.set()
-        with contextlib.suppress(queue.Empty):
-            self._pieces.get_nowait()  # its thread may wait for room
-
-    def _next(self, seconds: float) -> bytes | None:
-        try:
-            got = self._pieces.get(timeout=seconds)
-        except queue.Empty:
-            raise _no_answer(seconds, self._shared.store.address) from None
-        if isinstance(got, Exception):
-            raise got
-        return got
-
-    def _run(self) -> None:
-        try:
-            with contextlib.closing(self._shared.tar(self._layer)) as tar:
-                while not self._is_closed.is_set():
-                    piece = tar.read(_PIECE)
-                    self._pieces.put(piece)
-                    if not piece:
-                        return
-        except NotStoredError:  # removed meanwhile
-            self._pieces.put(None)
-        except Exception as error:
-            self._pieces.put(error)

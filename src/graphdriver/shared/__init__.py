@@ -20,6 +20,7 @@ else writes to, costs time, and shows nobody another layer. Layers in place are 
 - `keys`: the names of objects, and links.
 - `store`: what a store can do.
 - `opening`: which kind of store an address names. `availability`: whether a store answers.
+- `waiting`: calls that are abandoned if a store does not answer.
 - `directory`: a store in a directory.
 - `leases`: which nodes read which layers in place. `in_place`: what a node does for its own.
 - `registry`: a store in a registry of images; `tags`, `repository`: its tags, and how it is asked;

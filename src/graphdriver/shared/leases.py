@@ -49,7 +49,7 @@ def take(store: InPlaceStore, image: str, node: str) -> None:
 
 
 def give_back(store: InPlaceStore, image: str, node: str) -> None:
-    """End a node's lease for an image; succeed if there is none.
+    """End a node's lease for an image; succeed if the node has no lease.
 
     Raises:
         OSError: the store does not answer, or cannot be written to.
