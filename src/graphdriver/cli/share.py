@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from graphdriver.cli.command import DAMAGED, OK, WARNED, Command
 from graphdriver.cli.quantities import period, several, size
 from graphdriver.cli.table import Column, Tone, Toned
-from graphdriver.errors import GraphDriverError, MalformedRequestError
+from graphdriver.errors import GraphDriverError, MalformedRequestError, UnsupportedError
 
 if TYPE_CHECKING:
     from graphdriver.images.archive import ArchivedLayer
@@ -107,7 +107,6 @@ def _time(text: str) -> float:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from graphdriver.images.stored import StoredImages
     from graphdriver.shared.layers import SharedLayers
     from graphdriver.shared.opening import open_store
 
@@ -123,6 +122,8 @@ def _run(arguments: argparse.Namespace) -> int:
                 case "push":
                     return _put(arguments, shared, _of_sources(arguments.sources))
                 case "pull":
+                    from graphdriver.images.stored import StoredImages
+
                     images = StoredImages(shared).images(arguments.sources)
                     with contextlib.closing(open_store(arguments.to, may_be_new=True)) as other:
                         return _put(arguments, SharedLayers(other), images)
@@ -134,6 +135,11 @@ def _run(arguments: argparse.Namespace) -> int:
                     return _gc(arguments, shared)
     except OSError as error:
         raise GraphDriverError(f"{failed}: {error}") from error
+    except ImportError as missing:
+        raise UnsupportedError(
+            f"share {arguments.action} needs {missing.name}, which is not installed",
+            hint="pip install 'graphdriver[containerd]'",
+        ) from missing
 
 
 # --- the actions ----------------------------------------------------------------------------------
