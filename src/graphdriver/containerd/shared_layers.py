@@ -42,7 +42,7 @@ from graphdriver.shared.in_place import InPlace
 from graphdriver.shared.keys import Link, is_digest
 from graphdriver.shared.layers import FoundLayer, SharedLayers
 from graphdriver.shared.store import AwayError, NotStoredError
-from graphdriver.shared.waiting import STALLED, Fetch, answer_within
+from graphdriver.shared.waiting import STALLED, Calls, Fetch
 
 REF: Final = "containerd.io/snapshot.ref"
 """The chain ID of the layer that a snapshot is for."""
@@ -97,6 +97,7 @@ class SharedSnapshots(Snapshots):
         self._in_place: InPlace | None = None
         super().__init__(driver, root, options)  # which may remove layers
         self._shared = shared
+        self._calls = Calls(shared.store.address)
         self._wait = wait
         self._filler = Filler(self.served)
         self._warned_of_rebase = False
@@ -201,14 +202,14 @@ class SharedSnapshots(Snapshots):
         """
         end = time.monotonic() + self._wait
         with self._availability.asking():
-            layer = answer_within(self._wait, wanted.find, self._shared.store.address)
+            layer = self._calls.answer_within(self._wait, wanted.find)
         if layer is None:
             return False
         if self._in_place:
             if self._shows(key, parent, labels, layer, self._in_place, end):
                 return True
             end = time.monotonic() + self._wait
-        with contextlib.closing(Fetch(self._shared, layer)) as fetch:
+        with contextlib.closing(Fetch(self._shared, layer, self._calls)) as fetch:
             with self._availability.asking():
                 has_begun = fetch.begins_within(max(end - time.monotonic(), 0))
             if has_begun:
@@ -242,12 +243,11 @@ class SharedSnapshots(Snapshots):
         Raises:
             TimeoutError: the store does not answer: then it would not for fetching either.
         """
-        address = self._shared.store.address
         try:
             with in_place.kept(layer):
                 left = max(end - time.monotonic(), 0)
-                image = answer_within(left, lambda: in_place.image(layer), address)
-                headers = answer_within(STALLED, lambda: self._shared.headers(layer), address)
+                image = self._calls.answer_within(left, lambda: in_place.image(layer))
+                headers = self._calls.answer_within(STALLED, lambda: self._shared.headers(layer))
                 image = replace(image, headers=headers)
                 fill = functools.partial(self._fill_in_place, driver=in_place.driver, image=image)
                 self._make_shared(key, parent, labels, fill)

@@ -16,6 +16,9 @@ from graphdriver.shared.store import NotStoredError
 STALLED: Final = 30.0
 """How long the next bytes of a layer are waited for, in seconds."""
 
+MOST_ABANDONED: Final = 4
+"""How many abandoned calls may be without an answer; while there are so many, nothing is asked."""
+
 _PIECE: Final = 256 << 10
 _PIECES: Final = 16
 """How many pieces are read ahead at most."""
@@ -23,28 +26,68 @@ _PIECES: Final = 16
 _T = TypeVar("_T")
 
 
-def answer_within(seconds: float, ask: Callable[[], _T], address: str) -> _T:
-    """Ask a store in a thread, which is abandoned if it does not answer.
+class Calls:
+    """Calls to a store, each in a thread, which is abandoned if the store does not answer.
 
-    Raises:
-        OSError: no answer came in this time; and whatever asking raised.
+    The thread stays until the store answers: that of a mount whose server is away may never do so. So
+    a store that has left `MOST_ABANDONED` calls without an answer is not asked before one comes back.
+
+    Args:
+        address: the store, for errors.
     """
-    answers: queue.SimpleQueue[tuple[_T, None] | tuple[None, Exception]] = queue.SimpleQueue()
 
-    def run() -> None:
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._lock = threading.Lock()
+        self._abandoned: list[threading.Thread] = []
+
+    def start(self, run: Callable[[], None]) -> threading.Thread:
+        """Start a thread that asks the store.
+
+        Raises:
+            TimeoutError: too many calls have no answer.
+        """
+        with self._lock:
+            self._abandoned = [one for one in self._abandoned if one.is_alive()]
+            if len(self._abandoned) >= MOST_ABANDONED:
+                raise TimeoutError(
+                    errno.ETIMEDOUT,
+                    f"no answer to {len(self._abandoned)} calls yet; see whether its mount or server"
+                    " hangs",
+                    self._address,
+                )
+        thread = threading.Thread(target=run, name="shared", daemon=True)
+        thread.start()
+        return thread
+
+    def abandon(self, thread: threading.Thread) -> None:
+        """Count a thread whose answer nobody waits for any more, until it ends."""
+        with self._lock:
+            self._abandoned.append(thread)
+
+    def answer_within(self, seconds: float, ask: Callable[[], _T]) -> _T:
+        """Ask a store in a thread, which is abandoned if it does not answer.
+
+        Raises:
+            OSError: no answer came in this time; and whatever asking raised.
+        """
+        answers: queue.SimpleQueue[tuple[_T, None] | tuple[None, Exception]] = queue.SimpleQueue()
+
+        def run() -> None:
+            try:
+                answers.put((ask(), None))
+            except Exception as error:
+                answers.put((None, error))
+
+        thread = self.start(run)
         try:
-            answers.put((ask(), None))
-        except Exception as error:
-            answers.put((None, error))
-
-    threading.Thread(target=run, name="shared", daemon=True).start()
-    try:
-        answer, error = answers.get(timeout=seconds)
-    except queue.Empty:
-        raise _no_answer(seconds, address) from None
-    if error:
-        raise error
-    return cast(_T, answer)
+            answer, error = answers.get(timeout=seconds)
+        except queue.Empty:
+            self.abandon(thread)
+            raise _no_answer(seconds, self._address) from None
+        if error:
+            raise error
+        return cast(_T, answer)
 
 
 def _no_answer(seconds: float, address: str) -> TimeoutError:
@@ -57,16 +100,21 @@ class Fetch:
     Args:
         shared: the layers in the store.
         layer: one of them.
+        calls: counts the thread if it is abandoned.
+
+    Raises:
+        TimeoutError: too many calls have no answer.
     """
 
-    def __init__(self, shared: SharedLayers, layer: FoundLayer) -> None:
+    def __init__(self, shared: SharedLayers, layer: FoundLayer, calls: Calls) -> None:
         self._shared = shared
         self._layer = layer
         self._pieces: queue.Queue[bytes | Exception | None] = queue.Queue(_PIECES)
         self._piece = memoryview(b"")
         self._is_over = False
         self._is_closed = threading.Event()
-        threading.Thread(target=self._run, name="shared", daemon=True).start()
+        self._calls = calls
+        self._thread = calls.start(self._run)
 
     def begins_within(self, seconds: float) -> bool:
         """Wait for the first bytes; return whether the store still has the layer.
@@ -104,6 +152,7 @@ class Fetch:
         self._is_closed.set()
         with contextlib.suppress(queue.Empty):
             self._pieces.get_nowait()  # its thread may wait for room
+        self._calls.abandon(self._thread)
 
     def _next(self, seconds: float) -> bytes | None:
         try:
