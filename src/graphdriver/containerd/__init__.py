@@ -7,6 +7,7 @@
 - `snapshots`: snapshots as layers of a driver.
 - `filling`: layers' tars into them.
 - `shared_layers`: takes layers from a shared store. `publishing`: puts them there.
+- `unpublished`: the layers that wait for that.
 - `metadata`: the records of snapshots.
 - `database`: the SQLite file that holds them.
 - `filters`: containerd's filter language.

@@ -7,8 +7,8 @@ A layer whose tar is containerd's own blob has its index in a file of its own, w
 elsewhere. An image in one file is made of it first, which takes the layer's size on disk until it is
 stored.
 
-While the store is away, the layers wait for it; those of a process that ends meanwhile are not
-published.
+While the store is away, the layers wait for it, also over a restart
+(`graphdriver.containerd.unpublished`). A layer that the store did not take waits for an hour.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ import tempfile
 import threading
 import time
 from contextlib import closing, suppress
-from typing import Final
+from typing import Final, NamedTuple
 
+from graphdriver.containerd.unpublished import Unpublished
 from graphdriver.driver import OpensLayersBelow, ability
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.homes import StoresImages
 from graphdriver.layer.erofs.record import Record, parse
 from graphdriver.layer.erofs.store import NotHeldError, store_layer, stored_tar
+from graphdriver.serving.home_contents import OWN
 from graphdriver.serving.served_home import ServedHome
 from graphdriver.shared.availability import AGAIN, Availability
 from graphdriver.shared.keys import Link
@@ -39,7 +41,18 @@ QUIET: Final = 2.0
 LONGEST: Final = 60.0
 """How long a layer waits for that at most, in seconds."""
 
+RETRY: Final = 3600.0
+"""How long a layer that the store did not take waits, in seconds: somebody has to make room there."""
+
 _log = logging.getLogger(__name__)
+
+
+class _Waiting(NamedTuple):
+    """A committed layer, the chain ID of the layers below it or ``""``, and that of all of them."""
+
+    layer: str
+    below: str
+    chain_id: str
 
 
 class Publisher:
@@ -49,6 +62,10 @@ class Publisher:
         served: the driver and its home.
         shared: the layers in the store.
         availability: whether the store answers.
+
+    Attributes:
+        unpublished: the layers that wait, also after a restart. A layer is added before its snapshot is
+            committed.
     """
 
     def __init__(
@@ -58,7 +75,11 @@ class Publisher:
         self._shared = shared
         self._availability = availability
         self._stores = ability(type(served.driver), StoresImages)
-        self._waiting: queue.SimpleQueue[tuple[str, str, str] | None] = queue.SimpleQueue()
+        self.unpublished = Unpublished(os.path.join(served.home.path, OWN, "unpublished"))
+        self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._failed: list[_Waiting] = []
+        self._retry_at = 0.0
+        """When the store gets those again, by the monotonic clock."""
         self._is_closed = threading.Event()
         self._last = 0.0
         """When the last layer came, by the monotonic clock."""
@@ -74,7 +95,7 @@ class Publisher:
             chain_id: the chain ID of all of them.
         """
         self._last = time.monotonic()
-        self._waiting.put((layer, below, chain_id))
+        self._waiting.put(_Waiting(layer, below, chain_id))
 
     def close(self) -> None:
         """End without publishing what waits; what is being written is left, and is swept by ``gc``."""
@@ -82,19 +103,39 @@ class Publisher:
         self._waiting.put(None)
 
     def _run(self) -> None:
-        while one := self._waiting.get():
-            layer, below, chain_id = one
+        while one := self._next():
             self._await_quiet()
-            self._await_store(chain_id)
+            self._await_store(one.chain_id)
             if self._is_closed.is_set():
                 return
             try:
-                if self._publish(layer, below, chain_id):
-                    _log.info("the layer %s is in %s", chain_id, self._shared.store.address)
-            except (GraphDriverError, NotHeldError, OSError, ValueError) as error:
-                _log.warning("the layer %s was not published: %s", chain_id, error)
+                if self._publish(*one):
+                    _log.info("the layer %s is in %s", one.chain_id, self._shared.store.address)
+            except OSError as error:
+                self._failed.append(one)
+                self._retry_at = time.monotonic() + RETRY
+                _log.warning(
+                    "the layer %s was not published, which is tried again in an hour: %s",
+                    one.chain_id,
+                    error,
+                )
+                continue
+            except (GraphDriverError, NotHeldError, ValueError) as error:
+                _log.warning("the layer %s was not published: %s", one.chain_id, error)
             except Exception:  # of one layer; the next one may go well
-                _log.exception("the layer %s was not published", chain_id)
+                _log.exception("the layer %s was not published", one.chain_id)
+            self.unpublished.remove(one.layer)
+
+    def _next(self) -> _Waiting | None:
+        """Wait for the next layer, perhaps one that the store did not take; None at the end."""
+        try:
+            left = max(self._retry_at - time.monotonic(), 0) if self._failed else None
+            return self._waiting.get(timeout=left)
+        except queue.Empty:
+            for one in self._failed:
+                self._waiting.put(one)
+            self._failed.clear()
+            return self._waiting.get()
 
     def _await_quiet(self) -> None:
         """Wait until no layer has come for a while, or this was closed."""

@@ -106,6 +106,8 @@ class SharedSnapshots(Snapshots):
             self._availability.ask_once()
             if publishes:
                 self._publisher = Publisher(self.served, shared, self._availability)
+                for layer in self._publisher.unpublished.layers():
+                    self._publish(layer, self._publisher)
             if reads_in_place and store:
                 self._in_place = InPlace(
                     reads_in_place,
@@ -135,9 +137,14 @@ class SharedSnapshots(Snapshots):
 
     def commit(self, name: str, key: str, labels: Mapping[str, str], parent: str = "") -> None:
         """Commit an active snapshot; see `Snapshots.commit`."""
+        layer = ""
+        if self._publisher and is_digest(_chain_id_in(name, labels)):
+            layer = self.stat(key).layer
+            # First: the commit waits until this is on disk, too.
+            self._publisher.unpublished.add(layer)
         super().commit(name, key, labels, parent)
-        if self._publisher:
-            self._publish(name, self._publisher)
+        if self._publisher and layer:
+            self._publish(layer, self._publisher)
 
     def close(self) -> None:
         """Release the root; mounts and layers stay as they are."""
@@ -161,14 +168,20 @@ class SharedSnapshots(Snapshots):
         existed = super()._remove_layer(layer)
         if self._in_place:
             self._in_place.removed(layer)
+        if self._publisher:
+            self._publisher.unpublished.remove(layer)
         return existed
 
-    def _publish(self, name: str, publisher: Publisher) -> None:
-        with contextlib.suppress(LayerNotFoundError):  # removed at once
-            snapshot = self.stat(name)
-            below, chain_id = self._chain_id_below(snapshot.parent), _chain_id_of(snapshot)
-            if below is not None and chain_id:
-                publisher.publish(snapshot.layer, below, chain_id)
+    def _publish(self, layer: str, publisher: Publisher) -> None:
+        """Publish the layer of a committed snapshot soon; forget what is none."""
+        snapshot = self.of_layer(layer)
+        if snapshot and (chain_id := _chain_id_of(snapshot)):
+            with contextlib.suppress(LayerNotFoundError):  # the parent: both were removed at once
+                below = self._chain_id_below(snapshot.parent)
+                if below is not None:
+                    publisher.publish(layer, below, chain_id)
+                    return
+        publisher.unpublished.remove(layer)
 
     def _is_here_now(self, key: str, parent: str, labels: Mapping[str, str], chain_id: str) -> bool:
         """Fetch a layer, unless it is here; return whether it is; log what went wrong."""
@@ -326,10 +339,15 @@ class SharedSnapshots(Snapshots):
 
 def _chain_id_of(snapshot: Snapshot) -> str | None:
     """Return the chain ID of a committed snapshot's layers; None if it is not known."""
-    # A layer that containerd has unpacked is named by it, behind its namespace and a number.
-    chain_id = snapshot.labels.get(REF) or snapshot.key.rpartition("/")[2]
+    chain_id = _chain_id_in(snapshot.key, snapshot.labels)
     is_known = snapshot.kind is SnapshotKind.COMMITTED and is_digest(chain_id)
     return chain_id if is_known else None
+
+
+def _chain_id_in(key: str, labels: Mapping[str, str]) -> str:
+    """Return the chain ID that a snapshot is named by; another text if it is named by none."""
+    # A layer that containerd has unpacked is named by it, behind its namespace and a number.
+    return labels.get(REF) or key.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)
