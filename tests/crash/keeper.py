@@ -11,11 +11,10 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from graphdriver.containerd.shared_layers import SharedSnapshots
 from graphdriver.containerd.snapshots import Snapshots
@@ -24,6 +23,7 @@ from graphdriver.drivers.loading import load
 from graphdriver.errors import GraphDriverError
 from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.layers import SharedLayers
+from tests.crash.forks import start
 
 TIMEOUT = 60.0
 
@@ -55,22 +55,12 @@ class Keeper:
         shared: Path | None = None,
     ) -> None:
         self.log = log or root.with_suffix(".log")
-        with open(self.log, "ab") as said:
-            self._process = subprocess.Popen(
-                [
-                    *first,
-                    sys.executable,
-                    "-m",
-                    __name__,
-                    driver,
-                    str(root),
-                    "layer" if sync else "none",
-                    *([str(shared)] if shared else []),
-                ],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=said,
-            )
+        words = [__name__, driver, str(root), "layer" if sync else "none"]
+        asked, self._asking = _pipe()
+        self._answers, answered = _pipe()
+        with asked, answered, open(self.log, "ab") as said:
+            words += [str(shared)] if shared else []
+            self._process = start(words, first, stdin=asked, stdout=answered, stderr=said)
 
     def __enter__(self) -> Self:
         self.answer()
@@ -78,7 +68,9 @@ class Keeper:
 
     def __exit__(self, *exc: object) -> None:
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        self._asking.close()
+        self._answers.close()
 
     @property
     def pid(self) -> int:
@@ -96,8 +88,7 @@ class Keeper:
             KilledError: it is gone.
             RuntimeError: it refused; the text is its own.
         """
-        assert self._process.stdout
-        line = self._process.stdout.readline()
+        line = self._answers.readline()
         if not line.endswith(b"\n"):
             assert self._process.wait(TIMEOUT) == -signal.SIGKILL, self.log.read_text()
             raise KilledError
@@ -108,13 +99,16 @@ class Keeper:
 
     def ask(self, call: str, *arguments: object) -> Any:
         """Make a call; errors as of `answer`."""
-        assert self._process.stdin
         try:
-            self._process.stdin.write(json.dumps([call, arguments]).encode() + b"\n")
-            self._process.stdin.flush()
+            self._asking.write(json.dumps([call, arguments]).encode() + b"\n")
         except BrokenPipeError:
             raise KilledError from None
         return self.answer()
+
+
+def _pipe() -> tuple[IO[bytes], IO[bytes]]:
+    reading, writing = os.pipe()
+    return open(reading, "rb"), open(writing, "wb", buffering=0)
 
 
 def _keep(driver: str, root: str, sync: str, store: str = "") -> None:

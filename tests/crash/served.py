@@ -7,13 +7,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Self
 
 from graphdriver.docker.address.discovery import PLUGIN_SPECS
 from graphdriver.docker.client import Client
+from tests.crash.forks import Process, start
 from tests.support.traces import state_of_socket
 
 TIMEOUT = 60.0
@@ -33,9 +33,8 @@ class Served:
         self.log = folder / "log"
         self.socket = folder / f"{folder.name}.sock"
         self.state = state_of_socket(str(self.socket))
-        serve = ["-m", "graphdriver", "serve", driver, "--socket", str(self.socket), *options]
-        self._command = [sys.executable, *serve]
-        self._process: subprocess.Popen[bytes] | None = None
+        self._words = ["graphdriver", "serve", driver, "--socket", str(self.socket), *options]
+        self._process: Process | None = None
         self._is_traced = False
         self.client = Client(str(self.socket), timeout=TIMEOUT)
 
@@ -59,11 +58,9 @@ class Served:
 
     def launch(self, *first: str) -> None:
         """Start the process, perhaps by another program, and wait for nothing."""
-        with open(self.log, "ab") as log:
+        with open(os.devnull, "rb") as null, open(self.log, "ab") as log:
             self._is_traced = bool(first)
-            self._process = subprocess.Popen(
-                [*first, *self._command], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+            self._process = start(self._words, first, stdin=null, stdout=log, stderr=log)
 
     def start(self, *first: str) -> None:
         """Start it and wait until it has answered a call; more calls come over that connection."""
