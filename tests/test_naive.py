@@ -13,7 +13,7 @@ from typing import ClassVar
 import pytest
 
 from graphdriver import Change, ChangeKind, Driver, IDMap, NaiveDiffDriver, ProtoDriver
-from graphdriver.driver import (
+from graphdriver.abilities import (
     ChecksOptions,
     CountsGets,
     CountsUsage,
@@ -25,8 +25,8 @@ from graphdriver.driver import (
     TellsUntouched,
     Usage,
     ability,
-    mounted,
 )
+from graphdriver.driver import mounted
 from graphdriver.drivers.loading import load, make
 from graphdriver.errors import (
     BadArchiveError,

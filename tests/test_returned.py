@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from graphdriver import Capabilities, Change, ChangeKind, Handler, NaiveDiffDriver
+from graphdriver.abilities import Mount, Usage
 from graphdriver.containerd.snapshots import Snapshots
 from graphdriver.docker.codec import encode
 from graphdriver.docker.messages import InitRequest
 from graphdriver.docker.request_messages import Request
-from graphdriver.driver import Mount, Usage
 from graphdriver.errors import GraphDriverError, RemoteError
 from tests.support.plugin import Plugin, served
 from tests.support.tarbox import TarBox

@@ -11,6 +11,22 @@ from typing import TYPE_CHECKING
 __version__ = "0.9.0"  # the only place: the build reads it from here
 
 if TYPE_CHECKING:
+    from graphdriver.abilities import (
+        ChecksOptions,
+        CountsGets,
+        CountsUsage,
+        FindsLeftovers,
+        KeepsMounts,
+        Mount,
+        NamesMounts,
+        ProbesHome,
+        Suitability,
+        TellsTouched,
+        TellsUntouched,
+        Touched,
+        Usage,
+        ability,
+    )
     from graphdriver.docker.address.discovery import Address, ClientTLS
     from graphdriver.docker.address.listeners import Listener, TCPListener, UnixListener
     from graphdriver.docker.client import Client, RemoteDiff
@@ -22,26 +38,12 @@ if TYPE_CHECKING:
         Capabilities,
         Change,
         ChangeKind,
-        ChecksOptions,
         ClosableStream,
-        CountsGets,
-        CountsUsage,
         Driver,
-        FindsLeftovers,
         IDMap,
-        KeepsMounts,
-        Mount,
-        NamesMounts,
         Needs,
-        ProbesHome,
         ProtoDriver,
         ReadStream,
-        Suitability,
-        TellsTouched,
-        TellsUntouched,
-        Touched,
-        Usage,
-        ability,
         host_root,
         mounted,
     )
@@ -130,6 +132,20 @@ __all__ = [
 
 if not TYPE_CHECKING:  # mypy would accept any name of a module that has a __getattr__
     _PLACES = {
+        "ChecksOptions": "graphdriver.abilities",
+        "CountsGets": "graphdriver.abilities",
+        "CountsUsage": "graphdriver.abilities",
+        "FindsLeftovers": "graphdriver.abilities",
+        "KeepsMounts": "graphdriver.abilities",
+        "Mount": "graphdriver.abilities",
+        "NamesMounts": "graphdriver.abilities",
+        "ProbesHome": "graphdriver.abilities",
+        "Suitability": "graphdriver.abilities",
+        "TellsTouched": "graphdriver.abilities",
+        "TellsUntouched": "graphdriver.abilities",
+        "Touched": "graphdriver.abilities",
+        "Usage": "graphdriver.abilities",
+        "ability": "graphdriver.abilities",
         "Kind": "graphdriver.errors",
         "NaiveDiffDriver": "graphdriver.naive",
         "Address": "graphdriver.docker.address.discovery",

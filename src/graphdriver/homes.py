@@ -1,7 +1,7 @@
 """Abilities of a driver's *class*: what it can tell of a home that it does not serve, and repair there.
 
-All are optional (`graphdriver.driver.ability` finds them). The home may be served by another process,
-or by none.
+All are optional (`graphdriver.abilities.ability` finds them). The home may be served by another
+process, or by none.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from graphdriver.driver import ChangeKind, Usage
+from graphdriver.abilities import Usage
+from graphdriver.driver import ChangeKind
 
 
 @dataclass(frozen=True, slots=True)

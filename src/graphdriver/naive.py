@@ -11,7 +11,7 @@ The rules:
 - The differ's own gets and puts keep the contract too: the wrapped driver never sees two calls at a
   time for one layer. Other calls may use a parent while it is compared.
 - All other calls reach the wrapped driver unchanged, and its optional abilities are found through the
-  wrapper (`graphdriver.driver.ability`).
+  wrapper (`graphdriver.abilities.ability`).
 - Times are compared to the nanosecond, where the filesystem has nanoseconds; nothing waits for the
   clock.
 """
@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from graphdriver import returned
+from graphdriver.abilities import TellsTouched, TellsUntouched, ability
 from graphdriver.driver import (
     Change,
     ClosableStream,
@@ -32,9 +33,6 @@ from graphdriver.driver import (
     IDMap,
     ProtoDriver,
     ReadStream,
-    TellsTouched,
-    TellsUntouched,
-    ability,
     mounted,
 )
 from graphdriver.layer.change_list import Changed, ChangeList, changed_size
@@ -50,7 +48,7 @@ class NaiveDiffDriver(Driver):
     """A wrapper that adds the five methods of a `Driver` to a `ProtoDriver`, by comparing directories.
 
     Args:
-        proto: the driver that keeps the layers. `graphdriver.driver.ability` finds its optional
+        proto: the driver that keeps the layers. `graphdriver.abilities.ability` finds its optional
             abilities through the wrapper.
     """
 

@@ -12,7 +12,8 @@ import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, TypeGuard
 
-from graphdriver.driver import Capabilities, Change, ChangeKind, ClosableStream, Mount, Usage
+from graphdriver.abilities import Mount, Usage
+from graphdriver.driver import Capabilities, Change, ChangeKind, ClosableStream
 from graphdriver.errors import GraphDriverError
 
 LONGEST_PATH: Final = 4095

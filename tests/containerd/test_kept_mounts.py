@@ -11,8 +11,8 @@ from typing import ClassVar
 
 import pytest
 
+from graphdriver.abilities import Mount
 from graphdriver.containerd.snapshots import Snapshots
-from graphdriver.driver import Mount
 from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.errors import GraphDriverError, LayerNotFoundError
 from tests.support.waiting import wait_until

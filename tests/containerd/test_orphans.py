@@ -12,10 +12,10 @@ from typing import ClassVar
 
 import pytest
 
+from graphdriver.abilities import Usage
 from graphdriver.containerd import held_gets
 from graphdriver.containerd.metadata import AT_A_TIME, Metadata
 from graphdriver.containerd.snapshots import Snapshots
-from graphdriver.driver import Usage
 from graphdriver.drivers.vfs.driver import VfsDriver
 from tests.support.waiting import wait_until
 

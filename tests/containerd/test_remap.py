@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.abilities import Mount
 from graphdriver.containerd.remap import GIDS, UIDS, remap_of
-from graphdriver.driver import Mount
 from graphdriver.errors import UnsupportedError
 from tests.containerd.shifting import shifted
 from tests.containerd.test_service import INVALID, PRECONDITION, refused

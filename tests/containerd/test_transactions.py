@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.abilities import Usage
 from graphdriver.containerd.metadata import Metadata
 from graphdriver.containerd.snapshots import Snapshots
-from graphdriver.driver import ProtoDriver, Usage
+from graphdriver.driver import ProtoDriver
 from graphdriver.drivers.erofs.driver import ErofsDriver
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from graphdriver.drivers.vfs.driver import VfsDriver

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from graphdriver import Change, ChangeKind, NaiveDiffDriver
-from graphdriver.driver import Touched
+from graphdriver.abilities import Touched
 from graphdriver.drivers.btrfs.driver import BtrfsDriver
 from graphdriver.linux import btrfs as calls
 from tests.drivers.layers import layer, read_diff

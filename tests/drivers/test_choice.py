@@ -15,7 +15,7 @@ from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.serving.home import Home
 
 _MODULE = """
-from graphdriver.driver import Suitability
+from graphdriver.abilities import (Suitability)
 from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.errors import UnsupportedError
 

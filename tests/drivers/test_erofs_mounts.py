@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.abilities import Mount
 from graphdriver.conformance.plugin import tars
-from graphdriver.driver import Mount, mounted
+from graphdriver.driver import mounted
 from graphdriver.drivers.erofs import applied, image_mounts
 from graphdriver.drivers.erofs.driver import ErofsDriver
 from graphdriver.drivers.erofs.mounting import mount_image

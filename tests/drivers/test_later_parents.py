@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from graphdriver import Driver, mounted
+from graphdriver.abilities import TakesParentLater, ability
 from graphdriver.conformance.kit.tree import record
 from graphdriver.conformance.plugin import tars
-from graphdriver.driver import TakesParentLater, ability
 from graphdriver.drivers.erofs import applied
 from graphdriver.errors import BadArchiveError, LayerDamagedError
 from tests.drivers.every import EVERY, OVERLAYS, serving

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.driver import Mount
+from graphdriver.abilities import Mount
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from tests.drivers.conftest import TakeUp
 from tests.drivers.test_overlay_mounts import mounts_in, pair

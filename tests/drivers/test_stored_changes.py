@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from graphdriver import Driver
+from graphdriver.abilities import ability
 from graphdriver.conformance.plugin import tars
-from graphdriver.driver import ChangeKind, ability
+from graphdriver.driver import ChangeKind
 from graphdriver.drivers.erofs import names
 from graphdriver.drivers.loading import load
 from graphdriver.errors import GraphDriverError

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver import Driver
-from graphdriver.driver import Usage, ability
+from graphdriver.abilities import Usage, ability
 from graphdriver.drivers.loading import load
 from graphdriver.homes import ReadsHome, StoredLayer
 from tests.drivers.conftest import TakeUpErofs

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from graphdriver.driver import Usage
+from graphdriver.abilities import Usage
 from graphdriver.errors import UnsupportedError
 from graphdriver.linux import project_quota
 

@@ -14,11 +14,12 @@ SOURCE = Path(graphdriver.__file__).parent
 TESTS = SOURCE.parents[1] / "tests"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-GROUND = {"driver", "errors", "homes", "in_place", "printable", "steps"}
+GROUND = {"abilities", "driver", "errors", "homes", "in_place", "printable", "steps"}
 MAY_KNOW = {
+    "abilities": {"driver"},
     "driver": set[str](),
     "errors": set[str](),
-    "homes": {"driver"},
+    "homes": {"abilities", "driver"},
     "in_place": set[str](),
     "printable": set[str](),
     "steps": set[str](),
@@ -54,7 +55,7 @@ MAY_KNOW = {
     "cli": {"conformance", "docker", "containerd", "care", "images", "shared", "serving", "drivers"}
     | GROUND,
     "__main__": {"cli"},
-    "__init__": {"driver", "errors", "naive", "docker"},
+    "__init__": {"abilities", "driver", "errors", "naive", "docker"},
 }
 WITHIN = {
     "layer": {

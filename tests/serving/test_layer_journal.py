@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from graphdriver.driver import Usage
+from graphdriver.abilities import Usage
 from graphdriver.homes import StoredLayer
 from graphdriver.serving import layer_journal, layer_records
 from graphdriver.serving.layer_journal import JOURNAL, Entry, LayerJournal

@@ -16,12 +16,12 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
+from graphdriver.abilities import ability
 from graphdriver.care.docker_records import place_of
 from graphdriver.care.engine_checks import hit_by
 from graphdriver.care.fsck import CheckedHome, FoundDamage, driver_of
 from graphdriver.care.owners import KnownLayer
 from graphdriver.care.tar_split import DiffersError, UnknownContentError, compare_with_tar
-from graphdriver.driver import ability
 from graphdriver.errors import GraphDriverError
 from graphdriver.files.small_files import read_text
 from graphdriver.homes import ChecksContent, Damage, ReadsHome, StoredLayer

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from graphdriver.abilities import ability
 from graphdriver.care.engine_checks import ORPHAN, EngineChecks, as_needed, hit_by
 from graphdriver.care.engine_records import read_records
 from graphdriver.care.findings import Severity
@@ -24,7 +25,7 @@ from graphdriver.care.framework_checks import UNFINISHED_LAYER, FrameworkChecks
 from graphdriver.care.local_driver import maps_of_group, taken_up
 from graphdriver.care.owners import EngineRecords, Owner
 from graphdriver.care.ways_out import WAYS_OF_HOME, ways_out
-from graphdriver.driver import ProtoDriver, ability
+from graphdriver.driver import ProtoDriver
 from graphdriver.drivers.loading import describe_exception, load_installed
 from graphdriver.drivers.store_checks import CODES, StoreChecks
 from graphdriver.errors import GraphDriverError, InUseError, MalformedRequestError

@@ -15,10 +15,10 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from graphdriver.abilities import ability
 from graphdriver.care.containerd_records import SnapshotRow
 from graphdriver.care.owners import EngineRecords
 from graphdriver.care.usage import count_usage
-from graphdriver.driver import ability
 from graphdriver.drivers.layer_checks import NO_LAYER, NOT_OURS
 from graphdriver.drivers.loading import load_installed
 from graphdriver.errors import GraphDriverError, UnsupportedError

@@ -19,12 +19,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from graphdriver.abilities import ability
 from graphdriver.care import engine_records, fsck
 from graphdriver.care.framework_checks import UNFINISHED_LAYER
 from graphdriver.care.layer_changes import AskPlugin, LayerChanges, read_changes
 from graphdriver.care.layer_tree import LayerNode, LayerTree
 from graphdriver.care.owners import EngineRecords, KnownLayer
-from graphdriver.driver import ProtoDriver, ability
+from graphdriver.driver import ProtoDriver
 from graphdriver.drivers.loading import describe_exception, load_installed
 from graphdriver.errors import GraphDriverError
 from graphdriver.homes import ReadsHome, StoredLayer

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
-from graphdriver.driver import Change, ChangeKind, ProtoDriver, ability
+from graphdriver.abilities import ability
+from graphdriver.driver import Change, ChangeKind, ProtoDriver
 from graphdriver.drivers.loading import describe_exception
 from graphdriver.errors import GraphDriverError
 from graphdriver.homes import ReadsChanges, SizedChange

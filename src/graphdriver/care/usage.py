@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from graphdriver.driver import Usage
+from graphdriver.abilities import Usage
 from graphdriver.files.directories import opened
 from graphdriver.homes import StoredLayer
 from graphdriver.layer.tree.inodes import disk_usage

@@ -125,8 +125,8 @@ def _run_snapshotter(arguments: argparse.Namespace) -> int:
 
 def _configuration(arguments: argparse.Namespace, name: str, address: str, root: str) -> int:
     """Print containerd's configuration, or what it lacks."""
+    from graphdriver.abilities import TakesParentLater, ability
     from graphdriver.containerd.config import Snapshotter, Version, config, missing
-    from graphdriver.driver import TakesParentLater, ability
     from graphdriver.drivers.loading import load
     from graphdriver.serving.home import identity_of
 

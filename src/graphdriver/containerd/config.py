@@ -78,7 +78,7 @@ class Snapshotter(NamedTuple):
         address: the absolute path of its socket.
         root: the absolute path of the directory with its layers.
         machine: the processor, as uname(2) names it.
-        takes_parent_later: whether its driver has `graphdriver.driver.TakesParentLater`.
+        takes_parent_later: whether its driver has `graphdriver.abilities.TakesParentLater`.
     """
 
     name: str

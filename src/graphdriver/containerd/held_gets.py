@@ -1,8 +1,8 @@
 """The Gets that snapshots hold until they are removed.
 
-A driver that counts gets (`graphdriver.driver.CountsGets`) keeps its counts over a restart. So for such
-a driver each snapshot has a file, which names the layer to put. The file also has the boot's ID: a Get
-does not outlive a boot.
+A driver that counts gets (`graphdriver.abilities.CountsGets`) keeps its counts over a restart. So for
+such a driver each snapshot has a file, which names the layer to put. The file also has the boot's ID: a
+Get does not outlive a boot.
 """
 
 from __future__ import annotations

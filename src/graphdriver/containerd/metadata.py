@@ -22,8 +22,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
+from graphdriver.abilities import Usage
 from graphdriver.containerd.database import Database, Layout, Run
-from graphdriver.driver import Usage
 from graphdriver.errors import GraphDriverError, InUseError, LayerExistsError, LayerNotFoundError
 
 AT_A_TIME: Final = 100

@@ -22,8 +22,8 @@ import time
 from contextlib import closing, suppress
 from typing import Final, NamedTuple
 
+from graphdriver.abilities import OpensLayersBelow, ability
 from graphdriver.containerd.unpublished import Unpublished
-from graphdriver.driver import OpensLayersBelow, ability
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.homes import StoresImages
 from graphdriver.layer.erofs.record import Record, parse

@@ -30,7 +30,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from graphdriver.driver import IDMap, Mount, host_root
+from graphdriver.abilities import Mount
+from graphdriver.driver import IDMap, host_root
 from graphdriver.errors import MalformedRequestError, UnsupportedError
 from graphdriver.linux.mount import idmapped_copy
 from graphdriver.linux.namespaces import new_user_namespace

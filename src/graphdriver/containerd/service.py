@@ -10,11 +10,11 @@ from typing import Any, Final
 import grpc
 from google.protobuf.empty_pb2 import Empty
 
+from graphdriver.abilities import Mount
 from graphdriver.containerd import _messages_pb2 as pb
 from graphdriver.containerd.callers import Callers
 from graphdriver.containerd.listing import Listing, info_of
 from graphdriver.containerd.snapshots import Snapshots
-from graphdriver.driver import Mount
 from graphdriver.errors import Kind
 from graphdriver.serving.call_log import described
 from graphdriver.serving.served_home import ServedHome

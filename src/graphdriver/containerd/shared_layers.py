@@ -24,11 +24,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from graphdriver.abilities import Mount, ability
 from graphdriver.containerd.filling import Filler
 from graphdriver.containerd.metadata import Snapshot, SnapshotKind
 from graphdriver.containerd.publishing import Publisher
 from graphdriver.containerd.snapshots import Snapshots
-from graphdriver.driver import Mount, ProtoDriver, ability
+from graphdriver.driver import ProtoDriver
 from graphdriver.errors import (
     GraphDriverError,
     LayerExistsError,

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from graphdriver import returned
+from graphdriver.abilities import Mount, Usage
 from graphdriver.containerd.diff.given_mounts import GivenMounts
 from graphdriver.containerd.filters import fields_of, parse_all
 from graphdriver.containerd.held_gets import HeldGets
@@ -30,7 +31,7 @@ from graphdriver.containerd.metadata import Metadata, Snapshot, SnapshotKind
 from graphdriver.containerd.remap import Remap, remap_of
 from graphdriver.containerd.usage import UsageCounter
 from graphdriver.containerd.visibility import warn_unless_visible
-from graphdriver.driver import Mount, ProtoDriver, Usage
+from graphdriver.driver import ProtoDriver
 from graphdriver.errors import (
     GraphDriverError,
     LayerExistsError,

@@ -12,8 +12,9 @@ import queue
 import threading
 
 from graphdriver import returned
+from graphdriver.abilities import Usage
 from graphdriver.containerd.metadata import Metadata
-from graphdriver.driver import Usage, mounted
+from graphdriver.driver import mounted
 from graphdriver.layer.tree.inodes import disk_usage
 from graphdriver.serving.call_log import described
 from graphdriver.serving.served_home import ServedHome

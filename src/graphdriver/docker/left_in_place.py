@@ -15,7 +15,7 @@ import threading
 from contextlib import closing
 from typing import Final
 
-from graphdriver.driver import ability
+from graphdriver.abilities import ability
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.homes import ReadsHome, StoresImages
 from graphdriver.in_place import ReadsInPlace

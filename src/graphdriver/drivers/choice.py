@@ -1,7 +1,7 @@
 """The choice of a driver for a directory: each installed driver is asked how well it suits.
 
-Drivers answer through their optional class methods `graphdriver.driver.ProbesHome` and
-`graphdriver.driver.ChecksOptions`. A driver without a probe is used only if the user names it.
+Drivers answer through their optional class methods `graphdriver.abilities.ProbesHome` and
+`graphdriver.abilities.ChecksOptions`. A driver without a probe is used only if the user names it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graphdriver.driver import ChecksOptions, ProbesHome, ProtoDriver, Suitability, ability
+from graphdriver.abilities import ChecksOptions, ProbesHome, Suitability, ability
+from graphdriver.driver import ProtoDriver
 from graphdriver.drivers.loading import available, describe_exception
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.files.small_files import read_object

@@ -11,7 +11,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 
-from graphdriver.driver import ClosableStream, ReadStream, ability
+from graphdriver.abilities import ability
+from graphdriver.driver import ClosableStream, ReadStream
 from graphdriver.drivers.loading import make
 from graphdriver.errors import LayerDamagedError, UnsupportedError
 from graphdriver.homes import ReadsHome, StoredImage, StoresImages

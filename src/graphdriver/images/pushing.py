@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
+from graphdriver.abilities import ability
 from graphdriver.blobs.digests import Digested
-from graphdriver.driver import Driver, ReadStream, ability
+from graphdriver.driver import Driver, ReadStream
 from graphdriver.drivers.loading import make
 from graphdriver.errors import BrokenStreamError, GraphDriverError, UnsupportedError
 from graphdriver.files.directories import opened

@@ -16,8 +16,8 @@ The rules are those of Docker's own comparison, without its blind spots:
   not: a page that was mapped and read can be written later unseen. On XFS two directories that change
   places (RENAME_EXCHANGE) keep theirs, and only the directory that they are in shows it.
 - If one tree is a snapshot of the other, and the filesystem knows what was touched since
-  (`graphdriver.driver.Touched`), only that is compared. For an inode of both trees its own change time
-  is enough.
+  (`graphdriver.abilities.Touched`), only that is compared. For an inode of both trees its own change
+  time is enough.
 - The tree may be in use. An entry that vanishes meanwhile counts as deleted, one that is replaced
   meanwhile as modified.
 """
@@ -29,7 +29,8 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 
-from graphdriver.driver import ChangeKind, Touched
+from graphdriver.abilities import Touched
+from graphdriver.driver import ChangeKind
 from graphdriver.layer.attributes import is_same_content
 from graphdriver.layer.change_list import Changed, ChangeReport
 from graphdriver.layer.tree.directory import Dir

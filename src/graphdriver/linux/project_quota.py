@@ -13,7 +13,7 @@ import os
 import struct
 from collections.abc import Sequence
 
-from graphdriver.driver import Usage
+from graphdriver.abilities import Usage
 from graphdriver.errors import UnsupportedError
 from graphdriver.linux.libc import libc, raise_errno
 from graphdriver.linux.projects import attributes_of, set_attributes

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from graphdriver.driver import Usage
+from graphdriver.abilities import Usage
 from graphdriver.homes import StoredLayer
 from graphdriver.serving.call_log import Caller
 from graphdriver.serving.layer_journal import Entry, LayerJournal

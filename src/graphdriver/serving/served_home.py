@@ -36,18 +36,16 @@ from typing import Final
 
 import graphdriver
 from graphdriver import returned
-from graphdriver.driver import (
+from graphdriver.abilities import (
     CountsGets,
     CountsUsage,
     FindsLeftovers,
-    IDMap,
     KeepsMounts,
     NamesMounts,
-    ProtoDriver,
-    ReadStream,
     TakesParentLater,
     ability,
 )
+from graphdriver.driver import IDMap, ProtoDriver, ReadStream
 from graphdriver.errors import (
     InUseError,
     LayerExistsError,

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.abilities import Mount
 from graphdriver.conformance.kit.run import Outcome, chosen, run_case
 from graphdriver.conformance.plugin.cases import GROUPS
 from graphdriver.conformance.plugin.subject import LocalSubject
 from graphdriver.conformance.pytest_plugin import Check, _check
 from graphdriver.conformance.snapshotter.cases import GROUPS as SNAPSHOT_GROUPS
-from graphdriver.driver import Change, ClosableStream, Mount
+from graphdriver.driver import Change, ClosableStream
 from graphdriver.drivers.vfs.driver import VfsDriver
 from graphdriver.errors import GraphDriverError
 from graphdriver.naive import NaiveDiffDriver

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+from graphdriver.abilities import Mount
 from graphdriver.containerd.metadata import Snapshot, SnapshotKind
-from graphdriver.driver import Mount
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from graphdriver.linux.mount import MS_BIND, mount
 from tests.conformance.kit.hostile import Attack, Ground

@@ -6,10 +6,10 @@ import contextlib
 import unittest.mock
 from collections.abc import Iterator
 
+from graphdriver.abilities import TakesParentLater, ability
 from graphdriver.conformance.kit.scratch import scratch_directory
 from graphdriver.conformance.snapshotter.subject import SocketSubject
 from graphdriver.containerd import server
-from graphdriver.driver import TakesParentLater, ability
 from tests.conformance.snapshotter.faults.fault import Broken
 
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from graphdriver.abilities import TakesParentLater, ability
 from graphdriver.conformance.kit.process import Process
 from graphdriver.conformance.kit.scratch import scratch_directory
 from graphdriver.conformance.pytest_plugin import SnapshotCheck
 from graphdriver.conformance.snapshotter.subject import SocketSubject
-from graphdriver.driver import TakesParentLater, ability
 from graphdriver.drivers.loading import load
 from tests.support.filesystems import loop
 

@@ -16,11 +16,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from graphdriver.abilities import ability
 from graphdriver.care.containerd_records import read_containerd
 from graphdriver.care.docker_records import read_docker
 from graphdriver.care.findings import Finding, Severity
 from graphdriver.care.owners import OwnerKind
-from graphdriver.driver import ability
 from graphdriver.drivers.loading import load_installed
 from graphdriver.errors import GraphDriverError
 from graphdriver.homes import CountsHeld

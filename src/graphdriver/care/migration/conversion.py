@@ -20,6 +20,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+from graphdriver.abilities import TellsUntouched, ability
 from graphdriver.care.migration.homes import driver_in, served_home
 from graphdriver.care.migration.id_maps import maps_of
 from graphdriver.care.migration.layouts import dockers_own, has_another_layout
@@ -27,7 +28,7 @@ from graphdriver.care.migration.new_home import Expected, NewHome, Writable
 from graphdriver.care.migration.plan import Estimate, LayerKind, PlannedLayer, Refusal, Side, Way
 from graphdriver.care.owners import OwnerKind
 from graphdriver.care.tar_split import DiffersError, JoinedTar, UnknownContentError
-from graphdriver.driver import Driver, TellsUntouched, ability, mounted
+from graphdriver.driver import Driver, mounted
 from graphdriver.drivers.docker_homes import docker_home
 from graphdriver.drivers.loading import load_installed
 from graphdriver.errors import GraphDriverError, LayerDamagedError, UnsupportedError

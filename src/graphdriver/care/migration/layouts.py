@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from graphdriver.abilities import ability
 from graphdriver.care.garbage import layers_in
 from graphdriver.care.migration.plan import Side
-from graphdriver.driver import ability
 from graphdriver.drivers.loading import available, load_installed
 from graphdriver.errors import GraphDriverError, UnsupportedError
 from graphdriver.files.directories import opened

@@ -15,9 +15,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final
 
+from graphdriver.abilities import ability
 from graphdriver.care.garbage import unneeded
 from graphdriver.care.migration.homes import driver_in
-from graphdriver.driver import ReadStream, ability, mounted
+from graphdriver.driver import ReadStream, mounted
 from graphdriver.errors import LayerDamagedError
 from graphdriver.files.directories import opened
 from graphdriver.files.small_files import read_text, write_whole

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from graphdriver import returned
+from graphdriver.abilities import Mount
 from graphdriver.blobs.digests import Digested
 from graphdriver.blobs.formats import (
     FORMATS,
@@ -24,7 +25,6 @@ from graphdriver.containerd.diff.content import UNCOMPRESSED, Caller, ContentSto
 from graphdriver.containerd.filling import Filler
 from graphdriver.containerd.metadata import Snapshot, SnapshotKind
 from graphdriver.containerd.snapshots import Snapshots
-from graphdriver.driver import Mount
 from graphdriver.errors import UnknownCallError, UnsupportedError
 
 _PIECE: Final = 256 << 10

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from graphdriver.driver import Mount
+from graphdriver.abilities import Mount
 
 
 class GivenMounts:

@@ -7,11 +7,11 @@ from typing import Final
 
 import grpc
 
+from graphdriver.abilities import Mount
 from graphdriver.containerd import _messages_pb2 as pb
 from graphdriver.containerd.diff.content import LEASE, NAMESPACE, Caller
 from graphdriver.containerd.diff.differ import Descriptor, Differ
 from graphdriver.containerd.service import logged
-from graphdriver.driver import Mount
 from graphdriver.serving.served_home import ServedHome
 
 SERVICE: Final = "containerd.services.diff.v1.Diff"

@@ -7,7 +7,8 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
-from graphdriver.driver import IDMap, Needs, ProtoDriver, Suitability, Touched, Usage, host_root
+from graphdriver.abilities import Suitability, Touched, Usage
+from graphdriver.driver import IDMap, Needs, ProtoDriver, host_root
 from graphdriver.drivers.btrfs import checking, reading, subvolumes
 from graphdriver.drivers.btrfs.dockers_own import DockersBtrfs
 from graphdriver.drivers.btrfs.own_usage import own_usage
@@ -160,7 +161,7 @@ class BtrfsDriver(ProtoDriver):
         return {"Size": str(quota.limit), "Used": str(quota.used)} if quota else {}
 
     def usage(self, id: str) -> Usage:
-        """Count what a layer does not share with its parent (`graphdriver.driver.CountsUsage`)."""
+        """Count what a layer does not share with its parent (`graphdriver.abilities.CountsUsage`)."""
         with opened(self.get(id, "")) as fd:
             return own_usage(fd)
 
@@ -169,10 +170,10 @@ class BtrfsDriver(ProtoDriver):
         self._store.settle()
 
     def release_leftovers(self) -> None:
-        """Do nothing: nothing is ever mounted (`graphdriver.driver.FindsLeftovers`)."""
+        """Do nothing: nothing is ever mounted (`graphdriver.abilities.FindsLeftovers`)."""
 
     def is_leftover(self, id: str) -> bool:
-        """Tell whether no layer is a snapshot of this one (`graphdriver.driver.FindsLeftovers`)."""
+        """Tell whether no layer is a snapshot of this one (`graphdriver.abilities.FindsLeftovers`)."""
         with opened(self.get(id, "")) as fd:
             uuid = btrfs.subvolume_of(fd).uuid
         for other in self._store.layers():
@@ -185,7 +186,7 @@ class BtrfsDriver(ProtoDriver):
     def untouched_since(self, id: str, parent: str) -> int | None:
         """Return when the layer was made as a snapshot of ``parent``, in nanoseconds.
 
-        None if it is a snapshot of another layer (`graphdriver.driver.TellsUntouched`).
+        None if it is a snapshot of another layer (`graphdriver.abilities.TellsUntouched`).
         """
         with opened(self.get(id, "")) as upper, opened(self.get(parent, "")) as lower:
             return made_since(upper, lower)

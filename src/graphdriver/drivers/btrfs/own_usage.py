@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from graphdriver.driver import Usage
+from graphdriver.abilities import Usage
 from graphdriver.linux import btrfs
 
 _LAST: Final = ((1 << 64) - 256, 0xFF, (1 << 64) - 1)

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
-from graphdriver.driver import Touched
+from graphdriver.abilities import Touched
 from graphdriver.linux import btrfs
 from graphdriver.linux.filesystem import syncfs
 

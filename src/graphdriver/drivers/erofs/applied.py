@@ -15,7 +15,8 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from graphdriver.driver import IDMap, ReadStream, Usage
+from graphdriver.abilities import Usage
+from graphdriver.driver import IDMap, ReadStream
 from graphdriver.drivers.erofs.layout import APPLIED, IMAGE, TAR, ImageLayout
 from graphdriver.drivers.erofs.mounting import Way, mount_image
 from graphdriver.drivers.overlay.layout import DIFF

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import ClassVar, Final
 
-from graphdriver.driver import Change, ClosableStream, Mount, Needs, ReadStream, Suitability
+from graphdriver.abilities import Mount, Suitability
+from graphdriver.driver import Change, ClosableStream, Needs, ReadStream
 from graphdriver.drivers.erofs import reading
 from graphdriver.drivers.erofs.checking import ImageChecks, wrong_content
 from graphdriver.drivers.erofs.layers import ErofsLayers, ImageSetup
@@ -136,7 +137,7 @@ class ErofsDriver(OverlayDriver):
             raise
 
     def opened_below(self, id: str) -> AbstractContextManager[Sequence[int]]:
-        """Open the directories of the layers below a layer (`graphdriver.driver.OpensLayersBelow`)."""
+        """Open the directories of the layers below (`graphdriver.abilities.OpensLayersBelow`)."""
         return self._layers.opened_below(id)
 
     def mounts(self, id: str, *, read_only: bool) -> Sequence[Mount]:

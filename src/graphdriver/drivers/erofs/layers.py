@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from graphdriver.driver import IDMap, ReadStream, Usage
+from graphdriver.abilities import Usage
+from graphdriver.driver import IDMap, ReadStream
 from graphdriver.drivers.erofs.applied import AppliedParts
 from graphdriver.drivers.erofs.image_mounts import ImageMounts
 from graphdriver.drivers.erofs.in_place import PartsInPlace
@@ -279,7 +280,7 @@ class ErofsLayers(OverlayLayers):
         return self._applied.record(id)
 
     def usage(self, id: str) -> Usage:
-        """Count the layer's own directory and its applied part (`graphdriver.driver.CountsUsage`)."""
+        """Count the layer's directory and its applied part (`graphdriver.abilities.CountsUsage`)."""
         upper = super().usage(id)
         if not self._layout.is_applied(id):
             return upper
@@ -327,7 +328,7 @@ class ErofsLayers(OverlayLayers):
     # --- mounts of other processes ----------------------------------------------------------------
 
     def keep_mounts(self, id: str, user: str) -> None:
-        """Keep the images of a layer mounted for a user (`graphdriver.driver.KeepsMounts`)."""
+        """Keep the images of a layer mounted for a user (`graphdriver.abilities.KeepsMounts`)."""
         self._store.path(id)
         self._images.note(_snapshot(user), self._images_of(id))
         self._kept.add(user)

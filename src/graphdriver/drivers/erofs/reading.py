@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from graphdriver.driver import Usage
+from graphdriver.abilities import Usage
 from graphdriver.drivers.erofs.layout import APPLIED, RECORD, ImageLayout
 from graphdriver.drivers.erofs.names import Names, applied_names, changes, expect_few, written_names
 from graphdriver.drivers.overlay.layout import DIFF, LINKS

@@ -15,7 +15,8 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
-from graphdriver.driver import Change, ClosableStream, Mount, ReadStream
+from graphdriver.abilities import Mount
+from graphdriver.driver import Change, ClosableStream, ReadStream
 from graphdriver.drivers.options import Option
 from graphdriver.drivers.overlay import reading
 from graphdriver.drivers.overlay.checking import OverlayChecks
@@ -104,7 +105,7 @@ class OverlayDriver(NaiveDiffDriver):
         return {id: count for id, count in kept_counts(home).items() if count}
 
     def mounts(self, id: str, *, read_only: bool) -> Sequence[Mount]:
-        """Return the layer's mount without making it (`graphdriver.driver.NamesMounts`)."""
+        """Return the layer's mount without making it (`graphdriver.abilities.NamesMounts`)."""
         diff, work, lowers = self._layers.directories(id)
         # Nobody could tell what was lost when somebody else's mount fails.
         if any(map(why_no_directory, (diff, *([work] if lowers else ()), *lowers))):

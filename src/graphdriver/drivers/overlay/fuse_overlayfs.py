@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from graphdriver.driver import Needs, Suitability
+from graphdriver.abilities import Suitability
+from graphdriver.driver import Needs
 from graphdriver.drivers.options import Option
 from graphdriver.drivers.overlay.driver import OverlayDriver
 from graphdriver.drivers.overlay.fuse_mounter import FuseMounter, expect_program

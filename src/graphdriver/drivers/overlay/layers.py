@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
-from graphdriver.driver import IDMap, ProtoDriver, Usage, host_root
+from graphdriver.abilities import Usage
+from graphdriver.driver import IDMap, ProtoDriver, host_root
 from graphdriver.drivers.overlay.layout import DIFF, LINKS, MERGED, WORK, Layout
 from graphdriver.drivers.overlay.mounter import MAX_LOWERS, Mounter
 from graphdriver.drivers.overlay.mounts import LayerMounts
@@ -100,11 +101,11 @@ class OverlayLayers(ProtoDriver):
         return LayerMounts(self._layout, self._counts, self.setup.mounter, options)
 
     def daemon_began(self) -> None:
-        """Count each mounted layer once (`graphdriver.driver.CountsGets`)."""
+        """Count each mounted layer once (`graphdriver.abilities.CountsGets`)."""
         self._counts.reset()
 
     def release_leftovers(self) -> None:
-        """Unmount parents that are not in use (`graphdriver.driver.FindsLeftovers`)."""
+        """Unmount parents that are not in use (`graphdriver.abilities.FindsLeftovers`)."""
         for id in self._store.layers():
             point = self._mounts.point(id)
             if not self._parents.first_child(id) or not point:
@@ -117,7 +118,7 @@ class OverlayLayers(ProtoDriver):
                 _log.info("unmounted %s, left by an earlier daemon", point)
 
     def is_leftover(self, id: str) -> bool:
-        """Tell whether a layer has no child and no mount (`graphdriver.driver.FindsLeftovers`)."""
+        """Tell whether a layer has no child and no mount (`graphdriver.abilities.FindsLeftovers`)."""
         return not self._parents.first_child(id) and not self._mounts.point(id)
 
     # --- create -----------------------------------------------------------------------------------
@@ -172,7 +173,7 @@ class OverlayLayers(ProtoDriver):
     # --- a parent that becomes known later --------------------------------------------------------
 
     def awaits_parent(self, id: str) -> bool:
-        """Tell whether a layer without a parent can get one (`graphdriver.driver.TakesParentLater`)."""
+        """Tell whether a layer can get a parent (`graphdriver.abilities.TakesParentLater`)."""
         self._store.path(id)
         if self._layout.lowers(id):
             return False
@@ -391,7 +392,7 @@ class OverlayLayers(ProtoDriver):
         self._layout.expect_sound(id)
 
     def usage(self, id: str) -> Usage:
-        """Count the layer's own directory (`graphdriver.driver.CountsUsage`)."""
+        """Count the layer's own directory (`graphdriver.abilities.CountsUsage`)."""
         with self.opened(id) as fd:
             return usage_of(fd) or disk_usage(fd)
 

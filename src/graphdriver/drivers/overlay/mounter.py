@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from graphdriver.driver import Mount
+from graphdriver.abilities import Mount
 from graphdriver.errors import UnsupportedError
 from graphdriver.layer.overlay.whiteout import Marks
 from graphdriver.linux import mount as calls

@@ -8,7 +8,8 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
-from graphdriver.driver import IDMap, Needs, ProtoDriver, Suitability, host_root
+from graphdriver.abilities import Suitability
+from graphdriver.driver import IDMap, Needs, ProtoDriver, host_root
 from graphdriver.drivers.layer_checks import expect_tree
 from graphdriver.drivers.options import Option, read_options, split_options
 from graphdriver.drivers.probe_record import probe_or_recall
@@ -133,10 +134,10 @@ class VfsDriver(ProtoDriver):
         self._store.settle()
 
     def release_leftovers(self) -> None:
-        """Do nothing: nothing is ever mounted (`graphdriver.driver.FindsLeftovers`)."""
+        """Do nothing: nothing is ever mounted (`graphdriver.abilities.FindsLeftovers`)."""
 
     def is_leftover(self, id: str) -> bool:
-        """Tell whether no layer is a copy of this one (`graphdriver.driver.FindsLeftovers`)."""
+        """Tell whether no layer is a copy of this one (`graphdriver.abilities.FindsLeftovers`)."""
         for other in self._store.layers():
             # A layer with a damaged file needs no parent: it is a whole tree.
             with contextlib.suppress(FileNotFoundError, ValueError):
@@ -147,7 +148,7 @@ class VfsDriver(ProtoDriver):
     def untouched_since(self, id: str, parent: str) -> int | None:
         """Return when the layer became a finished copy of ``parent``, in nanoseconds.
 
-        None if it never did, or if that is not known (`graphdriver.driver.TellsUntouched`).
+        None if it never did, or if that is not known (`graphdriver.abilities.TellsUntouched`).
         """
         made = os.path.join(self._store.path(id), MADE)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from graphdriver.driver import Usage
+from graphdriver.abilities import Usage
 from graphdriver.layer.tree.walk import walk
 
 _BLOCK = 512  # the unit of st_blocks on every filesystem (inode(7))

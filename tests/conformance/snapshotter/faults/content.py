@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from graphdriver.driver import Mount
+from graphdriver.abilities import Mount
 from tests.conformance.snapshotter.faults.fault import (
     Broken,
     Labels,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from graphdriver.abilities import Mount
 from graphdriver.containerd.diff.content import Caller
 from graphdriver.containerd.diff.differ import Descriptor, Differ
 from graphdriver.containerd.metadata import Snapshot
-from graphdriver.driver import Mount
 from graphdriver.errors import (
     BadArchiveError,
     LayerExistsError,

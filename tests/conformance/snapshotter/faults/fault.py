@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from graphdriver.abilities import Mount
 from graphdriver.containerd.diff.differ import Differ
 from graphdriver.containerd.snapshots import Snapshots
-from graphdriver.driver import Mount, ProtoDriver
+from graphdriver.driver import ProtoDriver
 from graphdriver.drivers.vfs.driver import VfsDriver
 from tests.conformance.kit.fault import Faults
 

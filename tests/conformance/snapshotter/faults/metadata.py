@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from graphdriver.abilities import Mount, Usage
 from graphdriver.containerd.metadata import Snapshot, SnapshotKind
-from graphdriver.driver import Mount, Usage
 from graphdriver.errors import GraphDriverError, LayerNotFoundError, MalformedRequestError
 from tests.conformance.snapshotter.faults.fault import Broken, Labels, caught_by
 

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 
-from graphdriver.driver import Mount
+from graphdriver.abilities import Mount
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from graphdriver.errors import InUseError, UnsupportedError
 from tests.conformance.snapshotter.faults.fault import Broken, Labels, Shown, caught_by

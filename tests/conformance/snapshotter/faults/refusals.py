@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from graphdriver.abilities import Mount
 from graphdriver.containerd.metadata import SnapshotKind
-from graphdriver.driver import Mount
 from graphdriver.errors import (
     GraphDriverError,
     InUseError,
