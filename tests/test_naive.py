@@ -24,6 +24,7 @@ from graphdriver.abilities import (
     TellsTouched,
     TellsUntouched,
     Usage,
+    WorksInBackground,
     ability,
 )
 from graphdriver.driver import mounted
@@ -305,6 +306,7 @@ ABILITIES: list[Callable[..., object]] = [
     CountsUsage,
     TellsUntouched,
     TellsTouched,
+    WorksInBackground,
     ProbesHome,
     ChecksOptions,
 ]
@@ -353,7 +355,14 @@ def test_the_wrapper_decides_of_an_ability_that_it_names_itself(proto: Able) -> 
 def test_our_drivers_have_these_abilities(name: str) -> None:
     expected = {
         "overlay2": {CountsGets, FindsLeftovers, NamesMounts, CountsUsage},
-        "erofs": {CountsGets, FindsLeftovers, NamesMounts, KeepsMounts, CountsUsage},
+        "erofs": {
+            CountsGets,
+            FindsLeftovers,
+            NamesMounts,
+            KeepsMounts,
+            CountsUsage,
+            WorksInBackground,
+        },
         "fuse-overlayfs": {CountsGets, FindsLeftovers, NamesMounts, CountsUsage},
         "btrfs": {FindsLeftovers, TellsUntouched, TellsTouched, CountsUsage},
         "vfs": {FindsLeftovers, TellsUntouched},

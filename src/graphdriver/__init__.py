@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         TellsUntouched,
         Touched,
         Usage,
+        WorksInBackground,
         ability,
     )
     from graphdriver.docker.address.discovery import Address, ClientTLS
@@ -120,6 +121,7 @@ __all__ = [
     "UnreachableError",
     "UnsupportedError",
     "Usage",
+    "WorksInBackground",
     "WrongMethodError",
     "__version__",
     "ability",
@@ -145,6 +147,7 @@ if not TYPE_CHECKING:  # mypy would accept any name of a module that has a __get
         "TellsUntouched": "graphdriver.abilities",
         "Touched": "graphdriver.abilities",
         "Usage": "graphdriver.abilities",
+        "WorksInBackground": "graphdriver.abilities",
         "ability": "graphdriver.abilities",
         "Kind": "graphdriver.errors",
         "NaiveDiffDriver": "graphdriver.naive",

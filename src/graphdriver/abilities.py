@@ -104,6 +104,18 @@ class KeepsMounts(Protocol):
         ...
 
 
+class WorksInBackground(Protocol):
+    """A driver that goes on after its calls: a thread unmounts later what is not used any more."""
+
+    def end_background_work(self) -> None:
+        """Do now what would be done later, and end the threads that would do it.
+
+        Called before a home is released, which another process may serve then, and also if
+        `graphdriver.ProtoDriver.init` failed. An ``init`` may follow.
+        """
+        ...
+
+
 class TakesParentLater(Protocol):
     """A driver that can fill a layer before its parent is known, and give it the parent afterwards.
 

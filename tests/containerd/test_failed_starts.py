@@ -1,9 +1,10 @@
-"""A server or a root that cannot be started leaves no thread, no lock and no socket behind."""
+"""A server or a root that cannot start, or ends, leaves no thread, no lock and no socket behind."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import threading
 from collections.abc import Callable
@@ -13,7 +14,9 @@ from typing import Any
 import grpc
 import pytest
 
+from graphdriver.conformance.plugin import tars
 from graphdriver.containerd import server
+from graphdriver.containerd.filling import Filler
 from graphdriver.containerd.server import SnapshotterServer
 from graphdriver.containerd.shared_layers import SharedSnapshots
 from graphdriver.containerd.snapshots import Snapshots
@@ -23,6 +26,7 @@ from graphdriver.errors import UnsupportedError
 from graphdriver.serving.served_home import ServedHome
 from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.layers import SharedLayers
+from tests.support.leftovers import mounts_below
 
 pytestmark = pytest.mark.root
 
@@ -97,3 +101,19 @@ def test_a_root_whose_threads_cannot_start(
             root()
     assert threads_since(before) == []
     root().close()
+
+
+def test_closed_snapshots_leave_no_thread_and_no_image(folder: Path) -> None:
+    before = set(threading.enumerate())
+    root = folder / "root"
+    tar = io.BytesIO(tars.tar(tars.file(b"a", b"content")))
+    with contextlib.closing(Snapshots(make("erofs"), str(root), ["sync=none"])) as snapshots:
+        snapshots.prepare("a", "", {})
+        layer = snapshots.stat("a").layer
+        Filler(snapshots.served).fill(layer, "", tar)
+        snapshots.commit("A", "a", {})
+        snapshots.prepare("b", "A", {})
+        snapshots.remove("b")
+        assert mounts_below(root)
+    assert [one.name for one in threading.enumerate() if one not in before] == []
+    assert mounts_below(root) == []

@@ -197,6 +197,19 @@ def test_an_image_stays_for_the_next_user_that_comes_soon(
     assert images(tmp_path) == []
 
 
+def test_at_the_end_images_that_nobody_uses_are_unmounted_and_no_thread_stays(
+    tmp_path: Path, driver: ErofsDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_mounts, "LINGER", 3600)
+    for id in ("one", "a"):
+        driver.get(id, "")
+    driver.put("one")
+    assert is_unmounting(tmp_path)
+    driver._layers.end_background_work()
+    assert not is_unmounting(tmp_path)
+    assert images(tmp_path) == ["a"]
+
+
 def test_at_its_first_init_a_new_daemon_finds_the_images_of_streams_that_go_on(
     tmp_path: Path, driver: ErofsDriver
 ) -> None:

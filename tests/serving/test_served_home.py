@@ -111,6 +111,27 @@ def test_a_home_is_released_when_the_last_call_ends(served: ServedHome) -> None:
     assert not served.is_current()
 
 
+@pytest.mark.parametrize("error", [None, RuntimeError("no"), SystemExit(1)])
+def test_a_driver_ends_what_it_does_in_the_background_before_its_home_is_free(
+    path: Path, error: BaseException | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended: list[bool] = []
+
+    class Works(TarBox):
+        def end_background_work(self) -> None:
+            ended.append(mine.is_current())
+            if error:
+                raise error
+
+    mine = ServedHome(Works(), "docker")
+    mine.claim(str(path))
+    mine.init_driver()
+    mine.close()
+    assert ended == [True]
+    assert not mine.is_current()
+    assert ("in the background does not end" in caplog.text) == bool(error)
+
+
 # --- layers ---------------------------------------------------------------------------------------
 
 

@@ -43,6 +43,7 @@ from graphdriver.abilities import (
     KeepsMounts,
     NamesMounts,
     TakesParentLater,
+    WorksInBackground,
     ability,
 )
 from graphdriver.driver import IDMap, ProtoDriver, ReadStream
@@ -273,13 +274,24 @@ class ServedHome:
             write_server(self.home.path, ServerRecord(os.getpid(), self._addresses, *about))
 
     def release(self) -> None:
-        """Unlock the home. Layers and mounts stay as they are."""
+        """Unlock the home. Layers stay as they are, and so do mounts that are in use."""
         self._is_initialised = False
         if self._home:
+            self._end_background_work()
             if self._home.is_current():  # otherwise it is the record of what is there now
                 remove_server(self._home.path)
             self._home.close()
         self._home = None
+
+    def _end_background_work(self) -> None:
+        """End what the driver does besides its calls; log failures."""
+        driver = ability(self.driver, WorksInBackground)
+        if driver is None:
+            return
+        try:
+            driver.end_background_work()
+        except (Exception, SystemExit):
+            _log.exception("the driver's work in the background does not end")
 
     def release_when_idle(self) -> None:
         """Unlock the home as soon as no call runs, so that its filesystem can be unmounted."""

@@ -348,6 +348,11 @@ class ErofsLayers(OverlayLayers):
 
     # --- the end ----------------------------------------------------------------------------------
 
+    def end_background_work(self) -> None:
+        """Unmount the images that nobody uses (`graphdriver.abilities.WorksInBackground`)."""
+        for images in self._images_of_homes.values():
+            images.unmount_unused()
+
     def release_leftovers(self) -> None:
         """Unmount parents, and images, that are not in use."""
         super().release_leftovers()
