@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -68,4 +71,17 @@ def test_what_the_kernel_refuses_is_told_with_the_path_and_no_number() -> None:
     assert done.returncode == 1
     assert done.stderr.decode().splitlines()[-1] == (
         "graphdriver record: /proc/nope: No such file or directory"
+    )
+
+
+def test_what_ran_out_is_named_with_its_limit(tmp_path: Path) -> None:
+    few = "import resource, runpy; resource.setrlimit(resource.RLIMIT_NOFILE, (6, 6));"
+    run = "runpy.run_module('graphdriver', run_name='__main__')"
+    command = [sys.executable, "-c", f"{few} {run}", "serve", "vfs", f"--socket={tmp_path}/p.sock"]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert (
+        done.stderr.decode()
+        .splitlines()[-1]
+        .endswith(": this process has 6 files open, as many as it may (RLIMIT_NOFILE)")
     )

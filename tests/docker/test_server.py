@@ -44,7 +44,7 @@ class Process:
         command = [sys.executable, "-m", "graphdriver", "serve", "vfs", "--socket", self.path]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT / "src")
-        wait_until(lambda: b"dockerd" in self.log.read_bytes())
+        wait_until(lambda: b"serving vfs on" in self.log.read_bytes())
 
     @contextlib.contextmanager
     def limited(self, what: int, to: int) -> Iterator[None]:
@@ -102,6 +102,38 @@ def test_without_descriptors_callers_wait_and_are_served_when_there_are_some(
         assert process.says(b"cannot accept a connection") == 1  # not ten times a second
         for one in waiting:
             assert b"GraphDriver" in one.answer().body
+
+
+READY = """
+import resource, signal, sys
+from graphdriver import Handler, UnixListener
+from graphdriver.docker.serve import run
+from tests.support.tarbox import TarBox
+
+def take_away() -> None:
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, most))
+    signal.signal(signal.SIGALRM, lambda *_: resource.setrlimit(resource.RLIMIT_NOFILE, (least, most)))
+    print(flush=True)
+
+run(Handler(TarBox()), [UnixListener(sys.argv[1])], None, take_away)
+"""
+"""A plugin that may open nothing from the moment when it is ready until SIGALRM."""
+
+
+def test_what_serving_needs_is_open_when_the_plugin_is_ready() -> None:
+    with tempfile.TemporaryDirectory(prefix="gd-") as folder:
+        command = [sys.executable, "-c", READY, f"{folder}/p.sock"]
+        path = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=path) as plugin:
+            assert plugin.stdout
+            plugin.stdout.readline()
+            with Wire(f"{folder}/p.sock") as caller:
+                caller.send(ACTIVATE)
+                plugin.send_signal(signal.SIGALRM)
+                assert b"GraphDriver" in caller.answer().body
+            plugin.terminate()
+            assert plugin.wait(60) == 0
 
 
 def test_a_call_is_answered_without_a_descriptor_to_learn_who_makes_it(process: Process) -> None:

@@ -84,7 +84,7 @@ class Served:
             self.process = subprocess.Popen(
                 [*command, "--socket", self.plugin.path], stdout=log, stderr=log, cwd=ROOT / "src"
             )
-        wait_until(lambda: b"dockerd" in self.log.read_bytes())
+        wait_until(lambda: b"serving " in self.log.read_bytes())
         # Else a daemon of this machine that lists its volume drivers would call it and stay connected.
         forget(self.plugin.path)
         with Caller(self.plugin).wire as daemon:

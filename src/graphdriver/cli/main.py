@@ -91,8 +91,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
-        named = error.filename and error.strerror
-        _complain(command, f"{error.filename}: {error.strerror}" if named else str(error))
+        from graphdriver.linux.resources import error_text
+
+        where = f"{error.filename}: " if error.filename and error.strerror else ""
+        _complain(command, f"{where}{error_text(error)}")
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED

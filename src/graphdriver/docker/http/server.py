@@ -81,6 +81,7 @@ class Server:
         listeners: where to accept connections; one listener, or several.
 
     Raises:
+        OSError: no descriptors are free.
         TypeError: an argument has another type.
     """
 
@@ -101,9 +102,18 @@ class Server:
         self._stopping = False
         self._has_logged = False
         self._handshakes = threading.BoundedSemaphore(MAX_HANDSHAKES)
-        self._wake, self._woken = socket.socketpair()
-        self._wake.setblocking(False)
         self._signals: Signals | None = None
+        # All descriptors that serving needs are opened here: a server that was called ready must not
+        # end because no more were free.
+        with contextlib.ExitStack() as held:
+            self._wake, self._woken = map(held.enter_context, socket.socketpair())
+            self._wake.setblocking(False)
+            self._selector = held.enter_context(selectors.DefaultSelector())
+            self._selector.register(self._woken, selectors.EVENT_READ)
+            for listener in self._listeners:
+                listener.socket.setblocking(False)
+                self._selector.register(listener.socket, selectors.EVENT_READ, listener)
+            self._held = held.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -131,20 +141,15 @@ class Server:
             is_alive: called then, and after each connection.
         """
         limit_arenas(_HEAPS)
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._woken, selectors.EVENT_READ)
-            for listener in self._listeners:
-                listener.socket.setblocking(False)
-                selector.register(listener.socket, selectors.EVENT_READ, listener)
-            while not self._stopping:
-                for key, _ in selector.select(interval):
-                    if key.data is not None:
-                        self._accept(key.data)
-                        continue
-                    numbers = self._woken.recv(64)
-                    if self._signals:
-                        self._signals.note(numbers)
-                is_alive()
+        while not self._stopping:
+            for key, _ in self._selector.select(interval):
+                if key.data is not None:
+                    self._accept(key.data)
+                    continue
+                numbers = self._woken.recv(64)
+                if self._signals:
+                    self._signals.note(numbers)
+            is_alive()
 
     def close(self) -> None:
         """Serve callers that have connected, wait for running calls, and release the home."""
@@ -154,7 +159,6 @@ class Server:
                 # First reject new callers, then accept those in the queue: a caller that could connect
                 # has sent its call, which would be lost.
                 listener.refuse()
-                listener.socket.setblocking(False)
                 while self._accept(listener):
                     pass
             listener.close()
@@ -179,8 +183,7 @@ class Server:
             self._handler.close()
         if self._signals:
             self._signals.close()
-        self._wake.close()
-        self._woken.close()
+        self._held.close()
 
     def _has_no_new_connection(self) -> bool:
         return not any(connection.is_new for connection in self._connections)
