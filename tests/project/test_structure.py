@@ -52,7 +52,17 @@ MAY_KNOW = {
     | GROUND,
     "images": {"shared", "drivers", "blobs", "layer", "files", "linux"} | GROUND,
     "conformance": {"docker", "containerd", "naive", "layer", "linux"} | GROUND,
-    "cli": {"conformance", "docker", "containerd", "care", "images", "shared", "serving", "drivers"}
+    "cli": {
+        "conformance",
+        "docker",
+        "containerd",
+        "care",
+        "images",
+        "shared",
+        "serving",
+        "drivers",
+        "linux",
+    }
     | GROUND,
     "__main__": {"cli"},
     "__init__": {"abilities", "driver", "errors", "naive", "docker"},
