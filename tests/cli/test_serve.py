@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 from tests.support.command import Serving, graphdriver
 from tests.support.signals import signal_another_thread
 from tests.support.traces import state_of_socket
+from tests.support.waiting import wait_until
 
 SCRIPT = [
     sys.executable,
@@ -169,26 +169,27 @@ def test_the_drivers_own_options_reach_init(folder: Path) -> None:
 
 @pytest.fixture
 def importing(folder: Path) -> Iterator[Serving]:
-    """A plugin whose driver is slow to import, in the middle of that."""
+    """A plugin whose driver is imported until the file ``imported`` is there, in the middle of that."""
     (folder / "slow.py").write_text(
-        "import time\n"
+        "import os, time\n"
         "from plain_folders import PlainFolders\n"
         f"open({str(folder / 'importing')!r}, 'w').close()\n"
-        "time.sleep(3)\n"
+        f"while not os.path.exists({str(folder / 'imported')!r}): time.sleep(0.01)\n"
         "class Slow(PlainFolders): pass\n"
     )
     one = Serving(folder, "slow:Slow", path=str(folder))
-    while not (folder / "importing").exists():
-        assert one.process.poll() is None, one.log.read_text()
-        time.sleep(0.01)
+    wait_until(lambda: (folder / "importing").exists() or one.process.poll() is not None)
     yield one
     if one.process.poll() is None:
         one.end(signal.SIGKILL)
 
 
-def test_the_socket_is_there_before_the_driver_is_imported(importing: Serving) -> None:
+def test_the_socket_is_there_before_the_driver_is_imported(
+    importing: Serving, folder: Path
+) -> None:
     assert importing.accepts()
     assert importing.out.read_bytes() == b""
+    (folder / "imported").touch()
     importing.ready()
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import gzip
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from graphdriver.conformance.plugin import tars
-from graphdriver.containerd.publishing import QUIET
 from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.keys import Link
 from graphdriver.shared.layers import SharedLayers
@@ -136,17 +134,6 @@ def test_a_store_that_is_full_gets_no_half_layer_and_the_next_ones_when_there_is
             wait_until(lambda: shared.is_there(LINKS[1]))
         for point in mounts_below(one.root):
             subprocess.run(["umount", "--lazy", point], check=True)
-
-
-def test_nothing_is_published_while_layers_come(
-    diffs: Diffs, publisher: Snapshotter, shared: SharedLayers
-) -> None:
-    parent = ""
-    for layer, link in zip(LAYERS[:4], LINKS, strict=False):
-        parent = unpack(diffs, publisher, layer, parent, link.chain_id)
-        time.sleep(QUIET / 3)
-    assert stored(shared) == []
-    wait_until(lambda: all(shared.is_there(link) for link in LINKS[:4]))
 
 
 def test_an_empty_layer_is_published_too(

@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -170,13 +171,14 @@ def test_a_store_that_is_full_gets_the_layer_again_later_and_after_a_restart(
 ) -> None:
     appear(shared)
     with node(root, shared) as snapshots:
-        with monkeypatch.context() as patch:
-            patch.setattr(publishing, "RETRY", 0.05)
-            patch.setattr(DirectoryStore, "put", full)
-            below = commit(snapshots, 0)
-            wait_until(lambda: caplog.text.count("was not published") >= 2)
-            assert len(waiting(root)) == 1
-        wait_until(lambda: shared.is_there(LINKS[0]))
+        with monkeypatch.context() as soon:
+            soon.setattr(publishing, "RETRY", 0.05)
+            with monkeypatch.context() as patch:
+                patch.setattr(DirectoryStore, "put", full)
+                below = commit(snapshots, 0)
+                wait_until(lambda: caplog.text.count("was not published") >= 2)
+                assert len(waiting(root)) == 1
+            wait_until(lambda: shared.is_there(LINKS[0]))
         wait_until(lambda: not waiting(root))
         caplog.clear()
         with monkeypatch.context() as patch:
@@ -185,6 +187,34 @@ def test_a_store_that_is_full_gets_the_layer_again_later_and_after_a_restart(
             wait_until(lambda: "was not published, which is tried again in an hour" in caplog.text)
     with node(root, shared):
         wait_until(lambda: shared.is_there(LINKS[1]))
+
+
+class Clock:
+    """Goes on only when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_nothing_is_published_while_layers_come(
+    root: Path, shared: SharedLayers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    appear(shared)
+    clock = Clock()
+    monkeypatch.setattr(publishing, "time", clock)
+    monkeypatch.setattr(publishing, "QUIET", 0.1)
+    with node(root, shared) as snapshots:
+        below = ""
+        for number in range(4):
+            below = commit(snapshots, number, below)
+            clock.now += 0.06
+            threading.Event().wait(0.3)
+            assert stored(shared) == []
+        clock.now += 0.06
+        wait_until(lambda: all(map(shared.is_there, LINKS[:4])))
 
 
 def full(*_: object) -> bool:

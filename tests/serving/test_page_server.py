@@ -12,6 +12,7 @@ import pytest
 
 from graphdriver.serving import page_server
 from graphdriver.serving.page_server import Page, PageServer
+from tests.support.waiting import wait_until
 
 LONG = b"x" * (64 << 20)
 """More than the kernel keeps of a response that nobody reads."""
@@ -24,9 +25,10 @@ class Served:
         self.listening = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.address = self.listening.getsockname()
         self.may_end = threading.Event()
+        self.makes_a_long_one = threading.Event()
         pages = {
             "/page": lambda accept: Page(f"seen by {accept or 'anybody'}".encode()),
-            "/long": lambda _accept: Page(LONG),
+            "/long": self._long,
             "/wrong": lambda _accept: Page(str(1 // 0).encode()),
             "/slow": self._slow,
         }
@@ -35,6 +37,10 @@ class Served:
     def _slow(self, _accept: str) -> Page:
         self.may_end.wait(60)
         return Page(b"at last")
+
+    def _long(self, _accept: str) -> Page:
+        self.makes_a_long_one.set()
+        return Page(LONG)
 
     def connect(self) -> socket.socket:
         return socket.create_connection(self.address, timeout=60)
@@ -141,9 +147,9 @@ def test_a_caller_that_sends_or_reads_nothing_is_cut_off(
     monkeypatch.setattr(page_server, "TIMEOUT", 0.3)
     with served.connect() as connection:
         connection.sendall(sent)
-        for is_open in (True, False):
-            while bool(served.server._open) is not is_open:
-                time.sleep(0.01)
+        if b"/long" in sent:  # whoever reads meanwhile gets it all
+            assert served.makes_a_long_one.wait(60)
+            wait_until(lambda: not served.server._open)
         assert len(everything(connection)) < len(LONG)
 
 
@@ -157,20 +163,24 @@ def test_a_caller_that_sends_byte_by_byte_is_cut_off(
             time.sleep(0.005)
 
 
+class Counted(dict[socket.socket, threading.Thread]):
+    """The connections that are served; knows how many there were at most."""
+
+    most = 0
+
+    def __setitem__(self, connection: socket.socket, thread: threading.Thread) -> None:
+        super().__setitem__(connection, thread)
+        self.most = max(self.most, len(self))
+
+
 def test_idle_callers_beyond_the_limit_wait_and_the_rest_is_answered_in_the_end(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page_server, "TIMEOUT", 0.2)
+    served.server._open = counted = Counted()
     idle = [served.connect() for _ in range(3 * page_server.MAX_CONNECTIONS)]
-    most = 0
-    answer: list[tuple[int, bytes]] = []
-    asking = threading.Thread(target=lambda: answer.append(served.get("/page")))
-    asking.start()
-    while asking.is_alive():
-        most = max(most, len(served.server._open))
-        time.sleep(0.01)
-    assert answer == [(200, b"seen by anybody")]
-    assert most == page_server.MAX_CONNECTIONS
+    assert served.get("/page") == (200, b"seen by anybody")
+    assert counted.most == page_server.MAX_CONNECTIONS
     for one in idle:
         one.close()
 
@@ -182,8 +192,7 @@ def test_a_stop_cuts_connections_and_waits_for_no_page(monkeypatch: pytest.Monke
         with served.server:
             idle, slow = served.connect(), served.connect()
             slow.sendall(b"GET /slow HTTP/1.1\r\n\r\n")
-            while len(served.server._open) < 2:
-                time.sleep(0.01)
+            wait_until(lambda: len(served.server._open) == 2)
         assert not served.server._thread.is_alive()
         assert everything(idle) == b""
         assert everything(slow) == b""

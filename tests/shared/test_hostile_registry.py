@@ -9,7 +9,6 @@ import json
 import re
 import ssl
 import threading
-import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -399,7 +398,11 @@ def test_a_server_that_sends_nothing_is_left(
     registry: Server, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web, "SILENCE", 0.2)
-    registry.answers[TAG] = lambda request: time.sleep(1)
+
+    def say_nothing(_request: Request) -> None:
+        registry.is_closing.wait(60)
+
+    registry.answers[TAG] = say_nothing
     with (
         contextlib.closing(open_store(store.address)) as impatient,
         pytest.raises(TimeoutError, match="no answer in time"),
