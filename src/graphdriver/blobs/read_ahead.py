@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Callable
 from typing import Final, Self
 
 from graphdriver.driver import ReadStream
@@ -24,10 +25,13 @@ class ReadAhead:
 
     Args:
         stream: what is read; only the thread uses it.
+        break_off: lets a read that waits for bytes raise an error; called at the end of the block if
+            the stream is not at its end.
     """
 
-    def __init__(self, stream: ReadStream) -> None:
+    def __init__(self, stream: ReadStream, break_off: Callable[[], None] = lambda: None) -> None:
         self._stream = stream
+        self._break_off = break_off
         self._pieces: queue.Queue[bytes | BaseException] = queue.Queue(_PIECES)
         self._piece = memoryview(b"")
         self._end: BaseException | None = None
@@ -41,6 +45,8 @@ class ReadAhead:
 
     def __exit__(self, *exc: object) -> None:
         self._is_closing = True
+        if not self._is_over:
+            self._break_off()
         while self._thread.is_alive():  # it may wait for room
             try:
                 self._pieces.get(timeout=0.05)
@@ -48,14 +54,26 @@ class ReadAhead:
                 continue
         self._thread.join()
 
-    def read(self, n: int, /) -> bytes:
-        """Return up to ``n`` bytes, ``b""`` at the end."""
+    def arrives(self, within: float | None = None) -> bool:
+        """Wait until the next `read` has not to wait; return whether that is so.
+
+        Args:
+            within: how long to wait at most, in seconds; None: as long as it takes.
+        """
         if not self._piece and not self._is_over:
-            got = self._pieces.get()
+            try:
+                got = self._pieces.get(timeout=within)
+            except queue.Empty:
+                return False
             if isinstance(got, BaseException):
                 self._end = got
             self._is_over = not isinstance(got, bytes) or not got
             self._piece = memoryview(got if isinstance(got, bytes) else b"")
+        return True
+
+    def read(self, n: int, /) -> bytes:
+        """Return up to ``n`` bytes, ``b""`` at the end."""
+        self.arrives()
         if self._end:
             raise self._end
         part = bytes(self._piece[:n])

@@ -281,6 +281,10 @@ class BlobStream:
         self._left = self._left[n:]
         return piece
 
+    def break_off(self) -> None:
+        """End the call: the next `read` raises an error, and so does one that waits in any thread."""
+        self._call.cancel()
+
     def close(self) -> None:
         """End the call."""
         self._call.cancel()

@@ -90,7 +90,10 @@ class Differ:
                 # The digest of a plain blob is that of its tar, unless it is of another algorithm.
                 is_tars = not compression and blob.digest.startswith("sha256:")
                 tar = content if is_tars else Digested(decompressed(content, compression))
-                with ReadAhead(tar) as ahead, InTurn(ahead, self._reading) as body:
+                with (
+                    ReadAhead(tar, stream.break_off) as ahead,
+                    InTurn(ahead, self._reading) as body,
+                ):
                     self._filler.fill(layer, parent, body, link)
         return Descriptor(TAR, tar.digest, tar.size)
 
