@@ -5,6 +5,11 @@ cannot promise that for an object of more parts on all servers: a longer one is 
 replaces an equal one at most. Either appears whole, or not at all.
 
 S3 does not tell when an object was read: it counts as used when it was put there.
+
+Who may not list a bucket gets 403 for an object that does not exist, as for one that may not be read
+(Amazon S3 API reference, "HeadObject", "Permissions"). Such an object counts as missing, and the log
+says once which right is missing. Wrong credentials get 403, too, and fail: listing the bucket is then
+refused for another reason than ``AccessDenied``.
 """
 
 from __future__ import annotations
@@ -13,10 +18,12 @@ import contextlib
 import datetime
 import io
 import itertools
+import logging
 import os
+import re
 import secrets
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError
@@ -27,6 +34,9 @@ from graphdriver.printable import printable
 from graphdriver.shared.keys import digest_of
 from graphdriver.shared.store import NotStoredError, Stored
 
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+
 _CONNECT: Final = datetime.timedelta(seconds=5)
 _WHOLE: Final = datetime.timedelta(seconds=60)
 """How long a request may take: at most one part is read or written by each."""
@@ -36,6 +46,19 @@ _PART: Final = 16 << 20
 _PARTS_AT_ONCE: Final = 2
 _PIECE: Final = 256 << 10
 _CLOCK: Final = ".clock/"
+_CODE: Final = re.compile(r"(?:<Code>|\(code: )(\w{1,80})\b")
+"""Why a server refuses a request (Amazon S3 API reference, "Error responses")."""
+
+_READ: Final = "s3:GetObject"
+_LIST: Final = "s3:ListBucket"
+_WRITE: Final = "s3:PutObject"
+_DELETE: Final = "s3:DeleteObject"
+
+_log = logging.getLogger(__name__)
+
+
+class _DeniedError(ConnectionError):
+    """A server refuses a request: the credentials lack a right, or are wrong."""
 
 
 class S3Store:
@@ -54,6 +77,7 @@ class S3Store:
 
     def __init__(self, address: str, bucket: str, prefix: str) -> None:
         self.address = address
+        self._has_warned = False
         allows_http = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true")
         with _failures():
             self._bucket = Bucket(
@@ -69,14 +93,41 @@ class S3Store:
 
     def size(self, key: str) -> int:
         """See `graphdriver.shared.store.Store`."""
-        with _failures(key):
-            return obstore.head(self._bucket, key)["size"]
+        return self._head(key)["size"]
 
     def read(self, key: str, start: int = 0) -> ClosableStream:
         """See `graphdriver.shared.store.Store`."""
-        with _failures(key):
-            found = obstore.head(self._bucket, key)
+        found = self._head(key)
         return _Object(self._bucket, key, start, found["size"], found["e_tag"])
+
+    def _head(self, key: str) -> ObjectMeta:
+        try:
+            with _failures(key, needs=_READ):
+                return obstore.head(self._bucket, key)
+        except _DeniedError:
+            if self._may_list():
+                raise
+            raise NotStoredError(key) from None
+
+    def _may_list(self) -> bool:
+        """Tell whether the credentials may list the bucket; log it once if not.
+
+        Raises:
+            OSError: the server does not answer, or does not know the credentials.
+        """
+        try:
+            with _failures(needs=_LIST):
+                next(iter(obstore.list(self._bucket, _CLOCK)), None)
+        except _DeniedError as error:
+            if not self._has_warned:
+                self._has_warned = True
+                _log.warning(
+                    "%s: what may not be read counts as not there, since both look alike: %s",
+                    self.address,
+                    error,
+                )
+            return False
+        return True
 
     def put(self, key: str, content: ReadStream) -> bool:
         """See `graphdriver.shared.store.Store`."""
@@ -87,7 +138,7 @@ class S3Store:
         first = io.BytesIO()
         while first.tell() < _PART and (piece := next(pieces, b"")):
             first.write(piece)
-        with _failures():
+        with _failures(needs=_WRITE):
             if first.tell() < _PART:
                 return self._put_small(key, first.getvalue())
             obstore.put(
@@ -110,7 +161,7 @@ class S3Store:
     def stored(self) -> Iterator[Stored]:
         """See `graphdriver.shared.store.Store`. What else is in the bucket is left out."""
         now = self._now()
-        with _failures():
+        with _failures(needs=_LIST):
             for found in obstore.list(self._bucket):
                 for one in found:
                     if digest_of(one["path"]):
@@ -119,7 +170,7 @@ class S3Store:
 
     def remove(self, key: str) -> None:
         """See `graphdriver.shared.store.Store`."""
-        with contextlib.suppress(NotStoredError), _failures(key):
+        with contextlib.suppress(NotStoredError), _failures(key, needs=_DELETE):
             obstore.delete(self._bucket, key)
 
     def close(self) -> None:
@@ -133,9 +184,11 @@ class S3Store:
                 obstore.put(self._bucket, key, b"", use_multipart=False)
             except (PermissionDeniedError, PermissionError):
                 return datetime.datetime.now(datetime.UTC)  # who only reads removes nothing by it
-            try:
+        try:
+            with _failures(needs=_READ):
                 return obstore.head(self._bucket, key)["last_modified"]
-            finally:
+        finally:
+            with _failures(needs=_DELETE):
                 obstore.delete(self._bucket, key)
 
 
@@ -190,8 +243,13 @@ class _Object:
 
 
 @contextlib.contextmanager
-def _failures(key: str = "") -> Iterator[None]:
-    """Raise what fails at a server as `OSError`, and that there is no such object."""
+def _failures(key: str = "", *, needs: str = "") -> Iterator[None]:
+    """Raise what fails at a server as `OSError`, and that there is no such object.
+
+    Args:
+        key: the object that is asked for; ``""`` if it is to exist.
+        needs: the right that is needed for it; ``""`` if that was tried before.
+    """
     try:
         yield
     except FileNotFoundError as error:
@@ -199,9 +257,21 @@ def _failures(key: str = "") -> Iterator[None]:
             raise NotStoredError(key) from error
         raise FileNotFoundError(_reason(error)) from error
     except BaseError as error:
+        # The answer to HEAD has no code.
+        if isinstance(error, PermissionDeniedError) or _code(error) == "AccessDenied":
+            hint = f"; the credentials may lack the right {needs}" if needs else ""
+            raise _DeniedError(f"{_reason(error)}{hint}") from error
         raise ConnectionError(_reason(error)) from error
 
 
 def _reason(error: Exception) -> str:
     """Return an error's first line: what follows are the library's own values."""
-    return f"{printable(str(error).partition(chr(10))[0]):.300}"
+    line = str(error).partition("\n")[0].partition("<?xml")[0].rstrip(": ")
+    code = _code(error)
+    told = f" ({code})" if code and code not in line else ""
+    return f"{printable(line):.300}{told}"
+
+
+def _code(error: Exception) -> str:
+    found = _CODE.search(str(error))
+    return found[1] if found else ""
