@@ -280,31 +280,6 @@ def test_a_proxy_that_is_none_is_told_without_its_password(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "says"),
-    [
-        (["ls", "STORE"], 0, b""),
-        (["verify", "STORE"], 0, b""),
-        (["push", "STORE", "image.tar"], 7, b"share push needs isal, which is not installed; pip"),
-        (["pull", "STORE", "--to", "STORE"], 7, b"share pull needs isal, which is not installed"),
-    ],
-    ids=["ls", "verify", "push", "pull"],
-)
-def test_what_is_not_installed_is_named(
-    words: list[str], code: int, says: bytes, tmp_path: Path
-) -> None:
-    (tmp_path / "chains").mkdir()
-    without = "import sys; sys.modules['isal'] = None\nfrom graphdriver.cli.main import main\n"
-    done = subprocess.run(
-        [sys.executable, "-c", f"{without}sys.exit(main(sys.argv[1:]))", "share"]
-        + [str(tmp_path) if word == "STORE" else word for word in words],
-        capture_output=True,
-        check=False,
-    )
-    assert (done.returncode, b"Traceback" in done.stderr) == (code, False), done.stderr
-    assert says in done.stderr
-
-
-@pytest.mark.parametrize(
     "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
 )
 def test_a_push_that_is_stopped_leaves_nothing_half(number: int, tmp_path: Path) -> None:

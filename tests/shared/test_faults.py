@@ -16,7 +16,8 @@ import pytest
 
 from graphdriver.conformance.plugin import tars
 from graphdriver.errors import BrokenStreamError
-from graphdriver.images.archive import ArchivedLayer, ImageArchive
+from graphdriver.images.archive import ImageArchive
+from graphdriver.images.layer import ImageLayer
 from graphdriver.images.pushing import Pusher
 from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.keys import layer_key
@@ -154,7 +155,7 @@ def test_an_error_of_the_first_store_is_not_taken_for_one_of_the_work(
         def read(self, n: int | None = -1, /) -> bytes:
             raise OSError(errno.EIO, "the disk fails")
 
-    layer = ArchivedLayer(LINKS[0], lambda: contextlib.nullcontext(Failing()))
+    layer = ImageLayer(LINKS[0], lambda: contextlib.nullcontext(Failing()))
     (tmp_path / "other").mkdir()
     other = SharedLayers(DirectoryStore(str(tmp_path / "other"), may_be_new=True))
     with (

@@ -20,7 +20,7 @@ from graphdriver.cli.table import Column, Tone, Toned
 from graphdriver.errors import GraphDriverError, MalformedRequestError, UnsupportedError
 
 if TYPE_CHECKING:
-    from graphdriver.images.archive import ArchivedLayer
+    from graphdriver.images.layer import ImageLayer
     from graphdriver.images.pushing import Pushed
     from graphdriver.shared.layers import SharedLayers
 
@@ -148,7 +148,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _put(
     arguments: argparse.Namespace,
     shared: SharedLayers,
-    images: Iterator[Sequence[ArchivedLayer]],
+    images: Iterator[Sequence[ImageLayer]],
 ) -> int:
     """Put the layers of images into a store, and tell what became of each."""
     from graphdriver.cli import screen
@@ -181,9 +181,8 @@ def _put(
     return OK
 
 
-def _of_sources(sources: Sequence[str]) -> Iterator[Sequence[ArchivedLayer]]:
+def _of_sources(sources: Sequence[str]) -> Iterator[Sequence[ImageLayer]]:
     """Yield the layers of each image in archives and homes."""
-    from graphdriver.images.archive import ImageArchive
     from graphdriver.images.home import HomeImages
     from graphdriver.serving.home import MARKS, identity_of
 
@@ -194,6 +193,8 @@ def _of_sources(sources: Sequence[str]) -> Iterator[Sequence[ArchivedLayer]]:
             is_unfinished = functools.partial(_has, marks)
             yield from HomeImages(home, identity.driver, is_unfinished).images()
             continue
+        from graphdriver.images.archive import ImageArchive
+
         with ImageArchive(source) as archive:
             yield from archive.images()
 

@@ -13,12 +13,12 @@ import os
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import IO, Any, Final, Self
 
 from graphdriver.blobs.formats import FORMATS, Compression, decompressed
 from graphdriver.driver import ReadStream
 from graphdriver.errors import BadArchiveError, UnsupportedError
+from graphdriver.images.layer import ImageLayer
 from graphdriver.linux.regular_file import open_beneath
 from graphdriver.shared.keys import Link, is_digest
 
@@ -32,19 +32,6 @@ _MAGIC: Final[Sequence[tuple[bytes, Compression]]] = (
     (b"\x1f\x8b", "gzip"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ArchivedLayer:
-    """A layer of an image.
-
-    Attributes:
-        link: its chain ID and its diff ID, as the image's configuration says.
-        opened: opens its tar, uncompressed, for the length of a ``with`` block.
-    """
-
-    link: Link
-    opened: Callable[[], AbstractContextManager[ReadStream]]
 
 
 class ImageArchive:
@@ -78,7 +65,7 @@ class ImageArchive:
         if self._directory is not None:
             os.close(self._directory)
 
-    def images(self) -> Iterator[Sequence[ArchivedLayer]]:
+    def images(self) -> Iterator[Sequence[ImageLayer]]:
         """Yield the layers of each image, the lowest first.
 
         Raises:
@@ -93,7 +80,7 @@ class ImageArchive:
         else:
             raise BadArchiveError(f"{self._path} has neither index.json nor manifest.json")
 
-    def _of_index(self, index: Any, depth: int) -> Iterator[Sequence[ArchivedLayer]]:
+    def _of_index(self, index: Any, depth: int) -> Iterator[Sequence[ImageLayer]]:
         if not depth:
             raise BadArchiveError("too many indexes are in one another")
         for descriptor in _listed(_member(index, "manifests")):
@@ -107,16 +94,14 @@ class ImageArchive:
                 continue  # an attestation or another artifact
             yield self._layers(config, [(_blob(one), _text(one, "mediaType")) for one in layers])
 
-    def _layers(
-        self, config: Any, names: Sequence[tuple[str, str | None]]
-    ) -> Sequence[ArchivedLayer]:
+    def _layers(self, config: Any, names: Sequence[tuple[str, str | None]]) -> Sequence[ImageLayer]:
         diff_ids = _texts(_member(config, "rootfs"), "diff_ids")
         if len(diff_ids) != len(names) or not all(map(is_digest, diff_ids)):
             raise BadArchiveError("an image's layers and diff IDs do not agree")
-        layers: list[ArchivedLayer] = []
+        layers: list[ImageLayer] = []
         for diff_id, (name, media_type) in zip(diff_ids, names, strict=True):
             link = Link(layers[-1].link.chain_id if layers else "", diff_id)
-            layers.append(ArchivedLayer(link, self._opener(name, media_type)))
+            layers.append(ImageLayer(link, self._opener(name, media_type)))
         return layers
 
     def _opener(

@@ -16,7 +16,7 @@ from graphdriver.driver import ClosableStream, ReadStream
 from graphdriver.drivers.loading import make
 from graphdriver.errors import LayerDamagedError, UnsupportedError
 from graphdriver.homes import ReadsHome, StoredImage, StoresImages
-from graphdriver.images.archive import ArchivedLayer
+from graphdriver.images.layer import ImageLayer
 from graphdriver.layer.erofs.record import parse
 from graphdriver.layer.erofs.store import stored_tar
 from graphdriver.shared.keys import Link
@@ -47,7 +47,7 @@ class HomeImages:
         self._stores = stores
         self._reads = reads
 
-    def images(self) -> Iterator[Sequence[ArchivedLayer]]:
+    def images(self) -> Iterator[Sequence[ImageLayer]]:
         """Yield the layers of each image, the lowest first: of each layer that has no child.
 
         Raises:
@@ -59,7 +59,7 @@ class HomeImages:
         for id, parent in parents.items():
             if parent is not None:
                 children.setdefault(parent, []).append(id)
-        waiting: list[tuple[str, list[ArchivedLayer]]] = [("", [])]
+        waiting: list[tuple[str, list[ImageLayer]]] = [("", [])]
         while waiting:
             above, layers = waiting.pop()
             below = layers[-1].link.chain_id if layers else ""
@@ -72,7 +72,7 @@ class HomeImages:
                 yield layers
             waiting += found
 
-    def _layer(self, id: str, below: str) -> ArchivedLayer | None:
+    def _layer(self, id: str, below: str) -> ImageLayer | None:
         if self._is_unfinished(id):
             return None
         try:
@@ -85,7 +85,7 @@ class HomeImages:
             return None
         with closing(image):
             link = Link(below, f"sha256:{parse(image.record).sha256.hex()}")
-        return ArchivedLayer(link, self._opener(id))
+        return ImageLayer(link, self._opener(id))
 
     def _opener(self, id: str) -> Callable[[], AbstractContextManager[ReadStream]]:
         @contextlib.contextmanager

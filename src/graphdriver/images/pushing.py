@@ -15,7 +15,7 @@ from graphdriver.drivers.loading import make
 from graphdriver.errors import BrokenStreamError, GraphDriverError, UnsupportedError
 from graphdriver.files.directories import opened
 from graphdriver.homes import StoresImages
-from graphdriver.images.archive import ArchivedLayer
+from graphdriver.images.layer import ImageLayer
 from graphdriver.layer.erofs.record import parse
 from graphdriver.layer.tree.remove import remove_tree
 from graphdriver.shared.keys import Link
@@ -113,7 +113,7 @@ class Pusher:
         with opened(above) as directory:
             remove_tree(directory, os.fsencode(name))
 
-    def push(self, layers: Sequence[ArchivedLayer]) -> Iterator[Pushed]:
+    def push(self, layers: Sequence[ImageLayer]) -> Iterator[Pushed]:
         """Put the layers of an image into the store, unless all of them are there.
 
         Args:
@@ -138,7 +138,7 @@ class Pusher:
                 self._sizes[id] = self._make(id, parent, one)
             yield self._put(id, one.link, self._sizes[id])
 
-    def _make(self, id: str, parent: str, layer: ArchivedLayer) -> int:
+    def _make(self, id: str, parent: str, layer: ImageLayer) -> int:
         """Make a layer; return the length of its tar in bytes."""
         with self._making():
             self._driver.create(id, parent, "", {})

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, closing
 
 from graphdriver.driver import ReadStream
 from graphdriver.errors import LayerNotFoundError, MalformedRequestError
-from graphdriver.images.archive import ArchivedLayer
+from graphdriver.images.layer import ImageLayer
 from graphdriver.shared.keys import CHAINS, Link, digest_of, is_digest
 from graphdriver.shared.layers import SharedLayers
 
@@ -26,7 +26,7 @@ class StoredImages:
     def __init__(self, shared: SharedLayers) -> None:
         self._shared = shared
 
-    def images(self, digests: Sequence[str]) -> Iterator[Sequence[ArchivedLayer]]:
+    def images(self, digests: Sequence[str]) -> Iterator[Sequence[ImageLayer]]:
         """Yield the layers of chains, the lowest first.
 
         Args:
@@ -68,7 +68,7 @@ class StoredImages:
         found = (self._shared.link_of(digest) for digest in map(digest_of, keys) if digest)
         return [link for link in found if link]
 
-    def _chain(self, last: Link) -> Sequence[ArchivedLayer]:
+    def _chain(self, last: Link) -> Sequence[ImageLayer]:
         links = [last]
         # It ends: each chain ID is the SHA-256 of the one below.
         while parent := links[-1].parent:
@@ -79,7 +79,7 @@ class StoredImages:
                     hint="push the image again",
                 )
             links.append(link)
-        return [ArchivedLayer(one, self._opener(one)) for one in reversed(links)]
+        return [ImageLayer(one, self._opener(one)) for one in reversed(links)]
 
     def _opener(self, link: Link) -> Callable[[], AbstractContextManager[ReadStream]]:
         @contextlib.contextmanager
