@@ -137,7 +137,7 @@ def _no_thread_stays() -> Iterator[None]:
     yield
     for one in set(threading.enumerate()) - before:
         if one.name.partition("_")[0] in OURS:
-            one.join(10)
+            one.join(60)
             assert not one.is_alive(), f"the thread {one.name!r} still runs"
 
 

@@ -42,7 +42,7 @@ def threads_since(before: set[threading.Thread]) -> list[str]:
     """Return the names of new threads that do not end."""
     left = [one for one in threading.enumerate() if one not in before]
     for one in left:
-        one.join(10)
+        one.join(60)
     return [one.name for one in left if one.is_alive()]
 
 

@@ -11,7 +11,6 @@ import io
 import os
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -399,13 +398,17 @@ def test_without_the_store_its_layers_say_so_and_others_go_on(
 def test_a_store_that_does_not_answer_is_an_ordinary_pull_after_the_wait(
     folder: Path, shared: SharedLayers, caplog: pytest.LogCaptureFixture
 ) -> None:
+    is_over = threading.Event()
+
     class Slow(DirectoryStore):
         def open(self, key: str) -> int:
-            time.sleep(30)
+            is_over.wait(60)
             return super().open(key)
 
     with node(folder, SharedLayers(Slow(shared.store.address)), wait=0.1) as snapshots:
         assert pulled(snapshots) == 0
+    is_over.set()
+    wait_until(lambda: not any(one.name == "shared" for one in threading.enumerate()))
     assert caplog.text.count("no answer in 0.1 s") == 1  # it is not asked a second time
 
 

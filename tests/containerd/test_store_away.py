@@ -198,22 +198,23 @@ def test_a_store_that_lets_pulls_wait_is_left_alone_for_a_while(
         is_over.wait(60)
         return None
 
+    monkeypatch.setattr(availability, "PAUSE", 600.0)
     shared = store_with(folder, FEW)
     with node(folder, shared.store.address) as snapshots:
         snapshots._wait = 0.1
         with monkeypatch.context() as patch:
             patch.setattr(SharedLayers, "link_of", hang)
-            for number in range(5):
+            for _ in range(5):
                 assert pulled(snapshots, LINKS[:1]) == 0
                 snapshots.remove(f"default/0/extract {LINKS[0].chain_id}")
-                assert asked == [LINKS[0].chain_id], number
+                wait_until(lambda: asked == [LINKS[0].chain_id])
             assert caplog.text.count("no answer in 0.1 s") == 1
             assert snapshots._availability._silent_until > time.monotonic()
             for _ in range(2 * MOST_ABANDONED):
                 snapshots._availability._silent_until = 0.0
                 assert pulled(snapshots, LINKS[:1]) == 0
                 snapshots.remove(f"default/0/extract {LINKS[0].chain_id}")
-        assert len(asked) == MOST_ABANDONED
+        wait_until(lambda: len(asked) == MOST_ABANDONED)
         is_over.set()
         wait_until(lambda: not any(one.name == "shared" for one in threading.enumerate()))
         assert caplog.text.count("no answer") == 1

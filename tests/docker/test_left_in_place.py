@@ -27,5 +27,5 @@ def test_a_handler_whose_threads_cannot_start_leaves_none(
         Handler(make("erofs"), in_place="/store")
     left = [one for one in threading.enumerate() if one not in before]
     for one in left:
-        one.join(10)
+        one.join(60)
     assert [one.name for one in left if one.is_alive()] == []

@@ -534,7 +534,7 @@ def test_a_plugin_that_answers_a_byte_now_and_then_is_not_waited_for(ours: Certi
 
         asking = threading.Thread(target=ask)
         asking.start()
-        asking.join(20)
+        asking.join(60)
         stopped.set()
         asking.join()
         thread.join()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -35,7 +36,7 @@ def test_init_waits_for_calls_that_run_and_new_calls_wait_for_it() -> None:
     lock.begin_call()
     thread = init(lock, entered, leave)
     later = threading.Thread(target=call, args=(lock, began))
-    assert not entered.wait(0.1)
+    wait_until(lambda: lock._exclusive)
     later.start()
     lock.end_call()
     assert not entered.wait(0.1)
@@ -84,6 +85,13 @@ def test_an_init_that_gives_up_lets_those_calls_run_that_came_meanwhile(
 ) -> None:
     monkeypatch.setattr(init_lock, "TIMEOUT", 1.0)
     lock = InitLock()
+    waits, wait_for = threading.Event(), lock._changed.wait_for
+
+    def noted(is_true: Callable[[], bool], timeout: float) -> bool:
+        waits.set()
+        return wait_for(is_true, timeout)
+
+    monkeypatch.setattr(lock._changed, "wait_for", noted)
     lock.begin_call()
     began = threading.Event()
     later = threading.Thread(target=call, args=(lock, began), daemon=True)
@@ -94,7 +102,7 @@ def test_an_init_that_gives_up_lets_those_calls_run_that_came_meanwhile(
 
     waiting = threading.Thread(target=wait_in_vain)
     waiting.start()
-    wait_until(lambda: lock._exclusive)
+    assert waits.wait(60)
     later.start()
     assert began.wait(60)
     waiting.join(60)

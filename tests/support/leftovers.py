@@ -90,7 +90,7 @@ def _set_subreaper(on: bool) -> None:
         raise OSError(ctypes.get_errno(), "prctl")
 
 
-def wait_until_gone(folder: Path, seconds: float) -> dict[int, str]:
+def wait_until_gone(folder: Path, seconds: float = 60) -> dict[int, str]:
     """Wait for the processes of ``folder`` to end, and return those that did not."""
     deadline = time.monotonic() + seconds
     while (left := processes_of(folder)) and time.monotonic() < deadline:
@@ -126,11 +126,11 @@ def _open_files(process: str) -> list[str]:
 def sweep(folder: Path) -> list[str]:
     """End what still runs below ``folder``, unmount what is mounted there, and tell what it was."""
     found = []
-    for pid, line in wait_until_gone(folder, 3).items():
+    for pid, line in wait_until_gone(folder).items():
         found.append(f"process {pid}: {line}")
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    wait_until_gone(folder, 5)
+    wait_until_gone(folder)
     for point in mounts_below(folder) + shown_elsewhere(folder):
         found.append(f"mount {point}")
         subprocess.run(["umount", "-l", point], check=True)

@@ -27,6 +27,7 @@ from tests.soak.engines.disk import Disk
 from tests.soak.engines.errors import RefusedError, UserErrors
 from tests.support import leftovers
 from tests.support.small_image import static_busybox
+from tests.support.waiting import wait_until
 
 MOST_IMAGES, MOST_CONTAINERS = 8, 5
 
@@ -395,8 +396,13 @@ def _collide(one: Action, other: Action) -> bool:
 
 def end_shims(folder: Path) -> None:
     """Kill what killed engines have left behind: shims, and the helper of a step's FUSE mount."""
-    for pid, line in leftovers.wait_until_gone(folder, 2).items():
-        assert "containerd-shim" in line or "fuse-overlayfs" in line, line
+    stay = ("containerd-shim", "fuse-overlayfs")
+    wait_until(
+        lambda: all(
+            any(one in line for one in stay) for line in leftovers.processes_of(folder).values()
+        )
+    )
+    for pid in leftovers.processes_of(folder):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     leftovers.end_starting(folder)
