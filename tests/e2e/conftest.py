@@ -17,8 +17,9 @@ from tests.e2e import debian
 from tests.e2e.engines import DRIVERS, PEERS, Engines
 from tests.support.daemon import Daemon
 from tests.support.ground import Docker, find_docker
-from tests.support.plugin_process import Plugin
+from tests.support.plugin_process import Call, Plugin
 from tests.support.small_image import small_image, static_busybox
+from tests.support.waiting import wait_until
 
 HERE = Path(__file__).parent
 
@@ -112,9 +113,18 @@ def _the_daemons_calls_reached_the_plugin(
     yield
     expected = request.node.get_closest_marker("reaches")
     assert expected, "a test here says which calls must reach the plugin: pytest.mark.reaches"
-    calls = [call for plugin in engines.plugins for call in plugin.calls(marks.get(plugin.log, 0))]
-    missed = set(expected.args) - {call.method for call in calls}
-    assert not missed, f"never called: {missed}; these were: {sorted({c.method for c in calls})}"
+
+    def calls_since() -> list[Call]:
+        return [one for plugin in engines.plugins for one in plugin.calls(marks.get(plugin.log, 0))]
+
+    def missed() -> set[str]:
+        return set(expected.args) - {call.method for call in calls_since()}
+
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: not missed())  # a Diff's line comes after its last byte
+    calls = calls_since()
+    names = sorted({call.method for call in calls})
+    assert not missed(), f"never called: {missed()}; these were: {names}"
     may_fail = expected.kwargs.get("failing", ())
     failed = [call.line for call in calls if call.status != 200 and call.method not in may_fail]
     assert not failed, "answered with an error:\n" + "\n".join(failed)

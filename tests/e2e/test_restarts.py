@@ -9,6 +9,7 @@ from graphdriver.docker.client import Client
 from tests.e2e import homes
 from tests.e2e.engines import Engines
 from tests.support.plugin_process import Plugin
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.reaches("Init", "Capabilities", "Create", "ApplyDiff", "Get", "Put", "Cleanup")
@@ -89,6 +90,7 @@ def test_a_killed_daemon_finds_its_images_again(engines: Engines, driver: str, s
         command = ["sh", "-c", "echo written > /data/new; exec sleep 600"]
         run = ["run", "--network=none", "--detach", "--name=lives", "--stop-timeout=1"]
         daemon.docker(*run, "small", *command)
+        wait_until(lambda: daemon.docker("diff", "lives"))  # it has run so far
         daemon.kill()
         daemon.start()
         assert daemon.docker("diff", "lives").splitlines() == ["C /data", "A /data/new"]

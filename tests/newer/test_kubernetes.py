@@ -78,7 +78,7 @@ def expect_nothing_left(node: Node, snapshotter: Snapshotter, *images: str) -> N
     for image in (*images, node.sandbox):
         node.remove_image(image)
     wait_until(lambda: not snapshotter.layers())
-    assert mounts_below(snapshotter.root) == []
+    wait_until(lambda: mounts_below(snapshotter.root) == [])
 
 
 def test_a_pod_runs_and_leaves_nothing(node: Node, snapshotter: Snapshotter, web: str) -> None:
