@@ -289,16 +289,18 @@ def test_a_limit_is_not_got_around_by_making_subvolumes(place: Path) -> None:
     assert raised.value.errno == errno.EDQUOT
 
 
-def test_a_layer_at_its_limit_is_removed_with_all_that_is_in_it(place: Path) -> None:
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_layer_at_its_limit_is_removed_with_all_that_is_in_it(nested: bool, place: Path) -> None:
     driver = taken_up(place)
     driver.create_read_write("a", "", "", {"size": "20M"})
     number = id_of(root(driver, "a"))
-    nest(root(driver, "a"))
+    if nested:
+        nest(root(driver, "a"))
     with pytest.raises(OSError):
         (root(driver, "a") / "file").write_bytes(bytes(30 * MB))
-    free(place)
     driver.remove("a")
     driver._store.settle()
+    assert "Undeleted" not in dict(driver.status())
     assert not subvolumes(place)
     directory = os.open(place, os.O_RDONLY)
     assert btrfs_quota.quota_of(directory, number) is None

@@ -95,6 +95,10 @@ def limit_subvolume(fd: int, id: int, size: int) -> None:
 def forget_limit(fd: int, id: int) -> None:
     """Remove the limit of `limit_subvolume`, if there is one.
 
+    Args:
+        fd: anything open on the filesystem in a subvolume that is not full.
+        id: the limited subvolume's number.
+
     Raises:
         OSError: the call failed.
     """

@@ -70,7 +70,8 @@ def destroy(dir_fd: int, name: bytes) -> None:
     """
     with opened(name, dir_fd=dir_fd) as fd:
         root = btrfs.subvolume_of(fd).id
-        btrfs_quota.forget_limit(fd, root)
+        # From outside of it: Linux 6.18 counts that change as a write to the subvolume that is open.
+        btrfs_quota.forget_limit(dir_fd, root)
         pending = [root]
         inner: list[tuple[int, btrfs.Name]] = []
         for id in pending:  # the list grows meanwhile
