@@ -51,7 +51,7 @@ def root(folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def node(root: Path, shared: SharedLayers) -> Iterator[SharedSnapshots]:
+def publishing_node(root: Path, shared: SharedLayers) -> Iterator[SharedSnapshots]:
     snapshots = SharedSnapshots(
         make("erofs"), str(root), ["sync=none"], shared=shared, publishes=True
     )
@@ -118,7 +118,7 @@ def test_a_kill_between_the_commit_and_what_follows_forgets_no_layer(
     root: Path, shared: SharedLayers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     appear(shared)
-    with node(root, shared) as snapshots:
+    with publishing_node(root, shared) as snapshots:
         with monkeypatch.context() as patch:
             patch.setattr(SharedSnapshots, "_publish", lambda *_: None)
             below = commit(snapshots, 0)
@@ -128,7 +128,7 @@ def test_a_kill_between_the_commit_and_what_follows_forgets_no_layer(
             with pytest.raises(KeyboardInterrupt):
                 snapshots.commit(f"default/1/{LINKS[1].chain_id}", key, {})
         assert len(waiting(root)) == 2
-    with node(root, shared) as snapshots:  # the second one was never committed
+    with publishing_node(root, shared) as snapshots:  # the second one was never committed
         wait_until(lambda: shared.is_there(LINKS[0]))
         wait_until(lambda: not waiting(root))
         assert len(stored(shared)) == 1
@@ -143,7 +143,7 @@ def fail(*_: object) -> None:
 def test_nothing_is_believed_of_the_files(
     root: Path, shared: SharedLayers, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with node(root, shared) as snapshots:
+    with publishing_node(root, shared) as snapshots:
         commit(snapshots, 0)
         snapshots.prepare("default/2/container", "", {})
         snapshots.commit("default/2/kept", "default/2/container", {})  # no layer of an image
@@ -155,7 +155,7 @@ def test_nothing_is_believed_of_the_files(
     (directory / "78").symlink_to("/nowhere")
     (directory / "79").mkdir()
     appear(shared)
-    with node(root, shared):
+    with publishing_node(root, shared):
         wait_until(lambda: shared.is_there(LINKS[0]))
         wait_until(lambda: mine not in waiting(root))
     assert len(stored(shared)) == 1
@@ -170,7 +170,7 @@ def test_a_store_that_is_full_gets_the_layer_again_later_and_after_a_restart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     appear(shared)
-    with node(root, shared) as snapshots:
+    with publishing_node(root, shared) as snapshots:
         with monkeypatch.context() as soon:
             soon.setattr(publishing, "RETRY", 0.05)
             with monkeypatch.context() as patch:
@@ -185,7 +185,7 @@ def test_a_store_that_is_full_gets_the_layer_again_later_and_after_a_restart(
             patch.setattr(DirectoryStore, "put", full)
             commit(snapshots, 1, below)
             wait_until(lambda: "was not published, which is tried again in an hour" in caplog.text)
-    with node(root, shared):
+    with publishing_node(root, shared):
         wait_until(lambda: shared.is_there(LINKS[1]))
 
 
@@ -206,7 +206,7 @@ def test_nothing_is_published_while_layers_come(
     clock = Clock()
     monkeypatch.setattr(publishing, "time", clock)
     monkeypatch.setattr(publishing, "QUIET", 0.1)
-    with node(root, shared) as snapshots:
+    with publishing_node(root, shared) as snapshots:
         below = ""
         for number in range(4):
             below = commit(snapshots, number, below)

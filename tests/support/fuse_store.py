@@ -28,6 +28,21 @@ _READ: Final = struct.Struct("<QQII")
 _NONE: Final = bytes(16)
 _THREADS: Final = 8
 _MOST: Final = 128 << 10
+DENIABLE: Final = {
+    "lookup": 1,
+    "setattr": 4,
+    "mkdir": 9,
+    "unlink": 10,
+    "rename": 12,
+    "link": 13,
+    "open": 14,
+    "read": 15,
+    "write": 16,
+    "opendir": 27,
+    "create": 35,
+}
+"""Calls that a server refuses who does not know root, by the numbers of FUSE."""
+
 _FLAGS: Final = os.O_ACCMODE | os.O_EXCL | os.O_APPEND | os.O_TRUNC
 
 
@@ -88,7 +103,8 @@ class FuseStore:
                 ``flip``: a byte that reads get wrong;
                 ``run``: a program that is run once, before a call is answered;
                 ``at``: which call that is: ``open`` or ``read``;
-                ``nth``: the first one is 1; for ``run``.
+                ``nth``: the first one is 1; for ``run``;
+                ``denied``: the names of calls (`DENIABLE`) that are answered with EACCES.
         """
         fresh = self._control.with_suffix(".new")
         fresh.write_text(json.dumps({"suffix": ".erofs", **faults}))
@@ -161,6 +177,7 @@ class _Server:
                 call = self._calls.get(code)
                 if not call:
                     raise OSError(errno.ENOSYS, "")
+                self._refuse_denied(code, node)
                 problem, answer = 0, call(node, request[_IN.size :])
             except OSError as error:
                 problem, answer = error.errno or errno.EIO, b""
@@ -174,6 +191,12 @@ class _Server:
         with open(self._control) as file:
             faults: dict[str, Any] = json.load(file)
         return faults if path.endswith(faults["suffix"]) else {}
+
+    def _refuse_denied(self, code: int, node: int) -> None:
+        if code in DENIABLE.values():
+            faults = self._faults(self._paths[node])
+            if code in (DENIABLE[name] for name in faults.get("denied", ())):
+                raise OSError(errno.EACCES, "")
 
     def _met(self, call: str, path: str, start: int = 0, size: int = 1) -> dict[str, Any]:
         """Return the faults of a call that concern it, once what is to be run was run."""

@@ -112,9 +112,12 @@ class Publisher:
                 if self._publish(*one):
                     _log.info("the layer %s is in %s", one.chain_id, self._shared.store.address)
             except OSError as error:
+                # It is the same with the others: full, or read-only here.
+                level = logging.INFO if self._failed else logging.WARNING
                 self._failed.append(one)
                 self._retry_at = time.monotonic() + RETRY
-                _log.warning(
+                _log.log(
+                    level,
                     "the layer %s was not published, which is tried again in an hour: %s",
                     one.chain_id,
                     error,

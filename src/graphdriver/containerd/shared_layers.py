@@ -42,7 +42,7 @@ from graphdriver.shared.availability import Availability
 from graphdriver.shared.in_place import InPlace
 from graphdriver.shared.keys import Link, is_digest
 from graphdriver.shared.layers import FoundLayer, SharedLayers
-from graphdriver.shared.store import AwayError, NotStoredError
+from graphdriver.shared.store import AwayError, DeniedError, NotStoredError
 from graphdriver.shared.waiting import STALLED, Calls, Fetch
 
 REF: Final = "containerd.io/snapshot.ref"
@@ -102,6 +102,7 @@ class SharedSnapshots(Snapshots):
         self._wait = wait
         self._filler = Filler(self.served)
         self._warned_of_rebase = False
+        self._was_denied_leases = False
         try:
             self._availability = Availability(shared.store)
             self._availability.ask_once()
@@ -268,7 +269,10 @@ class SharedSnapshots(Snapshots):
         except TimeoutError:
             raise
         except (GraphDriverError, NotStoredError, OSError) as error:
-            _log.warning("the layer %s is not read in place: %s", layer.link.chain_id, error)
+            is_known = isinstance(error, DeniedError) and self._was_denied_leases
+            self._was_denied_leases |= isinstance(error, DeniedError)
+            level = logging.INFO if is_known else logging.WARNING
+            _log.log(level, "the layer %s is not read in place: %s", layer.link.chain_id, error)
             return False
         in_place.prove_soon()
         return True

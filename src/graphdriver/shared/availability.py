@@ -14,7 +14,7 @@ from typing import Final
 
 from graphdriver.errors import UnsupportedError
 from graphdriver.shared.keys import link_key
-from graphdriver.shared.store import AwayError, NotStoredError, Store
+from graphdriver.shared.store import AwayError, DeniedError, NotStoredError, Store
 
 PAUSE: Final = 10.0
 """How long a store that gave no answer in time is left alone, in seconds: each layer would wait."""
@@ -38,6 +38,7 @@ class Availability:
         self._store = store
         self._lock = threading.Lock()
         self._is_away = False
+        self._was_denied = False
         self._silent_until = 0.0
 
     @property
@@ -50,10 +51,14 @@ class Availability:
         """Note whether the store answers what is asked inside of a ``with`` block.
 
         Raises:
-            AwayError: it did not; the log says it if it did before.
+            AwayError: it did not; the log says it if it did before. Or it answered that this process
+                has no right to that; the log says it the first time.
         """
         try:
             yield
+        except DeniedError as error:
+            self._note_denied(error)
+            raise AwayError(str(error)) from error
         except (OSError, UnsupportedError) as error:  # the latter: of credentials
             if isinstance(error, TimeoutError):
                 self._silent_until = time.monotonic() + PAUSE
@@ -68,6 +73,17 @@ class Availability:
     def _ask(self) -> None:
         with contextlib.suppress(AwayError), self.asking(), contextlib.suppress(NotStoredError):
             self._store.size(_NO_LAYER)
+
+    def _note_denied(self, error: DeniedError) -> None:
+        # Not each time that something else was answered in between: it may be so for some layers.
+        with self._lock:
+            is_news, self._was_denied = not self._was_denied, True
+        if is_news:
+            _log.warning(
+                "layers in the store %s may not be read, and are pulled as usual: %s",
+                self._store.address,
+                error,
+            )
 
     def _note(self, error: Exception | None) -> None:
         with self._lock:

@@ -9,6 +9,9 @@ a node writes there. So a directory is a store once it has the directory ``chain
 ``graphdriver share push`` makes. It is opened for each call: a store may be mounted, or come back, at
 any time, and nothing here keeps it from being unmounted.
 
+Root has no rights of its own on NFS that maps it to nobody (root_squash). So errors name the right that
+is missing, and the path.
+
 Whoever may write to the directory may replace anything in it. So nothing is followed out of it, and
 nothing but regular files is opened.
 """
@@ -30,7 +33,7 @@ from graphdriver.errors import BadArchiveError, UnsupportedError
 from graphdriver.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from graphdriver.linux.regular_file import open_beneath
 from graphdriver.shared.keys import CHAINS, LEASES, digest_of
-from graphdriver.shared.store import AwayError, NotStoredError, Stored
+from graphdriver.shared.store import AwayError, DeniedError, NotStoredError, Stored
 
 REMOVED: Final = ".removed"
 """The end of an object's name while it is removed."""
@@ -45,6 +48,8 @@ _DIRECTORIES: Final = re.compile(
 _PIECE: Final = 1 << 20
 _INSIDE: Final = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY
+_READ: Final = "read"
+_WRITE: Final = "write in"
 _READ_ONLY: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
 _NO_OBJECT: Final = (errno.EINVAL, errno.ELOOP, errno.EXDEV)
 _NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
@@ -53,7 +58,7 @@ _NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 class DirectoryStore:
     """A `graphdriver.shared.store.Store` in a directory.
 
-    All calls raise `AwayError` while no store is there.
+    All calls raise `AwayError` while no store is there, and `DeniedError` if a right is missing there.
 
     Args:
         path: an absolute path.
@@ -104,7 +109,7 @@ class DirectoryStore:
             NotStoredError: there is no such object.
             BadArchiveError: it is not a regular file, or a link is on the way to it.
         """
-        with self._root() as root:
+        with self._root() as root, _allowed(_READ, key):
             try:
                 return open_beneath(root, key)
             except (FileNotFoundError, NotADirectoryError) as error:
@@ -132,7 +137,7 @@ class DirectoryStore:
                 directory = held.enter_context(_made(root, head))
             try:
                 _write(new, fresh, content, key)
-                with _named(key):
+                with _named(key), _allowed(_WRITE, head):
                     if not _name(new, fresh, directory, name):
                         return False
                     os.fsync(directory)
@@ -150,7 +155,8 @@ class DirectoryStore:
         """
         fd = self.open(key)
         try:
-            os.utime(fd)
+            with _allowed("change", key):
+                os.utime(fd)
         finally:
             os.close(fd)
 
@@ -177,7 +183,7 @@ class DirectoryStore:
                         if _DIRECTORIES.fullmatch(path) and entry.is_dir(follow_symlinks=False):
                             waiting.append(path)
                         elif _is_ours(path):
-                            with contextlib.suppress(FileNotFoundError):
+                            with contextlib.suppress(FileNotFoundError), _allowed(_READ, path):
                                 found = entry.stat(follow_symlinks=False)
                                 yield Stored(path, found.st_size, now - found.st_mtime)
 
@@ -187,6 +193,7 @@ class DirectoryStore:
         with (
             _named(key),
             self._root() as root,
+            _allowed(_WRITE, head),
             contextlib.suppress(FileNotFoundError),
             _opened(root, head) as directory,
         ):
@@ -206,6 +213,7 @@ class DirectoryStore:
         with (
             _named(key),
             self._root() as root,
+            _allowed(_WRITE, head),
             contextlib.suppress(FileNotFoundError),
             _opened(root, head) as directory,
         ):
@@ -226,17 +234,24 @@ class DirectoryStore:
     def _root(self) -> Iterator[int]:
         try:
             root = os.open(self.address, _DIRECTORY | os.O_CLOEXEC)
+        except PermissionError as error:
+            raise _denied(_READ, self.address, error) from error
         except OSError as error:
             raise AwayError(
                 f"{self.address} cannot be opened: {error.strerror}; mount it, or make the directory"
             ) from error
         try:
-            if not self._may_be_new and not _is_directory(root, _MARK):
+            with _allowed("search", ""):
+                is_store = self._may_be_new or _is_directory(root, _MARK)
+            if not is_store:
                 raise AwayError(
                     f"{self.address} has no directory {_MARK}, so it is no store; mount the store"
                     f' there, or make a new one with "graphdriver share push" or mkdir {_MARK}'
                 )
             yield root
+        except DeniedError as error:
+            error.filename = os.path.join(self.address, error.filename).rstrip("/")
+            raise
         finally:
             os.close(root)
 
@@ -270,7 +285,8 @@ def _now(root: int) -> float:
 
 @contextlib.contextmanager
 def _opened(root: int, path: str) -> Iterator[int]:
-    fd = openat2(root, os.fsencode(path) or b".", _DIRECTORY | os.O_NOFOLLOW, 0, _INSIDE)
+    with _allowed(_READ, path):
+        fd = openat2(root, os.fsencode(path) or b".", _DIRECTORY | os.O_NOFOLLOW, 0, _INSIDE)
     try:
         yield fd
     finally:
@@ -282,8 +298,12 @@ def _made(root: int, path: str) -> Iterator[int]:
     """Open a directory, and make those of it that do not exist."""
     parts = path.split("/")
     for count in range(1, len(parts) + 1):
-        head = _opened(root, "/".join(parts[: count - 1]))
-        with head as above, contextlib.suppress(FileExistsError):
+        head = "/".join(parts[: count - 1])
+        with (
+            _opened(root, head) as above,
+            _allowed(_WRITE, head),
+            contextlib.suppress(FileExistsError),
+        ):
             os.mkdir(parts[count - 1], 0o755, dir_fd=above)
             os.fsync(above)
     with _opened(root, path) as fd:
@@ -325,11 +345,11 @@ def _name(new: int, fresh: str, directory: int, name: str) -> bool:
 def _write(directory: int, name: str, content: ReadStream, key: str) -> None:
     """Write a new file, and sync it; errors of that name the object."""
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-    with _named(key):
+    with _named(key), _allowed(_WRITE, _NEW):
         fd = os.open(name, flags, 0o644, dir_fd=directory)
     with os.fdopen(fd, "wb", buffering=0) as file:
         while piece := content.read(_PIECE):
-            with _named(key):
+            with _named(key), _allowed(_WRITE, _NEW):
                 left = memoryview(piece)
                 while left:
                     left = left[file.write(left) :]
@@ -342,7 +362,23 @@ def _named(key: str) -> Iterator[None]:
     """Let errors of a ``with`` block name an object."""
     try:
         yield
-    except AwayError:
+    except (AwayError, DeniedError):
         raise
     except OSError as error:
         raise OSError(error.errno, error.strerror, key) from error
+
+
+@contextlib.contextmanager
+def _allowed(right: str, path: str) -> Iterator[None]:
+    """Let an error of a ``with`` block name a right that is missing, and the path below the store."""
+    try:
+        yield
+    except DeniedError:
+        raise
+    except PermissionError as error:
+        raise _denied(right, path, error) from error
+
+
+def _denied(right: str, path: str, error: PermissionError) -> DeniedError:
+    hint = "on NFS root may be nobody (root_squash)"
+    return DeniedError(error.errno, f"{error.strerror}: may not {right} it; {hint}", path)

@@ -17,6 +17,10 @@ class AwayError(OSError):
     """A store is not there, or does not answer; it may be back later."""
 
 
+class DeniedError(PermissionError):
+    """A store is there, and this process has no right to what it asks of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """An object in a store.
