@@ -9,7 +9,10 @@ import contextlib
 import fcntl
 import fnmatch
 import os
+import re
 import signal
+import subprocess
+import tempfile
 import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -121,6 +124,40 @@ def _its_turn(
         yield
 
 
+def unmount_what_dead_runs_left(temporary: Path) -> None:
+    """Unmount what is mounted in the directories of runs that have ended, or were killed.
+
+    At its end a run removes the directories of earlier ones, and fails where it cannot.
+
+    Args:
+        temporary: where runs have their directories.
+    """
+    above = os.fsencode(temporary) + b"/pytest-of-"
+    lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    escaped = re.compile(rb"\\(\d{3})")
+    points = [
+        escaped.sub(lambda it: bytes([int(it[1], 8)]), line.split(b" ")[4])
+        for line in reversed(lines)
+    ]
+    for point in points:
+        if point.startswith(above) and not _is_alive(point[len(above) :].split(b"/"), above):
+            subprocess.run(["umount", "--lazy", point], check=False)
+
+
+def _is_alive(parts: list[bytes], above: bytes) -> bool:
+    lock = above + b"/".join(parts[:2]) + b"/.lock"  # by pytest, with a process's ID
+    try:
+        return os.path.exists(b"/proc/" + Path(os.fsdecode(lock)).read_bytes())
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _runs_within_this_one(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let a run that a test begins have its directories in ours, where it removes nobody else's."""
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = str(tmp_path_factory.getbasetemp())
+
+
 OURS = frozenset(
     ("slow calls", "usage", "publisher", "in place", "left in place", "snapshotter", "questions")
 )
@@ -160,6 +197,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput") and os.geteuid() == 0:
+        unmount_what_dead_runs_left(Path(tempfile.gettempdir()))
     if os.environ.get("CI") == "true":
         config.pluginmanager.register(SkipPolice(), "skip-police")
     if record := config.getoption("record"):

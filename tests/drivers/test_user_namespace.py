@@ -60,5 +60,5 @@ def test_the_suite_passes_inside_of_one() -> None:
         text=True,
         cwd=directory.parents[1],
     )
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(rf"^{len(INSIDE)} passed", done.stdout, re.MULTILINE), done.stdout
