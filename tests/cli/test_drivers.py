@@ -37,6 +37,12 @@ def test_each_driver_is_told_with_whether_it_works_and_why() -> None:
     assert lines[3] == "vfs             works: each layer is a full copy, on any filesystem"
 
 
+def test_what_would_make_erofs_faster_is_told(folder: Path) -> None:
+    assert "pip install" not in drivers(folder)
+    (folder / "isal.py").write_text("raise ImportError\n")
+    assert "; pip install 'graphdriver[erofs]' makes diffs twice as fast\n" in drivers(folder)
+
+
 def test_programs_read_the_same() -> None:
     result = graphdriver("drivers", "--data-root", "/tmp/not/there/yet", "--json")
     assert result.returncode == 0

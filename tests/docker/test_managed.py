@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from graphdriver.docker.managed.bundle import expect_reference, make_bundle
-from graphdriver.docker.managed.distributions import needed
+from graphdriver.docker.managed.distributions import absent, needed
 from graphdriver.docker.managed.rootfs import Rootfs
 from graphdriver.errors import MalformedRequestError, UnsupportedError
 from tests.support.command import graphdriver
@@ -37,7 +37,7 @@ def test_another_name_is_refused_with_what_to_write(name: str) -> None:
 def test_the_root_holds_a_whole_interpreter_and_the_packages(tmp_path: Path) -> None:
     output = tmp_path / "bundle"
     output.mkdir()  # an empty directory may be there
-    size = make_bundle("vfs", "graphdriver", {"CAP_SYS_ADMIN"}, str(output))
+    size = make_bundle("erofs", "graphdriver", {"CAP_SYS_ADMIN"}, str(output))
     assert size == sum(file.lstat().st_size for file in output.rglob("*") if not file.is_dir())
     config = json.loads((output / "config.json").read_text())
     assert config["interface"] == {
@@ -50,6 +50,7 @@ def test_the_root_holds_a_whole_interpreter_and_the_packages(tmp_path: Path) -> 
     # Every module of the standard library that is there can be imported: no library is missing.
     script = (
         "import pkgutil, importlib, json, sys, graphdriver.cli.main, httptools, sysconfig\n"
+        "from isal.isal_zlib import crc32\n"  # of erofs's extra
         "where = [sysconfig.get_path('platstdlib') + '/lib-dynload']\n"
         "for one in pkgutil.iter_modules(where): importlib.import_module(one.name)\n"
         "print(json.dumps([sys.prefix, graphdriver.__file__, graphdriver.__version__]))\n"
@@ -66,6 +67,9 @@ def test_the_root_holds_a_whole_interpreter_and_the_packages(tmp_path: Path) -> 
     assert interpreter.startswith(prefix)
     assert module == "/usr/lib/graphdriver/graphdriver/__init__.py"
     assert version == importlib.metadata.version("graphdriver")
+    for name in ("isal", "httptools"):
+        (records,) = (output / "rootfs/usr/lib/graphdriver").glob(f"{name}-*.dist-info")
+        assert (records / "LICENSE").is_file()
     assert sorted(os.listdir(tmp_path)) == ["bundle"]
 
 
@@ -85,6 +89,26 @@ def test_nothing_is_left_after_a_failure(tmp_path: Path) -> None:
 def test_required_packages_are_found_and_those_of_extras_left_out() -> None:
     names = {found.name for found in needed(["graphdriver"])}
     assert names == {"graphdriver", "httptools"}
+    assert {found.name for found in needed(["graphdriver"], extra="vfs")} == names
+
+
+def test_of_a_drivers_own_extra_comes_along_what_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {found.name for found in needed(["graphdriver"], extra="erofs")}
+    assert names == {"graphdriver", "httptools", "isal"}
+    assert absent("graphdriver", "erofs") == []
+    records = tmp_path / "theirs-1.dist-info"
+    records.mkdir()
+    (records / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: theirs\nVersion: 1\nRequires-Dist: httptools\n"
+        "Provides-Extra: fast\nRequires-Dist: isal>=1 ; extra == 'fast'\n"
+        'Requires-Dist: no-such-package ; (python_version > "3") and extra == "fast"\n'
+        'Requires-Dist: grpcio ; extra == "other"\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert [found.name for found in needed(["theirs"], "fast")] == ["theirs", "httptools", "isal"]
+    assert absent("theirs", "fast") == ["no-such-package"]
 
 
 def test_a_program_of_which_a_library_is_missing_is_refused(tmp_path: Path) -> None:
@@ -124,7 +148,10 @@ def test_the_packages_of_a_driver_of_another_author_come_along(tmp_path: Path) -
         "from plain_folders import PlainFolders\nclass Theirs(PlainFolders): pass\n"
     )
     (site / "plain_folders.py").write_text(Path("examples/plain_folders.py").read_text())
-    (records / "METADATA").write_text("Metadata-Version: 2.1\nName: their-driver\nVersion: 3\n")
+    (records / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: their-driver\nVersion: 3\n"
+        "Requires-Dist: no-such-package ; extra == 'theirs'\n"
+    )
     (records / "entry_points.txt").write_text(
         "[graphdriver.drivers]\ntheirs = their_driver:Theirs\n"
     )
@@ -134,6 +161,7 @@ def test_the_packages_of_a_driver_of_another_author_come_along(tmp_path: Path) -
         *("package", "theirs", "--name", "a/b:1", "--output", str(bundle)), path=str(site)
     )
     assert done.returncode == 0, done.stderr.decode()
+    assert b"pip install 'their-driver[theirs]'" in done.stderr
     packages = bundle / "rootfs/usr/lib/graphdriver"
     assert (packages / "their_driver.py").is_file()
     assert (packages / "plain_folders.py").is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Final
 
 from graphdriver.cli.command import OK, Command
@@ -39,6 +40,7 @@ def _run(arguments: argparse.Namespace) -> int:
     import shlex
 
     from graphdriver.docker.managed.bundle import expect_reference, make_bundle
+    from graphdriver.docker.managed.distributions import absent
     from graphdriver.drivers.loading import distribution_of, load
     from graphdriver.errors import UnsupportedError
     from graphdriver.serving.privileges import kept_capabilities, needs_of
@@ -54,6 +56,12 @@ def _run(arguments: argparse.Namespace) -> int:
     output = arguments.output or name.rpartition(":")[0].replace("/", "-").replace(":", "-")
     distribution = distribution_of(arguments.driver)
     count = make_bundle(arguments.driver, distribution, kept_capabilities(cls), output)
+    for package in absent(distribution, arguments.driver):
+        print(
+            f"without {package}, which makes the driver faster: pip install"
+            f" '{distribution}[{arguments.driver}]', and package it again",
+            file=sys.stderr,
+        )
     print(f"{output}: {size(count)}. Next:")
     print(f"  docker plugin create {name} {shlex.quote(output)}")
     print(f"  docker plugin enable {name}")

@@ -43,7 +43,8 @@ def make_bundle(driver: str, distribution: str, capabilities: Iterable[str], out
 
     Args:
         driver: the driver's name, as ``graphdriver serve`` takes it.
-        distribution: the Python distribution that it is in.
+        distribution: the Python distribution that it is in. If that has an extra of the driver's name,
+            what the extra requires comes along, as far as it is installed.
         capabilities: what its process needs.
         output: the directory to make; it does not exist, or is empty.
 
@@ -56,7 +57,7 @@ def make_bundle(driver: str, distribution: str, capabilities: Iterable[str], out
     with new_directory(output) as made:
         root = os.path.join(made, "rootfs")
         os.mkdir(root, 0o755)
-        interpreter = _fill(Rootfs(root), distribution)
+        interpreter = _fill(Rootfs(root), distribution, driver)
         command = (
             *(interpreter, "-P", "-s", "-m", "graphdriver", "serve", driver),
             *("--socket", f"{PLUGIN_SOCKETS}/{SOCKET}", "--log-format", "json"),
@@ -69,11 +70,11 @@ def make_bundle(driver: str, distribution: str, capabilities: Iterable[str], out
         return _size(made)
 
 
-def _fill(rootfs: Rootfs, distribution: str) -> str:
+def _fill(rootfs: Rootfs, distribution: str, driver: str) -> str:
     """Copy all that a driver needs; return the interpreter's path."""
     rootfs.make_directories(_MOUNTED)
     interpreter = rootfs.add_interpreter()
-    for found in needed(["graphdriver", distribution]):
+    for found in needed(["graphdriver", distribution], extra=driver):
         add_distribution(rootfs, found)
     rootfs.add_libraries()
     rootfs.compile()

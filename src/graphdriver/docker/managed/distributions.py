@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from typing import Final
 
@@ -16,16 +18,17 @@ WHERE: Final = "/usr/lib/graphdriver"
 """The directory for them in the container."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_EXTRA: Final = re.compile(r"""\bextra\s*==\s*["']([^"']+)["']""")
 _RECORDS: Final = ("METADATA", "entry_points.txt", "top_level.txt")
 
 
-def needed(names: list[str]) -> Iterator[importlib.metadata.Distribution]:
+def needed(names: list[str], extra: str = "") -> Iterator[importlib.metadata.Distribution]:
     """Yield distributions, and those that they require, each once.
-
-    What only an extra requires is left out.
 
     Args:
         names: of installed distributions.
+        extra: what this extra requires is yielded too, as far as it is installed. What only another
+            extra requires is left out.
 
     Raises:
         UnsupportedError: a required one is not installed.
@@ -37,21 +40,38 @@ def needed(names: list[str]) -> Iterator[importlib.metadata.Distribution]:
         if (key := re.sub(r"[-_.]+", "-", name).lower()) in seen:
             continue
         seen.add(key)
-        try:
-            found = importlib.metadata.distribution(name)
-        except importlib.metadata.PackageNotFoundError as error:
+        found = _installed(name)
+        if found is None:
             raise UnsupportedError(
                 f"the Python package {name} is not installed", hint=f"pip install {name}"
-            ) from error
+            )
         yield found
-        for requirement in found.requires or ():
-            marker = requirement.partition(";")[2]
-            if "extra" not in marker and (match := _NAME.match(requirement)):
-                queue.append(match[0])
+        queue += _required(found)
+        queue += (one for one in _required(found, extra) if extra and _installed(one))
+
+
+def absent(name: str, extra: str) -> list[str]:
+    """Return what an extra of an installed distribution requires, and is not installed."""
+    found = _installed(name)
+    return [one for one in _required(found, extra) if not _installed(one)] if found else []
+
+
+def _installed(name: str) -> importlib.metadata.Distribution | None:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.distribution(name)
+    return None
+
+
+def _required(found: importlib.metadata.Distribution, extra: str = "") -> Iterator[str]:
+    """Yield the names of what a distribution requires: always, or for an extra."""
+    for requirement in found.requires or ():
+        marker = _EXTRA.search(requirement.partition(";")[2])
+        if (marker[1] if marker else "") == extra and (name := _NAME.match(requirement)):
+            yield name[0]
 
 
 def add_distribution(rootfs: Rootfs, found: importlib.metadata.Distribution) -> None:
-    """Copy the modules of a distribution, and the records by which entry points are found.
+    """Copy the modules of a distribution, its licences, and the records that name its entry points.
 
     Args:
         rootfs: the root that they are copied to, below `WHERE`.
@@ -78,6 +98,9 @@ def add_distribution(rootfs: Rootfs, found: importlib.metadata.Distribution) -> 
         if text := found.read_text(record):
             with open(os.path.join(records, record), "w", encoding="utf-8") as file:
                 file.write(text)
+    for licence in found.files or ():
+        if "licenses" in licence.parts:
+            shutil.copyfile(str(licence.locate()), os.path.join(records, licence.name))
 
 
 def _top_level(found: importlib.metadata.Distribution) -> list[str]:

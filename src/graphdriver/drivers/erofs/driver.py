@@ -38,6 +38,7 @@ from graphdriver.in_place import SharedImage, TarInPlace
 from graphdriver.layer.change_list import ChangeList, changed_size
 from graphdriver.layer.changes import compare
 from graphdriver.layer.erofs.record import Kind
+from graphdriver.layer.erofs.stored_tar import HAS_FAST_SUMS
 from graphdriver.layer.overlay.changes import compare_upper
 
 _WITHOUT_XINO: Final = (
@@ -65,9 +66,10 @@ class ErofsDriver(OverlayDriver):
     def probe(cls, home: str) -> Suitability:
         """Tell how well the driver suits a directory, which exists."""
         found = probe_erofs(home)
-        return Suitability(
-            24, f"layers are stored as they come, on {found.backing}; images are {found}"
-        )
+        reason = f"layers are stored as they come, on {found.backing}; images are {found}"
+        if not HAS_FAST_SUMS:
+            reason += "; pip install 'graphdriver[erofs]' makes diffs twice as fast"
+        return Suitability(24, reason)
 
     @classmethod
     def check(cls, options: Sequence[str]) -> None:

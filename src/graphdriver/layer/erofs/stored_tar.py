@@ -18,6 +18,7 @@ it from the disk again after the check.
 from __future__ import annotations
 
 import os
+import zlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,7 +27,10 @@ from graphdriver.errors import BrokenStreamError
 try:
     from isal.isal_zlib import crc32
 except ImportError:
-    from zlib import crc32
+    crc32 = zlib.crc32
+
+HAS_FAST_SUMS: Final = crc32 is not zlib.crc32
+"""Whether the package isal is installed."""
 
 PIECE: Final = 256 << 10
 """How many bytes of a tar have one checksum; the last piece may have fewer."""
