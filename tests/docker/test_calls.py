@@ -96,11 +96,7 @@ def test_a_diff_that_fails_later_is_broken_off_and_never_ended(ready: Plugin) ->
         with pytest.raises(GraphDriverError, match="broke"):
             read_all(client, "a")
         assert client.exists("a")
-    for _ in range(100):
-        if ready.box.open_streams == 0:
-            break
-        threading.Event().wait(0.02)
-    assert ready.box.open_streams == 0
+    wait_until(lambda: ready.box.open_streams == 0)
 
 
 class OddError(Exception):

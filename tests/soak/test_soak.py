@@ -31,9 +31,9 @@ from tests.support.long import LONG, times
 from tests.support.traces import forget, socket_in
 from tests.support.waiting import wait_until
 
-SECONDS = float(os.environ.get("GRAPHDRIVER_SOAK_SECONDS", times(gate=20, long=600)))
+SECONDS = float(os.environ.get("GRAPHDRIVER_SOAK_SECONDS", times(gate=14, long=600)))
 SEED = os.environ.get("GRAPHDRIVER_SOAK_SEED") or (secrets.token_hex(4) if LONG else "gate")
-ROUNDS = 6
+ROUNDS = times(gate=4, long=6)
 """How many rounds there are, one of them to warm up; all is removed after each."""
 
 CROWDS, MEMBERS, OWNERS = 2, 4, 24
