@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.allowed_differences import ALLOWED
+from tests.e2e.engines import in_the_gate_on
 from tests.e2e.steps import Steps, make_image
 from tests.support.daemon import Daemon
 
@@ -16,6 +17,7 @@ def image(tmp_path_factory: pytest.TempPathFactory, busybox: bytes) -> Path:
     return make_image(tmp_path_factory.mktemp("image"), busybox)
 
 
+@in_the_gate_on("vfs", "overlay2", "erofs", "fuse-overlayfs")
 @pytest.mark.reaches(
     "Create",
     "ApplyDiff",
