@@ -60,21 +60,22 @@ def test_containers_run_and_are_committed_and_nothing_is_left_of_them(
 ) -> None:
     imported(containerd, folder, [busybox()])
     use = ("--snapshotter", "ours")
+    once, stays = containerd.named("once"), containerd.named("stays")
     # Told by its exit code: ctr may lose what a container prints shortly before it ends.
     script = "echo written > /tmp/file; read -r back < /tmp/file; [ $back = written ]"
-    containerd.ctr("run", "--rm", *use, IMAGE, "once", "/bin/sh", "-c", script)
-    containerd.ctr("run", "-d", *use, IMAGE, "stays", "/bin/sh", "-c", "echo x >/new; sleep 600")
-    becomes(lambda: containerd.inside("stays", "/bin/cat", "/new") == "x\n")
-    assert containerd.snapshots()["stays"] == "Active"
-    containerd.ctr("task", "kill", "-s", "9", "stays")
+    containerd.ctr("run", "--rm", *use, IMAGE, once, "/bin/sh", "-c", script)
+    containerd.ctr("run", "-d", *use, IMAGE, stays, "/bin/sh", "-c", "echo x >/new; sleep 600")
+    becomes(lambda: containerd.inside(stays, "/bin/cat", "/new") == "x\n")
+    assert containerd.snapshots()[stays] == "Active"
+    containerd.ctr("task", "kill", "-s", "9", stays)
     becomes(lambda: "STOPPED" in containerd.ctr("task", "ls"))
-    containerd.ctr("task", "rm", "stays")
-    containerd.ctr("snapshot", *use, "commit", "kept", "stays")
+    containerd.ctr("task", "rm", stays)
+    containerd.ctr("snapshot", *use, "commit", "kept", stays)
     containerd.ctr("snapshot", *use, "prepare", "upon", "kept")
     assert containerd.snapshots()["kept"] == "Committed"
     for key in ("upon", "kept"):
         containerd.ctr("snapshot", *use, "rm", key)
-    containerd.ctr("container", "rm", "stays")
+    containerd.ctr("container", "rm", stays)
     containerd.ctr("image", "rm", "--sync", IMAGE)
     becomes(lambda: not containerd.snapshots())
     becomes(lambda: not snapshotter.layers())
@@ -87,11 +88,12 @@ def test_a_container_lives_on_when_the_snapshotter_is_killed(
     containerd: Containerd, snapshotter: Snapshotter, folder: Path
 ) -> None:
     imported(containerd, folder, [busybox()])
+    lives = containerd.named("lives")
     loop = "n=0; while :; do n=$((n+1)); echo $n >> /tmp/log; sleep 0.05; done"
-    containerd.ctr("run", "-d", "--snapshotter", "ours", IMAGE, "lives", "/bin/sh", "-c", loop)
+    containerd.ctr("run", "-d", "--snapshotter", "ours", IMAGE, lives, "/bin/sh", "-c", loop)
 
     def lines() -> list[str]:
-        return containerd.inside("lives", "/bin/cat", "/tmp/log").split()
+        return containerd.inside(lives, "/bin/cat", "/tmp/log").split()
 
     becomes(lambda: len(lines()) > 3)
     snapshotter.kill()
@@ -101,12 +103,12 @@ def test_a_container_lives_on_when_the_snapshotter_is_killed(
     after = lines()
     assert after == [str(number + 1) for number in range(len(after))]
     containerd.sees_the_snapshotter()
-    assert containerd.snapshots()["lives"] == "Active"
-    containerd.ctr("task", "kill", "-s", "9", "lives")
+    assert containerd.snapshots()[lives] == "Active"
+    containerd.ctr("task", "kill", "-s", "9", lives)
     becomes(lambda: "STOPPED" in containerd.ctr("task", "ls"))
-    containerd.ctr("task", "rm", "lives")
-    containerd.ctr("container", "rm", "lives")
-    becomes(lambda: "lives" not in containerd.snapshots())
+    containerd.ctr("task", "rm", lives)
+    containerd.ctr("container", "rm", lives)
+    becomes(lambda: lives not in containerd.snapshots())
 
 
 @pytest.mark.root

@@ -70,7 +70,8 @@ def test_only_what_containerd_does_not_name_is_removed(
     assert keys(snapshotter.calls) == needed
     with Containerd(folder, snapshotter.address).running() as containerd:
         containerd.sees_the_snapshotter()
-        assert containerd.ctr("run", "--rm", *use, IMAGE, "it", "/bin/sh", "-c", ":") == ""
+        it = containerd.named("it")
+        assert containerd.ctr("run", "--rm", *use, IMAGE, it, "/bin/sh", "-c", ":") == ""
         assert containerd.snapshots()["kept"] == "Active"
 
 

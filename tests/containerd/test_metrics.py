@@ -26,19 +26,21 @@ def test_calls_layers_and_references_are_those_of_containerd(folder: Path) -> No
         with scraping(port) as got:
             imported(containerd, folder, [busybox()])
             run = ("run", "--snapshotter=ours")
-            containerd.ctr(*run, "--rm", IMAGE, "measured-once", "/bin/sh", "-c", ":")
-            containerd.ctr(*run, "-d", IMAGE, "measured", "/bin/sh", "-c", "sleep 600")
+            once, measured = containerd.named("once"), containerd.named("measured")
+            containerd.ctr(*run, "--rm", IMAGE, once, "/bin/sh", "-c", ":")
+            containerd.ctr(*run, "-d", IMAGE, measured, "/bin/sh", "-c", "sleep 600")
+            wait_until(lambda: len(snapshotter.layers()) == len(containerd.snapshots()))
             kinds = containerd.snapshots()
-            assert kinds["measured"] == "Active"
+            assert kinds[measured] == "Active"
             found = scraped(port)
             assert value(found, "layers") == len(snapshotter.layers()) == len(kinds)
             assert value(found, "references") == len([*filter("Active".__eq__, kinds.values())])
             with pytest.raises(grpc.RpcError):
                 snapshotter.calls.mounts("missing")
-        containerd.ctr("task", "kill", "-s", "9", "measured")
+        containerd.ctr("task", "kill", "-s", "9", measured)
         wait_until(lambda: "STOPPED" in containerd.ctr("task", "ls"))
-        containerd.ctr("task", "rm", "measured")
-        containerd.ctr("container", "rm", "measured")
+        containerd.ctr("task", "rm", measured)
+        containerd.ctr("container", "rm", measured)
         containerd.ctr("image", "rm", "--sync", IMAGE)
         wait_until(lambda: not containerd.snapshots())
         wait_until(lambda: not value(scraped(port), "layers"))

@@ -46,8 +46,9 @@ def test_a_container_on_btrfs_cannot_write_more(
         # Told by its exit code: ctr may lose what a container prints shortly before it ends.
         script = f"busybox dd if=/dev/zero of=/file bs=1M count={count} && busybox sync"
         label = f"{MAX_SIZE}=10M"
-        words = ("--rm", "--snapshotter", "ours", "--snapshotter-label", label, IMAGE, "limited")
-        done = containerd.run("run", *words, "/bin/sh", "-c", f"{script} || exit 3")
+        words = ("--rm", "--snapshotter", "ours", "--snapshotter-label", label, IMAGE)
+        limited = containerd.named("limited")
+        done = containerd.run("run", *words, limited, "/bin/sh", "-c", f"{script} || exit 3")
         assert done.returncode == (0 if is_fine else 3), done.stderr
     assert "ignoring label" not in snapshotter.log.read_text()
 
@@ -56,12 +57,13 @@ def test_usage_of_a_running_container_on_btrfs_is_its_own(
     containerd: Containerd, snapshotter: Snapshotter
 ) -> None:
     script = "busybox dd if=/dev/zero of=/file bs=1M count=5; busybox sync; exec busybox sleep 600"
-    words = ("-d", "--snapshotter", "ours", IMAGE, "runs", "/bin/sh", "-c", script)
+    runs = containerd.named("runs")
+    words = ("-d", "--snapshotter", "ours", IMAGE, runs, "/bin/sh", "-c", script)
     containerd.ctr("run", *words)
     (key,) = (one.name for one in snapshotter.calls.list("kind==active"))
     wait_until(lambda: snapshotter.calls.usage(key).size >= 5 * MB)
     assert snapshotter.calls.usage(key).size < 5 * MB + len(busybox())
-    containerd.ctr("task", "kill", "-s", "9", "runs")
+    containerd.ctr("task", "kill", "-s", "9", runs)
 
 
 @pytest.mark.parametrize("driver", [Overlay2Driver, ErofsDriver])

@@ -116,6 +116,10 @@ class Containerd:
             for point in sorted(self.mounts(), reverse=True):
                 subprocess.run([tool("umount"), "-l", point], check=False)
 
+    def named(self, container: str) -> str:
+        """Return a name that no other container has: runc keeps those of all engines together."""
+        return f"{container}-{self.folder.name}"
+
     def start(self) -> None:
         """Start it, and wait until it answers."""
         with open(self.folder / "c.log", "ab") as log:
