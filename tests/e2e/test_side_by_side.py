@@ -17,7 +17,7 @@ def image(tmp_path_factory: pytest.TempPathFactory, busybox: bytes) -> Path:
     return make_image(tmp_path_factory.mktemp("image"), busybox)
 
 
-@in_the_gate_on("vfs", "overlay2", "erofs", "fuse-overlayfs")
+@in_the_gate_on("vfs", "overlay2", "erofs")
 @pytest.mark.reaches(
     "Create",
     "ApplyDiff",
