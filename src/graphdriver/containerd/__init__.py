@@ -5,6 +5,7 @@
 - `listing`: snapshots as messages: the record of one, and the list of all.
 - `questions`: questions to a running snapshotter, both sides.
 - `snapshots`: snapshots as layers of a driver.
+- `snapshot_mounts`: their mounts. `held_gets`: which snapshots hold a Get.
 - `filling`: layers' tars into them.
 - `shared_layers`: takes layers from a shared store. `publishing`: puts them there.
 - `unpublished`: the layers that wait for that.
@@ -12,7 +13,6 @@
 - `database`: the SQLite file that holds them.
 - `filters`: containerd's filter language.
 - `usage`: the disk usage of snapshots.
-- `held_gets`: which snapshots hold a Get.
 - `visibility`: whether containerd sees what is mounted here.
 - `remap`: snapshots for user namespaces.
 - `diff`: the diff service.

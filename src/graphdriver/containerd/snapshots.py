@@ -6,9 +6,6 @@
 | committed | the same layer, no longer written to |
 | view | its parent's layer, mounted read-only; a layer of its own if it has no parent |
 
-If the driver names its mounts, they are the answer. Otherwise the answer is a bind mount of the
-directory that Get returns; the Put follows when the snapshot is removed.
-
 The order of changes: a layer is created before its snapshot is recorded, and removed after the record.
 So a kill at any point leaves every snapshot complete or absent. It may leave layers without a snapshot;
 the next start and Cleanup remove them.
@@ -24,13 +21,11 @@ from typing import Final
 
 from graphdriver import returned
 from graphdriver.abilities import Mount, Usage
-from graphdriver.containerd.diff.given_mounts import GivenMounts
 from graphdriver.containerd.filters import fields_of, parse_all
-from graphdriver.containerd.held_gets import HeldGets
 from graphdriver.containerd.metadata import Metadata, Snapshot, SnapshotKind
-from graphdriver.containerd.remap import Remap, remap_of
+from graphdriver.containerd.remap import remap_of
+from graphdriver.containerd.snapshot_mounts import SnapshotMounts
 from graphdriver.containerd.usage import UsageCounter
-from graphdriver.containerd.visibility import warn_unless_visible
 from graphdriver.driver import ProtoDriver
 from graphdriver.errors import (
     GraphDriverError,
@@ -73,9 +68,6 @@ class Snapshots:
         self._driver = driver
         self._warned = ""
         """Why a size limit was ignored last."""
-        self._given = GivenMounts()
-        self._uses: dict[int, str] = {}
-        """The layer that each uncommitted snapshot shows, for the record of it."""
         with contextlib.ExitStack() as held:
             held.callback(self.served.close)
             is_known = self.served.claim(root, options)
@@ -86,60 +78,21 @@ class Snapshots:
                 os.path.join(own, "snapshots.db"), _layers_in(root) if is_known else ()
             )
             held.callback(self._metadata.close)
-            self._gets = HeldGets(
-                driver, os.path.join(own, "got"), kept=self.served.counts_gets is not None
-            )
+            self._mounts = SnapshotMounts(self.served, os.path.join(own, "got"))
             self.served.init_driver()
-            self._gets.release_all_but({snapshot.number for snapshot in self._metadata.all()})
-            self._keep_mounts()
+            self._mounts.resume(
+                {snapshot.number for snapshot in self._metadata.all()},
+                self._metadata.uncommitted(),
+            )
             self.cleanup()
             self._usage = UsageCounter(self.served, self._metadata)
             held.pop_all()
-
-    def _keep_mounts(self) -> None:
-        """Tell the driver which layers' mounts are in use, or can be made at any time."""
-        if self.served.keeps_mounts:
-            warn_unless_visible(self.served.home.path)
-        for snapshot in self._metadata.uncommitted():
-            self._use(snapshot.number, snapshot.shown_layer)
-            try:
-                self._keep(snapshot.number, snapshot.shown_layer)
-            except (GraphDriverError, OSError) as error:
-                _log.warning("the snapshot %r cannot be mounted: %s", snapshot.key, error)
-
-    def _keep(self, number: int, layer: str) -> None:
-        """Keep what a snapshot's mounts need, until `_release`."""
-        if self.served.keeps_mounts:
-            self.served.keeps_mounts.keep_mounts(layer, str(number))
 
     def held(self, id: str, parent: str = "", *, exclusive: bool = False) -> HeldLock:
         """Lock a layer for a ``with`` block; the call's lines in the log name it from then on."""
         if call := current_call():
             call.layer = parent if id.startswith("view-") else id
         return self.served.locks.held(id, parent or None, exclusive=exclusive)
-
-    def _use(self, number: int, layer: str) -> None:
-        """Record that a snapshot's mounts show a layer, until `_release_mounts`."""
-        if number not in self._uses:
-            self._uses[number] = layer
-            self.served.layers.held(layer)
-
-    def _release(self, number: int) -> None:
-        """End what a snapshot holds of its layer."""
-        self._gets.release(number)
-        self._release_mounts(number)
-        self._given.forget(number)
-
-    def _release_mounts(self, number: int) -> None:
-        """End the use of a snapshot's mounts; log failures."""
-        if layer := self._uses.pop(number, ""):
-            self.served.layers.put(layer)
-        if self.served.keeps_mounts is None:
-            return
-        try:
-            self.served.keeps_mounts.release_mounts(str(number))
-        except (Exception, SystemExit):
-            _log.exception("what the mounts of snapshot %d need cannot be released", number)
 
     def close(self) -> None:
         """Release the root; mounts and layers stay as they are."""
@@ -181,10 +134,14 @@ class Snapshots:
             if layer:
                 self._create(layer, below_layer, labels)
             try:
-                mounts = self._mounts(number, layer or below_layer, kind, remap, is_new=True)
+                mounts = self._mounts.show(
+                    *(number, layer or below_layer, remap),
+                    read_only=kind is SnapshotKind.VIEW,
+                    is_new=True,
+                )
                 self._metadata.add(number, key, kind, below, layer, labels)
             except BaseException:
-                self._release(number)
+                self._mounts.release(number)
                 if layer:
                     self.served.remove(layer)
                 raise
@@ -218,45 +175,28 @@ class Snapshots:
         if snapshot.kind is SnapshotKind.COMMITTED:
             raise UnsupportedError(f"the snapshot {key!r} is committed, and has no mounts")
         with self.held(snapshot.layer or f"view-{snapshot.number}", snapshot.parent_layer):
-            remap = remap_of(snapshot.labels)
-            return self._mounts(
-                snapshot.number, snapshot.shown_layer, snapshot.kind, remap, is_new=False
+            return self._mounts.show(
+                *(snapshot.number, snapshot.shown_layer, remap_of(snapshot.labels)),
+                read_only=snapshot.kind is SnapshotKind.VIEW,
+                is_new=False,
             )
 
     def shown_by(self, mounts: Sequence[Mount]) -> Snapshot | None:
         """Return the snapshot whose layer mounts show, if they are exactly as they were given out."""
-        layer = self._given.layer_of(mounts) or self._given_before(mounts)
+        layer = self._mounts.layer_of(mounts) or self._given_before(mounts)
         return self.of_layer(layer) if layer else None
 
     def _given_before(self, mounts: Sequence[Mount]) -> str:
         """Look among mounts that an earlier process may have given out."""
         for snapshot in self._metadata.uncommitted():
-            if not self._given.knows(snapshot.number):
+            if not self._mounts.were_given(snapshot.number):
                 with contextlib.suppress(GraphDriverError, OSError):
                     self.mounts(snapshot.key)
-        return self._given.layer_of(mounts)
+        return self._mounts.layer_of(mounts)
 
     def of_layer(self, layer: str) -> Snapshot | None:
         """Return the snapshot that has a layer of its own of this name, if there is one."""
         return self._metadata.numbered(int(layer))
-
-    def _mounts(
-        self, number: int, layer: str, kind: SnapshotKind, remap: Remap | None, *, is_new: bool
-    ) -> Sequence[Mount]:
-        """Return the mounts that show a layer for a snapshot, and note that they are given out."""
-        read_only = kind is SnapshotKind.VIEW
-        self._use(number, layer)
-        self.served.layers.got(layer, references=0)
-        if self.served.names_mounts:
-            self._keep(number, layer)
-            mounts = returned.mounts(self.served.names_mounts.mounts(layer, read_only=read_only))
-        else:
-            path = self._gets.hold(number, layer)
-            mounts = (Mount("bind", path, ("ro" if read_only else "rw", "rbind")),)
-        if remap:
-            mounts = tuple(remap.applied(mount, is_new=is_new) for mount in mounts)
-        self._given.add(number, layer, mounts)
-        return mounts
 
     def commit(self, name: str, key: str, labels: Mapping[str, str], parent: str = "") -> None:
         """Commit an active snapshot; it is on disk when this returns, unless with ``sync=none``.
@@ -290,8 +230,7 @@ class Snapshots:
                 self.served.sync()
             self._metadata.commit(snapshot, name, labels, below)
             self.served.layers.applied(snapshot.layer)
-            self._release_mounts(snapshot.number)
-            self._given.forget(snapshot.number)
+            self._mounts.committed(snapshot.number)
         self._usage.count_later(name)  # Commit must not wait for a walk through the layer
 
     def _later_parent(self, snapshot: Snapshot, parent: str) -> Snapshot | None:
@@ -333,11 +272,11 @@ class Snapshots:
         if not snapshot.layer:
             with self.held(f"view-{snapshot.number}", snapshot.parent_layer):
                 self._metadata.remove(snapshot)
-                self._release(snapshot.number)
+                self._mounts.release(snapshot.number)
             return
         with self.held(snapshot.layer, exclusive=True):
             self._metadata.remove(snapshot)
-            self._release(snapshot.number)
+            self._mounts.release(snapshot.number)
             self._remove_layer(snapshot.layer)
 
     def _remove_layer(self, layer: str) -> bool:
