@@ -10,6 +10,7 @@ import stat
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -18,6 +19,8 @@ from graphdriver.containerd.shared_layers import REF, SharedSnapshots
 from graphdriver.drivers.loading import make
 from graphdriver.errors import BadArchiveError
 from graphdriver.linux.regular_file import open_beneath
+from graphdriver.shared import leases
+from graphdriver.shared.availability import Availability
 from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.keys import layer_key, link_key
 from graphdriver.shared.layers import SharedLayers
@@ -208,3 +211,25 @@ def test_a_link_among_leases_hides_no_image(shared: SharedLayers) -> None:
     done = graphdriver("share", "gc", "--unused-for", "0s", "--remove", shared.store.address)
     assert done.returncode == 0
     assert not image.exists()
+
+
+@pytest.mark.parametrize("kind", ["link", "FIFO", "sparse"])
+def test_what_is_planted_among_links_does_not_end_gc(kind: str, shared: SharedLayers) -> None:
+    leases.take(cast(DirectoryStore, shared.store), f"{LAYER}.erofs", "node")
+    planted = f"chains/sha256/ab/{'ab' * 32}.json"
+    path = Path(shared.store.address, planted)
+    path.parent.mkdir(exist_ok=True)
+    PLANTED[kind](path)
+    found = {one.key for one in shared.unused(-60)}
+    assert planted in found
+    assert LINK not in found
+
+
+def test_what_is_planted_where_a_store_is_asked_first_is_an_answer(
+    shared: SharedLayers, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = Path(shared.store.address, link_key(f"sha256:{'0' * 64}"))
+    path.parent.mkdir(exist_ok=True)
+    os.mkfifo(path)
+    Availability(shared.store)._ask()
+    assert "is away" not in caplog.text

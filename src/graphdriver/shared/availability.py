@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from graphdriver.errors import UnsupportedError
+from graphdriver.errors import BadArchiveError, UnsupportedError
 from graphdriver.shared.keys import link_key
 from graphdriver.shared.store import AwayError, DeniedError, NotStoredError, Store
 
@@ -71,7 +71,11 @@ class Availability:
         threading.Thread(target=self._ask, name="availability", daemon=True).start()
 
     def _ask(self) -> None:
-        with contextlib.suppress(AwayError), self.asking(), contextlib.suppress(NotStoredError):
+        with (
+            contextlib.suppress(AwayError),
+            self.asking(),
+            contextlib.suppress(NotStoredError, BadArchiveError),  # both are answers
+        ):
             self._store.size(_NO_LAYER)
 
     def _note_denied(self, error: DeniedError) -> None:

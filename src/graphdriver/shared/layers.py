@@ -313,7 +313,7 @@ class SharedLayers:
         try:
             with open(store.open(key), "rb") as file:
                 link = parse_link(file.read(LINK_LIMIT), chain_id)
-        except (NotStoredError, ValueError, OSError):  # removed meanwhile, or useless
+        except (NotStoredError, ValueError, OSError, BadArchiveError):  # gone meanwhile, or useless
             return False
         return layer_key(link.diff_id) in layers or chained_key(chain_id) in layers
 

@@ -23,7 +23,8 @@ from graphdriver.shared.store import Store
 
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9a-fA-F:.]+\])(?::(\d{1,5}))?")
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_PREFIX: Final = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/?)*")
+_NAME: Final = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
+_PREFIX: Final = re.compile(rf"(?:{_NAME}(?:/{_NAME})*/?)?")
 _REPOSITORY: Final = re.compile(r"[a-z0-9]+(?:(?:[._/]|__|-+)[a-z0-9]+)*")
 
 
