@@ -226,7 +226,7 @@ def test_a_store_that_lets_pulls_wait_is_left_alone_for_a_while(
 def test_what_waits_for_the_store_is_published_when_it_is_there(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publishing, "AGAIN", 0.05)
+    monkeypatch.setattr(availability, "AGAIN", 0.05)
     monkeypatch.setattr(publishing, "QUIET", 0.0)
     full = store_with(folder, FEW)
     place = folder / "other"

@@ -19,7 +19,8 @@ import queue
 import tempfile
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import closing
+from functools import partial
 from typing import Final, NamedTuple
 
 from graphdriver.abilities import OpensLayersBelow, ability
@@ -30,10 +31,9 @@ from graphdriver.layer.erofs.record import Record, parse
 from graphdriver.layer.erofs.store import NotHeldError, store_layer, stored_tar
 from graphdriver.serving.home_contents import OWN
 from graphdriver.serving.served_home import ServedHome
-from graphdriver.shared.availability import AGAIN, Availability
+from graphdriver.shared.availability import Availability, when_there
 from graphdriver.shared.keys import Link
 from graphdriver.shared.layers import SharedLayers
-from graphdriver.shared.store import AwayError
 
 QUIET: Final = 2.0
 """How long no layer may have come before one is published, in seconds: pulls go first."""
@@ -105,7 +105,7 @@ class Publisher:
     def _run(self) -> None:
         while one := self._next():
             self._await_quiet()
-            self._await_store(one.chain_id)
+            when_there(partial(self._ask, one.chain_id), self._is_closed)
             if self._is_closed.is_set():
                 return
             try:
@@ -147,13 +147,10 @@ class Publisher:
             if self._is_closed.wait(left):
                 return
 
-    def _await_store(self, chain_id: str) -> None:
-        """Wait until the store answers whether it has a layer, or this was closed."""
-        while not self._is_closed.is_set():
-            with suppress(AwayError), self._availability.asking():
-                self._shared.link_of(chain_id)
-                return
-            self._is_closed.wait(AGAIN)
+    def _ask(self, chain_id: str) -> None:
+        """Ask the store whether it has a layer: it is away, or there."""
+        with self._availability.asking():
+            self._shared.link_of(chain_id)
 
     def _publish(self, layer: str, below: str, chain_id: str) -> bool:
         home = self._served.home.path

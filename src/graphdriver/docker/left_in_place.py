@@ -13,6 +13,7 @@ import os
 import queue
 import threading
 from contextlib import closing
+from functools import partial
 from typing import Final
 
 from graphdriver.abilities import ability
@@ -22,12 +23,12 @@ from graphdriver.in_place import ReadsInPlace
 from graphdriver.layer.erofs.record import Record, parse
 from graphdriver.serving.home_contents import OWN
 from graphdriver.serving.served_home import ServedHome, read_to_end
-from graphdriver.shared.availability import AGAIN, Availability
+from graphdriver.shared.availability import Availability, when_there
 from graphdriver.shared.directory import DirectoryStore
 from graphdriver.shared.in_place import InPlace
 from graphdriver.shared.keys import Link, chain_id
 from graphdriver.shared.layers import SharedLayers
-from graphdriver.shared.store import AwayError, NotStoredError
+from graphdriver.shared.store import NotStoredError
 
 _log = logging.getLogger(__name__)
 
@@ -100,23 +101,20 @@ class LeftInPlace:
     def _run(self) -> None:
         while id := self._waiting.get():
             try:
-                if self._leaves(id):
+                # The log has it if the store is away.
+                if when_there(partial(self._leave, id), self._is_closed):
                     _log.info("the tar of layer %s is left in %s", id, self._store)
             except (GraphDriverError, NotStoredError, OSError, ValueError) as error:
                 _log.warning("the tar of layer %s stays in the home: %s", id, error)
             except Exception:  # of one layer; the next one may go well
                 _log.exception("the tar of layer %s stays in the home", id)
 
-    def _leaves(self, id: str) -> bool:
-        """Leave the tar of a layer in the store, when that is there; return whether it is left."""
-        while not self._is_closed.is_set():
-            try:
-                return self._leave(id)
-            except AwayError:  # the log has it
-                self._is_closed.wait(AGAIN)
-        return False
-
     def _leave(self, id: str) -> bool:
+        """Leave the tar of a layer in the store; return whether it is left.
+
+        Raises:
+            AwayError: the store is away.
+        """
         record = self._record(id)
         if record is None:
             return False

@@ -9,8 +9,8 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
 
 from graphdriver.errors import BadArchiveError, UnsupportedError
 from graphdriver.shared.keys import link_key
@@ -22,9 +22,24 @@ PAUSE: Final = 10.0
 AGAIN: Final = 30.0
 """How soon a store that is away is asked again, in seconds."""
 
+_T = TypeVar("_T")
 _NO_LAYER: Final = link_key(f"sha256:{'0' * 64}")
 
 _log = logging.getLogger(__name__)
+
+
+def when_there(do: Callable[[], _T], is_closed: threading.Event) -> _T | None:
+    """Do something with a store, as soon as it is not away; return what it returns.
+
+    Args:
+        do: raises `AwayError` while the store is away, and is called again after `AGAIN` seconds.
+        is_closed: ends the waiting; None is returned then.
+    """
+    while not is_closed.is_set():
+        with contextlib.suppress(AwayError):
+            return do()
+        is_closed.wait(AGAIN)
+    return None
 
 
 class Availability:
