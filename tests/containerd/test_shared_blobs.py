@@ -17,7 +17,7 @@ from graphdriver.shared.layers import SharedLayers
 from tests.containerd.test_diff_service import Diffs
 from tests.support.command import graphdriver
 from tests.support.containerd import Containerd
-from tests.support.filesystems import loop
+from tests.support.filesystems import loop, sync
 from tests.support.leftovers import mounts_below
 from tests.support.mounting import mounted
 from tests.support.shared_store import links_of, store_with
@@ -63,7 +63,7 @@ def blob_of(disk: Path, digest: str) -> Path:
 
 def used(disk: Path) -> int:
     """Return how many bytes of a filesystem are in use."""
-    os.sync()
+    sync(disk)
     facts = os.statvfs(disk)
     return (facts.f_blocks - facts.f_bfree) * facts.f_frsize
 

@@ -20,7 +20,7 @@ from graphdriver.errors import UnsupportedError
 from graphdriver.layer.tree import remove
 from graphdriver.linux import btrfs as calls
 from graphdriver.linux import btrfs_quota
-from tests.support.filesystems import loop
+from tests.support.filesystems import loop, sync
 
 MB = 1 << 20
 PATIENCE = 120.0
@@ -223,7 +223,7 @@ def test_usage_is_what_a_layer_does_not_share_with_its_parent(home: Path) -> Non
     for number in range(100):
         (image / "directory" / f"{number}").touch()
     own = nest(image)
-    os.sync()
+    sync(home)
     assert driver.usage("image").size == 100 + 4 * MB + sum(len(path.name) for path in own)
     assert driver.usage("image").inodes == 1 + 2 + 101 + 1 + 2 * len(own)
     driver.create("a", "image", "", {})
@@ -236,7 +236,7 @@ def test_usage_is_what_a_layer_does_not_share_with_its_parent(home: Path) -> Non
     (root(driver, "a") / "one" / "file").write_text("within")
     with open(root(driver, "a") / "hole", "wb") as file:
         file.truncate(MB)
-    os.sync()
+    sync(home)
     assert driver.usage("a").size == MB + 8192 + len("within")
     assert driver.usage("a").inodes - before <= 5  # new, big, hole, file, and the root
     assert driver.usage("image").size == 100 + 4 * MB + sum(len(path.name) for path in own)
@@ -246,7 +246,7 @@ def test_usage_is_counted_without_a_walk(home: Path, monkeypatch: pytest.MonkeyP
     driver = taken_up(home)
     driver.create("a", "", "", {})
     (root(driver, "a") / "file").write_bytes(bytes(MB))
-    os.sync()
+    sync(home)
     monkeypatch.setattr(os, "scandir", None)
     monkeypatch.setattr(os, "listdir", None)
     assert driver.usage("a").size == MB

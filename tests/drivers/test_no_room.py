@@ -24,7 +24,7 @@ from graphdriver.errors import RemoteError
 from graphdriver.linux.mountinfo import mount_points
 from tests.drivers.every import store_of
 from tests.drivers.layers import read_diff, recorded
-from tests.support.filesystems import loop
+from tests.support.filesystems import loop, sync
 from tests.support.full import fill, tmpfs, use_up_inodes
 from tests.support.ground import require
 
@@ -66,13 +66,13 @@ def writable(place: Path) -> None:
 
 def empty(place: Path) -> None:
     (place / "filler").unlink()
-    os.sync()
+    sync(place)
 
 
 def free_inodes(place: Path) -> None:
     for file in (place / "fillers").iterdir():
         file.unlink()
-    os.sync()
+    sync(place)
 
 
 def of_loop(kind: str, megabytes: int) -> Callable[[Path], contextlib.AbstractContextManager[Path]]:
@@ -180,7 +180,7 @@ def go_through(ground: Ground, place: Path, plugin: Plugin) -> None:
     client.get("d", "")
     facts = told(client)
     plugin.settle()
-    os.sync()
+    sync(place)
     ground.use_up(place)
 
     assert told(client) == facts
@@ -241,7 +241,7 @@ def get_all(ground: Ground, place: Path, plugin: Plugin) -> None:
     before = all_shown(client)
     mounts = mounts_below(place)
     plugin.settle()
-    os.sync()
+    sync(place)
     ground.use_up(place)
 
     assert all_shown(client) == before

@@ -20,7 +20,7 @@ from graphdriver.drivers.loading import load
 from graphdriver.store import Store
 from tests.drivers.every import TREE, store_of
 from tests.drivers.faults import KILL, Faults, KilledError
-from tests.support.filesystems import loop
+from tests.support.filesystems import loop, sync
 from tests.support.full import fill
 from tests.support.ground import require
 
@@ -131,7 +131,7 @@ def test_a_layer_goes_where_btrfs_refuses_to_rename(name: str, tmp_path: Path) -
         (place / "home").mkdir()
         (place / "other").mkdir()
         scene = Scene(name, place / "home")
-        os.sync()
+        sync(place)
         fill(place)
         with pytest.raises(OSError, match="No space left"):
             os.rename(place / "other", place / "home/.trash/other")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from graphdriver.linux import filesystem
 from tests.support.waiting import wait_until
 
 _MAKE = {
@@ -53,6 +54,15 @@ def loop(kind: str, folder: Path, size: int = 512 << 20) -> Iterator[Path]:
     finally:
         unmount(place)
         image.unlink()
+
+
+def sync(place: Path) -> None:
+    """Write all changes of a directory's filesystem to its disk; those of others may take long."""
+    fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        filesystem.syncfs(fd)
+    finally:
+        os.close(fd)
 
 
 def unmount(place: Path, *options: str) -> None:
