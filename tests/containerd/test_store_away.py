@@ -251,6 +251,37 @@ def test_what_waits_for_the_store_is_published_when_it_is_there(
         publisher.close()
 
 
+def test_what_nobody_expected_of_a_store_ends_no_publishing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(publishing, "QUIET", 0.0)
+    full = store_with(folder, FEW)
+    (folder / "other/chains").mkdir(parents=True)
+    link_of = SharedLayers.link_of
+
+    def fails_once(shared: SharedLayers, chain_id: str) -> Link | None:
+        if chain_id == LINKS[0].chain_id:
+            raise RuntimeError("nobody expected this")
+        return link_of(shared, chain_id)
+
+    with (
+        node(folder, full.store.address) as source,
+        contextlib.closing(open_store(str(folder / "other"))) as store,
+    ):
+        assert pulled(source, LINKS[:2]) == 2
+        shared = SharedLayers(store)
+        monkeypatch.setattr(SharedLayers, "link_of", fails_once)
+        publisher = publishing.Publisher(source.served, shared, availability.Availability(store))
+        below = ""
+        for link in LINKS[:2]:
+            (one,) = source.find([f'labels."containerd.io/snapshot.ref"=={link.chain_id}'])
+            publisher.publish(one.layer, below, link.chain_id)
+            below = link.chain_id
+        wait_until(lambda: shared.is_there(LINKS[1]))
+        publisher.close()
+    assert "nobody expected this" in caplog.text
+
+
 def test_a_snapshotter_starts_without_its_store(folder: Path) -> None:
     options = ["--shared", str(folder / "store"), "--in-place", "--publish"]
     with Snapshotter(folder, "erofs", *options) as one:

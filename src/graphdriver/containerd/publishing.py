@@ -105,10 +105,10 @@ class Publisher:
     def _run(self) -> None:
         while one := self._next():
             self._await_quiet()
-            when_there(partial(self._ask, one.chain_id), self._is_closed)
-            if self._is_closed.is_set():
-                return
             try:
+                when_there(partial(self._ask, one.chain_id), self._is_closed)
+                if self._is_closed.is_set():
+                    return
                 if self._publish(*one):
                     _log.info("the layer %s is in %s", one.chain_id, self._shared.store.address)
             except OSError as error:
