@@ -48,8 +48,8 @@ def test_without_the_right_to_list_what_is_there_is_taken_and_the_rest_is_a_miss
     assert "is not taken from the store" not in caplog.text
 
 
-@pytest.mark.parametrize("what", ["the key", "the right to read"])
-def test_wrong_credentials_are_a_store_that_is_away(
+@pytest.mark.parametrize("what", ["the key", "the right to read", "the bucket"])
+def test_a_wrong_key_right_or_bucket_is_a_store_that_is_away(
     what: str,
     server: SmallS3,
     folder: Path,
@@ -59,6 +59,9 @@ def test_wrong_credentials_are_a_store_that_is_away(
     if what == "the key":
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "another")
         told = "(InvalidAccessKeyId)"
+    elif what == "the bucket":
+        server.has_bucket = False
+        told = "(NoSuchBucket)"
     else:
         server.rights = RIGHTS - {"GetObject"}
         told = "s3:GetObject"

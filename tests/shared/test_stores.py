@@ -17,11 +17,15 @@ from graphdriver.shared.compressed import FRAME
 from graphdriver.shared.keys import chained_key, layer_key, link_key
 from graphdriver.shared.opening import open_store
 from graphdriver.shared.store import NotStoredError, Store
+from tests.support.ceph import ceph_s3
 from tests.support.registry import registry
 from tests.support.seaweedfs import mounted_weed, seaweedfs, seaweedfs_s3
 
 WEED = "127.77.0.1"
 """An address of this machine that no other server of SeaweedFS has."""
+
+CEPH = "127.77.0.3"
+"""An address of this machine that no other Ceph has."""
 
 DIGEST = f"sha256:{'ab' * 32}"
 IMAGE = f"{layer_key(DIGEST)}.erofs"
@@ -47,6 +51,7 @@ def directories(folder: Path) -> Iterator[str]:
         "directory",
         "registry",
         pytest.param("s3", marks=pytest.mark.long),
+        pytest.param("ceph", marks=[pytest.mark.long, pytest.mark.root]),
         pytest.param("mounted", marks=[pytest.mark.long, pytest.mark.root]),
     ],
 )
@@ -61,8 +66,9 @@ def addresses(
         case "registry":
             with registry(folder) as address:
                 yield (f"oci+http://{address}/layers/of-all_{n}" for n in itertools.count())
-        case "s3":
-            server = seaweedfs_s3(folder, WEED, "layers")
+        case "s3" | "ceph" as kind:
+            serve, address = (seaweedfs_s3, WEED) if kind == "s3" else (ceph_s3, CEPH)
+            server = serve(folder, address, "layers")
             with server as environment, pytest.MonkeyPatch.context() as patch:
                 for name, value in environment.items():
                     patch.setenv(name, value)

@@ -101,6 +101,8 @@ class _Request(BaseHTTPRequestHandler):
         self.server.asked.append(f"{self.command} {right}")
         if f"Credential={_ACCESS_KEY}/" not in self.headers["Authorization"]:
             self._refuse(403, "InvalidAccessKeyId")
+        elif not self.server.has_bucket:
+            self._refuse(404, "NoSuchBucket")
         elif right not in self.server.rights:
             self._refuse(403, "AccessDenied")
         else:
@@ -139,6 +141,7 @@ class SmallS3(ThreadingHTTPServer):
     Attributes:
         objects: what is in its one bucket, by name.
         rights: what its one user may do.
+        has_bucket: whether there is a bucket.
         asked: the methods and the rights of all requests.
         environment: with these variables a client finds it, and may use it.
     """
@@ -147,6 +150,7 @@ class SmallS3(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Request)
         self.objects: dict[str, bytes] = {}
         self.rights: frozenset[str] = RIGHTS
+        self.has_bucket = True
         self.asked: list[str] = []
         self.environment = {
             "AWS_ACCESS_KEY_ID": _ACCESS_KEY,

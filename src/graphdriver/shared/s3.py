@@ -78,6 +78,8 @@ class S3Store:
     def __init__(self, address: str, bucket: str, prefix: str) -> None:
         self.address = address
         self._has_warned = False
+        self._is_there = False
+        """Whether the bucket was seen."""
         allows_http = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true")
         with _failures():
             self._bucket = Bucket(
@@ -108,12 +110,17 @@ class S3Store:
             if self._may_list():
                 raise
             raise NotStoredError(key) from None
+        except NotStoredError:
+            if not self._is_there:  # the answer is the same if there is no such bucket
+                self._may_list()
+                self._is_there = True
+            raise
 
     def _may_list(self) -> bool:
         """Tell whether the credentials may list the bucket; log it once if not.
 
         Raises:
-            OSError: the server does not answer, or does not know the credentials.
+            OSError: the server does not answer, does not know the credentials, or has no such bucket.
         """
         try:
             with _failures(needs=_LIST):
