@@ -96,7 +96,7 @@ def _newest_meta(fd: int) -> _Meta:
     """Return the meta that counts.
 
     Raises:
-        BoltError: there is none, or the file cannot hold the pages that it counts.
+        BoltError: neither one counts, or the file cannot hold the pages that it counts.
     """
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):

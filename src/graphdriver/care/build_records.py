@@ -47,7 +47,7 @@ class CachedStep:
         key: BuildKit's ID of it, as ``docker system df -v`` shows it.
         layer: the driver's ID of its layer; ``""`` if only the chain ID is recorded.
         chain_id: the chain ID of its layer; ``""`` if it is no layer of images.
-        parent: the key of the snapshot below it, or a chain ID; ``""``: there is none.
+        parent: the key of the snapshot below it, or a chain ID; ``""``: no snapshot is below it.
         description: what it is, for people; None if the build cache does not have it any more.
     """
 

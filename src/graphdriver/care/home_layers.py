@@ -89,7 +89,7 @@ def read_home_layers(home: str, told: Iterable[LayerNode] = ()) -> HomeLayers:
 
     Args:
         home: the absolute path of an existing directory.
-        told: what the running plugin told of its layers.
+        told: what the running plugin says about its layers.
 
     Raises:
         OSError: the home cannot be read.

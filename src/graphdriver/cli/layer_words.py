@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _LEAST: Final = 12
 """How many characters of a long ID are shown at least, as Docker does."""
 _MOST: Final = 4
-"""How many damages and notes are told of, so that the rest of the page fits the screen."""
+"""How many damages and notes are shown, so that the rest of the page fits the screen."""
 _LONG_ID: Final = re.compile(r"([0-9a-z]{25,64})(-init)?")
 """IDs that Docker (64 characters) and BuildKit (25) make of random numbers."""
 _DIGEST: Final = re.compile(r"(?:sha256:)?([0-9a-f]{64})")

@@ -147,7 +147,7 @@ def _side(data_root: str, text: str) -> Side:
 
 
 def _driver_in(name: str) -> str:
-    """Return the installed driver that a plugin's name ends with, ``""`` if there is none."""
+    """Return the installed driver that a plugin's name ends with; ``""``: no driver is."""
     from importlib.metadata import entry_points
 
     from graphdriver.drivers.loading import ENTRY_POINTS
@@ -218,7 +218,7 @@ def _is_wanted(plan: Plan) -> bool:
     """Ask on the terminal.
 
     Raises:
-        GraphDriverError: there is none.
+        GraphDriverError: the standard input is not a terminal.
     """
     if not sys.stdin.isatty():
         raise GraphDriverError("there is no terminal to ask on", hint="give --yes, or --dry-run")

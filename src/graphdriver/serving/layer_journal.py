@@ -155,7 +155,7 @@ def read_journal(home: str) -> Iterator[Entry]:
     """Return the whole lines of a home's journal, which another process may write to.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: the home has no journal.
         OSError: it cannot be read.
         ValueError: it is damaged as a whole.
     """

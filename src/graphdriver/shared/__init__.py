@@ -24,7 +24,7 @@ else writes to, costs time, and shows nobody another layer. Layers in place are 
 - `directory`: a store in a directory.
 - `leases`: which nodes read which layers in place. `in_place`: what a node does for its own.
 - `registry`: a store in a registry of images; `tags`, `repository`: its tags, and how it is asked;
-  `login`, `credentials`, `credential_helper`: what it is told of who asks; `web`: HTTP with a server
+  `login`, `credentials`, `credential_helper`: who this node is to it; `web`: HTTP with a server
   that is not trusted.
 - `s3`: a store in a bucket of S3.
 - `compressed`: images compressed, in a store that is reached over a network.

@@ -417,7 +417,7 @@ def _whole(store: Store, key: str, limit: int) -> bytes:
     """Return a small object.
 
     Raises:
-        NotStoredError: there is none.
+        NotStoredError: it does not exist.
         ValueError: it is larger than the limit.
     """
     found = bytearray()

@@ -1,4 +1,4 @@
-"""What a registry is told of who asks: nothing until it asks for it, then credentials, or a token.
+"""Who this node is to a registry: nothing is sent until it asks, then credentials, or a token.
 
 (OCI distribution-spec leaves this open; Docker's "Token Authentication Specification" is what
 registries do.)

@@ -62,7 +62,7 @@ class PlannedLayer:
         kind: what the records say of it.
         path: the directory with its own content in the old home when the plan was made.
         size: the disk usage of its own content in bytes; None: not counted.
-        known: the daemon's record of it; None: there is none.
+        known: the daemon's record of it; None: it does not exist.
         unfollowed: marks in it that our overlay mounts do not follow; None: it has none.
     """
 

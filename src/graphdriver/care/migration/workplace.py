@@ -81,7 +81,7 @@ class Workplace:
         self.new = os.path.join(self.path, "new")
 
     def journal(self) -> Journal | None:
-        """Return the migration that was begun and did not end; None if there is none.
+        """Return the migration that was begun and did not end; None: each one ended.
 
         Raises:
             GraphDriverError: the journal is damaged.

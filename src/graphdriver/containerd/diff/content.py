@@ -53,7 +53,7 @@ _PIECE: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The caller of the diff service, for whom the content store is asked.
+    """The caller of the diff service; the content store is asked in its name.
 
     Attributes:
         namespace: its namespace.

@@ -7,7 +7,7 @@ filesystems/overlayfs), which a kernel's configuration or an administrator may s
 - ``metacopy``: the file's content is that of a file below; its own is a hole.
 - ``whiteout``: the file is a whiteout (Linux 6.7, for overlays that are layers of others).
 
-Our mounts never follow them, since a tar could have brought them (`graphdriver.drivers.overlay`).
+Our mounts never follow them, since they could come from a tar (`graphdriver.drivers.overlay`).
 """
 
 from __future__ import annotations
