@@ -15,6 +15,7 @@ from tests.e2e.engines import FILESYSTEMS, Engines
 from tests.e2e.subids import USER, subordinate_ids
 from tests.support.command import graphdriver
 from tests.support.daemon import Daemon
+from tests.support.waiting import wait_until
 
 WAYS = (
     ("overlay2", "py-overlay2", "overlay2"),
@@ -50,6 +51,14 @@ def fill(daemon: Daemon, small: Path, context: Path) -> None:
     daemon.docker("create", "--network=none", "--name=created", "built", "cat", "/data/built")
     command = ("sh", "-c", "echo 1 >> /count; sleep 600")
     daemon.docker("run", "--detach", "--network=none", "--name=running", "built", *command)
+    await_count(daemon, "1\n")
+
+
+def await_count(daemon: Daemon, count: str) -> None:
+    """Wait until the container has written so far: it is said to run before it does."""
+    wait_until(
+        lambda: daemon.try_docker("exec", "running", "cat", "/count").stdout == count.encode()
+    )
 
 
 def build(daemon: Daemon, context: Path) -> str:
@@ -170,7 +179,7 @@ def go(
 def use(daemon: Daemon, context: Path, count: str) -> None:
     """Write to a moved container, read a moved image, and build on the moved cache."""
     daemon.docker("start", "running")
-    assert daemon.docker("exec", "running", "cat", "/count") == count
+    await_count(daemon, count)
     daemon.docker("stop", "--time=0", "running")
     assert daemon.docker("start", "--attach", "created") == "built\n"
     assert daemon.run("again:1", "cat", "/data/file") == "from the image\n"

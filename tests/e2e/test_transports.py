@@ -14,6 +14,7 @@ from tests.e2e.engines import Engines
 from tests.support.certificates import Certificates, make
 from tests.support.daemon import DockerError
 from tests.support.plugin_process import SOCKETS, SPECS
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.parametrize("driver", ["overlay2"], indirect=True)
 """How a daemon comes to a plugin does not depend on the driver."""
@@ -86,6 +87,7 @@ def test_a_daemon_finds_the_plugin_and_works_on_it(
         assert daemon.run("small", "cat", "/data/file") == "from the image\n"
         command = ["sh", "-c", "echo new > /data/new && exec sleep 600"]
         daemon.docker("run", "--detach", "--name=lives", "--network=none", "small", *command)
+        wait_until(lambda: daemon.docker("diff", "lives"))  # it has run so far
         plugin.stop()
         plugin.start()
         assert sorted(daemon.docker("diff", "lives").splitlines()) == ["A /data/new", "C /data"]

@@ -76,11 +76,13 @@ def unmount(place: Path, *options: str) -> None:
 
 def _made(*command: str) -> None:
     """Make a filesystem."""
-    for _ in range(20):
+
+    def is_made() -> bool:
         done = subprocess.run(command, capture_output=True, text=True)
         # mkfs.btrfs looks into every loop device of the machine. Where one is just being detached, it
         # fails, or calls a new image mounted.
         misled = ("cannot check mount status", "is mounted")
-        if done.returncode == 0 or not any(what in done.stderr for what in misled):
-            break
-    assert done.returncode == 0, done.stderr
+        assert done.returncode == 0 or any(what in done.stderr for what in misled), done.stderr
+        return done.returncode == 0
+
+    wait_until(is_made)
