@@ -15,13 +15,15 @@ The parser is `httptools`; it sets no limits, so they are set here. The rules:
 - ``Graphdriver-By-Hand`` marks a call that a person makes; `graphdriver.docker.session` has the rule.
 - ``Origin`` is rejected. Only browsers send it, with every POST: a web page that is open on this
   machine must not call a plugin that listens on loopback.
+- A daemon sends few different heads again and again. One that is the same, byte for byte, as an earlier
+  one of its connection is not parsed again (`_KnownHead`): parsing takes a fifth of a small call.
 """
 
 from __future__ import annotations
 
 import collections
 import socket
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 import httptools
 
@@ -44,6 +46,15 @@ _READ: Final = 128 << 10
 _BY_HAND: Final = BY_HAND.lower().encode()
 _USED_HEADERS: Final = frozenset({b"expect", b"origin", b"transfer-encoding", _BY_HAND})
 
+_END: Final = b"\r\n\r\n"
+"""The end of a head."""
+
+_MOST_KNOWN: Final = 64
+"""How many heads are remembered for a connection: a daemon sends some 20."""
+
+_LONGEST_KNOWN: Final = 4096
+"""The longest request of which the head is remembered, in bytes; a daemon's have some 300."""
+
 
 class HeadTooLargeError(GraphDriverError):
     """The head of a request is larger than `HEADER_LIMIT`."""
@@ -53,6 +64,24 @@ class HeadTooLargeError(GraphDriverError):
 
 class ConnectionLostError(BrokenStreamError):
     """The connection did not end regularly: the caller reset it, or the network failed."""
+
+
+class _KnownHead(NamedTuple):
+    """What the parser made of a head, for a request that came as a whole with nothing behind it.
+
+    The same bytes mean the same at the beginning of any request, also how long the body is.
+
+    Attributes:
+        method: the request's method.
+        target: its target.
+        by_hand: whether it has the header `BY_HAND`.
+        body: the length of its body, in bytes.
+    """
+
+    method: str
+    target: bytes
+    by_hand: bool
+    body: int
 
 
 class Message:
@@ -65,6 +94,7 @@ class Message:
         "by_hand",
         "expects_continue",
         "has_head",
+        "has_length",
         "head_bytes",
         "is_whole",
         "keep_alive",
@@ -83,11 +113,27 @@ class Message:
         self.expects_continue = False
         self.keep_alive = True
         self.has_head = False
+        self.has_length = True
+        """Whether the head tells the length of the body; with chunks it does not."""
         self.is_whole = False
+
+    @classmethod
+    def of(cls, reader: RequestReader, head: _KnownHead, body: bytes) -> Message:
+        """Return a request with a known head that has come as a whole."""
+        message = cls(reader)
+        message.method, message.target, message.by_hand, _ = head
+        message.has_head = message.is_whole = True
+        if body:
+            message.add(body)
+        return message
 
     def add(self, piece: bytes) -> None:
         """Add a piece of the body, from the parser."""
         self._pieces.append(piece)
+
+    def waiting(self) -> int:
+        """Return how many bytes of the body have come, and were not read."""
+        return sum(map(len, self._pieces)) - self._at
 
     def read(self, n: int, /) -> bytes:
         """Return up to ``n`` bytes of the body, ``b""`` at its end.
@@ -129,6 +175,7 @@ class RequestReader:
         self._fault: GraphDriverError | None = None
         self._between = 0
         self._progressed = False
+        self._known: dict[bytes, _KnownHead] = {}
 
     def next(self) -> Message | None:
         """Return the next request when its head has arrived; None at the end of the connection.
@@ -164,6 +211,24 @@ class RequestReader:
             raise ConnectionLostError(f"the connection broke: {error.strerror or error}") from error
         if not size:
             return False
+        if not self._messages and size <= _LONGEST_KNOWN:
+            # The parser is between two requests. It stays there if it sees nothing of this one.
+            request = bytes(self._buffer[:size])
+            end = request.find(_END) + len(_END)
+            head = self._known.get(request[:end])
+            if head and end + head.body == size:
+                self._messages.append(Message.of(self, head, request[end:]))
+                self._between = 0
+                return True
+            self._parse(size)
+            if len(self._messages) == 1 and len(self._known) < _MOST_KNOWN:
+                self._remember(request[:end], size)
+        else:
+            self._parse(size)
+        return True
+
+    def _parse(self, size: int) -> None:
+        """Parse what was read, and keep an error until it is due."""
         self._progressed = False
         try:
             self._parser.feed_data(self._buffer[:size])
@@ -175,7 +240,20 @@ class RequestReader:
         self._between = 0 if self._progressed else self._between + size
         if self._between > 2 * HEADER_LIMIT:
             self._fault = self._fault or _head_too_large()
-        return True
+
+    def _remember(self, head: bytes, size: int) -> None:
+        """Remember the head of the only request in what was read, if the head tells its end."""
+        message = self._messages[0]
+        body = message.waiting()
+        if (
+            message.is_whole
+            and message.has_length
+            and message.keep_alive
+            and not message.expects_continue
+            and not self._fault
+            and len(head) + body == size  # else the parser saw the end of the head elsewhere
+        ):
+            self._known[head] = _KnownHead(message.method, message.target, message.by_hand, body)
 
     def send_continue(self) -> None:
         """Send 100 Continue: the caller waits for it before it sends the body."""
@@ -216,6 +294,8 @@ class RequestReader:
             )
         elif value.lower() != b"chunked":
             self._refuse(MalformedRequestError("Transfer-Encoding must be chunked or absent"))
+        else:
+            message.has_length = False
 
     def on_headers_complete(self) -> None:
         """Handle the end of the head."""
