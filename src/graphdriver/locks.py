@@ -43,15 +43,14 @@ class LayerLocks:
     def acquire(self, id: str, exclusive: bool) -> None:
         """Wait until no other call owns the layer and, if exclusively, until no call shares it."""
         with self._guard:
-            lock = self._used(id)
-        me = get_ident()
-        if not lock.owner.acquire(False):
-            self._waiting[me] = id
-            lock.owner.acquire()
-            del self._waiting[me]
-        lock.holder = me
-        if exclusive:
-            with self._guard:
+            lock = self._locks.get(id)
+            if lock is None:
+                lock = self._locks[id] = _Lock()
+            lock.users += 1
+            if lock.holder:
+                self._wait_while(lambda: bool(lock.holder), id)
+            lock.holder = get_ident()
+            if exclusive:
                 if lock.sharers:
                     self._wait_while(lambda: bool(lock.sharers), id)
                 lock.exclusive = True
@@ -60,16 +59,17 @@ class LayerLocks:
         """End what `acquire` began."""
         with self._guard:
             lock = self._locks[id]
-            if lock.exclusive:
-                lock.exclusive = False
-                self._changed.notify_all()
+            lock.holder = 0
+            lock.exclusive = False
             self._unused(id, lock)
-        lock.owner.release()
 
     def share(self, id: str) -> None:
         """Wait until no call has the layer exclusively, and share it until `unshare`."""
         with self._guard:
-            lock = self._used(id)
+            lock = self._locks.get(id)
+            if lock is None:
+                lock = self._locks[id] = _Lock()
+            lock.users += 1
             if lock.exclusive:
                 self._wait_while(lambda: lock.exclusive, id)
             lock.sharers.append(get_ident())
@@ -79,8 +79,6 @@ class LayerLocks:
         with self._guard:
             lock = self._locks[id]
             lock.sharers.remove(get_ident())
-            if not lock.sharers:
-                self._changed.notify_all()
             self._unused(id, lock)
 
     def waits(self) -> dict[int, Wait]:
@@ -104,34 +102,28 @@ class LayerLocks:
         self._changed.wait_for(lambda: not is_taken())
         del self._waiting[me]
 
-    def _used(self, id: str) -> _Lock:
-        lock = self._locks.get(id)
-        if lock is None:
-            lock = self._locks[id] = _Lock()
-        lock.users += 1
-        return lock
-
     def _unused(self, id: str, lock: _Lock) -> None:
+        """Drop the lock of a layer that no other call uses; the guard is held."""
         lock.users -= 1
         if not lock.users:
             del self._locks[id]
+        elif self._waiting:  # one lock for all layers that are waited for: mostly nobody waits
+            self._changed.notify_all()
 
 
 class _Lock:
     """The lock of one layer.
 
     Attributes:
-        owner: held by the call that has the layer as its own.
-        holder: the thread of that call, or of the one before; 0 before the first.
+        holder: the thread of the call that has the layer as its own; 0: no call has it.
         exclusive: whether that call has it exclusively.
         sharers: the threads of the calls that share the layer.
         users: how many calls hold any of it, or wait for it; the lock is dropped with the last.
     """
 
-    __slots__ = ("exclusive", "holder", "owner", "sharers", "users")
+    __slots__ = ("exclusive", "holder", "sharers", "users")
 
     def __init__(self) -> None:
-        self.owner = threading.Lock()
         self.holder = 0
         self.exclusive = False
         self.sharers: list[int] = []
