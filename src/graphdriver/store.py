@@ -9,7 +9,7 @@ no ID does:
 ``.trash/NAME``
     A layer that was removed. One rename moves it here; then it is deleted, at once if that takes no
     time, else by a thread. A kill leaves it half deleted; the next start deletes the rest. NAME is
-    random.
+    random and a number.
 ``.reserve/0``
     1 MiB of allocated room. It is deleted to make room for that rename on a full filesystem, and made
     again after a deletion. If it is missing, the next start or deletion makes it.
@@ -35,6 +35,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import secrets
@@ -57,6 +58,9 @@ _RESERVED: Final = 1 << 20  # bytes; btrfs counts some 200 KiB of a quota for on
 
 DELETING: Final = stat.S_ISVTX
 """The mode of a directory that is being deleted in place; no one sets this mode by hand."""
+
+_MODE: Final = 0o710
+"""The mode of a layer's directory."""
 
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -115,6 +119,10 @@ class Store:
         self._delete = delete
         self._delete_small = delete_small
         self._reserve = Reserve(os.path.join(home, _RESERVE), 1, _RESERVED)
+        # Random, since names made of the PID and a counter could exist already: in a container an
+        # earlier process had the same PID.
+        self._run = secrets.token_hex(16)
+        self._removed = itertools.count()
         self._deleting: set[str] = set()
         """Removed layers that are being deleted in place."""
         self._unswept: set[str] = set()
@@ -191,7 +199,7 @@ class Store:
         if id in self._unswept:
             self._discard(STAGING, id)
             self._unswept.discard(id)
-        os.mkdir(staged, 0o710)
+        os.mkdir(staged, _MODE)
         try:
             self._set_attributes(staged)
             yield staged
@@ -207,10 +215,16 @@ class Store:
             raise
 
     def _set_attributes(self, staged: str) -> None:
-        with _opened(staged) as fd, _opened(self.home) as home:
-            acl.inherit_nothing(fd, 0o710)
-            os.fchown(fd, -1, self._group)
-            projects.join_parent(fd, home)
+        found = os.lstat(staged)
+        with _opened(self.home) as home:
+            is_right = (stat.S_IMODE(found.st_mode), found.st_gid) == (_MODE, self._group)
+            # Nearly always, since this process makes the directory above it.
+            if is_right and not acl.has_acl(staged) and not projects.is_inherited(home):
+                return
+            with _opened(staged) as fd:
+                acl.inherit_nothing(fd, _MODE)
+                os.fchown(fd, -1, self._group)
+                projects.join_parent(fd, home)
 
     def _show(self, staged: str, path: str) -> None:
         try:
@@ -262,9 +276,7 @@ class Store:
         On a full filesystem the reserve gives the room for the move; if that is not enough, the
         directory is deleted in place.
         """
-        # Random, since names made of the PID and a counter could exist already: in a container an
-        # earlier process had the same PID.
-        trashed = secrets.token_hex(16)
+        trashed = f"{self._run}-{next(self._removed)}"
         try:
             try:
                 self._move_to_trash(directory, name, trashed)

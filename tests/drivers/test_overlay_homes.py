@@ -10,6 +10,7 @@ import pytest
 
 from graphdriver.drivers.overlay.kernel_mounter import KernelMounter
 from graphdriver.drivers.overlay.mounter import MAX_LOWERS, Overlay
+from graphdriver.drivers.overlay.mounts import LayerMounts
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
 from graphdriver.errors import (
     GraphDriverError,
@@ -103,7 +104,7 @@ def test_a_layer_on_as_many_as_the_kernel_takes_cannot_be_got_on_a_read_only_fil
     driver = take_up()
     chain(driver, 4)
     monkeypatch.setattr("graphdriver.drivers.overlay.mounts.MAX_LOWERS", 3)
-    monkeypatch.setattr("graphdriver.drivers.overlay.mounts._is_read_only", lambda directory: True)
+    monkeypatch.setattr(LayerMounts, "_make_merged", lambda *_: False)
     assert driver.get("2", "")
     driver.put("2")
     with pytest.raises(UnsupportedError, match=r"read-only, so the layer is one more .* on 3, and"):

@@ -15,12 +15,14 @@ import pytest
 
 from graphdriver.conformance.plugin import tars
 from graphdriver.drivers.overlay import mounts as layer_mounts
+from graphdriver.drivers.overlay.mounts import LayerMounts
 from graphdriver.drivers.overlay.overlay2 import Overlay2Driver
-from graphdriver.errors import GraphDriverError
+from graphdriver.errors import GraphDriverError, LayerDamagedError, LayerNotFoundError
 from graphdriver.linux.mount import unmount
 from graphdriver.linux.mountinfo import MountPoint, mount_points
 from tests.drivers.conftest import TakeUp
 from tests.drivers.layers import recorded
+from tests.support.full import tmpfs
 
 TAR = tars.tar(tars.file(b"applied", b"x"))
 
@@ -96,6 +98,83 @@ def test_a_restarted_plugin_knows_how_often_a_layer_was_got(home: Path, take_up:
     assert is_mounted(home, upper)
     second.put(upper)
     assert not is_mounted(home, upper)
+
+
+def test_a_restarted_plugin_finds_what_was_mounted_on_a_read_only_filesystem(
+    tmp_path: Path, take_up: TakeUp
+) -> None:
+    with tmpfs(tmp_path / "tmpfs", 1024) as home:
+        first = take_up(home=home)
+        upper = pair(first)
+        subprocess.run(["mount", "-o", "remount,ro", home], check=True)
+        got = first.get(upper, "")
+        assert got == f"{home}/{upper}/work"
+        first.get(upper, "")
+        for driver in (take_up(home=home), take_up(home=home)):
+            assert driver.get_metadata(upper)["MergedDir"] == got
+            driver.put(upper)
+        assert mounts_in(home) == []
+        subprocess.run(["mount", "-o", "remount,rw", home], check=True)
+        assert driver.get(upper, "") == f"{home}/{upper}/merged"
+        driver.put(upper)
+        driver.remove(upper)
+
+
+def test_a_directory_left_by_a_kill_is_mounted_on_unless_nothing_can_be_written(
+    tmp_path: Path, take_up: TakeUp
+) -> None:
+    with tmpfs(tmp_path / "tmpfs", 1024) as home:
+        driver = take_up(home=home)
+        upper = pair(driver)
+        (home / upper / "merged").mkdir()
+        assert driver.get(upper, "") == f"{home}/{upper}/merged"
+        driver.put(upper)
+        (home / upper / "merged").mkdir()
+        subprocess.run(["mount", "-o", "remount,ro", home], check=True)
+        assert driver.get(upper, "") == f"{home}/{upper}/work"
+        driver.put(upper)
+        assert mounts_in(home) == []
+
+
+def test_a_get_that_fails_leaves_no_directory(home: Path, take_up: TakeUp) -> None:
+    driver = take_up()
+    upper = pair(driver)
+    (home / upper / "diff").rename(home / "elsewhere")
+    with pytest.raises(LayerDamagedError, match=r"its directory diff was lost"):
+        driver.get(upper, "")
+    assert not (home / upper / "merged").exists()
+
+
+def test_the_last_put_looks_only_where_it_is_not_sure(
+    home: Path, take_up: TakeUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = take_up()
+    upper = pair(driver)
+    looks: list[str] = []
+    look = LayerMounts.point
+
+    def point(mounts: LayerMounts, id: str) -> str:
+        looks.append(id)
+        return look(mounts, id)
+
+    driver.get(upper, "")
+    with monkeypatch.context() as patched:
+        patched.setattr(LayerMounts, "point", point)
+        driver.put(upper)
+        assert looks == []
+        driver.put(upper)
+        assert looks == [upper]
+    driver.get(upper, "")
+    subprocess.run(["umount", home / upper / "merged"], check=True)
+    driver.put(upper)  # somebody else has unmounted it
+    assert counts(driver) == []
+    driver.get(upper, "")
+    driver.get(upper, "")
+    subprocess.run(["umount", home / upper / "merged"], check=True)
+    driver.put(upper)
+    assert counts(driver) == []
+    with pytest.raises(LayerNotFoundError):
+        driver.put("no-such-layer")
 
 
 def test_under_a_new_daemon_what_is_mounted_was_got_once(home: Path, take_up: TakeUp) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import struct
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -55,6 +56,26 @@ def test_a_layer_that_fails_to_be_made_leaves_nothing(store: Store) -> None:
     assert in_trash(store) == []
     make(store, "a")
     assert store.exists("a")
+
+
+EVERYBODY = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", tag, 7, 1000 if tag == 2 else 0xFFFFFFFF) for tag in (1, 2, 4, 16, 32)
+)
+"""An access control list (``struct posix_acl_xattr_header`` and its entries)."""
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o2700])
+@pytest.mark.parametrize("has_list", [False, True])
+def test_a_layer_inherits_no_list_and_no_group(store: Store, mode: int, has_list: bool) -> None:
+    staging = Path(store.home, ".staging")
+    if has_list:
+        os.setxattr(staging, "system.posix_acl_default", EVERYBODY)
+    os.chown(staging, 0, 1234)
+    staging.chmod(mode)
+    make(store, "a")
+    found = os.stat(store.path("a"))
+    assert (found.st_mode & 0o7777, found.st_gid) == (0o710, 0)
+    assert os.listxattr(store.path("a")) == []
 
 
 def test_an_existing_layer_is_never_replaced(store: Store) -> None:

@@ -20,6 +20,15 @@ def has_default_acl(fd: int) -> bool:
     return xattr.get(fd, DEFAULT_ACL) is not None
 
 
+def has_acl(directory: str) -> bool:
+    """Tell whether a new directory has inherited an access control list.
+
+    Raises:
+        OSError: its attributes cannot be read.
+    """
+    return not xattr.names(directory).isdisjoint((ACCESS_ACL, DEFAULT_ACL))
+
+
 def drop_acl(target: int | bytes) -> None:
     """Remove the inherited access control list of a new file that is not a directory or a link.
 

@@ -56,6 +56,16 @@ def set_attributes(fd: int, attributes: Attributes) -> None:
     fcntl.ioctl(fd, FS_IOC_FSSETXATTR, _FSXATTR.pack(*attributes))
 
 
+def is_inherited(fd: int) -> bool:
+    """Tell whether new files in an open directory are in its project.
+
+    Raises:
+        OSError: its attributes cannot be read.
+    """
+    found = _known(fd)
+    return found is not None and found.is_inherited
+
+
 def join_parent(fd: int, above_fd: int) -> None:
     """Put a directory into the project of the one above it, if that project is inherited.
 

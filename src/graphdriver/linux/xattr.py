@@ -86,17 +86,27 @@ def remove(target: int | bytes, name: bytes) -> None:
             raise
 
 
-def _all(target: int | bytes, *, follow: bool) -> dict[bytes, bytes]:
+def names(path: str) -> frozenset[bytes]:
+    """Return the names of all extended attributes of a file; a link is not followed.
+
+    Raises:
+        OSError: they cannot be read.
+    """
+    return frozenset(_names(path, follow=False))
+
+
+def _names(target: int | bytes | str, *, follow: bool) -> list[bytes]:
     try:
-        names = os.listxattr(target, follow_symlinks=follow)
+        return [os.fsencode(name) for name in os.listxattr(target, follow_symlinks=follow)]
     except OSError as error:
         if error.errno in _NONE:
-            return {}
+            return []
         raise
-    if not names:
-        return {}
+
+
+def _all(target: int | bytes, *, follow: bool) -> dict[bytes, bytes]:
     found = {}
-    for name in map(os.fsencode, names):
+    for name in _names(target, follow=follow):
         value = _one(target, name, follow=follow)
         if value is not None:
             found[name] = value

@@ -6,12 +6,14 @@ The layers' diffs are in `graphdriver.drivers.overlay.driver`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from graphdriver.abilities import Usage
 from graphdriver.driver import IDMap, ProtoDriver, host_root
@@ -31,8 +33,6 @@ from graphdriver.layer.tree.inodes import disk_usage
 from graphdriver.linux import xattr
 from graphdriver.linux.project_quota import limit_tree, usage_of
 from graphdriver.store import Store
-
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _log = logging.getLogger(__name__)
 
@@ -81,11 +81,14 @@ class OverlayLayers(ProtoDriver):
         """Take up a home; see `graphdriver.ProtoDriver.init`."""
         self.setup = self._set_up(home, options)
         self._owner = host_root(uid_maps), host_root(gid_maps)
+        self._maker = os.geteuid(), os.getegid()
+        """The owner of what this process makes."""
         self._store = Store(home, self._owner[1], own=(LINKS,), delete_small=remove_small_layer)
         self._counts = ReferenceCounts(home)
         self._layout = self.layout_type(home)
         self._layout.make()
         self._mounts = self.make_mounts()
+        self._mounts.find(self._store.layers())
         self._mounts.remove_stale_counts()
         self._family = threading.Lock()
         """Guards the index of parents: no parent is removed while a child is made."""
@@ -216,25 +219,29 @@ class OverlayLayers(ProtoDriver):
 
     def _make_work(self, path: str) -> None:
         os.mkdir(path, 0o700)
-        os.chown(path, *self._owner)
+        if self._owner != self._maker:
+            os.chown(path, *self._owner)
 
     def _make_diff(self, path: str, parent: str) -> None:
         """Make a layer's ``diff``, with the metadata of the parent's: it is the root of the tree."""
         os.mkdir(path, 0o755)
-        fd = os.open(path, _DIRECTORY)
-        try:
-            if parent:
-                # It exists: no parent is removed while a child is made.
-                with (
-                    self._layout.explaining(parent),
-                    opened(self._layout.path(parent, DIFF)) as lower,
-                ):
-                    copy_metadata(fd, os.fstat(lower), xattr.get_all(lower))
-            else:
+        if not parent:
+            with opened(path) as fd:
                 os.fchown(fd, *self._owner)
                 os.fchmod(fd, 0o755)
-        finally:
-            os.close(fd)
+            return
+        # It exists: no parent is removed while a child is made.
+        with self._layout.explaining(parent):
+            lower = self._layout.path(parent, DIFF)
+            found = os.lstat(lower)
+            if not stat.S_ISDIR(found.st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), lower)
+            attributes = xattr.get_all(os.fsencode(lower))
+        if attributes or not _is_alike(os.lstat(path), found):
+            with opened(path) as fd:
+                copy_metadata(fd, found, attributes)
+        else:  # nearly always: both are root's, with mode 755
+            os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
 
     def _lowers_upon(self, parent: str) -> list[str]:
         """Return the links of the layers below a child of ``parent``, nearest first."""
@@ -336,8 +343,9 @@ class OverlayLayers(ProtoDriver):
 
     def put(self, id: str) -> None:
         """Undo one `get`; the last one unmounts."""
-        self._store.path(id)
-        self._mounts.put(id)
+        if not self._mounts.put_only(id):
+            self._store.path(id)
+            self._mounts.put(id)
 
     def cleanup(self) -> None:
         """Unmount all layers, in use or not, and wait until removed layers are deleted.
@@ -443,3 +451,9 @@ class OverlayLayers(ProtoDriver):
         with self._layout.explaining(id), contextlib.ExitStack() as held:
             paths = self._layout.lower_directories(id)
             yield [held.enter_context(opened(path)) for path in paths]
+
+
+def _is_alike(made: os.stat_result, found: os.stat_result) -> bool:
+    """Tell whether a new directory has the owner and the mode of another one."""
+    mine, other = ((one.st_uid, one.st_gid, one.st_mode) for one in (made, found))
+    return mine == other

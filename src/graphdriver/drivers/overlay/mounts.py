@@ -13,7 +13,7 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from graphdriver.drivers.overlay.layout import DIFF, MERGED, WORK, Layout
@@ -56,11 +56,27 @@ class LayerMounts:
         self._options = options
         self._durable: set[str] = set()
         """Layers that cannot have the kernel's mark of a volatile mount: this process mounted them."""
+        self._on_work: set[str] = set()
+        """Layers that this process, or one before it, mounted on ``work``."""
+
+    def find(self, ids: Iterable[str]) -> None:
+        """Find the mounts of an earlier process; called before any other method.
+
+        Args:
+            ids: all layers.
+
+        Raises:
+            OSError: a directory cannot be looked at.
+        """
+        for id in ids:
+            layer = self._layout.path(id)
+            if is_mounted(f"{layer}/{WORK}", layer):
+                self._on_work.add(id)
 
     def point(self, id: str) -> str:
         """Return the directory that a layer is mounted on; ``""`` if it is not mounted."""
         layer = self._layout.path(id)
-        for name in (MERGED, WORK):
+        for name in (MERGED, WORK) if id in self._on_work else (MERGED,):
             if is_mounted(point := f"{layer}/{name}", layer):
                 return point
         return ""
@@ -108,6 +124,27 @@ class LayerMounts:
         self._end(id, point)
         if not point:  # somebody else has unmounted it
             self.release_lowers(id)
+
+    def put_only(self, id: str) -> bool:
+        """Undo the only Get of a layer, as `put`, without a look at the layer first.
+
+        Returns:
+            Whether that was possible; otherwise nothing was done.
+
+        Raises:
+            OSError: as for `put`.
+        """
+        if not self._counts.is_one(id):
+            return False
+        try:
+            self._unmount(id, self._layout.path(id, MERGED))
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOENT):  # it is not mounted, or not there
+                return False
+            raise
+        self._remove_count(id)
+        self._durable.discard(id)
+        return True
 
     def end(self, id: str) -> None:
         """Unmount a layer if it is mounted, with any count, and set its count to 0.
@@ -164,7 +201,32 @@ class LayerMounts:
         options = list(self._options)
         if mount_label:
             options.append(f"context={mount_label}")
-        is_read_only = _is_read_only(self._layout.path(id))
+        is_read_only = not self._make_merged(id)
+        try:
+            target = self._mount_on(id, lowers, options, is_read_only=is_read_only)
+        except BaseException:
+            self._remove_merged(id)
+            self.release_lowers(id)
+            self._layout.expect_sound(id)  # raises a better error if it is damaged
+            raise
+        return self._layout.path(target)
+
+    def _make_merged(self, id: str) -> bool:
+        """Make the directory that a layer is mounted on; return False on a read-only filesystem."""
+        try:
+            os.mkdir(self._layout.path(id, MERGED), 0o700)
+        except FileExistsError:  # left by a process that was killed
+            return not _is_read_only(self._layout.path(id))
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            return False
+        return True
+
+    def _mount_on(
+        self, id: str, lowers: Sequence[str], options: list[str], *, is_read_only: bool
+    ) -> str:
+        """Mount a layer; return the name of the directory that it is mounted on."""
         target = f"{id}/{WORK if is_read_only else MERGED}"
         if why_no_directory(self._layout.path(id, DIFF)):  # the kernel would follow a symlink
             self._layout.expect_sound(id)
@@ -193,19 +255,12 @@ class LayerMounts:
                 f" {len(lowers)}, and the kernel mounts at most {MAX_LOWERS}",
                 hint="mount the filesystem writable",
             )
-        if not is_read_only:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(self._layout.path(target), 0o700)
-        try:
-            self.hold_lowers(id, lowers)
-            with step("mount"):
-                self._mounter.mount(overlay)
-        except BaseException:
-            self._remove_merged(id)
-            self.release_lowers(id)
-            self._layout.expect_sound(id)  # raises a better error if it is damaged
-            raise
-        return self._layout.path(target)
+        if is_read_only:
+            self._on_work.add(id)
+        self.hold_lowers(id, lowers)
+        with step("mount"):
+            self._mounter.mount(overlay)
+        return target
 
     def _end(self, id: str, point: str) -> None:
         if point:
@@ -242,6 +297,7 @@ class LayerMounts:
         """Remove the leftovers of a mount from the layer's directory."""
         # At once: without the mount it is an empty directory, which somebody could take for the layer.
         self._remove_merged(id)
+        self._on_work.discard(id)
         self.release_lowers(id)
         if id not in self._durable and self._layout.is_volatile(id):
             self._clear_volatile_mark(id)

@@ -66,6 +66,10 @@ class ReferenceCounts:
             self._counts[id] = self._stored(id) or 1
         return self._counts[id]
 
+    def is_one(self, id: str) -> bool:
+        """Tell whether this process has set a layer's count to 1, or read it."""
+        return self._counts.get(id) == 1
+
     def is_kept(self, id: str) -> bool:
         """Tell whether a layer may have a count on disk."""
         return id in self._kept

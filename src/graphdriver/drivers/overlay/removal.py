@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from typing import Final
 
@@ -32,12 +33,15 @@ def _remove_unwritten(dir_fd: int, name: bytes) -> None:
     layer = openat2(dir_fd, name, _OPEN, resolve=RESOLVE_NO_XDEV)
     try:
         os.rmdir(DIFF, dir_fd=layer)
-        work = openat2(layer, WORK.encode(), _OPEN, resolve=RESOLVE_NO_XDEV)
         try:
-            os.rmdir(WORK, dir_fd=work)  # made by overlayfs
-        finally:
-            os.close(work)
-        os.rmdir(WORK, dir_fd=layer)
+            os.rmdir(WORK, dir_fd=layer)
+        except OSError as error:
+            # What is not empty is a directory, and nothing is mounted on it: otherwise rmdir(2) fails
+            # with ENOTDIR or EBUSY, and what is behind a link or in a mount stays.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            os.rmdir(f"{WORK}/{WORK}", dir_fd=layer)  # made by overlayfs
+            os.rmdir(WORK, dir_fd=layer)
         os.unlink(LOWER, dir_fd=layer)
         os.unlink(LINK, dir_fd=layer)
     finally:
