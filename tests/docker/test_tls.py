@@ -29,6 +29,7 @@ from graphdriver.docker.http import requests
 from graphdriver.docker.http import server as server_module
 from graphdriver.docker.http.connection import Connection
 from graphdriver.errors import GraphDriverError, RemoteError, UnreachableError, UnsupportedError
+from graphdriver.layer.erofs.stored_tar import AT_ONCE, PIECE, PieceSums, StoredTar
 from tests.docker.conftest import connections
 from tests.support.certificates import Certificates, make
 from tests.support.long import times
@@ -85,6 +86,24 @@ def served(ours: Certificates) -> Iterator[Served]:
             yield one
         finally:
             one.stop()
+
+
+def test_a_stored_tar_is_encrypted_as_all_else_is(served: Served, tmp_path: Path) -> None:
+    data = os.urandom(PIECE + AT_ONCE + 1)
+    sums = PieceSums()
+    sums.add(data)
+    (tmp_path / "tar").write_bytes(data)
+
+    def diff(id: str, parent: str) -> StoredTar:
+        fd = os.open(tmp_path / "tar", os.O_RDONLY)
+        return StoredTar(fd, 0, len(data), sums.sums(), is_local=True)
+
+    served.box.diff = diff  # type: ignore[method-assign]
+    with served.client(served.certificates.daemon) as client:
+        client.init(served.home, [], [], [])
+        client.create("a", "", "", {})
+        with contextlib.closing(client.diff("a", "")) as stream:
+            assert b"".join(iter(lambda: stream.read(100_000), b"")) == data
 
 
 def test_who_shows_a_certificate_of_the_authority_is_served(served: Served) -> None:

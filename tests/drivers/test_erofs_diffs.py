@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from pathlib import Path
@@ -21,6 +22,7 @@ from graphdriver.errors import (
 )
 from graphdriver.layer import pack
 from graphdriver.layer.erofs import bounds
+from graphdriver.layer.erofs.stored_tar import StoredTar
 from tests.drivers.conftest import TakeUp, TakeUpErofs
 from tests.drivers.layers import apply, layer, read_diff, recorded
 from tests.support.two_layers import TAR_A, TAR_B
@@ -62,6 +64,14 @@ def test_a_diff_is_what_was_applied(stored: TakeUpErofs, tar: bytes) -> None:
     with mounted(driver, "upon"):
         assert read_diff(driver, "upon", "a") == tar
     assert read_diff(stored(), "upon", "a") == tar
+
+
+def test_a_tar_in_the_home_is_given_out_from_memory(driver: ErofsDriver) -> None:
+    stream = driver.diff("b", "a")
+    assert isinstance(stream, StoredTar)
+    with contextlib.closing(stream), stream.in_memory() as part:
+        assert part
+        assert os.pread(part.fd, part.size, part.offset) == TAR_B
 
 
 def test_a_diff_under_id_maps_is_what_was_applied(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 from graphdriver import returned
 from graphdriver.driver import ClosableStream
 from graphdriver.errors import BrokenStreamError, GraphDriverError, InUseError
-from graphdriver.layer.erofs.stored_tar import StoredTar
+from graphdriver.layer.erofs.stored_tar import FilePart, StoredTar
 from graphdriver.serving.call_log import Call, described
 
 PIECE: Final = 256 << 10
@@ -127,12 +127,31 @@ class DiffStream:
             piece, self._first = self._first[:n], self._first[n:] or None
         else:
             piece = returned.piece(self._stream.read(n))
+        self._give_out(len(piece))
+        return piece
+
+    @contextlib.contextmanager
+    def in_memory(self) -> Iterator[FilePart | None]:
+        """Check the next bytes in memory and keep them there, as `StoredTar.in_memory`.
+
+        Raises:
+            BrokenStreamError: the layer was removed or applied to meanwhile.
+        """
+        if self._first is not None or not isinstance(self._stream, StoredTar):
+            yield None
+            return
+        with self._stream.in_memory() as part:
+            if part:
+                self._give_out(part.size)
+            yield part
+
+    def _give_out(self, size: int) -> None:
+        """Wait until it is known whether bytes that were read are valid, and count them."""
         self._diffs.settle(self)
         if self.broken:
             raise BrokenStreamError(self.broken)
         if self.call:
-            self.call.went_out(len(piece))
-        return piece
+            self.call.went_out(size)
 
     def close(self, error: BaseException | None = None) -> None:
         """Close the driver's stream, and log how the Diff ended; never raises.

@@ -11,6 +11,7 @@
 - `rename`: renameat2(2).
 - `reflink`: FICLONE, copy_file_range(2).
 - `filesystem`: statfs(2), syncfs(2).
+- `locked_pages`: mlock(2) of a file's pages, and its lease.
 - `loop`: loop devices, loop(4).
 - `btrfs`: subvolumes and searches of btrfs.
 - `btrfs_quota`: simple quotas of btrfs.

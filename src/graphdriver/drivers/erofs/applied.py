@@ -369,7 +369,9 @@ class _LayerTar(StoredTar):
     """The stored tar of a layer, whose damage names the layer."""
 
     def __init__(self, id: str, layout: ImageLayout, record: Record, fd: int) -> None:
-        super().__init__(fd, record.tar_offset, record.tar_size, record.pieces)
+        is_local = layout.place(id) is None
+        place = record.tar_offset, record.tar_size, record.pieces
+        super().__init__(fd, *place, is_local=is_local)
         self._id = id
         self._home = layout.home
 

@@ -11,18 +11,23 @@ can write to the file is root, and can write to its record as well.
 If the package isal is installed, it computes the CRC-32: for a tar of 211 MB in 4 ms of a processor,
 where zlib takes 50 ms, twice as long as reading it from memory. Both give the same numbers.
 
-A piece is sent from the memory in which it was checked. sendfile(2) was some 10 % faster, but may read
-it from the disk again after the check.
+A piece is sent from the memory in which it was checked: sendfile(2) alone may read it from the disk
+again after the check. Where the kernel can lock the pages of the file in memory
+(`graphdriver.linux.locked_pages`), they are checked where they are, and sent from there by sendfile(2):
+on two idle cores that takes half the time. Otherwise a copy is checked and sent.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from graphdriver.errors import BrokenStreamError
+from graphdriver.linux.locked_pages import LockedPages
 
 try:
     from isal.isal_zlib import crc32
@@ -34,6 +39,9 @@ HAS_FAST_SUMS: Final = crc32 is not zlib.crc32
 
 PIECE: Final = 256 << 10
 """How many bytes of a tar have one checksum; the last piece may have fewer."""
+
+AT_ONCE: Final = 4 * PIECE
+"""How many bytes are locked in memory at a time, at most."""
 
 _LEAST_AHEAD: Final = 4096
 """How many bytes are read at once where headers and data alternate."""
@@ -83,21 +91,34 @@ class PieceSums:
         return bytes(self._pieces) + last
 
 
+class FilePart(NamedTuple):
+    """A part of an open file; ``offset`` and ``size`` are in bytes."""
+
+    fd: int
+    offset: int
+    size: int
+
+
 class StoredTar:
     """A stored tar as a `graphdriver.driver.ClosableStream`.
 
     Args:
-        fd: the file that holds it; closed by `close`.
+        fd: the file that holds it, opened for reading; closed by `close`.
         offset: where it begins in the file, in bytes.
         size: its length in bytes.
         pieces: `TarSums.pieces`, as recorded.
+        is_local: whether only this machine can change the file.
 
     Attributes:
         size: its length in bytes: what `read` returns in all, unless it raises an error.
     """
 
-    def __init__(self, fd: int, offset: int, size: int, pieces: bytes) -> None:
+    def __init__(
+        self, fd: int, offset: int, size: int, pieces: bytes, *, is_local: bool = False
+    ) -> None:
         self.size = size
+        self._may_lock = is_local
+        self._pages: LockedPages | None = None
         self._fd = fd
         self._offset = offset
         self._pieces = pieces
@@ -118,27 +139,76 @@ class StoredTar:
         self._at += len(part)
         return part
 
+    @contextlib.contextmanager
+    def in_memory(self) -> Iterator[FilePart | None]:
+        """Check the next bytes where they are in memory, and keep them there for a ``with`` block.
+
+        Yields:
+            Where they are in the file; they count as read. None if they must be read with `read`, which
+            tells what is wrong with them.
+        """
+        size = min(AT_ONCE, self.size - self._done)
+        if not size or self._at < len(self._piece) or not self._locked(size):
+            yield None
+            return
+        part = FilePart(self._fd, self._offset + self._done, size)
+        self._done += size
+        try:
+            yield part
+        finally:
+            assert self._pages
+            self._pages.unlock(part.offset, size)
+
     def close(self) -> None:
         """Close the file."""
+        if self._pages:
+            self._pages.close()
         os.close(self._fd)
+
+    def _locked(self, size: int) -> bool:
+        """Lock the next bytes in memory; return whether that is possible, and they are right."""
+        if not self._may_lock:
+            return False
+        at = self._offset + self._done
+        try:
+            if self._pages is None:
+                self._pages = LockedPages(self._fd, self._offset + self.size)
+            found = self._pages.lock(at, size)
+        except OSError:
+            self._may_lock = False
+            return False
+        try:
+            is_right = all(
+                self._is_right(found[start : start + PIECE], self._done + start)
+                for start in range(0, size, PIECE)
+            )
+        finally:
+            self._pages.end_lease()
+        if not is_right:
+            self._may_lock = False
+            self._pages.unlock(at, size)
+        return is_right
 
     def _next(self) -> bytes:
         """Return the next piece, checked; ``b""`` at the end."""
         size = min(PIECE, self.size - self._done)
         piece = os.pread(self._fd, size, self._offset + self._done)
-        found = crc32(piece).to_bytes(_SUM, "big") if size else b""
-        start = -(-self._done // PIECE) * _SUM
-        # Behind the last piece no checksum may be left: a recorded size may be damaged, too. That is
-        # seen before the last bytes are given out: who knows the length reads no further.
-        is_last = self._done + size == self.size
-        expected = self._pieces[start:] if is_last else self._pieces[start : start + _SUM]
-        if len(piece) < size or found != expected:
+        if len(piece) < size or not self._is_right(piece, self._done):
             raise BrokenStreamError(
                 f"the layer's tar is damaged on disk at byte {self._done} of {self.size}",
                 hint="remove the layer and load it again; check the disk",
             )
         self._done += size
         return piece
+
+    def _is_right(self, piece: bytes | memoryview, at: int) -> bool:
+        """Tell whether a piece that begins at ``at`` is the one that was stored."""
+        found = crc32(piece).to_bytes(_SUM, "big") if piece else b""
+        start = -(-at // PIECE) * _SUM
+        # Behind the last piece no checksum may be left: a recorded size may be damaged, too. That is
+        # seen before the last bytes are given out: who knows the length reads no further.
+        is_last = at + len(piece) == self.size
+        return found == (self._pieces[start:] if is_last else self._pieces[start : start + _SUM])
 
 
 class StoredHeaders:
