@@ -64,6 +64,7 @@ def test_only_the_part_that_is_sent_is_locked(tmp_path: Path) -> None:
                 assert part
                 assert part.size <= locked() - before <= part.size + 8192
             assert locked() == before
+            assert str(tmp_path) not in Path("/proc/self/maps").read_text()
 
 
 def test_what_was_begun_by_reading_goes_on_by_reading(tmp_path: Path) -> None:
@@ -120,13 +121,13 @@ def test_a_file_that_somebody_has_open_for_writing_is_read(tmp_path: Path) -> No
 def test_a_file_is_read_where_no_memory_can_be_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(pages: LockedPages, at: int, size: int) -> memoryview:
+    def refused(pages: LockedPages, fd: int, at: int, size: int) -> None:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
     with opened(tmp_path / "file") as tar:
         with tar.in_memory() as part:
             assert part
-        monkeypatch.setattr(LockedPages, "lock", refused)
+        monkeypatch.setattr(LockedPages, "__init__", refused)
         assert list(parts_of(tar)) == [None]
         assert tar.read(PIECE) == some_bytes(SIZE)[AT_ONCE:][:PIECE]
 
@@ -135,20 +136,20 @@ def test_whoever_writes_waits_for_the_end_of_the_check(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x" * 10_000)
     fd = os.open(path, os.O_RDONLY)
-    pages = LockedPages(fd, 10_000)
-    found = pages.lock(5000, 5000)
+    pages = LockedPages(fd, 5000, 5000)
     cutting = threading.Thread(target=os.truncate, args=(path, 0))
     cutting.start()
     cutting.join(0.2)
     assert cutting.is_alive()
-    assert bytes(found) == b"x" * 5000
+    assert bytes(pages.data) == b"x" * 5000
     pages.end_lease()
     cutting.join()
-    with pytest.raises(OSError, match="mlock"):
-        pages.lock(5000, 5000)
-    assert fcntl.fcntl(fd, fcntl.F_GETLEASE) == fcntl.F_UNLCK
-    pages.unlock(5000, 5000)
     pages.close()
+    before = locked()
+    with pytest.raises(OSError, match="mlock"):
+        LockedPages(fd, 5000, 5000)
+    assert fcntl.fcntl(fd, fcntl.F_GETLEASE) == fcntl.F_UNLCK
+    assert locked() == before
     os.close(fd)
 
 

@@ -118,7 +118,6 @@ class StoredTar:
     ) -> None:
         self.size = size
         self._may_lock = is_local
-        self._pages: LockedPages | None = None
         self._fd = fd
         self._offset = offset
         self._pieces = pieces
@@ -148,7 +147,9 @@ class StoredTar:
             tells what is wrong with them.
         """
         size = min(AT_ONCE, self.size - self._done)
-        if not size or self._at < len(self._piece) or not self._locked(size):
+        is_new = self._at == len(self._piece)
+        pages = self._lock(size) if self._may_lock and is_new and size else None
+        if pages is None:
             yield None
             return
         part = FilePart(self._fd, self._offset + self._done, size)
@@ -156,38 +157,31 @@ class StoredTar:
         try:
             yield part
         finally:
-            assert self._pages
-            self._pages.unlock(part.offset, size)
+            pages.close()
 
     def close(self) -> None:
         """Close the file."""
-        if self._pages:
-            self._pages.close()
         os.close(self._fd)
 
-    def _locked(self, size: int) -> bool:
-        """Lock the next bytes in memory; return whether that is possible, and they are right."""
-        if not self._may_lock:
-            return False
-        at = self._offset + self._done
+    def _lock(self, size: int) -> LockedPages | None:
+        """Lock the next bytes in memory; return None if that is impossible, or they are wrong."""
         try:
-            if self._pages is None:
-                self._pages = LockedPages(self._fd, self._offset + self.size)
-            found = self._pages.lock(at, size)
+            pages = LockedPages(self._fd, self._offset + self._done, size)
         except OSError:
             self._may_lock = False
-            return False
+            return None
         try:
             is_right = all(
-                self._is_right(found[start : start + PIECE], self._done + start)
+                self._is_right(pages.data[start : start + PIECE], self._done + start)
                 for start in range(0, size, PIECE)
             )
         finally:
-            self._pages.end_lease()
-        if not is_right:
-            self._may_lock = False
-            self._pages.unlock(at, size)
-        return is_right
+            pages.end_lease()
+        if is_right:
+            return pages
+        pages.close()
+        self._may_lock = False
+        return None
 
     def _next(self) -> bytes:
         """Return the next piece, checked; ``b""`` at the end."""
