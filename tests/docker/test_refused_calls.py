@@ -10,6 +10,7 @@ import pytest
 
 from graphdriver.conformance.plugin import wire
 from graphdriver.docker import diffs
+from graphdriver.docker.http import connection as connection_module
 from graphdriver.driver import ReadStream
 from graphdriver.errors import GraphDriverError, InUseError
 from tests.support.plugin import Plugin
@@ -58,8 +59,9 @@ def big(ready: Plugin) -> Plugin:
 
 
 @pytest.fixture
-def reading(big: Plugin) -> Iterator[wire.Wire]:
-    """A Diff that has begun and that nobody reads yet."""
+def reading(big: Plugin, monkeypatch: pytest.MonkeyPatch) -> Iterator[wire.Wire]:
+    """A Diff that has begun and that nobody reads yet: the first piece does not fit."""
+    monkeypatch.setattr(connection_module, "_ROOM", 100_000)
     with big.wire() as connection:
         connection.send(wire.call("Diff", ID="a"))
         wait_until(lambda: big.box.given > 200_000)
