@@ -23,6 +23,8 @@ class Hung:
         self.asked = 0
         self.begun = 0
         self.answers = threading.Event()
+        self.closed = threading.Event()
+        self.closed.set()
 
     def ask(self) -> int:
         self.asked += 1
@@ -40,7 +42,7 @@ class Hung:
         return b""
 
     def close(self) -> None:
-        pass
+        self.closed.wait()
 
     def fetch(self, calls: Calls) -> Fetch:
         return Fetch(cast(SharedLayers, self), cast(FoundLayer, None), calls)
@@ -51,6 +53,7 @@ def hung() -> Iterator[Hung]:
     store = Hung()
     yield store
     store.answers.set()
+    store.closed.set()
     wait_until(lambda: not threads())
 
 
@@ -87,6 +90,7 @@ def test_layers_whose_next_bytes_never_come_count_as_well(hung: Hung) -> None:
 
 def test_layers_that_are_read_to_their_ends_do_not_count(hung: Hung) -> None:
     hung.answers.set()
+    hung.closed.clear()  # many that end at the same time
     calls = Calls(hung.address)
     for _ in range(3 * MOST_ABANDONED):
         with contextlib.closing(hung.fetch(calls)) as fetch:

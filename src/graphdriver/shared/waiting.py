@@ -152,7 +152,8 @@ class Fetch:
         self._is_closed.set()
         with contextlib.suppress(queue.Empty):
             self._pieces.get_nowait()  # its thread may wait for room
-        self._calls.abandon(self._thread)
+        if not self._is_over:  # else the thread ends
+            self._calls.abandon(self._thread)
 
     def _next(self, seconds: float) -> bytes | None:
         try:
