@@ -2,11 +2,13 @@
 
     python -m tests.crash.sharer publish STORE FOLDER
     python -m tests.crash.sharer fetch STORE ROOT DRIVER CHAIN-ID...
+    python -m tests.crash.sharer commit STORE ROOT TAR CHAIN-ID
     python -m tests.crash.sharer verify STORE
     python -m tests.crash.sharer gc STORE IMAGE
 
 ``publish`` puts the layers of a folder, which has the files of another store, into a store. ``fetch``
-makes snapshots of a store's layers. ``verify`` removes damaged layers, and ``gc`` those that nobody has
+makes snapshots of a store's layers. ``commit`` commits one of a tar where layers are published.
+``verify`` removes damaged layers, and ``gc`` those that nobody has
 used for a day; a node takes a lease for an image after it has looked for leases. The directory called
 `BEGUN` is made when the imports are over.
 """
@@ -23,6 +25,7 @@ from unittest import mock
 
 from graphdriver.cli.command import OK
 from graphdriver.cli.main import main
+from graphdriver.containerd.filling import Filler
 from graphdriver.containerd.shared_layers import REF, SharedSnapshots
 from graphdriver.drivers.loading import make
 from graphdriver.errors import LayerExistsError
@@ -63,6 +66,20 @@ def fetch(store: str, root: str, driver: str, *chain_ids: str) -> None:
             below = f"default/{number}/extract (shared)"
 
 
+def commit(store: str, root: str, tar: str, chain_id: str) -> None:
+    """Make a snapshot of a tar, as a pull from a registry does, on a node that publishes."""
+    shared = SharedLayers(DirectoryStore(store))
+    with contextlib.closing(
+        SharedSnapshots(make("erofs"), root, shared=shared, publishes=True)
+    ) as node:
+        node.prepare("default/1/extract", "", {})
+        layer = node.stat("default/1/extract").layer
+        with open(tar, "rb") as stream, node.served.locks.held(layer, exclusive=True):
+            Filler(node.served).fill(layer, "", stream)
+        os.mkdir(Path(root).with_name(BEGUN))
+        node.commit(f"default/2/{chain_id}", "default/1/extract", {})
+
+
 def verify(store: str) -> None:
     """Remove what is damaged."""
     share("verify", "--remove", store)
@@ -91,6 +108,7 @@ def share(*words: str) -> None:
 ACTIONS: Final[dict[str, Callable[..., None]]] = {
     "publish": publish,
     "fetch": fetch,
+    "commit": commit,
     "verify": verify,
     "gc": gc,
 }

@@ -1,9 +1,10 @@
 """Kills with -9 just before each call by which a layer gets into a store, out of it, or is removed.
 
-After a kill while it was published, the store has each of its objects whole or not at all, and
-publishing again completes them. After one while it was fetched, the next pull has all layers, with
-their content, and nothing is left when its snapshots are removed. After one while layers were removed
-from it, all others are there, and the same command removes the rest.
+After a kill while it was committed, the next start publishes it. After one while it was published, the
+store has each of its objects whole or not at all, and publishing again completes them. After one while
+it was fetched, the next pull has all layers, with their content, and nothing is left when its snapshots
+are removed. After one while layers were removed from it, all others are there, and the same command
+removes the rest.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from pathlib import Path
 import pytest
 
 from graphdriver.conformance.plugin import tars
+from graphdriver.containerd import publishing
+from graphdriver.containerd.metadata import SnapshotKind
 from graphdriver.containerd.shared_layers import REF, SharedSnapshots
 from graphdriver.driver import mounted
 from graphdriver.drivers.loading import make
@@ -32,6 +35,7 @@ from tests.crash.sharer import BEGUN
 from tests.crash.test_kills import chosen, ground
 from tests.support import inspection
 from tests.support.shared_store import image_of, links_of, store_with
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(3600)]
 
@@ -202,6 +206,60 @@ def test_a_kill_while_a_layer_is_fetched_stops_no_later_pull(
                 expect_pulled(root, full, driver)
                 remove_all(root, full, driver)
         assert reached > len(calls) * 0.8  # a start looks at what else runs on this machine
+
+
+def test_a_kill_while_a_layer_is_committed_forgets_none_that_waits_to_be_published(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(publishing, "QUIET", 0.0)
+    (link,) = links_of(LAYERS[:1])
+    outcomes = set()
+    with ground("erofs") as folder:
+        (folder / "tar").write_bytes(LAYERS[0])
+        for _ in range(2):  # in the first run other calls come before: it makes what others find
+            with place_in(folder) as place:
+                calls = points(place, *commit_in(place, folder, link))
+        assert {call.name for call in calls} >= {
+            "mkdir",
+            "openat",
+            "syncfs",
+            "pwrite64",
+            "fdatasync",
+        }
+        for call in calls:
+            with place_in(folder) as place:
+                words = commit_in(place, folder, link)
+                run(strace.killed_at(call), *words)
+                outcomes.add(published_later(place, link))
+    assert outcomes == {False, True}
+
+
+def commit_in(place: Path, folder: Path, link: Link) -> list[str]:
+    """Return the words of a commit where the store is away."""
+    (place / "store").mkdir()
+    return ["commit", f"{place}/store", f"{place}/root", f"{folder}/tar", link.chain_id]
+
+
+def published_later(place: Path, link: Link) -> bool:
+    """Start the node again, with the store; return whether it had committed the layer.
+
+    If it had, the layer is published.
+    """
+    store = place / "store"
+    (store / "chains").mkdir()
+    shared = SharedLayers(DirectoryStore(str(store)))
+    snapshots = SharedSnapshots(make("erofs"), f"{place}/root", shared=shared, publishes=True)
+    with contextlib.closing(snapshots):
+        found = snapshots.find([])
+        is_committed = any(one.kind is SnapshotKind.COMMITTED for one in found)
+        if is_committed:
+            wait_until(lambda: shared.is_there(link))
+        noted = place / "root/.graphdriver/unpublished"
+        wait_until(lambda: not noted.exists() or not os.listdir(noted))
+        assert is_committed or not objects(store)
+        for one in found:
+            snapshots.remove(one.key)
+    return is_committed
 
 
 def expect_pulled(root: Path, full: SharedLayers, driver: str) -> None:
