@@ -9,32 +9,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
-
 from tests.support.daemon import Daemon
 from tests.support.filesystems import loop
 from tests.support.ground import ROOM_NEEDED, Docker, new_folder
 from tests.support.plugin_process import Plugin
 
 DRIVERS = ("vfs", "overlay2", "erofs", "btrfs", "fuse-overlayfs")
-"""The drivers that daemons are tried on: every test that takes a daemon of ours, on each of them, if
-not `in_the_gate_on` says which ones are enough there."""
+"""The drivers that daemons are tried on: every test that takes a daemon of ours, on each of them."""
 
 OVERLAYS = ("overlay2", "erofs", "fuse-overlayfs")
 """Drivers that mount each layer as an overlay on the layers below."""
 
 PEERS = {driver: driver for driver in DRIVERS} | {"erofs": "overlay2"}
 """Docker's own driver that is most like each of them."""
-
-
-def in_the_gate_on(*drivers: str) -> pytest.MarkDecorator:
-    """Run a test on these drivers, and on the others in `make test-long` alone."""
-    every = [
-        pytest.param(driver, marks=() if driver in drivers else pytest.mark.long)
-        for driver in DRIVERS
-    ]
-    return pytest.mark.parametrize("driver", every, indirect=True, scope="session")
-
 
 FILESYSTEMS = {"btrfs": "btrfs", "erofs": "ext4"}
 """The filesystem of a daemon, where it is not the base: images are read from files on a disk."""

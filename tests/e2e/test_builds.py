@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.engines import in_the_gate_on
 from tests.support.daemon import Daemon
 from tests.support.images import MADE_AT, describe, read_saved
 
@@ -138,7 +137,6 @@ def check(
     assert [line for line in theirs_files if line not in kept] == files
 
 
-@in_the_gate_on("vfs", "overlay2", "erofs")
 @pytest.mark.reaches("Create", "ApplyDiff", "CreateReadWrite", "Get", "Put", "Diff", "Remove")
 def test_what_the_classic_builder_made_comes_back_the_same_from_save_and_load(
     ours: Daemon, theirs: Daemon, driver: str, context: Path, tmp_path: Path

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import debian_story
-from tests.e2e.engines import Engines, in_the_gate_on
+from tests.e2e.engines import Engines
 
 
-@in_the_gate_on("overlay2", "erofs", "btrfs")
 @pytest.mark.reaches(
     "Create", "ApplyDiff", "CreateReadWrite", "Get", "Put", "Changes", "Diff", "Remove"
 )

@@ -16,7 +16,7 @@ from graphdriver.docker.client import Client
 from graphdriver.driver import mounted
 from graphdriver.errors import RemoteError
 from tests.e2e import homes
-from tests.e2e.engines import Engines, in_the_gate_on
+from tests.e2e.engines import Engines
 from tests.e2e.tap import Tap
 from tests.support import leftovers
 from tests.support.daemon import Daemon
@@ -129,7 +129,6 @@ def all_load(daemon: Daemon, images: list[Image], folder: Path) -> None:
     nothing_is_half_there(daemon)
 
 
-@in_the_gate_on("overlay2", "erofs", "btrfs")
 @pytest.mark.reaches("Create", "ApplyDiff", "Remove", "Get", failing=("ApplyDiff",))
 def test_a_plugin_killed_in_the_middle_of_loads_leaves_no_half_layer(
     engine: Engine, images: list[Image], tmp_path: Path
@@ -159,7 +158,6 @@ def test_a_plugin_killed_in_the_middle_of_loads_leaves_no_half_layer(
     all_load(daemon, images, tmp_path)
 
 
-@in_the_gate_on("overlay2", "erofs", "btrfs")
 @pytest.mark.reaches("Create", "ApplyDiff", "Remove", "Get", failing=("ApplyDiff", "Get"))
 def test_a_daemon_killed_in_the_middle_of_loads_leaves_no_half_layer(
     engine: Engine, images: list[Image], tmp_path: Path

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.engines import Engines, in_the_gate_on
+from tests.e2e.engines import Engines
 from tests.support.command import graphdriver
 from tests.support.daemon import Daemon
 
@@ -31,9 +31,6 @@ done
 """Appends a numbered line and fsyncs it, reads it back, and lists a folder; any failure ends it."""
 
 PROGRESS_TIMEOUT = 60.0
-
-pytestmark = in_the_gate_on("overlay2", "erofs", "fuse-overlayfs")
-"""Those that mount; a container on another one has a directory, which no process can take away."""
 
 
 class Appender:

@@ -53,9 +53,7 @@ def processes(daemon: Daemon) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize(
-    "driver", ["overlay2", "erofs", pytest.param("vfs", marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize("driver", ["overlay2", "erofs", "vfs"])
 def test_a_managed_plugin_keeps_images_and_containers_over_restarts_and_kills(
     engines: Engines, driver: str, small: Path, tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ import pytest
 from graphdriver.docker.client import Client
 from graphdriver.driver import mounted
 from tests.e2e import homes
-from tests.e2e.engines import Engines, in_the_gate_on
+from tests.e2e.engines import Engines
 from tests.e2e.subids import COUNT, FIRST, USER, subordinate_ids
 from tests.support.daemon import Daemon
 from tests.support.images import LayerTar, SavedImage, chain_id, digest, image_archive, read_saved
@@ -220,7 +220,6 @@ def test_owners_are_shifted_on_disk_and_nowhere_else(
     assert diffs(remapped_plugin, layers) == diffs(plugin, layer_ids(ours, image.diff_ids))
 
 
-@in_the_gate_on("vfs", "overlay2", "erofs")
 @pytest.mark.reaches("CreateReadWrite", "Get", "Put", "Diff", "ApplyDiff")
 def test_what_is_changed_and_committed_is_the_same_as_without_remapping(
     remapped: tuple[Daemon, Plugin], ours: Daemon, image: Image, tmp_path: Path

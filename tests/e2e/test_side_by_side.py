@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.allowed_differences import ALLOWED
-from tests.e2e.engines import in_the_gate_on
 from tests.e2e.steps import Steps, make_image
 from tests.support.daemon import Daemon
 
@@ -17,7 +16,6 @@ def image(tmp_path_factory: pytest.TempPathFactory, busybox: bytes) -> Path:
     return make_image(tmp_path_factory.mktemp("image"), busybox)
 
 
-@in_the_gate_on("vfs", "overlay2", "erofs")
 @pytest.mark.reaches(
     "Create",
     "ApplyDiff",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import time
@@ -84,6 +85,7 @@ class Containerd:
         host: Host | None = None,
     ) -> None:
         self.folder = folder
+        self._mark = secrets.token_hex(4)  # the names of temporary directories are no such names
         self._program = (*(host.program if host else ()), *engine("containerd"))
         self._namespace = namespace
         self._snapshotter = address
@@ -118,7 +120,7 @@ class Containerd:
 
     def named(self, container: str) -> str:
         """Return a name that no other container has: runc keeps those of all engines together."""
-        return f"{container}-{self.folder.name}"
+        return f"{container}-{self._mark}"
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
