@@ -8,8 +8,12 @@ import pytest
 from graphdriver.docker.client import Client
 from tests.e2e import homes
 from tests.e2e.engines import Engines
+from tests.support.images import LayerTar, image_archive
 from tests.support.plugin_process import Plugin
 from tests.support.waiting import wait_until
+
+LARGE = 32 << 20
+"""More bytes than all buffers between a plugin and its caller hold."""
 
 
 @pytest.mark.reaches("Init", "Capabilities", "Create", "ApplyDiff", "Get", "Put", "Cleanup")
@@ -50,26 +54,28 @@ def test_a_daemon_and_a_plugin_that_are_both_restarted_find_everything(
 
 @pytest.mark.reaches("Diff", "CreateReadWrite")
 def test_a_plugin_that_is_started_before_the_former_one_has_ended_takes_over_from_it(
-    engines: Engines, driver: str, small: Path
+    engines: Engines, driver: str, tmp_path: Path
 ) -> None:
+    large = LayerTar().add("file", data=bytes(LARGE)).done()
+    image_archive(tmp_path / "large.tar", "large", [large])
     with (
         engines.plugin(driver) as plugin,
         contextlib.closing(engines.new_plugin(driver, name=plugin.name)) as successor,
         engines.on_driver(plugin.name) as daemon,
     ):
-        daemon.docker("load", "--input", str(small))
+        daemon.docker("load", "--input", str(tmp_path / "large.tar"))
         layer = homes.layers(daemon)[0]
         with (
             Client(str(plugin.socket)) as client,
             contextlib.closing(client.diff(layer, "")) as stream,
         ):
-            stream.read(1)  # of more than a socket holds
+            stream.read(1)
             plugin.begin_stop()
             successor.start()
             lock = homes.home_of(daemon) / ".graphdriver/lock"
             while not has_open(successor, lock):
                 assert successor.log.stat().st_size == 0, successor.tail()
-            making = daemon.begin_docker("create", "small", "cat")
+            making = daemon.begin_docker("create", "large", "cat")
         plugin.end_stop()
         said, _ = making.communicate(timeout=60)
         assert making.returncode == 0, said
