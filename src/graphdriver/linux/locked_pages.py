@@ -5,8 +5,8 @@ become shorter, it sends SIGBUS, and that ends the process. So a part is read on
 
 - it is locked: mlock(2) reads what is not in memory, and fails where that fails;
 - nobody can make the file shorter: whoever opens it for writing waits for the end of a lease (fcntl(2),
-  ``F_SETLEASE``), and there is none while somebody has it open for writing. The kernel breaks a lease
-  after 45 seconds; it is held for a fraction of a millisecond.
+  ``F_SETLEASE``), and the kernel gives no lease while somebody has it open for writing. It breaks a
+  lease after 45 seconds; this one is held for a fraction of a millisecond.
 
 A lease and locked pages are this kernel's. Files that other machines can change need another way.
 """
