@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import fnmatch
 import os
-import re
 import signal
 import subprocess
 import tempfile
@@ -20,6 +19,8 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from graphdriver.linux.mountinfo import mount_points
 
 # How long it takes to make an example, or to try it, tells how busy the machine is. The gate tries the
 # same examples each time, so what it says of a commit does not depend on luck; `make test-long` tries
@@ -133,13 +134,8 @@ def unmount_what_dead_runs_left(temporary: Path) -> None:
         temporary: where runs have their directories.
     """
     above = os.fsencode(temporary) + b"/pytest-of-"
-    lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
-    escaped = re.compile(rb"\\(\d{3})")
-    points = [
-        escaped.sub(lambda it: bytes([int(it[1], 8)]), line.split(b" ")[4])
-        for line in reversed(lines)
-    ]
-    for point in points:
+    points = [one.point for one in mount_points()]
+    for point in reversed(points):
         if point.startswith(above) and not _is_alive(point[len(above) :].split(b"/"), above):
             subprocess.run(["umount", "--lazy", point], check=False)
 
