@@ -6,6 +6,7 @@ Each file is one subject:
 - `mounter`: an overlay mount as data, and the interface of the mounters `kernel_mounter` and
   `fuse_mounter`.
 - `mounts`: where and when each layer is mounted. `reference_counts`: how often each was got.
+- `roots`: the directories of a new layer.
 - `reading`: the layers of a home that need not be served. `removal`: of small layers, at once.
 - `aliases`: a second path of a directory. `probe`: whether a directory can be served. `options`.
 - `checking`: the check of a home and its repair. `dockers_own`: Docker's own overlay2.

@@ -6,10 +6,8 @@ The layers' diffs are in `graphdriver.drivers.overlay.driver`.
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
-import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +22,7 @@ from graphdriver.drivers.overlay.options import XINO, HomeOptions, layer_size
 from graphdriver.drivers.overlay.parents import ParentIndex
 from graphdriver.drivers.overlay.reference_counts import ReferenceCounts
 from graphdriver.drivers.overlay.removal import remove_small_layer
+from graphdriver.drivers.overlay.roots import make_root, make_root_like, make_work, root_at
 from graphdriver.errors import GraphDriverError, InUseError, UnsupportedError
 from graphdriver.files.directories import opened, why_no_directory
 from graphdriver.layer.overlay.parentless import Unsettled
@@ -81,8 +80,6 @@ class OverlayLayers(ProtoDriver):
         """Take up a home; see `graphdriver.ProtoDriver.init`."""
         self.setup = self._set_up(home, options)
         self._owner = host_root(uid_maps), host_root(gid_maps)
-        self._maker = os.geteuid(), os.getegid()
-        """The owner of what this process makes."""
         self._store = Store(home, self._owner[1], own=(LINKS,), delete_small=remove_small_layer)
         self._counts = ReferenceCounts(home)
         self._layout = self.layout_type(home)
@@ -155,7 +152,7 @@ class OverlayLayers(ProtoDriver):
                     self._make_diff(f"{directory}/{DIFF}", parent)
                     self._layout.write(directory, link, lowers, volatile=volatile)
                     if lowers:
-                        self._make_work(f"{directory}/{WORK}")
+                        make_work(f"{directory}/{WORK}", self._owner)
                     if size:
                         limit_tree([f"{directory}/{name}" for name in names], size)
                     # Link and mark come before the rename that makes the layer appear: a layer
@@ -215,33 +212,17 @@ class OverlayLayers(ProtoDriver):
     def make_work(self, id: str) -> None:
         """Make the work directory of a layer, unless it exists; its list of lower layers is there."""
         with contextlib.suppress(FileExistsError):
-            self._make_work(self._layout.path(id, WORK))
-
-    def _make_work(self, path: str) -> None:
-        os.mkdir(path, 0o700)
-        if self._owner != self._maker:
-            os.chown(path, *self._owner)
+            make_work(self._layout.path(id, WORK), self._owner)
 
     def _make_diff(self, path: str, parent: str) -> None:
         """Make a layer's ``diff``, with the metadata of the parent's: it is the root of the tree."""
-        os.mkdir(path, 0o755)
         if not parent:
-            with opened(path) as fd:
-                os.fchown(fd, *self._owner)
-                os.fchmod(fd, 0o755)
+            make_root(path, self._owner)
             return
-        # It exists: no parent is removed while a child is made.
         with self._layout.explaining(parent):
-            lower = self._layout.path(parent, DIFF)
-            found = os.lstat(lower)
-            if not stat.S_ISDIR(found.st_mode):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), lower)
-            attributes = xattr.get_all(os.fsencode(lower))
-        if attributes or not _is_alike(os.lstat(path), found):
-            with opened(path) as fd:
-                copy_metadata(fd, found, attributes)
-        else:  # nearly always: both are root's, with mode 755
-            os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+            # It exists: no parent is removed while a child is made.
+            root = root_at(self._layout.path(parent, DIFF))
+        make_root_like(path, root)
 
     def _lowers_upon(self, parent: str) -> list[str]:
         """Return the links of the layers below a child of ``parent``, nearest first."""
@@ -451,9 +432,3 @@ class OverlayLayers(ProtoDriver):
         with self._layout.explaining(id), contextlib.ExitStack() as held:
             paths = self._layout.lower_directories(id)
             yield [held.enter_context(opened(path)) for path in paths]
-
-
-def _is_alike(made: os.stat_result, found: os.stat_result) -> bool:
-    """Tell whether a new directory has the owner and the mode of another one."""
-    mine, other = ((one.st_uid, one.st_gid, one.st_mode) for one in (made, found))
-    return mine == other
